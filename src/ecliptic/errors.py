@@ -1,0 +1,121 @@
+"""Every error that ecliptic raises on purpose; each message says what is wrong, why, and the fix.
+
+    EclipticError
+    ├── ConfigError            sizes or settings that contradict each other
+    ├── SettingsError          a settings file or override that names an unknown or ill-typed field
+    ├── ShapeError             tensors whose shapes do not fit together
+    ├── UnknownModelError      no catalog name, file or folder is called that
+    ├── CheckpointError        something about weights on disk
+    │   ├── UnsafeFileError        a pickle or archive that wants more than tensors
+    │   ├── CorruptFileError       truncated, not weights at all, or failing its own checks
+    │   ├── AmbiguousCheckpointError  the file does not tell; the message names the argument
+    │   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors, all of them listed
+    │   ├── UnsupportedLayoutError the layout cannot hold, or cannot be, what was asked
+    │   └── DownloadError          the hub could not be reached, or gave something else
+    ├── InputError             one picture or text that cannot be used
+    │   ├── ImageError             cannot be decoded, or is not an image of an allowed format
+    │   │   └── ImageLimitError        too many bytes, pixels or too long an edge
+    │   └── TextError              not text the tokenizer can take
+    │       └── TextTooLongError       more tokens than the context, under overflow="error"
+    ├── MissingTowerError      the checkpoint has no image (or no text) side
+    ├── SpaceMismatchError     vectors of two different embedding spaces
+    ├── NumericalError         the model produced NaN or infinity for an item
+    ├── StorageError           vectors or cache entries that cannot be read or written
+    └── MissingExtraError      an optional dependency is not installed
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class EclipticError(Exception):
+    """Root of the tree; `except EclipticError` catches whatever ecliptic raises on purpose."""
+
+
+class ConfigError(EclipticError, ValueError):
+    """Sizes or settings that contradict each other."""
+
+
+class SettingsError(ConfigError):
+    """A settings file or override that names an unknown or ill-typed field."""
+
+
+class ShapeError(EclipticError, ValueError):
+    """Tensors whose shapes do not fit together."""
+
+
+class UnknownModelError(EclipticError, LookupError):
+    """No catalog name, file or folder is called that."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        fix = f"did you mean {near[0]!r}?" if near else "run `ecliptic models` to list the names."
+        super().__init__(f"no model or file is called {name!r}; {fix}")
+
+
+class CheckpointError(EclipticError):
+    """Something about weights on disk."""
+
+
+class UnsafeFileError(CheckpointError):
+    """A pickle or archive that wants more than tensors."""
+
+
+class CorruptFileError(CheckpointError):
+    """Truncated, not weights at all, or failing its own checks."""
+
+
+class AmbiguousCheckpointError(CheckpointError):
+    """The file does not tell what is needed; the message names the argument that decides."""
+
+
+class WeightsMismatchError(CheckpointError):
+    """Missing, unexpected or ill-shaped tensors; the message lists all of them."""
+
+
+class UnsupportedLayoutError(CheckpointError):
+    """The layout cannot hold, or cannot be, what was asked."""
+
+
+class DownloadError(CheckpointError):
+    """The hub could not be reached, or gave something else."""
+
+
+class InputError(EclipticError, ValueError):
+    """One picture or text that cannot be used."""
+
+
+class ImageError(InputError):
+    """Cannot be decoded, or is not an image of an allowed format."""
+
+
+class ImageLimitError(ImageError):
+    """Too many bytes, pixels, or too long an edge."""
+
+
+class TextError(InputError):
+    """Not text that the tokenizer can take."""
+
+
+class TextTooLongError(TextError):
+    """More tokens than the context holds, under `overflow="error"`."""
+
+
+class MissingTowerError(EclipticError):
+    """The checkpoint has no image (or no text) side."""
+
+
+class SpaceMismatchError(EclipticError, ValueError):
+    """Vectors of two different embedding spaces."""
+
+
+class NumericalError(EclipticError, ArithmeticError):
+    """The model produced NaN or infinity for an item."""
+
+
+class StorageError(EclipticError):
+    """Vectors or cache entries that cannot be read or written."""
+
+
+class MissingExtraError(EclipticError, ImportError):
+    """An optional dependency is not installed; the message names the extra."""

@@ -1,0 +1,67 @@
+"""What a checkpoint needs of its inputs, as data: how pictures and texts are prepared.
+
+Both specs are part of the embedding space: vectors made under different specs never mix.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ecliptic.errors import ConfigError
+
+Interpolation = Literal["bicubic", "bilinear"]
+Resize = Literal["shortest", "squash"]
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+FULL_MERGES = 48894  # lines 1..49152-256-2 of bpe_simple_vocab_16e6.txt
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a picture becomes pixels; the defaults are OpenAI's."""
+
+    size: int = 224  # pixels, square
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    interpolation: Interpolation = "bicubic"
+    resize: Resize = "shortest"  # shorter side, then centre crop; "squash" ignores the aspect
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or min(self.std) <= 0:
+            raise ConfigError(f"ImageSpec needs a size >= 1 and positive std, got {self}.")
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """CLIP's byte-pair tokenizer; the defaults are the reference one.
+
+    Fewer `merges` give a smaller vocabulary on the same text: 256 bytes, 256 word-final bytes,
+    the first `merges` merges, start and end.
+    """
+
+    merges: int = FULL_MERGES
+    context: int = 77  # tokens, start and end included
+    pad: int = 0  # id after the end of text; 49407 in Hugging Face's tokenizer
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.merges <= FULL_MERGES:
+            raise ConfigError(f"merges must be 0 to {FULL_MERGES}, got {self.merges}.")
+        if self.context < 3:
+            raise ConfigError(f"context must hold start, one token and end, got {self.context}.")
+        if not 0 <= self.pad < self.vocabulary:
+            raise ConfigError(f"pad {self.pad} is outside the vocabulary of {self.vocabulary}.")
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids."""
+        return 512 + self.merges + 2
+
+    @property
+    def start_of_text(self) -> int:
+        """Id that opens every text; 49406 in the reference."""
+        return self.vocabulary - 2
+
+    @property
+    def end_of_text(self) -> int:
+        """Id that closes every text and is pooled; 49407 in the reference."""
+        return self.vocabulary - 1

@@ -1,0 +1,123 @@
+"""Sizes of the towers, as data; no torch here, so that commands can read them quickly.
+
+Widths, depths, heads and MLP widths follow open_clip's model_configs. Neither the head count
+nor the activation can be read from the weights' shapes, so both are always stated here.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ecliptic.errors import ConfigError
+
+Activation = Literal["quick_gelu", "gelu"]
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if heads < 1 or width % heads:
+        raise ConfigError(
+            f"width {width} does not split into {heads} heads; heads must divide the width."
+        )
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Sizes of a vision transformer; the defaults are ViT-B/32."""
+
+    image_size: int = 224  # pixels, square
+    patch_size: int = 32  # pixels
+    width: int = 768
+    depth: int = 12  # blocks
+    heads: int = 12
+    mlp: int = 3072  # width of the hidden layer of each block's MLP
+    activation: Activation = "gelu"
+    eps: float = 1e-5  # of every LayerNorm
+
+    def __post_init__(self) -> None:
+        _check_heads(self.width, self.heads)
+        if left := self.image_size % self.patch_size:
+            raise ConfigError(
+                f"image_size {self.image_size} leaves {left} pixels over after patches of "
+                f"{self.patch_size}; use {self.image_size - left} or another patch_size."
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Sizes of CLIP's modified ResNet; the defaults are RN50.
+
+    Its activation is always ReLU. The attention pool has `width * 32 // 64` heads in every
+    released model (openai/CLIP clip/model.py), so `heads` only has to be given for others.
+    """
+
+    image_size: int = 224  # pixels, square, a multiple of 32
+    width: int = 64  # channels after the stem
+    depths: tuple[int, int, int, int] = (3, 4, 6, 3)  # bottlenecks per stage
+    heads: int = 32  # of the attention pool
+
+    def __post_init__(self) -> None:
+        _check_heads(self.features, self.heads)
+        if left := self.image_size % 32:
+            raise ConfigError(
+                f"image_size {self.image_size} leaves {left} pixels over after the 32-fold "
+                f"reduction of a ResNet; use {self.image_size - left}."
+            )
+
+    @property
+    def features(self) -> int:
+        """Channels that enter the attention pool."""
+        return self.width * 32
+
+    @property
+    def grid(self) -> int:
+        """Positions along one side that enter the attention pool."""
+        return self.image_size // 32
+
+
+ImageConfig = ViTConfig | ResNetConfig
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Sizes of the causal text transformer; the defaults are those of ViT-B/32."""
+
+    vocabulary: int = 49408
+    context: int = 77  # tokens
+    width: int = 512
+    depth: int = 12
+    heads: int = 8
+    mlp: int = 2048
+    activation: Activation = "gelu"
+    eps: float = 1e-5
+    end_of_text: int = 49407  # id whose first place is pooled
+    projection: bool = True  # False: text encoders of SD 1 and FLUX, which have none
+
+    def __post_init__(self) -> None:
+        _check_heads(self.width, self.heads)
+        if not 0 <= self.end_of_text < self.vocabulary:
+            raise ConfigError(
+                f"end_of_text {self.end_of_text} is outside the vocabulary of "
+                f"{self.vocabulary} tokens."
+            )
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """The two towers and the width of the space they share; the defaults are ViT-B/32."""
+
+    embed: int = 512  # E, values in a vector
+    image: ImageConfig | None = field(default_factory=ViTConfig)
+    text: TextConfig | None = field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        if self.image is None and self.text is None:
+            raise ConfigError("a model needs an image tower, a text tower, or both.")
+        if self.text and not self.text.projection and self.text.width != self.embed:
+            raise ConfigError(
+                f"a text tower without projection gives vectors of its width {self.text.width}, "
+                f"but embed is {self.embed}; set embed to {self.text.width}."
+            )
