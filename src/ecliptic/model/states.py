@@ -1,0 +1,56 @@
+"""What a tower computes on its way to a vector, for those who want to look inside.
+
+`hidden[0]` is what enters the first block and `hidden[i]` what leaves block i, before the final
+norm, so `hidden[-2]` is the penultimate layer that diffusion models read.
+B batch, T tokens, D width, H heads, E vector size.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ecliptic.errors import ConfigError
+from ecliptic.model.layers import Block
+
+
+@dataclass(frozen=True)
+class TowerStates:
+    """All intermediate values of one forward pass."""
+
+    hidden: tuple[Tensor, ...]  # depth + 1 of (B, T, D)
+    attention: tuple[Tensor, ...]  # depth of (B, H, T, T), or empty unless asked for
+    last: Tensor  # (B, T, D), hidden[-1] after the final norm
+    pooled: Tensor  # (B, D), before the projection
+    vectors: Tensor  # (B, E), raw: not unit length
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module], x: Tensor, *, causal: bool, look: bool
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The hidden layers, and the attention weights if `look`."""
+    hidden, attention = [x], []
+    for block in blocks:
+        assert isinstance(block, Block)  # narrows the type of a ModuleList's items
+        if look:
+            x, weights = block.look(x, causal=causal)
+            attention.append(weights)
+        else:
+            x = block(x, causal=causal)
+        hidden.append(x)
+    return tuple(hidden), tuple(attention)
+
+
+def layer_index(layer: int, depth: int) -> int:
+    """How many blocks to run for hidden layer `layer`: 0 to depth, or -1 for the last.
+
+    Raises:
+        ConfigError: there is no such layer.
+    """
+    count = layer + depth + 1 if layer < 0 else layer
+    if not 0 <= count <= depth:
+        raise ConfigError(
+            f"layer {layer} does not exist: this tower has layers 0 (before the first block) "
+            f"to {depth}, or -1 (the last) to {-depth - 1}."
+        )
+    return count
