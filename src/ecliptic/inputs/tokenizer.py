@@ -1,0 +1,198 @@
+"""Text to token ids, exactly as openai/CLIP's `clip/simple_tokenizer.py` does it.
+
+Clean (ftfy, HTML entities, white space, lower case), split into words by one pattern, merge bytes.
+What differs on purpose: special strings in the text stay text unless asked for, and nothing is
+dropped silently. N texts, T tokens of context. Knows no torch.
+"""
+
+import html
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import ftfy
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from ecliptic.errors import ConfigError, TextError, TextTooLongError
+from ecliptic.inputs.bpe import BytePairs
+from ecliptic.inputs.specs import TokenizerSpec
+
+Overflow = Literal["warn", "error", "truncate"]
+
+START_SPELLINGS = ("<|startoftext|>", "<start_of_text>")  # openai/CLIP, open_clip
+END_SPELLINGS = ("<|endoftext|>", "<end_of_text>")
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # simple_tokenizer.py `pat`
+_SPECIALS = "|".join(regex.escape(text) for text in START_SPELLINGS + END_SPELLINGS)
+WORD = regex.compile(_WORDS, regex.IGNORECASE)
+WORD_OR_SPECIAL = regex.compile(f"{_SPECIALS}|{_WORDS}", regex.IGNORECASE)
+
+_UNTIDY = regex.compile(r"[^\t\n\f\r -%'-~]")  # whatever ftfy or html.unescape may change
+_LONE_SURROGATE = regex.compile(
+    r"[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]"
+)
+_CACHED_CHUNKS = 1 << 16  # entries; the cache is emptied when full
+_CACHED_LENGTH = 32  # characters; longer chunks are rare and would hold memory
+_QUOTED = 80  # characters of dropped text in a message
+_QUOTED_ROWS = 5  # rows named in a message
+
+
+class TruncationWarning(UserWarning):
+    """Texts longer than the context were cut; the message quotes what was dropped."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokens of N texts, ready for the text tower."""
+
+    ids: NDArray[np.int64]  # (N, T), padded after the end of text
+    lengths: NDArray[np.int64]  # (N,) tokens in use, start and end included
+    truncated: tuple[tuple[int, str], ...]  # (row, dropped words) of every text that was cut
+
+
+def clean(text: str) -> str:
+    """Text as the reference tokenizer reads it: repaired, unescaped, single-spaced, lower case."""
+    if _UNTIDY.search(text):
+        text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    return " ".join(text.split()).lower()
+
+
+class Tokenizer:
+    """CLIP's byte-pair tokenizer; `spec` says how many merges, how many tokens, which padding."""
+
+    def __init__(self, spec: TokenizerSpec | None = None) -> None:
+        self.spec = spec or TokenizerSpec()
+        self._pairs = BytePairs(self.spec.merges)
+        self._chunks: dict[str, list[int]] = {}  # ids of words seen before
+        self._pieces: list[bytes] = []  # filled by the first decode
+        self._special_ids = dict.fromkeys(START_SPELLINGS, self.spec.start_of_text)
+        self._special_ids |= dict.fromkeys(END_SPELLINGS, self.spec.end_of_text)
+
+    def encode(self, text: str, *, specials: bool = False) -> list[int]:
+        """Ids of `text` without start and end.
+
+        `specials=True` turns the special strings of openai/CLIP and open_clip into their ids, as
+        the reference does with its own spelling; leave it off for text from users.
+        Raises TextError for anything but a `str` of whole characters.
+        """
+        _check(text)
+        cleaned = clean(text)
+        if specials:
+            return self._encode_with_specials(cleaned)
+        ids: list[int] = []
+        known = self._chunks
+        for chunk in cleaned.split():
+            found = known.get(chunk)
+            ids += self._encode_chunk(chunk) if found is None else found
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Lower-case text of `ids`, a space after each word; broken bytes become U+FFFD."""
+        pieces = self._decoding_table()
+        wanted = [int(id_) for id_ in ids]
+        strange = [id_ for id_ in wanted if not 0 <= id_ < len(pieces)]
+        if strange:
+            raise TextError(
+                f"token id {strange[0]} is outside the vocabulary of {len(pieces)} ids; "
+                "decode with the tokenizer that made the ids."
+            )
+        return b"".join(pieces[id_] for id_ in wanted).decode("utf-8", errors="replace")
+
+    def batch(self, texts: str | Sequence[str], overflow: Overflow = "warn") -> TokenBatch:
+        """Tokens of `texts`, one row each; a single string is one row.
+
+        A text above `spec.context` keeps its first ids and its end-of-text. `overflow` decides
+        whether that raises TextTooLongError, gives one TruncationWarning, or is only reported in
+        `truncated`.
+        """
+        return self._batch(texts, overflow)
+
+    def __call__(
+        self, texts: str | Sequence[str], overflow: Overflow = "warn"
+    ) -> NDArray[np.int64]:
+        """The (N, T) ids of `batch`."""
+        return self._batch(texts, overflow).ids
+
+    def _batch(self, texts: str | Sequence[str], overflow: Overflow) -> TokenBatch:
+        if overflow not in ("warn", "error", "truncate"):
+            raise ConfigError(f'overflow must be "warn", "error" or "truncate", not {overflow!r}.')
+        rows = [texts] if isinstance(texts, str) else texts
+        spec, room = self.spec, self.spec.context - 2
+        ids = np.full((len(rows), spec.context), spec.pad, dtype=np.int64)  # (N, T)
+        lengths = np.empty(len(rows), dtype=np.int64)  # (N,)
+        truncated: list[tuple[int, str]] = []
+        for row, text in enumerate(rows):
+            found = self._encode_row(text, row)
+            if len(found) > room:
+                truncated.append((row, self.decode(found[room:]).strip()))
+                del found[room:]
+            lengths[row] = length = len(found) + 2
+            ids[row, :length] = [spec.start_of_text, *found, spec.end_of_text]
+        if truncated and overflow != "truncate":
+            self._complain(truncated, overflow)
+        return TokenBatch(ids, lengths, tuple(truncated))
+
+    def _encode_row(self, text: str, row: int) -> list[int]:
+        try:
+            return self.encode(text)
+        except TextError as error:
+            raise TextError(f"text {row}: {error}") from None
+
+    def _encode_chunk(self, chunk: str) -> list[int]:
+        """Ids of the words in `chunk`, which holds no white space; remembered when short."""
+        ids: list[int] = []
+        for word in WORD.findall(chunk):
+            ids += self._pairs.encode_word(word.encode())
+        if len(chunk) <= _CACHED_LENGTH:
+            if len(self._chunks) >= _CACHED_CHUNKS:
+                self._chunks.clear()
+            self._chunks[chunk] = ids
+        return ids
+
+    def _encode_with_specials(self, cleaned: str) -> list[int]:
+        ids: list[int] = []
+        for word in WORD_OR_SPECIAL.findall(cleaned):
+            special = self._special_ids.get(word)
+            ids += self._pairs.encode_word(word.encode()) if special is None else [special]
+        return ids
+
+    def _decoding_table(self) -> list[bytes]:
+        if not self._pieces:
+            pairs = zip(self._pairs.pieces(), self._pairs.final(), strict=True)
+            pieces = [piece + b" " if final else piece for piece, final in pairs]
+            specials = (START_SPELLINGS[0], END_SPELLINGS[0])
+            self._pieces = [*pieces, *(text.encode() for text in specials)]
+        return self._pieces
+
+    def _complain(self, truncated: list[tuple[int, str]], overflow: Overflow) -> None:
+        quoted = "; ".join(
+            f"text {row} loses {_shorten(words)}" for row, words in truncated[:_QUOTED_ROWS]
+        )
+        more = len(truncated) - _QUOTED_ROWS
+        message = (
+            f"{len(truncated)} text(s) need more than {self.spec.context} tokens: {quoted}"
+            f"{f'; and {more} more' if more > 0 else ''}. Shorten them"
+        )
+        if overflow == "error":
+            raise TextTooLongError(f'{message}, or pass overflow="truncate" to cut them.')
+        message += ', or pass overflow="truncate" to cut them without this warning.'
+        warnings.warn(message, TruncationWarning, stacklevel=4)
+
+
+def _check(text: str) -> None:
+    if isinstance(text, str):
+        if not text.isascii() and (found := _LONE_SURROGATE.search(text)):
+            raise TextError(
+                f"character {found.start()} is a lone surrogate (U+{ord(found.group()):04X}), half "
+                'of a character; read the text with errors="replace" or remove it.'
+            )
+        return
+    if isinstance(text, bytes | bytearray):
+        raise TextError('got bytes, not text; decode them first: text.decode("utf-8").')
+    raise TextError(f"got {type(text).__name__}, not text; pass a str.")
+
+
+def _shorten(words: str) -> str:
+    return repr(words if len(words) <= _QUOTED else f"{words[:_QUOTED]}...")
