@@ -2,119 +2,108 @@
 
 Ids are 256 bytes, the same 256 bytes ending a word, then one id per merge in the list's order.
 The list is lines 1 to 48894 of openai/CLIP's `bpe_simple_vocab_16e6.txt`, in `merges.txt.gz`.
-Cleaning and splitting text into words live in `tokenizer.py`.
+Cleaning and splitting text into words live in `cleaning.py` and `tokenizer.py`.
 """
 
 import gzip
-from collections.abc import Sequence
 from functools import lru_cache
-from heapq import heapify, heappop, heappush
-from importlib import resources
-from itertools import pairwise
+from heapq import heappop, heappush
+from itertools import count
+from pathlib import Path
 
-from ecliptic.errors import ConfigError
-
-Pairs = dict[tuple[int, int], int]
+from ecliptic.inputs.specs import FULL_MERGES
 
 BYTES = 256  # ids 0..255 are bytes inside a word, 256..511 the same bytes at its end
 FIRST_MERGE = 2 * BYTES
+WORD_END = "</w>"  # how the list writes that a symbol ends its word
 MERGED_AWAY = -1  # stands where a symbol was joined to the one on its left
+MERGES_FILE = Path(__file__).with_name("merges.txt.gz")
 
 # openai/CLIP clip/simple_tokenizer.py `bytes_to_unicode`: printable bytes come first in the
 # vocabulary and are written as themselves, the others are written as characters from U+0100.
 PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 BYTE_ORDER = (*PRINTABLE, *(byte for byte in range(BYTES) if byte not in PRINTABLE))
-BYTE_ID = {byte: position for position, byte in enumerate(BYTE_ORDER)}
+BYTE_ID = {byte: id_ for id_, byte in enumerate(BYTE_ORDER)}
+BYTE_NAMES = [*map(chr, PRINTABLE), *map(chr, range(BYTES, 2 * BYTES - len(PRINTABLE)))]
+BYTE_OF_NAME = dict(zip(BYTE_NAMES, BYTE_ORDER, strict=True))
 
 
 class BytePairs:
-    """The first `merges` merges of CLIP's list, ready to join bytes into ids."""
+    """The first `merges` merges of CLIP's list, ready to join bytes into ids.
 
-    def __init__(self, merges: int) -> None:
-        pairs = _released_pairs()
-        if not 0 <= merges <= len(pairs):
-            raise ConfigError(
-                f"merges must be 0 to {len(pairs)} (the released list), not {merges}."
-            )
-        self._limit = FIRST_MERGE + merges
-        self._pairs = pairs
-        if merges < len(pairs):
-            self._pairs = {pair: id_ for pair, id_ in pairs.items() if id_ < self._limit}
+    Symbols are looked up by name, a pair as "left right" as the list writes it: building the table
+    from ids instead takes twice as long and is felt in the first call.
+    """
+
+    def __init__(self, merges: int = FULL_MERGES) -> None:
+        lines = gzip.decompress(MERGES_FILE.read_bytes()).decode().split("\n")[:merges]
+        self._merged = dict(zip(lines, count(FIRST_MERGE)))  # "left right" -> merged id
+        self._names = [*BYTE_NAMES, *(name + WORD_END for name in BYTE_NAMES)]
+        self._names += "\n".join(lines).replace(" ", "").split("\n") if lines else []
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def encode_word(self, word: bytes) -> list[int]:
-        """Ids of one word, whose last byte takes the word-final id; `b""` gives no id."""
+        """Ids of one word, whose last byte takes the word-final id; `b""` gives none."""
         if not word:
             return []
         symbols = [BYTE_ID[byte] for byte in word]
         symbols[-1] += BYTES
-        return merge(symbols, self._pairs)
+        return self._merge(symbols)
 
-    def pieces(self) -> list[bytes]:
-        """The bytes of every id below start of text, in id order, without the word-final mark."""
-        pieces = [bytes([byte]) for byte in BYTE_ORDER] * 2
-        for left, right in self._pairs:  # insertion order is id order
-            pieces.append(pieces[left] + pieces[right])
-        return pieces
+    def ends_word(self, id_: int) -> bool:
+        """Whether `id_` stands only at the end of a word."""
+        return self._names[id_].endswith(WORD_END)
 
-    def final(self) -> list[bool]:
-        """For every id below start of text, whether it ends a word."""
-        final = [False] * BYTES + [True] * BYTES
-        for _, right in self._pairs:
-            final.append(final[right])
-        return final
+    def piece(self, id_: int) -> bytes:
+        """The bytes that `id_` stands for, without the word-final mark."""
+        return bytes(BYTE_OF_NAME[char] for char in self._names[id_].removesuffix(WORD_END))
 
+    def _pair(self, left: int, right: int) -> int | None:
+        """Id of two neighbouring symbols joined, if the list joins them."""
+        return self._merged.get(f"{self._names[left]} {self._names[right]}")
 
-def merge(symbols: Sequence[int], pairs: Pairs) -> list[int]:
-    """Join neighbours until no pair is left, lowest merge first and each merge from the left.
+    def _merge(self, symbols: list[int]) -> list[int]:
+        """Join neighbours until no pair is left, lowest merge first and each merge from the left.
 
-    One round joins every place of the lowest merge, as the reference loop does. Places wait in a
-    bucket per merge, so a word of n bytes costs about n log n instead of the reference's n squared.
-    """
-    joined = list(symbols)
-    count = len(joined)
-    before, after = list(range(-1, count - 1)), list(range(1, count + 1))
-    waiting: dict[int, list[int]] = {}  # merged id -> positions of the left symbol
-    for place, pair in enumerate(pairwise(joined)):
-        if pair in pairs:
-            waiting.setdefault(pairs[pair], []).append(place)
-    ranks = list(waiting)
-    heapify(ranks)
+        One round joins every place of the lowest merge, as the reference loop does. Places wait in
+        a bucket per merge, so n bytes cost about n log n instead of the reference's n squared.
+        """
+        size = len(symbols)
+        before, after = list(range(-1, size - 1)), list(range(1, size + 1))
+        waiting: dict[int, list[int]] = {}  # merged id -> positions of the left symbol
+        rounds: list[int] = []  # heap of the keys of `waiting`
 
-    def note(left: int, right: int) -> None:
-        merged = pairs.get((joined[left], joined[right]))
-        if merged is not None and merged in waiting:
-            waiting[merged].append(left)
-        elif merged is not None:
-            waiting[merged] = [left]
-            heappush(ranks, merged)
+        def note(left: int, right: int) -> None:
+            merged = self._pair(symbols[left], symbols[right])
+            if merged is not None and merged not in waiting:
+                waiting[merged] = []
+                heappush(rounds, merged)
+            if merged is not None:
+                waiting[merged].append(left)
 
-    while ranks:
-        merged = heappop(ranks)
-        for left in sorted(waiting.pop(merged)):
-            right = after[left]
-            if right == count or pairs.get((joined[left], joined[right])) != merged:
-                continue  # one of the two was joined to another neighbour meanwhile
-            joined[left], joined[right] = merged, MERGED_AWAY
-            after[left] = after[right]
-            if before[left] >= 0:
-                note(before[left], left)
-            if after[left] < count:
-                before[after[left]] = left
-                note(left, after[left])
-    return [symbol for symbol in joined if symbol != MERGED_AWAY]
+        for left in range(size - 1):
+            note(left, left + 1)
+        while rounds:
+            merged = heappop(rounds)
+            for left in sorted(waiting.pop(merged)):
+                right = after[left]
+                if symbols[left] == MERGED_AWAY or right == size:
+                    continue
+                if self._pair(symbols[left], symbols[right]) != merged:
+                    continue  # one of the two was joined to another neighbour meanwhile
+                symbols[left], symbols[right] = merged, MERGED_AWAY
+                after[left] = after[right]
+                if before[left] >= 0:
+                    note(before[left], left)
+                if after[left] < size:
+                    before[after[left]] = left
+                    note(left, after[left])
+        return [symbol for symbol in symbols if symbol != MERGED_AWAY]
 
 
-@lru_cache(maxsize=1)
-def _released_pairs() -> Pairs:
-    """(left id, right id) -> merged id, in the order of the released list."""
-    packed = resources.files("ecliptic.inputs").joinpath("merges.txt.gz").read_bytes()
-    written = [chr(byte) for byte in PRINTABLE]
-    written += [chr(BYTES + offset) for offset in range(BYTES - len(PRINTABLE))]
-    ids = {symbol: id_ for id_, symbol in enumerate(written)}
-    ids |= {f"{symbol}</w>": BYTES + id_ for id_, symbol in enumerate(written)}
-    pairs: Pairs = {}
-    for id_, line in enumerate(gzip.decompress(packed).decode().split("\n"), FIRST_MERGE):
-        left, right = line.split(" ")
-        pairs[ids[left], ids[right]] = id_
-        ids[left + right] = id_
-    return pairs
+@lru_cache(maxsize=4)
+def byte_pairs(merges: int) -> BytePairs:
+    """The shared `BytePairs` of that many merges."""
+    return BytePairs(merges)

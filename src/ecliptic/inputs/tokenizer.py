@@ -5,19 +5,18 @@ What differs on purpose: special strings in the text stay text unless asked for,
 dropped silently. N texts, T tokens of context. Knows no torch.
 """
 
-import html
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import ftfy
 import numpy as np
 import regex
 from numpy.typing import NDArray
 
 from ecliptic.errors import ConfigError, TextError, TextTooLongError
-from ecliptic.inputs.bpe import BytePairs
+from ecliptic.inputs.bpe import byte_pairs
+from ecliptic.inputs.cleaning import Span, clean
 from ecliptic.inputs.specs import TokenizerSpec
 
 Overflow = Literal["warn", "error", "truncate"]
@@ -29,7 +28,6 @@ _SPECIALS = "|".join(regex.escape(text) for text in START_SPELLINGS + END_SPELLI
 WORD = regex.compile(_WORDS, regex.IGNORECASE)
 WORD_OR_SPECIAL = regex.compile(f"{_SPECIALS}|{_WORDS}", regex.IGNORECASE)
 
-_UNTIDY = regex.compile(r"[^\t\n\f\r -%'-~]")  # whatever ftfy or html.unescape may change
 _LONE_SURROGATE = regex.compile(
     r"[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]"
 )
@@ -52,21 +50,16 @@ class TokenBatch:
     truncated: tuple[tuple[int, str], ...]  # (row, dropped words) of every text that was cut
 
 
-def clean(text: str) -> str:
-    """Text as the reference tokenizer reads it: repaired, unescaped, single-spaced, lower case."""
-    if _UNTIDY.search(text):
-        text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return " ".join(text.split()).lower()
-
-
 class Tokenizer:
-    """CLIP's byte-pair tokenizer; `spec` says how many merges, how many tokens, which padding."""
+    """CLIP's byte-pair tokenizer; `spec` says how many merges, how many tokens, which padding.
+
+    May be shared by threads: the only state is a cache of words, filled in whatever order.
+    """
 
     def __init__(self, spec: TokenizerSpec | None = None) -> None:
         self.spec = spec or TokenizerSpec()
-        self._pairs = BytePairs(self.spec.merges)
+        self.pairs = byte_pairs(self.spec.merges)
         self._chunks: dict[str, list[int]] = {}  # ids of words seen before
-        self._pieces: list[bytes] = []  # filled by the first decode
         self._special_ids = dict.fromkeys(START_SPELLINGS, self.spec.start_of_text)
         self._special_ids |= dict.fromkeys(END_SPELLINGS, self.spec.end_of_text)
 
@@ -77,10 +70,10 @@ class Tokenizer:
         the reference does with its own spelling; leave it off for text from users.
         Raises TextError for anything but a `str` of whole characters.
         """
-        _check(text)
+        check_text(text)
         cleaned = clean(text)
         if specials:
-            return self._encode_with_specials(cleaned)
+            return [id_ for _, ids in self.words(cleaned, specials=True) for id_ in ids]
         ids: list[int] = []
         known = self._chunks
         for chunk in cleaned.split():
@@ -88,17 +81,16 @@ class Tokenizer:
             ids += self._encode_chunk(chunk) if found is None else found
         return ids
 
+    def words(self, cleaned: str, *, specials: bool = False) -> Iterator[tuple[Span, list[int]]]:
+        """(span in `cleaned`, ids) of every word of text that `clean` gave."""
+        for word in (WORD_OR_SPECIAL if specials else WORD).finditer(cleaned):
+            special = self._special_ids.get(word.group()) if specials else None
+            ids = self.pairs.encode_word(word.group().encode()) if special is None else [special]
+            yield word.span(), ids
+
     def decode(self, ids: Iterable[int]) -> str:
         """Lower-case text of `ids`, a space after each word; broken bytes become U+FFFD."""
-        pieces = self._decoding_table()
-        wanted = [int(id_) for id_ in ids]
-        strange = [id_ for id_ in wanted if not 0 <= id_ < len(pieces)]
-        if strange:
-            raise TextError(
-                f"token id {strange[0]} is outside the vocabulary of {len(pieces)} ids; "
-                "decode with the tokenizer that made the ids."
-            )
-        return b"".join(pieces[id_] for id_ in wanted).decode("utf-8", errors="replace")
+        return b"".join(self._decoded(int(id_)) for id_ in ids).decode("utf-8", errors="replace")
 
     def batch(self, texts: str | Sequence[str], overflow: Overflow = "warn") -> TokenBatch:
         """Tokens of `texts`, one row each; a single string is one row.
@@ -144,27 +136,24 @@ class Tokenizer:
         """Ids of the words in `chunk`, which holds no white space; remembered when short."""
         ids: list[int] = []
         for word in WORD.findall(chunk):
-            ids += self._pairs.encode_word(word.encode())
+            ids += self.pairs.encode_word(word.encode())
         if len(chunk) <= _CACHED_LENGTH:
             if len(self._chunks) >= _CACHED_CHUNKS:
                 self._chunks.clear()
             self._chunks[chunk] = ids
         return ids
 
-    def _encode_with_specials(self, cleaned: str) -> list[int]:
-        ids: list[int] = []
-        for word in WORD_OR_SPECIAL.findall(cleaned):
-            special = self._special_ids.get(word)
-            ids += self._pairs.encode_word(word.encode()) if special is None else [special]
-        return ids
-
-    def _decoding_table(self) -> list[bytes]:
-        if not self._pieces:
-            pairs = zip(self._pairs.pieces(), self._pairs.final(), strict=True)
-            pieces = [piece + b" " if final else piece for piece, final in pairs]
-            specials = (START_SPELLINGS[0], END_SPELLINGS[0])
-            self._pieces = [*pieces, *(text.encode() for text in specials)]
-        return self._pieces
+    def _decoded(self, id_: int) -> bytes:
+        if id_ == self.spec.start_of_text:
+            return START_SPELLINGS[0].encode()
+        if id_ == self.spec.end_of_text:
+            return END_SPELLINGS[0].encode()
+        if not 0 <= id_ < self.spec.vocabulary:
+            raise TextError(
+                f"token id {id_} is outside the vocabulary of {self.spec.vocabulary} ids; "
+                "decode with the tokenizer that made the ids."
+            )
+        return self.pairs.piece(id_) + (b" " if self.pairs.ends_word(id_) else b"")
 
     def _complain(self, truncated: list[tuple[int, str]], overflow: Overflow) -> None:
         quoted = "; ".join(
@@ -181,7 +170,8 @@ class Tokenizer:
         warnings.warn(message, TruncationWarning, stacklevel=4)
 
 
-def _check(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raise TextError unless `text` is a `str` of whole characters."""
     if isinstance(text, str):
         if not text.isascii() and (found := _LONE_SURROGATE.search(text)):
             raise TextError(
