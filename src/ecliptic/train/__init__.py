@@ -1,1 +1,43 @@
-"""."""
+"""Contrastive training, the smallest honest version: what made the embedded default.
+
+The settings import no torch; the rest arrives when first named.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ecliptic.train.settings import DataSettings, OptimiserSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from ecliptic.train.evaluate import Recall, Validation, evaluate
+    from ecliptic.train.loop import Run, train
+    from ecliptic.train.loss import clamp_temperature, contrastive_loss
+
+_HOMES = {
+    "Recall": "evaluate",
+    "Run": "loop",
+    "Validation": "evaluate",
+    "clamp_temperature": "loss",
+    "contrastive_loss": "loss",
+    "evaluate": "evaluate",
+    "train": "loop",
+}
+
+__all__ = [
+    "DataSettings",
+    "OptimiserSettings",
+    "Recall",
+    "Run",
+    "TrainSettings",
+    "Validation",
+    "clamp_temperature",
+    "contrastive_loss",
+    "evaluate",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"ecliptic.train.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'ecliptic.train' has no attribute {name!r}")

@@ -1,0 +1,159 @@
+"""Dataclasses from and to plain data (TOML, JSON), checked field by field; imports no torch.
+
+A field may be a number, string, bool, path, `Literal`, tuple, optional value, another dataclass, or
+a union of dataclasses, which is written as a table with a `kind` key: the class's name in lower
+case without "Config" ("vit", "resnet").
+"""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from ecliptic.errors import SettingsError
+
+T = TypeVar("T")
+
+
+def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
+    """Read `cls` from a TOML file; each override is "table.field=value" in TOML syntax.
+
+    Raises:
+        SettingsError: not TOML, an unknown field (with the nearest known one), or a wrong type.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"there is no settings file {path}; check the path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+    for override in overrides:
+        _override(data, override)
+    return from_dict(cls, data, where=path.name)
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "settings") -> T:
+    """An instance of the dataclass `cls`; missing fields keep their defaults."""
+    if not isinstance(data, Mapping):
+        raise SettingsError(f"{where} must be a table of {cls.__name__}'s fields, got {data!r}.")
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            fix = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}."
+            raise SettingsError(f"{where} has no field {key!r}; {fix}")
+    values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:  # a field without default is missing
+        raise SettingsError(f"{where} is incomplete: {error}") from None
+
+
+def to_dict(value: Any) -> Any:
+    """Plain data that `from_dict` reads back; fields that are None are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        hints = typing.get_type_hints(type(value))
+        plain = {}
+        for field in dataclasses.fields(value):
+            item = getattr(value, field.name)
+            if item is None:
+                continue
+            plain[field.name] = to_dict(item)
+            if len(_dataclasses_in(hints[field.name])) > 1:
+                plain[field.name] = {"kind": _kind(type(item)), **plain[field.name]}
+        return plain
+    if isinstance(value, tuple | list):
+        return [to_dict(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_dict(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise SettingsError(f"override {override!r} needs the form table.field=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise SettingsError(f"override {override!r}: {table!r} is a value, not a table.")
+    data[last] = value
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(hint, value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if origin is Literal:
+        if value not in args:
+            raise SettingsError(f"{where} must be one of {', '.join(map(repr, args))}: {value!r}.")
+        return value
+    if origin is tuple:
+        return _convert_tuple(args, value, where)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    wanted = origin or hint
+    if hint is not Any and (not isinstance(value, wanted) or _is_stray_bool(wanted, value)):
+        raise SettingsError(
+            f"{where} must be {wanted.__name__}, got {type(value).__name__} {value!r}."
+        )
+    return value
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise SettingsError(f"{where} must be a list, got {value!r}.")
+    if len(args) == 2 and args[1] is Ellipsis:
+        args = (args[0],) * len(value)
+    if len(args) != len(value):
+        raise SettingsError(f"{where} must have {len(args)} values, got {len(value)}: {value!r}.")
+    return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))  # noqa: B905
+
+
+def _convert_union(hint: Any, value: Any, where: str) -> Any:
+    if value is None and type(None) in get_args(hint):
+        return None
+    classes = _dataclasses_in(hint)
+    if len(classes) > 1:
+        kinds = {_kind(cls): cls for cls in classes}
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        if kind not in kinds:
+            raise SettingsError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}.")
+        rest = {key: item for key, item in value.items() if key != "kind"}
+        return from_dict(kinds[kind], rest, where)
+    problems = []
+    for arm in get_args(hint):
+        if arm is type(None):
+            continue
+        try:
+            return _convert(arm, value, where)
+        except SettingsError as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _dataclasses_in(hint: Any) -> list[type]:
+    arms = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return [arm for arm in arms if dataclasses.is_dataclass(arm) and isinstance(arm, type)]
+
+
+def _kind(cls: type) -> str:
+    return cls.__name__.removesuffix("Config").lower()
+
+
+def _is_stray_bool(wanted: Any, value: Any) -> bool:
+    return isinstance(value, bool) and wanted is not bool

@@ -1,0 +1,92 @@
+"""How well pictures find their names: recall over a fixed list of names. N pictures, C concepts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ecliptic.inputs import ImageSpec, Tokenizer
+from ecliptic.model import TwoTowers
+from ecliptic.train.augment import on_colour
+from ecliptic.train.batches import tokens_of
+from ecliptic.train.pictures import Pictures, read_emoji
+from ecliptic.train.settings import DESIGNS, TrainSettings
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Share of pictures whose own name is among the best 1 and 5."""
+
+    at_1: float
+    at_5: float
+    pictures: int
+    names: int
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The pictures that training never saw."""
+
+    design: Pictures  # every concept, in a design that was never trained on
+    concepts: Pictures  # concepts that were never trained on, in every design
+
+    @classmethod
+    def read(cls, data: Path, settings: TrainSettings) -> "Validation":
+        """Read the validation design, and the validation concepts of all designs."""
+        unseen = settings.data.validation
+        emoji = data / "emoji"
+        return cls(
+            read_emoji(emoji, (unseen,), None), read_emoji(emoji, (*DESIGNS, unseen), "val")
+        )
+
+
+@torch.inference_mode()
+def evaluate(
+    model: TwoTowers, validation: Validation, tokenizer: Tokenizer, image_spec: ImageSpec
+) -> dict[str, Recall]:
+    """Recall of the unseen design and of the unseen concepts, among all names.
+
+    The keys are "design" and "concepts". Pictures lie on white; names stand alone, without
+    template. The model is put in eval mode for it.
+    """
+    training = model.training
+    model.eval()
+    names = _vectors_of_names(model, validation.design, tokenizer)
+    found = {
+        "design": recall(_vectors(model, validation.design, image_spec), names, validation.design),
+        "concepts": recall(
+            _vectors(model, validation.concepts, image_spec), names, validation.concepts
+        ),
+    }
+    model.train(training)
+    return found
+
+
+def recall(images: Tensor, names: Tensor, pictures: Pictures) -> Recall:
+    """Recall at 1 and 5 of (N, E) image vectors against (C, E) name vectors, both unit length."""
+    best = (images @ names.T).topk(5, dim=-1).indices  # (N, 5)
+    hits = best == pictures.concept[:, None]
+    at_1, at_5 = hits[:, 0].float().mean(), hits.any(dim=-1).float().mean()
+    return Recall(float(at_1), float(at_5), len(images), len(names))
+
+
+def _vectors(model: TwoTowers, pictures: Pictures, spec: ImageSpec) -> Tensor:
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+    rows = []
+    for rgba in pictures.rgba.split(128):
+        colours = on_colour(rgba)
+        if colours.shape[-1] != spec.size:
+            colours = F.interpolate(colours, (spec.size, spec.size), mode="bicubic", antialias=True)
+        rows.append(model.encode_image((colours.clamp(0, 1) - mean) / std))
+    return F.normalize(torch.cat(rows).float(), dim=-1)
+
+
+def _vectors_of_names(model: TwoTowers, pictures: Pictures, tokenizer: Tokenizer) -> Tensor:
+    names = [concept.name for concept in pictures.concepts]
+    rows = [
+        model.encode_text(tokens_of(tokenizer, names[i : i + 256]))
+        for i in range(0, len(names), 256)
+    ]
+    return F.normalize(torch.cat(rows).float(), dim=-1)

@@ -1,0 +1,27 @@
+"""AdamW on two groups of parameters, and the learning rate's course."""
+
+import math
+
+from torch import nn
+from torch.optim import AdamW
+
+from ecliptic.train.settings import OptimiserSettings
+
+
+def adamw(model: nn.Module, settings: OptimiserSettings) -> AdamW:
+    """AdamW; biases, norms, the temperature and other 1-D parameters do not decay."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (settings.beta1, settings.beta2)
+    return AdamW(groups, lr=settings.rate, betas=betas, eps=settings.eps)
+
+
+def rate_at(step: int, steps: int, settings: OptimiserSettings) -> float:
+    """Learning rate of `step` (from 0): linear warm-up, then half a cosine down to zero."""
+    if step < settings.warmup:
+        return settings.rate * (step + 1) / settings.warmup
+    progress = (step - settings.warmup) / max(1, steps - settings.warmup)
+    return settings.rate * 0.5 * (1 + math.cos(math.pi * progress))

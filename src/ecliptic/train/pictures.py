@@ -1,0 +1,125 @@
+"""The drawings that the embedded default learns from: pictures, names and keywords in memory.
+
+Reads the folder described by the training data's own README: `emoji/` (designs as tar files and
+`emoji.csv`), `openclipart/`, `game_icons/`. N pictures, C concepts.
+"""
+
+import csv
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ecliptic.errors import StorageError
+
+SIDE = 96  # pixels, as stored
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Something drawn, in words."""
+
+    name: str
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """N pictures of C concepts; one concept may have been drawn several times."""
+
+    rgba: Tensor  # (N, 4, 96, 96) uint8, alpha not premultiplied
+    concept: Tensor  # (N,) index into `concepts`
+    concepts: tuple[Concept, ...]
+
+    def __len__(self) -> int:
+        return len(self.concept)
+
+
+def read_emoji(folder: Path, designs: tuple[str, ...], split: str | None) -> Pictures:
+    """Emoji of `designs` whose concept is in `split` ("train", "val", or None for both).
+
+    `concepts` holds every emoji's concept in the csv's order, whatever the split.
+    """
+    rows = read_csv(folder / "emoji.csv")
+    concepts = tuple(Concept(r["name"], split_keywords(r["keywords"])) for r in rows)
+    wanted = {r["key"]: i for i, r in enumerate(rows) if split in (None, r["concept_split"])}
+    pictures: list[np.ndarray] = []
+    index: list[int] = []
+    for design in designs:
+        for key, data in read_tar(folder / f"{design}.tar"):
+            if key in wanted:
+                pictures.append(data)
+                index.append(wanted[key])
+    return _stack(pictures, index, concepts)
+
+
+def read_openclipart(folder: Path) -> Pictures:
+    """Each drawing is a concept of its own, named by its title, or its file where that is vague."""
+    rows = {r["file"]: r for r in read_csv(folder / "openclipart.csv")}
+    titles = [r["title"].strip().lower() for r in rows.values()]
+    concepts, pictures, index = [], [], []
+    for key, data in read_tar(folder / "openclipart.tar"):
+        row = rows[f"{key}.png"]
+        title = row["title"].strip()
+        shared = titles.count(title.lower()) > 2  # "Various Cliparts" names nothing
+        words = (*split_keywords(row["keywords"]), row["category"].replace("_", " "))
+        concepts.append(Concept(row["stem"] if shared or not title else title, words))
+        pictures.append(data)
+        index.append(len(index))
+    return _stack(pictures, index, tuple(concepts))
+
+
+def read_game_icons(folder: Path) -> Pictures:
+    """White-on-black icons as black drawings on nothing; "abstract ..." ones mean nothing."""
+    rows = {r["file"]: r["name"] for r in read_csv(folder / "game_icons.csv")}
+    concepts: dict[str, int] = {}
+    pictures, index = [], []
+    for key, data in read_tar(folder / "game_icons.tar"):
+        name = rows[f"{key}.png"]
+        if name.startswith("abstract"):
+            continue
+        pictures.append(np.concatenate([np.zeros_like(data[:3]), data[:1]]))
+        index.append(concepts.setdefault(name, len(concepts)))
+    return _stack(pictures, index, tuple(Concept(name) for name in concepts))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a csv file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise StorageError(
+            f"there is no {path}; pass the folder that holds emoji/, openclipart/ and "
+            "game_icons/ with --data."
+        ) from None
+
+
+def read_tar(path: Path) -> list[tuple[str, np.ndarray]]:
+    """(stem, (4, 96, 96) uint8 RGBA) of every PNG of a tar file, in its order."""
+    if not path.exists():
+        raise StorageError(f"there is no {path}; pass the folder that holds it with --data.")
+    pictures = []
+    with tarfile.open(path) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.name.endswith(".png") else None
+            if file is not None:
+                image = Image.open(io.BytesIO(file.read()), formats=("PNG",)).convert("RGBA")
+                if image.size != (SIDE, SIDE):
+                    raise StorageError(f"{member.name} in {path} is not {SIDE}x{SIDE} pixels.")
+                pictures.append((Path(member.name).stem, np.asarray(image).transpose(2, 0, 1)))
+    return pictures
+
+
+def split_keywords(text: str) -> tuple[str, ...]:
+    """ "a|b" -> ("a", "b")."""
+    return tuple(word for word in text.split("|") if word)
+
+
+def _stack(pictures: list[np.ndarray], index: list[int], concepts: tuple[Concept, ...]) -> Pictures:
+    return Pictures(torch.from_numpy(np.stack(pictures)), torch.tensor(index), concepts)

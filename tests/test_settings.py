@@ -1,0 +1,89 @@
+"""Settings survive a round trip, and mistakes in them are named."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecliptic.errors import SettingsError
+from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
+from ecliptic.settings import from_dict, load_toml, to_dict
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 1.0
+    mode: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class Outer:
+    steps: int = 3
+    out: Path = Path("runs")
+    sizes: tuple[int, ...] = (1, 2)
+    note: str | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+CONFIGS = [
+    ClipConfig(),
+    ClipConfig(embed=1024, image=ResNetConfig()),
+    ClipConfig(image=None),
+    ClipConfig(text=None, image=ViTConfig(activation="quick_gelu")),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_model_sizes_survive_a_round_trip(config: ClipConfig) -> None:
+    data = to_dict(config)
+    assert from_dict(ClipConfig, {"image": None, "text": None} | data) == config
+
+
+@given(st.integers(), st.floats(allow_nan=False), st.lists(st.integers(), max_size=5))
+def test_values_survive_a_round_trip(steps: int, rate: float, sizes: list[int]) -> None:
+    value = Outer(steps=steps, sizes=tuple(sizes), inner=Inner(rate=rate))
+    assert from_dict(Outer, to_dict(value)) == value
+
+
+def test_toml_with_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('steps = 5\n[inner]\nrate = 2\nmode = "b"\n')
+    read = load_toml(Outer, path, ["inner.rate=0.5", "out=elsewhere", "sizes=[4]"])
+    assert read == Outer(5, Path("elsewhere"), (4,), None, Inner(0.5, "b"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"stesp": 1}, "no field 'stesp'; did you mean 'steps'"),
+        ({"steps": "1"}, "settings.steps must be int, got str '1'"),
+        ({"steps": True}, "settings.steps must be int, got bool"),
+        ({"inner": {"mode": "c"}}, "settings.inner.mode must be one of 'a', 'b'"),
+        ({"inner": 3}, "settings.inner must be a table"),
+        ({"sizes": 3}, "settings.sizes must be a list"),
+    ],
+)
+def test_mistakes_are_named(data: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message.replace(".", r"\.")):
+        from_dict(Outer, data)
+
+
+def test_a_union_of_towers_needs_its_kind() -> None:
+    with pytest.raises(SettingsError, match="settings.image.kind must be one of vit, resnet"):
+        from_dict(ClipConfig, {"image": {"width": 64}})
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("a = = 1")
+    with pytest.raises(SettingsError, match=r"x\.toml is not valid TOML"):
+        load_toml(Outer, tmp_path / "x.toml")
+    with pytest.raises(SettingsError, match="no settings file"):
+        load_toml(Outer, tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match=r"needs the form table\.field=value"):
+        (tmp_path / "x.toml").write_text("")
+        load_toml(Outer, tmp_path / "x.toml", ["steps"])
+    assert isinstance(load_toml(Outer, tmp_path / "x.toml"), Outer)
+    assert TextConfig() == from_dict(TextConfig, {})
