@@ -9,18 +9,37 @@ from typing import TYPE_CHECKING, Any
 from ecliptic.inputs.specs import ImageSpec, TokenizerSpec
 
 if TYPE_CHECKING:
+    from ecliptic.inputs.decode import ImageLimits, ImageSource, open_image, read_bytes
+    from ecliptic.inputs.image import Preprocess, PreprocessMode
+    from ecliptic.inputs.pool import Reject, decode_many
     from ecliptic.inputs.tokenizer import Overflow, TokenBatch, Tokenizer, TruncationWarning
 
 __all__ = [
+    "ImageLimits",
+    "ImageSource",
     "ImageSpec",
     "Overflow",
+    "Preprocess",
+    "PreprocessMode",
+    "Reject",
     "TokenBatch",
     "Tokenizer",
     "TokenizerSpec",
     "TruncationWarning",
+    "decode_many",
+    "open_image",
+    "read_bytes",
 ]
 
 _HOMES = {
+    "ImageLimits": "decode",
+    "ImageSource": "decode",
+    "Preprocess": "image",
+    "PreprocessMode": "image",
+    "Reject": "pool",
+    "decode_many": "pool",
+    "open_image": "decode",
+    "read_bytes": "decode",
     "Overflow": "tokenizer",
     "TokenBatch": "tokenizer",
     "Tokenizer": "tokenizer",

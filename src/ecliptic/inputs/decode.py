@@ -1,0 +1,211 @@
+"""Paths, bytes, files, arrays and PIL images -> loaded PIL images, within limits.
+
+Only formats on the allow-list are looked at, so no other decoder (and no Ghostscript) starts;
+bytes, pixels, edges and frames are checked from the header, before anything is decoded. Whatever
+goes wrong is an `ImageError` that names the picture. Turning images into pixels is `image.py`.
+"""
+
+import io
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ecliptic.errors import ConfigError, EclipticError, ImageError, ImageLimitError
+from ecliptic.inputs.arrays import Array, is_tensor, picture_from_array
+from ecliptic.inputs.quiet import quiet_pillow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageSource: TypeAlias = (  # a picture, in whatever form
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image"
+    " | Array | Tensor"
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # Pillow's names; MPO is a JPEG
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
+_shared_image = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What is refused before decoding; the defaults suit pictures from strangers."""
+
+    formats: tuple[str, ...] = FORMATS  # Pillow's names
+    file_bytes: int = 256 * 2**20
+    pixels: int = 64_000_000  # width * height, also after the resize
+    edge: int = 30_000  # pixels
+    frames: int = 10_000  # as the header states them; only the first is ever decoded
+
+    def __post_init__(self) -> None:
+        if not self.formats or min(self.file_bytes, self.pixels, self.edge, self.frames) < 1:
+            raise ConfigError(f"ImageLimits needs a format and limits of at least 1, got {self}.")
+
+    def check_size(self, width: int, height: int, name: str) -> None:
+        """Raise `ImageLimitError` for a picture, loaded or not, that is too large."""
+        if width * height > self.pixels or max(width, height) > self.edge:
+            raise ImageLimitError(
+                f"{name} is {width}x{height}, over the limit of {self.pixels} pixels and "
+                f"{self.edge} along an edge; shrink it, or allow more with ImageLimits."
+            )
+
+    def check_bytes(self, count: int, name: str) -> None:
+        """Raise `ImageLimitError` for more encoded bytes than allowed."""
+        if count > self.file_bytes:
+            raise ImageLimitError(
+                f"{name} holds more than the limit of {self.file_bytes} bytes; "
+                "shrink it, or allow more with ImageLimits(file_bytes=...)."
+            )
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def describe(source: object) -> str:
+    """`source` as error messages name it: a path, or what kind of object it is."""
+    if isinstance(source, str | os.PathLike):
+        text = repr(os.fspath(source))  # escapes names that are not UTF-8
+        return text if len(text) < 200 else f"{text[:80]}...{text[-80:]}"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"image of {len(source)} bytes"
+    if isinstance(source, Image.Image):
+        return f"PIL image {source.width}x{source.height} ({source.mode})"
+    if hasattr(source, "shape"):
+        return f"{type(source).__name__} of shape {tuple(source.shape)}"
+    return f"{type(source).__name__} object"
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn whatever decoding raises into `ImageError`, and keep Pillow's warnings out.
+
+    Decoders of hostile bytes raise far more than OSError (SyntaxError, struct.error, zlib.error,
+    EOFError, MemoryError ...), so all of it counts.
+    """
+    try:
+        with quiet_pillow():
+            yield
+    except EclipticError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as reason:
+        raise ImageLimitError(
+            f"{name} is too large to decode: {reason} Shrink it, or allow more with both "
+            "ImageLimits(pixels=...) and PIL.Image.MAX_IMAGE_PIXELS."
+        ) from reason
+    except Exception as reason:
+        said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        raise ImageError(
+            f"{name} cannot be decoded: {said}; the file may be damaged or cut short."
+        ) from reason
+
+
+def read_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+    """The encoded bytes of a path, bytes or an open binary file, at most `limits.file_bytes`.
+
+    Raises:
+        ImageLimitError: more bytes than allowed; no more than one above the limit is read.
+        ImageError: missing, a folder or device, a URL, or not something to read from.
+    """
+    name = describe(source)
+    with decoding(name):
+        if isinstance(source, bytes | bytearray | memoryview):
+            limits.check_bytes(memoryview(source).nbytes, name)
+            return bytes(source)
+        if isinstance(source, str | os.PathLike):
+            _check_path(source, name)
+            with Path(source).open("rb") as file:
+                return _read(file, limits, name)
+        if hasattr(source, "read"):
+            return _read(cast("IO[bytes]", source), limits, name)
+    raise ImageError(
+        f"{name} is no picture; pass a path, bytes, an open binary file, a PIL image, "
+        "an (H, W, C) uint8 array or a (3, H, W) tensor."
+    )
+
+
+def _check_path(path: str | os.PathLike[str], name: str) -> None:
+    if isinstance(path, str) and _URL.match(path):
+        raise ImageError(f"{name} is a URL, and none are fetched; download it and pass its bytes.")
+    mode = Path(path).stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{name} is a folder; pass the files inside it.")
+    if not stat.S_ISREG(mode):  # a pipe or device could block or never end
+        raise ImageError(f"{name} is no regular file; read it yourself and pass the bytes.")
+
+
+def _read(file: IO[bytes], limits: ImageLimits, name: str) -> bytes:
+    data = file.read(limits.file_bytes + 1)
+    if not isinstance(data, bytes):
+        raise ImageError(f"{name} gives {type(data).__name__}; open the file in binary mode.")
+    limits.check_bytes(len(data), name)
+    return data
+
+
+def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """A loaded PIL image in its own mode; the first frame of an animation.
+
+    Args:
+        source: path, encoded bytes, binary file, PIL image (returned itself, loaded), uint8 array
+            (H, W[, C]) or uint8 tensor (C, H, W).
+        limits: held before decoding; the allow-list is for encoded sources, since a PIL image was
+            opened by the caller.
+
+    Raises:
+        ImageLimitError: too many bytes, pixels or frames, or too long an edge.
+        ImageError: not an allowed format, damaged, cut short, or empty.
+    """
+    name = describe(source)
+    with decoding(name):
+        if isinstance(source, Image.Image):
+            with _shared_image:  # one lazily opened image may stand twice in a batch
+                return _load(source, limits, name)
+        if isinstance(source, np.ndarray) or is_tensor(source):
+            return _load(picture_from_array(source), limits, name)
+        return _load(_identify(read_bytes(source, limits), limits, name), limits, name)
+
+
+def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=_readable(limits.formats))
+    except UnidentifiedImageError as reason:
+        raise ImageError(
+            f"{name} is not an image of an allowed format ({', '.join(limits.formats)}), or its "
+            "header is damaged; convert it, or allow its format with ImageLimits(formats=...)."
+        ) from reason
+    frames = 1 if image.format in ("GIF", "TIFF") else getattr(image, "n_frames", 1)
+    if frames > limits.frames:  # GIF and TIFF would have to be read to the end to count
+        raise ImageLimitError(
+            f"{name} has {frames} frames, over the limit of {limits.frames}; pass its first "
+            "frame alone, or allow more with ImageLimits(frames=...)."
+        )
+    return image
+
+
+@cache
+def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `formats` that this build of Pillow reads; older ones have no AVIF."""
+    Image.init()
+    if unknown := set(formats) - set(Image.OPEN) - set(FORMATS):
+        raise ConfigError(
+            f"Pillow reads no format called {', '.join(sorted(unknown))}; its names are "
+            f"{', '.join(sorted(Image.OPEN))}."
+        )
+    return tuple(name for name in formats if name in Image.OPEN)
+
+
+def _load(image: Image.Image, limits: ImageLimits, name: str) -> Image.Image:
+    limits.check_size(*image.size, name)
+    if 0 in image.size:
+        raise ImageError(f"{name} has no pixels: its size is {image.width}x{image.height}.")
+    image.load()
+    return image

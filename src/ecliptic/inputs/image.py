@@ -1,0 +1,136 @@
+"""Pictures -> pixels, exactly as the reference implementations do, or robustly.
+
+`reference` repeats open_clip's `image_transform` (torchvision's Resize, CenterCrop, ToTensor,
+Normalize on PIL images) bit for bit, its oddities included: palettes are resized before they
+become RGB, EXIF orientation is ignored, 16 bits saturate. `robust` first makes the picture plain
+upright RGB (`flatten.py`). NumPy only, so that decoding workers need no torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ecliptic.errors import ConfigError, ImageLimitError, ShapeError
+from ecliptic.inputs.arrays import ready_pixels
+from ecliptic.inputs.decode import (
+    DEFAULT_LIMITS,
+    ImageLimits,
+    ImageSource,
+    decoding,
+    describe,
+    open_image,
+)
+from ecliptic.inputs.flatten import Colour, flatten
+from ecliptic.inputs.specs import ImageSpec
+
+PreprocessMode = Literal["reference", "robust"]
+
+WHITE: Colour = (255, 255, 255)
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Turns one picture into what the image tower expects; safe to share between threads."""
+
+    spec: ImageSpec
+    mode: PreprocessMode = "reference"
+    background: Colour = WHITE  # behind transparency; robust only
+    icc: Literal["srgb"] | None = None  # convert embedded profiles; robust only
+    limits: ImageLimits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("reference", "robust"):
+            raise ConfigError(f"mode is 'reference' or 'robust', not {self.mode!r}.")
+        if self.icc not in (None, "srgb"):
+            raise ConfigError(f"icc is None or 'srgb', not {self.icc!r}.")
+        if len(self.background) != 3 or not all(0 <= c <= 255 for c in self.background):
+            raise ConfigError(f"background is three values of 0..255, not {self.background}.")
+        if self.mode == "reference" and (self.icc or self.background != WHITE):
+            raise ConfigError("the reference knows no background or icc; use mode='robust'.")
+
+    def __call__(self, source: ImageSource) -> NDArray[np.float32]:
+        """(3, size, size) normalised pixels of a picture; floats of that shape pass through.
+
+        Args:
+            source: anything `open_image` takes, or floats that are pixels already.
+
+        Raises:
+            ImageError: the picture cannot be used; the message says why.
+        """
+        pixels = ready_pixels(source, self.spec.size)
+        return self.normalize(self.rgb(source)) if pixels is None else pixels
+
+    def rgb(self, source: ImageSource) -> NDArray[np.uint8]:
+        """(size, size, 3) RGB after resize and crop: all but the arithmetic, in a quarter of
+        the memory."""
+        image = open_image(source, self.limits)
+        with decoding(describe(source)):
+            if self.mode == "robust":
+                image = flatten(image, self.background, srgb=self.icc == "srgb")
+            return np.asarray(self._fit(image).convert("RGB"))
+
+    def normalize(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(..., 3, H, W) pixels of (..., H, W, 3) RGB: v / 255, minus mean, over std.
+
+        The float32 steps are those of torchvision's ToTensor and Normalize, in their order.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim < 3 or rgb.shape[-1] != 3:
+            raise ShapeError(
+                f"normalize takes (..., H, W, 3) uint8, got {rgb.shape} {rgb.dtype}; "
+                "make it with Preprocess.rgb."
+            )
+        planes = np.ascontiguousarray(np.moveaxis(rgb, -1, -3))  # uint8: cheap to reorder
+        pixels = planes.astype(np.float32)
+        pixels /= np.float32(255)
+        pixels -= np.array(self.spec.mean, dtype=np.float32)[:, None, None]
+        pixels /= np.array(self.spec.std, dtype=np.float32)[:, None, None]
+        return pixels  # (..., 3, H, W)
+
+    def fingerprint_fields(self) -> dict[str, str]:
+        """What sets these pixels apart from others of the same `ImageSpec`, in words."""
+        if self.mode == "reference":
+            return {"preprocess": "reference"}
+        background = "#{:02x}{:02x}{:02x}".format(*self.background)
+        return {"preprocess": "robust", "background": background, "icc": self.icc or "none"}
+
+    def _fit(self, image: Image.Image) -> Image.Image:
+        size = self.spec.size
+        if self.spec.resize == "squash":
+            return self._resize(image, (size, size))
+        image = self._resize(image, shorter_side_to(size, *image.size))
+        return image.crop(centre_box(size, *image.size))
+
+    def _resize(self, image: Image.Image, to: tuple[int, int]) -> Image.Image:
+        if image.size == to:
+            return image
+        if to[0] * to[1] > self.limits.pixels:  # a strip of 1x20000 would grow to 224x4480000
+            raise ImageLimitError(
+                f"a picture of {image.width}x{image.height} would grow to {to[0]}x{to[1]} when "
+                f"its shorter side is resized, over the limit of {self.limits.pixels} pixels; "
+                "crop it first."
+            )
+        return image.resize(to, _FILTERS[self.spec.interpolation])
+
+
+def shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:
+    """(width, height) with the shorter side `size`; the longer one is rounded down.
+
+    Source: torchvision/transforms/functional.py `_compute_resized_output_size`.
+    """
+    if width <= height:
+        return size, int(size * height / width)
+    return int(size * width / height), size
+
+
+def centre_box(size: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the central square; halves go to the even neighbour.
+
+    Source: torchvision/transforms/functional.py `center_crop`. Its padding never happens here:
+    after `shorter_side_to` no side is shorter than `size`.
+    """
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    return left, top, left + size, top + size
