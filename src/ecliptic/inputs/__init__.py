@@ -10,11 +10,16 @@ from ecliptic.inputs.specs import ImageSpec, TokenizerSpec
 
 if TYPE_CHECKING:
     from ecliptic.inputs.decode import ImageLimits, ImageSource, open_image, read_bytes
+    from ecliptic.inputs.findings import Finding, Severity
     from ecliptic.inputs.image import Preprocess, PreprocessMode
+    from ecliptic.inputs.lint_rules import lint
     from ecliptic.inputs.pool import Reject, decode_many
+    from ecliptic.inputs.prompts import check_templates, fill, template_sets, templates
+    from ecliptic.inputs.token_spans import TokenSpan, ledger
     from ecliptic.inputs.tokenizer import Overflow, TokenBatch, Tokenizer, TruncationWarning
 
 __all__ = [
+    "Finding",
     "ImageLimits",
     "ImageSource",
     "ImageSpec",
@@ -22,16 +27,33 @@ __all__ = [
     "Preprocess",
     "PreprocessMode",
     "Reject",
+    "Severity",
     "TokenBatch",
+    "TokenSpan",
     "Tokenizer",
     "TokenizerSpec",
     "TruncationWarning",
+    "check_templates",
     "decode_many",
+    "fill",
+    "ledger",
+    "lint",
     "open_image",
     "read_bytes",
+    "template_sets",
+    "templates",
 ]
 
 _HOMES = {
+    "Finding": "findings",
+    "Severity": "findings",
+    "TokenSpan": "token_spans",
+    "check_templates": "prompts",
+    "fill": "prompts",
+    "ledger": "token_spans",
+    "lint": "lint_rules",
+    "template_sets": "prompts",
+    "templates": "prompts",
     "ImageLimits": "decode",
     "ImageSource": "decode",
     "Preprocess": "image",

@@ -50,6 +50,15 @@ def repair(text: str) -> str:
     return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
+def is_mojibake(text: str) -> bool:
+    """Whether `text` looks like bytes that were decoded with the wrong encoding."""
+    if text.isascii():
+        return False
+    import ftfy
+
+    return ftfy.fix_encoding(text) != text
+
+
 def clean_with_offsets(text: str) -> Cleaned:
     """`clean(text)` with the place each character came from.
 
