@@ -1,0 +1,35 @@
+"""Bytes of a file as tensors, without copying them: memory-mapped, private, read when touched.
+
+The mapping is copy-on-write: the tensors can be written to, the file never changes. Replace a
+file that may be mapped by renaming a new one over it; truncating it in place kills the reader.
+"""
+
+import mmap
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ecliptic.errors import CorruptFileError
+
+ALIGNMENT = 16  # bytes; every dtype can be viewed at such an address
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The bytes of `path`, mapped copy-on-write.
+
+    Raises:
+        CorruptFileError: the file is empty.
+    """
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise CorruptFileError(f"{path} is empty (0 bytes); fetch it again.")
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def bytes_tensor(memory: mmap.mmap, start: int, size: int) -> Tensor:
+    """(size,) uint8 over `memory[start : start + size]`; copied only if not aligned."""
+    if not size:
+        return torch.empty(0, dtype=torch.uint8)
+    view = torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)
+    return view.clone() if start % ALIGNMENT else view

@@ -1,0 +1,193 @@
+"""The zip archives of PyTorch, read by our own strict parser; nothing is ever extracted.
+
+PyTorch stores tensors uncompressed, so an entry is a byte range of the file that can be mapped.
+Whatever a zip may contain beyond that (overlaps, second names, paths, encryption, bombs) is
+refused before any of it is used. Check sums are not compared: `torch.save` may leave them out.
+
+Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3 (zip64).
+"""
+
+import mmap
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from ecliptic.checkpoints.mapped import map_file
+from ecliptic.errors import CorruptFileError, UnsafeFileError
+
+MAX_ENTRIES = 100_000  # bigG/14 as TorchScript has about 3,000
+MAX_DIRECTORY = 64 << 20  # bytes of the central directory
+_END, _END64, _LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+_STORED, _DEFLATED = 0, 8
+_ALL32, _ALL16 = 0xFFFFFFFF, 0xFFFF
+_ZIP64 = 0x0001  # id of the extra field with 64-bit sizes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the archive; its bytes are `[start, start + packed)` of the zip."""
+
+    name: str
+    header: int  # where its local header begins
+    start: int  # where its bytes begin
+    packed: int  # bytes in the zip
+    size: int  # bytes once unpacked
+    deflated: bool
+
+
+class Archive:
+    """A checked zip: `entries` by name, their bytes in `memory`."""
+
+    def __init__(self, path: Path) -> None:
+        """Map `path` and check the whole directory.
+
+        Raises:
+            CorruptFileError: truncated, or the records contradict the file.
+            UnsafeFileError: a well-formed zip that PyTorch would never write.
+        """
+        self.path = path
+        self.memory: mmap.mmap = map_file(path)
+        start, size, count = _directory(self.path, self.memory)
+        self.entries: dict[str, Entry] = {}
+        for entry in _entries(self.path, self.memory, start, size, count):
+            if entry.name in self.entries:
+                raise UnsafeFileError(f"{path}: two entries are named {entry.name!r}.")
+            self.entries[entry.name] = entry
+        _check_apart(path, list(self.entries.values()), start)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """All bytes of a small entry, unpacked if need be, at most `limit`."""
+        entry = self.entries[name]
+        if max(entry.size, entry.packed) > limit:
+            raise UnsafeFileError(
+                f"{self.path}: {name} unpacks to {entry.size} bytes, more than the {limit} allowed."
+            )
+        packed = self.memory[entry.start : entry.start + entry.packed]
+        if not entry.deflated:
+            return packed
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, entry.size + 1)
+        except zlib.error as error:
+            raise CorruptFileError(f"{self.path}: {name} cannot be unpacked: {error}.") from error
+        if len(data) != entry.size:
+            raise CorruptFileError(
+                f"{self.path}: {name} does not unpack to its {entry.size} bytes."
+            )
+        return data
+
+
+def _directory(path: Path, memory: mmap.mmap) -> tuple[int, int, int]:
+    """Start, size and entry count of the central directory, which ends where the end begins."""
+    end = memory.rfind(_END, max(0, len(memory) - 22 - _ALL16))
+    if end < 0 or end + 22 > len(memory):
+        raise CorruptFileError(
+            f"{path} is a truncated zip: its end record is missing, so the {len(memory)} bytes "
+            "here are only a part; download or copy it again."
+        )
+    disk, first, here, count, size, start, comment = struct.unpack_from("<4H2IH", memory, end + 4)
+    if end + 22 + comment != len(memory):
+        raise UnsafeFileError(f"{path}: bytes follow the end of the zip.")
+    if memory[max(0, end - 20) : max(0, end - 16)] == _LOCATOR:
+        end, count, size, start = _directory64(path, memory, end - 20)
+    elif disk or first or here != count:
+        raise UnsafeFileError(f"{path}: a zip split over several disks cannot be read.")
+    if count > MAX_ENTRIES or size > MAX_DIRECTORY:
+        raise UnsafeFileError(
+            f"{path}: {count} entries in a directory of {size} bytes; at most {MAX_ENTRIES} "
+            f"entries and {MAX_DIRECTORY} bytes are read."
+        )
+    if start + size != end:
+        raise CorruptFileError(
+            f"{path}: the zip directory should end at byte {end}, its record says {start + size}."
+        )
+    return start, size, count
+
+
+def _directory64(path: Path, memory: mmap.mmap, locator: int) -> tuple[int, int, int, int]:
+    """The same for zip64, after the position of its end record."""
+    _, position, _ = struct.unpack_from("<IQI", memory, locator + 4)
+    if position + 56 != locator or memory[position : position + 4] != _END64:
+        raise CorruptFileError(f"{path}: the zip64 end record is not where its locator points.")
+    fields = struct.unpack_from("<Q2H2I4Q", memory, position + 4)
+    disk, first, here, count, size, start = fields[3:]
+    if disk or first or here != count:
+        raise UnsafeFileError(f"{path}: a zip split over several disks cannot be read.")
+    return position, count, size, start
+
+
+def _entries(path: Path, memory: mmap.mmap, start: int, size: int, count: int) -> Iterator[Entry]:
+    """The central directory's records, each checked against its local header."""
+    position, end = start, start + size
+    for _ in range(count):
+        if position + 46 > end or memory[position : position + 4] != b"PK\x01\x02":
+            raise CorruptFileError(f"{path}: the zip directory is damaged at byte {position}.")
+        record = struct.unpack_from("<6H3I5H2I", memory, position + 4)
+        flags, method, packed, unpacked = record[2], record[3], record[7], record[8]
+        name_size, extra_size, comment, header = record[9], record[10], record[11], record[-1]
+        name_start, position = position + 46, position + 46 + name_size + extra_size + comment
+        if position > end:
+            raise CorruptFileError(f"{path}: a name runs past the end of the zip directory.")
+        raw = memory[name_start : name_start + name_size]
+        extra = memory[name_start + name_size : name_start + name_size + extra_size]
+        unpacked, packed, header = _widen(path, extra, (unpacked, packed, header))
+        name = _checked_name(path, raw)
+        if flags & 0x2041 or method not in (_STORED, _DEFLATED):  # encrypted in some way
+            raise UnsafeFileError(f"{path}: {name} is encrypted or packed by method {method}.")
+        if method == _STORED and packed != unpacked:
+            raise UnsafeFileError(f"{path}: {name} is stored but has two sizes.")
+        data = _data_start(path, memory, header, raw)
+        yield Entry(name, header, data, packed, unpacked, method == _DEFLATED)
+    if position != end:
+        raise CorruptFileError(f"{path}: the zip directory holds more than its {count} entries.")
+
+
+def _widen(path: Path, extra: bytes, sizes: tuple[int, int, int]) -> list[int]:
+    """Sizes and header offset, the saturated ones taken from the zip64 extra field."""
+    wide: Iterator[int] = iter(())
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, position)
+        if kind == _ZIP64:
+            body = extra[position + 4 : position + 4 + length]
+            wide = iter(struct.unpack(f"<{len(body) // 8}Q", body[: len(body) // 8 * 8]))
+        position += 4 + length
+    try:
+        return [next(wide) if size == _ALL32 else size for size in sizes]
+    except StopIteration:
+        raise CorruptFileError(f"{path}: an entry lacks its zip64 size.") from None
+
+
+def _checked_name(path: Path, raw: bytes) -> str:
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        raise UnsafeFileError(f"{path}: the entry name {raw!r} is not UTF-8.") from None
+    parts = name.rstrip("/").split("/")
+    if not name or "\\" in name or "\0" in name or ":" in parts[0] or {"", ".", ".."} & {*parts}:
+        raise UnsafeFileError(f"{path}: the entry name {name!r} leaves the archive.")
+    return name
+
+
+def _data_start(path: Path, memory: mmap.mmap, header: int, name: bytes) -> int:
+    """Where an entry's bytes begin; the local header must be there and bear the same name."""
+    if header + 30 > len(memory) or memory[header : header + 4] != b"PK\x03\x04":
+        raise CorruptFileError(f"{path}: {name!r} has no local header at byte {header}.")
+    name_size, extra_size = struct.unpack_from("<2H", memory, header + 26)
+    if memory[header + 30 : header + 30 + name_size] != name:
+        raise UnsafeFileError(f"{path}: {name!r} is called otherwise in its local header.")
+    return header + 30 + int(name_size) + int(extra_size)
+
+
+def _check_apart(path: Path, entries: list[Entry], directory: int) -> None:
+    """Entries follow each other from byte 0 up to the directory, none over another."""
+    entries = sorted(entries, key=lambda entry: entry.header)
+    if entries and entries[0].header:
+        raise UnsafeFileError(f"{path}: {entries[0].header} bytes stand before the zip.")
+    for entry, following in pairwise(entries):
+        if entry.start + entry.packed > following.header:
+            raise UnsafeFileError(f"{path}: {entry.name} and {following.name} overlap.")
+    if entries and entries[-1].start + entries[-1].packed > directory:
+        raise UnsafeFileError(f"{path}: {entries[-1].name} overlaps the directory.")

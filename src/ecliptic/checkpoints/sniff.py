@@ -1,0 +1,80 @@
+"""What a file really is, from its first bytes, whatever it is called.
+
+About one in five "broken" weight files is no weight file at all: a Git LFS pointer, an error
+page, half a download. `refuse` says so instead of failing somewhere inside a parser.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from ecliptic.errors import CorruptFileError
+
+Kind = Literal[
+    "empty", "html", "json", "legacy", "lfs", "pickle", "safetensors", "tar", "unknown", "zip"
+]
+# torch/serialization.py: MAGIC_NUMBER 0x1950a86a20f9469cfc6c, as a pickle of its own
+LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_LFS = b"version https://git-lfs.github.com/spec/"
+_HTML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|\?xml|head|!--)", re.IGNORECASE)
+
+
+def sniff(path: Path) -> Kind:
+    """The kind of the file at `path`; "zip" is what torch.save and TorchScript write."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "empty"
+    if start.startswith(_LFS):
+        return "lfs"
+    if start.startswith(b"PK"):
+        return "zip"
+    if _HTML.match(start):
+        return "html"
+    if start[8:9] == b"{" and b"\0" in start[:8]:  # the header's length, then the header
+        return "safetensors"
+    if start.lstrip()[:1] in (b"{", b"["):
+        return "json"
+    if start[:1] == b"\x80" and start[2:].startswith(LEGACY_MAGIC):
+        return "legacy"
+    if start[:1] == b"\x80":
+        return "pickle"
+    return "tar" if start[257:262] == b"ustar" else "unknown"
+
+
+def refuse(path: Path, kind: Kind, wanted: str) -> NoReturn:
+    """Say that `path` is a `kind` where `wanted` was expected, and what to do.
+
+    Raises:
+        CorruptFileError: always.
+    """
+    start = path.read_bytes()[:512].decode(errors="replace") if kind in ("lfs", "json") else ""
+    if kind == "lfs":
+        size = re.search(r"^size (\d+)$", start, re.MULTILINE)
+        digest = re.search(r"^oid sha256:([0-9a-f]{64})$", start, re.MULTILINE)
+        what = (
+            f"this is a Git LFS pointer, not the weights ({size[1] if size else '?'} bytes wanted, "
+            f"sha256 {digest[1] if digest else 'unknown'}); run `git lfs pull` in its repository"
+        )
+    elif kind == "json":
+        what = f"this is JSON text, not {wanted}: {' '.join(start.split())[:120]}"
+    else:
+        what = f"this is {_PLAIN[kind]}, not {wanted}; {_FIX.get(kind, 'fetch the file again')}"
+    raise CorruptFileError(f"{path}: {what}.")
+
+
+_PLAIN: dict[Kind, str] = {
+    "empty": "an empty file",
+    "html": "an HTML page (an error or login page, by its looks)",
+    "legacy": "a file of PyTorch before 1.6",
+    "pickle": "a bare pickle",
+    "safetensors": "a safetensors file",
+    "tar": "a tar archive",
+    "unknown": "no format that is known here",
+    "zip": "a zip archive as torch.save writes it",
+}
+_FIX: dict[Kind, str] = {
+    "html": "download the file itself, with an access token if the page asks to log in",
+    "pickle": "save the weights with torch.save or safetensors",
+    "tar": "unpack it, or save the weights again with a recent torch.save",
+}

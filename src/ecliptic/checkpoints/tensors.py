@@ -1,0 +1,210 @@
+"""Reads safetensors files, whole or in shards, after checking every byte range of the header.
+
+The format leaves no gaps, no overlaps and nothing after the last tensor; a file that breaks
+that is refused with the reason, because another reader might see other tensors in it.
+
+Source: the format section of the safetensors README; the audit by Trail of Bits (2023).
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ecliptic.checkpoints.mapped import bytes_tensor, map_file
+from ecliptic.checkpoints.safe_reader import read_torch
+from ecliptic.checkpoints.sniff import refuse, sniff
+from ecliptic.errors import CorruptFileError
+
+MAX_HEADER = 100_000_000  # bytes, the limit of the reference reader
+DTYPES = {
+    "BF16": torch.bfloat16,
+    "BOOL": torch.bool,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "I8": torch.int8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "U8": torch.uint8,
+}
+
+
+class TensorFile(NamedTuple):
+    """Tensors by name, mapped from their file, and the text stored beside them."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One tensor of the header: `[start, end)` counts from the end of the header."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def read_safetensors(path: Path | str) -> TensorFile:
+    """The tensors of one `.safetensors` file, mapped, and its metadata.
+
+    Raises:
+        CorruptFileError: no such file, truncated, or the header contradicts itself or the file.
+    """
+    path = Path(path)
+    kind = sniff(path)
+    if kind not in ("safetensors", "unknown"):
+        refuse(path, kind, "a safetensors file")
+    memory = map_file(path)
+    size = int.from_bytes(memory[:8], "little")
+    start = 8 + size
+    if len(memory) < 10 or size > MAX_HEADER or memory[8:9] != b"{":
+        raise CorruptFileError(
+            f"{path} is not a safetensors file: its first 8 bytes announce a header of {size} "
+            f"bytes (at most {MAX_HEADER}), the file has {len(memory)}."
+        )
+    if start > len(memory):
+        raise CorruptFileError(_truncated(path, start, len(memory)))
+    header = _header(path, memory[8:start])
+    metadata = _metadata(path, header.pop("__metadata__", {}))
+    places = [_place(path, name, entry) for name, entry in header.items()]
+    _check_cover(path, places, start, len(memory))
+    tensors = {}
+    for place in places:
+        data = bytes_tensor(memory, start + place.start, place.end - place.start)
+        tensors[place.name] = data.view(place.dtype).reshape(place.shape)
+    return TensorFile(tensors, metadata)
+
+
+def read_sharded(index: Path | str) -> dict[str, Tensor]:
+    """All tensors of a sharded checkpoint, given its `*.index.json`.
+
+    Shards lie beside the index and are read as safetensors or as PyTorch files by their content.
+
+    Raises:
+        CorruptFileError: a shard is missing or elsewhere, or holds other tensors than promised.
+        UnsafeFileError: a PyTorch shard wants more than tensors.
+    """
+    index = Path(index)
+    tensors: dict[str, Tensor] = {}
+    for shard, names in _shards(index).items():
+        path = index.parent / shard
+        pickled = sniff(path) in ("zip", "legacy")
+        found = read_torch(path).tensors if pickled else read_safetensors(path).tensors
+        if wrong := sorted(names ^ found.keys()):
+            raise CorruptFileError(
+                f"{path} and {index.name} differ in {len(wrong)} tensors, "
+                f"{', '.join(wrong[:5])} among them; the files are not of one set."
+            )
+        tensors.update(found)
+    return tensors
+
+
+def _shards(index: Path) -> dict[str, set[str]]:
+    """Names of the tensors in each shard, every shard checked to lie beside the index."""
+    content = _json(index, index.read_bytes())
+    mapping = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(mapping, dict) or not mapping:
+        raise CorruptFileError(f"{index} has no weight_map of tensor names to files.")
+    shards: dict[str, set[str]] = {}
+    for name, shard in mapping.items():
+        if not isinstance(shard, str) or shard in ("", ".", "..") or {*shard} & {*"/\\\0:"}:
+            raise CorruptFileError(f"{index}: {name} lies in {shard!r}, not a file beside it.")
+        shards.setdefault(shard, set()).add(name)
+    if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
+        raise CorruptFileError(
+            f"{len(missing)} of {len(shards)} shards are missing beside {index}: "
+            f"{', '.join(missing[:5])}; download them into the same folder."
+        )
+    return shards
+
+
+def _json(path: Path, data: bytes) -> object:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        keys = dict(pairs)
+        if len(keys) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise CorruptFileError(f"{path}: the name {twice!r} stands twice in its JSON.")
+        return keys
+
+    try:
+        content: object = json.loads(data.decode(), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path}: its JSON cannot be read: {error}.") from error
+    return content
+
+
+def _header(path: Path, data: bytes) -> dict[str, object]:
+    header = _json(path, data)
+    if not isinstance(header, dict):
+        raise CorruptFileError(f"{path}: its header is not a JSON object.")
+    return header
+
+
+def _metadata(path: Path, metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
+        raise CorruptFileError(f"{path}: __metadata__ must map text to text.")
+    return metadata
+
+
+def _place(path: Path, name: str, entry: object) -> _Place:
+    """One entry of the header, its byte count checked against dtype and shape."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise CorruptFileError(f"{path}: {name} needs exactly dtype, shape and data_offsets.")
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
+        raise CorruptFileError(
+            f"{path}: {name} has the unknown dtype {str(entry['dtype'])[:40]!r}; known are "
+            f"{', '.join(DTYPES)}."
+        )
+    dtype, shape, offsets = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    for values in (shape, offsets):
+        if not isinstance(values, list) or any(type(x) is not int or x < 0 for x in values):
+            raise CorruptFileError(f"{path}: {name} has sizes that are not whole numbers >= 0.")
+    if len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
+        raise CorruptFileError(
+            f"{path}: {name} of shape {shape[:8]} and {entry['dtype']} needs "
+            f"{math.prod(shape[:64]) * dtype.itemsize} bytes, its data_offsets are {offsets[:2]}."
+        )
+    return _Place(name, dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _check_cover(path: Path, places: list[_Place], start: int, size: int) -> None:
+    """The tensors fill the file from `start` to its end, without gap or overlap."""
+    position = 0
+    for place in sorted(places, key=lambda place: (place.start, place.end)):
+        if place.start != position:
+            what = "overlaps the one before" if place.start < position else "leaves a gap before"
+            raise CorruptFileError(
+                f"{path}: {place.name} {what}: it starts at {place.start}, not {position}."
+            )
+        position = place.end
+    if start + position > size:
+        raise CorruptFileError(_truncated(path, start + position, size))
+    if start + position < size:
+        raise CorruptFileError(
+            f"{path}: {size - start - position} bytes follow the last tensor, which the format "
+            "forbids; the file is damaged or holds something else too."
+        )
+
+
+def _truncated(path: Path, wanted: int, size: int) -> str:
+    return (
+        f"{path} is truncated: its header promises {wanted} bytes, the file has {size}; "
+        "download or copy it again."
+    )
