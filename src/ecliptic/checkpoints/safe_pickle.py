@@ -163,7 +163,9 @@ class _Machine:
                     f"{target.name} restores itself by code (`__setstate__`), which is not run"
                 )
             target.attributes = state
-        elif not isinstance(target, (dict, Inert, TensorRecord)):
+        elif not isinstance(target, Inert | TensorRecord) and not (
+            isinstance(target, dict) and isinstance(state, dict)  # an OrderedDict's attributes
+        ):
             raise UnsafeFileError(f"it changes a {type(target).__name__}")
 
     def persistent(self, _: object) -> None:

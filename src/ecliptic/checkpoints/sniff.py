@@ -35,7 +35,7 @@ def sniff(path: Path) -> Kind:
         return "safetensors"
     if start.lstrip()[:1] in (b"{", b"["):
         return "json"
-    if start[:1] == b"\x80" and start[2:].startswith(LEGACY_MAGIC):
+    if start[:1] == b"\x80" and LEGACY_MAGIC in start[:32]:
         return "legacy"
     if start[:1] == b"\x80":
         return "pickle"

@@ -1,0 +1,390 @@
+"""Hostile and damaged files are refused with a reason, and nothing in them runs."""
+
+import io
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ecliptic.checkpoints import safe_pickle, safe_reader, safe_zip
+from ecliptic.checkpoints.safe_reader import read_torch
+from ecliptic.errors import (
+    CheckpointError,
+    CorruptFileError,
+    UnsafeFileError,
+    UnsupportedLayoutError,
+)
+
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+
+
+def archive(path: Path, data: bytes, **more: bytes) -> Path:
+    """A zip as torch.save writes it, with our own pickle and a storage of 4 floats."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x/data.pkl", data)
+        file.writestr("x/data/0", bytes(16))
+        for name, content in more.items():
+            file.writestr(f"x/{name}", content)
+    return path
+
+
+def tensor(offset: bytes, size: bytes, stride: bytes, numel: bytes = b"K\x04") -> bytes:
+    """The pickle of one float32 tensor over the storage "0" of 4 values."""
+    identity = (
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+    )
+    return (
+        b"\x80\x02" + TENSOR + b"(" + identity + numel + b"tQ" + offset + size + stride
+        + b"\x89ccollections\nOrderedDict\n)RtR."
+    )  # fmt: skip
+
+
+class Calls:
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def hostile_pickles(canary: str) -> Iterator[tuple[str, bytes]]:
+    """The usual ways to run code from a pickle; each would create `canary`."""
+    command = f"touch {canary}".encode()
+    text = f"open({canary!r}, 'w')".encode()
+    for protocol in range(6):
+        yield f"system{protocol}", pickle.dumps(Calls(os.system, command.decode()), protocol)
+        yield f"eval{protocol}", pickle.dumps(Calls(eval, text.decode()), protocol)
+    yield (
+        "getattr",
+        pickle.dumps(Calls(getattr, 1, "real")),
+    )
+    yield "open", pickle.dumps(Calls(open, canary, "w"))
+    yield "numpy", b"cnumpy\nload\n(X\x01\x00\x00\x00xtR."
+    yield "inst", b"(S'" + command + b"'\nios\nsystem\n."
+    yield "obj", b"(cos\nsystem\nS'" + command + b"'\no."
+    yield "extension", b"\x82\x01."
+    yield "newobj_ex", b"\x80\x04ccollections\nOrderedDict\n)}\x92."
+    yield "stack_global", b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x01x\x85R."
+    yield "dotted", b"\x80\x04\x8c\x05torch\x8c\x0bos.system.x\x93)R."
+    yield "builtins", b"cbuiltins\nexec\n(S'" + text + b"'\ntR."
+    yield "chain", b"cbuiltins\nmap\n(cbuiltins\nexec\n](S'" + text + b"'\netR."
+    yield "setstate", b"ccollections\nOrderedDict\n)R(S'x'\ntb."
+    yield "build_on_list", b"]}b."
+    yield "text_persistent_id", b"Pos.system\n."
+    yield "persistent", b"(cos\nsystem\nS'x'\ntQ."
+    yield "torchscript", b"c__torch__\nM\n)\x81(S'x'\nI1\ntb."
+    yield "typed", b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\nctorch\nTensor\n)}tR."
+
+
+def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
+    """Read in a process of its own under an audit hook that notes every dangerous event."""
+    canary = tmp_path / "canary"
+    for name, data in hostile_pickles(str(canary)):
+        archive(tmp_path / f"{name}.pt", data)
+    script = tmp_path / "read.py"
+    script.write_text(AUDITED)
+    run = [sys.executable, str(script), *map(str, sorted(tmp_path.glob("*.pt")))]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    refused = done.stdout.split()
+    assert len(refused) == len(list(tmp_path.glob("*.pt"))), done.stderr
+    assert set(refused) <= {"UnsafeFileError", "CorruptFileError"}
+    assert not canary.exists()
+
+
+AUDITED = """
+import sys
+from ecliptic.checkpoints.safe_reader import read_torch
+from ecliptic.errors import CheckpointError
+
+watched = []
+DANGEROUS = ("exec", "compile", "import", "os.system", "subprocess.Popen", "os.exec", "open",
+             "pickle.find_class", "os.posix_spawn", "os.fork", "socket.connect", "marshal.loads")
+
+def hook(event, arguments):
+    if not active or event not in DANGEROUS:
+        return
+    if event == "open" and str(arguments[0]) in sys.argv and arguments[1] in ("rb", "r"):
+        return
+    watched.append((event, str(arguments)[:80]))
+
+active = False
+sys.addaudithook(hook)
+for path in sys.argv[1:]:
+    active = True
+    try:
+        read_torch(path)
+        print("read")
+    except CheckpointError as error:
+        print(type(error).__name__)
+    active = False
+assert not watched, watched
+"""
+
+
+@pytest.mark.parametrize("name", ["system2", "eval4", "stack_global", "inst"])
+def test_a_refusal_names_the_culprit_and_the_way_out(tmp_path: Path, name: str) -> None:
+    data = dict(hostile_pickles(str(tmp_path / "canary")))[name]
+    with pytest.raises(UnsafeFileError, match=r"system|eval|INST") as refusal:
+        read_torch(archive(tmp_path / "x.pt", data))
+    assert "x.pt" in str(refusal.value)
+    if name != "inst":
+        assert "model.state_dict()" in str(refusal.value)
+
+
+def test_a_whole_pickled_model_is_refused_by_name(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pt")
+    with pytest.raises(UnsafeFileError, match=r"torch\.nn\.modules\.linear\.Linear"):
+        read_torch(tmp_path / "x.pt")
+
+
+def test_torchscript_that_restores_itself_by_code_is_not_run(tmp_path: Path) -> None:
+    data = b"\x80\x02c__torch__\nM\n)\x81(X\x01\x00\x00\x00aK\x01tb."
+    with pytest.raises(UnsafeFileError, match="__setstate__"):
+        read_torch(archive(tmp_path / "x.pt", data))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (tensor(b"K\x01", b"K\x04\x85", b"K\x01\x85"), "reaches past the 4 values"),
+        (tensor(b"J\xff\xff\xff\xff", b"K\x04\x85", b"K\x01\x85"), "whole numbers"),
+        (tensor(b"K\x00", b"K\x04\x85", b"J\xff\xff\xff\xff\x85"), "whole numbers"),
+        (tensor(b"K\x00", b"K\x02\x85", b"K\x04\x85"), "reaches past"),
+        (tensor(b"K\x00", b"K\x02K\x02\x86", b"K\x01\x85"), "as many strides"),
+        (tensor(b"K\x00", b"\x88\x85", b"K\x01\x85"), "whole numbers"),
+        (tensor(b"K\x00", b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85", b"K\x00\x85"), "repeats"),
+        (tensor(b"K\x00", b"K\x04\x85", b"K\x01\x85", b"J\x00\x00\x00\x40"), "should have"),
+        (tensor(b"K\x00", b"K\x04\x85", b"K\x01\x85", b"X\x01\x00\x00\x00a"), "should have"),
+        (tensor(b"\x8a\x0a" + b"\x01" * 9 + b"\x01", b"K\x04\x85", b"K\x01\x85"), "reaches past"),
+    ],
+    ids=range(10),
+)
+def test_tensors_outside_their_storage_are_refused(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
+    with pytest.raises((CorruptFileError, UnsafeFileError), match=reason):
+        read_torch(archive(tmp_path / "x.pt", data))
+
+
+def test_missing_and_compressed_storages_are_refused(tmp_path: Path) -> None:
+    good = tensor(b"K\x00", b"K\x04\x85", b"K\x01\x85")
+    assert read_torch(archive(tmp_path / "good.pt", good)).tree.shape == (4,)  # type: ignore[attr-defined]
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as file:
+        file.writestr("x/data.pkl", good)
+    with pytest.raises(CorruptFileError, match="missing"):
+        read_torch(tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data.pkl", good)
+        file.writestr("x/data/0", bytes(16))
+    with pytest.raises(CorruptFileError, match="compressed"):
+        read_torch(tmp_path / "x.pt")
+
+
+def test_unfolding_and_self_containing_pickles_are_refused(tmp_path: Path) -> None:
+    bomb: list[Any] = [0]
+    for _ in range(30):
+        bomb = [bomb] * 10
+    itself: list[Any] = []
+    itself.append(itself)
+    deep: Any = ()
+    for _ in range(5000):
+        deep = (deep,)
+    sys.setrecursionlimit(20_000)
+    for nested in (bomb, itself, deep):
+        with pytest.raises(UnsafeFileError, match="nested"):
+            read_torch(archive(tmp_path / "x.pt", pickle.dumps(nested, 2)))
+    sys.setrecursionlimit(1000)
+
+
+def test_keys_chosen_to_hash_slowly_are_refused(tmp_path: Path) -> None:
+    collisions = {i * ((1 << 61) - 1): 0 for i in range(1, 3)}
+    nested = {((((1,),),),): 0}
+    for state in (collisions, nested, {1.5: 0}):
+        with pytest.raises(UnsafeFileError, match="key of a dictionary"):
+            read_torch(archive(tmp_path / "x.pt", pickle.dumps(state, 2)))
+
+
+def test_very_long_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_pickle, "MAX_OPCODES", 1000)
+    with pytest.raises(UnsafeFileError, match="1000 operations"):
+        read_torch(archive(tmp_path / "x.pt", b"(" + b"N" * 2000 + b"t."))
+    monkeypatch.setattr(safe_pickle, "MAX_PICKLE", 1000)
+    with pytest.raises(UnsafeFileError, match="more than the 1000 allowed"):
+        read_torch(archive(tmp_path / "x.pt", b"(" + b"N" * 2000 + b"t."))
+
+
+def test_a_memo_index_costs_nothing(tmp_path: Path) -> None:
+    data = b"\x80\x02}r\xff\xff\xff\x7f."  # LONG_BINPUT 2**31 - 1
+    assert read_torch(archive(tmp_path / "x.pt", data)).tree == {}
+
+
+def small() -> bytes:
+    buffer = io.BytesIO()
+    state = OrderedDict(a=torch.arange(64.0), b=torch.ones(3, dtype=torch.float16))
+    torch.save({"state_dict": state, "epoch": 1}, buffer)
+    return buffer.getvalue()
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    whole = small()
+    for length in range(1, len(whole), 11):
+        (tmp_path / "x.pt").write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            read_torch(tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes(whole[:-100])
+    with pytest.raises(CorruptFileError, match="truncated zip: its end record is missing"):
+        read_torch(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_flipped_bytes_give_tensors_or_a_typed_error(tmp_path: Path, zipped: bool) -> None:
+    buffer = io.BytesIO()
+    torch.save({"a": torch.arange(8.0)}, buffer, _use_new_zipfile_serialization=zipped)
+    whole = buffer.getvalue()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        place = int(torch.randint(len(whole), (), generator=generator))
+        damaged[place] ^= 1 << int(torch.randint(8, (), generator=generator))
+        (tmp_path / "x.pt").write_bytes(damaged)
+        try:
+            read_torch(tmp_path / "x.pt")
+        except CheckpointError:
+            continue  # any other error fails the test
+
+
+def test_random_pickles_give_data_or_a_typed_error(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    opcodes = b"()}]NtleausbqhRQc.0123K\x81\x85\x86\x87\x88\x89\x8c\x93\x94\x80"
+    for _ in range(600):
+        picks = torch.randint(len(opcodes), (30,), generator=generator).tolist()
+        data = bytes(opcodes[i] for i in picks) + b"."
+        try:
+            read_torch(archive(tmp_path / "x.pt", data))
+        except CheckpointError:
+            continue
+
+
+def write_zip(path: Path, names: list[str], content: bytes = b"N.") -> Path:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as file:
+        warnings.simplefilter("ignore")  # zipfile warns of duplicate names
+        for name in names:
+            file.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["x/data.pkl", "x/data.pkl"], "two entries"),
+        (["x/data.pkl", "../evil"], "leaves the archive"),
+        (["x/data.pkl", "/etc/evil"], "leaves the archive"),
+        (["x/data.pkl", "x/../../evil"], "leaves the archive"),
+        (["x/data.pkl", "C:/evil"], "leaves the archive"),
+        (["x/data.pkl", "x\\evil"], "leaves the archive"),
+    ],
+)
+def test_zip_names_that_trick_are_refused(tmp_path: Path, names: list[str], reason: str) -> None:
+    path = write_zip(tmp_path / "x.pt", names)
+    with pytest.raises(UnsafeFileError, match=reason):
+        read_torch(path)
+
+
+def test_other_zips_are_refused_kindly(tmp_path: Path) -> None:
+    for names in (["word/document.xml"], ["a/data.pkl", "b/data.pkl"], ["a/b/data.pkl"]):
+        with pytest.raises(UnsupportedLayoutError, match=r"without the data\.pkl"):
+            read_torch(write_zip(tmp_path / "x.pt", names))
+
+
+def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data.pkl", b"N" * (safe_pickle.MAX_PICKLE + 1))
+    with pytest.raises(UnsafeFileError, match="unpacks to"):
+        read_torch(tmp_path / "x.pt")
+    monkeypatch.setattr(safe_zip, "MAX_ENTRIES", 100)
+    with pytest.raises(UnsafeFileError, match="at most 100 entries"):
+        read_torch(write_zip(tmp_path / "y.pt", [f"x/{i}" for i in range(101)]))
+
+
+def test_deflated_entries_that_lie_about_their_size_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data.pkl", b"N" * 100_000 + b".")
+    data = bytearray((tmp_path / "x.pt").read_bytes())
+    central = data.rfind(b"PK\x01\x02")
+    struct.pack_into("<I", data, central + 24, 50)
+    (tmp_path / "x.pt").write_bytes(data)
+    with pytest.raises(CorruptFileError, match="does not unpack to its 50 bytes"):
+        read_torch(tmp_path / "x.pt")
+
+
+def patched(path: Path, offset: int, form: str, value: int, entry: int = 0) -> Path:
+    """A zip of three entries with one field of a central record overwritten."""
+    write_zip(path, ["x/data.pkl", "x/data/0", "x/data/1"], b"N." * 8)
+    data = bytearray(path.read_bytes())
+    place = -1
+    for _ in range(entry + 1):
+        place = data.index(b"PK\x01\x02", place + 1)
+    struct.pack_into(form, data, place + offset, value)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offset", "form", "value", "entry", "reason"),
+    [
+        (8, "<H", 1, 0, "encrypted"),
+        (10, "<H", 12, 0, "method 12"),
+        (20, "<I", 8, 0, "two sizes"),
+        (24, "<I", 0xFFFFFFFF, 0, "zip64 size"),
+        (42, "<I", 7, 0, "no local header"),
+        (42, "<I", 0, 1, "called otherwise"),
+        (28, "<H", 60_000, 2, "runs past"),
+        (0, "<I", 0, 1, "damaged"),
+    ],
+)
+def test_zip_records_that_contradict_the_file_are_refused(
+    tmp_path: Path, offset: int, form: str, value: int, entry: int, reason: str
+) -> None:
+    path = patched(tmp_path / "x.pt", offset, form, value, entry)
+    with pytest.raises((CorruptFileError, UnsafeFileError), match=reason):
+        read_torch(path)
+
+
+def test_overlapping_zip_entries_are_refused(tmp_path: Path) -> None:
+    path = patched(tmp_path / "x.pt", 20, "<I", 100)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 100)
+    path.write_bytes(data)
+    with pytest.raises(UnsafeFileError, match="overlap"):
+        read_torch(path)
+
+
+def test_bytes_around_a_zip_are_refused(tmp_path: Path) -> None:
+    whole = small()
+    (tmp_path / "x.pt").write_bytes(whole + b"tail")
+    with pytest.raises(CheckpointError):
+        read_torch(tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes(b"PK" + whole)
+    with pytest.raises(CheckpointError):
+        read_torch(tmp_path / "x.pt")
+
+
+def test_big_endian_archives_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedLayoutError, match="big-endian"):
+        read_torch(archive(tmp_path / "x.pt", b"N.", byteorder=b"big"))
+
+
+def test_the_limits_are_far_above_the_largest_released_model() -> None:
+    assert safe_zip.MAX_ENTRIES >= 10_000
+    assert safe_reader.MAX_ITEMS >= 100_000

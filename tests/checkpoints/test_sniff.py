@@ -1,0 +1,86 @@
+"""A file that is no weight file is told as what it is."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from ecliptic.checkpoints.safe_reader import read_torch
+from ecliptic.checkpoints.sniff import sniff
+from ecliptic.checkpoints.tensors import read_safetensors
+from ecliptic.errors import CorruptFileError
+
+POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 605157884\n"
+)
+PAGE = b"\n<!DOCTYPE html><html><title>404</title></html>"
+
+
+def tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        file.addfile(tarfile.TarInfo("pickle"))
+    return buffer.getvalue()
+
+
+def saved(zipped: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(2)}, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty"),
+        (POINTER, "lfs"),
+        (PAGE, "html"),
+        (b'{"error": "Repository not found"}', "json"),
+        (b'[{"a":1}, {"b": 2}]', "json"),
+        (save({"a": torch.ones(2)}), "safetensors"),
+        (saved(True), "zip"),
+        (saved(False), "legacy"),
+        (b"\x80\x02}.", "pickle"),
+        (tar(), "tar"),
+        (b"GIF89a", "unknown"),
+    ],
+)
+def test_kinds_are_told_by_content(tmp_path: Path, data: bytes, kind: str) -> None:
+    (tmp_path / "weights.bin").write_bytes(data)
+    assert sniff(tmp_path / "weights.bin") == kind
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (
+            POINTER,
+            "Git LFS pointer, not the weights .605157884 bytes wanted, sha256 abab.*lfs pull",
+        ),
+        (PAGE, "this is an HTML page"),
+        (b'{"error": "Repository not found"}', "JSON text.*Repository not found"),
+        (tar(), "tar archive"),
+        (b"GIF89a and more", "no format that is known|not a safetensors file"),
+    ],
+)
+def test_what_is_no_weights_is_refused_by_both_readers(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
+    path = tmp_path / "weights.bin"
+    path.write_bytes(data)
+    for read in (read_torch, read_safetensors):
+        with pytest.raises(CorruptFileError, match=reason):
+            read(path)
+
+
+def test_each_reader_names_the_others_files(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(save({"a": torch.ones(2)}))
+    with pytest.raises(CorruptFileError, match="this is a safetensors file"):
+        read_torch(tmp_path / "a.pt")
+    (tmp_path / "a.safetensors").write_bytes(saved(True))
+    with pytest.raises(CorruptFileError, match=r"as torch\.save writes it"):
+        read_safetensors(tmp_path / "a.safetensors")

@@ -1,0 +1,127 @@
+"""safetensors files are read as the reference reads them, or refused with the reason."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ecliptic.checkpoints.tensors import DTYPES, read_safetensors, read_sharded
+from ecliptic.errors import CorruptFileError
+
+
+def entry(start: int, end: int, shape: list[Any], dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def write(path: Path, header: object, data: bytes, length: int | None = None) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+def test_every_dtype_equals_the_reference_reader(tmp_path: Path) -> None:
+    state = {name: torch.arange(2, 8).reshape(2, 3).to(dtype) for name, dtype in DTYPES.items()}
+    state |= {"scalar": torch.tensor(4.6), "empty": torch.empty(0, 3)}
+    save_file(state, tmp_path / "x.safetensors", {"format": "pt"})
+    tensors, metadata = read_safetensors(tmp_path / "x.safetensors")
+    wanted = load_file(tmp_path / "x.safetensors")
+    assert metadata == {"format": "pt"}
+    assert tensors.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert tensors[name].dtype == value.dtype
+        assert tensors[name].shape == value.shape
+        assert torch.equal(tensors[name].double(), value.double()), name
+
+
+def test_unaligned_data_is_read_too(tmp_path: Path) -> None:
+    data = torch.arange(4.0).numpy().tobytes()
+    header = json.dumps({"a": entry(0, 16, [4])}).encode()
+    for padding in range(8):
+        path = write(tmp_path / "x.safetensors", header + b" " * padding, data)
+        assert torch.equal(read_safetensors(path).tensors["a"], torch.arange(4.0))
+
+
+def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(100)}, tmp_path / "x.safetensors")
+    read_safetensors(tmp_path / "x.safetensors").tensors["a"].fill_(1)
+    assert read_safetensors(tmp_path / "x.safetensors").tensors["a"].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "reason"),
+    [
+        ({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, bytes(12), "overlaps"),
+        ({"a": entry(0, 8, [2]), "b": entry(12, 20, [2])}, bytes(20), "leaves a gap"),
+        ({"a": entry(4, 12, [2])}, bytes(12), "leaves a gap"),
+        ({"a": entry(0, 8, [2])}, bytes(9), "1 bytes follow"),
+        ({"a": entry(0, 8, [2])}, bytes(7), "truncated: its header promises"),
+        ({"a": entry(0, 8, [2], "F99")}, bytes(8), "unknown dtype 'F99'"),
+        ({"a": entry(0, 8, [3])}, bytes(8), "needs 12 bytes"),
+        ({"a": entry(8, 0, [2])}, bytes(8), "needs 8 bytes"),
+        ({"a": entry(0, 8, [-2])}, bytes(8), "whole numbers"),
+        ({"a": entry(0, 8, [2.0])}, bytes(8), "whole numbers"),
+        ({"a": entry(0, 8, [True, 2])}, bytes(8), "whole numbers"),
+        ({"a": entry(0, 8, [1 << 62, 1 << 62])}, bytes(8), "needs"),
+        ({"a": entry(0, 8, [2]) | {"more": 1}}, bytes(8), "exactly"),
+        ({"a": [1]}, b"", "exactly"),
+        ({"__metadata__": {"a": 1}}, b"", "text to text"),
+        (b'{"a": 1, "a": 2}', b"", "'a' stands twice"),
+        (b'{"a": 1', b"", "JSON cannot be read"),
+        (b'{"a": "\xff"}', b"", "JSON cannot be read"),
+        (b'{"a":' * 20_000, b"", "JSON cannot be read"),
+    ],
+)
+def test_headers_that_contradict_the_file_are_refused(
+    tmp_path: Path, header: object, data: bytes, reason: str
+) -> None:
+    with pytest.raises(CorruptFileError, match=reason):
+        read_safetensors(write(tmp_path / "x.safetensors", header, data))
+
+
+@pytest.mark.parametrize("length", [1 << 63, (1 << 64) - 1, 1 << 40])
+def test_an_absurd_header_length_is_refused(tmp_path: Path, length: int) -> None:
+    with pytest.raises(CorruptFileError, match="announce a header of"):
+        read_safetensors(write(tmp_path / "x.safetensors", {}, b"", length))
+
+
+def test_a_header_cut_off_is_called_truncated(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match=r"truncated: .* promises 1008 bytes"):
+        read_safetensors(write(tmp_path / "x.safetensors", {}, b"", 1000))
+
+
+def index(folder: Path, mapping: dict[str, str], name: str = "model.safetensors") -> Path:
+    path = folder / f"{name}.index.json"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": mapping}))
+    return path
+
+
+def test_shards_are_joined(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")
+    save_file({"b": torch.zeros(2)}, tmp_path / "two.safetensors")
+    mapping = {"a": "one.safetensors", "b": "two.safetensors"}
+    assert read_sharded(index(tmp_path, mapping)).keys() == {"a", "b"}
+
+
+def test_pickled_shards_are_joined(tmp_path: Path) -> None:
+    torch.save({"a.x": torch.ones(2)}, tmp_path / "one.bin")
+    torch.save({"b": torch.zeros(2)}, tmp_path / "two.bin")
+    path = index(tmp_path, {"a.x": "one.bin", "b": "two.bin"}, "pytorch_model.bin")
+    assert read_sharded(path).keys() == {"a.x", "b"}
+
+
+@pytest.mark.parametrize("shard", ["../one", "/etc/passwd", "a/b", "..", "", "a\\b", "a\0", 3])
+def test_shards_elsewhere_are_refused(tmp_path: Path, shard: str) -> None:
+    with pytest.raises(CorruptFileError, match="not a file beside it"):
+        read_sharded(index(tmp_path, {"a": shard}))
+
+
+def test_missing_and_foreign_shards_are_named(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")
+    with pytest.raises(CorruptFileError, match=r"1 of 2 shards are missing .*two\.safetensors"):
+        read_sharded(index(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"}))
+    with pytest.raises(CorruptFileError, match="differ in 2 tensors, a, c"):
+        read_sharded(index(tmp_path, {"c": "one.safetensors"}))
