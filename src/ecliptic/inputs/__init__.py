@@ -6,7 +6,7 @@ Names other than the two specs are imported when first used, so that reading a s
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ecliptic.inputs.specs import ImageSpec, TokenizerSpec
+from ecliptic.inputs.specs import ImageSpec, Interpolation, Resize, TokenizerSpec
 
 if TYPE_CHECKING:
     from ecliptic.inputs.decode import ImageLimits, ImageSource, open_image, read_bytes
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from ecliptic.inputs.prompts import check_templates, fill, template_sets, templates
     from ecliptic.inputs.token_spans import TokenSpan, ledger
     from ecliptic.inputs.tokenizer import Overflow, TokenBatch, Tokenizer, TruncationWarning
+    from ecliptic.inputs.vocabulary import written_merges, written_vocabulary
 
 __all__ = [
     "Finding",
     "ImageLimits",
     "ImageSource",
     "ImageSpec",
+    "Interpolation",
     "Overflow",
     "Preprocess",
     "PreprocessMode",
     "Reject",
+    "Resize",
     "Severity",
     "TokenBatch",
     "TokenSpan",
@@ -42,6 +45,8 @@ __all__ = [
     "read_bytes",
     "template_sets",
     "templates",
+    "written_merges",
+    "written_vocabulary",
 ]
 
 _HOMES = {
@@ -54,6 +59,8 @@ _HOMES = {
     "lint": "lint_rules",
     "template_sets": "prompts",
     "templates": "prompts",
+    "written_merges": "vocabulary",
+    "written_vocabulary": "vocabulary",
     "ImageLimits": "decode",
     "ImageSource": "decode",
     "Preprocess": "image",
