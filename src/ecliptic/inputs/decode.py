@@ -95,6 +95,10 @@ def decoding(name: str) -> Iterator[None]:
     try:
         with quiet_pillow():
             yield
+    except ImageError as error:
+        if name in str(error):
+            raise
+        raise type(error)(f"{name}: {error}") from error
     except EclipticError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as reason:

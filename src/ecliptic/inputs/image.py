@@ -61,14 +61,15 @@ class Preprocess:
         Raises:
             ImageError: the picture cannot be used; the message says why.
         """
-        pixels = ready_pixels(source, self.spec.size)
+        with decoding(describe(source)):
+            pixels = ready_pixels(source, self.spec.size)
         return self.normalize(self.rgb(source)) if pixels is None else pixels
 
     def rgb(self, source: ImageSource) -> NDArray[np.uint8]:
         """(size, size, 3) RGB after resize and crop: all but the arithmetic, in a quarter of
         the memory."""
-        image = open_image(source, self.limits)
         with decoding(describe(source)):
+            image = open_image(source, self.limits)
             if self.mode == "robust":
                 image = flatten(image, self.background, srgb=self.icc == "srgb")
             return np.asarray(self._fit(image).convert("RGB"))

@@ -1,0 +1,105 @@
+"""Many pictures at once: in order, bounded, nothing lost, nothing left running."""
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ecliptic.errors import ConfigError, ImageError
+from ecliptic.inputs import ImageSpec, Preprocess, Reject, decode_many
+from tests.inputs.pictures import encoded, noise
+
+PREPARE = Preprocess(ImageSpec(size=8))
+GOOD = [encoded(Image.fromarray(noise(20, 30, seed=seed)), "PNG") for seed in range(12)]
+
+
+def decoding_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("ecliptic-decode")]
+
+
+def test_results_are_those_of_one_thread_in_order() -> None:
+    results = list(decode_many(iter(GOOD), PREPARE, workers=4, ahead=5))
+    assert [index for index, _ in results] == list(range(len(GOOD)))
+    for (_, pixels), source in zip(results, GOOD, strict=True):
+        assert isinstance(pixels, np.ndarray)
+        np.testing.assert_array_equal(pixels, PREPARE(source))
+
+
+def test_order_holds_when_early_pictures_are_slow() -> None:
+    def slow_first(index: int) -> np.ndarray:
+        time.sleep(0.02 if index % 3 == 0 else 0)
+        return np.array(index)
+
+    results = list(decode_many(range(30), slow_first, workers=4))
+    assert [(index, int(value)) for index, value in results] == [(i, i) for i in range(30)]  # type: ignore[arg-type]
+
+
+def test_every_reject_is_reported_in_its_place() -> None:
+    sources: list[object] = list(GOOD)
+    sources[3], sources[7] = b"broken", "missing.png"
+    results = dict(decode_many(sources, PREPARE, on_error="reject"))  # type: ignore[arg-type]
+    rejects = [r for r in results.values() if isinstance(r, Reject)]
+    assert len(results) == len(GOOD)
+    assert [(r.index, r.source) for r in rejects] == [
+        (3, "image of 6 bytes"),
+        (7, "'missing.png'"),
+    ]
+    assert "allowed format" in rejects[0].reason
+    assert "No such file" in rejects[1].reason
+
+
+def test_raise_gives_what_came_before_then_the_error() -> None:
+    results = decode_many([*GOOD[:2], b"broken", GOOD[2]], PREPARE)
+    assert [next(results)[0], next(results)[0]] == [0, 1]
+    with pytest.raises(ImageError, match="image of 6 bytes"):
+        next(results)
+    assert not decoding_threads()
+
+
+def test_at_most_ahead_sources_are_in_flight() -> None:
+    taken = 0
+
+    def sources() -> Iterator[bytes]:
+        nonlocal taken
+        for data in GOOD:
+            taken += 1
+            yield data
+
+    for done, (_, _) in enumerate(decode_many(sources(), PREPARE, workers=2, ahead=3)):
+        assert taken - done <= 3
+
+
+def test_closing_early_leaves_no_thread_behind() -> None:
+    endless = (data for _ in iter(int, 1) for data in GOOD)
+    results = decode_many(endless, PREPARE, workers=3, ahead=6)
+    next(results)
+    assert decoding_threads()
+    results.close()  # type: ignore[attr-defined]
+    assert not decoding_threads()
+
+
+def test_errors_that_are_not_about_pictures_pass_through() -> None:
+    def broken(source: bytes) -> np.ndarray:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(decode_many(GOOD, broken, on_error="reject"))
+    assert not decoding_threads()
+
+
+def test_one_lazily_opened_image_may_stand_many_times() -> None:
+    data = encoded(Image.fromarray(noise(300, 300)), "PNG")
+    for _ in range(5):
+        lazy = Image.open(io.BytesIO(data))
+        for _, pixels in decode_many([lazy] * 8, PREPARE, workers=8):
+            np.testing.assert_array_equal(pixels, PREPARE(data))
+
+
+def test_settings_are_checked_before_the_first_picture() -> None:
+    for wrong in ({"workers": 0}, {"ahead": 0}, {"on_error": "skip"}):
+        with pytest.raises(ConfigError):
+            decode_many(GOOD, PREPARE, **wrong)  # type: ignore[arg-type]
