@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ecliptic.checkpoints.tensors import DTYPES, read_safetensors, read_sharded
+from ecliptic.checkpoints.tensors import DTYPES, read_safetensors, read_shards
 from ecliptic.errors import CorruptFileError
 
 
@@ -103,25 +103,25 @@ def test_shards_are_joined(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")
     save_file({"b": torch.zeros(2)}, tmp_path / "two.safetensors")
     mapping = {"a": "one.safetensors", "b": "two.safetensors"}
-    assert read_sharded(index(tmp_path, mapping)).keys() == {"a", "b"}
+    assert read_shards(index(tmp_path, mapping)).tensors.keys() == {"a", "b"}
 
 
 def test_pickled_shards_are_joined(tmp_path: Path) -> None:
     torch.save({"a.x": torch.ones(2)}, tmp_path / "one.bin")
     torch.save({"b": torch.zeros(2)}, tmp_path / "two.bin")
     path = index(tmp_path, {"a.x": "one.bin", "b": "two.bin"}, "pytorch_model.bin")
-    assert read_sharded(path).keys() == {"a.x", "b"}
+    assert read_shards(path).tensors.keys() == {"a.x", "b"}
 
 
 @pytest.mark.parametrize("shard", ["../one", "/etc/passwd", "a/b", "..", "", "a\\b", "a\0", 3])
 def test_shards_elsewhere_are_refused(tmp_path: Path, shard: str) -> None:
     with pytest.raises(CorruptFileError, match="not a file beside it"):
-        read_sharded(index(tmp_path, {"a": shard}))
+        read_shards(index(tmp_path, {"a": shard}))
 
 
 def test_missing_and_foreign_shards_are_named(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")
     with pytest.raises(CorruptFileError, match=r"1 of 2 shards are missing .*two\.safetensors"):
-        read_sharded(index(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"}))
+        read_shards(index(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"}))
     with pytest.raises(CorruptFileError, match="differ in 2 tensors, a, c"):
-        read_sharded(index(tmp_path, {"c": "one.safetensors"}))
+        read_shards(index(tmp_path, {"c": "one.safetensors"}))

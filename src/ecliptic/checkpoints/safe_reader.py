@@ -44,8 +44,16 @@ class TorchArchive:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor under its dotted name; of a TorchScript archive, its state dict."""
-        return {name: leaf for name, leaf in _leaves(self.tree) if isinstance(leaf, Tensor)}
+        """Every tensor under its dotted name; of a TorchScript archive, its state dict.
+
+        Raises:
+            CorruptFileError: two tensors have the same dotted name.
+        """
+        found: dict[str, Tensor] = {}
+        for name, leaf in _leaves(self.tree):
+            if isinstance(leaf, Tensor) and found.setdefault(name, leaf) is not leaf:
+                raise CorruptFileError(f"two tensors of the file are both called {name!r}.")
+        return found
 
     @cached_property
     def metadata(self) -> dict[str, Scalar]:

@@ -89,7 +89,7 @@ def read_safetensors(path: Path | str) -> TensorFile:
     return TensorFile(tensors, metadata)
 
 
-def read_sharded(index: Path | str) -> dict[str, Tensor]:
+def read_shards(index: Path | str) -> TensorFile:
     """All tensors of a sharded checkpoint, given its `*.index.json`.
 
     Shards lie beside the index and are read as safetensors or as PyTorch files by their content.
@@ -110,7 +110,7 @@ def read_sharded(index: Path | str) -> dict[str, Tensor]:
                 f"{', '.join(wrong[:5])} among them; the files are not of one set."
             )
         tensors.update(found)
-    return tensors
+    return TensorFile(tensors, {})
 
 
 def _shards(index: Path) -> dict[str, set[str]]:
