@@ -1,0 +1,81 @@
+"""How every benchmark measures and reports, so that their numbers compare."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def timed(fn: Callable[[], object], repeats: int = 10, warmup: int = 2) -> list[float]:
+    """Seconds of each of `repeats` calls after `warmup` more; waits for CUDA if it is in use."""
+    for _ in range(warmup):
+        fn()
+    seconds = []
+    for _ in range(repeats):
+        _wait_for_device()
+        start = time.perf_counter()
+        fn()
+        _wait_for_device()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def timed_in_turns(
+    fns: dict[str, Callable[[], object]], repeats: int = 10, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Seconds of every function, one call of each per round, so that a busy machine hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in fns}
+    for fn in fns.values():
+        timed(fn, repeats=0, warmup=warmup)
+    for _ in range(repeats):
+        for name, fn in fns.items():
+            seconds[name] += timed(fn, repeats=1, warmup=0)
+    return seconds
+
+
+def machine() -> str:
+    """Processor, cores this process may use, and Python: what a number was measured on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, Python {platform.python_version()}"
+
+
+def report(bench: str, rates: dict[str, list[float]], work: float, unit: str, ours: str) -> None:
+    """Median, range and ratio to `ours` for people, then one JSON line for scripts.
+
+    Args:
+        bench: name of the benchmark.
+        rates: seconds of each call, by contender.
+        work: units done in one call.
+        unit: what a unit is, e.g. "images".
+        ours: the contender that the others are compared with.
+    """
+    medians = {name: work / statistics.median(seconds) for name, seconds in rates.items()}
+    print(f"{bench} on {machine()}")
+    for name, seconds in rates.items():
+        low, high = work / max(seconds), work / min(seconds)
+        ratio = medians[ours] / medians[name]
+        print(
+            f"  {name:32} {medians[name]:10.1f} {unit}/s  "
+            f"({low:.1f} to {high:.1f})  {ours} is {ratio:.2f}x"
+        )
+    line: dict[str, Any] = {"bench": bench, "unit": f"{unit}/s", "machine": machine()}
+    line["rates"] = {name: round(rate, 2) for name, rate in medians.items()}
+    print(json.dumps(line))
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _wait_for_device() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
