@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 Span = tuple[int, int]  # (start, end) characters of the original text
 
-_UNTIDY = re.compile(r"[^\t\n\f\r -%'-~]")  # what ftfy or html.unescape may change; "&" is one
+_UNTIDY = re.compile(r"[^\t\n\f -%'-~]")  # what ftfy or html.unescape may change; "&" is one
 # Finer and finer places to cut, each used only where the repaired pieces give the repaired whole.
 _CUTS = tuple(
     re.compile(pattern)

@@ -1,0 +1,193 @@
+"""The tokenizer gives the reference's ids for any text, and drops nothing silently."""
+
+import json
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import regex
+from hypothesis import given, settings
+
+from ecliptic.errors import ConfigError, TextError, TextTooLongError
+from ecliptic.inputs import Tokenizer, TokenizerSpec, TruncationWarning
+from tests import peers
+from tests.inputs.texts import HARD, SPECIALS, texts
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "tokens.json").read_text())["cases"]
+NUMBERS = "seven eight nine " * 40
+OPEN_CLIP_SPECIALS = regex.compile("<start_of_text>|<end_of_text>", regex.IGNORECASE)
+OPENAI_SPECIALS = regex.compile(r"<\|startoftext\|>|<\|endoftext\|>", regex.IGNORECASE)
+tokenizer = Tokenizer()
+
+
+@cache
+def reference() -> Any:
+    return peers.open_clip().tokenizer.SimpleTokenizer()
+
+
+def check_against_open_clip(text: str) -> None:
+    expected = reference().encode(text)
+    cleaned = reference().clean_fn(text)
+    if not OPEN_CLIP_SPECIALS.search(cleaned):
+        assert tokenizer.encode(text) == expected
+    if not OPENAI_SPECIALS.search(cleaned):
+        assert tokenizer.encode(text, specials=True) == expected
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=range(len(GOLDEN)))
+def test_ids_equal_openai(case: dict[str, Any]) -> None:
+    assert tokenizer.encode(case["text"]) == case["bpe"]
+    rows = tokenizer([case["text"]], overflow="truncate")
+    assert rows.tolist() == [case["tokens77_truncate"]]
+
+
+@given(texts())
+@settings(max_examples=3000, deadline=None)
+def test_ids_equal_open_clip(text: str) -> None:
+    check_against_open_clip(text)
+
+
+@pytest.mark.slow
+@given(texts())
+@settings(max_examples=20_000, deadline=None)
+def test_ids_equal_open_clip_on_twenty_thousand_texts(text: str) -> None:
+    check_against_open_clip(text)
+
+
+@given(texts(specials=False))
+@settings(max_examples=300, deadline=None)
+def test_rows_equal_open_clip(text: str) -> None:
+    batch = tokenizer.batch([text, "a cat"], overflow="truncate")
+    np.testing.assert_array_equal(batch.ids, reference()([text, "a cat"]).numpy())
+    ends = batch.ids[np.arange(2), batch.lengths - 1]
+    assert (ends == tokenizer.spec.end_of_text).all()
+
+
+@given(texts())
+@settings(max_examples=500, deadline=None)
+def test_special_ids_never_come_from_text(text: str) -> None:
+    assert max(tokenizer.encode(text), default=0) < tokenizer.spec.start_of_text
+
+
+def test_special_strings_are_text_unless_asked_for() -> None:
+    text = " ".join(SPECIALS[:4])
+    assert tokenizer.encode(text, specials=True) == [49406, 49407, 49406, 49407]
+    assert tokenizer.decode(tokenizer.encode(text)).replace(" ", "") == text.lower().replace(
+        " ", ""
+    )
+
+
+@pytest.mark.parametrize("merges", [0, 300, 8000])
+@pytest.mark.parametrize("text", HARD)
+def test_any_text_tokenises_with_few_merges(merges: int, text: str) -> None:
+    small = Tokenizer(TokenizerSpec(merges=merges))
+    ids = small.encode(text)
+    assert max(ids, default=0) < small.spec.start_of_text == 512 + merges
+    assert small.decode(ids) == tokenizer.decode(tokenizer.encode(text))
+
+
+def test_decoding_gives_the_text_back_in_lower_case() -> None:
+    assert tokenizer.decode(tokenizer.encode("A photo of a café")) == "a photo of a café "
+    assert tokenizer.decode([49406, 320, 49407]) == "<|startoftext|>a <|endoftext|>"
+
+
+@pytest.mark.parametrize("id_", [-1, 49408])
+def test_unknown_ids_are_named(id_: int) -> None:
+    with pytest.raises(TextError, match=f"token id {id_} is outside the vocabulary of 49408"):
+        tokenizer.decode([id_])
+
+
+def test_padding_and_lengths_follow_the_spec() -> None:
+    padded = Tokenizer(TokenizerSpec(context=8, pad=49407))
+    batch = padded.batch(["a cat", ""])
+    assert batch.ids.tolist() == [
+        [49406, 320, 2368, 49407, 49407, 49407, 49407, 49407],
+        [49406, 49407, 49407, 49407, 49407, 49407, 49407, 49407],
+    ]
+    assert batch.ids.dtype == np.int64
+    assert batch.lengths.tolist() == [4, 2]
+    assert batch.truncated == ()
+
+
+def test_a_single_text_is_one_row_and_no_text_is_no_row() -> None:
+    assert tokenizer("a cat").shape == (1, 77)
+    assert tokenizer([]).shape == (0, 77)
+
+
+def test_truncation_keeps_the_first_tokens_and_the_end() -> None:
+    batch = tokenizer.batch(["a cat", NUMBERS], overflow="truncate")
+    assert batch.ids[1, -1] == tokenizer.spec.end_of_text
+    assert batch.ids[1, 1:-1].tolist() == tokenizer.encode(NUMBERS)[:75]
+    assert batch.lengths.tolist() == [4, 77]
+    assert batch.truncated == ((1, NUMBERS.split(" ", 75)[75].strip()),)
+
+
+def test_exactly_full_context_is_not_truncated() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tokenizer.batch("cat " * 75).lengths.tolist() == [77]
+
+
+def test_one_warning_quotes_the_dropped_words_where_the_caller_stands() -> None:
+    with pytest.warns(TruncationWarning, match="text 1 loses 'seven eight.*text 2 loses") as seen:
+        tokenizer(["a cat", NUMBERS, NUMBERS])
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+
+
+def test_a_warning_about_many_texts_stays_short() -> None:
+    with pytest.warns(TruncationWarning, match=r"100 text\(s\).*and 95 more") as seen:
+        tokenizer.batch([NUMBERS] * 100)
+    assert len(str(seen[0].message)) < 1000
+
+
+def test_overflow_error_names_the_row_and_the_words() -> None:
+    with pytest.raises(TextTooLongError, match="text 1 loses 'seven eight nine"):
+        tokenizer(["a cat", NUMBERS], overflow="error")
+
+
+def test_an_unknown_overflow_is_refused() -> None:
+    with pytest.raises(ConfigError, match='"warn", "error" or "truncate"'):
+        tokenizer("a cat", overflow="ignore")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a \ud800 cat", r"text 1: character 2 is a lone surrogate \(U\+D800\)"),
+        ("\udc00", r"text 1: character 0 is a lone surrogate \(U\+DC00\)"),
+        (b"a cat", "text 1: got bytes, not text; decode"),
+        (None, "text 1: got NoneType, not text"),
+        (3, "text 1: got int, not text"),
+    ],
+)
+def test_what_is_not_text_is_refused_kindly(text: Any, message: str) -> None:
+    with pytest.raises(TextError, match=message):
+        tokenizer(["a cat", text])
+
+
+def test_surrogate_pairs_are_one_character() -> None:
+    assert tokenizer.encode("\ud83d\ude00") == tokenizer.encode("😀")
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 10**6, "hello " * 166_666, "é漢" * 500_000, "\u0301" * 10**6, "1!" * 500_000]
+)
+def test_a_million_characters_take_seconds(text: str) -> None:
+    began = time.perf_counter()
+    tokenizer.batch([text], overflow="truncate")
+    assert time.perf_counter() - began < 20
+
+
+def test_the_cache_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecliptic.inputs.tokenizer._CACHED_CHUNKS", 10)
+    fresh = Tokenizer()
+    for number in range(50):
+        assert fresh.encode(f"word{number}") == tokenizer.encode(f"word{number}")
+        assert len(fresh._chunks) <= 10
+    fresh.encode("x" * 1000)
+    assert "x" * 1000 not in fresh._chunks
