@@ -1,0 +1,56 @@
+"""What every test stands on: two threads, fixed seeds, no network, the data beside the checkout."""
+
+import os
+import random
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+# Before torch is imported, so that numbers and times do not depend on the machine's cores.
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # transformers' warning after a fork
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data sets and golden numbers beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the data folder `shared` beside the checkout, which is not there")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _only_this_machine() -> Any:
+    """A connection to anywhere but this machine fails at once, as it would without a network."""
+    connect = socket.socket.connect
+
+    def connect_locally(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if host and host not in ("localhost", "::1") and not host.startswith("127."):
+            raise ConnectionRefusedError(f"tests use no network, but one connects to {address}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_locally)
+        yield
