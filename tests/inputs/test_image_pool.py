@@ -92,11 +92,14 @@ def test_errors_that_are_not_about_pictures_pass_through() -> None:
 
 
 def test_one_lazily_opened_image_may_stand_many_times() -> None:
-    data = encoded(Image.fromarray(noise(300, 300)), "PNG")
-    for _ in range(5):
-        lazy = Image.open(io.BytesIO(data))
-        for _, pixels in decode_many([lazy] * 8, PREPARE, workers=8):
-            np.testing.assert_array_equal(pixels, PREPARE(data))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(noise(300, 300)), "PNG", exif=exif)
+    for prepare in (PREPARE, Preprocess(ImageSpec(size=8), "robust")):
+        for _ in range(5):
+            lazy = Image.open(io.BytesIO(data))
+            for _, pixels in decode_many([lazy] * 8, prepare, workers=8):
+                np.testing.assert_array_equal(pixels, prepare(data))
 
 
 def test_settings_are_checked_before_the_first_picture() -> None:

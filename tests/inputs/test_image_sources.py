@@ -103,7 +103,7 @@ def test_urls_are_never_fetched(url: str) -> None:
 
 
 def test_paths_that_are_no_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"missing\.png' cannot be decoded: No such file"):
+    with pytest.raises(ImageError, match=r"missing\.png' cannot be read: No such file"):
         open_image(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="is a folder"):
         open_image(str(tmp_path))

@@ -107,9 +107,11 @@ def decoding(name: str) -> Iterator[None]:
             "ImageLimits(pixels=...) and PIL.Image.MAX_IMAGE_PIXELS."
         ) from reason
     except Exception as reason:
-        said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        if isinstance(reason, OSError) and reason.strerror:  # the system's, not a decoder's
+            raise ImageError(f"{name} cannot be read: {reason.strerror}.") from reason
         raise ImageError(
-            f"{name} cannot be decoded: {said}; the file may be damaged or cut short."
+            f"{name} cannot be decoded: {str(reason) or type(reason).__name__}; "
+            "the file may be damaged or cut short, so try to open or fetch it again."
         ) from reason
 
 

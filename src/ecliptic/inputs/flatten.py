@@ -5,6 +5,7 @@ profile, transparency. Nothing is clipped: 16 bits are scaled by 1/257, so 65535
 """
 
 import io
+import threading
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_exif_lock = threading.Lock()  # Pillow parses on first use; an image may be in two threads
 _DEEP = ("I", "F")  # and I;16 in its byte orders
 _GREY = ("1", "L", "LA")
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # premultiplied alpha -> straight
@@ -55,7 +57,8 @@ def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Im
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(_ORIENTATION)
+        with _exif_lock:
+            orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # metadata too damaged to parse says nothing about the orientation
         return image
     method = _TO_UPRIGHT.get(orientation) if isinstance(orientation, int) else None
