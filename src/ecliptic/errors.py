@@ -47,9 +47,10 @@ class ShapeError(EclipticError, ValueError):
 class UnknownModelError(EclipticError, LookupError):
     """No catalog name, file or folder is called that."""
 
-    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, known: Iterable[str] = (), fix: str = "") -> None:
         near = difflib.get_close_matches(name, list(known), n=1)
-        fix = f"did you mean {near[0]!r}?" if near else "run `ecliptic models` to list the names."
+        near_fix = f"did you mean {near[0]!r}?" if near else ""
+        fix = fix or near_fix or "run `ecliptic models` to list the names."
         super().__init__(f"no model or file is called {name!r}; {fix}")
 
 
