@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.timing import report, timed_in_turns
 from PIL import Image
-from tests import peers
 
+from benchmarks.timing import report, timed_in_turns
 from ecliptic.inputs import ImageSpec, Preprocess, decode_many
+from tests import peers
 
 PHOTOS = Path(__file__).parents[2] / "shared/fixtures"
 NAMES = (
