@@ -1,1 +1,27 @@
-"""."""
+"""Bytes on disk <-> `Checkpoint`: every layout, the safe reader, the catalog.
+
+Names are imported when first used, so that asking the catalog does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecliptic.checkpoints.checkpoint import Checkpoint
+    from ecliptic.checkpoints.hints import Hints
+    from ecliptic.checkpoints.layouts import Layout, read, write
+
+__all__ = ["Checkpoint", "Hints", "Layout", "read", "write"]
+
+_HOMES = {
+    "checkpoint": ["Checkpoint"],
+    "hints": ["Hints"],
+    "layouts": ["Layout", "read", "write"],
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,97 @@
+"""Weights against sizes: one error that lists every difference, or a dict that fits strictly."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import Size, Tensor
+
+from ecliptic.checkpoints.rename import KeyTable, Translation
+from ecliptic.errors import WeightsMismatchError
+from ecliptic.model import ClipConfig, build
+
+
+def conform(
+    config: ClipConfig, found: Translation, table: KeyTable, what: str
+) -> dict[str, Tensor]:
+    """The native weights of exactly the model that `config` describes.
+
+    Args:
+        config: the sizes to hold against.
+        found: what the layout's key table made of the file; left unchanged.
+        table: that key table, so that the message can use the file's own names.
+        what: the file, for the message.
+
+    Raises:
+        WeightsMismatchError: missing, unexpected or ill-shaped tensors; all of them are listed.
+    """
+    expected = native_shapes(config)
+    weights = dict(found.weights)
+    if "logit_scale" in weights and weights["logit_scale"].numel() == 1:
+        weights["logit_scale"] = weights["logit_scale"].reshape(())  # some save it as (1,)
+    differences = [
+        *sorted(found.problems),
+        *_missing(expected, weights, found, table),
+        *_ill_shaped(expected, weights, table),
+        *_unexpected(expected, weights, found, table),
+    ]
+    if differences:
+        raise mismatch(what, differences)
+    return {name: weights[name] for name in expected}
+
+
+def native_shapes(config: ClipConfig) -> dict[str, Size]:
+    """Name and shape of every tensor of a checkpoint with these sizes.
+
+    A temperature relates two towers, so a checkpoint of one tower has no `logit_scale`.
+    """
+    shapes = {name: tensor.shape for name, tensor in build(config).state_dict().items()}
+    if config.image is None or config.text is None:
+        shapes.pop("logit_scale", None)
+    return shapes
+
+
+def mismatch(what: str, differences: list[str]) -> WeightsMismatchError:
+    """The one error for weights that do not fit; `differences` are its lines."""
+    count = f"{len(differences)} difference" + ("s" if len(differences) > 1 else "")
+    return WeightsMismatchError(
+        f"{what} does not hold the weights of one CLIP model, {count}:\n  "
+        + "\n  ".join(differences)
+        + "\nNothing was loaded. Is it another architecture, a part of a model, or a LoRA? "
+        "Compare the shapes with `ecliptic models`, or fetch the file again."
+    )
+
+
+def _missing(
+    expected: Mapping[str, Size], weights: Mapping[str, Tensor], found: Translation, table: KeyTable
+) -> Iterator[str]:
+    for name, shape in expected.items():
+        if name in weights or any(name in problem.split() for problem in found.problems):
+            continue
+        parts = [part for part in table.foreign_names(name) if part not in found.partial]
+        yield f"missing: {' and '.join(parts)}, for {name} {tuple(shape)}"
+
+
+def _ill_shaped(
+    expected: Mapping[str, Size], weights: Mapping[str, Tensor], table: KeyTable
+) -> Iterator[str]:
+    for name, tensor in weights.items():
+        if name not in expected:
+            continue
+        theirs = " + ".join(table.foreign_names(name))
+        stored, wanted = tuple(tensor.shape), tuple(expected[name])
+        if stored != wanted:
+            if table.is_transposed(name):
+                stored, wanted = stored[::-1], wanted[::-1]
+            turned = " (transposed?)" if stored == wanted[::-1] else ""
+            yield f"shape: {theirs} is {stored}, {wanted} is needed{turned}"
+        elif not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
+            yield f"dtype: {theirs} is {tensor.dtype}, floating point is needed"
+
+
+def _unexpected(
+    expected: Mapping[str, Size], weights: Mapping[str, Tensor], found: Translation, table: KeyTable
+) -> Iterator[str]:
+    for name, tensor in weights.items():
+        if name not in expected:
+            yield f"unexpected: {' + '.join(table.foreign_names(name))} {tuple(tensor.shape)}"
+    for name, tensor in found.unexpected.items():
+        yield f"unexpected: {name} {tuple(tensor.shape)}"

@@ -1,0 +1,144 @@
+"""CLIP encoders inside diffusion checkpoints, read-only: pipeline folders and single files.
+
+Which encoder a prefix holds follows from the family, so activation and padding are known; a
+checkpoint with several encoders needs `part=`. Sources: diffusers loaders/single_file_utils.py,
+CompVis stable-diffusion, Stability generative-models configs, ComfyUI supported_models.py.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ecliptic.checkpoints import open_clip, openai, transformers
+from ecliptic.checkpoints.assemble import assemble
+from ecliptic.checkpoints.checkpoint import Checkpoint
+from ecliptic.checkpoints.hints import Hints, Stated
+from ecliptic.checkpoints.source import Source
+from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError
+from ecliptic.inputs import TokenizerSpec
+from ecliptic.model import Activation
+
+NAME = "diffusers"
+INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One text encoder of a single-file checkpoint."""
+
+    prefix: str  # of its tensors' names
+    part: str
+    folder: str  # what diffusers calls the same encoder
+    naming: str  # "transformers" or "open_clip"
+    activation: Activation
+    pad: int
+
+
+ENCODERS = (
+    # SD 1
+    Encoder(
+        "cond_stage_model.transformer.", "clip_l", "text_encoder", "transformers", "quick_gelu", -1
+    ),
+    # SD 2
+    Encoder("cond_stage_model.model.", "clip_h", "text_encoder", "open_clip", "gelu", 0),
+    # SDXL base
+    Encoder(
+        "conditioner.embedders.0.transformer.",
+        "clip_l",
+        "text_encoder",
+        "transformers",
+        "quick_gelu",
+        -1,
+    ),
+    Encoder("conditioner.embedders.1.model.", "clip_g", "text_encoder_2", "open_clip", "gelu", 0),
+    # SDXL refiner
+    Encoder("conditioner.embedders.0.model.", "clip_g", "text_encoder_2", "open_clip", "gelu", 0),
+    # SD 3 with its encoders
+    Encoder(
+        "text_encoders.clip_l.transformer.",
+        "clip_l",
+        "text_encoder",
+        "transformers",
+        "quick_gelu",
+        -1,
+    ),
+    Encoder(
+        "text_encoders.clip_g.transformer.", "clip_g", "text_encoder_2", "transformers", "gelu", 0
+    ),
+)
+# Folder -> (its tokenizer's, its image processor's) of a pipeline.
+FOLDERS = {
+    "text_encoder": ("tokenizer", ""),
+    "text_encoder_2": ("tokenizer_2", ""),
+    "image_encoder": ("", "feature_extractor"),
+}
+
+
+def matches(source: Source) -> bool:
+    """Whether this is a pipeline folder, or a file with an encoder under a known prefix."""
+    if source.folder:
+        return INDEX in source.files
+    return bool(_encoders(source))
+
+
+def read(source: Source, hints: Hints) -> Checkpoint:
+    """One encoder, chosen by `hints.part` if there are several.
+
+    Raises:
+        AmbiguousCheckpointError: several encoders and no `part`, or a part that is not there.
+    """
+    return _read_folder(source, hints) if source.folder else _read_file(source, hints)
+
+
+def _read_folder(source: Source, hints: Hints) -> Checkpoint:
+    found = {}
+    for name in FOLDERS:
+        if (source.path / name).is_dir() and transformers.matches(Source(source.path / name)):
+            found[name] = Source(source.path / name)
+    part = _choose(list(found), hints.part, source)
+    tokenizer, images = (
+        Source(source.path / name) if name and (source.path / name).is_dir() else None
+        for name in FOLDERS[part]
+    )
+    return transformers.read(found[part], hints, tokenizer=tokenizer, images=images, layout=NAME)
+
+
+def _read_file(source: Source, hints: Hints) -> Checkpoint:
+    encoders = {encoder.part: encoder for encoder in _encoders(source)}
+    folders = {encoder.folder: encoder.part for encoder in encoders.values()}
+    part = _choose(list(encoders), folders.get(hints.part or "", hints.part), source)
+    encoder = encoders[part]
+    tensors = {
+        name.removeprefix(encoder.prefix): tensor
+        for name, tensor in source.open().tensors.items()
+        if name.startswith(encoder.prefix)
+    }
+    if encoder.naming == "open_clip":
+        tensors, table = open_clip.plain_names(tensors), openai.WITH_VIT
+    else:
+        tensors, table = transformers.plain_names(tensors), transformers.TABLE
+    spec = TokenizerSpec()
+    spec = replace(spec, pad=encoder.pad if encoder.pad >= 0 else spec.end_of_text)
+    stated = Stated(activation=encoder.activation, tokenizer_spec=spec)
+    what = f"{source.path} ({part})"
+    return assemble(tensors, table, stated, hints, layout=NAME, what=what)
+
+
+def _encoders(source: Source) -> list[Encoder]:
+    names = source.open().tensors
+    return [e for e in ENCODERS if any(name.startswith(e.prefix) for name in names)]
+
+
+def _choose(parts: Iterable[str], wanted: str | None, source: Source) -> str:
+    parts = list(parts)
+    if not parts:
+        raise UnsupportedLayoutError(
+            f"{source.path} is a diffusion checkpoint without a CLIP encoder; load a CLIP, or the "
+            "pipeline's full version."
+        )
+    if wanted in parts:
+        return wanted
+    if wanted is None and len(parts) == 1:
+        return parts[0]
+    choices = " or ".join(f'part="{part}"' for part in parts)
+    problem = f"has no part {wanted!r}" if wanted else f"holds {len(parts)} CLIP encoders"
+    raise AmbiguousCheckpointError(f"{source.path} {problem}; pass {choices}.")

@@ -1,0 +1,36 @@
+"""What the caller or the catalog knows about a checkpoint beyond what its file says."""
+
+from dataclasses import dataclass
+
+from ecliptic.inputs import ImageSpec, TokenizerSpec
+from ecliptic.model import Activation, ClipConfig
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Answers to the questions a file may leave open; None leaves the answer to the file."""
+
+    part: str | None = None  # "text_encoder", "clip_g", ...: which encoder of a pipeline
+    activation: Activation | None = None
+    heads: int | tuple[int, int] | None = None  # of every tower, or (image, text)
+    image_spec: ImageSpec | None = None
+    tokenizer_spec: TokenizerSpec | None = None
+    name: str = ""
+
+    def heads_of(self, tower: str) -> int | None:
+        """The stated head count of "image" or "text"."""
+        if isinstance(self.heads, tuple):
+            return self.heads[tower == "text"]
+        return self.heads
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a file says about itself, beside its tensors; None where it says nothing."""
+
+    config: ClipConfig | None = None
+    activation: Activation | None = None
+    head_width: int | None = None  # where the layout's own loader divides the width by it
+    image_spec: ImageSpec | None = None
+    tokenizer_spec: TokenizerSpec | None = None
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,103 @@
+"""All layouts behind two functions: `read` finds out what a path is, `write` makes one."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, get_args
+
+from ecliptic.checkpoints import diffusers, native, open_clip, openai, transformers
+from ecliptic.checkpoints.catalog import Row
+from ecliptic.checkpoints.checkpoint import Checkpoint
+from ecliptic.checkpoints.hints import Hints
+from ecliptic.checkpoints.source import Source, single_weights
+from ecliptic.errors import UnsupportedLayoutError
+
+Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
+
+# In this order: OpenAI's files also have open_clip's names, a pipeline also has other folders.
+_READERS: tuple[ModuleType, ...] = (native, diffusers, openai, open_clip, transformers)
+_WRITERS: dict[Layout, ModuleType] = {
+    "ecliptic": native,
+    "openai": openai,
+    "open_clip": open_clip,
+    "transformers": transformers,
+}
+
+
+def read(path: Path | str, hints: Hints | None = None, row: Row | None = None) -> Checkpoint:
+    """The checkpoint at `path`, whatever its layout; tensors are mapped, not copied.
+
+    Args:
+        path: a file or a folder.
+        hints: the caller's answers to what the file may leave open.
+        row: the catalog row it was located by; answers what `hints` do not.
+
+    Raises:
+        UnsupportedLayoutError: none of the layouts, or another kind of model.
+        AmbiguousCheckpointError: something has to be said; the message names the argument.
+        WeightsMismatchError: tensors missing, unexpected or ill-shaped, all listed.
+        CorruptFileError, UnsafeFileError: from the safe reader.
+    """
+    source = Source(Path(path))
+    hints = _with_row(hints or Hints(), row)
+    reader = _reader(source)
+    if reader is None and source.folder:
+        source = single_weights(source)
+        reader = _reader(source)
+    if reader is None:
+        raise _unknown(source)
+    checkpoint: Checkpoint = reader.read(source, hints)
+    return checkpoint if checkpoint.name else replace(checkpoint, name=source.stem)
+
+
+def write(
+    checkpoint: Checkpoint,
+    path: Path | str,
+    layout: Layout = "ecliptic",
+    *,
+    overwrite: bool = False,
+) -> tuple[str, ...]:
+    """Write `checkpoint` so that `read` gives the same tensors, and the peers load it.
+
+    Args:
+        checkpoint: what to write; its tensors keep their dtypes.
+        path: a folder; for "openai" a file, for "ecliptic" either (`.safetensors` is a file).
+        layout: "ecliptic", "openai", "open_clip" or "transformers".
+        overwrite: replace files of the same names that hold something else.
+
+    Returns:
+        Notes on what the layout does not store and no vector depends on.
+
+    Raises:
+        UnsupportedLayoutError: the layout cannot hold this model; the message says why.
+        CheckpointError: something else is there and `overwrite` is False.
+    """
+    if layout not in _WRITERS:
+        known = ", ".join(get_args(Layout))
+        raise UnsupportedLayoutError(f"cannot write layout {layout!r}; use one of {known}.")
+    notes: tuple[str, ...] = _WRITERS[layout].write(checkpoint, Path(path), overwrite=overwrite)
+    return notes
+
+
+def _reader(source: Source) -> ModuleType | None:
+    return next((module for module in _READERS if module.matches(source)), None)
+
+
+def _with_row(hints: Hints, row: Row | None) -> Hints:
+    if row is None:
+        return hints
+    return replace(
+        hints,
+        activation=hints.activation or row.activation,
+        image_spec=hints.image_spec or row.image_spec,
+        name=hints.name or row.name,
+    )
+
+
+def _unknown(source: Source) -> UnsupportedLayoutError:
+    names = list(source.open().tensors)
+    return UnsupportedLayoutError(
+        f"{source.path} holds {len(names)} tensors ({', '.join(names[:3])}, ...) under the names "
+        "of no known layout; ecliptic reads CLIP as OpenAI, open_clip, Hugging Face and diffusion "
+        "checkpoints name it."
+    )

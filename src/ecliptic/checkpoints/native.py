@@ -1,0 +1,102 @@
+"""ecliptic's own layout: safetensors beside, or around, JSON that says everything.
+
+A folder holds `model.safetensors` and `ecliptic.json`; a single `.safetensors` file carries the
+same JSON in its metadata. Every model and every spec can be held.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ecliptic.checkpoints import openai
+from ecliptic.checkpoints.assemble import assemble
+from ecliptic.checkpoints.checkpoint import Checkpoint
+from ecliptic.checkpoints.hints import Hints, Stated
+from ecliptic.checkpoints.rename import KeyTable, Rule
+from ecliptic.checkpoints.source import Source
+from ecliptic.checkpoints.writing import json_writer, tensor_writer, write_files
+from ecliptic.errors import CorruptFileError, SettingsError
+from ecliptic.inputs import ImageSpec, TokenizerSpec
+from ecliptic.model import ClipConfig
+from ecliptic.settings import from_dict, to_dict
+
+NAME = "ecliptic"
+FORMAT = 1  # raised when an older ecliptic could no longer read what is written
+CONFIG, WEIGHTS = "ecliptic.json", "model.safetensors"
+
+_OURS = dict.fromkeys(
+    rule.ours for rule in (*openai.TEXT_RULES, *openai.VIT_RULES, *openai.RESNET_RULES)
+)
+TABLE = KeyTable(Rule(name, name) for name in _OURS)
+
+
+def matches(source: Source) -> bool:
+    """Whether there is an `ecliptic.json`, or the same inside a safetensors file."""
+    return CONFIG in source.files if source.folder else NAME in source.open().metadata
+
+
+def read(source: Source, hints: Hints) -> Checkpoint:
+    """The checkpoint exactly as it was written."""
+    state = source.open(WEIGHTS if source.folder else None)
+    if source.folder:
+        card: Mapping[str, Any] = source.json(CONFIG)
+    else:
+        card = _parse(state.metadata[NAME], source.path)
+    stated, name = _stated(card, source.path)
+    checkpoint = assemble(state.tensors, TABLE, stated, hints, layout=NAME, what=str(source.path))
+    return checkpoint if hints.name or not name else replace(checkpoint, name=name)
+
+
+def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
+    """A folder, or one file if `path` ends in `.safetensors`; nothing is lost, so no notes."""
+    card = _card(checkpoint)
+    if path.suffix == ".safetensors":
+        metadata = {"format": "pt", NAME: json.dumps(card)}
+        files = {path.name: tensor_writer(checkpoint.weights, metadata)}
+        write_files(path.parent, files, overwrite=overwrite)
+    else:
+        weights = tensor_writer(checkpoint.weights, {"format": "pt"})
+        write_files(path, {WEIGHTS: weights, CONFIG: json_writer(card)}, overwrite=overwrite)
+    return ()
+
+
+def _card(checkpoint: Checkpoint) -> dict[str, Any]:
+    towers = {"image": None, "text": None}  # a missing tower is written, not left to a default
+    return {
+        "format": FORMAT,
+        "name": checkpoint.name,
+        "config": towers | to_dict(checkpoint.config),
+        "image_spec": to_dict(checkpoint.image_spec),
+        "tokenizer_spec": to_dict(checkpoint.tokenizer_spec),
+    }
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path}: its {NAME} metadata is not JSON ({error}).") from None
+    if not isinstance(card, dict):
+        raise CorruptFileError(f"{path}: its {NAME} metadata is no JSON object.")
+    return card
+
+
+def _stated(card: Mapping[str, Any], path: Path) -> tuple[Stated, str]:
+    if card.get("format") != FORMAT:
+        raise CorruptFileError(
+            f"{path} has format {card.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
+            "ecliptic wrote it (upgrade), or its JSON is damaged."
+        )
+    try:
+        config = from_dict(ClipConfig, card.get("config") or {}, where="config")
+        image, text = card.get("image_spec"), card.get("tokenizer_spec")
+        stated = Stated(
+            config=config,
+            image_spec=from_dict(ImageSpec, image, where="image_spec") if image else None,
+            tokenizer_spec=from_dict(TokenizerSpec, text, where="tokenizer_spec") if text else None,
+        )
+    except SettingsError as error:
+        raise CorruptFileError(f"{path}: {error}") from error
+    return stated, str(card.get("name") or "")

@@ -1,0 +1,266 @@
+"""open_clip's layout: a bare or nested state dict, or a folder with `open_clip_config.json`.
+
+Names are OpenAI's; a text tower of its own (`custom_text`) puts `text.` before its part of them.
+A folder says everything but the padding, which goes into the unused `text_cfg.pad_id`.
+Source: open_clip 3.3 model.py `CLIPVisionCfg`, `CLIPTextCfg`, factory.py, push_to_hf_hub.py.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from torch import Tensor
+
+from ecliptic.checkpoints.assemble import assemble
+from ecliptic.checkpoints.checkpoint import Checkpoint
+from ecliptic.checkpoints.fields import Fields
+from ecliptic.checkpoints.hints import Hints, Stated
+from ecliptic.checkpoints.openai import (
+    WITH_RESNET,
+    WITH_VIT,
+    table_for,
+    tokenizer_obstacles,
+)
+from ecliptic.checkpoints.source import Source
+from ecliptic.checkpoints.writing import json_writer, refuse, tensor_writer, write_files
+from ecliptic.errors import UnsupportedLayoutError
+from ecliptic.inputs import ImageSpec, Interpolation, Resize, TokenizerSpec
+from ecliptic.model import Activation, ClipConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
+
+NAME = "open_clip"
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+# open_clip/factory.py `_find_checkpoint_in_dir`: these names, in this order.
+OWN_WEIGHTS = (WEIGHTS, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+ANY_WEIGHTS = (*OWN_WEIGHTS, "model.safetensors", "pytorch_model.bin")
+MARKS = ("visual.conv1.weight", "token_embedding.weight", "text.token_embedding.weight")
+
+# Fields that change what a tower computes, and the only value that ecliptic's towers have.
+_NEUTRAL = {
+    "attentional_pool": False,
+    "embed_cls": False,
+    "final_ln_after_pool": False,
+    "hf_model_name": None,
+    "ls_init_value": None,
+    "no_causal_mask": False,
+    "no_ln_pre": False,
+    "pos_embed_type": "learnable",
+    "proj_bias": False,
+    "qk_norm": False,
+    "scale_attn": False,
+    "scale_attn_inner": False,
+    "scale_fc": False,
+    "scale_heads": False,
+    "scaled_cosine_attn": False,
+    "timm_model_name": None,
+}
+
+
+def matches(source: Source) -> bool:
+    """Whether this is a folder of open_clip's, or a file with its names."""
+    if not source.folder:
+        return any(name in source.open().tensors for name in MARKS)
+    if CONFIG not in source.files:
+        return False
+    return bool(source.first(*OWN_WEIGHTS)) or "config.json" not in source.files
+
+
+def read(source: Source, hints: Hints) -> Checkpoint:
+    """The model; of a file without config, identified from its tensors and `hints`."""
+    stated = Stated()
+    name = None
+    if source.folder:
+        stated = _stated(Fields(source.json(CONFIG), str(source.path / CONFIG)))
+        name = source.first(*ANY_WEIGHTS)
+        if name is None:
+            raise UnsupportedLayoutError(
+                f"{source.path} has {CONFIG} but none of {', '.join(ANY_WEIGHTS)}; "
+                "download the weights into the same folder."
+            )
+    tensors = plain_names(source.open(name).tensors)
+    return assemble(tensors, table_for(tensors), stated, hints, layout=NAME, what=str(source.path))
+
+
+def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
+    """A folder for `open_clip.create_model_from_pretrained("local-dir:...")`.
+
+    Raises:
+        UnsupportedLayoutError: one tower only, or something its config has no field for.
+    """
+    if reasons := list(_obstacles(checkpoint)):
+        refuse(NAME, reasons)
+    table = WITH_RESNET if isinstance(checkpoint.config.image, ResNetConfig) else WITH_VIT
+    weights = tensor_writer(table.from_native(checkpoint.weights), {"format": "pt"})
+    config = {
+        "model_cfg": _model_cfg(checkpoint),
+        "preprocess_cfg": _preprocess_cfg(cast(ImageSpec, checkpoint.image_spec)),
+    }
+    write_files(path, {WEIGHTS: weights, CONFIG: json_writer(config)}, overwrite=overwrite)
+    return ()
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the `text.` of CustomTextCLIP."""
+    return {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
+
+
+def _stated(config: Fields) -> Stated:
+    model = config.table("model_cfg")
+    vision, text = model.table("vision_cfg"), model.table("text_cfg")
+    _refuse_unknown(model, vision, text)
+    activation: Activation = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
+    image = _image_config(vision, activation)
+    text_config = _text_config(text, activation)
+    return Stated(
+        config=ClipConfig(embed=model.get("embed_dim", 512), image=image, text=text_config),
+        image_spec=_image_spec(config.table("preprocess_cfg"), image.image_size),
+        tokenizer_spec=TokenizerSpec(context=text_config.context, pad=text.get("pad_id", 0)),
+    )
+
+
+def _image_config(vision: Fields, activation: Activation) -> ImageConfig:
+    size, width = vision.square("image_size", 224), vision.get("width", 768)
+    head_width = vision.get("head_width", 64)
+    if isinstance(vision.values.get("layers"), list):
+        depths = vision.get("layers", [3, 4, 6, 3])
+        if len(depths) != 4:
+            vision.refuse("layers", "four stages")
+        return ResNetConfig(size, width, tuple(depths), heads=width * 32 // head_width)
+    return ViTConfig(
+        image_size=size,
+        patch_size=vision.square("patch_size", 16),
+        width=width,
+        depth=vision.get("layers", 12),
+        heads=width // head_width,
+        mlp=int(width * vision.get("mlp_ratio", 4.0)),
+        activation=activation,
+        eps=_eps(vision),
+    )
+
+
+def _text_config(text: Fields, activation: Activation) -> TextConfig:
+    width, vocabulary = text.get("width", 512), text.get("vocab_size", 49408)
+    return TextConfig(
+        vocabulary=vocabulary,
+        context=text.get("context_length", 77),
+        width=width,
+        depth=text.get("layers", 12),
+        heads=text.get("heads", 8),
+        mlp=int(width * text.get("mlp_ratio", 4.0)),
+        activation=activation,
+        eps=_eps(text),
+        end_of_text=min(vocabulary, TokenizerSpec().vocabulary) - 1,
+        projection=text.get("proj_type", "linear") != "none",
+    )
+
+
+def _eps(tower: Fields) -> float:
+    return tower.table("norm_kwargs").get("eps", 1e-5)
+
+
+def _image_spec(preprocess: Fields, size: int) -> ImageSpec:
+    default = ImageSpec(size=size)  # open_clip takes the model's size, whatever the file says
+    interpolation = preprocess.get("interpolation", str(default.interpolation))
+    resize = preprocess.get("resize_mode", str(default.resize))
+    if interpolation not in get_args(Interpolation):
+        preprocess.refuse("interpolation", " or ".join(get_args(Interpolation)))
+    if resize not in get_args(Resize):
+        preprocess.refuse("resize_mode", " or ".join(get_args(Resize)))
+    return ImageSpec(
+        size=size,
+        mean=preprocess.triple("mean", default.mean),
+        std=preprocess.triple("std", default.std),
+        interpolation=cast(Interpolation, interpolation),
+        resize=cast(Resize, resize),
+    )
+
+
+def _refuse_unknown(model: Fields, vision: Fields, text: Fields) -> None:
+    """Stop at a field that asks for something the towers do not compute."""
+    if "multimodal_cfg" in model.values:
+        model.refuse("multimodal_cfg", "two towers and no captioner")
+    if text.values.get("hf_tokenizer_name"):
+        text.refuse("hf_tokenizer_name", "the reference tokenizer only")
+    for tower, pool in ((vision, "tok"), (text, "argmax")):
+        for name, neutral in _NEUTRAL.items():
+            if name in tower.values and tower.values[name] != neutral:
+                tower.refuse(name, repr(neutral))
+        if tower.get("pool_type", pool) != pool:
+            tower.refuse("pool_type", repr(pool))
+        if tower.values.get("act_kwargs"):
+            tower.refuse("act_kwargs", "plain QuickGELU or GELU")
+
+
+def _model_cfg(checkpoint: Checkpoint) -> dict[str, Any]:
+    config, spec = checkpoint.config, checkpoint.tokenizer_spec
+    text = cast(TextConfig, config.text)
+    text_cfg: dict[str, Any] = {
+        "context_length": text.context,
+        "vocab_size": text.vocabulary,
+        "width": text.width,
+        "heads": text.heads,
+        "layers": text.depth,
+        "mlp_ratio": mlp_ratio(text.width, text.mlp),
+        "pad_id": spec.pad if spec else 0,
+        **_norm_kwargs(text.eps),
+    }
+    if not text.projection:
+        text_cfg["proj_type"] = "none"
+    return {
+        "embed_dim": config.embed,
+        "quick_gelu": text.activation == "quick_gelu",
+        "vision_cfg": _vision_cfg(cast(ImageConfig, config.image)),
+        "text_cfg": text_cfg,
+    }
+
+
+def _vision_cfg(image: ImageConfig) -> dict[str, Any]:
+    if isinstance(image, ResNetConfig):
+        return {
+            "image_size": image.image_size,
+            "layers": list(image.depths),
+            "width": image.width,
+            "head_width": image.features // image.heads,
+            "patch_size": None,
+        }
+    return {
+        "image_size": image.image_size,
+        "layers": image.depth,
+        "width": image.width,
+        "head_width": image.width // image.heads,
+        "mlp_ratio": mlp_ratio(image.width, image.mlp),
+        "patch_size": image.patch_size,
+        **_norm_kwargs(image.eps),
+    }
+
+
+def _norm_kwargs(eps: float) -> dict[str, Any]:
+    return {} if eps == 1e-5 else {"norm_kwargs": {"eps": eps}}
+
+
+def mlp_ratio(width: int, mlp: int) -> float:
+    """A ratio for which open_clip's `int(width * ratio)` is `mlp` exactly."""
+    ratio = mlp / width
+    return ratio if int(width * ratio) == mlp else (mlp + 0.5) / width
+
+
+def _preprocess_cfg(spec: ImageSpec) -> dict[str, Any]:
+    return {
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "interpolation": spec.interpolation,
+        "resize_mode": spec.resize,
+    }
+
+
+def _obstacles(checkpoint: Checkpoint) -> Iterator[str]:
+    image, text = checkpoint.config.image, checkpoint.config.text
+    if image is None or text is None:
+        yield "open_clip's models have two towers, this one has one"
+        return
+    if isinstance(image, ViTConfig) and image.activation != text.activation:
+        yield f"its config has one activation, the towers use {image.activation} and " + (
+            text.activation
+        )
+    if checkpoint.image_spec and checkpoint.image_spec.size != image.image_size:
+        yield f"pictures are {image.image_size} pixels in it, not {checkpoint.image_spec.size}"
+    yield from tokenizer_obstacles(checkpoint)

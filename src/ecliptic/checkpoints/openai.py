@@ -1,0 +1,185 @@
+"""OpenAI's layout: a TorchScript archive or a plain state dict, with three integers beside it.
+
+The integers (`input_resolution`, `context_length`, `vocab_size`) are what tells these files from
+open_clip's, whose names are the same. Source: openai/CLIP clip/model.py `build_model`, which also
+fixes what such a file cannot say: QuickGELU, width // 64 heads, an MLP of four widths.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from ecliptic.checkpoints.assemble import assemble
+from ecliptic.checkpoints.checkpoint import Checkpoint
+from ecliptic.checkpoints.hints import Hints, Stated
+from ecliptic.checkpoints.rename import KeyTable, Rule
+from ecliptic.checkpoints.sizes import released_heads
+from ecliptic.checkpoints.source import Source, State
+from ecliptic.checkpoints.writing import compact, refuse, write_files
+from ecliptic.inputs import ImageSpec, TokenizerSpec
+from ecliptic.model import ResNetConfig, TextConfig, ViTConfig
+
+NAME = "openai"
+INTEGERS = ("input_resolution", "context_length", "vocab_size")
+HEAD_WIDTH = 64
+
+
+def _block_rules(ours: str, theirs: str) -> list[Rule]:
+    rows = (
+        ("ln_1.*", "ln_1.*"),
+        ("attention.qkv.*", "attn.in_proj_*"),
+        ("attention.out.*", "attn.out_proj.*"),
+        ("ln_2.*", "ln_2.*"),
+        ("mlp.up.*", "mlp.c_fc.*"),
+        ("mlp.down.*", "mlp.c_proj.*"),
+    )
+    return [Rule(f"{ours}.#.{a}", f"{theirs}.#.{b}") for a, b in rows]
+
+
+def _stage_rules(stage: int) -> list[Rule]:
+    ours, theirs = f"image.stages.{stage}.#", f"visual.layer{stage + 1}.#"
+    return [
+        *(Rule(f"{ours}.conv{n}.weight", f"{theirs}.conv{n}.weight") for n in (1, 2, 3)),
+        *(Rule(f"{ours}.norm{n}.*", f"{theirs}.bn{n}.*") for n in (1, 2, 3)),
+        Rule(f"{ours}.shortcut.conv.weight", f"{theirs}.downsample.0.weight"),
+        Rule(f"{ours}.shortcut.norm.*", f"{theirs}.downsample.1.*"),
+    ]
+
+
+VIT_RULES = (
+    Rule("image.patch.weight", "visual.conv1.weight"),
+    Rule("image.class_token", "visual.class_embedding"),
+    Rule("image.positions", "visual.positional_embedding"),
+    Rule("image.ln_pre.*", "visual.ln_pre.*"),
+    *_block_rules("image.blocks", "visual.transformer.resblocks"),
+    Rule("image.ln_post.*", "visual.ln_post.*"),
+    Rule("image.projection", "visual.proj"),
+)
+RESNET_RULES = (
+    *(Rule(f"image.stem.{n}.conv.weight", f"visual.conv{n + 1}.weight") for n in (0, 1, 2)),
+    *(Rule(f"image.stem.{n}.norm.*", f"visual.bn{n + 1}.*") for n in (0, 1, 2)),
+    *(rule for stage in range(4) for rule in _stage_rules(stage)),
+    Rule("image.pool.positions", "visual.attnpool.positional_embedding"),
+    Rule("image.pool.query.*", "visual.attnpool.q_proj.*"),
+    Rule("image.pool.key.*", "visual.attnpool.k_proj.*"),
+    Rule("image.pool.value.*", "visual.attnpool.v_proj.*"),
+    Rule("image.pool.out.*", "visual.attnpool.c_proj.*"),
+)
+TEXT_RULES = (
+    Rule("logit_scale", "logit_scale"),
+    Rule("text.token_embedding.weight", "token_embedding.weight"),
+    Rule("text.positions", "positional_embedding"),
+    *_block_rules("text.blocks", "transformer.resblocks"),
+    Rule("text.ln_final.*", "ln_final.*"),
+    Rule("text.projection", "text_projection"),
+    Rule("text.projection", "text_projection.weight", transposed=True),  # some SDXL files
+)
+MASKS = ("attn_mask", "transformer.resblocks.#.attn_mask")  # constants of scripted modules
+WITH_VIT = KeyTable((*TEXT_RULES, *VIT_RULES), dropped=MASKS)
+WITH_RESNET = KeyTable((*TEXT_RULES, *RESNET_RULES), dropped=MASKS)
+
+
+def table_for(names: Iterable[str]) -> KeyTable:
+    """The table for a file's names; both image towers begin with a `visual.conv1`."""
+    residual = any(name.startswith(("visual.layer", "visual.attnpool")) for name in names)
+    return WITH_RESNET if residual else WITH_VIT
+
+
+def matches(source: Source) -> bool:
+    """Whether this is a file with OpenAI's names and integers."""
+    if source.folder:
+        return False
+    state = source.open()
+    return "visual.conv1.weight" in state.tensors and all(
+        name in state.tensors or name in state.metadata for name in INTEGERS
+    )
+
+
+def read(source: Source, hints: Hints) -> Checkpoint:
+    """The model, QuickGELU and OpenAI's preprocessing by identity of the layout."""
+    state = source.open()
+    tensors = {name: value for name, value in state.tensors.items() if name not in INTEGERS}
+    stated = Stated(
+        activation="quick_gelu",
+        head_width=HEAD_WIDTH,
+        image_spec=ImageSpec(size=_resolution(state)),
+    )
+    return assemble(tensors, table_for(tensors), stated, hints, layout=NAME, what=str(source.path))
+
+
+def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
+    """A plain state dict that openai/CLIP's `build_model` takes, in the stored dtypes.
+
+    Returns:
+        Notes on what reads back differently without changing any vector.
+
+    Raises:
+        UnsupportedLayoutError: the model is not one that `build_model` would make of it.
+    """
+    if reasons := list(_obstacles(checkpoint)):
+        refuse(NAME, reasons)
+    config = checkpoint.config
+    assert config.image is not None
+    assert config.text is not None
+    table = WITH_RESNET if isinstance(config.image, ResNetConfig) else WITH_VIT
+    state = {k: compact(v) for k, v in table.from_native(checkpoint.weights).items()}
+    values = (config.image.image_size, config.text.context, config.text.vocabulary)
+    state |= {name: torch.tensor(value) for name, value in zip(INTEGERS, values, strict=True)}
+    write_files(path.parent, {path.name: lambda p: torch.save(state, p)}, overwrite=overwrite)
+    return padding_note(checkpoint, NAME)
+
+
+def padding_note(checkpoint: Checkpoint, layout: str) -> tuple[str, ...]:
+    """What to say where a layout implies the reference tokenizer, which pads with 0."""
+    spec = checkpoint.tokenizer_spec
+    if spec is None or spec.pad == 0:
+        return ()
+    return (
+        f"the {layout} layout does not store the padding id {spec.pad}; it reads back as 0 "
+        "(vectors are the same, hidden states after the end of text are not)",
+    )
+
+
+def tokenizer_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
+    """Why the reference tokenizer, which OpenAI's and open_clip's files imply, does not do."""
+    spec, text = checkpoint.tokenizer_spec, checkpoint.config.text
+    if spec and spec.merges != TokenizerSpec().merges:
+        yield f"its readers use the whole merge list, this model the first {spec.merges}"
+    if text and spec and text.end_of_text != spec.end_of_text:
+        yield f"its readers pool at id {spec.end_of_text}, this model at {text.end_of_text}"
+
+
+def _resolution(state: State) -> int:
+    value = state.tensors.get(INTEGERS[0], state.metadata.get(INTEGERS[0]))
+    return int(value)  # type: ignore[arg-type]
+
+
+def _obstacles(checkpoint: Checkpoint) -> Iterator[str]:
+    image, text = checkpoint.config.image, checkpoint.config.text
+    if image is None or text is None:
+        yield "it has two towers, this model one"
+        return
+    if not text.projection:
+        yield "its text tower ends in a projection, this one does not"
+    for side, tower in (("image", image), ("text", text)):
+        if isinstance(tower, ViTConfig | TextConfig):
+            yield from _tower_obstacles(side, tower)
+    if isinstance(image, ResNetConfig) and image.heads != image.width * 32 // 64:
+        yield f"it implies {image.width * 32 // 64} heads in the attention pool, not {image.heads}"
+    if checkpoint.image_spec != ImageSpec(size=image.image_size):
+        yield f"it implies OpenAI's preprocessing, this model has {checkpoint.image_spec}"
+    yield from tokenizer_obstacles(checkpoint)
+
+
+def _tower_obstacles(side: str, tower: ViTConfig | TextConfig) -> Iterator[str]:
+    if tower.activation != "quick_gelu":
+        yield f"it implies QuickGELU, the {side} tower uses GELU"
+    ruled = tower.width // HEAD_WIDTH
+    released = released_heads().get((side, tower.width, tower.depth), ruled)
+    if not tower.heads == ruled == released:
+        yield f"its readers take {ruled} heads in the {side} tower, this one has {tower.heads}"
+    if tower.mlp != 4 * tower.width:
+        yield f"it implies an MLP of width {4 * tower.width} in the {side} tower, not {tower.mlp}"
+    if tower.eps != 1e-5:
+        yield f"it implies LayerNorm's eps 1e-5, the {side} tower has {tower.eps}"

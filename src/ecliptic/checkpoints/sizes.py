@@ -1,0 +1,188 @@
+"""Sizes of a model from the shapes of its natively named tensors.
+
+Heads leave no trace in any shape: they come from the argument, from the released model of that
+width and depth, or from the rule of the layout's own loader; `identify` asks the other questions.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+from torch import Tensor
+
+from ecliptic.checkpoints import catalog
+from ecliptic.checkpoints.conform import mismatch
+from ecliptic.checkpoints.hints import Hints, Stated
+from ecliptic.checkpoints.rename import KeyTable
+from ecliptic.errors import AmbiguousCheckpointError
+from ecliptic.inputs import TokenizerSpec
+from ecliptic.model import ClipConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
+
+# Encoders that exist only inside diffusion pipelines: SD 2's text tower without its last block.
+_PIPELINE_HEADS = {("text", 1024, 23): 16}
+
+
+def sizes(
+    weights: Mapping[str, Tensor], hints: Hints, stated: Stated, table: KeyTable, what: str
+) -> ClipConfig:
+    """The sizes of a model; its activation is still the default of the configs.
+
+    Args:
+        weights: native names; may be incomplete, `conform` lists what is missing.
+        hints: the caller's answers.
+        stated: the rules of the file's layout.
+        table: the file's key table, for messages in its own names.
+        what: the file, for messages.
+
+    Raises:
+        AmbiguousCheckpointError: heads cannot be known.
+        WeightsMismatchError: tensors from which sizes are read are missing.
+    """
+    probes = Probes(weights, table, what)
+    heads = Heads(hints, stated, what)
+    image = _image(probes, heads) if probes.any("image.") else None
+    text = _text(probes, heads, hints.tokenizer_spec) if probes.any("text.") else None
+    if image is None and text is None:
+        raise mismatch(what, ["missing: every tensor of both towers"])
+    return ClipConfig(embed=_embed(probes), image=image, text=text)
+
+
+class Probes:
+    """The tensors from which sizes are read; asks for all of a tower's before it complains."""
+
+    def __init__(self, weights: Mapping[str, Tensor], table: KeyTable, what: str) -> None:
+        self.weights, self.table, self.what = weights, table, what
+
+    def any(self, prefix: str) -> bool:
+        """Whether a tensor's name starts with `prefix`."""
+        return any(name.startswith(prefix) for name in self.weights)
+
+    def shapes(self, *names: str) -> list[tuple[int, ...]]:
+        """Shapes of `names`; WeightsMismatchError lists all that are missing or empty."""
+        lost = [name for name in names if name not in self.weights or not self.weights[name].ndim]
+        if lost:
+            missing = [" + ".join(self.table.foreign_names(name)) for name in lost]
+            raise mismatch(self.what, [f"missing: {name}" for name in missing])
+        return [tuple(self.weights[name].shape) for name in names]
+
+    def count(self, prefix: str) -> int:
+        """How many numbered children `prefix` has, gaps included (`conform` finds those)."""
+        numbers = (
+            name.removeprefix(prefix).split(".")[0]
+            for name in self.weights
+            if name.startswith(prefix)
+        )
+        return max((int(number) for number in numbers), default=-1) + 1
+
+
+class Heads:
+    """Answers how many heads a transformer has: as given, as released, or as the layout rules."""
+
+    def __init__(self, hints: Hints, stated: Stated, what: str) -> None:
+        self.hints, self.stated, self.what = hints, stated, what
+
+    def of(self, tower: str, width: int, depth: int) -> int:
+        """Heads of the "image" or "text" transformer; never a blind width // 64.
+
+        openai/CLIP's `build_model` takes width // 64, which is wrong for H/14, g/14 and bigG/14;
+        where such a rule and the released model disagree, the question is open.
+        """
+        if given := self.hints.heads_of(tower):
+            return given
+        released = released_heads().get((tower, width, depth))
+        ruled = width // self.stated.head_width if self.stated.head_width else None
+        if (heads := released or ruled) and ruled in (None, heads):
+            return heads
+        known = (
+            f"its layout's loader makes {ruled} of them, the released model has {released}"
+            if released
+            else "no released model has these"
+        )
+        raise AmbiguousCheckpointError(
+            f"{self.what} has a transformer of width {width} and depth {depth} on its {tower} "
+            f"side; head counts are not in the weights ({known}), so pass heads=..., or "
+            "heads=(image, text) if the two sides differ."
+        )
+
+
+def _image(probes: Probes, heads: Heads) -> ImageConfig:
+    if probes.any("image.stem.") or probes.any("image.stages.") or probes.any("image.pool."):
+        return _resnet(probes, heads.hints)
+    (width,), patch, positions, (mlp,) = probes.shapes(
+        "image.ln_post.weight",
+        "image.patch.weight",
+        "image.positions",
+        "image.blocks.0.mlp.up.bias",
+    )
+    depth = probes.count("image.blocks.")
+    return ViTConfig(
+        image_size=patch[-1] * _grid(positions[0], probes.what),
+        patch_size=patch[-1],
+        width=width,
+        depth=depth,
+        heads=heads.of("image", width, depth),
+        mlp=mlp,
+    )
+
+
+def _resnet(probes: Probes, hints: Hints) -> ResNetConfig:
+    (width,), positions = probes.shapes("image.stem.2.norm.weight", "image.pool.positions")
+    stages = [probes.count(f"image.stages.{stage}.") for stage in range(4)]
+    return ResNetConfig(
+        image_size=32 * _grid(positions[0], probes.what),
+        width=width,
+        depths=(stages[0], stages[1], stages[2], stages[3]),
+        heads=hints.heads_of("image") or width * 32 // 64,  # every released ResNet
+    )
+
+
+def _text(probes: Probes, heads: Heads, spec: TokenizerSpec | None) -> TextConfig:
+    (width,), tokens, positions, (mlp,) = probes.shapes(
+        "text.ln_final.weight",
+        "text.token_embedding.weight",
+        "text.positions",
+        "text.blocks.0.mlp.up.bias",
+    )
+    depth = probes.count("text.blocks.")
+    end = spec.end_of_text if spec else min(tokens[0], TokenizerSpec().vocabulary) - 1
+    return TextConfig(
+        vocabulary=tokens[0],
+        context=positions[0],
+        width=width,
+        depth=depth,
+        heads=heads.of("text", width, depth),
+        mlp=mlp,
+        end_of_text=end,
+        projection="text.projection" in probes.weights,
+    )
+
+
+def _embed(probes: Probes) -> int:
+    """E, from whichever projection is there; its other edge is the tower's width."""
+    for projection, norm in (
+        ("text.projection", "text.ln_final.weight"),
+        ("image.projection", "image.ln_post.weight"),
+    ):
+        if projection in probes.weights:
+            shape, (width,) = probes.shapes(projection, norm)
+            return shape[-1] if shape[0] == width else shape[0]
+    name = "image.pool.out.bias" if probes.any("image.pool.") else "text.ln_final.weight"
+    return probes.shapes(name)[0][0]
+
+
+def _grid(positions: int, what: str) -> int:
+    grid = math.isqrt(max(positions - 1, 0))
+    if grid**2 + 1 != positions or not grid:
+        raise mismatch(what, [f"shape: {positions} image positions are no square and one more"])
+    return grid
+
+
+@lru_cache(maxsize=1)
+def released_heads() -> dict[tuple[str, int, int], int]:
+    """(tower, width, depth) -> heads, of every released transformer."""
+    found = dict(_PIPELINE_HEADS)
+    for config in catalog.ARCHITECTURES.values():
+        for tower, sizes in (("image", config.image), ("text", config.text)):
+            if isinstance(sizes, ViTConfig | TextConfig):
+                found[tower, sizes.width, sizes.depth] = sizes.heads
+    return found
