@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from ecliptic.inputs.cleaning import clean, clean_with_offsets, is_mojibake, repair
-from tests.inputs.texts import texts
+from tests.inputs.texts import FIXED, texts
 
 
 def cleaned_without_shortcut(text: str) -> str:
@@ -19,7 +19,7 @@ def cleaned_without_shortcut(text: str) -> str:
 
 
 @given(texts())
-@settings(max_examples=1000, deadline=None)
+@settings(FIXED, max_examples=1000)
 def test_cleaning_equals_every_step_of_the_reference(text: str) -> None:
     assert clean(text) == cleaned_without_shortcut(text)
 
@@ -33,7 +33,7 @@ def test_the_ascii_shortcut_changes_nothing() -> None:
 
 
 @given(texts())
-@settings(max_examples=1000, deadline=None)
+@settings(FIXED, max_examples=1000)
 def test_offsets_are_in_order_and_inside_the_text(text: str) -> None:
     cleaned = clean_with_offsets(text)
     assert cleaned.text == clean(text)

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 
 from ecliptic.errors import TextError
 from ecliptic.inputs import Tokenizer, ledger
-from tests.inputs.texts import texts
+from tests.inputs.texts import FIXED, texts
 
 tokenizer = Tokenizer()
 
 
 @given(texts())
-@settings(max_examples=1000, deadline=None)
+@settings(FIXED, max_examples=1000)
 def test_spans_are_in_order_and_inside_the_text(text: str) -> None:
     tokens = ledger(text, tokenizer)
     for place in (0, 1):
@@ -23,7 +23,7 @@ def test_spans_are_in_order_and_inside_the_text(text: str) -> None:
 
 
 @given(texts())
-@settings(max_examples=500, deadline=None)
+@settings(FIXED, max_examples=500)
 def test_kept_ids_are_the_row_of_the_tokenizer(text: str) -> None:
     tokens = ledger(text, tokenizer)
     batch = tokenizer.batch([text], overflow="truncate")

@@ -39,6 +39,7 @@ class BytePairs:
         lines = gzip.decompress(MERGES_FILE.read_bytes()).decode().split("\n")[:merges]
         self._merged = dict(zip(lines, count(FIRST_MERGE)))  # "left right" -> merged id
         self._names = [*BYTE_NAMES, *(name + WORD_END for name in BYTE_NAMES)]
+        self._pieces: dict[int, bytes] = {}  # filled by `piece`
         self._names += "\n".join(lines).replace(" ", "").split("\n") if lines else []
 
     def __len__(self) -> int:
@@ -58,7 +59,10 @@ class BytePairs:
 
     def piece(self, id_: int) -> bytes:
         """The bytes that `id_` stands for, without the word-final mark."""
-        return bytes(BYTE_OF_NAME[char] for char in self._names[id_].removesuffix(WORD_END))
+        if id_ not in self._pieces:
+            name = self._names[id_].removesuffix(WORD_END)
+            self._pieces[id_] = bytes(BYTE_OF_NAME[char] for char in name)
+        return self._pieces[id_]
 
     def _pair(self, left: int, right: int) -> int | None:
         """Id of two neighbouring symbols joined, if the list joins them."""

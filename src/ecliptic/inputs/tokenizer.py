@@ -6,7 +6,7 @@ dropped silently. N texts, T tokens of context. Knows no torch.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,7 +92,7 @@ class Tokenizer:
         """Lower-case text of `ids`, a space after each word; broken bytes become U+FFFD."""
         return b"".join(self._decoded(int(id_)) for id_ in ids).decode("utf-8", errors="replace")
 
-    def batch(self, texts: str | Sequence[str], overflow: Overflow = "warn") -> TokenBatch:
+    def batch(self, texts: str | Iterable[str], overflow: Overflow = "warn") -> TokenBatch:
         """Tokens of `texts`, one row each; a single string is one row.
 
         A text above `spec.context` keeps its first ids and its end-of-text. `overflow` decides
@@ -102,16 +102,15 @@ class Tokenizer:
         return self._batch(texts, overflow)
 
     def __call__(
-        self, texts: str | Sequence[str], overflow: Overflow = "warn"
+        self, texts: str | Iterable[str], overflow: Overflow = "warn"
     ) -> NDArray[np.int64]:
         """The (N, T) ids of `batch`."""
         return self._batch(texts, overflow).ids
 
-    def _batch(self, texts: str | Sequence[str], overflow: Overflow) -> TokenBatch:
+    def _batch(self, texts: str | Iterable[str], overflow: Overflow) -> TokenBatch:
         if overflow not in ("warn", "error", "truncate"):
             raise ConfigError(f'overflow must be "warn", "error" or "truncate", not {overflow!r}.')
-        rows = [texts] if isinstance(texts, str) else texts
-        spec, room = self.spec, self.spec.context - 2
+        rows, spec, room = _rows(texts), self.spec, self.spec.context - 2
         ids = np.full((len(rows), spec.context), spec.pad, dtype=np.int64)  # (N, T)
         lengths = np.empty(len(rows), dtype=np.int64)  # (N,)
         truncated: list[tuple[int, str]] = []
@@ -182,6 +181,12 @@ def check_text(text: str) -> None:
     if isinstance(text, bytes | bytearray):
         raise TextError('got bytes, not text; decode them first: text.decode("utf-8").')
     raise TextError(f"got {type(text).__name__}, not text; pass a str.")
+
+
+def _rows(texts: str | Iterable[str]) -> list[str]:
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        return [texts]  # what is no text is refused when its row is read
+    return list(texts)
 
 
 def _shorten(words: str) -> str:
