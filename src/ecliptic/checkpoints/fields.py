@@ -25,7 +25,7 @@ class Fields:
             raise CorruptFileError(
                 f"{self.where}: {name} is {value!r}, a {type(default).__name__} is needed."
             )
-        return value  # type: ignore[no-any-return]
+        return value
 
     def square(self, name: str, default: int) -> int:
         """An edge in pixels, also when given as two equal ones."""

@@ -7,6 +7,7 @@ the argument that answers it. Sizes and heads are `sizes.py`'s.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 
 from torch import Tensor
 
@@ -61,7 +62,7 @@ def image_spec_of(config: ClipConfig, notes: list[str], what: str) -> ImageSpec 
     """
     if config.image is None:
         return None
-    specs = {row.image_spec for row in catalog.rows() if released_as(row) == config}
+    specs = {row.image_spec for row in _released() if row.config == config}
     if len(specs) == 1:
         notes.append(
             "the file does not say how pictures are prepared; taken from the released models of "
@@ -94,15 +95,10 @@ def tokenizer_spec_of(config: ClipConfig, notes: list[str], what: str) -> Tokeni
     return spec
 
 
-def released_as(row: catalog.Row) -> ClipConfig:
-    """The sizes and activation of a catalog row."""
-    return with_activation(catalog.ARCHITECTURES[row.arch], row.activation)
-
-
 def _activation_question(config: ClipConfig, what: str) -> str:
     plain = with_activation(config, "gelu")
-    rows = [row for row in catalog.rows() if with_activation(released_as(row), "gelu") == plain]
-    shaped = f"this {rows[0].arch}-shaped file" if rows else "this file"
+    rows = [row for row in _released() if with_activation(row.config, "gelu") == plain]
+    shaped = f"this {rows[0].architecture}-shaped file" if rows else "this file"
     known: dict[Activation, Iterable[str]] = {
         kind: [row.tag for row in rows if row.activation == kind] for kind in _NAMES
     }
@@ -133,3 +129,8 @@ def check_specs(
                 f"text tower takes {text.vocabulary} and {text.context}; pass a tokenizer_spec "
                 "that fits."
             )
+
+
+@cache
+def _released() -> tuple[catalog.Row, ...]:
+    return tuple(catalog.find(name) for name in catalog.names())

@@ -121,10 +121,10 @@ def _image_config(vision: Fields, activation: Activation) -> ImageConfig:
     size, width = vision.square("image_size", 224), vision.get("width", 768)
     head_width = vision.get("head_width", 64)
     if isinstance(vision.values.get("layers"), list):
-        depths = vision.get("layers", [3, 4, 6, 3])
+        depths = tuple(vision.get("layers", [3, 4, 6, 3]))
         if len(depths) != 4:
             vision.refuse("layers", "four stages")
-        return ResNetConfig(size, width, tuple(depths), heads=width * 32 // head_width)
+        return ResNetConfig(size, width, depths, heads=width * 32 // head_width)
     return ViTConfig(
         image_size=size,
         patch_size=vision.square("patch_size", 16),

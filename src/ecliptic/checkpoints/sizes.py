@@ -6,7 +6,7 @@ width and depth, or from the rule of the layout's own loader; `identify` asks th
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 
 from torch import Tensor
 
@@ -177,11 +177,12 @@ def _grid(positions: int, what: str) -> int:
     return grid
 
 
-@lru_cache(maxsize=1)
+@cache
 def released_heads() -> dict[tuple[str, int, int], int]:
     """(tower, width, depth) -> heads, of every released transformer."""
     found = dict(_PIPELINE_HEADS)
-    for config in catalog.ARCHITECTURES.values():
+    for name in catalog.architectures():
+        config = catalog.architecture(name)
         for tower, sizes in (("image", config.image), ("text", config.text)):
             if isinstance(sizes, ViTConfig | TextConfig):
                 found[tower, sizes.width, sizes.depth] = sizes.heads

@@ -7,7 +7,7 @@ folders do for id 0, makes transformers read every "!" of a text as padding.
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from ecliptic.checkpoints.fields import Fields
 from ecliptic.checkpoints.source import Source
@@ -109,7 +109,7 @@ def _merges(source: Source) -> int | None:
         lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
     elif "tokenizer.json" in source.files:
         model = Fields(source.json("tokenizer.json"), "tokenizer.json").table("model")
-        found = model.get("merges", cast(list[Any], []))
+        found: list[Any] = model.get("merges", [])
         lines = [line if isinstance(line, str) else " ".join(line) for line in found]
     else:
         return None

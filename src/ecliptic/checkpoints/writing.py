@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ecliptic.errors import CheckpointError, UnsupportedLayoutError
 
-Writer = Callable[[Path], None]
+Writer = Callable[[Path], object]
 
 MARKERS = ("ecliptic.json", "open_clip_config.json", "config.json", "model_index.json")
 
@@ -48,12 +48,12 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
 def json_writer(value: Mapping[str, Any]) -> Writer:
     """Readable JSON with a final newline."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    return lambda path: path.write_text(text, encoding="utf-8") and None
+    return lambda path: path.write_text(text, encoding="utf-8")
 
 
 def text_writer(text: str) -> Writer:
     """UTF-8 with plain newlines."""
-    return lambda path: path.write_bytes(text.encode()) and None
+    return lambda path: path.write_bytes(text.encode())
 
 
 def tensor_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Writer:
