@@ -1,3 +1,48 @@
-"""ecliptic: one plane on which pictures and words meet."""
+"""ecliptic: one plane on which pictures and words meet.
+
+`load` a CLIP, `encode_text`, `encode_image`, compare. Importing this module imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ecliptic.errors import EclipticError
+
+if TYPE_CHECKING:
+    from ecliptic.engine import Card, Clip, Encoded, Vectors, load, load_vectors, save_vectors
+    from ecliptic.inputs import ImageSpec, TokenizerSpec
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ecliptic.engine": [
+        "Card",
+        "Clip",
+        "Encoded",
+        "Vectors",
+        "load",
+        "load_vectors",
+        "save_vectors",
+    ],
+    "ecliptic.inputs": ["ImageSpec", "TokenizerSpec"],
+}
+
+__all__ = [
+    "Card",
+    "Clip",
+    "EclipticError",
+    "Encoded",
+    "ImageSpec",
+    "TokenizerSpec",
+    "Vectors",
+    "load",
+    "load_vectors",
+    "save_vectors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'ecliptic' has no attribute {name!r}")

@@ -19,6 +19,11 @@ def _check_heads(width: int, heads: int) -> None:
         )
 
 
+def _check_depth(depth: int) -> None:
+    if depth < 1:
+        raise ConfigError(f"a transformer needs at least one block, got depth {depth}.")
+
+
 @dataclass(frozen=True)
 class ViTConfig:
     """Sizes of a vision transformer; the defaults are ViT-B/32."""
@@ -34,6 +39,7 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         _check_heads(self.width, self.heads)
+        _check_depth(self.depth)
         if left := self.image_size % self.patch_size:
             raise ConfigError(
                 f"image_size {self.image_size} leaves {left} pixels over after patches of "
@@ -98,6 +104,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _check_heads(self.width, self.heads)
+        _check_depth(self.depth)
         if not 0 <= self.end_of_text < self.vocabulary:
             raise ConfigError(
                 f"end_of_text {self.end_of_text} is outside the vocabulary of "

@@ -1,7 +1,8 @@
 """The causal text tower: token ids in, vectors out.
 
 openai/CLIP clip/model.py `CLIP.encode_text`. Attention is causal and unmasked otherwise, so
-whatever follows the end of text cannot change its vector. B batch, T tokens, D width, E vector size.
+whatever follows the end of text cannot change its vector.
+B batch, T tokens, D width, E vector size.
 """
 
 import torch

@@ -37,9 +37,7 @@ class Validation:
         """Read the validation design, and the validation concepts of all designs."""
         unseen = settings.data.validation
         emoji = data / "emoji"
-        return cls(
-            read_emoji(emoji, (unseen,), None), read_emoji(emoji, (*DESIGNS, unseen), "val")
-        )
+        return cls(read_emoji(emoji, (unseen,), None), read_emoji(emoji, (*DESIGNS, unseen), "val"))
 
 
 @torch.inference_mode()

@@ -9,7 +9,9 @@ from torch import Tensor
 from ecliptic.errors import ShapeError
 from ecliptic.model import TwoTowers
 
-LARGEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling the logits by more than 100"
+LARGEST_SCALE = math.log(
+    100
+)  # section 2.5: "clipped to prevent scaling the logits by more than 100"
 
 
 def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:

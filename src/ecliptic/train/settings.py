@@ -1,7 +1,6 @@
 """Everything a training run depends on, as data; a recipe in `recipes/` is one of these in TOML."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from ecliptic.errors import ConfigError

@@ -1,0 +1,300 @@
+"""`Clip`: pictures and texts in, vectors and answers out.
+
+Hides tokenizing, decoding, batches, devices, precision and caching. Vectors are float32 on CPU and
+unit length unless asked otherwise. An item's vector depends on its batch companions only through
+rounding: cosine above 1 - 1e-6 in fp32, 1 - 1e-3 in half precision.
+N items, T texts, I images, L labels, E vector size, S image side.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ecliptic import runtime
+from ecliptic.checkpoints import Checkpoint, Layout, write
+from ecliptic.engine.batches import Batcher
+from ecliptic.engine.cache import EmbeddingCache
+from ecliptic.engine.card import Card
+from ecliptic.engine.images import Encoded, ImageEncoder
+from ecliptic.engine.progress import progress_bar
+from ecliptic.engine.texts import encode_tokens
+from ecliptic.errors import ConfigError, InputError, MissingTowerError
+from ecliptic.inputs import (
+    ImageSource,
+    Overflow,
+    Preprocess,
+    Tokenizer,
+    check_templates,
+    fill,
+)
+from ecliptic.inputs import (
+    templates as template_set,
+)
+from ecliptic.model import TwoTowers
+from ecliptic.scoring import cosine, ensemble, probabilities
+
+TEXT_BATCH = 64
+IMAGE_BATCH = 32
+Images = ImageSource | Tensor | Sequence[ImageSource]
+
+
+class Clip:
+    """A loaded model with its tokenizer and preprocessing; made by `load`."""
+
+    def __init__(
+        self,
+        model: TwoTowers,
+        card: Card,
+        checkpoint: Checkpoint,
+        preprocess: Preprocess | None,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        self.model = model
+        self.card = card
+        self.device = model.logit_scale.device
+        self._checkpoint = checkpoint
+        self._preprocess = preprocess
+        self._tokenizer: Tokenizer | None = None
+        self._cache = cache
+
+    def __repr__(self) -> str:
+        card = self.card
+        return f"Clip({card.name!r}, embed={card.embed}, {card.precision} on {card.device})"
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; MissingTowerError when there is no text side."""
+        if self.card.tokenizer_spec is None:
+            _ = self.model.text_tower  # raises, kindly
+            raise MissingTowerError(f"{self.card.name} has no tokenizer.")
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer(self.card.tokenizer_spec)
+        return self._tokenizer
+
+    @property
+    def preprocessor(self) -> Preprocess:
+        """What turns pictures into pixels; MissingTowerError when there is no image side."""
+        if self._preprocess is None:
+            _ = self.model.image_tower  # raises, kindly
+            raise MissingTowerError(f"{self.card.name} has no preprocessing.")
+        return self._preprocess
+
+    def encode_text(
+        self,
+        texts: str | Sequence[str],
+        *,
+        normalize: bool = True,
+        overflow: Overflow = "warn",
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """(N, E) float32 vectors of N texts, in order; a single string is one row.
+
+        Args:
+            texts: one text or many; equal ones are computed once.
+            normalize: make each vector unit length.
+            overflow: what happens to a text above the context: "warn" and cut, "error", or
+                "truncate" silently. The end-of-text always stays.
+            batch_size: texts at a time; halved by itself when memory runs out.
+            progress: show a bar on stderr.
+
+        Raises:
+            TextError, TextTooLongError: a text that cannot be tokenized, or is too long.
+            MissingTowerError: the checkpoint has no text side.
+        """
+        tower = self.model.text_tower
+        tokens = self.tokenizer.batch(texts, overflow)
+        if not len(tokens.ids):
+            return torch.empty(0, self.card.embed)
+        with progress_bar("texts", len(tokens.ids), show=progress) as advance:
+            vectors = encode_tokens(
+                tokens,
+                lambda ids: runtime.encode_text(tower, ids.to(self.device)),
+                Batcher(_positive(batch_size or TEXT_BATCH)),
+                cache=self._cache,
+                exact=lambda: self.card.exact,
+                advance=advance,
+            )
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    @overload
+    def encode_image(
+        self,
+        images: Images,
+        *,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        progress: bool = False,
+        on_error: Literal["raise"] = "raise",
+    ) -> Tensor: ...
+
+    @overload
+    def encode_image(
+        self,
+        images: Images,
+        *,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        progress: bool = False,
+        on_error: Literal["reject"],
+    ) -> Encoded: ...
+
+    def encode_image(
+        self,
+        images: Images,
+        *,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        progress: bool = False,
+        on_error: Literal["raise", "reject"] = "raise",
+    ) -> Tensor | Encoded:
+        """(N, E) float32 vectors of N pictures, in order; a single picture is one row.
+
+        Args:
+            images: paths, PIL images, (H, W, C) uint8 arrays, encoded bytes, (3, S, S) pixels from
+                `preprocess`, or a list that mixes them.
+            normalize: make each vector unit length.
+            batch_size: pictures at a time; halved by itself when memory runs out.
+            progress: show a bar on stderr.
+            on_error: "raise" at the first picture that cannot be used, or "reject" it: the result
+                then has `.vectors`, `.kept` (which picture each row is) and `.rejected`.
+
+        Raises:
+            ImageError: a picture cannot be used, under `on_error="raise"`.
+            MissingTowerError: the checkpoint has no image side.
+        """
+        items = as_items(images)
+        parts: list[Encoded] = []
+        with progress_bar("images", len(items), show=progress) as advance:
+            for part in self.stream_image(
+                items, normalize=normalize, batch_size=batch_size, on_error=on_error
+            ):
+                parts.append(part)
+                advance(len(part.kept) + len(part.rejected))
+        vectors = torch.cat([torch.empty(0, self.card.embed), *(p.vectors for p in parts)])
+        if on_error == "raise":
+            return vectors
+        kept = tuple(i for part in parts for i in part.kept)
+        return Encoded(vectors, kept, tuple(r for part in parts for r in part.rejected))
+
+    def stream_image(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        on_error: Literal["raise", "reject"] = "raise",
+    ) -> Iterator[Encoded]:
+        """Vectors of any number of pictures, a batch at a time and in order; memory is bounded.
+
+        `kept` and `rejected` count from the start of `images`, which is read lazily.
+        """
+        tower, embed = self.model.image_tower, self.card.embed
+        dtype = next(tower.parameters()).dtype
+        encoder = ImageEncoder(
+            self.preprocessor,
+            lambda pixels: runtime.encode_image(tower, pixels.to(self.device, dtype)),
+            embed,
+            self._cache,
+            lambda: self.card.exact,
+        )
+        batcher = Batcher(_positive(batch_size or IMAGE_BATCH))
+        for part in encoder.stream(images, batcher, reject=on_error == "reject"):
+            vectors = F.normalize(part.vectors, dim=-1) if normalize else part.vectors
+            yield Encoded(vectors, part.kept, part.rejected)
+
+    def similarity(self, texts: str | Sequence[str], images: Images) -> Tensor:
+        """(T, I) cosines of every text with every picture."""
+        return cosine(self.encode_text(texts), self.encode_image(images))
+
+    def classify(
+        self,
+        images: Images,
+        labels: Sequence[str],
+        templates: str | Sequence[str] | None = None,
+    ) -> Tensor:
+        """(I, L) probabilities of each label: softmax(exp(logit_scale) * cosine).
+
+        Args:
+            images: as in `encode_image`.
+            labels: L class names.
+            templates: prompts with a `{}`, the name of a shipped set ("openai-80", ...), or None
+                for the bare labels. Several prompts are averaged per label.
+        """
+        classifier = self.text_classifier(labels, templates)
+        scale = float(self.model.logit_scale.detach().exp())
+        return probabilities(cosine(self.encode_image(images), classifier), scale)
+
+    def text_classifier(
+        self, labels: Sequence[str], templates: str | Sequence[str] | None = None
+    ) -> Tensor:
+        """(L, E) unit vectors of L labels, each the mean of its prompts' unit vectors."""
+        if isinstance(labels, str) or not labels:
+            raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
+        if templates is None:
+            return self.encode_text(labels)
+        prompts = template_set(templates) if isinstance(templates, str) else tuple(templates)
+        check_templates(prompts)
+        texts = [prompt for label in labels for prompt in fill(prompts, label)]
+        return ensemble(self.encode_text(texts).unflatten(0, (len(labels), len(prompts))))
+
+    def tokenize(self, texts: str | Sequence[str], overflow: Overflow = "warn") -> Tensor:
+        """(N, context) int64 ids, start and end of text included, padded."""
+        return torch.from_numpy(self.tokenizer(texts, overflow))
+
+    def preprocess(self, image: ImageSource) -> Tensor:
+        """(3, S, S) float32 normalised pixels of one picture."""
+        return torch.from_numpy(self.preprocessor(image))
+
+    def save(
+        self, path: Path | str, layout: Layout = "ecliptic", *, overwrite: bool = False
+    ) -> tuple[str, ...]:
+        """Write the model as it is now; weights unchanged since loading keep their stored dtype.
+
+        Returns notes on what the layout does not store. Raises UnsupportedLayoutError when the
+        layout cannot hold this model.
+        """
+        now = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
+        stored = self._checkpoint.weights
+        weights = {n: stored[n] if _same(stored[n], t) else t for n, t in now.items()}
+        checkpoint = Checkpoint(
+            config=self._checkpoint.config,
+            weights=weights,
+            image_spec=self._checkpoint.image_spec,
+            tokenizer_spec=self._checkpoint.tokenizer_spec,
+            name=self.card.name,
+            layout=self._checkpoint.layout,
+        )
+        return write(checkpoint, path, layout, overwrite=overwrite)
+
+
+def as_items(images: Any) -> Sequence[Any]:
+    """One picture, a batch of pixels (N, 3, S, S), or many pictures, as a list of pictures."""
+    if isinstance(images, np.ndarray | Tensor):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, str | bytes | bytearray | memoryview | Path | Image.Image):
+        return [images]
+    if hasattr(images, "read") or hasattr(images, "__fspath__"):
+        return [images]
+    if not isinstance(images, Iterable):
+        raise InputError(
+            f"images must be pictures or a list of them, got {type(images).__name__}; pass paths, "
+            "PIL images, uint8 arrays, bytes or pixels."
+        )
+    return list(images)
+
+
+def _same(stored: Tensor, now: Tensor) -> bool:
+    return stored.shape == now.shape and bool(torch.equal(stored.to(now.dtype), now))
+
+
+def _positive(batch_size: int) -> int:
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}.")
+    return batch_size

@@ -1,0 +1,204 @@
+"""Compares two models stage by stage and names the first difference.
+
+From what was stored (settings, weights) over what goes in (tokens, pixels) to every layer and the
+vectors. Both towers of a kind are given A's inputs where they fit, so that a difference shows where
+it arises and not all the way down; "end to end" lets each side use its own.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ecliptic.engine.implementations import Implementation, Tower
+from ecliptic.inputs import ImageSource
+
+Verdict = Literal["same", "differs", "skipped"]
+
+# Largest allowed differences, before `slack`
+WEIGHTS = 1e-6  # relative to the tensor's largest value
+PIXELS = 1e-6  # rounding of the normalisation; another filter or crop gives far more
+LAYERS = 1e-4  # relative to the layer's largest value
+VECTORS = 1e-5  # on unit vectors
+
+PROBE_TEXTS = (  # case, digits, entities, marks, another script, and more than any context
+    "a photo of a cat",
+    "Two dogs &amp; 3 birds!! it's 2019 \N{EM DASH} caf\N{LATIN SMALL LETTER E WITH ACUTE}",
+    "\N{SMILING FACE WITH SUNGLASSES} \u732b",
+    "a long caption about many things " * 20,
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One comparison. `difference` is inf where shapes differ, None where nothing was measured."""
+
+    name: str
+    verdict: Verdict
+    difference: float | None = None
+    tolerance: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All stages in order."""
+
+    a: str
+    b: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def first(self) -> Stage | None:
+        """The first stage that differs; None when none does."""
+        return next((stage for stage in self.stages if stage.verdict == "differs"), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data; an infinite difference, which JSON cannot hold, is null."""
+        stages = [asdict(stage) for stage in self.stages]
+        for stage in stages:
+            if stage["difference"] is not None and not math.isfinite(stage["difference"]):
+                stage["difference"] = None
+        first = self.first.name if self.first else None
+        return {"a": self.a, "b": self.b, "first_difference": first, "stages": stages}
+
+
+def probe_images() -> tuple[Image.Image, ...]:
+    """Two drawn pictures whose odd sizes show how resize and crop round."""
+    pictures = []
+    for seed, (height, width) in enumerate(((231, 340), (413, 290))):
+        y, x = np.mgrid[0:height, 0:width] / 40.0
+        waves = np.stack([np.sin(x + y), np.cos(2 * x - y), np.sin(x * y / 4)], axis=-1)
+        grain = np.random.default_rng(seed).normal(0, 12, waves.shape)
+        pictures.append(Image.fromarray(np.clip(127 + 100 * waves + grain, 0, 255).astype("u1")))
+    return tuple(pictures)
+
+
+@torch.inference_mode()
+def diagnose(
+    a: Implementation,
+    b: Implementation,
+    images: Sequence[ImageSource] = (),
+    texts: Sequence[str] = (),
+    slack: float = 1.0,
+) -> Diagnosis:
+    """Compare `a` with `b`.
+
+    Args:
+        a: gives the inputs of both towers where they fit.
+        b: the other one.
+        images: pictures to show both; two drawn ones unless given.
+        texts: texts to show both; `PROBE_TEXTS` unless given. Long ones are cut.
+        slack: factor on every tolerance; 1000 suits half precision.
+
+    Raises:
+        InputError: one of `images` or `texts` cannot be used.
+    """
+    stages = [_identity(a.identity, b.identity), _weights(a.weights, b.weights, slack)]
+    stages += _tower("text", a.text, b.text, texts or PROBE_TEXTS, slack)
+    stages += _tower("image", a.image, b.image, images or probe_images(), slack)
+    return Diagnosis(a.name, b.name, tuple(stages))
+
+
+def _identity(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Stage:
+    if a is None or b is None:
+        return Stage("settings", "skipped", note="one side does not state them")
+    left, right = dict(_flat(a)), dict(_flat(b))
+    keys = [key for key in left | right if left.get(key) != right.get(key)]
+    note = "; ".join(f"{key} {left.get(key)} / {right.get(key)}" for key in keys)
+    return Stage("settings", "differs" if keys else "same", note=note)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("a.b", value) of nested tables."""
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _weights(a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None, slack: float) -> Stage:
+    """The largest difference of all tensors; the note counts and names the first ones."""
+    if a is None or b is None:
+        return Stage("weights", "skipped", note="one side does not show them under our names")
+    found = {name: _relative(a[name], b[name]) for name in a if name in b}
+    found |= dict.fromkeys(set(a) ^ set(b), math.inf)
+    other = [name for name in {**a, **b} if found[name] > WEIGHTS * slack]
+    named = ", ".join(other[:3]) + ", ..." * (len(other) > 3)
+    note = f"{len(other)} of {len(found)} tensors differ: {named}" if other else ""
+    worst = max(found.values(), default=0.0)
+    return Stage("weights", "differs" if other else "same", worst, WEIGHTS * slack, note)
+
+
+def _tower(
+    kind: str, a: Tower | None, b: Tower | None, sources: Sequence[Any], slack: float
+) -> Iterator[Stage]:
+    """Inputs, layers, pooled state and vectors of one tower."""
+    if a is None or b is None:
+        side = "neither side" if a is b else "A" if a is None else "B"
+        verdict: Verdict = "skipped" if a is b else "differs"
+        yield Stage(f"{kind} tower", verdict, note=f"{side} has none")
+        return
+    given, own = a.inputs(sources), b.inputs(sources)
+    yield _inputs(kind, given, own, slack)
+    shared = given.shape == own.shape
+    yield from _layers(kind, a.stages(given), b.stages(given if shared else own), slack)
+    left, right = (F.normalize(t.vectors(sources).float().cpu(), dim=-1) for t in (a, b))
+    yield _measured(f"{kind} end to end", _absolute(left, right), VECTORS * slack)
+
+
+def _inputs(kind: str, a: Tensor, b: Tensor, slack: float) -> Stage:
+    if kind == "image":
+        return _measured("pixels", _absolute(a, b), PIXELS * slack, _shapes(a, b))
+    if a.shape != b.shape:
+        return _measured("tokens", math.inf, 0.0, _shapes(a, b))
+    rows = (a != b).any(dim=1).nonzero().flatten().tolist()
+    note = f"of {len(rows)} texts, the first is text {rows[0]}" if rows else ""
+    return _measured("tokens", float((a != b).sum()), 0.0, note)
+
+
+def _layers(
+    kind: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor], slack: float
+) -> Iterator[Stage]:
+    for stage in {**a, **b}:
+        name = f"{kind} {stage}"
+        if stage not in a or stage not in b:
+            missing = "A" if stage not in a else "B"
+            layer = stage.startswith("layer")  # "pooled" may merely not be shown
+            yield Stage(name, "differs" if layer else "skipped", note=f"not in {missing}")
+            continue
+        left, right = a[stage].float().cpu(), b[stage].float().cpu()
+        if stage == "vectors":
+            left, right = F.normalize(left, dim=-1), F.normalize(right, dim=-1)
+            yield _measured(name, _absolute(left, right), VECTORS * slack, _shapes(left, right))
+        else:
+            yield _measured(name, _relative(left, right), LAYERS * slack, _shapes(left, right))
+
+
+def _measured(name: str, difference: float, tolerance: float, note: str = "") -> Stage:
+    same = difference <= tolerance  # False for NaN too
+    return Stage(name, "same" if same else "differs", difference, tolerance, note)
+
+
+def _shapes(a: Tensor, b: Tensor) -> str:
+    return f"shapes {tuple(a.shape)} and {tuple(b.shape)}" if a.shape != b.shape else ""
+
+
+def _absolute(a: Tensor, b: Tensor) -> float:
+    """Largest difference; inf for other shapes."""
+    if a.shape != b.shape:
+        return math.inf
+    return float((a.float() - b.float()).abs().max()) if a.numel() else 0.0
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    """Largest difference over the largest value of `a`."""
+    largest = float(a.float().abs().max()) if a.numel() else 0.0
+    return _absolute(a, b) / max(largest, 1e-12)

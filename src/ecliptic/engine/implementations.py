@@ -1,0 +1,209 @@
+"""One face for the implementations that the doctor compares: ecliptic, open_clip, transformers.
+
+Each shows the same named stages of the same forward pass; the others are imported when asked for.
+B batch, T tokens, D width, E vector size.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecliptic.engine.clip import Clip
+from ecliptic.errors import MissingExtraError
+from ecliptic.inputs import open_image
+from ecliptic.model import TowerStates, end_positions
+from ecliptic.settings import to_dict
+
+Stages = dict[str, Tensor]  # "layer 0" ... "layer N", "pooled", "vectors", in order
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One side of a model, as three functions."""
+
+    inputs: Callable[[Sequence[Any]], Tensor]  # texts -> (B, T) ids, pictures -> (B, 3, S, S)
+    stages: Callable[[Tensor], Stages]  # of one forward pass over such inputs
+    vectors: Callable[[Sequence[Any]], Tensor]  # texts or pictures -> (B, E), end to end
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """What the doctor compares; None where something is not there or cannot be shown."""
+
+    name: str
+    text: Tower | None
+    image: Tower | None
+    identity: Mapping[str, Any] | None = None  # sizes, activation, specs, as plain data
+    weights: Mapping[str, Tensor] | None = None  # native-named
+
+
+def ours(clip: Clip, name: str) -> Implementation:
+    """A loaded `Clip`; stages come from the plain towers, vectors from the fast path users get."""
+    card, model = clip.card, clip.model
+
+    def text_stages(tokens: Tensor) -> Stages:
+        return _named(model.text_tower.states(tokens.to(clip.device)))
+
+    def image_stages(pixels: Tensor) -> Stages:
+        return _named(model.image_tower.states(pixels.to(clip.device)))
+
+    def pixels(images: Sequence[Any]) -> Tensor:
+        return torch.stack([clip.preprocess(image) for image in images])
+
+    cut = partial(clip.tokenize, overflow="truncate")
+    encode = partial(clip.encode_text, overflow="truncate")
+    specs = {"image_spec": to_dict(card.image_spec), "tokenizer_spec": to_dict(card.tokenizer_spec)}
+    return Implementation(
+        name,
+        Tower(cut, text_stages, encode) if model.text else None,
+        Tower(pixels, image_stages, clip.encode_image) if model.image else None,
+        {"config": to_dict(card.config), **specs, "preprocess": card.preprocess},
+        model.state_dict(),
+    )
+
+
+def _named(states: TowerStates) -> Stages:
+    layers = {f"layer {i}": hidden for i, hidden in enumerate(states.hidden)}
+    return layers | {"pooled": states.pooled, "vectors": states.vectors}
+
+
+def open_clip(source: str) -> Implementation:
+    """A model of the open_clip package; `source` is "ARCH/TAG" or "ARCH/FILE".
+
+    Raises:
+        MissingExtraError: open_clip is not installed, or does not import here.
+    """
+    library = _library("open_clip", "open_clip_torch")
+    architecture, _, pretrained = source.partition("/")
+    model, _, prepare = library.create_model_and_transforms(
+        architecture, pretrained=pretrained or None
+    )
+    model.eval()
+    tokenizer = library.get_tokenizer(architecture)
+
+    def tokens(texts: Sequence[Any]) -> Tensor:
+        return tokenizer(list(texts)).long()  # type: ignore[no-any-return]
+
+    def pixels(images: Sequence[Any]) -> Tensor:
+        return torch.stack([prepare(open_image(image)) for image in images])
+
+    return Implementation(
+        f"open_clip:{source}",
+        Tower(tokens, partial(_open_clip_text, model), lambda t: model.encode_text(tokens(t))),
+        Tower(pixels, partial(_open_clip_image, model), lambda i: model.encode_image(pixels(i))),
+    )
+
+
+def _open_clip_text(model: Any, tokens: Tensor) -> Stages:
+    tower = getattr(model, "text", model)
+    with recorded(tower.transformer.resblocks, len(tokens), last=tower.ln_final) as stages:
+        vectors = model.encode_text(tokens)
+    ends = end_positions(tokens, int(tokens.max()))  # its end of text is the largest id
+    stages["pooled"] = stages["pooled"][torch.arange(len(tokens)), ends]
+    return stages | {"vectors": vectors}
+
+
+def _open_clip_image(model: Any, pixels: Tensor) -> Stages:
+    tower = model.visual
+    if hasattr(tower, "attnpool"):
+        blocks, last = [tower.layer1, tower.layer2, tower.layer3, tower.layer4], tower.attnpool
+    else:
+        blocks, last = tower.transformer.resblocks, tower.ln_post
+    with recorded(blocks, len(pixels), last=last) as stages:
+        vectors = model.encode_image(pixels)
+    if stages["pooled"].ndim == 3:
+        stages["pooled"] = stages["pooled"][:, 0]  # the class token
+    return stages | {"vectors": vectors}
+
+
+def transformers(source: str) -> Implementation:
+    """A `CLIPModel` folder, or hub name, read by the transformers package.
+
+    Raises:
+        MissingExtraError: transformers is not installed, or does not import here.
+    """
+    library = _library("transformers", "transformers")
+    model = library.CLIPModel.from_pretrained(source, dtype=torch.float32).eval()
+    tokenizer = library.AutoTokenizer.from_pretrained(source)
+    # newer releases keep the processor that works on Pillow images under a name of its own
+    pillow = getattr(library, "CLIPImageProcessorPil", None) or library.CLIPImageProcessor
+    processor = pillow.from_pretrained(source)
+    context = model.config.text_config.max_position_embeddings
+
+    def tokens(texts: Sequence[Any]) -> Tensor:
+        options = {"padding": "max_length", "truncation": True, "max_length": context}
+        return tokenizer(list(texts), return_tensors="pt", **options).input_ids  # type: ignore[no-any-return]
+
+    def pixels(images: Sequence[Any]) -> Tensor:
+        opened = [open_image(image) for image in images]
+        return processor(opened, return_tensors="pt").pixel_values  # type: ignore[no-any-return]
+
+    text, image = partial(_transformers_text, model), partial(_transformers_image, model)
+    return Implementation(
+        f"transformers:{source}",
+        Tower(tokens, text, lambda texts: text(tokens(texts))["vectors"]),
+        Tower(pixels, image, lambda images: image(pixels(images))["vectors"]),
+    )
+
+
+def _transformers_text(model: Any, tokens: Tensor) -> Stages:
+    with recorded(model.text_model.encoder.layers, len(tokens)) as stages:
+        pooled = model.text_model(input_ids=tokens).pooler_output
+    return stages | {"pooled": pooled, "vectors": model.text_projection(pooled)}
+
+
+def _transformers_image(model: Any, pixels: Tensor) -> Stages:
+    with recorded(model.vision_model.encoder.layers, len(pixels)) as stages:
+        pooled = model.vision_model(pixel_values=pixels).pooler_output
+    return stages | {"pooled": pooled, "vectors": model.visual_projection(pooled)}
+
+
+OTHERS: dict[str, Callable[[str], Implementation]] = {
+    "open_clip": open_clip,
+    "transformers": transformers,
+}
+
+
+@contextmanager
+def recorded(blocks: Any, batch: int, last: nn.Module | None = None) -> Iterator[Stages]:
+    """What enters the first block and leaves each, as "layer i"; `last`'s output as "pooled".
+
+    Tensors whose first axis is not the batch are (T, B, D) and turned.
+    """
+    stages: Stages = {}
+
+    def keep(name: str, value: Any) -> None:
+        tensor = value[0] if isinstance(value, tuple) else value
+        stages[name] = tensor if len(tensor) == batch else tensor.transpose(0, 1)
+
+    def before(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        keep("layer 0", given[0] if given else named["hidden_states"])
+
+    def after(name: str) -> Callable[..., None]:
+        return lambda _module, _given, result: keep(name, result)
+
+    hooks = [blocks[0].register_forward_pre_hook(before, with_kwargs=True)]
+    for place, block in enumerate(blocks, start=1):
+        hooks.append(block.register_forward_hook(after(f"layer {place}")))
+    if last is not None:
+        hooks.append(last.register_forward_hook(after("pooled")))
+    try:
+        yield stages
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _library(module: str, package: str) -> Any:
+    try:
+        return import_module(module)
+    except Exception as reason:  # a torchvision that does not fit torch fails with RuntimeError
+        raise MissingExtraError(
+            f"{module} cannot be imported ({reason}); `pip install {package}` to compare with it."
+        ) from reason

@@ -1,0 +1,181 @@
+"""Loading in four steps: locate, read, build, place."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ecliptic.checkpoints import Checkpoint, Hints, locate, read
+from ecliptic.engine.cache import EmbeddingCache
+from ecliptic.engine.card import Card
+from ecliptic.engine.clip import Clip
+from ecliptic.errors import ConfigError
+from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
+from ecliptic.model import Activation, TwoTowers, build, resize_positions
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+MINI = Path(__file__).with_name("mini")  # the embedded default
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load(
+    source: str | Path = "mini",
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    preprocess: PreprocessMode | Preprocess = "reference",
+    image_size: int | None = None,
+    part: str | None = None,
+    activation: Activation | None = None,
+    heads: int | tuple[int, int] | None = None,
+    image_spec: ImageSpec | None = None,
+    tokenizer_spec: TokenizerSpec | None = None,
+    cache: Path | str | EmbeddingCache | None = None,
+    offline: bool | None = None,
+    revision: str | None = None,
+) -> Clip:
+    """Load a CLIP, ready to encode.
+
+    Args:
+        source: "mini" (embedded, no download), a catalog name "ARCH/TAG", a file or folder of any
+            layout, or "hf:org/name". Files and folders never touch the network.
+        device: "cpu", "cuda", "mps", ...; "auto" is CUDA if there is one, else CPU.
+        precision: of the weights: "fp32", "bf16" or "fp16"; "auto" is fp32, which has parity.
+        preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
+            pictures upright, removes alpha and scales 16 bit. Or a `Preprocess` of your own.
+        image_size: another size than the trained one; position embeddings are interpolated.
+        part: which encoder of a diffusion pipeline ("text_encoder", "clip_g", ...).
+        activation: "gelu" or "quick_gelu", for files that do not tell.
+        heads: attention heads of both towers, or (image, text), for files that do not tell.
+        image_spec: size, mean, std and resize, for files that do not tell.
+        tokenizer_spec: merges, context and padding, for files that do not tell.
+        cache: folder in which vectors are kept, so that no item is encoded twice.
+        offline: True never touches the network; None follows the hub's own settings.
+        revision: branch, tag or commit of a hub repository.
+
+    Raises:
+        UnknownModelError: nothing is called `source`.
+        AmbiguousCheckpointError: the file does not tell; the message names the argument.
+        CheckpointError: its other subclasses say what is wrong with the file or download.
+    """
+    hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
+    checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
+    if image_size is not None:
+        checkpoint = at_size(checkpoint, image_size)
+    precision = "fp32" if precision == "auto" else precision
+    model = place(assemble(checkpoint), resolve_device(device), precision)
+    pixels = preprocess_of(checkpoint, preprocess)
+    card = Card(
+        name=checkpoint.name,
+        layout=checkpoint.layout,
+        config=checkpoint.config,
+        image_spec=checkpoint.image_spec,
+        tokenizer_spec=checkpoint.tokenizer_spec,
+        preprocess=pixels.fingerprint_fields() if pixels else {},
+        precision=precision,
+        device=str(model.logit_scale.device),
+        notes=checkpoint.notes,
+        weights=checkpoint.weights,
+    )
+    kept = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
+    return Clip(model, card, checkpoint, pixels, kept)
+
+
+def open_checkpoint(
+    source: str | Path,
+    hints: Hints | None = None,
+    *,
+    offline: bool | None = None,
+    revision: str | None = None,
+) -> Checkpoint:
+    """The checkpoint called `source`, located and read; nothing is built."""
+    if str(source) == "mini" and not Path(source).exists():
+        return read(MINI, hints)
+    found = locate(source, offline=offline, revision=revision)
+    return read(found.path, hints, found.row)
+
+
+def assemble(checkpoint: Checkpoint) -> TwoTowers:
+    """A model in eval mode that uses the checkpoint's own tensors, without copies."""
+    model = build(checkpoint.config)
+    model.load_state_dict(dict(checkpoint.weights), strict=True, assign=True)
+    return model.eval()
+
+
+def place(model: TwoTowers, device: torch.device, precision: str) -> TwoTowers:
+    """Move the towers to `device` in `precision`; the temperature stays float32.
+
+    Raises:
+        ConfigError: an unknown precision.
+    """
+    if precision not in _DTYPES:
+        known = ", ".join(["auto", *_DTYPES])
+        raise ConfigError(f"precision must be one of {known}, got {precision!r}.")
+    for tower in (model.image, model.text):
+        if tower is not None:
+            tower.to(device, _DTYPES[precision])
+    model.logit_scale.data = model.logit_scale.data.to(device, torch.float32)
+    return model
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device called `device`; "auto" is CUDA if there is one, else CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {device!r} cannot be used: {reason}; try device='cpu'."
+        ) from None
+    return found
+
+
+def at_size(checkpoint: Checkpoint, size: int) -> Checkpoint:
+    """The checkpoint for another image size, its position embeddings interpolated.
+
+    Raises:
+        ConfigError: the size does not fit the patches, or there is no image tower.
+    """
+    image, spec = checkpoint.config.image, checkpoint.image_spec
+    if image is None or spec is None:
+        raise ConfigError(f"{checkpoint.name} has no image side, so image_size means nothing.")
+    if image.image_size == size:
+        return checkpoint
+    resized = replace(image, image_size=size)
+    name = "image.positions" if "image.positions" in checkpoint.weights else "image.pool.positions"
+    weights: Mapping[str, Tensor] = {
+        **checkpoint.weights,
+        name: resize_positions(checkpoint.weights[name], resized.grid),
+    }
+    note = f"position embeddings interpolated from {image.image_size} to {size} pixels (bicubic)"
+    return replace(
+        checkpoint,
+        config=replace(checkpoint.config, image=resized),
+        weights=weights,
+        image_spec=replace(spec, size=size),
+        notes=(*checkpoint.notes, note),
+    )
+
+
+def preprocess_of(
+    checkpoint: Checkpoint, preprocess: PreprocessMode | Preprocess
+) -> Preprocess | None:
+    """The checkpoint's preprocessing in the wanted mode; None without an image tower."""
+    if checkpoint.image_spec is None:
+        return None
+    if not isinstance(preprocess, Preprocess):
+        return Preprocess(checkpoint.image_spec, preprocess)
+    if preprocess.spec != checkpoint.image_spec:
+        warnings.warn(
+            f"preprocess was made for {preprocess.spec}, but {checkpoint.name} was trained with "
+            f"{checkpoint.image_spec}; the vectors will differ from the released ones.",
+            stacklevel=3,
+        )
+    return preprocess

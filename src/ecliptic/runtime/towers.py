@@ -1,0 +1,29 @@
+"""Both towers for inference: the reference's vectors with less work, never a gradient.
+
+Text is computed only up to the batch's longest end-of-text: attention is causal, so what follows
+cannot change the vector. B batch, T tokens, E vector size.
+"""
+
+import torch
+from torch import Tensor
+
+from ecliptic.model import ImageTower, ModifiedResNet, TextTower, end_positions
+from ecliptic.runtime.blocks import run
+
+
+@torch.inference_mode()
+def encode_text(tower: TextTower, tokens: Tensor) -> Tensor:
+    """(B, T) ids -> (B, E) raw vectors, equal to `tower(tokens)` up to rounding."""
+    ends = end_positions(tokens, tower.config.end_of_text)
+    x = tower.embed(tokens[:, : int(ends.max()) + 1])
+    return tower.project(tower.ln_final(run(tower.blocks, x, ends, causal=True)))
+
+
+@torch.inference_mode()
+def encode_image(tower: ImageTower, pixels: Tensor) -> Tensor:
+    """(B, 3, S, S) pixels -> (B, E) raw vectors, equal to `tower(pixels)` up to rounding."""
+    if isinstance(tower, ModifiedResNet):
+        return tower(pixels)  # type: ignore[no-any-return]
+    x = tower.embed(pixels)
+    first = torch.zeros(len(x), dtype=torch.long, device=x.device)  # the class token
+    return tower.ln_post(run(tower.blocks, x, first, causal=False)) @ tower.projection  # type: ignore[no-any-return]

@@ -1,0 +1,74 @@
+"""The fast paths give the model's own numbers."""
+
+import pytest
+import torch
+
+from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig, random_model
+from ecliptic.runtime import encode_image, encode_text
+
+TEXT = TextConfig(vocabulary=60, context=16, width=32, depth=3, heads=4, mlp=96, end_of_text=59)
+VIT = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, heads=4, mlp=100)
+
+
+def tokens(rows: int) -> torch.Tensor:
+    """Random ids with ends of text at various places, and rubbish after them."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 59, (rows, 16), generator=generator)
+    ends = torch.randint(1, 11, (rows,), generator=generator)
+    ids[torch.arange(rows), ends] = 59
+    ids[torch.arange(rows), ends + 2] = 59  # a second one must not be pooled
+    return ids
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_text_equals_the_model(activation: Activation, depth: int) -> None:
+    config = TextConfig(**{**vars(TEXT), "activation": activation, "depth": depth})
+    model = random_model(ClipConfig(embed=24, image=None, text=config))
+    ids = tokens(9)
+    with torch.inference_mode():
+        wanted = model.encode_text(ids)
+    torch.testing.assert_close(encode_text(model.text_tower, ids), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_images_equal_the_model(activation: Activation, depth: int) -> None:
+    config = ViTConfig(**{**vars(VIT), "activation": activation, "depth": depth})
+    model = random_model(ClipConfig(embed=24, image=config, text=None))
+    pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        wanted = model.encode_image(pixels)
+    torch.testing.assert_close(
+        encode_image(model.image_tower, pixels), wanted, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_resnet_equals_the_model() -> None:
+    config = ResNetConfig(image_size=64, width=8, depths=(1, 1, 2, 1), heads=4)
+    model = random_model(ClipConfig(embed=24, image=config, text=None))
+    pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        wanted = model.encode_image(pixels)
+    torch.testing.assert_close(encode_image(model.image_tower, pixels), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_near(dtype: torch.dtype) -> None:
+    model = random_model(ClipConfig(embed=24, image=VIT, text=TEXT))
+    ids = tokens(4)
+    pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    wanted = [encode_text(model.text_tower, ids), encode_image(model.image_tower, pixels)]
+    model = model.to(dtype)
+    found = [
+        encode_text(model.text_tower, ids),
+        encode_image(model.image_tower, pixels.to(dtype)),
+    ]
+    for a, b in zip(wanted, found, strict=True):
+        assert b.dtype == dtype
+        assert torch.cosine_similarity(a, b.float()).min() > 0.999
+
+
+def test_no_gradient_is_kept() -> None:
+    model = random_model(ClipConfig(embed=24, image=None, text=TEXT))
+    assert not encode_text(model.text_tower, tokens(2)).requires_grad
