@@ -86,8 +86,8 @@ def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def _bytes_of(tensor: Tensor) -> bytes:
     """Float tensors as float32, so that storing the same values wider changes nothing."""
     tensor = tensor.detach().cpu()
     tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
-    return memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return bytes(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

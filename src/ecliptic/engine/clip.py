@@ -242,7 +242,8 @@ class Clip:
         prompts = template_set(templates) if isinstance(templates, str) else tuple(templates)
         check_templates(prompts)
         texts = [prompt for label in labels for prompt in fill(prompts, label)]
-        return ensemble(self.encode_text(texts).unflatten(0, (len(labels), len(prompts))))
+        vectors = self.encode_text(texts)
+        return ensemble(vectors.view(len(labels), len(prompts), -1))
 
     def tokenize(self, texts: str | Sequence[str], overflow: Overflow = "warn") -> Tensor:
         """(N, context) int64 ids, start and end of text included, padded."""

@@ -74,7 +74,8 @@ class AttentionPool(nn.Module):
         """(B, F, G, G) -> (B, H, 1, G*G + 1), how the mean attends to itself and each place."""
         x = self.tokens(x)
         q, k = self._split(self.query(x[:, :1])), self._split(self.key(x))
-        return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+        scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        return scores.softmax(dim=-1)
 
     def tokens(self, x: Tensor) -> Tensor:
         """(B, F, G, G) -> (B, 1 + G*G, F), the mean first, positions added."""
@@ -83,7 +84,8 @@ class AttentionPool(nn.Module):
         return x + self.positions.to(x.dtype)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, F/H)
+        B, T, D = x.shape
+        return x.view(B, T, self.heads, D // self.heads).transpose(1, 2)  # (B, H, T, F/H)
 
 
 class ModifiedResNet(nn.Module):
@@ -113,7 +115,7 @@ class ModifiedResNet(nn.Module):
     def feature_map(self, pixels: Tensor, *, layer: int = -1) -> Tensor:
         """(B, C, H, W) after stage `layer` (0 is the stem, -1 the last stage)."""
         check_pixels(pixels, self.config.image_size)
-        x = pixels.to(self.stem[0].conv.weight.dtype)  # type: ignore[union-attr]
+        x = pixels
         for conv in self.stem:
             x = F.relu(conv(x))
         x = F.avg_pool2d(x, 2)
@@ -130,8 +132,8 @@ class ModifiedResNet(nn.Module):
         x = self.feature_map(pixels, layer=-1 if project else layer)
         if not project:
             return x.permute(0, 2, 3, 1)
-        x = self.pool.out(self.pool.value(self.pool.tokens(x)[:, 1:]))
-        return x.unflatten(1, (self.config.grid, self.config.grid))
+        y: Tensor = self.pool.out(self.pool.value(self.pool.tokens(x)[:, 1:]))
+        return y.reshape(len(x), self.config.grid, self.config.grid, -1)
 
     def states(self, pixels: Tensor, *, look: bool = False) -> TowerStates:
         """Stage outputs as `hidden` (B, C, H, W); `last` are the tokens that are pooled (B, T, F).

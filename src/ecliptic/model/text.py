@@ -79,7 +79,8 @@ class TextTower(nn.Module):
     def pool(self, x: Tensor, tokens: Tensor) -> Tensor:
         """(B, T, D) last hidden layer -> (B, D), normed, at each row's first end of text."""
         rows = torch.arange(len(x), device=x.device)
-        return self.ln_final(x[rows, end_positions(tokens, self.config.end_of_text)])  # type: ignore[no-any-return]
+        ends = end_positions(tokens, self.config.end_of_text)
+        return self.ln_final(x[rows, ends])  # type: ignore[no-any-return]
 
     def project(self, pooled: Tensor) -> Tensor:
         """(B, D) -> (B, E); the identity for encoders without a projection."""

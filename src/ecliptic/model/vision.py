@@ -60,7 +60,7 @@ class VisionTransformer(nn.Module):
         """(B, G, G, D) normed patch features of `layer`, or (B, G, G, E) with `project`."""
         x = self.sequence(pixels, layer=layer)[:, 1:]
         x = x @ self.projection if project else x
-        return x.unflatten(1, (self.config.grid, self.config.grid))
+        return x.reshape(len(x), self.config.grid, self.config.grid, -1)
 
     def states(self, pixels: Tensor, *, look: bool = False) -> TowerStates:
         """Every hidden layer, the pooled state and the vectors; attention weights if `look`."""

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from ecliptic.train.settings import DataSettings, OptimiserSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from ecliptic.train.evaluate import Recall, Validation, evaluate
     from ecliptic.train.loop import Run, train
     from ecliptic.train.loss import clamp_temperature, contrastive_loss
+    from ecliptic.train.validation import Recall, Validation, evaluate
 
 _HOMES = {
-    "Recall": "evaluate",
+    "Recall": "validation",
     "Run": "loop",
-    "Validation": "evaluate",
+    "Validation": "validation",
     "clamp_temperature": "loss",
     "contrastive_loss": "loss",
-    "evaluate": "evaluate",
+    "evaluate": "validation",
     "train": "loop",
 }
 

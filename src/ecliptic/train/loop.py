@@ -13,11 +13,11 @@ from ecliptic.errors import NumericalError
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, random_model
 from ecliptic.train.batches import Batch, Stream
-from ecliptic.train.evaluate import Validation, evaluate
 from ecliptic.train.loss import clamp_temperature, contrastive_loss
 from ecliptic.train.optimiser import adamw, rate_at
 from ecliptic.train.pictures import read_emoji, read_game_icons, read_openclipart
 from ecliptic.train.settings import TrainSettings
+from ecliptic.train.validation import Validation, evaluate
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -53,7 +53,7 @@ def train(settings: TrainSettings, data: Path, report: Report = lambda _: None) 
     validation = Validation.read(data, settings)
     stream = Stream(sources_of(settings, data), settings.image_spec, tokenizer, settings.seed)
     model = random_model(settings.model, settings.seed).train()
-    model = model.to(memory_format=torch.channels_last)  # the faster layout of convolutions
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
     for line in _steps(model, iter(stream), settings):
         record(line)
         step = line["step"]
@@ -88,7 +88,7 @@ def _steps(
             group["lr"] = rate
         loss = _loss(model, next(batches), settings)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip)
         optimiser.step()
         clamp_temperature(model)

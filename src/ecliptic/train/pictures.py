@@ -62,7 +62,8 @@ def read_openclipart(folder: Path) -> Pictures:
     """Each drawing is a concept of its own, named by its title, or its file where that is vague."""
     rows = {r["file"]: r for r in read_csv(folder / "openclipart.csv")}
     titles = [r["title"].strip().lower() for r in rows.values()]
-    concepts, pictures, index = [], [], []
+    concepts: list[Concept] = []
+    pictures: list[np.ndarray] = []
     for key, data in read_tar(folder / "openclipart.tar"):
         row = rows[f"{key}.png"]
         title = row["title"].strip()
@@ -70,15 +71,15 @@ def read_openclipart(folder: Path) -> Pictures:
         words = (*split_keywords(row["keywords"]), row["category"].replace("_", " "))
         concepts.append(Concept(row["stem"] if shared or not title else title, words))
         pictures.append(data)
-        index.append(len(index))
-    return _stack(pictures, index, tuple(concepts))
+    return _stack(pictures, list(range(len(pictures))), tuple(concepts))
 
 
 def read_game_icons(folder: Path) -> Pictures:
     """White-on-black icons as black drawings on nothing; "abstract ..." ones mean nothing."""
     rows = {r["file"]: r["name"] for r in read_csv(folder / "game_icons.csv")}
     concepts: dict[str, int] = {}
-    pictures, index = [], []
+    pictures: list[np.ndarray] = []
+    index: list[int] = []
     for key, data in read_tar(folder / "game_icons.tar"):
         name = rows[f"{key}.png"]
         if name.startswith("abstract"):

@@ -73,7 +73,7 @@ def recall(images: Tensor, names: Tensor, pictures: Pictures) -> Recall:
 def _vectors(model: TwoTowers, pictures: Pictures, spec: ImageSpec) -> Tensor:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     rows = []
-    for rgba in pictures.rgba.split(128):
+    for rgba in torch.split(pictures.rgba, 128):
         colours = on_colour(rgba)
         if colours.shape[-1] != spec.size:
             colours = F.interpolate(colours, (spec.size, spec.size), mode="bicubic", antialias=True)
