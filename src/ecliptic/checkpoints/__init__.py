@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from ecliptic.checkpoints.checkpoint import Checkpoint
     from ecliptic.checkpoints.hints import Hints
     from ecliptic.checkpoints.layouts import Layout, read, write
+    from ecliptic.checkpoints.openai import openai_keys
 
-__all__ = ["Checkpoint", "Hints", "Layout", "read", "write"]
+__all__ = ["Checkpoint", "Hints", "Layout", "openai_keys", "read", "write"]
 
 _HOMES = {
     "checkpoint": ["Checkpoint"],
     "hints": ["Hints"],
     "layouts": ["Layout", "read", "write"],
+    "openai": ["openai_keys"],
 }
 
 

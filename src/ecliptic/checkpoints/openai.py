@@ -18,7 +18,7 @@ from ecliptic.checkpoints.sizes import released_heads
 from ecliptic.checkpoints.source import Source, State
 from ecliptic.checkpoints.writing import compact, refuse, write_files
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ResNetConfig, TextConfig, ViTConfig
+from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 
 NAME = "openai"
 INTEGERS = ("input_resolution", "context_length", "vocab_size")
@@ -86,6 +86,11 @@ def table_for(names: Iterable[str]) -> KeyTable:
     return WITH_RESNET if residual else WITH_VIT
 
 
+def openai_keys(config: ClipConfig) -> KeyTable:
+    """The table for a model's sizes."""
+    return WITH_RESNET if isinstance(config.image, ResNetConfig) else WITH_VIT
+
+
 def matches(source: Source) -> bool:
     """Whether this is a file with OpenAI's names and integers."""
     if source.folder:
@@ -122,7 +127,7 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
     config = checkpoint.config
     assert config.image is not None
     assert config.text is not None
-    table = WITH_RESNET if isinstance(config.image, ResNetConfig) else WITH_VIT
+    table = openai_keys(config)
     state = {k: compact(v) for k, v in table.from_native(checkpoint.weights).items()}
     values = (config.image.image_size, config.text.context, config.text.vocabulary)
     state |= {name: torch.tensor(value) for name, value in zip(INTEGERS, values, strict=True)}
