@@ -6,10 +6,16 @@ Names are imported when first used, so that asking the catalog does not import t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ecliptic.checkpoints import catalog  # imports no torch
+from ecliptic.checkpoints.catalog import Row
+
 if TYPE_CHECKING:
     from ecliptic.checkpoints.checkpoint import Checkpoint
     from ecliptic.checkpoints.hints import Hints
     from ecliptic.checkpoints.layouts import Layout, read, write
+    from ecliptic.checkpoints.location import Located, locate
+    from ecliptic.checkpoints.safe_reader import TorchArchive, read_torch
+    from ecliptic.checkpoints.tensors import TensorFile, read_safetensors
     from ecliptic.checkpoints.openai import openai_keys
 
 __all__ = ["Checkpoint", "Hints", "Layout", "openai_keys", "read", "write"]
@@ -18,6 +24,9 @@ _HOMES = {
     "checkpoint": ["Checkpoint"],
     "hints": ["Hints"],
     "layouts": ["Layout", "read", "write"],
+    "location": ["Located", "locate"],
+    "safe_reader": ["TorchArchive", "read_torch"],
+    "tensors": ["TensorFile", "read_safetensors"],
     "openai": ["openai_keys"],
 }
 

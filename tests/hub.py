@@ -1,0 +1,144 @@
+"""A stand-in for the Hugging Face hub on this machine: enough of its protocol to download from.
+
+Served: the listing of a repository (`/api/models/...?blobs=true`) and its files
+(`/org/name/resolve/revision/file`, with HEAD, ETag and Range). What can be broken on purpose:
+`cut` ends a transfer early, `spoilt` sends other bytes than listed, `refusals` answers a status.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import close_session, constants
+
+COMMIT = "c0ffee" + "0" * 34
+
+
+@dataclass
+class Hub:
+    """What is served, and what was asked."""
+
+    repositories: dict[str, dict[str, bytes]]  # "org/name" -> file -> content
+    cut: dict[str, int] = field(default_factory=dict)  # file -> bytes after which to hang up, once
+    spoilt: dict[str, bytes] = field(default_factory=dict)  # file -> what is sent in its place
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository -> status, code
+    requests: list[str] = field(default_factory=list)  # "GET /path bytes=5-"
+    address: str = ""
+
+
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, cache: str, hub: Hub) -> Iterator[Hub]:
+    """`hub` answering on a free port, and the client pointed at it with an empty cache."""
+    handler = type("Bound", (_Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    hub.address = f"http://127.0.0.1:{server.server_port}"
+    point_client(monkeypatch, cache, hub.address)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        close_session()
+
+
+def point_client(monkeypatch: pytest.MonkeyPatch, cache: str, address: str) -> None:
+    """The client reads its settings from the environment when imported; set them here."""
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", cache)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "")
+    close_session()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+    def _answer(self, *, body: bool) -> None:
+        wanted = self.headers.get("Range", "")
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path} {wanted}".rstrip())
+        listing = path.startswith("/api/models/")
+        organisation, name, kind, revision, *rest = (
+            *path.removeprefix("/api/models").strip("/").split("/"),
+            *("", "", "", ""),
+        )
+        repository = f"{organisation}/{name}"
+        file = "/".join(part for part in rest if part)
+        if repository in self.hub.refusals:
+            self._refuse(*self.hub.refusals[repository])
+        elif repository not in self.hub.repositories:
+            self._refuse(404, "RepoNotFound")
+        elif revision not in ("main", COMMIT):
+            self._refuse(404, "RevisionNotFound")
+        elif listing:
+            self._send(json.dumps(self._listing(repository)).encode(), body)
+        elif kind != "resolve" or file not in self.hub.repositories[repository]:
+            self._refuse(404, "EntryNotFound")
+        else:
+            self._file(file, self.hub.repositories[repository][file], wanted, body)
+
+    def _listing(self, repository: str) -> dict[str, object]:
+        siblings = [
+            {"rfilename": file, "size": len(data), "blobId": "0" * 40}
+            | ({} if file.endswith((".json", ".txt")) else {"lfs": lfs(data)})
+            for file, data in self.hub.repositories[repository].items()
+        ]
+        return {"id": repository, "sha": COMMIT, "siblings": siblings}
+
+    def _file(self, file: str, data: bytes, wanted: str, body: bool) -> None:
+        etag = hashlib.sha256(data).hexdigest()
+        data = self.hub.spoilt.get(file, data)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        if wanted:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        stop = self.hub.cut.pop(file, None) if body else None
+        self._send(data[start:], body, 206 if wanted else 200, headers, stop)
+
+    def _send(
+        self,
+        data: bytes,
+        body: bool,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        stop: int | None = None,
+    ) -> None:
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(data[:stop])
+        if stop is not None:
+            self.close_connection = True
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._send(b"", False, status, {"X-Error-Code": code} if code else {})
+
+
+def lfs(data: bytes) -> dict[str, object]:
+    digest = hashlib.sha256(data).hexdigest()
+    return {"sha256": digest, "size": len(data), "pointerSize": 134}
