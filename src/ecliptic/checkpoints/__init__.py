@@ -14,11 +14,26 @@ if TYPE_CHECKING:
     from ecliptic.checkpoints.hints import Hints
     from ecliptic.checkpoints.layouts import Layout, read, write
     from ecliptic.checkpoints.location import Located, locate
+    from ecliptic.checkpoints.openai import openai_keys
     from ecliptic.checkpoints.safe_reader import TorchArchive, read_torch
     from ecliptic.checkpoints.tensors import TensorFile, read_safetensors
-    from ecliptic.checkpoints.openai import openai_keys
 
-__all__ = ["Checkpoint", "Hints", "Layout", "openai_keys", "read", "write"]
+__all__ = [
+    "Checkpoint",
+    "Hints",
+    "Layout",
+    "Located",
+    "Row",
+    "TensorFile",
+    "TorchArchive",
+    "catalog",
+    "locate",
+    "openai_keys",
+    "read",
+    "read_safetensors",
+    "read_torch",
+    "write",
+]
 
 _HOMES = {
     "checkpoint": ["Checkpoint"],
