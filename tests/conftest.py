@@ -10,6 +10,9 @@ from typing import Any
 # Before torch is imported, so that numbers and times do not depend on the machine's cores.
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "2")
+# What a test starts as another process finds the package too, installed or not.
+_SOURCE = str(Path(__file__).parents[1] / "src")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_SOURCE, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # transformers' warning after a fork
 
 import hypothesis  # noqa: E402

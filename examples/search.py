@@ -1,0 +1,20 @@
+"""Find the drawings in a folder that fit a text: python examples/search.py FOLDER [TEXT ...]."""
+
+import sys
+from pathlib import Path
+
+import ecliptic
+
+folder, *texts = sys.argv[1:] or ["pictures"]
+texts = texts or ["an animal", "something to eat"]
+pictures = sorted(Path(folder).glob("*.png"))
+
+clip = ecliptic.load()
+cosines = clip.similarity(texts, pictures)  # (T, N)
+for text, row in zip(texts, cosines, strict=True):
+    best = row.topk(min(3, len(pictures)))
+    found = ", ".join(
+        f"{pictures[place].name} {value:.2f}"
+        for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    )
+    print(f"{text}: {found}")

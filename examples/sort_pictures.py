@@ -1,0 +1,21 @@
+"""Say what each drawing in a folder shows: python examples/sort_pictures.py FOLDER [LABEL ...].
+
+Pictures that cannot be read are listed, and do not stop the others.
+"""
+
+import sys
+from pathlib import Path
+
+import ecliptic
+
+folder, *labels = sys.argv[1:] or ["pictures"]
+labels = labels or ["animal", "vehicle", "food", "weather", "building"]
+paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
+
+clip = ecliptic.load()
+encoded = clip.encode_image(paths, on_error="reject")
+classes = clip.text_classifier(labels, templates="drawing")  # (L, E)
+for place, vector in zip(encoded.kept, encoded.vectors, strict=True):
+    print(f"{labels[int((classes @ vector).argmax())]:12} {paths[place].name}")
+for rejected in encoded.rejected:
+    print(f"skipped: {rejected.reason}", file=sys.stderr)

@@ -1,0 +1,199 @@
+"""The docs stay true: every name is documented, every snippet runs, every link leads somewhere."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ecliptic
+from ecliptic.settings import load_toml
+from ecliptic.train import TrainSettings
+from scripts import pages
+from tests.test_architecture import LAYERS
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+PICTURES = ROOT / "src" / "ecliptic" / "report" / "pictures"
+RECIPES = sorted(ROOT.glob("recipes/*.toml"))
+FENCE = re.compile(r"^```(.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+PRIVATE = re.compile(  # folders of somebody's machine, and hosts that an install may come from
+    r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+|opt/\w+)/|files\.pythonhosted\.|://pypi\.|/simple\b"
+)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _tracked() -> list[Path]:
+    """Every text file under version control, or every one there is outside a checkout."""
+    git = ["git", "ls-files", "--cached", "-z"]
+    listed = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    paths = [ROOT / name for name in listed.split("\0") if name] or list(ROOT.rglob("*.*"))
+    endings = {".py", ".md", ".toml", ".txt", ".csv", ".json", ".html", ".css", ""}
+    return [path for path in paths if path.is_file() and path.suffix in endings]
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    silent = [
+        f"{module}.{name}"
+        for module, name, found in pages.public_names()
+        if callable(found)
+        and getattr(found, "__module__", "").startswith("ecliptic")
+        and not pages.summary(found)
+    ]
+    assert not silent, f"write a docstring for {silent}"
+
+
+@pytest.mark.parametrize("name", ["reference.md", "settings.md", "catalog.md"])
+def test_pages_written_from_the_code_are_current(name: str) -> None:
+    assert _text(ROOT / "docs" / name) == pages.PAGES[name](), "run `make docs`"
+
+
+def test_the_page_of_commands_is_current(tmp_path: Path) -> None:
+    page = tmp_path / "cli.md"
+    subprocess.run([sys.executable, "-m", "ecliptic.cli.pages", str(page)], check=True)
+    assert _text(ROOT / "docs" / "cli.md") == _text(page), "run `make docs`"
+
+
+def test_what_users_import_is_explained_in_prose() -> None:
+    """The names of `ecliptic` itself stand in a page that somebody wrote, not only in the list."""
+    written = "".join(_text(page) for page in PAGES if page.stem not in ("reference", "cli"))
+    missing = [
+        name for name in ecliptic.__all__ if not re.search(rf"\becliptic\.{name}\b", written)
+    ]
+    assert not missing, f"explain {missing} in docs/"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, waiting = set(), [README]
+    while waiting:
+        page = waiting.pop()
+        if page not in seen:
+            seen.add(page)
+            waiting += [target for target, _ in _local_links(page) if target.suffix == ".md"]
+    lost = [_name(page) for page in PAGES if page.resolve() not in {s.resolve() for s in seen}]
+    assert not lost, f"link to {lost} from the README or from a page it links to"
+
+
+# --- links -------------------------------------------------------------------------------------
+
+
+def _local_links(page: Path) -> Iterator[tuple[Path, str]]:
+    """(file, anchor) of every link to this repository."""
+    for target in LINK.findall(FENCE.sub("", _text(page))):
+        if not re.match(r"\w+:", target):
+            path, _, anchor = target.partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, spelled as on GitHub."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", _text(page)), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [
+        f"{target.name}#{anchor}"
+        for target, anchor in _local_links(page)
+        if not target.exists() or (anchor and anchor not in _anchors(target))
+    ]
+    assert not broken, f"{page.name} links to {broken}"
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    text = _text(ROOT / "docs" / "architecture.md").partition("## What comes later")[0]
+    named = re.findall(r"`([\w/]+/[\w.]+\.(?:py|toml))`", text)
+    places = (ROOT, ROOT / "src", ROOT / "src" / "ecliptic")
+    lost = [name for name in named if not any((place / name).exists() for place in places)]
+    assert named
+    assert not lost, f"docs/architecture.md names {lost}, which moved"
+
+
+def test_the_map_of_the_readme_has_every_part_in_its_layer() -> None:
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", _text(README), flags=re.MULTILINE)
+    mapped = {name: int(n) for n, cell in rows for name in re.findall(r"\[`(\w+)`\]", cell)}
+    parts = {p.parent.name for p in (ROOT / "src" / "ecliptic").glob("*/__init__.py")}
+    parts |= {"errors", "settings", "scoring"}
+    assert mapped == {part: LAYERS[part] for part in parts}
+
+
+# --- snippets ----------------------------------------------------------------------------------
+
+
+def _snippets(page: Path) -> list[tuple[int, str]]:
+    """(line, code) of every Python block that is meant to run."""
+    text = _text(page)
+    return [
+        (text[: match.start()].count("\n") + 1, match[2])
+        for match in FENCE.finditer(text)
+        if match[1].strip() == "python"
+    ]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if _snippets(p)], ids=_name)
+def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of one page share their names and run beside `pictures/`, the bundled drawings."""
+    shutil.copytree(PICTURES, tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for line, code in _snippets(page):
+        exec(compile("\n" * line + code, _name(page), "exec"), names)
+
+
+@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.py")), ids=_name)
+def test_examples_run(example: Path, tmp_path: Path) -> None:
+    shutil.copytree(PICTURES, tmp_path / "pictures")
+    ran = subprocess.run(
+        [sys.executable, str(example), "pictures"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip(), "an example shows something"
+
+
+# --- recipes, versions, paths ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=_name)
+def test_recipes_load_and_say_what_to_expect(recipe: Path) -> None:
+    load_toml(TrainSettings, recipe)
+    header = re.match(r"(?:#.*\n)+", _text(recipe))
+    assert header, "a recipe begins with comments"
+    for word in ("Command:", "Time:", "Expected:"):
+        assert word in header[0], f"the header of {recipe.name} lacks {word!r}"
+    assert f"ecliptic train recipes/{recipe.name}" in header[0]
+
+
+def test_the_changelog_names_this_version() -> None:
+    newest = re.search(r"^## (\S+)", _text(ROOT / "CHANGELOG.md"), flags=re.MULTILINE)
+    assert newest
+    assert newest[1] == ecliptic.__version__
+
+
+def test_no_file_names_a_folder_of_one_machine() -> None:
+    found = [
+        f"{_name(path)}: {match[0]}"
+        for path in _tracked()
+        for match in PRIVATE.finditer(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert not found, f"write these relative to the checkout: {found}"
