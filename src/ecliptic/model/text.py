@@ -80,7 +80,8 @@ class TextTower(nn.Module):
         """(B, T, D) last hidden layer -> (B, D), normed, at each row's first end of text."""
         rows = torch.arange(len(x), device=x.device)
         ends = end_positions(tokens, self.config.end_of_text)
-        return self.ln_final(x[rows, ends])  # type: ignore[no-any-return]
+        pooled: Tensor = self.ln_final(x[rows, ends])
+        return pooled
 
     def project(self, pooled: Tensor) -> Tensor:
         """(B, D) -> (B, E); the identity for encoders without a projection."""
