@@ -32,8 +32,7 @@ _FOREIGN = (
     ("visual.trunk.", "an open_clip model with a timm image tower"),
     ("text_decoder.", "a captioning model (CoCa)"),
     ("visual.head.", "an open_clip model with an image tower of another kind"),
-    ("text.transformer.embeddings.", "an open_clip model with a Hugging Face text tower"),
-    ("text.transformer.encoder.", "an open_clip model with a Hugging Face text tower"),
+    ("transformer.embeddings.", "an open_clip model with a Hugging Face text tower"),
     ("lora_", "a LoRA, which changes a model but is none"),
 )
 

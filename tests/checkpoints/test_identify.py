@@ -1,0 +1,191 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecliptic.checkpoints import (
+    Checkpoint,
+    Hints,
+    catalog,
+    diffusers,
+    openai,
+    read,
+    transformers,
+    write,
+)
+from ecliptic.checkpoints.assemble import assemble
+from ecliptic.checkpoints.hints import Stated
+from ecliptic.checkpoints.sizes import released_heads
+from ecliptic.errors import AmbiguousCheckpointError, ConfigError, WeightsMismatchError
+from ecliptic.inputs import ImageSpec, TokenizerSpec
+from ecliptic.model import ClipConfig, ResNetConfig, ViTConfig, build
+from tests import tiny
+from tests.checkpoints.test_open_clip import hints_for, theirs
+
+
+def bare(config: ClipConfig, hints: Hints, stated: Stated | None = None) -> Checkpoint:
+    """What becomes of a bare state dict of these sizes; on the meta device, so of any size."""
+    resnet = isinstance(config.image, ResNetConfig)
+    table = openai.WITH_RESNET if resnet else openai.WITH_VIT
+    tensors = table.from_native(build(config).state_dict())
+    return assemble(tensors, table, stated or Stated(), hints, layout="test", what="x.pt")
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_released_model_is_identified_from_its_shapes(name: str) -> None:
+    row = catalog.find(name)
+    found = bare(row.config, Hints(activation=row.activation, image_spec=row.image_spec))
+    assert found.config == row.config
+    assert found.tokenizer_spec == TokenizerSpec()
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-H-14", "ViT-g-14", "ViT-bigG-14"])
+def test_hugging_face_names_identify_the_same_sizes(name: str) -> None:
+    config = catalog.architecture(name)
+    tensors = transformers.TABLE.from_native(build(config).state_dict())
+    hints = Hints(activation="gelu", image_spec=ImageSpec())
+    found = assemble(
+        tensors, transformers.TABLE, Stated(), hints, layout="test", what="model.safetensors"
+    )
+    assert found.config == config
+
+
+def test_heads_are_not_the_width_over_64() -> None:
+    heads = released_heads()
+    assert heads["image", 1280, 32] == heads["image", 1408, 40] == heads["image", 1664, 48] == 16
+    assert heads["text", 1280, 32] == 20
+    assert heads["text", 1024, 23] == 16  # Stable Diffusion 2
+
+
+def test_a_width_and_depth_has_one_head_count_in_the_catalog() -> None:
+    for name in catalog.architectures():
+        config = catalog.architecture(name)
+        assert config.text
+        assert released_heads()["text", config.text.width, config.text.depth] == config.text.heads
+        if isinstance(config.image, ViTConfig):
+            image = config.image
+            assert released_heads()["image", image.width, image.depth] == image.heads
+
+
+def test_an_h14_in_openais_layout_is_a_question_because_its_builder_is_wrong() -> None:
+    stated = Stated(activation="quick_gelu", head_width=64, image_spec=ImageSpec())
+    with pytest.raises(AmbiguousCheckpointError, match=r"makes 20 of them, the released .* has 16"):
+        bare(catalog.architecture("ViT-H-14"), Hints(), stated)
+    assert bare(catalog.architecture("ViT-B-32"), Hints(), stated).config.image
+
+
+def test_the_question_about_a_b32_names_who_it_could_be() -> None:
+    with pytest.raises(AmbiguousCheckpointError) as caught:
+        bare(ClipConfig(), Hints())
+    message = str(caught.value)
+    assert "x.pt does not say its activation" in message
+    assert "ViT-B-32-shaped" in message
+    quick, _, plain = message.partition(" or GELU (")
+    assert "openai" in quick
+    assert "metaclip_400m" in quick
+    assert "laion2b_s34b_b79k" in plain
+    assert 'pass activation="quick_gelu" or activation="gelu"' in message
+
+
+def test_released_models_that_agree_settle_the_preprocessing_with_a_note() -> None:
+    found = bare(ClipConfig(), Hints(activation="gelu"))
+    assert found.image_spec == ImageSpec()
+    assert any("image_spec=" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("name", "activation"), [("ViT-L-14", "gelu"), ("ViT-H-14", "quick_gelu")])
+def test_released_models_that_differ_do_not_settle_it(name: str, activation: str) -> None:
+    with pytest.raises(AmbiguousCheckpointError, match=r"pass image_spec=ImageSpec\(\.\.\.\)"):
+        bare(catalog.architecture(name), Hints(activation=activation))  # type: ignore[arg-type]
+
+
+def test_a_catalog_row_answers_every_question(tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint()
+    torch.save(theirs(checkpoint), tmp_path / "model.pt")
+    spec = ImageSpec(size=32, resize="squash")
+    row = replace(catalog.find("ViT-B-32/openai"), image_spec=spec)
+    found = read(tmp_path / "model.pt", Hints(heads=(2, 1)), row)
+    assert found.config == checkpoint.config
+    assert found.image_spec == spec
+    assert found.name == "ViT-B-32/openai"
+
+
+def test_a_resnet_alone_has_no_activation_to_ask_for(tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint("resnet_image")
+    state = openai.WITH_RESNET.from_native(checkpoint.weights)
+    torch.save(state, tmp_path / "model.pt")
+    found = read(tmp_path / "model.pt", Hints(image_spec=checkpoint.image_spec))
+    assert found.config == checkpoint.config
+    assert found.tokenizer_spec is None
+
+
+def test_a_cut_vocabulary_asks_for_its_tokenizer(tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint("cut")
+    path = tmp_path / "model.pt"
+    torch.save(theirs(checkpoint), path)
+    with pytest.raises(AmbiguousCheckpointError, match="534 tokens where the reference"):
+        read(path, hints_for(checkpoint))
+    found = read(path, replace(hints_for(checkpoint), tokenizer_spec=tiny.CUT))
+    assert found.config == checkpoint.config
+    assert found.tokenizer_spec == tiny.CUT
+
+
+def test_specs_that_do_not_fit_the_towers_are_refused(tmp_path: Path) -> None:
+    write(tiny.checkpoint(), tmp_path)
+    with pytest.raises(ConfigError, match="224 pixels, the image tower takes 32"):
+        read(tmp_path, Hints(image_spec=ImageSpec()))
+    with pytest.raises(ConfigError, match="77 tokens, the text tower takes 49408 and 16"):
+        read(tmp_path, Hints(tokenizer_spec=TokenizerSpec()))
+
+
+def test_arguments_that_contradict_the_file_win_and_are_noted(tmp_path: Path) -> None:
+    write(tiny.checkpoint(activation="gelu"), tmp_path)
+    found = read(tmp_path, Hints(activation="quick_gelu", heads=4))
+    assert found.config.text
+    assert (found.config.text.activation, found.config.text.heads) == ("quick_gelu", 4)
+    assert any("as given" in note for note in found.notes)
+
+
+def test_one_error_lists_every_difference(tmp_path: Path) -> None:
+    state = theirs(tiny.checkpoint())
+    del state["ln_final.bias"], state["visual.transformer.resblocks.1.ln_2.weight"]
+    state["text_projection"] = state["text_projection"].t().contiguous()
+    state["visual.class_embedding"] = state["visual.class_embedding"].long()
+    state["head.weight"] = torch.zeros(3, 4)
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatchError) as caught:
+        read(tmp_path / "model.pt", hints_for(tiny.checkpoint()))
+    message = str(caught.value)
+    assert "5 differences" in message
+    assert "missing: ln_final.bias, for text.ln_final.bias (64,)" in message
+    assert "missing: visual.transformer.resblocks.1.ln_2.weight" in message
+    assert "shape: text_projection is (32, 64), (64, 32) is needed (transposed?)" in message
+    assert "dtype: visual.class_embedding is torch.int64" in message
+    assert "unexpected: head.weight (3, 4)" in message
+    assert "Nothing was loaded" in message
+
+
+def test_a_missing_third_of_the_attention_is_named(tmp_path: Path) -> None:
+    write(tiny.checkpoint("text"), tmp_path, "transformers")
+    state = transformers.TABLE.from_native(tiny.checkpoint("text").weights)
+    state = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    del state["text_model.encoder.layers.1.self_attn.k_proj.weight"]
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsMismatchError, match=r"1 difference:\n  missing: \S+k_proj.weight,"):
+        read(tmp_path)
+
+
+def test_files_that_are_no_clip_say_what_they_hold(tmp_path: Path) -> None:
+    torch.save({"linear.weight": torch.zeros(2, 2)}, tmp_path / "head.pt")
+    with pytest.raises(Exception, match=r"1 tensors \(linear.weight, ...\) under the names of no"):
+        read(tmp_path / "head.pt")
+    torch.save({"token_embedding.weight": torch.zeros(2, 2)}, tmp_path / "rest.pt")
+    with pytest.raises(WeightsMismatchError, match="missing: ln_final.weight"):
+        read(tmp_path / "rest.pt")
+
+
+def test_prefixes_of_pipelines_are_distinct() -> None:
+    prefixes = [encoder.prefix for encoder in diffusers.ENCODERS]
+    assert not [(a, b) for a in prefixes for b in prefixes if a != b and a.startswith(b)]

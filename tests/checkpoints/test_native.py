@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecliptic.checkpoints import read, write
+from ecliptic.checkpoints.conform import native_shapes
+from ecliptic.checkpoints.native import TABLE
+from ecliptic.errors import CorruptFileError
+from ecliptic.model import build
+from tests import tiny
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_one_file_says_as_much_as_a_folder(kind: str, tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint(kind)
+    write(checkpoint, tmp_path / "model.safetensors")
+    write(checkpoint, tmp_path / "model")
+    file, folder = read(tmp_path / "model.safetensors"), read(tmp_path / "model")
+    assert file.config == folder.config == checkpoint.config
+    assert file.tokenizer_spec == checkpoint.tokenizer_spec
+    assert file.image_spec == checkpoint.image_spec
+    assert file.name == folder.name == f"tiny-{kind}"
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_the_key_table_knows_every_tensor_of_the_model(kind: str) -> None:
+    names = build(tiny.CONFIGS[kind]).state_dict()
+    assert all(TABLE.foreign_names(name) == (name,) for name in names)
+    assert native_shapes(tiny.CONFIGS[kind]).keys() <= names.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "reads 1; a newer ecliptic wrote it"),
+        ({"config": {"embd": 3}}, "did you mean 'embed'"),
+        ({"image_spec": {"size": "large"}}, "image_spec.size must be int"),
+    ],
+)
+def test_a_damaged_card_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    write(tiny.checkpoint(), tmp_path)
+    card = json.loads((tmp_path / "ecliptic.json").read_text())
+    (tmp_path / "ecliptic.json").write_text(json.dumps(card | change))
+    with pytest.raises(CorruptFileError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"format": 1', "\udcff"])
+def test_a_card_that_is_no_json_object_is_refused(text: str, tmp_path: Path) -> None:
+    write(tiny.checkpoint("image"), tmp_path)
+    (tmp_path / "ecliptic.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CorruptFileError, match=r"ecliptic\.json"):
+        read(tmp_path)
+
+
+def test_changing_what_was_read_never_changes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    write(tiny.checkpoint("image"), path)
+    read(path).weights["image.projection"].zero_()
+    expected = tiny.checkpoint("image").weights["image.projection"]
+    assert torch.equal(read(path).weights["image.projection"], expected)

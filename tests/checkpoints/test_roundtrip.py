@@ -1,0 +1,175 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecliptic.checkpoints import Checkpoint, Layout, read, write
+from ecliptic.errors import CheckpointError, UnsupportedLayoutError
+from ecliptic.inputs import ImageSpec
+from tests import tiny
+
+# What each layout can hold; everything else is refused, with the part of the reason given here.
+HOLDS = {
+    "ecliptic": set(tiny.CONFIGS),
+    "openai": {"vit", "resnet"},
+    "open_clip": {"vit", "resnet", "odd"},
+    "transformers": {"vit", "odd", "cut", "text", "unprojected", "image"},
+}
+REASONS = {
+    "openai": {
+        "odd": "its readers take 0 heads in the image tower, this one has 4",
+        "cut": "whole merge list, this model the first 20",
+        "text": "two towers",
+        "unprojected": "two towers",
+        "image": "two towers",
+        "resnet_image": "two towers",
+    },
+    "open_clip": {
+        "cut": "whole merge list",
+        "text": "two towers",
+        "unprojected": "two towers",
+        "image": "two towers",
+        "resnet_image": "two towers",
+    },
+    "transformers": {"resnet": "this one is a ResNet", "resnet_image": "this one is a ResNet"},
+}
+HELD = [(layout, kind) for layout, kinds in HOLDS.items() for kind in sorted(kinds)]
+REFUSED = [(layout, kind) for layout, reasons in REASONS.items() for kind in reasons]
+
+
+def path_for(folder: Path, layout: str) -> Path:
+    return folder / ("model.pt" if layout == "openai" else "model")
+
+
+def check_same(found: Checkpoint, wanted: Checkpoint) -> None:
+    assert found.config == wanted.config
+    assert found.image_spec == wanted.image_spec
+    assert found.tokenizer_spec == wanted.tokenizer_spec
+    assert found.weights.keys() == wanted.weights.keys()
+    for name, tensor in wanted.weights.items():
+        assert found.weights[name].dtype == tensor.dtype, name
+        assert torch.equal(found.weights[name], tensor), name
+
+
+@pytest.mark.parametrize(("layout", "kind"), HELD)
+def test_what_a_layout_holds_reads_back_identical(
+    layout: Layout, kind: str, tmp_path: Path
+) -> None:
+    checkpoint = tiny.checkpoint(kind)
+    path = path_for(tmp_path, layout)
+    assert write(checkpoint, path, layout) == ()
+    found = read(path)
+    check_same(found, checkpoint)
+    assert found.layout == layout
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(("layout", "kind"), REFUSED)
+def test_what_a_layout_cannot_hold_is_refused_with_the_reason(
+    layout: Layout, kind: str, tmp_path: Path
+) -> None:
+    path = path_for(tmp_path, layout)
+    with pytest.raises(UnsupportedLayoutError, match=REASONS[layout][kind]):
+        write(tiny.checkpoint(kind), path, layout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_layout_and_architecture_is_either_held_or_refused() -> None:
+    for layout, kinds in HOLDS.items():
+        assert kinds | set(REASONS.get(layout, ())) == set(tiny.CONFIGS)
+
+
+@pytest.mark.parametrize("layout", HOLDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_kept(layout: Layout, dtype: torch.dtype, tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint("vit", dtype=dtype)
+    path = path_for(tmp_path, layout)
+    write(checkpoint, path, layout)
+    check_same(read(path), checkpoint)
+
+
+@pytest.mark.parametrize("layout", ["ecliptic", "open_clip", "transformers"])
+def test_every_field_of_the_specs_is_kept(layout: Layout, tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint("vit", activation="gelu")
+    assert checkpoint.tokenizer_spec
+    checkpoint = replace(
+        checkpoint,
+        image_spec=ImageSpec(32, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3), "bilinear", "squash"),
+        tokenizer_spec=replace(checkpoint.tokenizer_spec, pad=49407),
+    )
+    write(checkpoint, tmp_path / "model", layout)
+    check_same(read(tmp_path / "model"), checkpoint)
+
+
+def test_an_openai_file_says_that_it_does_not_store_the_padding(tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint()
+    assert checkpoint.tokenizer_spec
+    padded = replace(checkpoint, tokenizer_spec=replace(checkpoint.tokenizer_spec, pad=49407))
+    (note,) = write(padded, tmp_path / "model.pt", "openai")
+    assert "padding id 49407" in note
+    check_same(read(tmp_path / "model.pt"), checkpoint)
+
+
+def test_an_openai_file_cannot_say_gelu_or_other_preprocessing(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedLayoutError, match="implies QuickGELU, the image tower uses GE"):
+        write(tiny.checkpoint(activation="gelu"), tmp_path / "model.pt", "openai")
+    squashed = replace(tiny.checkpoint(), image_spec=ImageSpec(size=32, resize="squash"))
+    with pytest.raises(UnsupportedLayoutError, match="implies OpenAI's preprocessing"):
+        write(squashed, tmp_path / "model.pt", "openai")
+
+
+def test_one_activation_per_open_clip_config(tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint()
+    assert checkpoint.config.text
+    text = replace(checkpoint.config.text, activation="gelu")
+    mixed = replace(checkpoint, config=replace(checkpoint.config, text=text))
+    with pytest.raises(UnsupportedLayoutError, match="one activation"):
+        write(mixed, tmp_path / "model", "open_clip")
+    write(mixed, tmp_path / "model", "transformers")
+    check_same(read(tmp_path / "model"), mixed)
+
+
+@pytest.mark.parametrize("layout", HOLDS)
+def test_another_checkpoint_is_not_overwritten_unasked(layout: Layout, tmp_path: Path) -> None:
+    first, second = tiny.checkpoint(seed=0), tiny.checkpoint(seed=1)
+    path = path_for(tmp_path, layout)
+    write(first, path, layout)
+    write(first, path, layout)  # the same again is no change
+    with pytest.raises(CheckpointError, match="overwrite=True"):
+        write(second, path, layout)
+    check_same(read(path), first)
+    write(second, path, layout, overwrite=True)
+    check_same(read(path), second)
+    left = path.parent if path.is_file() else path
+    assert not [entry for entry in left.iterdir() if entry.name.startswith(".")]
+
+
+def test_a_folder_never_holds_two_layouts(tmp_path: Path) -> None:
+    write(tiny.checkpoint(), tmp_path, "ecliptic")
+    with pytest.raises(CheckpointError, match="another layout"):
+        write(tiny.checkpoint(), tmp_path, "transformers", overwrite=True)
+
+
+def test_a_failed_write_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tiny.checkpoint(), tmp_path / "model")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        write(tiny.checkpoint(seed=1), tmp_path / "model", overwrite=True)
+    check_same(read(tmp_path / "model"), tiny.checkpoint())
+
+
+def test_a_checkpoint_can_be_rewritten_over_the_file_it_is_mapped_from(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    write(tiny.checkpoint(), path)
+    mapped = read(path)
+    renamed = replace(mapped, name="another name")
+    write(renamed, path, overwrite=True)
+    assert read(path).name == "another name"
+    check_same(mapped, tiny.checkpoint())
