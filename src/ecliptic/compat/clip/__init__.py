@@ -1,0 +1,6 @@
+"""openai/CLIP's package: `from ecliptic.compat import clip` in place of `import clip`."""
+
+from ecliptic.compat.clip import simple_tokenizer
+from ecliptic.compat.clip.clip import available_models, load, tokenize
+
+__all__ = ["available_models", "load", "simple_tokenizer", "tokenize"]

@@ -1,0 +1,160 @@
+"""open_clip's functions (factory.py, pretrained.py, tokenizer.py), over ecliptic.
+
+`from ecliptic.compat import open_clip` in place of `import open_clip`. N texts, T tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from torch import Tensor
+
+from ecliptic.checkpoints import catalog
+from ecliptic.compat.facade import OpenClipModel
+from ecliptic.compat.loading import Placement, load_as_named, warn_of_folder
+from ecliptic.compat.options import Options, read_options
+from ecliptic.compat.pixels import ToPixels, ToTrainingPixels
+from ecliptic.compat.simple_tokenizer import OpenClipTokenizer as SimpleTokenizer
+from ecliptic.compat.simple_tokenizer import tokenize_rows
+from ecliptic.compat.sizes import check_sizes, implied_by, random_towers
+from ecliptic.errors import UnknownModelError
+from ecliptic.inputs import ImageSpec, TokenizerSpec
+from ecliptic.model import TwoTowers
+
+__all__ = [
+    "SimpleTokenizer",
+    "create_model",
+    "create_model_and_transforms",
+    "create_model_from_pretrained",
+    "get_tokenizer",
+    "list_models",
+    "list_pretrained",
+    "list_pretrained_tags_by_model",
+    "tokenize",
+]
+
+_FOLDER, _HUB = "local-dir:", "hf-hub:"  # factory.py `parse_model_name`
+
+
+def create_model_and_transforms(
+    model_name: str, pretrained: str | None = None, **options: Any
+) -> tuple[OpenClipModel, ToTrainingPixels, ToPixels]:
+    """The model, and its preprocessing for training and for everything else.
+
+    Args:
+        model_name: "ViT-B-32", "hf-hub:org/name" or "local-dir:folder".
+        pretrained: a tag of `list_pretrained()`, a file, or None for random weights, which are
+            seeded by `torch.manual_seed`. Ignored for the two prefixes, as in open_clip.
+        options: fields of `Options`.
+
+    Raises:
+        ConfigError: an option that does not exist here.
+        EclipticError: as `ecliptic.load`.
+    """
+    model, spec = _create(model_name, pretrained, read_options(options))
+    return model, ToTrainingPixels(spec), ToPixels(spec)
+
+
+def create_model(model_name: str, pretrained: str | None = None, **options: Any) -> OpenClipModel:
+    """The model alone; arguments as for `create_model_and_transforms`."""
+    return _create(model_name, pretrained, read_options(options))[0]
+
+
+@overload
+def create_model_from_pretrained(
+    model_name: str,
+    pretrained: str | None = None,
+    *,
+    return_transform: Literal[False],
+    **options: Any,
+) -> OpenClipModel: ...
+@overload
+def create_model_from_pretrained(
+    model_name: str, pretrained: str | None = None, *, return_transform: bool = True, **options: Any
+) -> tuple[OpenClipModel, ToPixels]: ...
+def create_model_from_pretrained(
+    model_name: str, pretrained: str | None = None, *, return_transform: bool = True, **options: Any
+) -> OpenClipModel | tuple[OpenClipModel, ToPixels]:
+    """The model and its preprocessing; arguments as for `create_model_and_transforms`.
+
+    Raises:
+        UnknownModelError: nothing says which weights.
+    """
+    if not pretrained and not model_name.startswith((_FOLDER, _HUB)):
+        known = ", ".join(list_pretrained_tags_by_model(model_name))
+        raise UnknownModelError(f"{model_name}/", fix=f"pass pretrained= one of: {known}.")
+    model, spec = _create(model_name, pretrained, read_options(options))
+    return (model, ToPixels(spec)) if return_transform else model
+
+
+def get_tokenizer(model_name: str = "", context_length: int | None = None) -> SimpleTokenizer:
+    """The tokenizer of a model; call it with texts.
+
+    Raises:
+        UnknownModelError: nothing is called `model_name`.
+    """
+    if model_name.startswith((_FOLDER, _HUB)):
+        loaded = load_as_named(_prefixed(model_name), Placement("cpu"))
+        spec = loaded.tokenizer.spec
+    else:
+        text = catalog.architecture(model_name).text if model_name else None
+        spec = TokenizerSpec(context=text.context) if text else TokenizerSpec()
+    return SimpleTokenizer(replace(spec, context=context_length or spec.context))
+
+
+def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Tensor:
+    """(N, T) int64 ids; longer texts are cut, with a warning that quotes what was lost."""
+    return tokenize_rows(texts, TokenizerSpec(context=context_length), "warn")
+
+
+def list_models() -> list[str]:
+    """Names of all architectures."""
+    return list(catalog.architectures())
+
+
+@overload
+def list_pretrained(as_str: Literal[True]) -> list[str]: ...
+@overload
+def list_pretrained(as_str: Literal[False] = False) -> list[tuple[str, str]]: ...
+def list_pretrained(as_str: bool = False) -> list[str] | list[tuple[str, str]]:
+    """(architecture, tag) of all released weights, or "architecture:tag"."""
+    rows = [catalog.find(name) for name in catalog.names()]
+    pairs = [(row.architecture, row.tag) for row in rows]
+    return [f"{sizes}:{tag}" for sizes, tag in pairs] if as_str else pairs
+
+
+def list_pretrained_tags_by_model(model: str) -> list[str]:
+    """Tags of the weights released for an architecture."""
+    return [tag for sizes, tag in list_pretrained() if sizes == model]
+
+
+def _create(name: str, pretrained: str | None, options: Options) -> tuple[OpenClipModel, ImageSpec]:
+    """The facade in eval mode, and how its pictures are prepared."""
+    warn_of_folder("cache_dir", options.cache_dir)
+    if name.startswith((_FOLDER, _HUB)):
+        loaded = load_as_named(_prefixed(name), options.placement)
+        towers, spec = loaded.model, loaded.card.image_spec
+    elif pretrained and options.load_weights:
+        towers, spec = _released(name, pretrained, options)
+    else:
+        towers, spec = random_towers(name, options.placement)
+    model = OpenClipModel(towers, output_dict=bool(options.output_dict))
+    assert spec  # a facade needs both towers
+    model.visual.describe(options.change(spec))
+    return model.eval(), options.change(spec)
+
+
+def _prefixed(name: str) -> str:
+    """ecliptic's spelling of a name with one of open_clip's prefixes."""
+    return name.removeprefix(_FOLDER) if name.startswith(_FOLDER) else f"hf:{name[len(_HUB) :]}"
+
+
+def _released(name: str, pretrained: str, options: Options) -> tuple[TwoTowers, ImageSpec | None]:
+    if not Path(pretrained).exists():
+        loaded = load_as_named(f"{name}/{pretrained}", options.placement)
+        return loaded.model, loaded.card.image_spec
+    sizes = catalog.architecture(name)
+    loaded = load_as_named(pretrained, options.placement, implied_by(name, sizes))
+    check_sizes(name, sizes, pretrained, loaded.card.config)
+    return loaded.model, loaded.card.image_spec

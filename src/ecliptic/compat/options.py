@@ -1,0 +1,72 @@
+"""The keyword arguments of open_clip's `create_model...` functions (factory.py)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from ecliptic.compat.loading import Placement
+from ecliptic.engine import Precision
+from ecliptic.errors import ConfigError
+from ecliptic.inputs import ImageSpec, Interpolation, Resize
+from ecliptic.model import Activation
+
+_PRECISIONS: Mapping[str, Precision] = {  # amp keeps float32 weights, autocast does the rest
+    **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), "fp32"),
+    **dict.fromkeys(("fp16", "pure_fp16"), "fp16"),
+    **dict.fromkeys(("bf16", "pure_bf16"), "bf16"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keyword arguments of open_clip's `create_model...` that have a meaning here."""
+
+    precision: str = "fp32"
+    device: str | torch.device = "cpu"
+    load_weights: bool = True  # False: random weights of the same sizes
+    force_quick_gelu: bool = False
+    force_image_size: int | tuple[int, int] | None = None  # pixels
+    image_mean: tuple[float, float, float] | None = None
+    image_std: tuple[float, float, float] | None = None
+    image_interpolation: Interpolation | None = None
+    image_resize_mode: Resize | None = None
+    output_dict: bool | None = False
+    cache_dir: str | None = None  # not used, with a warning
+    jit: bool = False  # nothing is compiled; the numbers are the same
+    weights_only: bool = True  # files are always read without running code
+
+    @property
+    def placement(self) -> Placement:
+        """The same for `load`."""
+        if self.precision not in _PRECISIONS:
+            known = ", ".join(_PRECISIONS)
+            raise ConfigError(f"precision must be one of {known}, got {self.precision!r}.")
+        size = self.force_image_size
+        if isinstance(size, tuple):
+            if len(set(size)) != 1:
+                raise ConfigError(f"force_image_size {size} is not square; pass one number.")
+            size = size[0]
+        gelu: Activation | None = "quick_gelu" if self.force_quick_gelu else None
+        return Placement(str(self.device), _PRECISIONS[self.precision], size, gelu)
+
+    def change(self, spec: ImageSpec) -> ImageSpec:
+        """`spec` with what the caller forces."""
+        return ImageSpec(
+            size=spec.size,
+            mean=self.image_mean or spec.mean,
+            std=self.image_std or spec.std,
+            interpolation=self.image_interpolation or spec.interpolation,
+            resize=self.image_resize_mode or spec.resize,
+        )
+
+
+def read_options(given: Mapping[str, Any]) -> Options:
+    """`Options` of keyword arguments; ConfigError names those that do not exist here."""
+    known = {field.name for field in fields(Options)}
+    if unknown := sorted(set(given) - known):
+        raise ConfigError(
+            f"{', '.join(unknown)} has no meaning here; there are {', '.join(sorted(known))}."
+        )
+    return Options(**given)
