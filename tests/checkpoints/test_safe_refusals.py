@@ -25,6 +25,7 @@ from ecliptic.errors import (
     UnsupportedLayoutError,
 )
 
+LONGEST = b"\x8b" + struct.pack("<i", 9000) + b"\x01" * 9000  # an integer of 21,000 digits
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
 
 
@@ -166,9 +167,11 @@ def test_torchscript_that_restores_itself_by_code_is_not_run(tmp_path: Path) -> 
         (tensor(b"K\x00", b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85", b"K\x00\x85"), "repeats"),
         (tensor(b"K\x00", b"K\x04\x85", b"K\x01\x85", b"J\x00\x00\x00\x40"), "should have"),
         (tensor(b"K\x00", b"K\x04\x85", b"K\x01\x85", b"X\x01\x00\x00\x00a"), "should have"),
-        (tensor(b"\x8a\x0a" + b"\x01" * 9 + b"\x01", b"K\x04\x85", b"K\x01\x85"), "reaches past"),
+        (tensor(b"\x8a\x08" + b"\x7f" * 8, b"K\x04\x85", b"K\x01\x85"), "reaches past"),
+        (tensor(LONGEST, b"K\x04\x85", b"K\x01\x85"), "whole numbers"),
+        (tensor(b"K\x00", LONGEST + b"\x85", b"K\x00\x85"), "whole numbers"),
+        (tensor(b"K\x00", b"K\x04\x85", b"K\x01\x85", LONGEST), "should have"),
     ],
-    ids=range(10),
 )
 def test_tensors_outside_their_storage_are_refused(
     tmp_path: Path, data: bytes, reason: str
@@ -205,6 +208,24 @@ def test_unfolding_and_self_containing_pickles_are_refused(tmp_path: Path) -> No
         with pytest.raises(UnsafeFileError, match="nested"):
             read_torch(archive(tmp_path / "x.pt", pickle.dumps(nested, 2)))
     sys.setrecursionlimit(1000)
+
+
+def test_a_list_is_never_copied_twice(tmp_path: Path) -> None:
+    """Else 8 bytes of the file could ask for another copy of a long list."""
+    pairs = b"](](" + b"K\x01K\x02ee" + b"q\x00"
+    again = b"0ccollections\nOrderedDict\nh\x00\x85R"
+    tree = read_torch(archive(tmp_path / "x.pt", b"\x80\x02" + pairs + again * 2 + b".")).tree
+    assert tree == {}
+    kept = b"\x80\x02](K\x01eq\x00cbuiltins\nlist\nh\x00\x85R\x86."
+    first, second = read_torch(archive(tmp_path / "y.pt", kept)).tree  # type: ignore[misc]
+    assert first == second == [1]
+
+
+def test_typed_tensors_within_typed_tensors_are_refused(tmp_path: Path) -> None:
+    typed = b"ctorch._tensor\n_rebuild_from_type_v2\n"
+    data = typed * 5000 + b"N" + (b"ctorch\nTensor\nN\x87R" * 5000) + b"."
+    with pytest.raises(UnsafeFileError):
+        read_torch(archive(tmp_path / "x.pt", data))
 
 
 def test_keys_chosen_to_hash_slowly_are_refused(tmp_path: Path) -> None:

@@ -123,21 +123,32 @@ def _untyped_tensor(*arguments: object) -> object:
 
 def _typed_tensor(function: object, kind: object, arguments: object, *_: object) -> object:
     """`_rebuild_from_type_v2`: a tensor that carries Python attributes, which are dropped."""
-    if not isinstance(function, Inert) or not isinstance(arguments, tuple):
-        raise UnsafeFileError("a tensor is made by something that is not a function's name")
+    known = isinstance(function, Inert) and function.name.startswith("torch._utils._rebuild_")
+    if not known or not isinstance(function, Inert) or not isinstance(arguments, tuple):
+        raise UnsafeFileError("a tensor is made by something that makes no tensors")
     if kind not in (Inert("torch.Tensor"), Inert("torch.nn.parameter.Parameter")):
         raise UnsafeFileError("a tensor belongs to a Python subclass")
     return CALLS[function.name](*arguments)
 
 
 def _pairs(*arguments: object) -> object:
-    """`OrderedDict()` and `OrderedDict([[key, value], ...])`."""
+    """`OrderedDict()`, and `OrderedDict([[key, value], ...])` of Python 2, which uses up the list.
+
+    Nothing here may copy a list and leave it: few bytes could ask for the copy again and again.
+    """
     pairs = arguments[0] if arguments else []
-    if not isinstance(pairs, (list, tuple)) or not all(
-        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
     ):
         raise UnsafeFileError("an OrderedDict is made from something that is not a list of pairs")
-    return {checked_key(name): value for name, value in pairs}
+    made = {checked_key(key): value for key, value in pairs}
+    pairs.clear()
+    return made
+
+
+def _items(items: object = None) -> object:
+    """`list(items)` and `set(items)`; a set stays a list, so that nothing is hashed."""
+    return [] if items is None else items
 
 
 def _first(value: object, *_: object) -> object:
@@ -161,11 +172,11 @@ CALLS: dict[str, Callable[..., object]] = {
     "torch.jit._pickle.build_tensorlist": _first,
     "torch.jit._pickle.restore_type_tag": _first,
     "__builtin__.dict": dict,
-    "__builtin__.list": lambda items=(): list(items),
-    "__builtin__.set": lambda items=(): list(items),
+    "__builtin__.list": _items,
+    "__builtin__.set": _items,
     "builtins.dict": dict,
-    "builtins.list": lambda items=(): list(items),
-    "builtins.set": lambda items=(): list(items),
+    "builtins.list": _items,
+    "builtins.set": _items,
 }
 
 

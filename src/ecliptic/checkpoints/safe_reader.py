@@ -7,7 +7,7 @@ here each description is checked against the bytes that are there, then mapped, 
 
 import io
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,11 +175,11 @@ def _check_extent(path: Path, content: object) -> None:
     )
 
 
-def _inside(value: object) -> Sequence[object]:
+def _inside(value: object) -> Collection[object]:
     if isinstance(value, Module):
         value = value.attributes
     if isinstance(value, dict):
-        return list(value.values())
+        return value.values()
     return value if isinstance(value, (list, tuple)) else ()
 
 
@@ -230,8 +230,8 @@ class _Tensors:
         offset = _naturals((record.offset,))
         if size is None or stride is None or offset is None or len(size) != len(stride):
             raise CorruptFileError(
-                f"{self.path}: a tensor's offset, size and strides must be whole numbers of at "
-                "least 0, as many strides as sizes."
+                f"{self.path}: a tensor's offset, size and strides must be whole numbers of 0 to "
+                "2**63, as many strides as sizes."
             )
         count, last = 1, offset[0]
         for length, step in zip(size, stride, strict=True):
@@ -263,9 +263,9 @@ class _Tensors:
 
 
 def _naturals(values: object) -> tuple[int, ...] | None:
-    """`values` if they are a short tuple or list of whole numbers of at least 0."""
+    """`values` if they are a short tuple or list of whole numbers in [0, 2**63)."""
     if not isinstance(values, (tuple, list)) or len(values) > MAX_DIMENSIONS:
         return None
-    if any(type(value) is not int or value < 0 for value in values):
+    if any(type(value) is not int or not 0 <= value < 1 << 63 for value in values):
         return None
     return tuple(values)

@@ -21,8 +21,7 @@ _HTML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|\?xml|head|!--)",
 
 def sniff(path: Path) -> Kind:
     """The kind of the file at `path`; "zip" is what torch.save and TorchScript write."""
-    with path.open("rb") as file:
-        start = file.read(512)
+    start = _start(path)
     if not start:
         return "empty"
     if start.startswith(_LFS):
@@ -42,13 +41,18 @@ def sniff(path: Path) -> Kind:
     return "tar" if start[257:262] == b"ustar" else "unknown"
 
 
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)
+
+
 def refuse(path: Path, kind: Kind, wanted: str) -> NoReturn:
     """Say that `path` is a `kind` where `wanted` was expected, and what to do.
 
     Raises:
         CorruptFileError: always.
     """
-    start = path.read_bytes()[:512].decode(errors="replace") if kind in ("lfs", "json") else ""
+    start = _start(path).decode(errors="replace")
     if kind == "lfs":
         size = re.search(r"^size (\d+)$", start, re.MULTILINE)
         digest = re.search(r"^oid sha256:([0-9a-f]{64})$", start, re.MULTILINE)

@@ -21,6 +21,7 @@ from ecliptic.checkpoints.sniff import refuse, sniff
 from ecliptic.errors import CorruptFileError
 
 MAX_HEADER = 100_000_000  # bytes, the limit of the reference reader
+MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 DTYPES = {
     "BF16": torch.bfloat16,
     "BOOL": torch.bool,
@@ -174,12 +175,19 @@ def _place(path: Path, name: str, entry: object) -> _Place:
         )
     dtype, shape, offsets = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     for values in (shape, offsets):
-        if not isinstance(values, list) or any(type(x) is not int or x < 0 for x in values):
-            raise CorruptFileError(f"{path}: {name} has sizes that are not whole numbers >= 0.")
+        if (
+            not isinstance(values, list)
+            or len(values) > MAX_DIMENSIONS
+            or not all(type(x) is int and 0 <= x < 1 << 63 for x in values)
+        ):
+            raise CorruptFileError(
+                f"{path}: {name} has sizes that are not at most {MAX_DIMENSIONS} whole numbers "
+                "of 0 to 2**63."
+            )
     if len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
         raise CorruptFileError(
             f"{path}: {name} of shape {shape[:8]} and {entry['dtype']} needs "
-            f"{math.prod(shape[:64]) * dtype.itemsize} bytes, its data_offsets are {offsets[:2]}."
+            f"{math.prod(shape) * dtype.itemsize} bytes, its data_offsets are {offsets[:2]}."
         )
     return _Place(name, dtype, tuple(shape), offsets[0], offsets[1])
 
