@@ -57,9 +57,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing ecliptic into $(VENV), a few minutes the first time"
 	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing ecliptic, its tests and its peers into $(VENV), some minutes the first time"
 	$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.core $@

@@ -161,17 +161,24 @@ def test_files_stay_short() -> None:
     assert not long, f"split these files, the limit is {LONGEST_FILE} lines: {long}"
 
 
+def _length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end without the docstring, so that explaining costs nothing."""
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function, clean=False) is not None:
+        lines -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return lines
+
+
 def test_functions_stay_short() -> None:
-    long = []
-    for path in SOURCES:
-        for node in ast.walk(_tree(path)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                if lines > LONGEST_FUNCTION:
-                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {lines}")
-    assert not long, f"split these functions, the limit is {LONGEST_FUNCTION} lines:\n" + "\n".join(
-        long
-    )
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {_length(node)}"
+        for path in SOURCES
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and _length(node) > LONGEST_FUNCTION
+    ]
+    assert not long, f"split these functions, the limit is {LONGEST_FUNCTION} lines: {long}"
 
 
 def test_names_say_what_is_inside() -> None:
@@ -193,9 +200,11 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def _import_time_calls(node: ast.AST) -> Iterator[ast.Call]:
-    """Calls that run when the module is imported: all but those inside functions and lambdas."""
+    """Calls that run when the module is imported: not those in functions, nor in its main block."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "__name__" in ast.unparse(child.test):
             continue
         if isinstance(child, ast.Call):
             yield child

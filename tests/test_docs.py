@@ -24,7 +24,7 @@ RECIPES = sorted(ROOT.glob("recipes/*.toml"))
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 PRIVATE = re.compile(  # folders of somebody's machine, and hosts that an install may come from
-    r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+|opt/\w+)/|files\.pythonhosted\.|://pypi\.|/simple\b"
+    r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+|opt/\w+)/|files\.pythonhosted\.|://pypi\."
 )
 
 
