@@ -10,31 +10,50 @@ if TYPE_CHECKING:
     from ecliptic.engine.cache import EmbeddingCache
     from ecliptic.engine.card import Card
     from ecliptic.engine.clip import Clip
+    from ecliptic.engine.doctor import Diagnosis, Stage, diagnose
     from ecliptic.engine.images import Encoded
+    from ecliptic.engine.implementations import OTHERS, Implementation, ours
     from ecliptic.engine.loading import load, open_checkpoint
-    from ecliptic.engine.vectors import Vectors, load_vectors, save_vectors
+    from ecliptic.engine.progress import progress_bar
+    from ecliptic.engine.vectors import Vectors, check_vectors_path, load_vectors, save_vectors
 
 _HOMES = {
+    "OTHERS": "implementations",
     "Card": "card",
     "Clip": "clip",
+    "Diagnosis": "doctor",
     "EmbeddingCache": "cache",
     "Encoded": "images",
+    "Implementation": "implementations",
+    "Stage": "doctor",
     "Vectors": "vectors",
+    "check_vectors_path": "vectors",
+    "diagnose": "doctor",
     "load": "loading",
     "load_vectors": "vectors",
     "open_checkpoint": "loading",
+    "ours": "implementations",
+    "progress_bar": "progress",
     "save_vectors": "vectors",
 }
 
 __all__ = [
+    "OTHERS",
     "Card",
     "Clip",
+    "Diagnosis",
     "EmbeddingCache",
     "Encoded",
+    "Implementation",
+    "Stage",
     "Vectors",
+    "check_vectors_path",
+    "diagnose",
     "load",
     "load_vectors",
     "open_checkpoint",
+    "ours",
+    "progress_bar",
     "save_vectors",
 ]
 

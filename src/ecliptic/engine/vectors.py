@@ -87,6 +87,19 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     return found
 
 
+def check_vectors_path(path: Path | str) -> None:
+    """Raise now what `save_vectors` would raise for `path` after the work is done.
+
+    Raises:
+        StorageError: another suffix than .npy, .safetensors or .parquet.
+        MissingExtraError: .parquet without pyarrow.
+    """
+    path = Path(path)
+    _format(path)
+    if path.suffix == ".parquet":
+        _pyarrow()
+
+
 Writer = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
 Reader = Callable[[Path], tuple[Array, tuple[str, ...] | None, dict[str, Any]]]
 
