@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ecliptic.inputs.specs import ImageSpec, Interpolation, Resize, TokenizerSpec
 
 if TYPE_CHECKING:
-    from ecliptic.inputs.decode import ImageLimits, ImageSource, open_image, read_bytes
+    from ecliptic.inputs.decode import ImageLimits, ImageSource, describe, open_image, read_bytes
     from ecliptic.inputs.findings import Finding, Severity
     from ecliptic.inputs.image import Preprocess, PreprocessMode
     from ecliptic.inputs.lint_rules import lint
@@ -38,6 +38,7 @@ __all__ = [
     "TruncationWarning",
     "check_templates",
     "decode_many",
+    "describe",
     "fill",
     "ledger",
     "lint",
@@ -67,6 +68,7 @@ _HOMES = {
     "PreprocessMode": "image",
     "Reject": "pool",
     "decode_many": "pool",
+    "describe": "decode",
     "open_image": "decode",
     "read_bytes": "decode",
     "Overflow": "tokenizer",
