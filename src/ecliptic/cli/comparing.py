@@ -1,0 +1,96 @@
+"""The work behind `ecliptic similarity`: texts, pictures and stored vectors as rows and columns.
+
+N rows, E vector size.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecliptic.cli.entries import pictures
+from ecliptic.cli.output import readable
+from ecliptic.engine import Clip, Vectors, load_vectors
+from ecliptic.errors import SpaceMismatchError
+
+STORED = {".npy", ".safetensors", ".parquet"}
+
+
+@dataclass
+class Side:
+    """Named vectors: the rows or the columns of a similarity matrix."""
+
+    names: list[str] = field(default_factory=list)
+    vectors: list[Tensor] = field(default_factory=list)  # of (N, E)
+    paths: list[str | None] = field(default_factory=list)  # of pictures, for their thumbnails
+    rejected: dict[str, str] = field(default_factory=dict)  # picture -> reason
+
+    def add(
+        self, names: Iterable[str], vectors: Tensor, paths: Iterable[str] | None = None
+    ) -> None:
+        """Add (N, E) vectors."""
+        names = list(names)
+        self.names += names
+        self.vectors.append(vectors)
+        self.paths += paths if paths is not None else [None] * len(names)
+
+    def matrix(self) -> Tensor:
+        """All vectors, (N, E)."""
+        return torch.cat(self.vectors)
+
+
+def is_stored(path: str) -> bool:
+    """Whether the suffix is that of stored vectors."""
+    return Path(path).suffix in STORED
+
+
+def side_of_paths(paths: Iterable[str], clip: Clip | None) -> Side:
+    """Pictures, folders and files of stored vectors, in order.
+
+    `clip` may be None when all are stored vectors.
+
+    Raises:
+        SpaceMismatchError: stored vectors of another space than the model's, or than each other's.
+    """
+    side, space = Side(), clip.card.space if clip and any(map(is_stored, paths)) else None
+    for path in paths:
+        if is_stored(path):
+            stored = load_vectors(path, clip.card if clip else None)
+            space = _checked(stored, space, path)
+            names = stored.ids or tuple(
+                f"{readable(path)}[{i}]" for i in range(len(stored.vectors))
+            )
+            side.add(names, torch.from_numpy(stored.vectors))
+        elif clip is not None:
+            _add_pictures(side, path, clip)
+    return side
+
+
+def _checked(stored: Vectors, space: str | None, path: str) -> str:
+    if space is not None and stored.space != space:
+        raise SpaceMismatchError(
+            f"{readable(path)} holds vectors of another space ({stored.model}) than the files "
+            "before it; embed all of them with one model."
+        )
+    return stored.space
+
+
+def _add_pictures(side: Side, path: str, clip: Clip) -> None:
+    entries = list(pictures(path))
+    found = clip.encode_image([entry.value for entry in entries], on_error="reject")
+    kept = [entries[i] for i in found.kept]
+    side.add([entry.name for entry in kept], found.vectors, [entry.value for entry in kept])
+    side.rejected |= {entries[bad.index].name: bad.reason for bad in found.rejected}
+
+
+def labels_of(side: Side) -> list[Any]:
+    """Pictures where there are some, names otherwise, for a plot."""
+    from ecliptic.inputs import open_image
+
+    return [
+        open_image(path) if path else name
+        for name, path in zip(side.names, side.paths, strict=True)
+    ]

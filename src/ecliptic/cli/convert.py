@@ -1,0 +1,40 @@
+"""`ecliptic convert`: a checkpoint from one layout to another."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ecliptic.cli.options import Force, IdentityOptions, Json, ModelArgument, expands
+from ecliptic.cli.output import print_json, say
+
+
+@expands
+def convert(
+    *,
+    source: ModelArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write; a file for openai.")
+    ],
+    layout: Annotated[
+        Literal["ecliptic", "openai", "open_clip", "transformers"],
+        typer.Option("--layout", "-l", help="Whose naming and files."),
+    ] = "ecliptic",
+    identity: IdentityOptions,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write MODEL to OUT in another layout, tensor by tensor the same, or say why that fails."""
+    from ecliptic.checkpoints import write
+
+    checkpoint = identity.checkpoint(source)
+    lost = write(checkpoint, target, layout, overwrite=force)
+    if json:
+        summary = {"from": checkpoint.layout, "to": layout, "out": str(target)}
+        print_json(
+            summary | {"tensors": len(checkpoint.weights), "notes": [*checkpoint.notes, *lost]}
+        )
+        return
+    for note in (*checkpoint.notes, *lost):
+        say(f"note: {note}")
+    say(f"{len(checkpoint.weights)} tensors from {checkpoint.layout} to {layout} in {target}")

@@ -1,0 +1,27 @@
+"""`ecliptic demo`: what the toolkit does, on the built-in model and pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecliptic.cli.output import say
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The report, one HTML file.")
+    ] = Path("ecliptic-demo.html"),
+    show: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+) -> None:
+    """Encode, classify, search and compare the bundled drawings; write an HTML report.
+
+    Needs no download. The built-in model knows drawings, not photographs.
+    """
+    from ecliptic.report import demo as write_report
+
+    write_report(out)
+    if show:
+        typer.launch(str(out.resolve()))
+    say("open this file in a browser:")
+    print(out.resolve())

@@ -1,0 +1,75 @@
+"""`ecliptic doctor`: where two models, or two implementations of one, begin to differ."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecliptic.cli.exits import FAILED, leave
+from ecliptic.cli.options import IdentityOptions, Json, Texts, expands
+from ecliptic.cli.output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from ecliptic.engine import Diagnosis, Implementation, Stage
+
+_MODEL = (
+    "A model as for the other commands, open_clip:ARCH/TAG, open_clip:ARCH/FILE, or "
+    "transformers:PATH."
+)
+
+
+@expands
+def doctor(
+    *,
+    a: Annotated[str, typer.Argument(metavar="A", help=_MODEL)],
+    b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with, likewise.")],
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="A picture to show both; again for more.", show_default="two drawn ones"),
+    ] = None,
+    text: Texts = None,
+    slack: Annotated[
+        float, typer.Option(min=0.0, help="Factor on every tolerance; 1000 suits half precision.")
+    ] = 1.0,
+    identity: IdentityOptions,
+    json: Json = False,
+) -> None:
+    """Compare A with B stage by stage and name the first difference.
+
+    Settings, weights, tokens, pixels, each layer, pooled state, vectors. Both get A's inputs where
+    they fit, so a difference shows where it arises. Exit code 1 if they differ.
+    """
+    from ecliptic.engine import diagnose
+
+    found = diagnose(
+        _implementation(a, identity), _implementation(b, identity), image or (), text or (), slack
+    )
+    if json:
+        print_json(found.to_dict())
+    else:
+        _print(found)
+    leave(FAILED, when=found.first is not None)
+
+
+def _implementation(source: str, identity: IdentityOptions) -> "Implementation":
+    from ecliptic.engine import OTHERS, ours
+
+    kind, _, rest = source.partition(":")
+    if kind in OTHERS:
+        return OTHERS[kind](rest)
+    return ours(identity.load(source, device="cpu", precision="fp32"), source)
+
+
+def _print(found: "Diagnosis") -> None:
+    columns = ("stage", "", "difference ", "allowed ", "note")
+    print_table(columns, map(_row, found.stages), title=f"A = {found.a}   B = {found.b}")
+    if found.first is None:
+        say("no difference beyond the tolerances")
+    else:
+        size = "" if found.first.difference is None else f" by {found.first.difference:.3g}"
+        say(f"first difference: {found.first.name}{size} {found.first.note}".rstrip())
+
+
+def _row(stage: "Stage") -> tuple[str, ...]:
+    numbers = (stage.difference, stage.tolerance)
+    shown = ("" if number is None else f"{number:.2g}" for number in numbers)
+    return (stage.name, stage.verdict, *shown, stage.note)

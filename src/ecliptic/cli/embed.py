@@ -1,0 +1,132 @@
+"""`ecliptic embed`: pictures and texts to a file of vectors."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ecliptic.cli.exits import INTERRUPTED, REJECTED, leave
+from ecliptic.cli.options import Force, Json, ModelOptions, Out, Texts, TextsFile, expands
+from ecliptic.cli.output import on_terminal, print_json, say
+from ecliptic.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    from ecliptic.cli.embedding import Embedding
+    from ecliptic.cli.entries import Entry, Kind
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions:
+    """What is embedded."""
+
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Pictures, folders of pictures (with all below them), tables (.csv, .tsv, "
+            ".jsonl), or - for stdin, one a line.",
+            show_default=False,
+        ),
+    ] = None
+    text: Texts = None
+    texts: TextsFile = None
+    kind: Annotated[
+        Literal["image", "text"], typer.Option(help="What tables and stdin hold: paths or texts.")
+    ] = "image"
+    column: Annotated[
+        str | None, typer.Option(help="Column of the table with the paths or texts.")
+    ] = None
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column with the ids.", show_default="the same")
+    ] = None
+
+    def check(self) -> None:
+        """Raise a usage error unless something is named, and the column of tables."""
+        from ecliptic.cli.entries import is_table
+
+        if not (self.inputs or self.text or self.texts):
+            raise typer.BadParameter("name pictures, folders or tables, or give --text.")
+        if any(map(is_table, self.inputs or ())) and not self.column:
+            raise typer.BadParameter("a table needs --column, the name of the column to embed.")
+
+    def sets(self) -> "Iterator[tuple[Kind, Iterator[Entry]]]":
+        """What the paths name, then the texts; each set with its kind."""
+        from ecliptic.cli import entries
+        from ecliptic.cli.lines import STDIN
+
+        columns = entries.Columns(self.column or "", self.id_column, self.kind)
+        for path in self.inputs or ():
+            lined = path == STDIN or entries.is_table(path)
+            yield self.kind if lined else "image", entries.gather(path, columns)
+        if self.text:
+            yield "text", map(entries.text, self.text)
+        if self.texts:
+            yield "text", entries.lines(str(self.texts), "text")
+
+
+@expands
+def embed(
+    *,
+    inputs: InputOptions,
+    out: Out = Path("vectors.npy"),
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Items at a time.")] = None,
+    force: Force = False,
+    model: ModelOptions,
+    json: Json = False,
+) -> None:
+    """Write a unit-length vector per picture or text, with ids: .npy, .safetensors or .parquet.
+
+    What cannot be used is listed on stderr and in FILE.rejects.jsonl, and the exit code is 3.
+    Ctrl-C keeps what is done so far.
+    """
+    inputs.check()
+    _check_out(out, force=force)
+    from ecliptic.cli.embedding import embed_entries, write_rejects
+    from ecliptic.engine import progress_bar, save_vectors
+
+    clip = model.clip()
+    with progress_bar("items", None, show=on_terminal()) as advance:
+        done = embed_entries(clip, inputs.sets(), batch_size, advance)
+    write_rejects(Path(f"{out}.rejects.jsonl"), done.rejected)
+    _report(done)
+    save_vectors(out, done.vectors(), clip.card, done.names)
+    say(f"{len(done.names)} vectors of {done.embed} values in {out}")
+    if json:
+        print_json(_summary(done, out) | {"space": clip.card.space})
+    leave(INTERRUPTED, when=done.interrupted)
+    leave(REJECTED, when=bool(done.rejected))
+
+
+def _check_out(out: Path, *, force: bool) -> None:
+    """Say now, not after the work, that the vectors could not be written."""
+    from ecliptic.engine import check_vectors_path
+
+    check_vectors_path(out)
+    if out.exists() and not force:
+        raise StorageError(f"{out} exists; pass --force to replace it, or another --out.")
+
+
+def _report(done: "Embedding") -> None:
+    from ecliptic.cli.embedding import SHOWN
+
+    for reject in done.rejected[:SHOWN]:
+        say(f"rejected {reject.source}: {reject.reason}")
+    if len(done.rejected) > SHOWN:
+        say(f"and {len(done.rejected) - SHOWN} more, in the rejects file")
+    if done.interrupted:
+        say(f"interrupted after {done.seen} items; keeping what is done")
+        leave(INTERRUPTED, when=not done.names)
+    if not done.names:
+        raise InputError(f"none of the {done.seen} items could be embedded; nothing is written.")
+
+
+def _summary(done: "Embedding", out: Path) -> dict[str, object]:
+    return {
+        "out": str(out),
+        "vectors": len(done.names),
+        "embed": done.embed,
+        "rejected": [dataclasses.asdict(reject) for reject in done.rejected],
+        "interrupted": done.interrupted,
+    }

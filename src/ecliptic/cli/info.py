@@ -1,0 +1,39 @@
+"""`ecliptic info`: what a model is, and how that was decided."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ecliptic.cli.options import IdentityOptions, Json, ModelArgument, expands
+from ecliptic.cli.output import print_facts, print_json
+
+
+@expands
+def info(
+    *,
+    model: ModelArgument,
+    identity: IdentityOptions,
+    fingerprint: Annotated[
+        bool, typer.Option("--fingerprint", help="Hash the weights too; reads all of them.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show the card of MODEL: sizes, activation, how inputs are prepared, and what was decided."""
+    card = identity.load(model, device="cpu").card
+    facts = card.to_dict()
+    if fingerprint:
+        facts |= {"space": card.space, "exact": card.exact}
+    if json:
+        print_json(facts)
+    else:
+        notes = facts.pop("notes")
+        print_facts(dict(_flat(facts)) | {"notes": "; ".join(notes) or "none"})
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, f"{value:,}" if name == "parameters" else value

@@ -1,0 +1,50 @@
+"""Lines of text files and of stdin.
+
+Bytes that are not UTF-8 become lone surrogates, which file names need and texts are refused for.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+STDIN = "-"
+
+
+@contextmanager
+def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A UTF-8 file opened for reading, its byte order mark dropped; "-" is stdin."""
+    options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    if os.fspath(path) != STDIN:
+        with Path(path).open(**options) as file:  # type: ignore[call-overload]
+            yield file
+        return
+    wrapper = io.TextIOWrapper(sys.stdin.buffer, **options)  # type: ignore[arg-type]
+    try:
+        yield wrapper
+    finally:
+        wrapper.detach()  # leave stdin itself open
+
+
+def lines_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """(number from 1, line without its end) of every line that is not blank."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")
+
+
+def text_or_file(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of the file called `text`, of stdin for "-", or `text` itself as line 1."""
+    if text == STDIN or os.path.isfile(text):  # noqa: PTH113 Path.is_file fails on long texts
+        yield from lines_of(text)
+    else:
+        yield 1, text
+
+
+def texts_of(texts: list[str] | None, file: Path | None) -> list[str]:
+    """Texts given one by one, then those of a file with one a line."""
+    return [*(texts or ()), *(line for _, line in (lines_of(file) if file else ()))]

@@ -1,0 +1,47 @@
+"""`ecliptic lint`: advice about prompts, without loading a model."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecliptic.cli.exits import FAILED, leave
+from ecliptic.cli.options import Json, TokenizerOptions, expands
+from ecliptic.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from ecliptic.inputs import Finding
+
+
+@expands
+def lint(
+    *,
+    text: Annotated[str, typer.Argument(help="A text, a file with one a line, or - for stdin.")],
+    options: TokenizerOptions,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on any finding.")] = False,
+    json: Json = False,
+) -> None:
+    """Name what CLIP will not read, or will read badly, in TEXT."""
+    from ecliptic.cli.lines import text_or_file
+    from ecliptic.inputs import lint as findings_of
+
+    tokenizer = options.tokenizer()
+    found = [(line, one, findings_of(one, tokenizer)) for line, one in text_or_file(text)]
+    if json:
+        print_json([{"line": n, "text": one} | _plain(list_) for n, one, list_ in found])
+    else:
+        for line, one, findings in found:
+            _print(line, one, findings)
+    count = sum(len(findings) for _, _, findings in found)
+    say(f"{count} finding(s) in {len(found)} text(s)")
+    leave(FAILED, when=strict and count > 0)
+
+
+def _plain(findings: "list[Finding]") -> dict[str, object]:
+    return {"findings": [finding.to_json() for finding in findings]}
+
+
+def _print(line: int, text: str, findings: "list[Finding]") -> None:
+    for finding in findings:
+        start, end = finding.span
+        print(f"{line}:{start + 1}: {finding.severity} [{finding.code}] {finding.message}")
+        print(f"    {text[start:end]!r}")

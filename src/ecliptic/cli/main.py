@@ -1,0 +1,108 @@
+"""The `ecliptic` command: the group of all commands, and the one place where errors become words.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 some items were rejected, 130 interrupted. A reader
+that goes away (`| head`) ends the command quietly, with 1. Nothing here or in the commands'
+modules imports torch, numpy or Pillow before a command runs.
+"""
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ecliptic import __version__
+from ecliptic.cli import (
+    classify,
+    convert,
+    demo,
+    doctor,
+    embed,
+    info,
+    lint,
+    models,
+    similarity,
+    tokens,
+    train,
+)
+from ecliptic.cli.exits import FAILED, INTERRUPTED
+from ecliptic.cli.output import plain_warnings, say, tolerant_streams
+from ecliptic.errors import EclipticError
+
+
+class Commands(TyperGroup):
+    """Runs a command, and turns what it raises into a message on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that `ctx` holds."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's last breath
+        except (EclipticError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # typer ends quietly
+            if ctx.params.get("show_traceback"):
+                traceback.print_exc()
+            say(f"error: {error}")
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        return result
+
+
+app = typer.Typer(
+    name="ecliptic",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ecliptic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def ecliptic(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+    ] = False,
+) -> None:
+    """CLIP on your own machine: load any checkpoint, embed, classify, compare, convert, train.
+
+    Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 some items were rejected, 130 interrupted.
+    """
+
+
+for command in (
+    demo.demo,
+    models.models,
+    info.info,
+    convert.convert,
+    doctor.doctor,
+    embed.embed,
+    similarity.similarity,
+    classify.classify,
+    tokens.tokens,
+    lint.lint,
+    train.train,
+):
+    app.command()(command)
+
+
+def run() -> None:
+    """The console entry; never returns."""
+    tolerant_streams()
+    plain_warnings()
+    app(prog_name="ecliptic")

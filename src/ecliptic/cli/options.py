@@ -1,0 +1,184 @@
+"""Flags that several commands share, each declared once.
+
+A dataclass stands for a group of flags: `@expands` lets a command take the dataclass as one
+argument and gives typer one flag per field. All arguments of such a command are keyword-only.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+
+import typer
+
+from ecliptic.errors import MissingTowerError, UnknownModelError
+
+if TYPE_CHECKING:
+    from ecliptic.checkpoints import Checkpoint
+    from ecliptic.engine import Clip
+    from ecliptic.inputs import Tokenizer, TokenizerSpec
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+MODEL_HELP = (
+    "ARCH/TAG of the catalog, a file or folder of any layout, hf:ORG/NAME, or the built-in mini."
+)
+_PANEL = "Model"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.", metavar="FILE")]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--text", "-t", help="A text; give it again for more.", metavar="TEXT"),
+]
+TextsFile = Annotated[
+    Path | None,
+    typer.Option("--texts", help="File with one text a line; - is stdin.", metavar="FILE"),
+]
+
+
+def _model_option(help: str, **extra: Any) -> Any:
+    return typer.Option(help=help, rich_help_panel=_PANEL, **extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentityOptions:
+    """What a file may fail to tell about itself, and how to find it."""
+
+    activation: Annotated[
+        Literal["quick_gelu", "gelu"] | None,
+        _model_option("Activation, where the file does not tell."),
+    ] = None
+    heads: Annotated[
+        int | None, _model_option("Attention heads of the image tower, likewise.", min=1)
+    ] = None
+    part: Annotated[
+        str | None, _model_option("Which encoder of a diffusion checkpoint, as clip_l.")
+    ] = None
+    revision: Annotated[
+        str | None, _model_option("Branch, tag or commit on the hub.", metavar="REF")
+    ] = None
+    offline: Annotated[bool, _model_option("Use only what is on this machine.")] = False
+
+    def load(self, source: str, **more: Any) -> "Clip":
+        """`ecliptic.load` with these options."""
+        from ecliptic.engine import load
+
+        known = {"activation": self.activation, "heads": self.heads, "part": self.part}
+        return load(source, **{**known, **self._hub(), **more})
+
+    def checkpoint(self, source: str) -> "Checkpoint":
+        """The checkpoint at rest."""
+        from ecliptic.checkpoints import Hints
+        from ecliptic.engine import open_checkpoint
+
+        hints = Hints(part=self.part, activation=self.activation, heads=self.heads)
+        return open_checkpoint(source, hints, **self._hub())
+
+    def _hub(self) -> dict[str, Any]:
+        """`offline` is None, not False, so that the hub's own settings hold unless asked."""
+        return {"offline": self.offline or None, "revision": self.revision}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(IdentityOptions):
+    """Which model, and where and how it runs."""
+
+    model: Annotated[
+        str, typer.Option("--model", "-m", help=MODEL_HELP, rich_help_panel=_PANEL)
+    ] = "mini"
+    device: Annotated[str, _model_option("auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], _model_option("Numbers it computes in.")
+    ] = "auto"
+    preprocess: Annotated[
+        Literal["reference", "robust"],
+        _model_option("reference: as published; robust: EXIF, alpha, 16 bits handled first."),
+    ] = "reference"
+
+    def clip(self) -> "Clip":
+        """The model, ready to encode."""
+        return self.load(
+            self.model, device=self.device, precision=self.precision, preprocess=self.preprocess
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerOptions:
+    """Whose tokenizer; nothing is downloaded and no weights are read for a catalog name."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Whose tokenizer, named as for the other commands.",
+            show_default="the reference one",
+        ),
+    ] = None
+
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer; MissingTowerError for a model without a text side."""
+        from ecliptic.inputs import Tokenizer, TokenizerSpec
+
+        spec = TokenizerSpec() if self.model is None else _tokenizer_spec(self.model)
+        if spec is None:
+            raise MissingTowerError(f"{self.model} has no text side, so it has no tokenizer.")
+        return Tokenizer(spec)
+
+
+def _tokenizer_spec(source: str) -> "TokenizerSpec | None":
+    from ecliptic.checkpoints import catalog
+    from ecliptic.inputs import TokenizerSpec
+
+    if not Path(source).exists():
+        with contextlib.suppress(UnknownModelError):
+            text = catalog.find(source).config.text  # all of them use the reference vocabulary
+            return TokenizerSpec(context=text.context) if text else None
+    from ecliptic.engine import open_checkpoint
+
+    return open_checkpoint(source).tokenizer_spec
+
+
+def expands(command: Command) -> Command:
+    """`command` with each dataclass among its parameters replaced by that dataclass's fields."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {
+        n: hint for n, hint in hints.items() if dataclasses.is_dataclass(hint)
+    }
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            parameters += _flags(groups[name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[name]))
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> None:
+        for name, group in groups.items():
+            fields = [field.name for field in dataclasses.fields(group)]
+            given[name] = group(**{field: given.pop(field) for field in fields})
+        command(**given)
+
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return expanded  # type: ignore[return-value]
+
+
+def _flags(group: type) -> list[inspect.Parameter]:
+    """One keyword per field of the dataclass `group`."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(group)
+    ]

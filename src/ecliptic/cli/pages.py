@@ -1,0 +1,81 @@
+"""Writes the page of all commands from the commands: `python -m ecliptic.cli.pages FILE`.
+
+Only what the commands declare is used: no width of a terminal, no colour, so the page is the same
+on every machine.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+HEAD = """# Commands
+
+Generated from the commands by `python -m ecliptic.cli.pages docs/cli.md`; change those, not this.
+
+Results go to stdout, talk and progress to stderr; with `--json` stdout is JSON and nothing else.
+
+| exit code | meaning |
+|---|---|
+| 0 | ok |
+| 1 | failed; `doctor` found a difference; `lint --strict` found something |
+| 2 | wrong usage |
+| 3 | some items were rejected, the rest is done |
+| 130 | interrupted with Ctrl-C |
+
+A reader that goes away (`| head`) ends a command quietly, with 1.
+"""
+
+
+def page() -> str:
+    """The page in Markdown."""
+    from ecliptic.cli.main import app
+
+    group: Any = typer.main.get_command(app)
+    listed = [f"- [`{name}`](#ecliptic-{name}): {_first(c)}" for name, c in group.commands.items()]
+    parts = [HEAD, "\n".join(listed) + "\n", *map(_command, group.commands.values())]
+    return "\n".join(parts)
+
+
+def _first(command: Any) -> str:
+    return str(command.help).splitlines()[0]
+
+
+def _command(command: Any) -> str:
+    """One command: its words, its usage, and a table of what it takes."""
+    context = typer.Context(command, info_name=f"ecliptic {command.name}")
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines = [f"## ecliptic {command.name}", "", command.help, ""]
+    lines += ["```", f"ecliptic {command.name} {usage}", "```", ""]
+    lines += ["| | | default |", "|---|---|---|"]
+    lines += [_row(parameter, context) for parameter in command.get_params(context)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(parameter: Any, context: Any) -> str:
+    cells = (_spelling(parameter, context), parameter.help or "", _default(parameter))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _spelling(parameter: Any, context: Any) -> str:
+    """`--top-k`, `-k` INTEGER; for an argument just its name."""
+    value = parameter.make_metavar(context)
+    if parameter.param_type_name == "argument":
+        return f"`{value}`"
+    flags = ", ".join(f"`{flag}`" for flag in sorted(parameter.opts, key=len, reverse=True))
+    return flags if parameter.is_flag else f"{flags} {value}"
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    if parameter.default in (None, False, ()):
+        return ""
+    return f"`{parameter.default}`"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

@@ -1,0 +1,98 @@
+"""`ecliptic similarity`: cosines of texts, pictures and stored vectors."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecliptic.cli.exits import REJECTED, leave
+from ecliptic.cli.options import Json, ModelOptions, Texts, TextsFile, expands
+from ecliptic.cli.output import print_json, print_table, say
+from ecliptic.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ecliptic.cli.comparing import Side
+
+WIDEST = 10  # columns of a table; above, each row shows its best ones
+BEST = 5
+
+
+@expands
+def similarity(
+    *,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Pictures, folders of pictures, or vectors written by `ecliptic embed`.",
+            show_default=False,
+        ),
+    ] = None,
+    text: Texts = None,
+    texts: TextsFile = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the matrix into a picture.")
+    ] = None,
+    model: ModelOptions,
+    json: Json = False,
+) -> None:
+    """Show cosines: of the texts (rows) with what PATH... holds, or of one kind with itself."""
+    from ecliptic.cli.lines import texts_of
+
+    rows, columns = _sides(paths or [], texts_of(text, texts), model)
+    for name, reason in columns.rejected.items():
+        say(f"rejected {name}: {reason}")
+    if not columns.names:
+        raise InputError("none of the pictures could be used.")
+    from ecliptic.scoring import cosine
+
+    cosines = cosine(rows.matrix(), columns.matrix())  # (R, C)
+    if json:
+        print_json({"rows": rows.names, "columns": columns.names, "cosines": cosines.tolist()})
+    else:
+        _print(rows.names, columns.names, cosines)
+    if plot:
+        _plot(plot, cosines, rows, columns)
+    leave(REJECTED, when=bool(columns.rejected))
+
+
+def _sides(paths: list[str], texts: list[str], model: ModelOptions) -> "tuple[Side, Side]":
+    """Texts and what the paths hold; either with itself where the other is missing."""
+    if not paths and not texts:
+        raise typer.BadParameter("name pictures or stored vectors, or give --text.")
+    from ecliptic.cli.comparing import Side, is_stored, side_of_paths
+
+    clip = None if not texts and all(map(is_stored, paths)) else model.clip()
+    columns = side_of_paths(paths, clip)
+    if not texts or clip is None:
+        return columns, columns
+    rows = Side()
+    rows.add(texts, clip.encode_text(texts))
+    return rows, columns if paths else rows
+
+
+def _print(rows: list[str], columns: list[str], cosines: "Tensor") -> None:
+    if len(columns) <= WIDEST:
+        cells = [[f"{value:.3f}" for value in row] for row in cosines.tolist()]
+        titles = ("", *(f"{column} " for column in columns))
+        print_table(titles, [(row, *cell) for row, cell in zip(rows, cells, strict=True)])
+        return
+    found = cosines.topk(BEST)
+    best = [
+        (row, rank + 1, columns[place], f"{value:.3f}")
+        for row, places, values in zip(
+            rows, found.indices.tolist(), found.values.tolist(), strict=True
+        )
+        for rank, (place, value) in enumerate(zip(places, values, strict=True))
+    ]
+    print_table(("", "rank ", "nearest", "cosine "), best)
+
+
+def _plot(path: Path, cosines: "Tensor", rows: "Side", columns: "Side") -> None:
+    from ecliptic.cli.comparing import labels_of
+    from ecliptic.plots import similarity_matrix
+
+    similarity_matrix(cosines, labels_of(rows), labels_of(columns)).save(path)
+    say(f"matrix of {len(rows.names)} x {len(columns.names)} in {path}")
