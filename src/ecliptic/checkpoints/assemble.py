@@ -71,7 +71,7 @@ def assemble(
     image_spec = _settle(hints.image_spec, stated.image_spec, "image_spec", notes)
     tokenizer_spec = _settle(hints.tokenizer_spec, stated.tokenizer_spec, "tokenizer_spec", notes)
     image_spec = image_spec or image_spec_of(config, notes, what)
-    tokenizer_spec = tokenizer_spec or tokenizer_spec_of(config, notes, what)
+    tokenizer_spec = tokenizer_spec or tokenizer_spec_of(config, stated.pad, notes, what)
     check_specs(config, image_spec, tokenizer_spec)
     return Checkpoint(
         config=config,

@@ -6,7 +6,7 @@ CompVis stable-diffusion, Stability generative-models configs, ComfyUI supported
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ecliptic.checkpoints import open_clip, openai, transformers
 from ecliptic.checkpoints.assemble import assemble
@@ -30,40 +30,22 @@ class Encoder:
     folder: str  # what diffusers calls the same encoder
     naming: str  # "transformers" or "open_clip"
     activation: Activation
-    pad: int
+    pad: int  # id that follows the end of text
 
 
+_END = TokenizerSpec().end_of_text
+_SD1, _SD2 = "cond_stage_model.transformer.", "cond_stage_model.model."
+_SDXL_L, _SDXL_G = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+_REFINER = "conditioner.embedders.0.model."
+_SD3_L, _SD3_G = "text_encoders.clip_l.transformer.", "text_encoders.clip_g.transformer."
 ENCODERS = (
-    # SD 1
-    Encoder(
-        "cond_stage_model.transformer.", "clip_l", "text_encoder", "transformers", "quick_gelu", -1
-    ),
-    # SD 2
-    Encoder("cond_stage_model.model.", "clip_h", "text_encoder", "open_clip", "gelu", 0),
-    # SDXL base
-    Encoder(
-        "conditioner.embedders.0.transformer.",
-        "clip_l",
-        "text_encoder",
-        "transformers",
-        "quick_gelu",
-        -1,
-    ),
-    Encoder("conditioner.embedders.1.model.", "clip_g", "text_encoder_2", "open_clip", "gelu", 0),
-    # SDXL refiner
-    Encoder("conditioner.embedders.0.model.", "clip_g", "text_encoder_2", "open_clip", "gelu", 0),
-    # SD 3 with its encoders
-    Encoder(
-        "text_encoders.clip_l.transformer.",
-        "clip_l",
-        "text_encoder",
-        "transformers",
-        "quick_gelu",
-        -1,
-    ),
-    Encoder(
-        "text_encoders.clip_g.transformer.", "clip_g", "text_encoder_2", "transformers", "gelu", 0
-    ),
+    Encoder(_SD1, "clip_l", "text_encoder", "transformers", "quick_gelu", _END),
+    Encoder(_SD2, "clip_h", "text_encoder", "open_clip", "gelu", 0),
+    Encoder(_SDXL_L, "clip_l", "text_encoder", "transformers", "quick_gelu", _END),
+    Encoder(_SDXL_G, "clip_g", "text_encoder_2", "open_clip", "gelu", 0),
+    Encoder(_REFINER, "clip_g", "text_encoder_2", "open_clip", "gelu", 0),
+    Encoder(_SD3_L, "clip_l", "text_encoder", "transformers", "quick_gelu", _END),
+    Encoder(_SD3_G, "clip_g", "text_encoder_2", "transformers", "gelu", 0),
 )
 # Folder -> (its tokenizer's, its image processor's) of a pipeline.
 FOLDERS = {
@@ -116,9 +98,7 @@ def _read_file(source: Source, hints: Hints) -> Checkpoint:
         tensors, table = open_clip.plain_names(tensors), openai.WITH_VIT
     else:
         tensors, table = transformers.plain_names(tensors), transformers.TABLE
-    spec = TokenizerSpec()
-    spec = replace(spec, pad=encoder.pad if encoder.pad >= 0 else spec.end_of_text)
-    stated = Stated(activation=encoder.activation, tokenizer_spec=spec)
+    stated = Stated(activation=encoder.activation, pad=encoder.pad)
     what = f"{source.path} ({part})"
     return assemble(tensors, table, stated, hints, layout=NAME, what=what)
 

@@ -33,4 +33,5 @@ class Stated:
     head_width: int | None = None  # where the layout's own loader divides the width by it
     image_spec: ImageSpec | None = None
     tokenizer_spec: TokenizerSpec | None = None
+    pad: int = 0  # of the reference tokenizer, where there is no tokenizer_spec
     notes: tuple[str, ...] = ()

@@ -76,15 +76,18 @@ def image_spec_of(config: ClipConfig, notes: list[str], what: str) -> ImageSpec 
     )
 
 
-def tokenizer_spec_of(config: ClipConfig, notes: list[str], what: str) -> TokenizerSpec | None:
-    """The reference tokenizer, if the token table has room for all of its ids.
+def tokenizer_spec_of(
+    config: ClipConfig, pad: int, notes: list[str], what: str
+) -> TokenizerSpec | None:
+    """The reference tokenizer, padding with `pad`, if the token table has room for all ids.
 
     Raises:
         AmbiguousCheckpointError: the table is smaller, so the merge list must have been cut.
     """
     if config.text is None:
         return None
-    spec, rows = TokenizerSpec(context=config.text.context), config.text.vocabulary
+    spec = TokenizerSpec(context=config.text.context, pad=pad)
+    rows = config.text.vocabulary
     if rows < spec.vocabulary:
         raise AmbiguousCheckpointError(
             f"{what} has {rows} tokens where the reference tokenizer has {spec.vocabulary}, so it "

@@ -7,7 +7,6 @@ modeling_clip.py. The tokenizer's and the image processor's files are `transform
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +41,11 @@ TOWERS = {
     "clip_text_model": ("text",),
     "clip_vision_model": ("image",),
 }
+# What a file with these names and no config is taken to say: padding as Hugging Face does it.
+BARE = Stated(
+    pad=TokenizerSpec().end_of_text,
+    notes=("no tokenizer beside the weights; texts are padded with the end of text, as there",),
+)
 LEGACY_END = 2  # `eos_token_id` of configs written before transformers 4.31; never CLIP's
 TEXT_MARK, IMAGE_MARK = "embeddings.token_embedding.weight", "embeddings.patch_embedding.weight"
 
@@ -115,7 +119,7 @@ def read(
         stated = _stated(source, tokenizer or source, images or source)
         state = source.open(name)
     else:
-        state, stated = source.open(), bare()
+        state, stated = source.open(), BARE
     return assemble(
         plain_names(state.tensors), TABLE, stated, hints, layout=layout, what=str(source.path)
     )
@@ -150,16 +154,6 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 for name, tensor in tensors.items()
             }
     return dict(tensors)
-
-
-def bare(activation: Activation | None = None) -> Stated:
-    """What a file with Hugging Face's names and no config is taken to say."""
-    spec = TokenizerSpec()
-    return Stated(
-        activation=activation,
-        tokenizer_spec=replace(spec, pad=spec.end_of_text),
-        notes=("no tokenizer beside the weights; padded with the end of text, as there",),
-    )
 
 
 def _stated(source: Source, tokenizer: Source, images: Source) -> Stated:
