@@ -8,7 +8,7 @@ N items, T texts, I images, L labels, E vector size, S image side.
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from ecliptic.scoring import cosine, ensemble, probabilities
 
 TEXT_BATCH = 64
 IMAGE_BATCH = 32
-Images = ImageSource | Tensor | Sequence[ImageSource]
+Images: TypeAlias = "ImageSource | Tensor | Sequence[ImageSource]"  # one, or many
 
 
 class Clip:
