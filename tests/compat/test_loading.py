@@ -1,0 +1,197 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import ecliptic.compat.open_clip as compat_open_clip
+from ecliptic.checkpoints import catalog, openai_keys, write
+from ecliptic.compat import clip, open_clip
+from ecliptic.errors import AmbiguousCheckpointError, ConfigError, UnknownModelError
+from tests import peers, tiny
+from tests.compat.twins import twin
+
+PICTURE = Image.linear_gradient("L").convert("RGB")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A state dict in OpenAI's layout."""
+    path = tmp_path / "tiny.pt"
+    write(tiny.checkpoint("vit"), path, layout="openai")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder in open_clip's layout."""
+    path = tmp_path / "folder"
+    write(tiny.checkpoint("vit"), path, layout="open_clip")
+    return path
+
+
+def bare(path: Path) -> Path:
+    """Weights alone, as `torch.save(model.state_dict())` leaves them: nothing tells the rest."""
+    held = tiny.checkpoint("vit")
+    torch.save(openai_keys(held.config).from_native(held.weights), path)
+    return path
+
+
+def test_the_script_of_clips_readme(archive: Path) -> None:
+    device = "cpu"
+    model, preprocess = clip.load(archive, device=device)
+    image = preprocess(PICTURE).unsqueeze(0).to(device)
+    text = clip.tokenize(["a diagram", "a dog", "a cat"], context_length=16).to(device)
+    with torch.no_grad():
+        image_features = model.encode_image(image)
+        text_features = model.encode_text(text)
+        logits_per_image, logits_per_text = model(image, text)
+        probs = logits_per_image.softmax(dim=-1).cpu().numpy()
+    theirs = twin(tiny.checkpoint("vit"))
+    torch.testing.assert_close(image_features, theirs.encode_image(image), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(text_features, theirs.encode_text(text), atol=1e-5, rtol=1e-5)
+    assert probs.shape == (1, 3)
+    assert logits_per_text.shape == (3, 1)
+    assert not model.training
+
+
+def test_the_script_of_open_clips_readme(folder: Path) -> None:
+    name = f"local-dir:{folder}"
+    theirs, _, their_preprocess = peers.open_clip().create_model_and_transforms(name)
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model.eval()
+    theirs.eval()
+    tokenizer = open_clip.get_tokenizer(name)
+    image = preprocess(PICTURE).unsqueeze(0)
+    assert torch.equal(image, their_preprocess(PICTURE).unsqueeze(0))
+    text = tokenizer(["a diagram", "a dog", "a cat"])
+    with torch.no_grad():
+        image_features = model.encode_image(image)
+        text_features = model.encode_text(text)
+        image_features /= image_features.norm(dim=-1, keepdim=True)
+        text_features /= text_features.norm(dim=-1, keepdim=True)
+        text_probs = (100.0 * image_features @ text_features.T).softmax(dim=-1)
+        wanted = theirs.get_logits(image, text)[0] / theirs.logit_scale.exp() * 100
+    torch.testing.assert_close(text_probs, wanted.softmax(dim=-1), atol=1e-5, rtol=1e-5)
+
+
+def test_a_loaded_model_can_be_trained(archive: Path, folder: Path) -> None:
+    loaded: list[Any] = [clip.load(archive, device="cpu")[0]]
+    loaded.append(open_clip.create_model(f"local-dir:{folder}"))
+    held = tiny.checkpoint("vit")
+    for model in loaded:
+        model.train()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        before = model.text_projection.detach().clone()
+        _, scale = model(tiny.pixels(held), tiny.tokens(held)[:2])[-2:]
+        vectors = model.encode_text(tiny.tokens(held)[:2]).sum() + scale.sum()
+        vectors.backward()
+        optimiser.step()
+        assert not torch.equal(model.text_projection, before)
+
+
+def test_random_models_follow_the_scripts_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "architecture", lambda name: tiny.CONFIGS["vit"])
+    vectors = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        model, train, test = open_clip.create_model_and_transforms("tiny")
+        assert train(PICTURE).shape == test(PICTURE).shape == (3, 32, 32)
+        vectors.append(model.encode_image(test(PICTURE)[None]))
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[0], vectors[2])
+
+
+def test_random_models_take_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "architecture", lambda name: tiny.CONFIGS["vit"])
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        "tiny",
+        precision="bf16",
+        force_quick_gelu=True,
+        force_image_size=64,
+        image_mean=(0.5, 0.5, 0.5),
+        image_resize_mode="squash",
+        output_dict=True,
+    )
+    assert model.dtype == torch.bfloat16
+    assert model.towers.config.text.activation == "quick_gelu"
+    assert preprocess.spec.size == 64
+    assert preprocess.spec.mean == model.visual.image_mean == (0.5, 0.5, 0.5)
+    assert model.visual.preprocess_cfg["resize_mode"] == "squash"
+    pixels = preprocess(PICTURE)[None].bfloat16()
+    assert set(model(pixels)) == {"image_features", "text_features", "logit_scale"}
+
+
+def test_a_bare_file_is_taken_for_what_its_name_means_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bare(tmp_path / "weights.pt")
+    monkeypatch.setattr(catalog, "architecture", lambda name: tiny.CONFIGS["vit"])
+    with pytest.warns(UserWarning, match="'tiny' in open_clip stands for gelu"):
+        model = open_clip.create_model("tiny", str(path))
+    assert model.towers.config.text.activation == "gelu"
+    with pytest.warns(UserWarning, match="does not say"):
+        model = open_clip.create_model("tiny", str(path), force_quick_gelu=True)
+    held = tiny.checkpoint("vit")
+    wanted = twin(held).encode_text(tiny.tokens(held))
+    torch.testing.assert_close(model.encode_text(tiny.tokens(held)), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_prefixed_name_implies_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AmbiguousCheckpointError):
+        open_clip.create_model(f"local-dir:{bare(tmp_path / 'weights.pt')}")
+
+
+def test_a_file_of_other_sizes_than_its_name_is_refused(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="is not a ViT-B-32: its image tower has"):
+        open_clip.create_model("ViT-B-32", str(archive))
+
+
+def test_names_and_tags_are_the_catalogs() -> None:
+    assert set(clip.available_models()) >= {"RN50", "ViT-B/32", "ViT-L/14@336px"}
+    assert ("ViT-B-32", "openai") in open_clip.list_pretrained()
+    assert "ViT-B-32:openai" in open_clip.list_pretrained(as_str=True)
+    assert "openai" in open_clip.list_pretrained_tags_by_model("RN50")
+    assert "ViT-L-14" in open_clip.list_models()
+    theirs = set(peers.open_clip().list_pretrained())
+    assert set(open_clip.list_pretrained()) <= theirs
+
+
+def test_every_openai_name_is_in_the_catalog() -> None:
+    from ecliptic.compat.clip.clip import MODELS
+
+    for name in MODELS.values():
+        assert catalog.find(name).activation == "quick_gelu"
+
+
+def test_what_is_not_offered_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="force_patch_dropout has no meaning here"):
+        open_clip.create_model("ViT-B-32", force_patch_dropout=0.5)
+    with pytest.raises(ConfigError, match="precision must be one of"):
+        open_clip.create_model("ViT-B-32", precision="int3")
+    with pytest.raises(UnknownModelError, match="pass pretrained= one of"):
+        open_clip.create_model_from_pretrained("ViT-B-32")
+    with pytest.raises(UnknownModelError):
+        open_clip.create_model("ViT-B-23")
+
+
+def test_a_download_folder_is_not_ignored_in_silence(folder: Path) -> None:
+    with pytest.warns(UserWarning, match="HF_HOME"):
+        open_clip.create_model(f"local-dir:{folder}", cache_dir="somewhere")
+    with pytest.warns(UserWarning, match="download_root"):
+        clip.load(folder, device="cpu", download_root="somewhere")
+
+
+def test_the_usual_imports_work() -> None:
+    from ecliptic.compat.clip import load, tokenize
+    from ecliptic.compat.clip.clip import available_models
+    from ecliptic.compat.clip.simple_tokenizer import SimpleTokenizer
+
+    assert load is clip.load
+    assert tokenize is clip.tokenize
+    assert available_models is clip.available_models
+    assert SimpleTokenizer().encode("hi") == [1883]
+    assert compat_open_clip.create_model is open_clip.create_model
