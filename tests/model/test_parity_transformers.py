@@ -1,0 +1,91 @@
+"""transformers, given the same weights, computes the same: vectors, layers, attention, logits."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ecliptic.model import Activation
+from tests import tiny, twins
+from tests.twins import check_relative, check_unit
+
+EVERY = pytest.mark.parametrize(("kind", "activation"), twins.TRANSFORMERS)
+LOOK: dict[str, Any] = {"output_hidden_states": True, "output_attentions": True}
+
+
+@EVERY
+@torch.no_grad()
+def test_vectors_logits_and_temperature_are_equal(kind: str, activation: Activation) -> None:
+    model, peer = twins.ours(kind, activation), twins.transformers(kind, activation)
+    checkpoint = tiny.checkpoint(kind, activation)
+    pixels, tokens = tiny.pixels(checkpoint, 4), tiny.tokens(checkpoint)
+    wanted = peer(input_ids=tokens, pixel_values=pixels)
+    check_unit(model.encode_image(pixels), wanted.image_embeds)
+    check_unit(model.encode_text(tokens), wanted.text_embeds)
+    check_relative(model(pixels, tokens), wanted.logits_per_image)
+    assert torch.equal(1 / model.temperature, peer.logit_scale.exp())
+
+
+@EVERY
+@torch.no_grad()
+def test_raw_vectors_are_equal_before_any_normalisation(kind: str, activation: Activation) -> None:
+    model, peer = twins.ours(kind, activation), twins.transformers(kind, activation)
+    checkpoint = tiny.checkpoint(kind, activation)
+    pixels, tokens = tiny.pixels(checkpoint), tiny.tokens(checkpoint)
+    image = peer.get_image_features(pixel_values=pixels).pooler_output
+    text = peer.get_text_features(input_ids=tokens).pooler_output
+    check_relative(model.encode_image(pixels), image)
+    check_relative(model.encode_text(tokens), text)
+
+
+@EVERY
+@torch.no_grad()
+def test_every_text_layer_and_attention_map_is_equal(kind: str, activation: Activation) -> None:
+    model, peer = twins.ours(kind, activation).text_tower, twins.transformers(kind, activation)
+    tokens = tiny.tokens(tiny.checkpoint(kind, activation))
+    states, wanted = model.states(tokens, look=True), peer.text_model(input_ids=tokens, **LOOK)
+    check_layers(states.hidden, wanted.hidden_states)
+    check_layers(states.attention, wanted.attentions)
+    check_relative(states.last, wanted.last_hidden_state)  # after the final norm
+    check_relative(states.pooled, wanted.pooler_output)
+    for layer, hidden in enumerate(wanted.hidden_states):
+        normed = peer.text_model.final_layer_norm(hidden)
+        check_relative(model.sequence(tokens, layer=layer), normed, f"layer {layer}")
+        back = layer - len(wanted.hidden_states)  # hidden_states[-2] is layer -2
+        check_relative(model.sequence(tokens, layer=back, final_norm=False), hidden)
+
+
+@EVERY
+@torch.no_grad()
+def test_every_image_layer_and_attention_map_is_equal(kind: str, activation: Activation) -> None:
+    model, peer = twins.ours(kind, activation).image_tower, twins.transformers(kind, activation)
+    pixels = tiny.pixels(tiny.checkpoint(kind, activation))
+    states = model.states(pixels, look=True)
+    wanted = peer.vision_model(pixel_values=pixels, **LOOK)
+    check_layers(states.hidden, wanted.hidden_states)
+    check_layers(states.attention, wanted.attentions)
+    check_relative(states.hidden[-1], wanted.last_hidden_state)  # before the final norm
+    check_relative(states.pooled, wanted.pooler_output)
+    patches = model.patches(pixels).flatten(1, 2)
+    check_relative(patches, peer.vision_model.post_layernorm(wanted.last_hidden_state)[:, 1:])
+
+
+def check_layers(found: Any, wanted: Any) -> None:
+    assert len(found) == len(wanted)
+    for layer, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+        check_relative(ours, theirs, f"layer {layer}")
+
+
+@torch.no_grad()
+def test_looking_at_attention_changes_nothing() -> None:
+    model = twins.ours("odd", "gelu")
+    checkpoint = tiny.checkpoint("odd", "gelu")
+    for tower, inputs in (
+        (model.text_tower, tiny.tokens(checkpoint)),
+        (model.image_tower, tiny.pixels(checkpoint)),
+    ):
+        plain, looked = tower.states(inputs), tower.states(inputs, look=True)
+        assert plain.attention == ()
+        check_relative(looked.vectors, plain.vectors)
+        for weights in looked.attention:
+            torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))

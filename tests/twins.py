@@ -1,0 +1,73 @@
+"""The tiny models of `tiny.py` and the same weights in the reference implementations.
+
+Peers read what `write` wrote, so their sizes come from their own reading of the config.
+"""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecliptic.checkpoints import write
+from ecliptic.model import Activation, TwoTowers
+from tests import peers, tiny
+
+# What is compared: "odd" has other head widths, MLP ratios and eps than the paper's models.
+OPEN_CLIP = [
+    ("vit", "gelu"),
+    ("vit", "quick_gelu"),
+    ("resnet", "gelu"),
+    ("resnet", "quick_gelu"),
+    ("odd", "gelu"),
+    ("odd", "quick_gelu"),
+]
+TRANSFORMERS = [("vit", "gelu"), ("vit", "quick_gelu"), ("odd", "gelu"), ("cut", "quick_gelu")]
+UNIT = 1e-5  # max abs difference of unit vectors
+RELATIVE = 1e-4  # of hidden layers, logits and gradients, to their largest value
+
+
+@cache
+def ours(kind: str, activation: Activation) -> TwoTowers:
+    return tiny.model(tiny.checkpoint(kind, activation))
+
+
+@cache
+def open_clip(kind: str, activation: Activation) -> Any:
+    with TemporaryDirectory() as folder:
+        write(tiny.checkpoint(kind, activation), Path(folder), "open_clip")
+        return peers.open_clip().create_model(f"local-dir:{folder}").eval()
+
+
+@cache
+def transformers(kind: str, activation: Activation) -> Any:
+    library = peers.transformers()
+    with TemporaryDirectory() as folder:
+        write(tiny.checkpoint(kind, activation), Path(folder), "transformers")
+        model = library.CLIPModel.from_pretrained(folder, attn_implementation="eager")
+    return model.eval()
+
+
+def check_unit(found: Tensor, wanted: Tensor) -> float:
+    """Rows of both, made unit length, differ by at most 1e-5; gives by how much."""
+    assert found.shape == wanted.shape
+    unit = torch.nn.functional.normalize
+    difference = float((unit(found, dim=-1) - unit(wanted, dim=-1)).abs().max())
+    assert difference <= UNIT
+    return difference
+
+
+def check_relative(found: Tensor, wanted: Tensor, name: str = "") -> float:
+    """Both differ by at most 1e-4 of the largest value; gives by how much."""
+    assert found.shape == wanted.shape, name
+    difference = relative(found, wanted)
+    assert difference <= RELATIVE, name
+    return difference
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference as a part of the largest value."""
+    largest = max(float(wanted.abs().max()), 1e-12)
+    return float((found - wanted).abs().max()) / largest
