@@ -75,3 +75,9 @@ def test_an_argument_wins_over_the_identity(tmp_path: Path) -> None:
         activation="gelu",
         heads=2,
     )
+
+
+def test_a_folder_gets_a_file(tmp_path: Path) -> None:
+    write(tiny.checkpoint(), tmp_path / "out", "openai")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["model.pt"]
+    assert read(tmp_path / "out").config == tiny.checkpoint().config

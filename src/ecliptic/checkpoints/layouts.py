@@ -61,7 +61,7 @@ def write(
 
     Args:
         checkpoint: what to write; its tensors keep their dtypes.
-        path: a folder; for "openai" a file, for "ecliptic" either (`.safetensors` is a file).
+        path: a folder, or for "ecliptic" a `.safetensors` and for "openai" a `.pt` file.
         layout: "ecliptic", "openai", "open_clip" or "transformers".
         overwrite: replace files of the same names that hold something else.
 

@@ -16,8 +16,7 @@ from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.fields import Fields
 from ecliptic.checkpoints.hints import Hints, Stated
 from ecliptic.checkpoints.openai import (
-    WITH_RESNET,
-    WITH_VIT,
+    openai_keys,
     table_for,
     tokenizer_obstacles,
 )
@@ -88,7 +87,7 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
     """
     if reasons := list(_obstacles(checkpoint)):
         refuse(NAME, reasons)
-    table = WITH_RESNET if isinstance(checkpoint.config.image, ResNetConfig) else WITH_VIT
+    table = openai_keys(checkpoint.config)
     weights = tensor_writer(table.from_native(checkpoint.weights), {"format": "pt"})
     config = {
         "model_cfg": _model_cfg(checkpoint),

@@ -23,6 +23,7 @@ from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 NAME = "openai"
 INTEGERS = ("input_resolution", "context_length", "vocab_size")
 HEAD_WIDTH = 64
+FILE, SUFFIXES = "model.pt", (".pt", ".pth", ".bin")
 
 
 def _block_rules(ours: str, theirs: str) -> list[Rule]:
@@ -116,6 +117,8 @@ def read(source: Source, hints: Hints) -> Checkpoint:
 def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
     """A plain state dict that openai/CLIP's `build_model` takes, in the stored dtypes.
 
+    A `path` without a suffix of PyTorch's is a folder, which gets a `model.pt`.
+
     Returns:
         Notes on what reads back differently without changing any vector.
 
@@ -131,6 +134,7 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
     state = {k: compact(v) for k, v in table.from_native(checkpoint.weights).items()}
     values = (config.image.image_size, config.text.context, config.text.vocabulary)
     state |= {name: torch.tensor(value) for name, value in zip(INTEGERS, values, strict=True)}
+    path = path if path.suffix in SUFFIXES else path / FILE
     write_files(path.parent, {path.name: lambda p: torch.save(state, p)}, overwrite=overwrite)
     return padding_note(checkpoint, NAME)
 
