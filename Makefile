@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Every install is held to the pinned versions; the torch pin keeps gigabytes of CUDA away.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CODE := src tests benchmarks examples scripts
-BENCHMARKS = $(shell grep -l '__main__' benchmarks/*.py)
+BENCHMARKS = $(basename $(notdir $(shell grep -l '__main__' benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all check format bench docs pins clean
@@ -39,7 +39,7 @@ format: $(VENV)/.dev  ## format and sort imports in place
 	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(VENV)/.dev  ## every benchmark beside the peers; each ends with one JSON line
-	set -e; for file in $(BENCHMARKS); do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 docs: $(VENV)/.dev  ## the pages derived from the code: commands, names, settings
 	$(BIN)/python -m ecliptic.cli.pages docs/cli.md

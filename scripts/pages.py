@@ -7,6 +7,7 @@ model that has a name. The commands' page is written by `ecliptic.cli.pages`.
 
 import ast
 import dataclasses
+import functools
 import inspect
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ecliptic"
+PROPERTIES = (property, functools.cached_property)
 WRITTEN = "<!-- Written by `make docs` from the code; edit the docstrings instead. -->\n"
 
 
@@ -53,11 +55,16 @@ def reference() -> str:
     """The page of public names, part by part."""
     lines = [WRITTEN, "# Every public name", ""]
     lines += ["Import a name from the heading it stands under. Commands: [cli.md](cli.md)."]
-    heading = ""
+    heading, face = "", {}
     for module, name, found in public_names():
         if module != heading:
             heading = module
             lines += ["", f"## `{module}`", "", _about(module), ""]
+        if face.get(name) is found:
+            lines.append(f"- `{name}` – as `ecliptic.{name}`")
+            continue
+        if module == "ecliptic":
+            face[name] = found
         lines += [f"- `{name}{_arguments(found)}`{_dash(summary(found))}", *_methods(found)]
     return "\n".join(lines) + "\n"
 
@@ -158,7 +165,7 @@ def _methods(found: Any) -> Iterator[str]:
     for name, member in vars(found).items():
         method = getattr(member, "__func__", member)
         about = inspect.getdoc(method) if not name.startswith("_") else None
-        if about and (inspect.isfunction(method) or isinstance(method, property)):
+        if about and (inspect.isfunction(method) or isinstance(method, PROPERTIES)):
             line = " ".join(about.partition("\n\n")[0].split())
             yield f"    - `{name}{_arguments(method)}`{_dash(line)}"
 
