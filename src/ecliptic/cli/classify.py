@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def classify(
     *,
     images: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Pictures, or folders of pictures.")
+        list[str], typer.Argument(metavar="PATH", help="Pictures, or folders of pictures.")
     ],
     labels: Annotated[
         str | None, typer.Option("--labels", "-l", help="Labels with commas between them.")

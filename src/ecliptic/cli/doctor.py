@@ -24,7 +24,9 @@ def doctor(
     b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with, likewise.")],
     image: Annotated[
         list[str] | None,
-        typer.Option(help="A picture to show both; again for more.", show_default="two drawn ones"),
+        typer.Option(
+            metavar="FILE", help="A picture for both; again for more.", show_default="two drawn"
+        ),
     ] = None,
     text: Texts = None,
     slack: Annotated[
@@ -65,8 +67,8 @@ def _print(found: "Diagnosis") -> None:
     if found.first is None:
         say("no difference beyond the tolerances")
     else:
-        size = "" if found.first.difference is None else f" by {found.first.difference:.3g}"
-        say(f"first difference: {found.first.name}{size} {found.first.note}".rstrip())
+        size = "" if found.first.difference is None else f", {found.first.difference:.3g}"
+        say(f"first difference: {found.first.name}{size}")
 
 
 def _row(stage: "Stage") -> tuple[str, ...]:

@@ -24,7 +24,7 @@ class InputOptions:
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Pictures, folders of pictures (with all below them), tables (.csv, .tsv, "
             ".jsonl), or - for stdin, one a line.",
             show_default=False,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def models(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORD]...", help="Show only models whose row has every WORD."),
+        typer.Argument(metavar="WORD", help="Show only models whose row has every WORD."),
     ] = None,
     json: Json = False,
 ) -> None:

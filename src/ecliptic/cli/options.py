@@ -55,7 +55,8 @@ class IdentityOptions:
         _model_option("Activation, where the file does not tell."),
     ] = None
     heads: Annotated[
-        int | None, _model_option("Attention heads of the image tower, likewise.", min=1)
+        str | None,
+        _model_option("Attention heads, likewise: of both towers, or 16,12.", metavar="N[,N]"),
     ] = None
     part: Annotated[
         str | None, _model_option("Which encoder of a diffusion checkpoint, as clip_l.")
@@ -69,7 +70,7 @@ class IdentityOptions:
         """`ecliptic.load` with these options."""
         from ecliptic.engine import load
 
-        known = {"activation": self.activation, "heads": self.heads, "part": self.part}
+        known = {"activation": self.activation, "heads": self._heads(), "part": self.part}
         return load(source, **{**known, **self._hub(), **more})
 
     def checkpoint(self, source: str) -> "Checkpoint":
@@ -77,8 +78,15 @@ class IdentityOptions:
         from ecliptic.checkpoints import Hints
         from ecliptic.engine import open_checkpoint
 
-        hints = Hints(part=self.part, activation=self.activation, heads=self.heads)
+        hints = Hints(part=self.part, activation=self.activation, heads=self._heads())
         return open_checkpoint(source, hints, **self._hub())
+
+    def _heads(self) -> "int | tuple[int, int] | None":
+        numbers = self.heads.split(",") if self.heads else []
+        if not all(number.strip().isdecimal() for number in numbers) or len(numbers) > 2:
+            raise typer.BadParameter(f"--heads is 12, or 16,12 for image and text: {self.heads!r}")
+        found = [int(number) for number in numbers]
+        return (found[0], found[1]) if len(found) == 2 else found[0] if found else None
 
     def _hub(self) -> dict[str, Any]:
         """`offline` is None, not False, so that the hub's own settings hold unless asked."""
@@ -101,11 +109,17 @@ class ModelOptions(IdentityOptions):
         _model_option("reference: as published; robust: EXIF, alpha, 16 bits handled first."),
     ] = "reference"
 
+    image_size: Annotated[
+        int | None, _model_option("Another size than the trained one, pixels.", min=1)
+    ] = None
+    cache: Annotated[
+        Path | None, _model_option("Keep vectors here and reuse them.", metavar="DIR")
+    ] = None
+
     def clip(self) -> "Clip":
         """The model, ready to encode."""
-        return self.load(
-            self.model, device=self.device, precision=self.precision, preprocess=self.preprocess
-        )
+        names = ("device", "precision", "preprocess", "image_size", "cache")
+        return self.load(self.model, **{name: getattr(self, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,13 +44,24 @@ def _first(command: Any) -> str:
 
 def _command(command: Any) -> str:
     """One command: its words, its usage, and a table of what it takes."""
-    context = typer.Context(command, info_name=f"ecliptic {command.name}")
-    usage = " ".join(command.collect_usage_pieces(context))
-    lines = [f"## ecliptic {command.name}", "", command.help, ""]
-    lines += ["```", f"ecliptic {command.name} {usage}", "```", ""]
+    context = typer.Context(command, info_name=command.name)
+    parameters = [p for p in command.get_params(context) if p.name != "help"]
+    places = [_place(p) for p in parameters if p.param_type_name == "argument"]
+    lines = [f"## ecliptic {command.name}", "", command.help, "", "```"]
+    lines += [" ".join(["ecliptic", command.name, "[OPTIONS]", *places]), "```", ""]
     lines += ["| | | default |", "|---|---|---|"]
-    lines += [_row(parameter, context) for parameter in command.get_params(context)]
+    lines += [_row(parameter, context) for parameter in parameters]
     return "\n".join(lines) + "\n"
+
+
+def _place(argument: Any) -> str:
+    """`IN`, `[WORD]...`, `PATH...`."""
+    name = _name(argument) if argument.required else f"[{_name(argument)}]"
+    return name + "..." * (argument.nargs != 1)
+
+
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
 
 
 def _row(parameter: Any, context: Any) -> str:
@@ -59,12 +70,12 @@ def _row(parameter: Any, context: Any) -> str:
 
 
 def _spelling(parameter: Any, context: Any) -> str:
-    """`--top-k`, `-k` INTEGER; for an argument just its name."""
-    value = parameter.make_metavar(context)
+    """`--top-k`, `-k` `<int>`; for an argument just its name."""
     if parameter.param_type_name == "argument":
-        return f"`{value}`"
+        return f"`{_name(parameter)}`"
     flags = ", ".join(f"`{flag}`" for flag in sorted(parameter.opts, key=len, reverse=True))
-    return flags if parameter.is_flag else f"{flags} {value}"
+    value = parameter.metavar or parameter.display_type(context).replace(" range", "")
+    return flags if parameter.is_flag else f"{flags} `{value}`"
 
 
 def _default(parameter: Any) -> str:

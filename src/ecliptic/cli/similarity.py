@@ -25,7 +25,7 @@ def similarity(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Pictures, folders of pictures, or vectors written by `ecliptic embed`.",
             show_default=False,
         ),

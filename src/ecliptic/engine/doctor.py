@@ -159,9 +159,19 @@ def _inputs(kind: str, a: Tensor, b: Tensor, slack: float) -> Stage:
         return _measured("pixels", _absolute(a, b), PIXELS * slack, _shapes(a, b))
     if a.shape != b.shape:
         return _measured("tokens", math.inf, 0.0, _shapes(a, b))
-    rows = (a != b).any(dim=1).nonzero().flatten().tolist()
-    note = f"of {len(rows)} texts, the first is text {rows[0]}" if rows else ""
-    return _measured("tokens", float((a != b).sum()), 0.0, note)
+    return _measured("tokens", float((a != b).sum()), 0.0, _first_token(a, b))
+
+
+def _first_token(a: Tensor, b: Tensor) -> str:
+    """Where two (B, T) ids begin to differ, in words."""
+    places = (a != b).nonzero().tolist()
+    if not places:
+        return ""
+    ends = a.argmax(dim=1).tolist()  # the end of text has the largest id
+    if all(place > ends[row] for row, place in places):
+        return "only in the padding, which no vector depends on"
+    row, place = next((row, place) for row, place in places if place <= ends[row])
+    return f"text {row}, place {place}: id {int(a[row, place])} / {int(b[row, place])}"
 
 
 def _layers(
