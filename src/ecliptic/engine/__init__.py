@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ecliptic.engine.doctor import Diagnosis, Stage, diagnose
     from ecliptic.engine.images import Encoded
     from ecliptic.engine.implementations import OTHERS, Implementation, ours
-    from ecliptic.engine.loading import load, open_checkpoint
+    from ecliptic.engine.loading import Precision, load, open_checkpoint
     from ecliptic.engine.progress import progress_bar
     from ecliptic.engine.vectors import Vectors, check_vectors_path, load_vectors, save_vectors
 
@@ -24,6 +24,7 @@ _HOMES = {
     "Diagnosis": "doctor",
     "EmbeddingCache": "cache",
     "Encoded": "images",
+    "Precision": "loading",
     "Implementation": "implementations",
     "Stage": "doctor",
     "Vectors": "vectors",
@@ -45,6 +46,7 @@ __all__ = [
     "EmbeddingCache",
     "Encoded",
     "Implementation",
+    "Precision",
     "Stage",
     "Vectors",
     "check_vectors_path",
