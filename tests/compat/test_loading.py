@@ -131,7 +131,7 @@ def test_a_bare_file_is_taken_for_what_its_name_means_and_says_so(
     with pytest.warns(UserWarning, match="'tiny' in open_clip stands for gelu"):
         model = open_clip.create_model("tiny", str(path))
     assert model.towers.config.text.activation == "gelu"
-    with pytest.warns(UserWarning, match="does not say"):
+    with pytest.warns(UserWarning, match="stands for quick_gelu, 2 and 1 heads"):
         model = open_clip.create_model("tiny", str(path), force_quick_gelu=True)
     held = tiny.checkpoint("vit")
     wanted = twin(held).encode_text(tiny.tokens(held))

@@ -38,12 +38,22 @@ def load_as_named(source: str | Path, placement: Placement, implied: Implied | N
         if implied is None:
             raise
         warnings.warn(
-            f"{question} As nothing is passed, {implied.by} stands for {implied.activation}. If "
+            f"{question} Until then, {implied.by} stands for {_spelled(placement, implied)}. If "
             "the weights were trained with something else, every vector is wrong.",
             UserWarning,
             stacklevel=3,
         )
     return _load(source, placement, implied)
+
+
+def _spelled(placement: Placement, implied: Implied) -> str:
+    """What will be assumed, in words."""
+    assumed = [str(placement.activation or implied.activation)]
+    if implied.heads:
+        assumed.append("{} and {} heads".format(*implied.heads))
+    if implied.image_spec:
+        assumed.append(str(implied.image_spec))
+    return ", ".join(assumed)
 
 
 def _load(source: str | Path, placement: Placement, implied: Implied) -> Clip:
