@@ -1,6 +1,7 @@
 """The docs stay true: every name is documented, every snippet runs, every link leads somewhere."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -155,6 +156,31 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names: dict[str, Any] = {"__name__": "__main__"}
     for line, code in _snippets(page):
         exec(compile("\n" * line + code, _name(page), "exec"), names)
+
+
+def _command_lines(page: Path) -> list[list[str]]:
+    """The words of every `ecliptic ...` and `make ...` line in a page's shell blocks."""
+    return [
+        shlex.split(line, comments=True)
+        for kind, block in FENCE.findall(_text(page))
+        if kind.strip() in ("sh", "bash", "shell")
+        for line in block.splitlines()
+        if line.startswith(("ecliptic ", "make "))
+    ]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if _command_lines(p)], ids=_name)
+def test_shell_lines_use_commands_and_flags_that_exist(page: Path) -> None:
+    commands = re.split(r"^## ecliptic ", _text(ROOT / "docs" / "cli.md"), flags=re.MULTILINE)
+    known = {part.split()[0]: set(re.findall(r"`(--?[\w-]+)`", part)) for part in commands[1:]}
+    targets = set(re.findall(r"^([a-z-]+):", _text(ROOT / "Makefile"), flags=re.MULTILINE))
+    for program, verb, *words in _command_lines(page):
+        if program == "make":
+            assert {verb, *words} <= targets, f"{page.name}: make {verb}"
+            continue
+        assert verb in known or verb.startswith("--"), f"{page.name}: ecliptic {verb}"
+        flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
+        assert flags <= known.get(verb, set()), f"{page.name}: ecliptic {verb} {flags}"
 
 
 @pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.py")), ids=_name)
