@@ -19,6 +19,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ecliptic"
 PROPERTIES = (property, functools.cached_property)
+EMPTY = inspect.Parameter.empty
 WRITTEN = "<!-- Written by `make docs` from the code; edit the docstrings instead. -->\n"
 
 
@@ -46,8 +47,8 @@ def summary(found: Any) -> str:
     if typing.get_origin(found) is typing.Literal:
         return "one of " + ", ".join(f"`{value!r}`" for value in typing.get_args(found))
     text = inspect.getdoc(found) if inspect.isclass(found) or callable(found) else None
-    if not text or (dataclasses.is_dataclass(found) and text.startswith(f"{found.__name__}(")):
-        return ""  # the docstring that @dataclass makes up
+    if not text or text.startswith(f"{found.__name__}("):
+        return ""  # none, or the one that @dataclass makes up
     return " ".join(text.partition("\n\n")[0].split())
 
 
@@ -55,7 +56,8 @@ def reference() -> str:
     """The page of public names, part by part."""
     lines = [WRITTEN, "# Every public name", ""]
     lines += ["Import a name from the heading it stands under. Commands: [cli.md](cli.md)."]
-    heading, face = "", {}
+    heading = ""
+    face: dict[str, Any] = {}
     for module, name, found in public_names():
         if module != heading:
             heading = module
@@ -140,7 +142,7 @@ def _dash(text: str) -> str:
 
 def _arguments(found: Any) -> str:
     """Names of the arguments in brackets, `*` before the keyword-only ones; "" for plain data."""
-    if inspect.isclass(found) and (issubclass(found, Exception) or not hasattr(found, "__init__")):
+    if inspect.isclass(found) and issubclass(found, Exception):
         return ""
     if not (inspect.isclass(found) or inspect.isroutine(found)):
         return ""
@@ -152,9 +154,8 @@ def _arguments(found: Any) -> str:
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
             shown.append("*")
-        star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
         if parameter.name != "self":
-            shown.append(star + parameter.name)
+            shown.append(str(parameter.replace(annotation=EMPTY, default=EMPTY)))  # with its stars
     return f"({', '.join(shown)})"
 
 
