@@ -3,6 +3,8 @@
 Peers read what `write` wrote, so their sizes come from their own reading of the config.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,6 +50,16 @@ def transformers(kind: str, activation: Activation) -> Any:
         write(tiny.checkpoint(kind, activation), Path(folder), "transformers")
         model = library.CLIPModel.from_pretrained(folder, attn_implementation="eager")
     return model.eval()
+
+
+@contextmanager
+def outputs(modules: Any) -> Iterator[list[Tensor]]:
+    """What each of `modules` gives during the block."""
+    found: list[Tensor] = []
+    hooks = [m.register_forward_hook(lambda _m, _i, out: found.append(out)) for m in modules]
+    yield found
+    for hook in hooks:
+        hook.remove()
 
 
 def check_unit(found: Tensor, wanted: Tensor) -> float:

@@ -1,9 +1,5 @@
 """open_clip, given the same weights, computes the same: vectors, layers, logits, gradients."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,22 +9,12 @@ from ecliptic.checkpoints import openai_keys
 from ecliptic.model import Activation, ModifiedResNet, ViTConfig, resize_positions
 from ecliptic.train import contrastive_loss
 from tests import peers, tiny, twins
-from tests.twins import check_relative, check_unit
+from tests.twins import check_relative, check_unit, outputs
 
 EVERY = pytest.mark.parametrize(("kind", "activation"), twins.OPEN_CLIP)
 VITS = pytest.mark.parametrize(
     ("kind", "activation"), [pair for pair in twins.OPEN_CLIP if pair[0] != "resnet"]
 )
-
-
-@contextmanager
-def outputs(modules: Any) -> Iterator[list[Tensor]]:
-    """What each of `modules` gives during the block."""
-    found: list[Tensor] = []
-    hooks = [m.register_forward_hook(lambda _m, _i, out: found.append(out)) for m in modules]
-    yield found
-    for hook in hooks:
-        hook.remove()
 
 
 @EVERY

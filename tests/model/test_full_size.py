@@ -1,0 +1,201 @@
+"""Released sizes with random weights: the same numbers as open_clip and transformers.
+
+Each peer is built from its own table of sizes and initialised by its own code; norms and biases
+are made random too. `-s` prints the differences that docs/benchmarks.md lists.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ecliptic.checkpoints import catalog, openai_keys
+from ecliptic.checkpoints.transformers import TABLE
+from ecliptic.model import ClipConfig, TwoTowers, build
+from ecliptic.runtime import encode_image, encode_text
+from tests import peers
+from tests.twins import check_relative, check_unit, outputs
+
+pytestmark = pytest.mark.slow
+
+BOTH, TEXT = ("image", "text"), ("text",)
+OPEN_CLIP = [
+    ("ViT-B-32-quickgelu", BOTH),
+    ("ViT-B-16", BOTH),
+    ("ViT-L-14", BOTH),
+    ("RN50-quickgelu", BOTH),
+    ("ViT-H-14", TEXT),
+    ("ViT-bigG-14", TEXT),
+]
+# `config.json` of openai/clip-vit-base-patch32 and openai/clip-vit-large-patch14 on the hub,
+# as far as they differ from the defaults of transformers, which are those of the former.
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "ViT-B-32-quickgelu": {"projection_dim": 512, "text_config": {}, "vision_config": {}},
+    "ViT-L-14-quickgelu": {
+        "projection_dim": 768,
+        "text_config": {
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_attention_heads": 12,
+        },
+        "vision_config": {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 24,
+            "patch_size": 14,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "sides"), OPEN_CLIP)
+@torch.no_grad()
+def test_open_clip_computes_the_same(name: str, sides: tuple[str, ...]) -> None:
+    sizes = catalog.architecture(name)
+    config = replace(sizes, image=sizes.image if "image" in sides else None)
+    peer = open_clip_towers(name, sides)
+    model = assembled(config, openai_keys(config).to_native(open_clip_state(peer)).weights)
+    differences, vectors = {}, {}
+    if "text" in sides:
+        tokens = captions(config)
+        with outputs(peer["text"].transformer.resblocks) as hidden:
+            vectors["text"] = peer["text"](tokens)
+        differences |= compare_text(model, tokens, vectors["text"], hidden)
+    if "image" in sides:
+        pixels = pictures(config)
+        with outputs(stages_of(peer["image"])) as hidden:
+            vectors["image"] = peer["image"](pixels)
+        differences |= compare_image(model, pixels, vectors["image"], hidden)
+    if len(sides) == 2:
+        image, text = (nn.functional.normalize(vectors[side]) for side in BOTH)
+        differences["logits"] = check_relative(model(pixels, tokens), 100 * image @ text.T)
+    show("open_clip", name, differences)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@torch.no_grad()
+def test_transformers_computes_the_same(name: str) -> None:
+    library = peers.transformers()
+    torch.manual_seed(0)
+    peer = library.CLIPModel(library.CLIPConfig(**TRANSFORMERS[name])).eval()
+    peer.logit_scale.fill_(torch.log(torch.tensor(100.0)))
+    randomise(peer)
+    config = catalog.architecture(name)
+    model = assembled(config, TABLE.to_native(peer.state_dict()).weights)
+    tokens, pixels = captions(config), pictures(config)
+    wanted = peer(input_ids=tokens, pixel_values=pixels, output_hidden_states=True)
+    text, image = wanted.text_model_output, wanted.vision_model_output
+    differences = compare_text(model, tokens, wanted.text_embeds, text.hidden_states[1:])
+    differences |= compare_image(model, pixels, wanted.image_embeds, image.hidden_states[1:])
+    differences["logits"] = check_relative(model(pixels, tokens), wanted.logits_per_image)
+    show("transformers", name, differences)
+
+
+def compare_text(
+    model: TwoTowers, tokens: Tensor, vectors: Tensor, hidden: list[Tensor]
+) -> dict[str, float]:
+    """Largest differences of unit vectors, on both paths, and of the hidden layers."""
+    states = model.text_tower.states(tokens)
+    return {
+        "text": check_unit(model.encode_text(tokens), vectors),
+        "text, fast": check_unit(encode_text(model.text_tower, tokens), vectors),
+        "text layers": compare_layers(states.hidden[1:], hidden),
+    }
+
+
+def compare_image(
+    model: TwoTowers, pixels: Tensor, vectors: Tensor, hidden: list[Tensor]
+) -> dict[str, float]:
+    """Largest differences of unit vectors, on both paths, and of the hidden layers."""
+    states = model.image_tower.states(pixels)
+    return {
+        "image": check_unit(model.encode_image(pixels), vectors),
+        "image, fast": check_unit(encode_image(model.image_tower, pixels), vectors),
+        "image layers": compare_layers(states.hidden[1:], hidden),
+    }
+
+
+def compare_layers(found: tuple[Tensor, ...], wanted: list[Tensor]) -> float:
+    pairs = enumerate(zip(found, wanted, strict=True), start=1)
+    return max(check_relative(ours, theirs, f"layer {i}") for i, (ours, theirs) in pairs)
+
+
+def open_clip_towers(name: str, sides: tuple[str, ...]) -> dict[str, nn.Module]:
+    """open_clip's own towers of these sizes, randomly initialised, in eval mode."""
+    library = peers.open_clip()
+    sizes = library.get_model_config(name)
+    quick, embed = sizes.get("quick_gelu", False), sizes["embed_dim"]
+    torch.manual_seed(0)
+    towers = {}
+    if "image" in sides:
+        towers["image"] = library.model._build_vision_tower(embed, sizes["vision_cfg"], quick)
+    if "text" in sides:
+        towers["text"] = library.model._build_text_tower(embed, sizes["text_cfg"], quick)
+    for tower in towers.values():
+        randomise(tower.eval())
+    return towers
+
+
+def open_clip_state(towers: dict[str, nn.Module]) -> dict[str, Tensor]:
+    prefixes = {"image": "visual.", "text": ""}
+    return {
+        prefixes[side] + name: tensor
+        for side, tower in towers.items()
+        for name, tensor in tower.state_dict().items()
+    }
+
+
+def randomise(model: nn.Module) -> None:
+    """Norms and biases begin as ones and zeros, which would hide a swapped or forgotten one."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.copy_(1 + 0.1 * torch.randn(module.weight.shape, generator=generator))
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+def assembled(config: ClipConfig, weights: Mapping[str, Tensor]) -> TwoTowers:
+    """Our towers around the peer's own tensors."""
+    model = build(config)
+    scale = {"logit_scale": torch.log(torch.tensor(100.0))}
+    model.load_state_dict({**scale, **weights}, strict=True, assign=True)
+    return model
+
+
+def captions(config: ClipConfig) -> Tensor:
+    """(3, 77) ids: a short text, a caption, a full context; padded with 0."""
+    assert config.text
+    text, tokens = config.text, torch.zeros(3, config.text.context, dtype=torch.long)
+    generator = torch.Generator().manual_seed(2)
+    for row, length in enumerate((3, 12, text.context)):
+        words = torch.randint(300, text.end_of_text - 1, (length - 2,), generator=generator)
+        tokens[row, :length] = torch.tensor([text.end_of_text - 1, *words, text.end_of_text])
+    return tokens
+
+
+def pictures(config: ClipConfig) -> Tensor:
+    """(2, 3, S, S) pixels: smooth shapes with noise, as bright as real ones."""
+    assert config.image
+    generator, size = torch.Generator().manual_seed(3), config.image.image_size
+    smooth = torch.randn(2, 3, 7, 7, generator=generator)
+    noise = torch.randn(2, 3, size, size, generator=generator)
+    return nn.functional.interpolate(smooth, size=size, mode="bicubic") + 0.2 * noise
+
+
+def stages_of(visual: Any) -> Any:
+    if hasattr(visual, "attnpool"):
+        return [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
+    return visual.transformer.resblocks
+
+
+def show(peer: str, name: str, differences: dict[str, float]) -> None:
+    cells = ", ".join(f"{what} {value:.1e}" for what, value in differences.items())
+    print(f"\n{name} against {peer}: {cells}")
