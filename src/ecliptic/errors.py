@@ -1,27 +1,27 @@
 """Every error that ecliptic raises on purpose; each message says what is wrong, why, and the fix.
 
-    EclipticError
-    ├── ConfigError            sizes or settings that contradict each other
-    ├── SettingsError          a settings file or override that names an unknown or ill-typed field
-    ├── ShapeError             tensors whose shapes do not fit together
-    ├── UnknownModelError      no catalog name, file or folder is called that
-    ├── CheckpointError        something about weights on disk
-    │   ├── UnsafeFileError        a pickle or archive that wants more than tensors
-    │   ├── CorruptFileError       truncated, not weights at all, or failing its own checks
-    │   ├── AmbiguousCheckpointError  the file does not tell; the message names the argument
-    │   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors, all of them listed
-    │   ├── UnsupportedLayoutError the layout cannot hold, or cannot be, what was asked
-    │   └── DownloadError          the hub could not be reached, or gave something else
-    ├── InputError             one picture or text that cannot be used
-    │   ├── ImageError             cannot be decoded, or is not an image of an allowed format
-    │   │   └── ImageLimitError        too many bytes, pixels or too long an edge
-    │   └── TextError              not text the tokenizer can take
-    │       └── TextTooLongError       more tokens than the context, under overflow="error"
-    ├── MissingTowerError      the checkpoint has no image (or no text) side
-    ├── SpaceMismatchError     vectors of two different embedding spaces
-    ├── NumericalError         the model produced NaN or infinity for an item
-    ├── StorageError           vectors or cache entries that cannot be read or written
-    └── MissingExtraError      an optional dependency is not installed
+EclipticError
+├── ConfigError            sizes or settings that contradict each other
+├── SettingsError          a settings file or override that names an unknown or ill-typed field
+├── ShapeError             tensors whose shapes do not fit together
+├── UnknownModelError      no catalog name, file or folder is called that
+├── CheckpointError        something about weights on disk
+│   ├── UnsafeFileError        a pickle or archive that wants more than tensors
+│   ├── CorruptFileError       truncated, not weights at all, or failing its own checks
+│   ├── AmbiguousCheckpointError  the file does not tell; the message names the argument
+│   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors, all of them listed
+│   ├── UnsupportedLayoutError the layout cannot hold, or cannot be, what was asked
+│   └── DownloadError          the hub could not be reached, or gave something else
+├── InputError             one picture or text that cannot be used
+│   ├── ImageError             cannot be decoded, or is not an image of an allowed format
+│   │   └── ImageLimitError        too many bytes, pixels or too long an edge
+│   └── TextError              not text the tokenizer can take
+│       └── TextTooLongError       more tokens than the context, under overflow="error"
+├── MissingTowerError      the checkpoint has no image (or no text) side
+├── SpaceMismatchError     vectors of two different embedding spaces
+├── NumericalError         the model produced NaN or infinity for an item
+├── StorageError           vectors or cache entries that cannot be read or written
+└── MissingExtraError      an optional dependency is not installed
 """
 
 import difflib

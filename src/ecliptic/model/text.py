@@ -37,7 +37,9 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         c = config
-        self.token_embedding = nn.Embedding(c.vocabulary, c.width)
+        # not nn.Embedding(...): its random numbers, on the meta device, import all of torch._dynamo
+        table = torch.empty(c.vocabulary, c.width)
+        self.token_embedding = nn.Embedding.from_pretrained(table, freeze=False)
         self.positions = nn.Parameter(torch.empty(c.context, c.width))
         self.blocks = nn.ModuleList(
             Block(c.width, c.heads, c.mlp, c.activation, c.eps) for _ in range(c.depth)

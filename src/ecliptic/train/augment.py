@@ -13,12 +13,10 @@ from torch import Tensor
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
-def augment(rgba: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """(B, 4, S, S) uint8 -> (B, 3, side, side) float32 in 0..1: restyled, placed, composited."""
-    x = rgba.float() / 255
-    x = restyle(x, generator)
-    x = place(x, side, generator)
-    return degrade(composite(x, generator), generator)
+def augment(rgba: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, 4, S, S) uint8 -> (B, 3, S, S) float32 in 0..1: restyled, placed, composited."""
+    x = restyle(rgba.float() / 255, generator)
+    return degrade(composite(place(x, generator), generator), generator)
 
 
 def on_colour(rgba: Tensor, grey: float = 1.0) -> Tensor:
@@ -80,8 +78,8 @@ def silhouette(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([ink + light * (paper - ink), x[:, 3:]], dim=1)
 
 
-def place(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Scale, stretch, turn, shear and shift; returns (B, 4, side, side), alpha premultiplied."""
+def place(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Scale, stretch, turn, shear and shift; returns (B, 4, S, S), alpha premultiplied."""
     B = len(x)
     scale = torch.exp(_uniform(B, math.log(0.55), math.log(1.15), generator))[:, 0, 0, 0]
     aspect = torch.exp(0.08 * torch.randn(B, generator=generator))
@@ -100,7 +98,7 @@ def place(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
     )
     theta = torch.linalg.inv(forward)[:, :2]  # output place -> input place
     x = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
-    grid = F.affine_grid(theta, [B, 4, side, side], align_corners=False)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", align_corners=False)
 
 

@@ -22,6 +22,7 @@ class Batch:
 
     pixels: Tensor  # (B, 3, S, S) normalised
     tokens: Tensor  # (B, T), T the longest caption's
+    lengths: Tensor  # (B,) tokens in use
 
 
 class Stream:
@@ -34,7 +35,11 @@ class Stream:
         tokenizer: Tokenizer,
         seed: int,
     ) -> None:
-        self.sources = [(_Rounds(p, seed + i), p, n) for i, (p, n) in enumerate(sources.items())]
+        side = image_spec.size
+        self.sources = [
+            (_Rounds(pictures, seed + i), pictures.at_size(side), count)
+            for i, (pictures, count) in enumerate(sources.items())
+        ]
         self.image_spec = image_spec
         self.tokenizer = tokenizer
         self.draw = random.Random(seed)
@@ -53,14 +58,16 @@ class Stream:
             rows = rounds.take(count)
             pictures.append(source.rgba[rows])
             texts += [caption(source.concepts[int(source.concept[r])], self.draw) for r in rows]
-        colours = augment(torch.cat(pictures), self.image_spec.size, self.generator)
-        return Batch((colours - self.mean) / self.std, tokens_of(self.tokenizer, texts))
+        colours = augment(torch.cat(pictures), self.generator)
+        tokens, lengths = tokens_of(self.tokenizer, texts)
+        return Batch((colours - self.mean) / self.std, tokens, lengths)
 
 
-def tokens_of(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
-    """(B, T) ids, cut to the longest end-of-text; what follows it cannot matter."""
+def tokens_of(tokenizer: Tokenizer, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """(B, T) ids, cut to the longest end-of-text, and (B,) how many of each are in use."""
     batch = tokenizer.batch(texts, overflow="truncate")
-    return torch.from_numpy(batch.ids[:, : batch.lengths.max()])
+    ids = batch.ids[:, : batch.lengths.max()]
+    return torch.from_numpy(ids), torch.from_numpy(batch.lengths)
 
 
 class _Rounds:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -32,12 +33,17 @@ class Concept:
 class Pictures:
     """N pictures of C concepts; one concept may have been drawn several times."""
 
-    rgba: Tensor  # (N, 4, 96, 96) uint8, alpha not premultiplied
+    rgba: Tensor  # (N, 4, 96, 96) uint8 as stored, alpha not premultiplied
     concept: Tensor  # (N,) index into `concepts`
     concepts: tuple[Concept, ...]
 
     def __len__(self) -> int:
         return len(self.concept)
+
+    def at_size(self, side: int) -> "Pictures":
+        """The same pictures (N, 4, side, side), antialiased; colour weighs by its coverage."""
+        parts = [_resized(part, side) for part in torch.split(self.rgba, 512)]
+        return Pictures(torch.cat(parts), self.concept, self.concepts)
 
 
 def read_emoji(folder: Path, designs: tuple[str, ...], split: str | None) -> Pictures:
@@ -120,6 +126,16 @@ def read_tar(path: Path) -> list[tuple[str, np.ndarray]]:
 def split_keywords(text: str) -> tuple[str, ...]:
     """ "a|b" -> ("a", "b")."""
     return tuple(word for word in text.split("|") if word)
+
+
+def _resized(rgba: Tensor, side: int) -> Tensor:
+    if rgba.shape[-1] == side:
+        return rgba
+    x = rgba.float() / 255
+    x = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
+    x = F.interpolate(x, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    x = torch.cat([x[:, :3] / x[:, 3:].clamp(min=1 / 255), x[:, 3:]], dim=1)
+    return (x.clamp(0, 1) * 255).round().byte()
 
 
 def _stack(pictures: list[np.ndarray], index: list[int], concepts: tuple[Concept, ...]) -> Pictures:

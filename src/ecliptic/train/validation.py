@@ -12,7 +12,7 @@ from ecliptic.model import TwoTowers
 from ecliptic.train.augment import on_colour
 from ecliptic.train.batches import tokens_of
 from ecliptic.train.pictures import Pictures, read_emoji
-from ecliptic.train.settings import DESIGNS, TrainSettings
+from ecliptic.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Validation:
         """Read the validation design, and the validation concepts of all designs."""
         unseen = settings.data.validation
         emoji = data / "emoji"
-        return cls(read_emoji(emoji, (unseen,), None), read_emoji(emoji, (*DESIGNS, unseen), "val"))
+        return cls(
+            read_emoji(emoji, (unseen,), None),
+            read_emoji(emoji, (*settings.data.designs, unseen), "val"),
+        )
 
 
 @torch.inference_mode()
@@ -73,18 +76,15 @@ def recall(images: Tensor, names: Tensor, pictures: Pictures) -> Recall:
 def _vectors(model: TwoTowers, pictures: Pictures, spec: ImageSpec) -> Tensor:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     rows = []
-    for rgba in torch.split(pictures.rgba, 128):
-        colours = on_colour(rgba)
-        if colours.shape[-1] != spec.size:
-            colours = F.interpolate(colours, (spec.size, spec.size), mode="bicubic", antialias=True)
-        rows.append(model.encode_image((colours.clamp(0, 1) - mean) / std))
+    for rgba in torch.split(pictures.at_size(spec.size).rgba, 128):
+        rows.append(model.encode_image((on_colour(rgba) - mean) / std))
     return F.normalize(torch.cat(rows).float(), dim=-1)
 
 
 def _vectors_of_names(model: TwoTowers, pictures: Pictures, tokenizer: Tokenizer) -> Tensor:
     names = [concept.name for concept in pictures.concepts]
     rows = [
-        model.encode_text(tokens_of(tokenizer, names[i : i + 256]))
+        model.encode_text(tokens_of(tokenizer, names[i : i + 256])[0])
         for i in range(0, len(names), 256)
     ]
     return F.normalize(torch.cat(rows).float(), dim=-1)
