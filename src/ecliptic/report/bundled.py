@@ -1,0 +1,64 @@
+"""The drawings that ship with the package, and what the demo asks about them (`pictures/`)."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).with_name("pictures")
+CREDIT = "FxEmojis by the Mozilla Foundation"
+LICENCE = "CC BY 4.0"
+LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
+CHANGES = "rendered at 96 pixels on white"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One bundled drawing."""
+
+    name: str  # what is drawn; also its label
+    path: Path
+
+
+@dataclass(frozen=True)
+class Query:
+    """A text to find drawings for, and the names of those that answer it."""
+
+    text: str
+    fits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What the demo asks; all names are those of pictures."""
+
+    pictures: tuple[Picture, ...]
+    queries: tuple[Query, ...]
+    like: tuple[str, ...]  # drawings to find neighbours of
+    matrix: tuple[str, ...]  # drawings whose cosines are drawn
+    texts: tuple[str, ...]  # texts whose tokens are shown
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all pictures, in order."""
+        return tuple(picture.name for picture in self.pictures)
+
+    def places(self, names: tuple[str, ...]) -> list[int]:
+        """Where `names` stand among the pictures."""
+        return [self.names.index(name) for name in names]
+
+
+@cache
+def bundled() -> Questions:
+    """Everything in `pictures/pictures.toml`."""
+    table: dict[str, Any] = tomllib.loads((FOLDER / "pictures.toml").read_text(encoding="utf-8"))
+    return Questions(
+        pictures=tuple(
+            Picture(name, FOLDER / f"{name.replace(' ', '-')}.png") for name in table["names"]
+        ),
+        queries=tuple(Query(q["text"], tuple(q["fits"])) for q in table["queries"]),
+        like=tuple(table["like"]),
+        matrix=tuple(table["matrix"]),
+        texts=tuple(table["texts"]),
+    )

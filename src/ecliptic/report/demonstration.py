@@ -1,0 +1,157 @@
+"""The demo: one model, the bundled drawings, and everything the engine does with them.
+
+I pictures, L labels, Q queries, E vector size.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ecliptic.engine import Clip, load
+from ecliptic.inputs import ledger
+from ecliptic.plots import MatrixStyle, similarity_matrix
+from ecliptic.report.bundled import Questions, bundled
+from ecliptic.report.page import write_page
+from ecliptic.report.results import DemoResult, Guess, Hit, Reading, Search, Timing
+from ecliptic.report.summary import print_summary
+from ecliptic.scoring import cosine, probabilities
+
+T = TypeVar("T")
+
+BEST_LABELS, BEST_PICTURES = 3, 4  # shown of each
+
+
+def demo(out: Path, clip: Clip | None = None, *, quiet: bool = False) -> DemoResult:
+    """Encode, classify, search and compare the bundled drawings, and write the report.
+
+    Args:
+        out: the HTML file to write; its folder is made if needed.
+        clip: a model with both towers; None is the embedded default.
+        quiet: do not print the summary on stderr.
+
+    Returns:
+        What was found; wrong answers are in it like right ones.
+
+    Raises:
+        MissingTowerError: the model has no image or no text side.
+        OSError: `out` cannot be written.
+    """
+    result = explore(Path(out), clip)
+    write_page(result)
+    if not quiet:
+        print_summary(result)
+    return result
+
+
+def explore(out: Path, clip: Clip | None = None) -> DemoResult:
+    """The demo's answers, without writing or printing them."""
+    clock, questions = _Clock(), bundled()
+    model = clip or clock.time("load the model", load)
+    paths = [picture.path for picture in questions.pictures]
+    images = clock.time("encode pictures", lambda: model.encode_image(paths), len(paths))  # (I, E)
+    labels = clock.time(
+        "encode labels", lambda: model.text_classifier(questions.names), len(questions.names)
+    )  # (L, E)
+    texts = [query.text for query in questions.queries]
+    queries = clock.time("encode queries", lambda: model.encode_text(texts), len(texts))  # (Q, E)
+    answer = clock.time("answer", lambda: _answers(model, questions, images, labels, queries))
+    fingerprints = clock.time("fingerprint", lambda: (model.card.space, model.card.exact))
+    return DemoResult(
+        path=out,
+        embedded=clip is None,
+        card=model.card.to_dict(),
+        space=fingerprints[0],
+        exact=fingerprints[1],
+        guesses=answer[0],
+        searches=answer[1],
+        neighbours=answer[2],
+        matrix=_matrix(questions, images, labels),
+        readings=_read(model, questions),
+        timings=tuple(clock.timings),
+        machine=_machine(),
+    )
+
+
+class _Clock:
+    """Runs steps and notes how long they took."""
+
+    def __init__(self) -> None:
+        self.timings: list[Timing] = []
+
+    def time(self, step: str, run: Callable[[], T], items: int = 0) -> T:
+        start = time.perf_counter()
+        result = run()
+        self.timings.append(Timing(step, time.perf_counter() - start, items))
+        return result
+
+
+def _answers(
+    model: Clip, questions: Questions, images: Tensor, labels: Tensor, queries: Tensor
+) -> tuple[tuple[Guess, ...], tuple[Search, ...], tuple[Search, ...]]:
+    """Guesses, searches by words and searches by picture, from unit vectors."""
+    scale = float(model.model.logit_scale.detach().exp())
+    chances = probabilities(cosine(images, labels), scale)  # (I, L)
+    guesses = tuple(
+        Guess(picture, _best_labels(row, questions))
+        for picture, row in zip(questions.pictures, chances, strict=True)
+    )
+    searches = tuple(
+        Search(query.text, _hits(row, questions, query.fits))
+        for query, row in zip(questions.queries, cosine(queries, images), strict=True)
+    )
+    own = questions.places(questions.like)
+    rows = cosine(images[own], images).clone()
+    rows[torch.arange(len(own)), own] = -torch.inf  # not the picture itself
+    neighbours = tuple(
+        Search(questions.pictures[place], _hits(row, questions))
+        for place, row in zip(own, rows, strict=True)
+    )
+    return guesses, searches, neighbours
+
+
+def _best_labels(chances: Tensor, questions: Questions) -> tuple[tuple[str, float], ...]:
+    values, places = chances.topk(BEST_LABELS)
+    return tuple(
+        (questions.names[place], value)
+        for value, place in zip(values.tolist(), places.tolist(), strict=True)
+    )
+
+
+def _hits(
+    cosines: Tensor, questions: Questions, fits: tuple[str, ...] | None = None
+) -> tuple[Hit, ...]:
+    values, places = cosines.topk(BEST_PICTURES)
+    found = [questions.pictures[place] for place in places.tolist()]
+    return tuple(
+        Hit(picture, value, None if fits is None else picture.name in fits)
+        for picture, value in zip(found, values.tolist(), strict=True)
+    )
+
+
+def _matrix(questions: Questions, images: Tensor, labels: Tensor) -> Image.Image:
+    places = questions.places(questions.matrix)
+    columns = [Image.open(questions.pictures[place].path) for place in places]
+    cosines = cosine(labels[places], images[places])
+    return similarity_matrix(cosines, questions.matrix, columns, style=MatrixStyle(cell=76))
+
+
+def _read(model: Clip, questions: Questions) -> tuple[Reading, ...]:
+    context = model.tokenizer.spec.context
+    return tuple(
+        Reading(text, tuple(ledger(text, model.tokenizer)), context) for text in questions.texts
+    )
+
+
+def _machine() -> str:
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores "
+        f"({torch.get_num_threads()} used), Python {platform.python_version()}, "
+        f"torch {torch.__version__}"
+    )

@@ -1,0 +1,60 @@
+"""HTML from nested calls. Whatever is not `Html` already is text and is escaped."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+VOID = {"br", "img", "meta"}  # elements without an end
+
+
+class Html(str):
+    """Text that is HTML already; only this module and constants of the program make it."""
+
+    __slots__ = ()
+
+
+Child = str | Iterable["Child"]
+
+
+def tag(name: str, /, *children: Child, **attributes: str) -> Html:
+    """One element, such as `tag("p", "5 < 6", class_="note")`.
+
+    Args:
+        name: of the element.
+        children: text, `Html`, or iterables of both.
+        attributes: their names with `-` written as `_`; a trailing `_` is dropped.
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        for key, value in attributes.items()
+    )
+    if name in VOID:
+        return Html(f"<{name}{written}>")
+    return Html(f"<{name}{written}>{join(children)}</{name}>")
+
+
+def join(children: Iterable[Child]) -> Html:
+    """The children one after the other, text escaped."""
+    return Html("".join(_written(child) for child in children))
+
+
+def picture(source: Path | Image.Image, alt: str, **attributes: str) -> Html:
+    """An `img` that carries its PNG inside the page."""
+    if isinstance(source, Path):
+        data = source.read_bytes()
+    else:
+        buffer = io.BytesIO()
+        source.save(buffer, "PNG", optimize=True)
+        data = buffer.getvalue()
+    uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return tag("img", src=uri, alt=alt, **attributes)
+
+
+def _written(child: Child) -> str:
+    if isinstance(child, Html):
+        return child
+    return html.escape(child) if isinstance(child, str) else join(child)

@@ -1,0 +1,60 @@
+"""The demo's page: one HTML file with its pictures and style inside, which loads nothing."""
+
+from pathlib import Path
+
+from ecliptic import __version__
+from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
+from ecliptic.report.markup import Html, join, tag
+from ecliptic.report.results import DemoResult
+from ecliptic.report.sections import ABOUT, headline, sections
+
+_STYLE = Path(__file__).with_name("page.css")
+# The page's own promise, kept by the browser: nothing is fetched and no script runs.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_page(result: DemoResult) -> None:
+    """Write the page to `result.path`, whole or not at all."""
+    path = result.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(page(result), encoding="utf-8")
+    draft.replace(path)
+
+
+def page(result: DemoResult) -> Html:
+    """The whole document."""
+    name = str(result.card["name"])
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("title", f"ecliptic demo: {name}"),
+        tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
+    )
+    header = tag(
+        "header",
+        tag("p", "ecliptic", class_="brand"),
+        tag("h1", "One plane on which pictures and words meet"),
+        tag("p", ABOUT if result.embedded else _about_other(name), class_="lead"),
+        headline(result),
+    )
+    body = tag("body", header, tag("main", sections(result)), _footer())
+    return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), "\n"])
+
+
+def _about_other(name: str) -> str:
+    return (
+        f"This is the model {name}, on the drawings that come with ecliptic. Everything below is "
+        "what it says itself, right or wrong."
+    )
+
+
+def _footer() -> Html:
+    licence = tag("a", LICENCE, href=LICENCE_URL)
+    return tag(
+        "footer",
+        tag("p", f"Drawings: {CREDIT}, ", licence, f", {CHANGES}."),
+        tag("p", f"Written by ecliptic {__version__}. This page loads nothing from the network."),
+    )

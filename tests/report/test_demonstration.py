@@ -1,0 +1,174 @@
+import dataclasses
+import re
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from ecliptic.checkpoints import write
+from ecliptic.engine import Clip, load
+from ecliptic.errors import MissingTowerError
+from ecliptic.report import DemoResult, demo
+from ecliptic.report.bundled import bundled
+from ecliptic.report.page import page
+from ecliptic.report.results import Guess, Hit, Reading, Search
+from ecliptic.report.sections import ABOUT
+from ecliptic.report.summary import print_summary
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    write(tiny.checkpoint("vit"), folder, layout="ecliptic")
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def result(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    out = tmp_path_factory.mktemp("out") / "new folder" / "demo.html"
+    return demo(out, clip, quiet=True)
+
+
+def answered(result: DemoResult, right: int) -> DemoResult:
+    """The same result with exactly `right` right guesses."""
+    names = bundled().names
+    guesses = []
+    for place, picture in enumerate(bundled().pictures):
+        first = picture.name if place < right else names[place - 1]
+        guesses.append(Guess(picture, ((first, 0.9), ("snail", 0.05), ("key", 0.001))))
+    return dataclasses.replace(result, guesses=tuple(guesses))
+
+
+class Reader(HTMLParser):
+    """Every address and element a page names, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.policies: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [v or "" for k, v in attrs if k in ("src", "srcset", "data", "poster")]
+        self.policies += [v or "" for k, v in attrs if tag == "meta" and k == "content"]
+        if tag == "img":
+            assert dict(attrs)["alt"], "every picture says what it is"
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_answers_are_what_the_model_says(result: DemoResult, clip: Clip) -> None:
+    questions = bundled()
+    paths = [picture.path for picture in questions.pictures]
+    chances = clip.classify(paths, questions.names)
+    for guess, row in zip(result.guesses, chances, strict=True):
+        label, chance = guess.labels[0]
+        assert label == questions.names[int(row.argmax())]
+        assert chance == pytest.approx(float(row.max()), abs=1e-5)
+    cosines = clip.similarity([query.text for query in questions.queries], paths)
+    for search, row in zip(result.searches, cosines, strict=True):
+        assert search.hits[0].cosine == pytest.approx(float(row.max()), abs=1e-5)
+        values = [hit.cosine for hit in search.hits]
+        assert values == sorted(values, reverse=True)
+
+
+def test_a_picture_is_not_its_own_neighbour(result: DemoResult) -> None:
+    for search in result.neighbours:
+        assert search.query not in [hit.picture for hit in search.hits]
+        assert all(torch.isfinite(torch.tensor(hit.cosine)) for hit in search.hits)
+
+
+def test_right_answers_are_counted_as_they_are(result: DemoResult) -> None:
+    names = bundled().names
+    agreeing = sum(g.labels[0][0] == name for g, name in zip(result.guesses, names, strict=True))
+    assert result.right == agreeing
+    assert answered(result, 7).right == 7
+    text = "".join(Reader(page(answered(result, 7))).words)
+    assert f"7 of {len(names)}" in text
+    assert text.count("wrong, it shows") == len(names) - 7
+
+
+def test_the_page_loads_nothing(result: DemoResult) -> None:
+    text = result.path.read_text(encoding="utf-8")
+    reader = Reader(text)
+    assert reader.sources
+    assert all(source.startswith("data:") for source in reader.sources)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(reader.tags)
+    assert not re.search(r"@import|url\(", text)
+    assert any("default-src 'none'" in policy for policy in reader.policies)
+    assert not list(result.path.parent.glob(".*")), "no draft is left behind"
+
+
+def test_the_page_suits_light_dark_and_small_screens(result: DemoResult) -> None:
+    text = result.path.read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in text
+    assert "width=device-width" in text
+
+
+def test_only_the_embedded_model_is_called_mini(result: DemoResult) -> None:
+    assert not result.embedded
+    assert ABOUT not in "".join(Reader(page(result)).words)
+    embedded = "".join(Reader(page(dataclasses.replace(result, embedded=True))).words)
+    assert "drawings, not photographs" in embedded
+
+
+def test_card_fingerprints_and_timings_are_on_the_page(result: DemoResult, clip: Clip) -> None:
+    text = "".join(Reader(page(result)).words)
+    assert clip.card.space in text
+    assert clip.card.exact in text
+    for timing in result.timings:
+        assert timing.step in text
+
+
+def test_a_hostile_model_name_stays_text(result: DemoResult) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    card = {**result.card, "name": hostile, "notes": [hostile]}
+    reader = Reader(page(dataclasses.replace(result, card=card)))
+    assert "x" not in reader.sources
+    assert hostile in "".join(reader.words)
+
+
+def test_dropped_words_are_named(result: DemoResult) -> None:
+    cut = [reading for reading in result.readings if reading.dropped]
+    assert cut, "the second text is longer than this model's context"
+    assert "over the volcano" in "".join(Reader(page(result)).words)
+    whole = Reading("a", result.readings[0].tokens[:1], 77)
+    assert whole.dropped == 0
+
+
+def test_the_summary_names_mistakes_and_goes_to_stderr(
+    result: DemoResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = StringIO()
+    few = answered(result, len(result.guesses) - 2)
+    print_summary(few, Console(file=written, width=100))
+    assert f"{len(result.guesses) - 2} of {len(result.guesses)} drawings" in written.getvalue()
+    assert written.getvalue().count("was taken for") == 2
+    print_summary(answered(result, 0))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "more, all on the page" in captured.err
+
+
+def test_markup_of_the_terminal_in_a_text_is_shown_as_it_is(result: DemoResult) -> None:
+    picture = bundled().pictures[0]
+    strange = Search("[red]a[/red] [/nonsense]", (Hit(picture, 0.5, fits=True),) * 4)
+    written = StringIO()
+    odd = dataclasses.replace(result, searches=(strange,), card={**result.card, "name": "[b]x"})
+    print_summary(odd, Console(file=written, width=100))
+    assert "[red]a[/red] [/nonsense]" in written.getvalue()
+
+
+def test_a_model_with_one_tower_is_refused(tmp_path: Path) -> None:
+    write(tiny.checkpoint("image"), tmp_path / "tower", layout="ecliptic")
+    with pytest.raises(MissingTowerError):
+        demo(tmp_path / "demo.html", load(tmp_path / "tower"), quiet=True)
+    assert not (tmp_path / "demo.html").exists()
