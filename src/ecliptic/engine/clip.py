@@ -263,7 +263,9 @@ class Clip:
         """
         now = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
         stored = self._checkpoint.weights
-        weights = {n: stored[n] if _same(stored[n], t) else t for n, t in now.items()}
+        weights = {
+            n: stored[n] if _same(stored[n], t) else t for n, t in now.items() if n in stored
+        }
         checkpoint = Checkpoint(
             config=self._checkpoint.config,
             weights=weights,

@@ -102,7 +102,10 @@ def open_checkpoint(
 def assemble(checkpoint: Checkpoint) -> TwoTowers:
     """A model in eval mode that uses the checkpoint's own tensors, without copies."""
     model = build(checkpoint.config)
-    model.load_state_dict(dict(checkpoint.weights), strict=True, assign=True)
+    weights = dict(checkpoint.weights)
+    if model.image is None or model.text is None:
+        weights.setdefault("logit_scale", torch.tensor(0.0))  # one tower alone stores none
+    model.load_state_dict(weights, strict=True, assign=True)
     return model.eval()
 
 
