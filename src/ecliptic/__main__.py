@@ -1,6 +1,6 @@
 """`python -m ecliptic` is the `ecliptic` command."""
 
-from ecliptic.cli.main import run
+from ecliptic.cli import run
 
 if __name__ == "__main__":
     run()

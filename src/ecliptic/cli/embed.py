@@ -89,9 +89,10 @@ def embed(
     clip = model.clip()
     with progress_bar("items", None, show=on_terminal()) as advance:
         done = embed_entries(clip, inputs.sets(), batch_size, advance)
-    write_rejects(Path(f"{out}.rejects.jsonl"), done.rejected)
-    _report(done)
-    save_vectors(out, done.vectors(), clip.card, done.names)
+    with done:
+        write_rejects(Path(f"{out}.rejects.jsonl"), done.rejected)
+        _report(done)
+        save_vectors(out, done.vectors(), clip.card, done.names)
     say(f"{len(done.names)} vectors of {done.embed} values in {out}")
     if json:
         print_json(_summary(done, out) | {"space": clip.card.space})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Rejected:
 
 @dataclass
 class Embedding:
-    """What has been embedded so far."""
+    """What has been embedded so far; a context manager that drops the temporary file."""
 
     embed: int  # E
     names: list[str] = field(default_factory=list)  # of the rows
@@ -43,7 +44,13 @@ class Embedding:
     interrupted: bool = False
 
     def __post_init__(self) -> None:
-        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 lives as long as this object
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
 
     def add(self, vectors: Tensor, names: Iterable[str]) -> None:
         """Keep rows of (N, E) vectors and what they are."""

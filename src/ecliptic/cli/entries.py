@@ -148,11 +148,15 @@ def _check_header(path: str, header: Sequence[str], columns: Columns) -> None:
 def _json_rows(path: str) -> Iterator[tuple[int, Any]]:
     """Rows as objects; what is no object is a complaint in words."""
     for number, line in lines_of(path):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            row = f"not JSON: {error}."
-        yield number, row if isinstance(row, dict | str) else "not a JSON object."
+        yield number, _json_row(line)
+
+
+def _json_row(line: str) -> dict[str, Any] | str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}."
+    return row if isinstance(row, dict) else "not a JSON object."
 
 
 def gather(path: str, columns: Columns) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import typer
 
 from ecliptic.errors import MissingTowerError, UnknownModelError
+from ecliptic.settings import from_dict
 
 if TYPE_CHECKING:
     from ecliptic.checkpoints import Checkpoint
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from ecliptic.inputs import Tokenizer, TokenizerSpec
 
 Command = TypeVar("Command", bound=Callable[..., None])
+Spec = TypeVar("Spec")
 
 MODEL_HELP = (
     "ARCH/TAG of the catalog, a file or folder of any layout, hf:ORG/NAME, or the built-in mini."
@@ -58,6 +61,13 @@ class IdentityOptions:
         str | None,
         _model_option("Attention heads, likewise: of both towers, or 16,12.", metavar="N[,N]"),
     ] = None
+    image_spec: Annotated[
+        str | None,
+        _model_option("How pictures are prepared, likewise, as 'size=224'.", metavar="TOML"),
+    ] = None
+    tokenizer_spec: Annotated[
+        str | None, _model_option("How texts are, likewise, as 'context=77'.", metavar="TOML")
+    ] = None
     part: Annotated[
         str | None, _model_option("Which encoder of a diffusion checkpoint, as clip_l.")
     ] = None
@@ -70,16 +80,25 @@ class IdentityOptions:
         """`ecliptic.load` with these options."""
         from ecliptic.engine import load
 
-        known = {"activation": self.activation, "heads": self._heads(), "part": self.part}
-        return load(source, **{**known, **self._hub(), **more})
+        return load(source, **{**self._known(), **self._hub(), **more})
 
     def checkpoint(self, source: str) -> "Checkpoint":
         """The checkpoint at rest."""
         from ecliptic.checkpoints import Hints
         from ecliptic.engine import open_checkpoint
 
-        hints = Hints(part=self.part, activation=self.activation, heads=self._heads())
-        return open_checkpoint(source, hints, **self._hub())
+        return open_checkpoint(source, Hints(**self._known()), **self._hub())
+
+    def _known(self) -> dict[str, Any]:
+        from ecliptic.inputs import ImageSpec, TokenizerSpec
+
+        return {
+            "part": self.part,
+            "activation": self.activation,
+            "heads": self._heads(),
+            "image_spec": _inline(ImageSpec, self.image_spec),
+            "tokenizer_spec": _inline(TokenizerSpec, self.tokenizer_spec),
+        }
 
     def _heads(self) -> "int | tuple[int, int] | None":
         numbers = self.heads.split(",") if self.heads else []
@@ -91,6 +110,17 @@ class IdentityOptions:
     def _hub(self) -> dict[str, Any]:
         """`offline` is None, not False, so that the hub's own settings hold unless asked."""
         return {"offline": self.offline or None, "revision": self.revision}
+
+
+def _inline(cls: type[Spec], text: str | None) -> Spec | None:
+    """`cls` from its fields in one line of TOML; what is left out keeps its default."""
+    if text is None:
+        return None
+    try:
+        fields = tomllib.loads(f"spec = {{{text}}}")["spec"]
+    except tomllib.TOMLDecodeError as error:
+        raise typer.BadParameter(f"{text!r} is no TOML such as 'size=224': {error}") from None
+    return from_dict(cls, fields, where=cls.__name__)
 
 
 @dataclasses.dataclass(frozen=True)

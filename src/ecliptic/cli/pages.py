@@ -57,7 +57,7 @@ def _command(command: Any) -> str:
 def _place(argument: Any) -> str:
     """`IN`, `[WORD]...`, `PATH...`."""
     name = _name(argument) if argument.required else f"[{_name(argument)}]"
-    return name + "..." * (argument.nargs != 1)
+    return name if argument.nargs == 1 else f"{name}..."
 
 
 def _name(argument: Any) -> str:
@@ -74,8 +74,10 @@ def _spelling(parameter: Any, context: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{_name(parameter)}`"
     flags = ", ".join(f"`{flag}`" for flag in sorted(parameter.opts, key=len, reverse=True))
+    if parameter.is_flag:
+        return flags
     value = parameter.metavar or parameter.display_type(context).replace(" range", "")
-    return flags if parameter.is_flag else f"{flags} `{value}`"
+    return f"{flags} `{value}`"
 
 
 def _default(parameter: Any) -> str:

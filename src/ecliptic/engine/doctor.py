@@ -130,10 +130,10 @@ def _weights(a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None, sla
         return Stage("weights", "skipped", note="one side does not show them under our names")
     found = {name: _relative(a[name], b[name]) for name in a if name in b}
     found |= dict.fromkeys(set(a) ^ set(b), math.inf)
-    other = [name for name in {**a, **b} if found[name] > WEIGHTS * slack]
+    other = [name for name in {**a, **b} if not found[name] <= WEIGHTS * slack]  # NaN too
     named = ", ".join(other[:3]) + ", ..." * (len(other) > 3)
     note = f"{len(other)} of {len(found)} tensors differ: {named}" if other else ""
-    worst = max(found.values(), default=0.0)
+    worst = max((found[name] for name in other or found), default=0.0)
     return Stage("weights", "differs" if other else "same", worst, WEIGHTS * slack, note)
 
 

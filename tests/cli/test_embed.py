@@ -1,0 +1,186 @@
+"""`embed`: every usable item has its vector in order, every other one is reported."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ecliptic.cli.embedding import embed_entries
+from ecliptic.cli.entries import Entry
+from ecliptic.cli.main import app
+from ecliptic.engine import load, load_vectors
+
+
+def test_vectors_are_those_of_the_api(run: Any, model: str, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.npy"
+    result = run(
+        "embed", pictures / "a.png", pictures / "sub", "-t", "a cat", "-m", model, "-o", out
+    )
+    assert result.exit_code == 0, result.stderr
+    clip = load(model)
+    stored = load_vectors(out, clip.card)
+    assert stored.ids == (str(pictures / "a.png"), str(pictures / "sub/b.png"), "a cat")
+    images = clip.encode_image([pictures / "a.png", pictures / "sub/b.png"])
+    expected = torch.cat([images, clip.encode_text("a cat")])
+    np.testing.assert_allclose(stored.vectors, expected.numpy(), atol=1e-6)
+    assert not Path(f"{out}.rejects.jsonl").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
+def test_every_format_holds_vectors_and_ids(
+    run: Any, model: str, tmp_path: Path, suffix: str
+) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / f"v{suffix}"
+    assert run("embed", "-t", "a", "-t", "b", "-m", model, "-o", out).exit_code == 0
+    stored = load_vectors(out)
+    assert stored.ids == ("a", "b")
+    assert stored.vectors.shape == (2, 32)
+
+
+def test_rejects_are_listed_and_exit_with_3(
+    run: Any, model: str, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "v.npy"
+    result = run("embed", pictures, tmp_path / "gone.png", "-m", model, "-o", out, "--json")
+    assert result.exit_code == 3
+    assert "rejected" in result.stderr
+    lines = Path(f"{out}.rejects.jsonl").read_text().splitlines()
+    rejects = [json.loads(line) for line in lines]
+    assert [r["source"] for r in rejects] == [
+        str(pictures / "broken.png"),
+        str(tmp_path / "gone.png"),
+    ]
+    assert [r["index"] for r in rejects] == [1, 0] or rejects[0]["index"] == 1
+    assert all(r["reason"] for r in rejects)
+    assert json.loads(result.stdout)["vectors"] == 2
+    assert load_vectors(out).ids == (str(pictures / "a.png"), str(pictures / "sub/b.png"))
+
+
+def test_an_old_list_of_rejects_does_not_stay(run: Any, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "v.npy"
+    stale = Path(f"{out}.rejects.jsonl")
+    stale.write_text("{}\n")
+    assert run("embed", "-t", "a", "-m", model, "-o", out).exit_code == 0
+    assert not stale.exists()
+
+
+def test_nothing_usable_is_a_failure_and_writes_no_vectors(
+    run: Any, model: str, pictures: Path, tmp_path: Path
+) -> None:
+    result = run("embed", pictures / "broken.png", "-m", model, "-o", tmp_path / "v.npy")
+    assert result.exit_code == 1
+    assert "none of the 1 items" in result.stderr
+    assert not (tmp_path / "v.npy").exists()
+
+
+def test_what_is_there_is_replaced_only_by_force(run: Any, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "v.npy"
+    words = ["embed", "-t", "a", "-m", model, "-o", out]
+    assert run(*words).exit_code == 0
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "--force" in refused.stderr
+    assert run(*words, "--force").exit_code == 0
+
+
+def test_an_unknown_suffix_is_refused_before_the_work(run: Any, tmp_path: Path) -> None:
+    result = run("embed", "-t", "a", "-m", tmp_path / "no model", "-o", tmp_path / "v.csv")
+    assert result.exit_code == 1
+    assert "no known suffix" in result.stderr
+
+
+def test_tables_need_a_column(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("c\na\n")
+    assert run("embed", tmp_path / "t.csv").exit_code == 2
+
+
+def test_a_table_of_texts(run: Any, model: str, tmp_path: Path) -> None:
+    table, out = tmp_path / "t.csv", tmp_path / "v.npy"
+    table.write_text("key,caption\n7,a cat\n8,a dog\n")
+    words = ["embed", table, "--kind", "text", "--column", "caption", "--id", "key"]
+    assert run(*words, "-m", model, "-o", out).exit_code == 0
+    assert load_vectors(out).ids == ("7", "8")
+
+
+def test_paths_and_texts_from_stdin(model: str, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.npy"
+    names = f"{pictures / 'a.png'}\n{pictures / 'sub/b.png'}\n"
+    words = ["embed", "-", "-m", model, "-o", str(out), "--force"]
+    assert CliRunner().invoke(app, words, input=names).exit_code == 0
+    assert load_vectors(out).ids == tuple(names.split())
+    texts = "caf\u00e9\n\nzwei\n".encode()
+    assert CliRunner().invoke(app, [*words, "--kind", "text"], input=texts).exit_code == 0
+    assert load_vectors(out).ids == ("caf\u00e9", "zwei")
+
+
+def test_long_texts_are_cut_and_named_by_their_place(run: Any, model: str, tmp_path: Path) -> None:
+    words = ["embed", "-t", "short", "-t", "one two three " * 10, "-m", model]
+    result = run(*words, "-o", tmp_path / "v.npy")
+    assert result.exit_code == 0
+    assert "text 1 is too long and loses" in result.stderr
+
+
+def test_names_that_are_not_utf8_survive(
+    run: Any, model: str, pictures: Path, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (pictures / "a.png").rename(pictures / name)
+    out = tmp_path / "v.parquet"
+    pytest.importorskip("pyarrow")
+    result = run("embed", pictures / name, "-m", model, "-o", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert load_vectors(out).ids == (str(pictures / r"caf\udce9.png"),)
+
+
+def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, pictures: Path) -> None:
+    """Entries are taken as they are needed, not gathered first."""
+    clip, taken = load(model), 0
+
+    def endless() -> Iterator[Entry]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Entry(str(taken), str(pictures / "a.png"))
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with embed_entries(clip, [("image", endless())], batch_size=2, advance=stop) as done:
+        assert done.interrupted
+        assert 0 < len(done.names) <= taken <= 200
+        assert done.vectors().shape == (len(done.names), 32)
+
+
+def test_ctrl_c_keeps_what_is_done(model: str, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.npy"
+    code = (
+        "import itertools, os, signal\n"
+        "from ecliptic.cli import entries, main\n"
+        "given = entries.pictures\n"
+        "def slowly(path):\n"
+        "    (one,) = given(path)\n"
+        "    for i in itertools.count():\n"
+        "        if i == 70: os.kill(os.getpid(), signal.SIGINT)\n"
+        "        yield one\n"
+        "entries.pictures = slowly\n"
+        "main.run()\n"
+    )
+    words = ["embed", str(pictures / "a.png"), "-m", model, "-o", str(out), "--batch-size", "2"]
+    found = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 128 + signal.SIGINT, found.stderr
+    assert "keeping what is done" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert 2 <= len(load_vectors(out).vectors) <= 70

@@ -1,0 +1,179 @@
+"""Exit codes, streams, locales and speed: what holds for every command."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import ecliptic
+from ecliptic.cli.main import app
+
+COMMAND = [sys.executable, "-m", "ecliptic"]
+HEAVY = {"torch", "numpy", "PIL", "huggingface_hub"}
+
+
+def ecliptic_process(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, timeout=120, **options)
+
+
+def test_version_is_the_packages(run: Any) -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"ecliptic {ecliptic.__version__}\n")
+
+
+def test_help_names_every_command_and_the_exit_codes(run: Any) -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in app.registered_commands:
+        assert f" {command.callback.__name__} " in result.stdout  # type: ignore[union-attr]
+    assert "130" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [c.name or c.callback.__name__ for c in app.registered_commands]
+)
+def test_every_command_explains_itself(run: Any, command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()[3].strip()) > 20
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["embed", "--help"], []])
+def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom ecliptic.cli.main import run\n"
+        f"sys.argv = ['ecliptic', *{words}]\n"
+        "try:\n    run()\nexcept SystemExit:\n    pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    loaded = set(found.stderr.splitlines()[-1].split())
+    assert "typer" in loaded
+    assert not HEAVY & loaded
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_and_version_start_quickly(word: str) -> None:
+    """Processor time, which other work on the machine does not stretch much."""
+    seconds = []
+    for _ in range(5):
+        before = os.times()
+        assert ecliptic_process(word).returncode == 0
+        after = os.times()
+        seconds.append(
+            after.children_user + after.children_system
+            - before.children_user - before.children_system
+        )  # fmt: skip
+    assert statistics.median(seconds) < 0.3
+
+
+@pytest.mark.parametrize("words", [["--bogus"], ["nonsense"], ["tokens"], ["embed"]])
+def test_wrong_usage_exits_with_2(run: Any, words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+def test_errors_are_one_message_on_stderr_and_exit_with_1(run: Any, tmp_path: Path) -> None:
+    result = run("info", tmp_path / "nothing.pt")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert "nothing.pt" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_traceback_is_shown_when_asked_for(run: Any, tmp_path: Path) -> None:
+    result = run("--traceback", "info", tmp_path / "nothing.pt")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+def test_a_bug_is_not_dressed_up_as_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ecliptic.inputs.token_spans.ledger", broken)
+    result = CliRunner().invoke(app, ["tokens", "x"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_a_file_in_the_way_is_a_message_too(run: Any, model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("convert", model, tmp_path / "file" / "below")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+
+
+JSON_COMMANDS = {
+    "models": ["models", "--json"],
+    "info": ["info", "MODEL", "--json", "--fingerprint"],
+    "convert": ["convert", "MODEL", "TMP/out", "--json"],
+    "doctor": ["doctor", "MODEL", "MODEL", "--json"],
+    "embed": ["embed", "PICTURES", "-t", "a cat", "-m", "MODEL", "-o", "TMP/v.npy", "--json"],
+    "similarity": ["similarity", "PICTURES", "-t", "a cat", "-m", "MODEL", "--json"],
+    "classify": ["classify", "PICTURES", "-l", "cat,dog", "-m", "MODEL", "--json"],
+    "tokens": ["tokens", "a cat", "--json"],
+    "lint": ["lint", "a cat cat", "--json"],
+}
+
+
+@pytest.mark.parametrize("words", JSON_COMMANDS.values(), ids=JSON_COMMANDS.keys())
+def test_stdout_is_json_and_nothing_else(
+    run: Any, words: list[str], model: str, pictures: Path, tmp_path: Path
+) -> None:
+    places = {"MODEL": model, "PICTURES": str(pictures), "TMP": str(tmp_path)}
+    for name, place in places.items():
+        words = [word.replace(name, place) for word in words]
+    result = run(*words)
+    assert result.exit_code in (0, 3), result.stderr
+    assert json.loads(result.stdout)
+    assert result.stdout.isascii()
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    for words in (["models"], ["models", "--json"], ["tokens", "a " * 2000]):
+        with subprocess.Popen(
+            [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout
+            assert process.stderr
+            process.stdout.close()  # before the first byte, as `| true` would
+            said = process.stderr.read()
+            process.wait(timeout=60)
+        assert process.returncode == 1
+        assert b"Traceback" not in said
+        assert b"rror" not in said
+
+
+def test_ctrl_c_exits_with_130_and_no_traceback() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "lint", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        time.sleep(1.5)  # it waits for stdin by now
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == b"interrupted\n"
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", None])
+def test_any_locale_prints_any_text(locale: str, encoding: str | None) -> None:
+    environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    if encoding:
+        environment["PYTHONIOENCODING"] = encoding
+    text = "caf\u00e9 \u732b \N{GRINNING FACE}".encode()
+    for words in (["tokens", text], ["tokens", text, "--json"], ["lint", text]):
+        found = ecliptic_process(*words, env=environment)  # type: ignore[arg-type]
+        assert found.returncode in (0, 1), found.stderr  # an ASCII locale cannot decode the text
+        assert b"Traceback" not in found.stderr
+        assert found.returncode == 0 or b"surrogate" in found.stderr

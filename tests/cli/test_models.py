@@ -1,0 +1,101 @@
+"""`models`, `info`, `convert`: what there is, what it is, and the same in another layout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ecliptic.checkpoints import catalog, read, write
+from ecliptic.cli.model_sizes import parameters
+from ecliptic.engine import load
+from ecliptic.model import build
+from tests import tiny
+
+
+def test_models_lists_the_whole_catalog(run: Any) -> None:
+    found = json.loads(run("models", "--json").stdout)
+    assert [row["name"] for row in found] == list(catalog.names())
+    openai = next(row for row in found if row["name"] == "ViT-B-32/openai")
+    assert openai["parameters"] == 151_277_313  # openai/CLIP's ViT-B/32
+    assert openai["activation"] == "quick_gelu"
+
+
+def test_models_filters_by_every_word(run: Any) -> None:
+    found = json.loads(run("models", "b-32", "OPENAI", "--json").stdout)
+    assert [row["name"] for row in found] == ["ViT-B-32/openai"]
+    assert "ViT-B-32/openai" in run("models", "b-32", "openai").stdout
+
+
+@pytest.mark.parametrize("name", catalog.architectures())
+def test_parameters_are_counted_without_a_model(name: str) -> None:
+    config = catalog.architecture(name)
+    assert parameters(config) == sum(p.numel() for p in build(config).parameters())
+
+
+@pytest.mark.parametrize("kind", ["text", "unprojected", "image", "cut"])
+def test_parameters_of_one_tower_and_cut_vocabularies(kind: str) -> None:
+    config = tiny.CONFIGS[kind]
+    assert parameters(config) == sum(p.numel() for p in build(config).parameters())
+
+
+def test_info_is_the_card_of_the_model(run: Any, model: str) -> None:
+    card = load(model).card
+    plain = json.loads(run("info", model, "--json").stdout)
+    assert plain == json.loads(json.dumps(card.to_dict()))
+    assert "space" not in plain
+    full = json.loads(run("info", model, "--json", "--fingerprint").stdout)
+    assert (full["space"], full["exact"]) == (card.space, card.exact)
+    shown = run("info", model).stdout
+    assert f"{card.parameters:,}" in shown
+    assert "quick_gelu" in shown
+
+
+@pytest.mark.parametrize("layout", ["ecliptic", "openai", "open_clip", "transformers"])
+def test_convert_keeps_every_tensor(run: Any, model: str, tmp_path: Path, layout: str) -> None:
+    out = tmp_path / ("model.pt" if layout == "openai" else "model")
+    result = run("convert", model, out, "--layout", layout)
+    assert result.exit_code == 0, result.stderr
+    before, after = read(model).weights, read(out).weights
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_convert_replaces_another_checkpoint_only_by_force(
+    run: Any, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write(tiny.checkpoint("vit", seed=1), out)
+    assert run("convert", model, out).exit_code == 1
+    assert run("convert", model, out, "--force").exit_code == 0
+
+
+def test_convert_says_what_a_layout_cannot_hold(run: Any, tmp_path: Path) -> None:
+    write(tiny.checkpoint("resnet"), tmp_path / "resnet")
+    result = run("convert", tmp_path / "resnet", tmp_path / "out", "-l", "transformers")
+    assert result.exit_code == 1
+    assert "ResNet" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_file_does_not_tell_is_passed_on(run: Any, tmp_path: Path) -> None:
+    write(tiny.checkpoint("vit", activation="gelu"), tmp_path / "folder", "open_clip")
+    source = tmp_path / "bare.safetensors"  # without the config beside it
+    next((tmp_path / "folder").glob("*.safetensors")).rename(source)
+    refused = run("info", source)
+    assert refused.exit_code == 1
+    assert "pass heads=" in refused.stderr
+    assert "activation=" in run("info", source, "--heads", "2,1").stderr
+    words = ["info", source, "--activation", "gelu", "--heads", "2,1", "--json"]
+    assert "image_spec" in run(*words).stderr
+    words += ["--image-spec", "size=32, resize='squash'"]
+    told = run(*words)
+    assert told.exit_code == 0, told.stderr
+    config = json.loads(told.stdout)["config"]
+    assert config["image"]["activation"] == "gelu"
+    assert (config["image"]["heads"], config["text"]["heads"]) == (2, 1)
+    assert json.loads(told.stdout)["image_spec"]["resize"] == "squash"
+    assert run("info", source, "--heads", "two").exit_code == 2
+    assert run("info", source, "--image-spec", "size").exit_code == 2
+    assert "did you mean 'resize'" in run("info", source, "--image-spec", "resiz='squash'").stderr
