@@ -83,6 +83,7 @@ def _section(title: str, explanation: str, code: str, content: Html) -> Html:
         tag("p", explanation),
         tag("p", tag("code", code), class_="code"),
         content,
+        id=title.lower().replace(" ", "-"),  # so that a part can be linked to
     )
 
 
