@@ -1,6 +1,8 @@
 """Both towers together: the temperature, missing towers, half precision, random weights."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -46,6 +48,15 @@ def test_building_takes_no_memory_and_no_random_numbers() -> None:
     assert all(parameter.is_meta for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
     assert sum(parameter.numel() for parameter in model.parameters()) == 151_277_313
+
+
+def test_building_is_quick_to_start() -> None:
+    """Initialising an embedding on the meta device would import a compiler, two seconds of it."""
+    program = (
+        "import sys; from ecliptic.model import ClipConfig, build; build(ClipConfig()); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_equal_seeds_give_equal_weights() -> None:
