@@ -45,6 +45,14 @@ def test_unaligned_data_is_read_too(tmp_path: Path) -> None:
         assert torch.equal(read_safetensors(path).tensors["a"], torch.arange(4.0))
 
 
+def test_a_scalar_before_the_weights_does_not_cause_copies(tmp_path: Path) -> None:
+    tensors = {"a": torch.zeros(4), "logit_scale": torch.tensor(1.0), "text": torch.ones(6)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    found = read_safetensors(tmp_path / "x.safetensors").tensors
+    start = found["a"].data_ptr()
+    assert [found[name].data_ptr() - start for name in tensors] == [0, 16, 20]
+
+
 def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(100)}, tmp_path / "x.safetensors")
     read_safetensors(tmp_path / "x.safetensors").tensors["a"].fill_(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ecliptic.errors import CorruptFileError
 
-ALIGNMENT = 8  # bytes, as safetensors aligns; enough for every dtype of weights
+WIDEST = 8  # bytes of the widest dtype of weights
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -27,9 +27,13 @@ def map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def bytes_tensor(memory: mmap.mmap, start: int, size: int) -> Tensor:
-    """(size,) uint8 over `memory[start : start + size]`; copied only if not aligned."""
+def bytes_tensor(memory: mmap.mmap, start: int, size: int, item: int = WIDEST) -> Tensor:
+    """(size,) uint8 over `memory[start : start + size]`; copied only if not aligned to `item`.
+
+    One 4-byte scalar, such as a temperature, shifts all that follows it in a safetensors file, so
+    float32 must not ask for more than its own 4 bytes. Matmuls are as fast there.
+    """
     if not size:
         return torch.empty(0, dtype=torch.uint8)
     view = torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)
-    return view.clone() if start % ALIGNMENT else view
+    return view.clone() if start % item else view

@@ -85,7 +85,8 @@ def read_safetensors(path: Path | str) -> TensorFile:
     _check_cover(path, places, start, len(memory))
     tensors = {}
     for place in places:
-        data = bytes_tensor(memory, start + place.start, place.end - place.start)
+        size, item = place.end - place.start, place.dtype.itemsize
+        data = bytes_tensor(memory, start + place.start, size, item)
         tensors[place.name] = data.view(place.dtype).reshape(place.shape)
     return TensorFile(tensors, metadata)
 
