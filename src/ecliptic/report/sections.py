@@ -1,6 +1,7 @@
 """The parts of the demo's page, each a function from the result to HTML."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from ecliptic.inputs import TokenSpan
 from ecliptic.report.facts import facts
@@ -33,57 +34,17 @@ def headline(result: DemoResult) -> Html:
 
 def sections(result: DemoResult) -> Html:
     """All sections in reading order."""
-    count = len(result.guesses)
-    return join(
-        [
-            _section(
-                "Name what is drawn",
-                f"Zero-shot: for each drawing the model chooses among the same {count} labels, "
-                f"never having been trained to sort into them. Chance is 1 in {count}.",
-                "clip.classify(pictures, labels)",
-                tag("div", map(_guess, result.guesses), class_="grid"),
-            ),
-            _section(
-                "Find a picture by words",
-                "The text and every drawing become vectors; the nearest drawings come first. "
-                "The numbers are cosines.",
-                "clip.similarity(texts, pictures)",
-                tag("div", map(_search, result.searches), class_="searches"),
-            ),
-            _section(
-                "Find more like this",
-                "The same with a drawing as the question. No names are used.",
-                "vectors = clip.encode_image(pictures); vectors @ vectors.T",
-                tag("div", map(_search, result.neighbours), class_="searches"),
-            ),
-            _section(
-                "See them all at once",
-                "Cosines of names (rows) with drawings (columns). A frame marks the best drawing "
-                "of each row; the diagonal is where it belongs.",
-                "ecliptic.plots.similarity_matrix(cosines, rows, columns)",
-                tag("div", picture(result.matrix, "similarity matrix"), class_="matrix"),
-            ),
-            _section(
-                "Read as the model reads",
-                "A text becomes tokens, pieces of words with a number each; a bar behind a "
-                "piece means that the word goes on. What does not fit into the context is never "
-                "dropped in silence.",
-                "ecliptic tokens TEXT",
-                join(map(_reading, result.readings)),
-            ),
-            facts(result),
-        ]
-    )
+    return join([*(_section(part, result) for part in _PARTS), facts(result)])
 
 
-def _section(title: str, explanation: str, code: str, content: Html) -> Html:
+def _section(part: "_Part", result: DemoResult) -> Html:
     return tag(
         "section",
-        tag("h2", title),
-        tag("p", explanation),
-        tag("p", tag("code", code), class_="code"),
-        content,
-        id=title.lower().replace(" ", "-"),  # so that a part can be linked to
+        tag("h2", part.title),
+        tag("p", part.explanation.format(count=len(result.guesses))),
+        tag("p", tag("code", part.code), class_="code"),
+        part.content(result),
+        id=part.title.lower().replace(" ", "-"),  # so that a part can be linked to
     )
 
 
@@ -163,3 +124,51 @@ def _percent(chance: float) -> str:
 
 def _article(name: str) -> str:
     return name if name == "glasses" else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One section: its words, the call that it shows, and what it draws from a result."""
+
+    title: str
+    explanation: str  # `{count}` is the number of drawings
+    code: str
+    content: Callable[[DemoResult], Html]
+
+
+_PARTS = (
+    _Part(
+        "Name what is drawn",
+        "Zero-shot: for each drawing the model chooses among the same {count} labels, never "
+        "having been trained to sort into them. Chance is 1 in {count}.",
+        "clip.classify(pictures, labels)",
+        lambda result: tag("div", map(_guess, result.guesses), class_="grid"),
+    ),
+    _Part(
+        "Find a picture by words",
+        "The text and every drawing become vectors; the nearest drawings come first. The numbers "
+        "are cosines.",
+        "clip.similarity(texts, pictures)",
+        lambda result: tag("div", map(_search, result.searches), class_="searches"),
+    ),
+    _Part(
+        "Find more like this",
+        "The same with a drawing as the question. No names are used.",
+        "vectors = clip.encode_image(pictures); vectors @ vectors.T",
+        lambda result: tag("div", map(_search, result.neighbours), class_="searches"),
+    ),
+    _Part(
+        "See them all at once",
+        "Cosines of names (rows) with drawings (columns). A frame marks the best drawing of each "
+        "row; the diagonal is where it belongs.",
+        "ecliptic.plots.similarity_matrix(cosines, rows, columns)",
+        lambda result: tag("div", picture(result.matrix, "similarity matrix"), class_="matrix"),
+    ),
+    _Part(
+        "Read as the model reads",
+        "A text becomes tokens, pieces of words with a number each; a bar behind a piece means "
+        "that the word goes on. What does not fit into the context is never dropped in silence.",
+        "ecliptic tokens TEXT",
+        lambda result: join(map(_reading, result.readings)),
+    ),
+)
