@@ -42,7 +42,10 @@ def classify(
     model: ModelOptions,
     json: Json = False,
 ) -> None:
-    """Give the probability of each label for each picture; the labels share 100 %."""
+    """Give the probability of each label for each picture.
+
+    The labels share 100 %, so one that fits belongs among them.
+    """
     names = _labels(labels, labels_file)
     clip = model.clip()
     classifier = clip.text_classifier(names, _templates(templates))

@@ -24,7 +24,10 @@ def convert(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write MODEL to OUT in another layout, tensor by tensor the same, or say why that fails."""
+    """Write MODEL to OUT in another layout, with identical tensors.
+
+    A layout that cannot hold the model is refused with the reason.
+    """
     from ecliptic.checkpoints import write
 
     checkpoint = identity.checkpoint(source)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ecliptic.cli.options import MODEL_HELP
 from ecliptic.cli.output import say
 
 
@@ -12,15 +13,18 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The report, one HTML file.")
     ] = Path("ecliptic-demo.html"),
+    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini",
     show: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
 ) -> None:
-    """Encode, classify, search and compare the bundled drawings; write an HTML report.
+    """Try everything on the bundled drawings; write an HTML report.
 
-    Needs no download. The built-in model knows drawings, not photographs.
+    Encodes, classifies, searches and compares. Needs no download. The built-in model knows
+    drawings, not photographs.
     """
+    from ecliptic.engine import load
     from ecliptic.report import demo as write_report
 
-    write_report(out)
+    write_report(out, None if model == "mini" else load(model))
     if show:
         typer.launch(str(out.resolve()))
     say("open this file in a browser:")

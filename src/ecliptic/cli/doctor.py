@@ -35,7 +35,7 @@ def doctor(
     identity: IdentityOptions,
     json: Json = False,
 ) -> None:
-    """Compare A with B stage by stage and name the first difference.
+    """Compare A with B stage by stage; name the first difference.
 
     Settings, weights, tokens, pixels, each layer, pooled state, vectors. Both get A's inputs where
     they fit, so a difference shows where it arises. Exit code 1 if they differ.

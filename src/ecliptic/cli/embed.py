@@ -76,7 +76,9 @@ def embed(
     model: ModelOptions,
     json: Json = False,
 ) -> None:
-    """Write a unit-length vector per picture or text, with ids: .npy, .safetensors or .parquet.
+    """Write a unit-length vector per picture or text to a file.
+
+    The file ends in .npy, .safetensors or .parquet, and holds the ids too.
 
     What cannot be used is listed on stderr and in FILE.rejects.jsonl, and the exit code is 3.
     Ctrl-C keeps what is done so far.

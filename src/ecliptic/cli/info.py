@@ -19,7 +19,10 @@ def info(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show the card of MODEL: sizes, activation, how inputs are prepared, and what was decided."""
+    """Show the card of MODEL and what was decided on reading it.
+
+    The card holds the sizes, the activation, and how pictures and texts are prepared.
+    """
     card = identity.load(model, device="cpu").card
     facts = card.to_dict()
     if fingerprint:

@@ -20,7 +20,7 @@ def lint(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on any finding.")] = False,
     json: Json = False,
 ) -> None:
-    """Name what CLIP will not read, or will read badly, in TEXT."""
+    """Name what CLIP will not read, or will read badly."""
     from ecliptic.cli.lines import text_or_file
     from ecliptic.inputs import lint as findings_of
 

@@ -57,6 +57,7 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing rich would double the time to show it
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -29,7 +29,6 @@ Spec = TypeVar("Spec")
 MODEL_HELP = (
     "ARCH/TAG of the catalog, a file or folder of any layout, hf:ORG/NAME, or the built-in mini."
 )
-_PANEL = "Model"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there.")]
@@ -45,36 +44,34 @@ TextsFile = Annotated[
 ]
 
 
-def _model_option(help: str, **extra: Any) -> Any:
-    return typer.Option(help=help, rich_help_panel=_PANEL, **extra)
-
-
 @dataclasses.dataclass(frozen=True)
 class IdentityOptions:
     """What a file may fail to tell about itself, and how to find it."""
 
     activation: Annotated[
         Literal["quick_gelu", "gelu"] | None,
-        _model_option("Activation, where the file does not tell."),
+        typer.Option(help="Activation, where the file does not tell."),
     ] = None
     heads: Annotated[
         str | None,
-        _model_option("Attention heads, likewise: of both towers, or 16,12.", metavar="N[,N]"),
+        typer.Option(help="Attention heads, likewise: of both towers, or 16,12.", metavar="N[,N]"),
     ] = None
     image_spec: Annotated[
         str | None,
-        _model_option("How pictures are prepared, likewise, as 'size=224'.", metavar="TOML"),
+        typer.Option(help="How pictures are prepared, likewise, as 'size=224'.", metavar="TOML"),
     ] = None
     tokenizer_spec: Annotated[
-        str | None, _model_option("How texts are, likewise, as 'context=77'.", metavar="TOML")
+        str | None, typer.Option(help="How texts are, likewise, as 'context=77'.", metavar="TOML")
     ] = None
     part: Annotated[
-        str | None, _model_option("Which encoder of a diffusion checkpoint, as clip_l.")
+        str | None, typer.Option(help="Which encoder of a diffusion checkpoint, as clip_l.")
     ] = None
     revision: Annotated[
-        str | None, _model_option("Branch, tag or commit on the hub.", metavar="REF")
+        str | None, typer.Option(help="Branch, tag or commit on the hub.", metavar="REF")
     ] = None
-    offline: Annotated[bool, _model_option("Use only what is on this machine.")] = False
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use only what is on this machine.")
+    ] = False
 
     def load(self, source: str, **more: Any) -> "Clip":
         """`ecliptic.load` with these options."""
@@ -127,23 +124,21 @@ def _inline(cls: type[Spec], text: str | None) -> Spec | None:
 class ModelOptions(IdentityOptions):
     """Which model, and where and how it runs."""
 
-    model: Annotated[
-        str, typer.Option("--model", "-m", help=MODEL_HELP, rich_help_panel=_PANEL)
-    ] = "mini"
-    device: Annotated[str, _model_option("auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini"
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], _model_option("Numbers it computes in.")
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Numbers it computes in.")
     ] = "auto"
     preprocess: Annotated[
         Literal["reference", "robust"],
-        _model_option("reference: as published; robust: EXIF, alpha, 16 bits handled first."),
+        typer.Option(help="reference: as published; robust: EXIF, alpha, 16 bits handled first."),
     ] = "reference"
 
     image_size: Annotated[
-        int | None, _model_option("Another size than the trained one, pixels.", min=1)
+        int | None, typer.Option(help="Another size than the trained one, pixels.", min=1)
     ] = None
     cache: Annotated[
-        Path | None, _model_option("Keep vectors here and reuse them.", metavar="DIR")
+        Path | None, typer.Option(help="Keep vectors here and reuse them.", metavar="DIR")
     ] = None
 
     def clip(self) -> "Clip":

@@ -38,7 +38,11 @@ def similarity(
     model: ModelOptions,
     json: Json = False,
 ) -> None:
-    """Show cosines: of the texts (rows) with what PATH... holds, or of one kind with itself."""
+    """Show the cosines of texts, pictures and stored vectors.
+
+    Texts are the rows, what PATH... holds the columns; where one is missing, the other stands on
+    both sides.
+    """
     from ecliptic.cli.lines import texts_of
 
     rows, columns = _sides(paths or [], texts_of(text, texts), model)

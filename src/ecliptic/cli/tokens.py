@@ -18,7 +18,7 @@ def tokens(
     options: TokenizerOptions,
     json: Json = False,
 ) -> None:
-    """Show each token of TEXT: its id, its piece, and the characters it stands for."""
+    """Show the tokens of TEXT and the characters they stand for."""
     from ecliptic.inputs import ledger
 
     tokenizer = options.tokenizer()

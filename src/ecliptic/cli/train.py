@@ -26,10 +26,12 @@ def train(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Train a CLIP from random weights, as RECIPE says; write it in ecliptic's own layout.
+    """Train a CLIP from random weights, as RECIPE says.
 
-    DIR gets the checkpoint, and history.jsonl with losses and recall as they come.
+    --out gets the checkpoint in ecliptic's own layout, and history.jsonl with losses and recall as
+    they come.
     """
+    from ecliptic.checkpoints import write
     from ecliptic.settings import load_toml
     from ecliptic.train import TrainSettings
 
@@ -37,7 +39,7 @@ def train(
     if not force and out.exists() and any(out.iterdir()):
         raise StorageError(f"{out} is not empty; pass --force to replace what is there.")
     out.mkdir(parents=True, exist_ok=True)
-    _write(_train(settings, data, out), settings, out)
+    write(_train(settings, data, out).checkpoint(), out, overwrite=True)
     say(f"checkpoint and history in {out}; `ecliptic info {out}` shows it")
 
 
@@ -60,20 +62,6 @@ def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
             say(_spoken(line))
 
         return run_training(settings, data, report)
-
-
-def _write(run: "Run", settings: "TrainSettings", out: Path) -> None:
-    from ecliptic.checkpoints import Checkpoint, write
-
-    weights = {name: tensor.contiguous() for name, tensor in run.model.state_dict().items()}
-    checkpoint = Checkpoint(
-        config=settings.model,
-        weights=weights,
-        image_spec=settings.image_spec,
-        tokenizer_spec=settings.tokenizer_spec,
-        name=settings.name,
-    )
-    write(checkpoint, out, "ecliptic", overwrite=True)
 
 
 def _spoken(line: dict[str, Any]) -> str:
