@@ -61,7 +61,10 @@ def tensor_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
 
     def write(path: Path) -> None:
         plain = {name: compact(tensor) for name, tensor in tensors.items()}
+        path.touch()
+        mode = path.stat().st_mode  # safetensors makes files that only their owner can read
         safetensors.torch.save_file(plain, path, dict(metadata))
+        path.chmod(mode)
 
     return write
 

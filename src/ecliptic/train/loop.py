@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ecliptic.checkpoints import Checkpoint
 from ecliptic.errors import NumericalError
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, random_model
@@ -26,8 +27,19 @@ Report = Callable[[dict[str, Any]], None]
 class Run:
     """A finished run."""
 
+    settings: TrainSettings
     model: TwoTowers  # in eval mode
     history: tuple[dict[str, Any], ...]  # what was reported, in order
+
+    def checkpoint(self) -> Checkpoint:
+        """The model ready to be written, in the precision that the recipe stores."""
+        dtype = torch.float16 if self.settings.store == "fp16" else torch.float32
+        weights = {
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+            for name, tensor in self.model.state_dict().items()
+        }
+        specs = self.settings.image_spec, self.settings.tokenizer_spec
+        return Checkpoint(self.settings.model, weights, *specs, name=self.settings.name)
 
 
 def train(settings: TrainSettings, data: Path, report: Report = lambda _: None) -> Run:
@@ -60,7 +72,7 @@ def train(settings: TrainSettings, data: Path, report: Report = lambda _: None) 
         if step % settings.evaluate_every == 0 or step == settings.steps:
             found = evaluate(model, validation, tokenizer, settings.image_spec)
             record({"step": step} | {name: asdict(recall) for name, recall in found.items()})
-    return Run(model.eval(), tuple(history))
+    return Run(settings, model.eval(), tuple(history))
 
 
 def sources_of(settings: TrainSettings, data: Path) -> dict[Any, int]:

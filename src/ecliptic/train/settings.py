@@ -60,6 +60,7 @@ class TrainSettings:
     batch: int = 256  # pairs
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "bf16"  # of the matmuls; weights stay float32
+    store: Literal["fp32", "fp16"] = "fp32"  # of the written weights; fp16 halves the file
     log_every: int = 50  # steps
     evaluate_every: int = 500  # steps
     model: ClipConfig = field(default_factory=ClipConfig)
