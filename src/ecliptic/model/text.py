@@ -39,7 +39,7 @@ class TextTower(nn.Module):
         c = config
         # not nn.Embedding(...): its random numbers, on the meta device, import all of torch._dynamo
         table = torch.empty(c.vocabulary, c.width)
-        self.token_embedding = nn.Embedding.from_pretrained(table, freeze=False)
+        self.token_embedding = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call]
         self.positions = nn.Parameter(torch.empty(c.context, c.width))
         self.blocks = nn.ModuleList(
             Block(c.width, c.heads, c.mlp, c.activation, c.eps) for _ in range(c.depth)
@@ -75,7 +75,7 @@ class TextTower(nn.Module):
                 f"tokens must be (batch, at most {self.config.context}), got "
                 f"{tuple(tokens.shape)}; `clip.tokenize(texts)` gives the right shape."
             )
-        x = self.token_embedding(tokens) + self.positions[: tokens.shape[1]]
+        x: Tensor = self.token_embedding(tokens) + self.positions[: tokens.shape[1]]
         return x.to(self.positions.dtype)  # (B, T, D)
 
     def pool(self, x: Tensor, tokens: Tensor) -> Tensor:

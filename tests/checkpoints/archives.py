@@ -1,0 +1,26 @@
+"""Archives as torch.save writes them, and with pickles of our own inside."""
+
+import io
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+
+
+def archive(path: Path, data: bytes, **more: bytes) -> Path:
+    """A zip as torch.save writes it, with our own pickle and a storage of 4 floats."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x/data.pkl", data)
+        file.writestr("x/data/0", bytes(16))
+        for name, content in more.items():
+            file.writestr(f"x/{name}", content)
+    return path
+
+
+def small() -> bytes:
+    """A whole file of two tensors."""
+    buffer = io.BytesIO()
+    state = OrderedDict(a=torch.arange(64.0), b=torch.ones(3, dtype=torch.float16))
+    torch.save({"state_dict": state, "epoch": 1}, buffer)
+    return buffer.getvalue()
