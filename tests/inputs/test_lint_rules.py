@@ -22,6 +22,7 @@ BAD = [
     ("", "empty", ""),
     (" \x00\n", "empty", " \x00\n"),
     ("the red red Red car", "repeated-word", "red red Red"),
+    ("a cat,cat, Cat", "repeated-word", "cat,cat, Cat"),
     ("dog, dog, and dog", "overused-word", "dog"),
     ("a supercalifragilisticexpialidocious", "split-word", "supercalifragilisticexpialidocious"),
     ("a cat <|endoftext|>", "stray-special", "<|endoftext|>"),

@@ -24,7 +24,7 @@ LONG_NUMBER = 3  # digits
 QUOTED = 60  # characters of the text in a message
 
 WORD = regex.compile(r"\p{L}[\p{L}\p{M}'’]*")
-REPEATED = regex.compile(r"\b(\w+)(?:\s+\1\b)+", regex.IGNORECASE)
+REPEATED = regex.compile(r"\b(\w+)(?:[\s,;]+\1\b)+", regex.IGNORECASE)
 NUMBER = regex.compile(r"\p{N}+(?:[.,]\p{N}+)*")
 FOREIGN = regex.compile(r"(?:(?!\p{Latin})\p{L}\p{M}*)+")  # letters of other scripts
 SPECIAL = regex.compile(
@@ -121,7 +121,7 @@ def _too_long(reading: Reading) -> Iterator[Finding]:
 
 def _repeated(reading: Reading) -> Iterator[Finding]:
     for run in REPEATED.finditer(reading.text):
-        times = len(run.group().split())
+        times = len(WORD.findall(run.group()))
         message = f"{quote(run[1])} stands {times} times in a row; CLIP gains nothing by it."
         yield Finding("repeated-word", message, run.span(), "warning")
 
