@@ -121,7 +121,7 @@ def _too_long(reading: Reading) -> Iterator[Finding]:
 
 def _repeated(reading: Reading) -> Iterator[Finding]:
     for run in REPEATED.finditer(reading.text):
-        times = len(WORD.findall(run.group()))
+        times = len(regex.findall(r"\w+", run.group()))
         message = f"{quote(run[1])} stands {times} times in a row; CLIP gains nothing by it."
         yield Finding("repeated-word", message, run.span(), "warning")
 
