@@ -24,7 +24,6 @@ _TABLE = """CREATE TABLE IF NOT EXISTS vectors
 (key BLOB PRIMARY KEY, vector BLOB NOT NULL, digest BLOB NOT NULL, used REAL NOT NULL)
 WITHOUT ROWID"""
 _AT_ONCE = 500  # parameters of one SQL statement
-_ROW_OVERHEAD = 100  # bytes a row takes beside its vector: key, digest, time, page shares
 
 
 class EmbeddingCache:
@@ -41,7 +40,7 @@ class EmbeddingCache:
                 f"the cache folder {folder} cannot be made: {error.strerror}; pass a folder you "
                 "may write to, or no cache."
             ) from None
-        self._connection = self._open()
+        self._connection = self._guarded(self._connect, at_first=True)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """The vectors that are there; damaged ones are dropped and count as absent."""
@@ -86,27 +85,28 @@ class EmbeddingCache:
 
     def _evict(self) -> None:
         """Drop the least recently used rows once the limit is passed, down to nine tenths."""
-        query = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(vector) + {_ROW_OVERHEAD}), 0) FROM vectors"
-        count, size = self._connection.execute(query).fetchone()
+        size = self._bytes_in_use()
         if size > self.limit:
+            count = self._count()
             keep = int(count * 0.9 * self.limit / size)
             self._connection.execute(
                 "DELETE FROM vectors WHERE key IN (SELECT key FROM vectors ORDER BY used LIMIT ?)",
                 (count - keep,),
             )
 
+    def _bytes_in_use(self) -> int:
+        """Of the file, pages that deleted rows left free not counted."""
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
     def _count(self) -> int:
         return int(self._connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0])
 
     def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._connection.executemany(statement, rows)
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError:
-            self._set_aside()
-            return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
@@ -119,20 +119,22 @@ class EmbeddingCache:
             raise
         return connection
 
-    def _guarded(self, action: Callable[[], R]) -> R:
+    def _guarded(self, action: Callable[[], R], *, at_first: bool = False) -> R:
         """Run `action`; a damaged file is set aside, and the action runs on a fresh one."""
         with self._lock:
             try:
                 return action()
             except sqlite3.OperationalError as error:  # locked, disk full, read-only
                 raise StorageError(
-                    f"the cache {self.path} cannot be used: {error}; free some space, or load "
-                    "without a cache."
+                    f"the cache {self.path} cannot be used: {error}; check its permissions and "
+                    "the free space, or load without a cache."
                 ) from None
             except sqlite3.DatabaseError:
-                self._connection.close()
+                if not at_first:
+                    self._connection.close()
                 self._set_aside()
-                self._connection = self._connect()
+                if not at_first:
+                    self._connection = self._connect()
                 return action()
 
     def _set_aside(self) -> None:
