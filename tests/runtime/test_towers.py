@@ -31,6 +31,28 @@ def test_text_equals_the_model(activation: Activation, depth: int) -> None:
     torch.testing.assert_close(encode_text(model.text_tower, ids), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("lengths", [(16, 16, 16), (15, 16, 16), (2, 16, 9), (1, 1, 2), (5,)])
+def test_texts_of_any_mixture_of_lengths_equal_the_model(lengths: tuple[int, ...]) -> None:
+    model = random_model(ClipConfig(embed=24, image=None, text=TEXT))
+    ids = torch.randint(0, 59, (len(lengths), 16), generator=torch.Generator().manual_seed(3))
+    ids[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = 59
+    with torch.inference_mode():
+        wanted = model.encode_text(ids)
+    torch.testing.assert_close(encode_text(model.text_tower, ids), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_padding_is_not_computed() -> None:
+    """NaN in the positions behind the end of each text reaches no vector."""
+    model = random_model(ClipConfig(embed=24, image=None, text=TEXT))
+    ids = torch.zeros(2, 16, dtype=torch.long)
+    ids[0, 3] = ids[1, 15] = 59
+    wanted = encode_text(model.text_tower, ids)[0]
+    ids[0, 4:] = 58
+    model.text_tower.token_embedding.weight.data[58] = torch.nan
+    found = encode_text(model.text_tower, ids)[0]
+    torch.testing.assert_close(found, wanted)
+
+
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_images_equal_the_model(activation: Activation, depth: int) -> None:
