@@ -68,6 +68,21 @@ def report(bench: str, rates: dict[str, list[float]], work: float, unit: str, ou
     print(json.dumps(line))
 
 
+def report_seconds(bench: str, taken: dict[str, list[float]], ours: str) -> None:
+    """As `report`, for things that are done once and counted in seconds."""
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    print(f"{bench} on {machine()}")
+    for name, seconds in taken.items():
+        ratio = medians[name] / medians[ours]
+        print(
+            f"  {name:32} {medians[name]:8.3f} s  "
+            f"({min(seconds):.3f} to {max(seconds):.3f})  {ratio:.2f}x {ours}'s"
+        )
+    line: dict[str, Any] = {"bench": bench, "unit": "s", "machine": machine()}
+    line["seconds"] = {name: round(median, 4) for name, median in medians.items()}
+    print(json.dumps(line))
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
