@@ -4,6 +4,7 @@
 or `.parquet` (columns `id` and `vector`; needs pyarrow). N rows, E vector size.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -73,7 +74,7 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     try:
         rows, ids, about = reader(path)
         found = Vectors(rows, ids, about["space"], about["exact"], about["model"])
-    except (ValueError, KeyError, OSError, SafetensorError) as error:
+    except (ValueError, KeyError, OSError, EOFError, SafetensorError) as error:
         raise StorageError(
             f"{path} does not hold vectors with a fingerprint ({error}); write it with "
             "`ecliptic embed` or `save_vectors`, which record the space."
@@ -119,7 +120,7 @@ def _format(path: Path) -> tuple[Writer, Reader]:
 
 def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
     sidecar = Path(f"{path}.json")
-    text = json.dumps(about | {"rows": len(rows), "ids": ids}, ensure_ascii=False)
+    text = json.dumps(about | {"sha256": _sha256(rows), "ids": ids}, ensure_ascii=False)
     _replace(sidecar, lambda p: p.write_text(text, "utf-8", errors="surrogateescape"))
     _replace(path, lambda p: np.save(p, rows))
 
@@ -128,16 +129,27 @@ def _read_npy(path: Path) -> tuple[Array, tuple[str, ...] | None, dict[str, Any]
     text = Path(f"{path}.json").read_text("utf-8", errors="surrogateescape")
     about = json.loads(text)
     rows = np.load(path, allow_pickle=False)
-    if about["rows"] != len(rows):
-        raise ValueError(f"{len(rows)} rows, but its sidecar was written for {about['rows']}")
+    if about["sha256"] != _sha256(rows):
+        raise ValueError("its sidecar was written for other rows")
     return rows, _names(about["ids"]), about
+
+
+def _sha256(rows: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
 def _write_safetensors(
     path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
 ) -> None:
     metadata = {"ecliptic": json.dumps(about | {"ids": ids})}
-    _replace(path, lambda p: save_file({"vectors": rows}, p, metadata))
+
+    def write(draft: Path) -> None:
+        draft.touch()
+        mode = draft.stat().st_mode  # safetensors makes files that only their owner can read
+        save_file({"vectors": rows}, draft, metadata)
+        draft.chmod(mode)
+
+    _replace(path, write)
 
 
 def _read_safetensors(path: Path) -> tuple[Array, tuple[str, ...] | None, dict[str, Any]]:
@@ -150,7 +162,7 @@ def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[s
     pa, parquet = _pyarrow()
     flat = pa.array(rows.reshape(-1))
     columns = {"vector": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])}
-    columns = columns if ids is None else {"id": pa.array(ids), **columns}
+    columns = columns if ids is None else {"id": _id_column(pa, ids), **columns}
     table = pa.table(columns).replace_schema_metadata({"ecliptic": json.dumps(about)})
     _replace(path, lambda p: parquet.write_table(table, p))
 
@@ -160,9 +172,20 @@ def _read_parquet(path: Path) -> tuple[Array, tuple[str, ...] | None, dict[str, 
     table = parquet.read_table(path)
     about = json.loads((table.schema.metadata or {})[b"ecliptic"])
     column = table["vector"].combine_chunks()
-    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    rows = (
+        column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+    )
     ids = table["id"].to_pylist() if "id" in table.column_names else None
+    ids = ids and [os.fsdecode(i) for i in ids]
     return np.array(rows, dtype=np.float32), _names(ids), about
+
+
+def _id_column(pa: Any, ids: list[str]) -> Any:
+    """Text, or bytes when a file name is not UTF-8, which text columns cannot hold."""
+    try:
+        return pa.array(ids, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([os.fsencode(i) for i in ids], pa.binary())
 
 
 def _names(ids: list[str] | None) -> tuple[str, ...] | None:

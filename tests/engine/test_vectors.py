@@ -1,0 +1,136 @@
+"""Stored vectors come back whole, know their space, and refuse another one."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ecliptic.checkpoints import Checkpoint
+from ecliptic.engine import Card, load_vectors, save_vectors
+from ecliptic.engine import vectors as module
+from ecliptic.errors import MissingExtraError, ShapeError, SpaceMismatchError, StorageError
+from tests import tiny
+
+SUFFIXES = [".npy", ".safetensors", ".parquet"]
+IDS = ["café.jpg", "猫/😀.png", "non-utf8-\udcff.jpg", ""]
+
+
+def card(seed: int = 0, preprocess: Mapping[str, str] | None = None) -> Card:
+    checkpoint: Checkpoint = tiny.checkpoint("vit", seed=seed)
+    return Card(
+        name=f"tiny-{seed}",
+        layout="ecliptic",
+        config=checkpoint.config,
+        image_spec=checkpoint.image_spec,
+        tokenizer_spec=checkpoint.tokenizer_spec,
+        preprocess=preprocess or {"preprocess": "reference"},
+        precision="fp32",
+        device="cpu",
+        notes=(),
+        weights=checkpoint.weights,
+    )
+
+
+def rows(count: int = 4) -> torch.Tensor:
+    return torch.randn(count, card().embed, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("ids", [IDS, None])
+def test_vectors_and_ids_come_back(tmp_path: Path, suffix: str, ids: list[str] | None) -> None:
+    path = tmp_path / "new" / f"v{suffix}"
+    save_vectors(path, rows(), card(), ids)
+    found = load_vectors(path, card(preprocess={"preprocess": "robust"}))  # one space
+    np.testing.assert_array_equal(found.vectors, rows().numpy())
+    assert found.vectors.dtype == np.float32
+    assert found.ids == (None if ids is None else tuple(ids))
+    assert (found.space, found.exact, found.model) == (card().space, card().exact, "tiny-0")
+    assert path.stat().st_mode & 0o444 == (tmp_path / "new").stat().st_mode & 0o444
+    save_vectors(path, np.zeros((0, card().embed), np.float32), card(), [] if ids else None)
+    assert load_vectors(path).vectors.shape == (0, card().embed)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_another_space_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"v{suffix}"
+    save_vectors(path, rows(), card())
+    with pytest.raises(SpaceMismatchError, match=r"of tiny-0 .* but the model is tiny-1 .* embed"):
+        load_vectors(path, card(seed=1))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damage_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"v{suffix}"
+    save_vectors(path, rows(), card(), IDS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StorageError, match="does not hold vectors with a fingerprint"):
+        load_vectors(path)
+    path.write_bytes(b"")
+    with pytest.raises(StorageError, match="does not hold vectors with a fingerprint"):
+        load_vectors(path)
+    with pytest.raises(StorageError, match="there is no file"):
+        load_vectors(tmp_path / f"none{suffix}")
+
+
+def test_a_missing_or_foreign_sidecar_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "v.npy"
+    np.save(path, rows().numpy())
+    with pytest.raises(StorageError, match=r"write it with `ecliptic embed` or `save_vectors`"):
+        load_vectors(path)
+    save_vectors(path, rows(), card())
+    np.save(path, rows().numpy() + 1)
+    with pytest.raises(StorageError, match="its sidecar was written for other rows"):
+        load_vectors(path)
+    Path(f"{path}.json").write_text(json.dumps({"space": "x"}))
+    with pytest.raises(StorageError, match="fingerprint"):
+        load_vectors(path)
+
+
+def test_pickles_in_npy_files_are_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "v.npy"
+    save_vectors(path, rows(), card())
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(StorageError, match="does not hold vectors"):
+        load_vectors(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"v{suffix}"
+    save_vectors(path, rows(), card(), IDS)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_vectors(path, rows(2), card())
+    monkeypatch.undo()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_wrong_shapes_ids_and_suffixes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match=r"tiny-0 gives \(N, 32\) vectors, got \(4, 7\)"):
+        save_vectors(tmp_path / "v.npy", torch.ones(4, 7), card())
+    with pytest.raises(ShapeError, match="4 vectors need 4 ids, got 1"):
+        save_vectors(tmp_path / "v.npy", rows(), card(), ["a"])
+    with pytest.raises(StorageError, match=r"use \.npy, \.safetensors, \.parquet"):
+        save_vectors(tmp_path / "v.csv", rows(), card())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_without_pyarrow_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ecliptic\[parquet\]'"):
+        module.check_vectors_path(tmp_path / "v.parquet")
+    module.check_vectors_path(tmp_path / "v.npy")
