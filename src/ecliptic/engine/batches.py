@@ -1,14 +1,11 @@
 """Batches that fit: halved when memory runs out, checked for numbers that are none. B batch."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ecliptic.errors import NumericalError
-
-T = TypeVar("T")
 
 
 class Batcher:
@@ -33,23 +30,18 @@ class Batcher:
         return torch.cat(done)
 
 
-def chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`rows` in slices of `size`; the last may be shorter."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
 def check_finite(vectors: Tensor, names: Callable[[int], str]) -> None:
     """Raise NumericalError if a row of (N, E) is not finite; `names(i)` says which item it is."""
     bad = (~torch.isfinite(vectors).all(dim=-1)).nonzero()[:, 0].tolist()
     if bad:
         raise NumericalError(
             f"the model gave NaN or infinity for {names(bad[0])}"
-            f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; half precision overflows in "
-            'some models: load with precision="fp32" or "bf16".'
+            f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; fp16 overflows in some "
+            'models, so load with precision="fp32" or "bf16"; if fp32 fails too, a weight is damaged.'
         )
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has a class for it, the CPU allocator only words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """CUDA has a class for it, the allocators of CPU and Metal only words."""
+    words = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

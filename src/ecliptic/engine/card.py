@@ -1,8 +1,10 @@
 """What a loaded model is, and the two fingerprints of its vectors.
 
 `space` says which vectors may be compared: it covers the weights, activation, heads, eps and how
-inputs are prepared, so text joins images and fp32 joins bf16. `exact` says which vectors are the
-same numbers: space plus precision, preprocessing mode and normalisation; it keys the cache.
+inputs are prepared, so text joins images and fp32 joins bf16. What pads a text stays out of it:
+nothing after the end of text reaches a vector, and layouts of one model pad differently. `exact`
+says which raw vectors are the same numbers: space plus precision and preprocessing mode; it keys
+the cache. Both speak of the model as it was loaded: once trained, save it and load it again.
 """
 
 import hashlib
@@ -48,7 +50,9 @@ class Card:
     @cached_property
     def space(self) -> str:
         """SHA-256 of all that decides which vectors may be compared."""
-        digest = hashlib.sha256(_canonical(self._identity()))
+        identity = self._identity()
+        (identity["tokenizer_spec"] or {}).pop("pad", None)
+        digest = hashlib.sha256(_canonical(identity))
         for name in sorted(self.weights):
             digest.update(f"\0{name}\0{tuple(self.weights[name].shape)}\0".encode())
             digest.update(_bytes_of(self.weights[name]))

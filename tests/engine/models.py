@@ -1,0 +1,54 @@
+"""Tiny models as files, and pictures for them, for tests of the engine."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+import ecliptic
+from ecliptic.checkpoints import Checkpoint, Layout, write
+from ecliptic.engine import Clip
+from tests import tiny
+
+
+def saved(checkpoint: Checkpoint, path: Path, layout: Layout = "ecliptic") -> Path:
+    """`path`, at which the checkpoint now lies."""
+    write(checkpoint, path, layout)
+    return path
+
+
+def loaded(checkpoint: Checkpoint, path: Path, **options: Any) -> Clip:
+    """The checkpoint after a round trip through a folder."""
+    return ecliptic.load(saved(checkpoint, path), **options)
+
+
+def changed(checkpoint: Checkpoint, **weights: Tensor) -> Checkpoint:
+    """The checkpoint with other tensors, named with "_" for "."."""
+    names = {name.replace(".", "_"): name for name in checkpoint.weights}
+    new = {names[name]: tensor for name, tensor in weights.items()}
+    return replace(checkpoint, weights={**checkpoint.weights, **new})
+
+
+@cache
+def picture(seed: int = 0, width: int = 40, height: int = 36) -> Image.Image:
+    """A smooth random picture; do not change it, it is shared."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+class Calls:
+    """Stands for a tower: remembers the batches, and fails as told."""
+
+    def __init__(self, tower: Any, error: Exception | None = None, above: int = 0) -> None:
+        self.tower, self.error, self.above = tower, error, above
+        self.sizes: list[int] = []
+
+    def __call__(self, tower: Any, rows: Tensor) -> Tensor:
+        self.sizes.append(len(rows))
+        if self.error and len(rows) > self.above:
+            raise self.error
+        return self.tower(tower, rows)  # type: ignore[no-any-return]

@@ -1,0 +1,67 @@
+"""Cosines, probabilities and ensembles, held against their formulas in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecliptic import scoring
+from ecliptic.errors import ShapeError
+
+A = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+B = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_cosines_follow_the_formula() -> None:
+    a, b = A.double().numpy(), B.double().numpy()
+    norms = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(scoring.cosine(A, B), a @ b.T / norms, atol=1e-6)
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
+def test_cosines_do_not_depend_on_length(left: float, right: float) -> None:
+    torch.testing.assert_close(scoring.cosine(A * left, B * right), scoring.cosine(A, B))
+
+
+def test_a_vector_is_one_with_itself_and_zero_is_like_nothing() -> None:
+    torch.testing.assert_close(scoring.cosine(A, A).diagonal(), torch.ones(3))
+    assert scoring.cosine(torch.zeros(1, 8), B).tolist() == [[0.0] * 5]
+    assert scoring.cosine(A[:0], B).shape == (0, 5)
+
+
+@pytest.mark.parametrize(("a", "b"), [(A, B[:, :7]), (A[0], B), (A, B[0])])
+def test_vectors_of_other_sizes_are_refused(a: torch.Tensor, b: torch.Tensor) -> None:
+    with pytest.raises(ShapeError, match="same model"):
+        scoring.cosine(a, b)
+
+
+def test_probabilities_are_a_softmax_over_labels() -> None:
+    cosines = scoring.cosine(A, B)
+    wanted = np.exp(100 * cosines.double().numpy())
+    wanted /= wanted.sum(axis=1, keepdims=True)
+    found = scoring.probabilities(cosines, 100)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
+
+
+def test_probabilities_survive_any_scale() -> None:
+    found = scoring.probabilities(torch.tensor([[1.0, -1.0, 0.5]]), 1e6)
+    assert found.tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_every_prompt_of_an_ensemble_weighs_the_same() -> None:
+    """Prompts are made unit before the mean, so a long vector does not outvote the others."""
+    prompts = torch.tensor([[[3.0, 0.0], [0.0, 0.1]], [[2.0, 0.0], [2.0, 0.0]]])
+    found = scoring.ensemble(prompts)
+    torch.testing.assert_close(found, torch.tensor([[0.5**0.5, 0.5**0.5], [1.0, 0.0]]))
+
+
+def test_an_ensemble_of_one_prompt_is_that_prompt() -> None:
+    found = scoring.ensemble(A[:, None])
+    torch.testing.assert_close(found, A / A.norm(dim=1, keepdim=True))
+
+
+def test_an_ensemble_needs_prompts_by_label() -> None:
+    with pytest.raises(ShapeError, match="labels, prompts, size"):
+        scoring.ensemble(A)
