@@ -1,12 +1,15 @@
 """`Clip`: pictures and texts in, vectors and answers out.
 
 Hides tokenizing, decoding, batches, devices, precision and caching. Vectors are float32 on CPU and
-unit length unless asked otherwise. An item's vector depends on its batch companions only through
+unit length unless asked otherwise. The cache knows the model as it was loaded, so it rests once
+the weights change. An item's vector depends on its batch companions only through
 rounding: cosine above 1 - 1e-6 in fp32, 1 - 1e-3 in half precision.
 N items, T texts, I images, L labels, E vector size, S image side.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
@@ -57,15 +60,20 @@ class Clip:
     ) -> None:
         self.model = model
         self.card = card
-        self.device = model.logit_scale.device
         self._checkpoint = checkpoint
         self._preprocess = preprocess
         self._tokenizer: Tokenizer | None = None
         self._cache = cache
+        self._loaded = _state(model)
 
     def __repr__(self) -> str:
         card = self.card
         return f"Clip({card.name!r}, embed={card.embed}, {card.precision} on {card.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.logit_scale.device
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -109,6 +117,8 @@ class Clip:
             MissingTowerError: the checkpoint has no text side.
         """
         tower = self.model.text_tower
+        _check_ordered(texts, "texts")
+        batcher = Batcher(_positive(TEXT_BATCH if batch_size is None else batch_size))
         tokens = self.tokenizer.batch(texts, overflow)
         if not len(tokens.ids):
             return torch.empty(0, self.card.embed)
@@ -116,8 +126,8 @@ class Clip:
             vectors = encode_tokens(
                 tokens,
                 lambda ids: runtime.encode_text(tower, ids.to(self.device)),
-                Batcher(_positive(batch_size or TEXT_BATCH)),
-                cache=self._cache,
+                batcher,
+                cache=self._usable_cache(),
                 exact=lambda: self.card.exact,
                 advance=advance,
             )
@@ -169,7 +179,7 @@ class Clip:
             ImageError: a picture cannot be used, under `on_error="raise"`.
             MissingTowerError: the checkpoint has no image side.
         """
-        items = as_items(images)
+        items = list(as_items(images))
         parts: list[Encoded] = []
         with progress_bar("images", len(items), show=progress) as advance:
             for part in self.stream_image(
@@ -193,21 +203,23 @@ class Clip:
     ) -> Iterator[Encoded]:
         """Vectors of any number of pictures, a batch at a time and in order; memory is bounded.
 
-        `kept` and `rejected` count from the start of `images`, which is read lazily.
+        `kept` and `rejected` count from the start of `images`, which is read lazily. Arguments and
+        errors are those of `encode_image`; wrong arguments raise at once.
         """
-        tower, embed = self.model.image_tower, self.card.embed
+        tower = self.model.image_tower
+        if on_error not in ("raise", "reject"):
+            raise ConfigError(f'on_error must be "raise" or "reject", got {on_error!r}.')
+        batcher = Batcher(_positive(IMAGE_BATCH if batch_size is None else batch_size))
         dtype = next(tower.parameters()).dtype
         encoder = ImageEncoder(
             self.preprocessor,
             lambda pixels: runtime.encode_image(tower, pixels.to(self.device, dtype)),
-            embed,
-            self._cache,
+            self.card.embed,
+            self._usable_cache(),
             lambda: self.card.exact,
         )
-        batcher = Batcher(_positive(batch_size or IMAGE_BATCH))
-        for part in encoder.stream(images, batcher, reject=on_error == "reject"):
-            vectors = F.normalize(part.vectors, dim=-1) if normalize else part.vectors
-            yield Encoded(vectors, part.kept, part.rejected)
+        parts = encoder.stream(as_items(images), batcher, reject=on_error == "reject")
+        return (_unit(part) for part in parts) if normalize else parts
 
     def similarity(self, texts: str | Sequence[str], images: Images) -> Tensor:
         """(T, I) cosines of every text with every picture."""
@@ -235,6 +247,8 @@ class Clip:
         self, labels: Sequence[str], templates: str | Sequence[str] | None = None
     ) -> Tensor:
         """(L, E) unit vectors of L labels, each the mean of its prompts' unit vectors."""
+        _check_ordered(labels, "labels")
+        labels = labels if isinstance(labels, str) else list(labels or ())
         if isinstance(labels, str) or not labels:
             raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
         if templates is None:
@@ -276,12 +290,22 @@ class Clip:
         )
         return write(checkpoint, path, layout, overwrite=overwrite)
 
+    def _usable_cache(self) -> EmbeddingCache | None:
+        """The cache, unless the weights are no longer those that its keys stand for."""
+        if self._cache is None or _state(self.model) != self._loaded:
+            return None
+        return self._cache
 
-def as_items(images: Any) -> Sequence[Any]:
-    """One picture, a batch of pixels (N, 3, S, S), or many pictures, as a list of pictures."""
+
+def as_items(images: Any) -> Iterable[Any]:
+    """One picture, a batch of pixels (N, 3, S, S), or any iterable of pictures, as an iterable.
+
+    Raises:
+        InputError: no picture and no pictures, or pictures without an order.
+    """
     if isinstance(images, np.ndarray | Tensor):
         return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | bytes | bytearray | memoryview | Path | Image.Image):
+    if isinstance(images, str | bytes | bytearray | memoryview | Image.Image):
         return [images]
     if hasattr(images, "read") or hasattr(images, "__fspath__"):
         return [images]
@@ -290,7 +314,25 @@ def as_items(images: Any) -> Sequence[Any]:
             f"images must be pictures or a list of them, got {type(images).__name__}; pass paths, "
             "PIL images, uint8 arrays, bytes or pixels."
         )
-    return list(images)
+    _check_ordered(images, "images")
+    return images
+
+
+def _check_ordered(items: Any, name: str) -> None:
+    if isinstance(items, Mapping | AbstractSet):
+        raise InputError(
+            f"{name} come back as rows in their order, which a {type(items).__name__} does not "
+            "state; pass a list."
+        )
+
+
+def _state(model: TwoTowers) -> list[tuple[int, int]]:
+    """Changes when a weight is replaced, moved or written to, as optimisers do."""
+    return [(t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers())]
+
+
+def _unit(part: Encoded) -> Encoded:
+    return replace(part, vectors=F.normalize(part.vectors, dim=-1))
 
 
 def _same(stored: Tensor, now: Tensor) -> bool:

@@ -1,10 +1,13 @@
 """Pictures to vectors: decoded ahead by threads, encoded in batches, yielded in order.
 
-Works on slices of the input, so memory does not grow with it. N rows, E vector size.
+Reads a few pictures ahead of the batch it fills, so memory does not grow with the input. N rows,
+E vector size.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,13 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.engine.batches import Batcher, check_finite, chunks
+from ecliptic.engine.batches import Batcher, check_finite
 from ecliptic.engine.cache import EmbeddingCache, key_of
 from ecliptic.errors import ImageError
-from ecliptic.inputs import Preprocess, Reject, decode_many, read_bytes
+from ecliptic.inputs import Preprocess, Reject, decode_many, open_image, read_bytes
 from ecliptic.inputs import describe as name_of
 
-_SLICE = 16  # batches that are planned, decoded and encoded together
+_WAITING = 16  # batches' worth of finished rows, cached or rejected, that wait for a full batch
+_ORIENTATION = 0x0112  # EXIF 2.32, table 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,15 @@ class Encoded:
     vectors: Tensor  # (N, E) float32 on CPU
     kept: tuple[int, ...]  # which picture each row is, counted from the start of the input
     rejected: tuple[Reject, ...]  # the others, with reasons
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One picture that was read from the input, looked up but not yet decoded."""
+
+    source: Any
+    key: bytes | None  # in the cache; None without one
+    vector: Tensor | None  # (E,) if the cache had it
 
 
 @dataclass(frozen=True)
@@ -44,95 +57,108 @@ class ImageEncoder:
 
     def stream(self, images: Iterable[Any], batcher: Batcher, *, reject: bool) -> Iterator[Encoded]:
         """Raw vectors of `images`, a batch at a time and in order."""
-        source, start = iter(images), 0
-        while items := list(islice(source, _SLICE * batcher.size)):
-            yield from self._slice(items, start, batcher, reject=reject)
-            start += len(items)
+        ahead: deque[_Planned] = deque()
 
-    def _slice(
-        self, items: list[Any], start: int, batcher: Batcher, *, reject: bool
-    ) -> Iterator[Encoded]:
-        keys, found = self._look_up(items)
-        rejected: dict[int, Reject] = {}
-        todo = [i for i in range(len(items)) if i not in found]
-        decoded = decode_many(
-            (items[i] for i in todo), self.preprocess, on_error="reject" if reject else "raise"
-        )
-        pixels: dict[int, Any] = {}
-        given = 0
-        for place, result in decoded:
-            index = todo[place]
-            if isinstance(result, Reject):
-                rejected[index] = Reject(start + index, result.source, result.error)
-            else:
-                pixels[index] = result
-            if len(pixels) == batcher.size:
-                self._encode(items, pixels, keys, found, batcher)
-                yield _collect(range(given, index + 1), start, found, rejected, self.embed)
-                given = index + 1
-                pixels.clear()
-        if pixels:
-            self._encode(items, pixels, keys, found, batcher)
-        for some in chunks(range(given, len(items)), batcher.size):
-            yield _collect(some, start, found, rejected, self.embed)
+        def planned() -> Iterator[_Planned]:
+            for item in self._plan(images, batcher.size):
+                ahead.append(item)
+                yield item
+
+        done: dict[int, Tensor | Reject] = {}
+        todo: dict[int, tuple[_Planned, Any]] = {}  # with their pixels
+        on_error = "reject" if reject else "raise"
+        with closing(decode_many(planned(), self._prepare, on_error=on_error)) as decoded:  # type: ignore[arg-type, type-var]
+            for index, result in decoded:
+                item = ahead.popleft()
+                if isinstance(result, Reject):
+                    done[index] = Reject(index, name_of(item.source), result.error)
+                elif item.vector is not None:
+                    done[index] = item.vector
+                else:
+                    todo[index] = item, result
+                if len(todo) == batcher.size or len(done) == _WAITING * batcher.size:
+                    yield self._flush(done, todo, batcher)
+        if done or todo:
+            yield self._flush(done, todo, batcher)
+
+    def _plan(self, images: Iterable[Any], size: int) -> Iterator[_Planned]:
+        """`images` with their cached vectors, looked up `size` at a time."""
+        if self.cache is None:
+            yield from (_Planned(source, None, None) for source in images)
+            return
+        exact, left = self.exact(), iter(images)
+        while sources := list(islice(left, size)):
+            contents = [content_of(source, self.preprocess) for source in sources]
+            keys = [c and key_of(exact, "image", c) for c in contents]
+            stored = self.cache.get(list({key for key in keys if key}))
+            for source, key in zip(sources, keys, strict=True):
+                found = stored.get(key) if key else None
+                yield _Planned(source, key, None if found is None else torch.from_numpy(found))
+
+    def _prepare(self, item: _Planned) -> Any:
+        return self.preprocess(item.source) if item.vector is None else None
+
+    def _flush(
+        self,
+        done: dict[int, Tensor | Reject],
+        todo: dict[int, tuple[_Planned, Any]],
+        batcher: Batcher,
+    ) -> Encoded:
+        """Encode what is left to do, and empty both."""
+        if todo:
+            done |= self._encode(todo, batcher)
+        places = sorted(done)
+        rows = {i: row for i in places if isinstance(row := done[i], Tensor)}
+        gone = tuple(row for i in places if isinstance(row := done[i], Reject))
+        done.clear()
+        todo.clear()
+        vectors = torch.stack(list(rows.values())) if rows else torch.empty(0, self.embed)
+        return Encoded(vectors, tuple(rows), gone)
 
     def _encode(
-        self,
-        items: list[Any],
-        pixels: dict[int, Any],
-        keys: dict[int, bytes],
-        found: dict[int, Tensor],
-        batcher: Batcher,
-    ) -> None:
-        order = list(pixels)
-        vectors = batcher.run(self.encode, torch.from_numpy(np.stack(list(pixels.values()))))
-        vectors = vectors.float().cpu()
-        check_finite(vectors, lambda i: name_of(items[order[i]]))
-        found |= dict(zip(order, vectors, strict=True))
+        self, todo: dict[int, tuple[_Planned, Any]], batcher: Batcher
+    ) -> dict[int, Tensor | Reject]:
+        items = [item for item, _ in todo.values()]
+        pixels = torch.from_numpy(np.stack([pixels for _, pixels in todo.values()]))
+        vectors = batcher.run(self.encode, pixels).float().cpu()
+        check_finite(vectors, lambda i: name_of(items[i].source))
         if self.cache is not None:
-            self.cache.put({keys[i]: np.asarray(found[i]) for i in order if i in keys})
-
-    def _look_up(self, items: list[Any]) -> tuple[dict[int, bytes], dict[int, Tensor]]:
-        """Cache keys by place, and the vectors that are there; unreadable items have no key."""
-        if self.cache is None:
-            return {}, {}
-        exact, keys = self.exact(), {}
-        for i, item in enumerate(items):
-            content = content_of(item, self.preprocess)
-            if content is not None:
-                keys[i] = key_of(exact, "image", content)
-        stored = self.cache.get(list(set(keys.values())))
-        found = {i: torch.from_numpy(stored[key]) for i, key in keys.items() if key in stored}
-        return keys, found
+            rows = zip(items, vectors, strict=True)
+            self.cache.put({item.key: np.asarray(v) for item, v in rows if item.key})
+        return dict(zip(todo, vectors, strict=True))
 
 
 def content_of(source: Any, preprocess: Preprocess) -> bytes | None:
-    """SHA-256 of a picture's bytes or values; None if it cannot be read (decoding will say why)."""
-    if isinstance(source, Image.Image):
-        head, body = f"{source.mode}{source.size}{source.getexif().get(0x0112)}", source.tobytes()
-    elif isinstance(source, np.ndarray | Tensor):
-        values = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
-        kind = type(source).__name__
-        head, body = f"{kind}{values.dtype}{values.shape}", np.ascontiguousarray(values).tobytes()
-    elif hasattr(source, "read"):
-        return None  # reading it here would leave nothing for the decoder
-    else:
-        try:
+    """SHA-256 of all of a picture that decides its pixels; None if it cannot be read (decoding
+    will say why) or only once."""
+    try:
+        if isinstance(source, Image.Image):
+            head, body = _of_image(open_image(source, preprocess.limits))
+        elif isinstance(source, np.ndarray | Tensor):
+            head, body = _of_values(source)
+        elif hasattr(source, "read"):
+            return None  # reading it here would leave nothing for the decoder
+        else:
             head, body = "", read_bytes(source, preprocess.limits)
-        except ImageError:
-            return None
+    except ImageError:
+        return None
     return hashlib.sha256(head.encode() + b"\0" + body).digest()
 
 
-def _collect(
-    places: Iterable[int],
-    start: int,
-    found: dict[int, Tensor],
-    rejected: dict[int, Reject],
-    embed: int,
-) -> Encoded:
-    places = list(places)
-    kept = [i for i in places if i in found]
-    vectors = torch.stack([found.pop(i) for i in kept]) if kept else torch.empty(0, embed)
-    gone = tuple(rejected[i] for i in places if i in rejected)
-    return Encoded(vectors, tuple(start + i for i in kept), gone)
+def _of_image(image: Image.Image) -> tuple[str, bytes]:
+    """Values, and what `robust` looks at beside them: palette, transparency, profile, rotation."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # as in preprocessing: damaged metadata says nothing
+        orientation = None
+    about = [image.info.get(name) for name in ("transparency", "icc_profile")]
+    palette = image.getpalette(None) if image.mode in ("P", "PA") else None
+    return repr([image.mode, image.size, palette, orientation, about]), image.tobytes()
+
+
+def _of_values(values: Any) -> tuple[str, bytes]:
+    """Arrays and tensors differ: (H, W, C) and (C, H, W)."""
+    kind, dtype, shape = type(values).__name__, values.dtype, tuple(values.shape)
+    if isinstance(values, Tensor):  # NumPy has no bfloat16, so bytes
+        values = values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return f"{kind}{dtype}{shape}", np.ascontiguousarray(values).tobytes()

@@ -61,19 +61,22 @@ def load(
         UnknownModelError: nothing is called `source`.
         AmbiguousCheckpointError: the file does not tell; the message names the argument.
         CheckpointError: its other subclasses say what is wrong with the file or download.
+        ConfigError: a device, precision, preprocessing or size that cannot be.
     """
+    target = resolve_device(device)  # first what needs no file, nor a download
+    precision = "fp32" if precision == "auto" else precision
+    check_precision(precision)
     hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
     checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
     if image_size is not None:
         checkpoint = at_size(checkpoint, image_size)
-    precision = "fp32" if precision == "auto" else precision
-    model = place(assemble(checkpoint), resolve_device(device), precision)
     pixels = preprocess_of(checkpoint, preprocess)
+    model = place(assemble(checkpoint), target, precision)
     card = Card(
         name=checkpoint.name,
         layout=checkpoint.layout,
         config=checkpoint.config,
-        image_spec=checkpoint.image_spec,
+        image_spec=pixels.spec if pixels else None,
         tokenizer_spec=checkpoint.tokenizer_spec,
         preprocess=pixels.fingerprint_fields() if pixels else {},
         precision=precision,
@@ -110,19 +113,20 @@ def assemble(checkpoint: Checkpoint) -> TwoTowers:
 
 
 def place(model: TwoTowers, device: torch.device, precision: str) -> TwoTowers:
-    """Move the towers to `device` in `precision`; the temperature stays float32.
-
-    Raises:
-        ConfigError: an unknown precision.
-    """
-    if precision not in _DTYPES:
-        known = ", ".join(["auto", *_DTYPES])
-        raise ConfigError(f"precision must be one of {known}, got {precision!r}.")
+    """Move the towers to `device` in `precision`; the temperature stays float32."""
+    check_precision(precision)
     for tower in (model.image, model.text):
         if tower is not None:
             tower.to(device, _DTYPES[precision])
     model.logit_scale.data = model.logit_scale.data.to(device, torch.float32)
     return model
+
+
+def check_precision(precision: str) -> None:
+    """Raise ConfigError for a precision that is none."""
+    if precision not in _DTYPES:
+        known = ", ".join(["auto", *_DTYPES])
+        raise ConfigError(f"precision must be one of {known}, got {precision!r}.")
 
 
 def resolve_device(device: str) -> torch.device:
@@ -151,6 +155,8 @@ def at_size(checkpoint: Checkpoint, size: int) -> Checkpoint:
         raise ConfigError(f"{checkpoint.name} has no image side, so image_size means nothing.")
     if image.image_size == size:
         return checkpoint
+    if size < 1:
+        raise ConfigError(f"image_size is in pixels and at least 1, got {size}.")
     resized = replace(image, image_size=size)
     name = "image.positions" if "image.positions" in checkpoint.weights else "image.pool.positions"
     weights: Mapping[str, Tensor] = {
@@ -170,11 +176,21 @@ def at_size(checkpoint: Checkpoint, size: int) -> Checkpoint:
 def preprocess_of(
     checkpoint: Checkpoint, preprocess: PreprocessMode | Preprocess
 ) -> Preprocess | None:
-    """The checkpoint's preprocessing in the wanted mode; None without an image tower."""
+    """The checkpoint's preprocessing in the wanted mode; None without an image tower.
+
+    Raises:
+        ConfigError: an unknown mode, or pixels of a size that the image tower does not take.
+    """
     if checkpoint.image_spec is None:
         return None
     if not isinstance(preprocess, Preprocess):
         return Preprocess(checkpoint.image_spec, preprocess)
+    size = checkpoint.image_spec.size
+    if preprocess.spec.size != size:
+        raise ConfigError(
+            f"preprocess makes {preprocess.spec.size} pixels, but {checkpoint.name} takes {size}; "
+            f"make it with ImageSpec(size={size}), or pass image_size={preprocess.spec.size}."
+        )
     if preprocess.spec != checkpoint.image_spec:
         warnings.warn(
             f"preprocess was made for {preprocess.spec}, but {checkpoint.name} was trained with "
