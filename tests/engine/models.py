@@ -12,7 +12,6 @@ from torch import Tensor
 import ecliptic
 from ecliptic.checkpoints import Checkpoint, Layout, write
 from ecliptic.engine import Clip
-from tests import tiny
 
 
 def saved(checkpoint: Checkpoint, path: Path, layout: Layout = "ecliptic") -> Path:

@@ -37,7 +37,7 @@ def check_finite(vectors: Tensor, names: Callable[[int], str]) -> None:
         raise NumericalError(
             f"the model gave NaN or infinity for {names(bad[0])}"
             f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; fp16 overflows in some "
-            'models, so load with precision="fp32" or "bf16"; if fp32 fails too, a weight is damaged.'
+            'models, so load with precision="fp32" or "bf16"; if that fails, a weight is damaged.'
         )
 
 

@@ -1,0 +1,241 @@
+"""Pictures: every kind in one list, order, rejects, laziness, and errors that name the picture."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ecliptic import runtime
+from ecliptic.engine import Clip
+from ecliptic.engine.images import content_of
+from ecliptic.errors import ConfigError, ImageError, InputError, MissingTowerError, NumericalError
+from ecliptic.inputs import ImageSpec, Preprocess
+from ecliptic.inputs.pool import available_cores
+from tests import tiny
+from tests.engine.models import Calls, changed, loaded, picture
+from tests.engine.test_batches import CPU, CUDA
+
+SEVEN = [picture(seed) for seed in range(7)]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    return loaded(tiny.checkpoint("vit"), tmp_path_factory.mktemp("model") / "vit")
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    picture().save(tmp_path / "one.png")
+    return tmp_path / "one.png"
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, *failure: Any) -> Calls:
+    calls = Calls(runtime.encode_image, *failure)
+    monkeypatch.setattr(runtime, "encode_image", calls)
+    return calls
+
+
+def every_kind(clip: Clip, png: Path) -> list[Any]:
+    """One picture in every form that is taken."""
+    array, data = np.asarray(picture()), png.read_bytes()
+    forms = [str(png), png, picture(), array, torch.from_numpy(array.copy()).permute(2, 0, 1)]
+    forms += [data, bytearray(data), memoryview(data), io.BytesIO(data)]
+    return [*forms, clip.preprocess(png), clip.preprocess(png).numpy()]
+
+
+def test_every_kind_of_picture_gives_one_vector(clip: Clip, png: Path) -> None:
+    alone = clip.encode_image(picture())
+    found = clip.encode_image(every_kind(clip, png))
+    assert (found.shape, found.dtype, str(found.device)) == ((11, 32), torch.float32, "cpu")
+    torch.testing.assert_close(found, alone.expand(11, -1))
+    for source in every_kind(clip, png):
+        torch.testing.assert_close(clip.encode_image(source), alone)
+
+
+def test_vectors_are_unit_and_fit_for_training(clip: Clip) -> None:
+    found, raw = clip.encode_image(SEVEN), clip.encode_image(SEVEN, normalize=False)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(7))
+    torch.testing.assert_close(F.normalize(raw, dim=1), found)
+    assert (raw.norm(dim=1) - 1).abs().min() > 0.01
+    assert not found.is_inference()  # a head can be trained on them
+    assert not raw.is_inference()
+
+
+def test_a_batch_of_pixels_or_pictures_is_many(clip: Clip) -> None:
+    pixels = torch.stack([clip.preprocess(image) for image in SEVEN])
+    wanted = clip.encode_image(SEVEN)
+    torch.testing.assert_close(clip.encode_image(pixels), wanted)
+    torch.testing.assert_close(clip.encode_image(pixels.numpy()), wanted)
+    arrays = np.stack([np.asarray(image) for image in SEVEN])
+    torch.testing.assert_close(clip.encode_image(arrays), wanted)
+
+
+def test_none_are_no_rows(clip: Clip) -> None:
+    assert clip.encode_image([]).shape == (0, 32)
+    empty = clip.encode_image([], on_error="reject")
+    assert (empty.vectors.shape, empty.kept, empty.rejected) == ((0, 32), (), ())
+    assert list(clip.stream_image([])) == []
+    assert clip.classify([], ["a"]).shape == (0, 1)
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_companions_change_no_more_than_rounding(clip: Clip, size: int) -> None:
+    alone = torch.cat([clip.encode_image(image) for image in SEVEN])
+    found = clip.encode_image(iter(SEVEN), batch_size=size)  # type: ignore[call-overload]
+    assert F.cosine_similarity(found, alone).min() > 1 - 1e-6
+
+
+@pytest.mark.parametrize("error", [CPU, CUDA])
+def test_batches_shrink_when_memory_runs_out(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    wanted = clip.encode_image(SEVEN * 2)
+    calls = watched(monkeypatch, error, 2)
+    parts = list(clip.stream_image(SEVEN * 2, batch_size=4))
+    assert calls.sizes == [4, 2, 2, *[2] * 5]
+    torch.testing.assert_close(torch.cat([part.vectors for part in parts]), wanted)
+    assert [i for part in parts for i in part.kept] == list(range(14))
+
+
+def test_rejects_are_told_and_the_rest_kept(clip: Clip, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    sources = [SEVEN[0], b"junk", SEVEN[1], tmp_path / "gone.png", tmp_path / "text.png", SEVEN[2]]
+    found = clip.encode_image(sources, on_error="reject", batch_size=2)
+    assert found.kept == (0, 2, 5)
+    assert [reject.index for reject in found.rejected] == [1, 3, 4]
+    assert "gone.png' cannot be read: No such file" in found.rejected[1].reason
+    assert found.rejected[2].source == repr(str(tmp_path / "text.png"))
+    torch.testing.assert_close(found.vectors, clip.encode_image(SEVEN[:3]))
+
+
+def test_all_may_be_rejected(clip: Clip) -> None:
+    found = clip.encode_image([b"", b"junk"] * 20, on_error="reject", batch_size=1)
+    assert (found.vectors.shape, found.kept, len(found.rejected)) == ((0, 32), (), 40)
+    assert [reject.index for reject in found.rejected] == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("https://example.org/a.png", "is a URL, and none are fetched"),
+        ("gone.png", "No such file"),
+        (b"junk", "not an image of an allowed format"),
+        ([picture(), None], "NoneType object is no picture"),
+        ([picture(), {"a": 1}], "dict object is no picture"),
+        ([picture(), 3], "int object is no picture"),
+        (torch.zeros(3, 8, 8), r"of shape \(3, 32, 32\), but these have \(3, 8, 8\)"),
+        (torch.full((3, 32, 32), torch.nan), "NaN or infinity"),
+        (np.zeros((4, 4, 3), np.uint16), "this one is uint16"),
+    ],
+)
+def test_what_is_no_picture_is_named(clip: Clip, source: Any, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        clip.encode_image(source)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [(None, "got NoneType"), (3, "got int"), ({"a.png": 1}, "a dict does"), ({"a.png"}, "a set")],
+)
+def test_what_are_no_pictures_in_order_are_refused(clip: Clip, images: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        clip.encode_image(images)
+    with pytest.raises(InputError, match=words):
+        clip.stream_image(images)
+
+
+def test_wrong_arguments_fail_at_once(clip: Clip) -> None:
+    """Before the first picture is asked for, also from a stream."""
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
+        clip.stream_image([], batch_size=0)
+    with pytest.raises(ConfigError, match='on_error must be "raise" or "reject"'):
+        clip.encode_image([], on_error="skip")  # type: ignore[call-overload]
+
+
+def test_a_stream_is_read_as_it_is_used(clip: Clip) -> None:
+    read = 0
+
+    def endless() -> Iterator[Image.Image]:
+        nonlocal read
+        while True:
+            read += 1
+            yield SEVEN[read % 7]
+
+    stream = clip.stream_image(endless(), batch_size=2)
+    assert read == 0
+    first, second = next(stream), next(stream)
+    assert (first.kept, second.kept) == ((0, 1), (2, 3))
+    assert len(second.vectors) == 2
+    threads = available_cores()
+    assert read <= 4 + 4 * threads  # what decodes ahead
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_a_stream_of_one_picture_is_one(clip: Clip, png: Path) -> None:
+    (part,) = clip.stream_image(str(png))
+    torch.testing.assert_close(part.vectors, clip.encode_image(png))
+
+
+def test_an_error_of_the_input_itself_passes_through(clip: Clip) -> None:
+    def failing() -> Iterator[Image.Image]:
+        yield SEVEN[0]
+        raise KeyError("next")
+
+    with pytest.raises(KeyError, match="next"):
+        clip.encode_image(failing(), on_error="reject")  # type: ignore[call-overload]
+
+
+def test_not_a_number_names_the_picture(tmp_path: Path, png: Path) -> None:
+    checkpoint = tiny.checkpoint("vit")
+    weights = torch.full_like(checkpoint.weights["image.projection"], torch.nan)
+    clip = loaded(changed(checkpoint, image_projection=weights), tmp_path / "nan")
+    with pytest.raises(NumericalError, match=r"one\.png' and 1 more"):
+        clip.encode_image([png, SEVEN[0]])
+
+
+def test_the_bar_is_on_stderr_alone(clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    silent = clip.encode_image(SEVEN)
+    assert capsys.readouterr() == ("", "")
+    torch.testing.assert_close(clip.encode_image(SEVEN, progress=True), silent)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_text_encoder_says_that_it_has_no_image_side(tmp_path: Path) -> None:
+    clip = loaded(tiny.checkpoint("text"), tmp_path / "text")
+    for ask in (clip.encode_image, clip.stream_image, clip.preprocess):
+        with pytest.raises(MissingTowerError, match="no image side"):
+            ask(SEVEN[0])  # type: ignore[operator]
+
+
+def test_content_tells_apart_whatever_gives_other_pixels() -> None:
+    """Two pictures of one key would share a cached vector."""
+    grey = Image.new("P", (4, 4), 1)
+    red, blue, clear, turned = (grey.copy() for _ in range(4))
+    red.putpalette([0, 0, 0, 255, 0, 0])
+    blue.putpalette([0, 0, 0, 0, 0, 255])
+    clear.putpalette([0, 0, 0, 255, 0, 0])
+    clear.info["transparency"] = 1
+    turned.putpalette([0, 0, 0, 255, 0, 0])
+    turned.getexif()[0x0112] = 6
+    wide, tall = Image.new("RGB", (4, 2)), Image.new("RGB", (2, 4))
+    array = np.zeros((4, 4, 3), np.uint8)
+    tensor = torch.zeros(4, 4, 3, dtype=torch.uint8)
+    half, brain = torch.zeros(3, 8, 8).half(), torch.zeros(3, 8, 8).bfloat16()
+    different = [red, blue, clear, turned, wide, tall, array, tensor, half, brain, b"a", b"b"]
+    preprocess = Preprocess(ImageSpec(size=8))
+    assert len({content_of(source, preprocess) for source in different}) == len(different)
+    assert content_of(red, preprocess) == content_of(red.copy(), preprocess)
+
+
+def test_content_of_what_cannot_be_read_is_none(tmp_path: Path, png: Path) -> None:
+    preprocess = Preprocess(ImageSpec(size=8))
+    cut = Image.open(io.BytesIO(png.read_bytes()[:-100]))
+    for source in (tmp_path / "gone.png", "https://example.org", None, cut):
+        assert content_of(source, preprocess) is None
+    assert content_of(io.BytesIO(b"once"), preprocess) is None  # reading it would use it up

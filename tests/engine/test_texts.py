@@ -1,0 +1,143 @@
+"""Texts: order, duplicates, batches, overflow, and errors that name the text."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import ecliptic
+from ecliptic import runtime
+from ecliptic.engine import Clip
+from ecliptic.errors import (
+    ConfigError,
+    InputError,
+    MissingTowerError,
+    NumericalError,
+    TextError,
+    TextTooLongError,
+)
+from ecliptic.inputs import TruncationWarning
+from tests import tiny
+from tests.engine.models import Calls, changed, loaded
+from tests.engine.test_batches import CPU
+
+TEXTS = ["two dogs", "a", "a photo of a red house by the sea", "", "a", "dogs two"]
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    return loaded(tiny.checkpoint("vit"), tmp_path_factory.mktemp("model") / "vit")
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, *failure: Any) -> Calls:
+    calls = Calls(runtime.encode_text, *failure)
+    monkeypatch.setattr(runtime, "encode_text", calls)
+    return calls
+
+
+def test_vectors_are_unit_float32_on_cpu_and_fit_for_training(clip: Clip) -> None:
+    found = clip.encode_text(TEXTS)
+    assert (found.shape, found.dtype, str(found.device)) == ((6, 32), torch.float32, "cpu")
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(6))
+    assert not found.is_inference()  # a head can be trained on them
+    raw = clip.encode_text(TEXTS, normalize=False)
+    assert not raw.is_inference()
+    assert (raw.norm(dim=1) - 1).abs().min() > 0.01
+    torch.testing.assert_close(F.normalize(raw, dim=1), found)
+
+
+def test_a_single_text_is_one_row_and_none_are_no_rows(clip: Clip) -> None:
+    torch.testing.assert_close(clip.encode_text("two dogs"), clip.encode_text(["two dogs"]))
+    assert clip.encode_text([]).shape == (0, 32)
+    assert clip.tokenize([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("kind", [tuple, iter, list])
+def test_any_ordered_iterable_will_do(clip: Clip, kind: Any) -> None:
+    torch.testing.assert_close(clip.encode_text(kind(TEXTS)), clip.encode_text(TEXTS))
+
+
+@pytest.mark.parametrize("size", [1, 2, 64])
+def test_batches_sorted_by_length_come_back_in_order(clip: Clip, size: int) -> None:
+    alone = torch.cat([clip.encode_text(text) for text in TEXTS])
+    cosines = F.cosine_similarity(clip.encode_text(TEXTS, batch_size=size), alone)
+    assert cosines.min() > 1 - 1e-6
+
+
+def test_equal_texts_are_encoded_once(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = watched(monkeypatch)
+    found = clip.encode_text(["b", "a", "A ", "a", "b"] * 20, batch_size=64)
+    assert calls.sizes == [2]
+    assert torch.equal(found[1], found[2])
+    assert torch.equal(found[0], found[99])
+
+
+def test_batches_shrink_when_memory_runs_out(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = clip.encode_text(TEXTS)
+    calls = watched(monkeypatch, CPU, 2)
+    torch.testing.assert_close(clip.encode_text(TEXTS), wanted)
+    assert calls.sizes == [5, 2, 2, 1]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_holds_at_least_one(clip: Clip, size: int) -> None:
+    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+        clip.encode_text("a", batch_size=size)
+
+
+def test_overflow_reaches_the_tokenizer(clip: Clip) -> None:
+    with pytest.warns(TruncationWarning, match="text 1 loses 'fifteen'"):
+        cut = clip.encode_text(["a", LONG])
+    torch.testing.assert_close(clip.encode_text(["a", LONG], overflow="truncate"), cut)
+    with pytest.raises(TextTooLongError, match="fifteen"):
+        clip.encode_text(LONG, overflow="error")
+    with pytest.raises(ConfigError, match="overflow"):
+        clip.encode_text("a", overflow="ignore")  # type: ignore[arg-type]
+    torch.testing.assert_close(cut[1:], clip.encode_text(LONG.removesuffix(" fifteen")))
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "words"),
+    [
+        (None, TextError, "text 0: got NoneType"),
+        (str.lower, TextError, "text 0: got method_descriptor"),
+        (3, TextError, "text 0: got int"),
+        (b"a", TextError, "decode them first"),
+        (["a", None], TextError, "text 1: got NoneType"),
+        (["a", "\ud800"], TextError, "text 1: .*surrogate"),
+        ({"a": 1}, InputError, "texts come back as rows .* a dict does not"),
+        ({"a"}, InputError, "a set does not state; pass a list"),
+    ],
+)
+def test_what_is_no_text_is_named(
+    clip: Clip, texts: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        clip.encode_text(texts)
+
+
+def test_not_a_number_names_the_text(tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint("vit")
+    words = checkpoint.weights["text.token_embedding.weight"].clone()
+    words[ecliptic.inputs.Tokenizer().encode("dog")] = torch.nan
+    clip = loaded(changed(checkpoint, text_token_embedding_weight=words), tmp_path / "nan")
+    with pytest.raises(NumericalError, match="text 2; "):
+        clip.encode_text(["a", "b", "a dog", "c"])
+    assert torch.isfinite(clip.encode_text(["a", "b", "c"])).all()
+
+
+def test_the_bar_is_on_stderr_alone(clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    silent = clip.encode_text(TEXTS)
+    assert capsys.readouterr() == ("", "")
+    torch.testing.assert_close(clip.encode_text(TEXTS, progress=True), silent)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_image_encoder_says_that_it_has_no_text_side(tmp_path: Path) -> None:
+    clip = loaded(tiny.checkpoint("image"), tmp_path / "image")
+    for ask in (clip.encode_text, clip.tokenize, clip.text_classifier):
+        with pytest.raises(MissingTowerError, match="no text side"):
+            ask(["a"])  # type: ignore[operator]
