@@ -1,0 +1,158 @@
+"""Fingerprints: equal where vectors may be compared, different wherever anything decides them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ecliptic
+from ecliptic.checkpoints import Checkpoint, Layout, read
+from ecliptic.engine import Card, Clip
+from ecliptic.inputs import ImageSpec, Preprocess, TokenizerSpec
+from tests import tiny
+from tests.engine.models import changed, loaded, saved
+
+VIT = tiny.checkpoint("vit")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(VIT, tmp_path_factory.mktemp("model") / "vit")
+
+
+@pytest.fixture(scope="module")
+def card(path: Path) -> Card:
+    return ecliptic.load(path).card
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_one_model_has_one_space_in_every_layout(kind: str, tmp_path: Path) -> None:
+    """Also where the tokenizer of the layout pads otherwise: OpenAI's 0, Hugging Face's 49407."""
+    layouts: list[Layout] = ["ecliptic", "open_clip", "openai"]
+    layouts += ["transformers"] if kind == "vit" else []
+    clips: list[Clip] = []
+    for layout in layouts:
+        name = "model.pt" if layout == "openai" else layout
+        clips.append(ecliptic.load(saved(tiny.checkpoint(kind), tmp_path / name, layout)))
+    assert len({clip.card.space for clip in clips}) == 1
+    assert len({clip.card.exact for clip in clips}) == 1
+    assert len({clip.card.layout for clip in clips}) == len(layouts)
+
+
+def test_padding_changes_tokens_but_neither_vectors_nor_space(path: Path, card: Card) -> None:
+    padded = ecliptic.load(path, tokenizer_spec=TokenizerSpec(context=16, pad=49407))
+    clip = ecliptic.load(path)
+    assert padded.tokenize("a")[0, -1] != clip.tokenize("a")[0, -1]
+    assert torch.equal(padded.encode_text(["a", "two dogs"]), clip.encode_text(["a", "two dogs"]))
+    assert (padded.card.space, padded.card.exact) == (card.space, card.exact)
+    assert padded.card.to_dict()["tokenizer_spec"]["pad"] == 49407  # said, though not hashed
+
+
+def test_loading_twice_gives_the_same(path: Path, card: Card) -> None:
+    again = ecliptic.load(str(path)).card
+    assert (again.space, again.exact) == (card.space, card.exact)
+    assert len(again.space) == len(again.exact) == 64
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_storing_the_same_values_wider_changes_nothing(dtype: torch.dtype, tmp_path: Path) -> None:
+    half = tiny.checkpoint("vit", dtype=dtype)
+    wide = replace(half, weights={name: t.float() for name, t in half.weights.items()})
+    narrow_card = loaded(half, tmp_path / "narrow").card
+    assert narrow_card.space == loaded(wide, tmp_path / "wide").card.space
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["logit_scale", "image.class_token", "text.blocks.2.mlp.down.bias", "text.positions"],
+)
+def test_any_weight_changes_the_space(name: str, card: Card, tmp_path: Path) -> None:
+    moved = VIT.weights[name].clone()
+    moved.view(-1)[-1] += 1e-6 + moved.view(-1)[-1].abs() * 1e-6
+    other = changed(VIT, **{name.replace(".", "_"): moved})
+    assert loaded(other, tmp_path / "moved").card.space != card.space
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "gelu"},
+        {"heads": 1},
+        {"heads": (4, 1)},
+        {"image_spec": ImageSpec(size=32, interpolation="bilinear")},
+        {"image_spec": ImageSpec(size=32, mean=(0.5, 0.5, 0.5))},
+        {"image_size": 64},
+        {"preprocess": Preprocess(ImageSpec(size=32, resize="squash"))},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:preprocess was made for")
+def test_how_inputs_and_weights_are_used_changes_the_space(
+    options: dict[str, Any], path: Path, card: Card
+) -> None:
+    other = ecliptic.load(path, **options).card
+    assert other.space != card.space
+    assert other.exact != card.exact
+
+
+def with_eps(checkpoint: Checkpoint) -> Checkpoint:
+    assert checkpoint.config.text
+    text = replace(checkpoint.config.text, eps=1e-6)
+    return replace(checkpoint, config=replace(checkpoint.config, text=text))
+
+
+def without_images(checkpoint: Checkpoint) -> Checkpoint:
+    text = {n: t for n, t in checkpoint.weights.items() if n.startswith("text.")}
+    config = replace(checkpoint.config, image=None)
+    return replace(checkpoint, config=config, weights=text, image_spec=None)
+
+
+@pytest.mark.parametrize("change", [with_eps, without_images])
+def test_other_models_have_other_spaces(
+    change: Callable[[Checkpoint], Checkpoint], card: Card, tmp_path: Path
+) -> None:
+    assert loaded(change(VIT), tmp_path / "other").card.space != card.space
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"preprocess": "robust"},
+        {"preprocess": Preprocess(ImageSpec(size=32), "robust", background=(0, 0, 0))},
+    ],
+)
+def test_what_only_changes_numbers_keeps_the_space(
+    options: dict[str, Any], path: Path, card: Card
+) -> None:
+    other = ecliptic.load(path, **options).card
+    assert other.space == card.space
+    assert other.exact != card.exact
+
+
+def test_all_ways_to_different_numbers_differ(path: Path) -> None:
+    ways = [(p, m) for p in ("fp32", "bf16", "fp16") for m in ("reference", "robust")]
+    found = {ecliptic.load(path, precision=p, preprocess=m).card.exact for p, m in ways}  # type: ignore[arg-type]
+    assert len(found) == len(ways)
+
+
+def test_a_card_is_plain_data(card: Card) -> None:
+    plain = json.loads(json.dumps(card.to_dict(), allow_nan=False))
+    assert plain["name"] == "tiny-vit"
+    assert plain["embed"] == card.embed == 32
+    assert plain["parameters"] == sum(t.numel() for t in VIT.weights.values())
+    assert plain["config"]["text"]["activation"] == "quick_gelu"
+    assert plain["image_spec"]["size"] == 32
+    assert plain["tokenizer_spec"]["context"] == 16
+    assert plain["preprocess"] == {"preprocess": "reference"}
+
+
+def test_the_space_is_that_of_the_checkpoint_even_in_half(path: Path) -> None:
+    """The card hashes what lies in the file, not what it was rounded to."""
+    half = ecliptic.load(path, precision="bf16")
+    weights = read(path).weights
+    assert all(torch.equal(half.card.weights[name], weights[name]) for name in weights)
