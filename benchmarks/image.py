@@ -53,8 +53,8 @@ def main(names: list[str], repeats: int) -> None:
         config = sizes(name, "image").image
         assert config
         pixels = torch.randn(32, 3, config.image_size, config.image_size)
+        encoders = {label: make(name) for label, make in contenders(config).items()}
         with torch.inference_mode():
-            encoders = {label: make(name) for label, make in contenders(config).items()}
             vectors = [encode(pixels[:2]) for encode in encoders.values()]
             for other in vectors[1:]:
                 torch.testing.assert_close(other, vectors[0], rtol=0, atol=1e-5)

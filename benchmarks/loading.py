@@ -33,7 +33,7 @@ def main(repeats: int) -> None:
         "transformers": lambda: clip_model.from_pretrained(folder).eval(),
     }
     report_seconds("load", timed_in_turns(loaders, repeats, warmup=1), "ecliptic")
-    with torch.inference_mode():
+    with torch.no_grad():
         first = {
             "ecliptic": lambda: load(ours).model(PIXELS, TOKENS),
             "open_clip": lambda: load_open_clip()(PIXELS, TOKENS),

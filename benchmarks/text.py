@@ -63,8 +63,8 @@ def fed_from(texts: Iterator[list[str]], encode: Encode) -> Callable[[], Tensor]
 def main(names: list[str], repeats: int) -> None:
     """Print captions per second of each contender."""
     for name in names:
+        encoders = {label: make(name) for label, make in CONTENDERS.items()}
         with torch.inference_mode():
-            encoders = {label: make(name) for label, make in CONTENDERS.items()}
             vectors = [encode(captions(BATCH)) for encode in encoders.values()]
             for other in vectors[1:]:
                 torch.testing.assert_close(other, vectors[0], rtol=0, atol=1e-5)
