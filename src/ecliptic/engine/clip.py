@@ -236,7 +236,7 @@ class Clip:
         Args:
             images: as in `encode_image`.
             labels: L class names.
-            templates: prompts with a `{}`, the name of a shipped set ("openai-80", ...), or None
+            templates: prompts with a `{}`, the name of a shipped set ("imagenet", ...), or None
                 for the bare labels. Several prompts are averaged per label.
         """
         classifier = self.text_classifier(labels, templates)
@@ -247,10 +247,7 @@ class Clip:
         self, labels: Sequence[str], templates: str | Sequence[str] | None = None
     ) -> Tensor:
         """(L, E) unit vectors of L labels, each the mean of its prompts' unit vectors."""
-        _check_ordered(labels, "labels")
-        labels = labels if isinstance(labels, str) else list(labels or ())
-        if isinstance(labels, str) or not labels:
-            raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
+        labels = _checked_labels(labels)
         if templates is None:
             return self.encode_text(labels)
         prompts = template_set(templates) if isinstance(templates, str) else tuple(templates)
@@ -324,6 +321,15 @@ def _check_ordered(items: Any, name: str) -> None:
             f"{name} come back as rows in their order, which a {type(items).__name__} does not "
             "state; pass a list."
         )
+
+
+def _checked_labels(labels: Any) -> list[str]:
+    _check_ordered(labels, "labels")
+    many = isinstance(labels, Iterable) and not isinstance(labels, str)
+    names = list(labels) if many else [labels]
+    if not many or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
+    return names
 
 
 def _state(model: TwoTowers) -> list[tuple[int, int]]:

@@ -1,0 +1,177 @@
+"""`Clip`: similarities and classes against their formulas, and what it says about itself."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ecliptic import runtime
+from ecliptic.engine import Clip, EmbeddingCache
+from ecliptic.errors import ConfigError, InputError, MissingTowerError
+from ecliptic.inputs import fill, templates
+from tests import tiny
+from tests.engine.models import Calls, loaded, picture
+
+PICTURES = [picture(seed) for seed in range(4)]
+LABELS = ["cat", "dog", "red house"]
+SCALE = math.exp(tiny.checkpoint("vit").weights["logit_scale"])
+PROMPTS = ["a {}", "two {}s", "{}"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    return loaded(tiny.checkpoint("vit"), tmp_path_factory.mktemp("model") / "vit")
+
+
+def text_rows(clip: Clip, texts: list[str]) -> NDArray[Any]:
+    """Unit vectors straight from the model, in float64."""
+    with torch.no_grad():
+        rows = clip.model.encode_text(clip.tokenize(texts, overflow="truncate"))
+    return unit(rows.double().numpy())
+
+
+def image_rows(clip: Clip) -> NDArray[Any]:
+    with torch.no_grad():
+        rows = clip.model.encode_image(torch.stack([clip.preprocess(i) for i in PICTURES]))
+    return unit(rows.double().numpy())
+
+
+def unit(rows: NDArray[Any]) -> NDArray[Any]:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def softmax(rows: NDArray[Any]) -> NDArray[Any]:
+    shares = np.exp(rows - rows.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def test_similarity_is_the_cosine_of_every_pair(clip: Clip) -> None:
+    found = clip.similarity(LABELS, PICTURES)
+    assert found.shape == (3, 4)
+    np.testing.assert_allclose(found, text_rows(clip, LABELS) @ image_rows(clip).T, atol=1e-5)
+    assert clip.similarity("cat", PICTURES[0]).shape == (1, 1)
+
+
+def test_classes_are_a_softmax_at_the_models_temperature(clip: Clip) -> None:
+    wanted = softmax(SCALE * image_rows(clip) @ text_rows(clip, LABELS).T)
+    found = clip.classify(PICTURES, LABELS)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("labels", [LABELS, tuple(LABELS), iter(LABELS)])
+def test_prompts_are_averaged_as_unit_vectors(clip: Clip, labels: Any) -> None:
+    rows = [text_rows(clip, fill(PROMPTS, label)).mean(axis=0) for label in LABELS]
+    found = clip.text_classifier(labels, PROMPTS)
+    np.testing.assert_allclose(found, unit(np.stack(rows)), atol=1e-5)
+
+
+def test_classes_use_the_prompts(clip: Clip) -> None:
+    classifier = clip.text_classifier(LABELS, PROMPTS).double().numpy()
+    wanted = softmax(SCALE * image_rows(clip) @ classifier.T)
+    np.testing.assert_allclose(clip.classify(PICTURES, LABELS, PROMPTS), wanted, atol=1e-5)
+
+
+def test_templates_may_be_given_by_name(clip: Clip) -> None:
+    prompts = templates("drawing")
+    named = clip.text_classifier(LABELS, "drawing")
+    torch.testing.assert_close(named, clip.text_classifier(LABELS, prompts))
+    with pytest.raises(ConfigError, match="did you mean 'drawing'"):
+        clip.text_classifier(LABELS, "drawings")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([], r"at least one class name, got \[\]"),
+        (None, "at least one class name"),
+        ("cat", "got 'cat'"),
+        ({"cat": 1}, "labels come back as rows"),
+        ({"cat"}, "a set does not"),
+        ([1], r"got \[1\]"),
+        (3, "got 3"),
+    ],
+)
+@pytest.mark.parametrize("prompts", [None, PROMPTS])
+def test_what_are_no_labels_is_refused(clip: Clip, labels: Any, words: str, prompts: Any) -> None:
+    with pytest.raises(InputError, match=words):
+        clip.text_classifier(labels, prompts)
+
+
+@pytest.mark.parametrize("prompts", [[], ["a photo"], ["{}", "a photo"]])
+def test_prompts_without_a_place_for_the_label_are_refused(clip: Clip, prompts: Any) -> None:
+    with pytest.raises(ConfigError, match=r"\{\}"):
+        clip.text_classifier(LABELS, prompts)
+
+
+def test_tokens_and_pixels_are_what_the_towers_take(clip: Clip) -> None:
+    tokens, pixels = clip.tokenize(LABELS), clip.preprocess(PICTURES[0])
+    assert (tokens.shape, tokens.dtype) == ((3, 16), torch.int64)
+    assert (pixels.shape, pixels.dtype) == ((3, 32, 32), torch.float32)
+    assert clip.model(pixels[None], tokens).shape == (1, 3)
+    assert clip.tokenizer is clip.tokenizer
+    assert repr(clip) == "Clip('tiny-vit', embed=32, fp32 on cpu)"
+    assert clip.device == torch.device("cpu")
+
+
+def test_half_a_model_does_what_its_half_can(tmp_path: Path) -> None:
+    text = loaded(tiny.checkpoint("text"), tmp_path / "text")
+    image = loaded(tiny.checkpoint("resnet_image"), tmp_path / "image")
+    assert text.encode_text(LABELS).shape == (3, 32)
+    assert image.encode_image(PICTURES).shape == (4, 32)
+    for call in (text.similarity, image.similarity):
+        with pytest.raises(MissingTowerError):
+            call(LABELS, PICTURES)
+    with pytest.raises(MissingTowerError, match="no image side"):
+        text.classify(PICTURES, LABELS)
+    with pytest.raises(MissingTowerError):
+        _ = image.tokenizer
+    with pytest.raises(MissingTowerError):
+        _ = text.preprocessor
+
+
+def test_a_cache_is_asked_before_the_towers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
+    text, image = clip.encode_text(LABELS[:2]), clip.encode_image(PICTURES[:2])
+    texts, images = Calls(runtime.encode_text), Calls(runtime.encode_image)
+    monkeypatch.setattr(runtime, "encode_text", texts)
+    monkeypatch.setattr(runtime, "encode_image", images)
+    mixed = [PICTURES[2], b"junk", PICTURES[0], PICTURES[3], PICTURES[1]]
+    found = clip.encode_image(mixed, on_error="reject", batch_size=2)
+    assert images.sizes == [2]
+    assert (found.kept, [r.index for r in found.rejected]) == ((0, 2, 3, 4), [1])
+    assert torch.equal(found.vectors[[1, 3]], image)
+    assert torch.equal(clip.encode_text([LABELS[2], *LABELS])[1:3], text)
+    assert texts.sizes == [1]
+    again = clip.encode_image(mixed, on_error="reject", batch_size=1)
+    assert torch.equal(again.vectors, found.vectors)
+    assert images.sizes == [2]
+
+
+def test_one_cache_serves_every_way_of_passing_it(tmp_path: Path) -> None:
+    with_path = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=str(tmp_path / "cache"))
+    found = with_path.encode_text(LABELS)
+    cache = EmbeddingCache(tmp_path / "cache")
+    assert len(cache) == 3
+    shared = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=cache)
+    assert torch.equal(shared.encode_text(LABELS), found)
+    assert len(cache) == 3
+
+
+def test_the_cache_rests_once_the_weights_change(tmp_path: Path) -> None:
+    """Its keys name the model as it was loaded, so a trained one would get old vectors."""
+    clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
+    before = clip.encode_text(LABELS), clip.encode_image(PICTURES)
+    with torch.no_grad():
+        clip.model.text_tower.ln_final.weight.mul_(-1)
+        clip.model.image_tower.projection.mul_(-1)
+    assert not torch.allclose(clip.encode_text(LABELS), before[0], atol=1e-3)
+    torch.testing.assert_close(clip.encode_image(PICTURES), -before[1])
+    again = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
+    assert torch.equal(again.encode_image(PICTURES), before[1])
