@@ -73,3 +73,11 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert rate_at(4, 100, settings) == 2.0
     assert rate_at(52, 100, settings) == pytest.approx(1.0)
     assert rate_at(99, 100, settings) < 1e-3
+
+
+def test_the_rate_starts_anew_at_a_restart() -> None:
+    settings = OptimiserSettings(rate=2.0, warmup=4, restarts=(50, 80), restart_rate=0.5)
+    assert rate_at(27, 100, settings) == pytest.approx(1.0)
+    assert rate_at(49, 100, settings) < 5e-3
+    assert rate_at(50, 100, settings) == rate_at(80, 100, settings) == 0.5
+    assert rate_at(65, 100, settings) == rate_at(90, 100, settings) == pytest.approx(0.25)

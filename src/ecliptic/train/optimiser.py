@@ -20,8 +20,15 @@ def adamw(model: nn.Module, settings: OptimiserSettings) -> AdamW:
 
 
 def rate_at(step: int, steps: int, settings: OptimiserSettings) -> float:
-    """Learning rate of `step` (from 0): linear warm-up, then half a cosine down to zero."""
+    """Learning rate of `step` (from 0): linear warm-up, then half a cosine down to zero.
+
+    With `restarts`, half a cosine between each two of them (Loshchilov & Hutter 2017, SGDR,
+    arXiv:1608.03983, section 3).
+    """
     if step < settings.warmup:
         return settings.rate * (step + 1) / settings.warmup
-    progress = (step - settings.warmup) / max(1, steps - settings.warmup)
-    return settings.rate * 0.5 * (1 + math.cos(math.pi * progress))
+    begun = max((start for start in settings.restarts if start <= step), default=settings.warmup)
+    ends = min((start for start in settings.restarts if start > step), default=steps)
+    rate = settings.restart_rate if begun in settings.restarts else settings.rate
+    progress = (step - begun) / max(1, ends - begun)
+    return rate * 0.5 * (1 + math.cos(math.pi * progress))

@@ -44,6 +44,8 @@ class OptimiserSettings:
 
     rate: float = 1e-3  # at the end of the warm-up
     warmup: int = 200  # steps
+    restarts: tuple[int, ...] = ()  # steps at which the cosine begins again, at `restart_rate`
+    restart_rate: float = 5e-4
     decay: float = 0.1  # on matrices and kernels only
     beta1: float = 0.9
     beta2: float = 0.98
