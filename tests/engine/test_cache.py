@@ -1,5 +1,6 @@
 """The cache gives back what was put, stays bounded, and survives kills, company and damage."""
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -14,7 +15,7 @@ import pytest
 
 from ecliptic.engine import EmbeddingCache
 from ecliptic.engine.cache import key_of
-from ecliptic.errors import StorageError
+from ecliptic.errors import ConfigError, StorageError
 
 WRITER = """
 import sys
@@ -56,26 +57,37 @@ def test_keys_tell_model_kind_and_content_apart() -> None:
     assert len(keys) == 8
 
 
-def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(1e9, 100)  # seconds
+    monkeypatch.setattr(time, "time", lambda: next(clock))
     cache = EmbeddingCache(tmp_path, limit=400_000)
-    cache.put(some(*range(50), size=1000))  # 200 kB
-    time.sleep(0.01)
-    cache.get([key(0)])
-    for start in range(50, 300, 25):
-        time.sleep(0.01)
-        cache.get([key(0)])
-        cache.put(some(*range(start, start + 25), size=1000))
+    for start in range(0, 300, 25):
+        cache.put(some(*range(start, start + 25), size=1000))  # 100 kB
+        assert key(0) in cache.get([key(0)])
     assert 40 < len(cache) < 100
     assert set(cache.get([key(0), key(1), key(299)])) == {key(0), key(299)}
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 6_000_000
     cache.close()
-    assert (tmp_path / "vectors.sqlite").stat().st_size < 800_000
+    assert cache.path.stat().st_size < 600_000
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_is_at_least_one_byte(tmp_path: Path, limit: int) -> None:
+    with pytest.raises(ConfigError, match="limit of at least 1 byte"):
+        EmbeddingCache(tmp_path, limit)
+
+
+def test_a_limit_below_one_batch_keeps_nothing_and_breaks_nothing(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path, limit=1)
+    cache.put(some(1, 2))
+    assert len(cache) == 0
 
 
 def test_a_flipped_byte_is_noticed_and_the_entry_made_anew(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path)
     cache.put(some(1, 2))
     cache.close()
-    path = tmp_path / "vectors.sqlite"
+    path = cache.path
     data = path.read_bytes()
     place = data.index(some(2)[key(2)].tobytes())
     path.write_bytes(data[:place] + b"\x01" + data[place + 1 :])
@@ -86,28 +98,57 @@ def test_a_flipped_byte_is_noticed_and_the_entry_made_anew(tmp_path: Path) -> No
     assert set(cache.get([key(2)])) == {key(2)}
 
 
-@pytest.mark.parametrize("damage", ["rubbish", "cut", "header", "middle"])
+DAMAGE = {
+    "rubbish": lambda data: b"not a database at all, " * 500,
+    "cut": lambda data: data[: len(data) // 2 + 100],
+    "header": lambda data: bytes(100) + data[100:],
+    "middle": lambda data: data[:16384] + b"\xff" * (len(data) - 16384),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_set_aside_and_rebuilt(tmp_path: Path, damage: str) -> None:
     cache = EmbeddingCache(tmp_path)
     cache.put(some(*range(500)))
     cache.close()
-    path = tmp_path / "vectors.sqlite"
-    data = path.read_bytes()
-    half = len(data) // 2
-    path.write_bytes(
-        {
-            "rubbish": b"not a database at all, " * 500,
-            "cut": data[: half + 100],
-            "header": bytes(100) + data[100:],
-            "middle": data[:4096] + b"\xff" * (len(data) - 4096),
-        }[damage]
-    )
+    first = cache.path
+    first.write_bytes(DAMAGE[damage](first.read_bytes()))
     cache = EmbeddingCache(tmp_path)
     cache.get([key(i) for i in range(500)])
     cache.put(some(1, 2))
     assert set(cache.get([key(1), key(2)])) == {key(1), key(2)}
-    assert (tmp_path / "vectors.sqlite.damaged").exists()
+    assert first.exists()
+    assert cache.path.name == "vectors-2.sqlite"
     assert len(EmbeddingCache(tmp_path)) == 2
+
+
+def test_a_file_damaged_under_several_users_moves_all_of_them_to_one_new_file(
+    tmp_path: Path,
+) -> None:
+    """Removing a file that others have open would let them damage its successor."""
+    one = EmbeddingCache(tmp_path)
+    one.put(some(*range(500)))
+    one.close()
+    one.path.write_bytes(DAMAGE["middle"](one.path.read_bytes()))
+    one, two = EmbeddingCache(tmp_path), EmbeddingCache(tmp_path)
+    assert one.path == two.path == tmp_path / "vectors-1.sqlite"  # it is not noticed yet
+    for turn in range(3):
+        one.put(some(turn))
+        two.put(some(turn + 10))
+    one.close()
+    two.close()
+    three = EmbeddingCache(tmp_path)
+    assert one.path == two.path == three.path == tmp_path / "vectors-2.sqlite"
+    assert set(three.get([key(i) for i in range(500)])) == {key(i) for i in (0, 1, 2, 10, 11, 12)}
+
+
+def test_at_most_one_damaged_file_is_kept(tmp_path: Path) -> None:
+    for _ in range(4):
+        cache = EmbeddingCache(tmp_path)
+        cache.put(some(1))
+        cache.close()
+        cache.path.write_bytes(b"rubbish" * 1000)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["vectors-3.sqlite", "vectors-4.sqlite"]
 
 
 def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
@@ -125,13 +166,15 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
             assert all((vector == batch).all() for vector in found.values())
         assert len(cache) % 20 == 0  # and nothing is there by half
         cache.close()
-    assert not (tmp_path / "vectors.sqlite.damaged").exists()
+    assert cache.path.name == "vectors-1.sqlite"
 
 
-def test_two_processes_share_it(tmp_path: Path) -> None:
-    processes = [writer(tmp_path, 7, 30), writer(tmp_path, 7, 30), writer(tmp_path, 8, 30)]
+def test_processes_share_it(tmp_path: Path) -> None:
+    processes = [writer(tmp_path, first, 30) for first in (7, 7, 8)]
     assert [process.wait() for process in processes if process.communicate()] == [0, 0, 0]
-    assert len(EmbeddingCache(tmp_path)) == 2 * 30 * 20
+    cache = EmbeddingCache(tmp_path)
+    assert len(cache) == 2 * 30 * 20
+    assert cache.path.name == "vectors-1.sqlite"
 
 
 def test_threads_share_it(tmp_path: Path) -> None:
@@ -156,15 +199,46 @@ def test_threads_share_it(tmp_path: Path) -> None:
 def test_a_busy_or_forbidden_file_is_never_taken_for_damage(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path)
     cache.put(some(1))
+    assert cache._connection
     cache._connection.execute("PRAGMA busy_timeout = 10")
-    other = sqlite3.connect(tmp_path / "vectors.sqlite", isolation_level=None)
+    other = sqlite3.connect(cache.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageError, match=r"cannot be used: database is locked; check its perm"):
         cache.put(some(2))
     other.execute("ROLLBACK")
     other.close()
     assert set(cache.get([key(1)])) == {key(1)}
-    assert not (tmp_path / "vectors.sqlite.damaged").exists()
+    assert cache.path.name == "vectors-1.sqlite"
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vectors-1.sqlite").mkdir()
+    with pytest.raises(StorageError, match=r"vectors-1.sqlite cannot be used: unable to open"):
+        EmbeddingCache(tmp_path)
+
+
+def test_a_closed_cache_opens_again_where_it_was(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path)
+    cache.put(some(1))
+    cache.close()
+    cache.close()
+    assert set(cache.get([key(1)])) == {key(1)}
+    assert cache.path.name == "vectors-1.sqlite"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path)
+    cache.put(some(1))
+    child = os.fork()
+    if not child:
+        mine = cache._connection
+        cache.put(some(2))
+        os._exit(cache._connection is mine or len(cache) != 2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    cache.put(some(3))
+    assert len(cache) == 3
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
