@@ -207,3 +207,12 @@ def test_every_weight_of_the_model_gets_a_gradient(path: Path) -> None:
         assert torch.isfinite(tensor.grad).all(), name
     assert pixels.grad is not None
     assert pixels.grad.abs().max() > 0
+
+
+def test_loading_inside_inference_mode_works(path: Path, clip: Clip, tmp_path: Path) -> None:
+    with torch.inference_mode():
+        inside = ecliptic.load(path, cache=tmp_path / "cache")
+        vectors = inside.encode_text(["a cat", "a dog"])
+        again = inside.encode_text(["a cat", "a dog"])
+    torch.testing.assert_close(vectors, clip.encode_text(["a cat", "a dog"]))
+    assert torch.equal(vectors, again)

@@ -334,7 +334,8 @@ def _checked_labels(labels: Any) -> list[str]:
 
 def _state(model: TwoTowers) -> list[tuple[int, int]]:
     """Changes when a weight is replaced, moved or written to, as optimisers do."""
-    return [(t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers())]
+    tensors = (*model.parameters(), *model.buffers())
+    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
 
 
 def _unit(part: Encoded) -> Encoded:
