@@ -10,12 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from ecliptic import runtime
-from ecliptic.engine import Clip
+from ecliptic.engine import Clip, EmbeddingCache, images
 from ecliptic.engine.images import content_of
 from ecliptic.errors import ConfigError, ImageError, InputError, MissingTowerError, NumericalError
-from ecliptic.inputs import ImageSpec, Preprocess
+from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
 from ecliptic.inputs.pool import available_cores
 from tests import tiny
 from tests.engine.models import Calls, changed, loaded, picture
@@ -27,6 +28,12 @@ SEVEN = [picture(seed) for seed in range(7)]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     return loaded(tiny.checkpoint("vit"), tmp_path_factory.mktemp("model") / "vit")
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Clip:
+    """The same model with an empty cache."""
+    return loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -199,6 +206,28 @@ def test_not_a_number_names_the_picture(tmp_path: Path, png: Path) -> None:
         clip.encode_image([png, SEVEN[0]])
 
 
+def test_one_picture_beyond_the_numbers_is_rejected_alone(
+    cached: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(tower: Any, pixels: Tensor) -> Tensor:
+        rows = torch.ones(len(pixels), 32)
+        rows[pixels.flatten(1).amax(1) > 100] = torch.inf
+        return rows
+
+    monkeypatch.setattr(runtime, "encode_image", overflowing)
+    loud = torch.full((3, 32, 32), 1000.0)
+    found = cached.encode_image([SEVEN[0], loud, SEVEN[1]], on_error="reject")
+    assert (found.kept, len(found.vectors)) == ((0, 2), 2)
+    (reject,) = found.rejected
+    assert (reject.index, reject.source) == (1, "Tensor of shape (3, 32, 32)")
+    assert isinstance(reject.error, NumericalError)
+    assert cached._cache is not None
+    assert len(cached._cache) == 2
+    with pytest.raises(NumericalError, match="Tensor of shape"):
+        cached.encode_image([SEVEN[2], loud])
+    assert len(cached._cache) == 2  # nothing of a failed batch is kept
+
+
 def test_the_bar_is_on_stderr_alone(clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
     silent = clip.encode_image(SEVEN)
     assert capsys.readouterr() == ("", "")
@@ -229,13 +258,49 @@ def test_content_tells_apart_whatever_gives_other_pixels() -> None:
     half, brain = torch.zeros(3, 8, 8).half(), torch.zeros(3, 8, 8).bfloat16()
     different = [red, blue, clear, turned, wide, tall, array, tensor, half, brain, b"a", b"b"]
     preprocess = Preprocess(ImageSpec(size=8))
-    assert len({content_of(source, preprocess) for source in different}) == len(different)
-    assert content_of(red, preprocess) == content_of(red.copy(), preprocess)
+    assert len({content_of(source, preprocess)[1] for source in different}) == len(different)
+    assert content_of(red, preprocess)[1] == content_of(red.copy(), preprocess)[1]
 
 
-def test_content_of_what_cannot_be_read_is_none(tmp_path: Path, png: Path) -> None:
-    preprocess = Preprocess(ImageSpec(size=8))
-    cut = Image.open(io.BytesIO(png.read_bytes()[:-100]))
-    for source in (tmp_path / "gone.png", "https://example.org", None, cut):
-        assert content_of(source, preprocess) is None
-    assert content_of(io.BytesIO(b"once"), preprocess) is None  # reading it would use it up
+def test_content_is_the_bytes_wherever_they_lie(png: Path) -> None:
+    preprocess, data = Preprocess(ImageSpec(size=8)), png.read_bytes()
+    forms = [png, str(png), data, bytearray(data), memoryview(data), io.BytesIO(data)]
+    assert len({content_of(source, preprocess) for source in forms}) == 1
+    narrow = Preprocess(ImageSpec(size=8), limits=ImageLimits(formats=("JPEG",)))
+    assert content_of(png, narrow)[1] != content_of(png, preprocess)[1]
+
+
+def test_what_cannot_be_read_is_named_alike_with_and_without_a_cache(
+    clip: Clip, cached: Clip, tmp_path: Path, png: Path
+) -> None:
+    (tmp_path / "cut.png").write_bytes(png.read_bytes()[:-100])
+    (tmp_path / "text.png").write_text("not a picture")
+    bad = [tmp_path / name for name in ("gone.png", "cut.png", "text.png")]
+    bad += [
+        b"junk",
+        None,
+        "https://example.org/a.png",
+        Image.open(io.BytesIO(png.read_bytes()[:-100])),
+    ]
+    plain, other = (c.encode_image(bad, on_error="reject").rejected for c in (clip, cached))
+    assert [(r.source, r.reason) for r in other] == [(r.source, r.reason) for r in plain]
+    assert "cut.png" in other[1].reason
+
+
+def test_a_file_that_changes_while_it_is_read_never_spoils_the_cache(
+    cached: Clip, png: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pixels come from the bytes of the key, not from a second look at the file."""
+    old = png.read_bytes()
+    wanted = cached.encode_image(old)
+
+    def swap(source: Any, preprocess: Preprocess) -> Any:
+        found = content_of(source, preprocess)
+        picture(5).save(png)
+        return found
+
+    cached._cache = EmbeddingCache(png.parent / "other")
+    monkeypatch.setattr(images, "content_of", swap)
+    torch.testing.assert_close(cached.encode_image(png), wanted)
+    monkeypatch.undo()
+    torch.testing.assert_close(cached.encode_image(old), wanted)

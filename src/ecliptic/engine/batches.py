@@ -30,15 +30,24 @@ class Batcher:
         return torch.cat(done)
 
 
+def not_finite(vectors: Tensor) -> list[int]:
+    """The rows of (N, E) that hold NaN or infinity."""
+    return (~torch.isfinite(vectors).all(dim=-1)).nonzero()[:, 0].tolist()
+
+
 def check_finite(vectors: Tensor, names: Callable[[int], str]) -> None:
     """Raise NumericalError if a row of (N, E) is not finite; `names(i)` says which item it is."""
-    bad = (~torch.isfinite(vectors).all(dim=-1)).nonzero()[:, 0].tolist()
-    if bad:
-        raise NumericalError(
-            f"the model gave NaN or infinity for {names(bad[0])}"
-            f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; fp16 overflows in some "
-            'models, so load with precision="fp32" or "bf16"; if that fails, a weight is damaged.'
-        )
+    if bad := not_finite(vectors):
+        raise numerical_error(names(bad[0]), len(bad) - 1)
+
+
+def numerical_error(name: str, more: int = 0) -> NumericalError:
+    """The error for an item whose vector is not finite, and for `more` others."""
+    return NumericalError(
+        f"the model gave NaN or infinity for {name}{f' and {more} more' if more else ''}; fp16 "
+        'overflows in some models, so load with precision="fp32" or "bf16"; if that fails, a '
+        "weight is damaged."
+    )
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

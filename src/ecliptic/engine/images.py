@@ -5,11 +5,10 @@ E vector size.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.engine.batches import Batcher, check_finite
+from ecliptic.engine.batches import Batcher, check_finite, not_finite, numerical_error
 from ecliptic.engine.cache import EmbeddingCache, key_of
 from ecliptic.errors import ImageError
 from ecliptic.inputs import Preprocess, Reject, decode_many, open_image, read_bytes
@@ -25,6 +24,7 @@ from ecliptic.inputs import describe as name_of
 
 _WAITING = 16  # batches' worth of finished rows, cached or rejected, that wait for a full batch
 _ORIENTATION = 0x0112  # EXIF 2.32, table 4
+Rows = dict[int, Tensor | Reject]  # by place in the input
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,13 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class _Planned:
-    """One picture that was read from the input, looked up but not yet decoded."""
+class _Ready:
+    """One picture after the decoding threads: its pixels, or its vector if the cache had it."""
 
-    source: Any
-    key: bytes | None  # in the cache; None without one
-    vector: Tensor | None  # (E,) if the cache had it
+    name: str  # for people
+    key: bytes | None = None  # in the cache; None without one
+    pixels: Any = None  # (3, S, S) float32
+    vector: Tensor | None = None  # (E,)
 
 
 @dataclass(frozen=True)
@@ -57,56 +58,47 @@ class ImageEncoder:
 
     def stream(self, images: Iterable[Any], batcher: Batcher, *, reject: bool) -> Iterator[Encoded]:
         """Raw vectors of `images`, a batch at a time and in order."""
-        ahead: deque[_Planned] = deque()
-
-        def planned() -> Iterator[_Planned]:
-            for item in self._plan(images, batcher.size):
-                ahead.append(item)
-                yield item
-
-        done: dict[int, Tensor | Reject] = {}
-        todo: dict[int, tuple[_Planned, Any]] = {}  # with their pixels
+        prepare = self._prepare
+        if self.cache is not None:
+            prepare = partial(self._look_up, self.cache, self.exact())
+        done: Rows = {}
+        todo: dict[int, _Ready] = {}
         on_error = "reject" if reject else "raise"
-        with closing(decode_many(planned(), self._prepare, on_error=on_error)) as decoded:  # type: ignore[arg-type, type-var]
-            for index, result in decoded:
-                item = ahead.popleft()
-                if isinstance(result, Reject):
-                    done[index] = Reject(index, name_of(item.source), result.error)
+        with closing(decode_many(images, prepare, on_error=on_error)) as decoded:  # type: ignore[arg-type, type-var]
+            for index, item in decoded:
+                if isinstance(item, Reject):
+                    done[index] = item
                 elif item.vector is not None:
                     done[index] = item.vector
                 else:
-                    todo[index] = item, result
+                    todo[index] = item
                 if len(todo) == batcher.size or len(done) == _WAITING * batcher.size:
-                    yield self._flush(done, todo, batcher)
+                    yield self._flush(done, todo, batcher, reject=reject)
         if done or todo:
-            yield self._flush(done, todo, batcher)
+            yield self._flush(done, todo, batcher, reject=reject)
 
-    def _plan(self, images: Iterable[Any], size: int) -> Iterator[_Planned]:
-        """`images` with their cached vectors, looked up `size` at a time."""
-        if self.cache is None:
-            yield from (_Planned(source, None, None) for source in images)
-            return
-        exact, left = self.exact(), iter(images)
-        while sources := list(islice(left, size)):
-            contents = [content_of(source, self.preprocess) for source in sources]
-            keys = [c and key_of(exact, "image", c) for c in contents]
-            stored = self.cache.get(list({key for key in keys if key}))
-            for source, key in zip(sources, keys, strict=True):
-                found = stored.get(key) if key else None
-                yield _Planned(source, key, None if found is None else torch.from_numpy(found))
+    def _prepare(self, source: Any) -> _Ready:
+        return _Ready(name_of(source), pixels=self.preprocess(source))
 
-    def _prepare(self, item: _Planned) -> Any:
-        return self.preprocess(item.source) if item.vector is None else None
+    def _look_up(self, cache: EmbeddingCache, exact: str, source: Any) -> _Ready:
+        """From the cache, else decoded from the very bytes that the key was made of."""
+        name = name_of(source)
+        source, content = content_of(source, self.preprocess)
+        key = key_of(exact, "image", content)
+        found = cache.get([key]).get(key)
+        if found is not None:
+            return _Ready(name, key, vector=torch.from_numpy(found))
+        try:
+            return _Ready(name, key, self.preprocess(source))
+        except ImageError as error:  # which knows bytes, not where they came from
+            raise type(error)(str(error).replace(name_of(source), name)) from error
 
     def _flush(
-        self,
-        done: dict[int, Tensor | Reject],
-        todo: dict[int, tuple[_Planned, Any]],
-        batcher: Batcher,
+        self, done: Rows, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool
     ) -> Encoded:
         """Encode what is left to do, and empty both."""
         if todo:
-            done |= self._encode(todo, batcher)
+            done |= self._encode(todo, batcher, reject=reject)
         places = sorted(done)
         rows = {i: row for i in places if isinstance(row := done[i], Tensor)}
         gone = tuple(row for i in places if isinstance(row := done[i], Reject))
@@ -115,34 +107,42 @@ class ImageEncoder:
         vectors = torch.stack(list(rows.values())) if rows else torch.empty(0, self.embed)
         return Encoded(vectors, tuple(rows), gone)
 
-    def _encode(
-        self, todo: dict[int, tuple[_Planned, Any]], batcher: Batcher
-    ) -> dict[int, Tensor | Reject]:
-        items = [item for item, _ in todo.values()]
-        pixels = torch.from_numpy(np.stack([pixels for _, pixels in todo.values()]))
+    def _encode(self, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool) -> Rows:
+        items = list(todo.values())
+        pixels = torch.from_numpy(np.stack([item.pixels for item in items]))
         vectors = batcher.run(self.encode, pixels).float().cpu()
-        check_finite(vectors, lambda i: name_of(items[i].source))
+        if not reject:
+            check_finite(vectors, lambda i: items[i].name)
+        rows: Rows = dict(zip(todo, vectors, strict=True))
+        for i in not_finite(vectors):
+            place, name = list(todo)[i], items[i].name
+            rows[place] = Reject(place, name, numerical_error(name))
         if self.cache is not None:
-            rows = zip(items, vectors, strict=True)
-            self.cache.put({item.key: np.asarray(v) for item, v in rows if item.key})
-        return dict(zip(todo, vectors, strict=True))
+            good = ((todo[place].key, row) for place, row in rows.items())
+            self.cache.put(
+                {key: row.numpy() for key, row in good if key and isinstance(row, Tensor)}
+            )
+        return rows
 
 
-def content_of(source: Any, preprocess: Preprocess) -> bytes | None:
-    """SHA-256 of all of a picture that decides its pixels; None if it cannot be read (decoding
-    will say why) or only once."""
-    try:
-        if isinstance(source, Image.Image):
-            head, body = _of_image(open_image(source, preprocess.limits))
-        elif isinstance(source, np.ndarray | Tensor):
-            head, body = _of_values(source)
-        elif hasattr(source, "read"):
-            return None  # reading it here would leave nothing for the decoder
-        else:
-            head, body = "", read_bytes(source, preprocess.limits)
-    except ImageError:
-        return None
-    return hashlib.sha256(head.encode() + b"\0" + body).digest()
+def content_of(source: Any, preprocess: Preprocess) -> tuple[Any, bytes]:
+    """A picture, read if it was a file, and the SHA-256 of all of it that decides its pixels.
+
+    The limits count too: what other limits let pass is not found under these.
+
+    Raises:
+        ImageError: it cannot be read, or is beyond the limits.
+    """
+    limits = preprocess.limits
+    if isinstance(source, Image.Image):
+        source = open_image(source, limits)
+        head, body = _of_image(source)
+    elif isinstance(source, np.ndarray | Tensor):
+        head, body = _of_values(source)
+    else:
+        source = body = read_bytes(source, limits)
+        head = ""
+    return source, hashlib.sha256(f"{limits}{head}".encode() + b"\0" + body).digest()
 
 
 def _of_image(image: Image.Image) -> tuple[str, bytes]:

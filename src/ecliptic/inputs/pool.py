@@ -9,16 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from numpy.typing import NDArray
-
-from ecliptic.errors import ConfigError, ImageError
+from ecliptic.errors import ConfigError, ImageError, NumericalError
 from ecliptic.inputs.decode import describe
 
 OnError = Literal["raise", "reject"]
 S = TypeVar("S")
-Prepared = NDArray[Any]
+R = TypeVar("R")  # what a picture becomes: an array, or whatever the caller makes of it
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Reject:
 
     index: int  # place among the sources, from 0
     source: str  # its name for people
-    error: ImageError
+    error: ImageError | NumericalError  # the latter from a model, never from here
 
     @property
     def reason(self) -> str:
@@ -44,12 +42,12 @@ def available_cores() -> int:
 
 def decode_many(
     sources: Iterable[S],
-    preprocess: Callable[[S], Prepared],
+    preprocess: Callable[[S], R],
     *,
     workers: int | None = None,
     ahead: int | None = None,
     on_error: OnError = "raise",
-) -> Iterator[tuple[int, Prepared | Reject]]:
+) -> Iterator[tuple[int, R | Reject]]:
     """(index, array) for every source in order, or (index, `Reject`).
 
     Args:
@@ -76,25 +74,25 @@ def decode_many(
 
 def _decode(
     sources: Iterable[S],
-    preprocess: Callable[[S], Prepared],
+    preprocess: Callable[[S], R],
     workers: int,
     ahead: int,
     on_error: OnError,
-) -> Iterator[tuple[int, Prepared | Reject]]:
-    def attempt(index: int, source: S) -> Prepared | Reject:
+) -> Iterator[tuple[int, R | Reject]]:
+    def attempt(index: int, source: S) -> R | Reject:
         try:
             return preprocess(source)
         except ImageError as error:
             return Reject(index, describe(source), error)
 
-    def finish(index: int, future: Future[Prepared | Reject]) -> tuple[int, Prepared | Reject]:
+    def finish(index: int, future: Future[R | Reject]) -> tuple[int, R | Reject]:
         result = future.result()
         if isinstance(result, Reject) and on_error == "raise":
             raise result.error
         return index, result
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ecliptic-decode")
-    pending: deque[tuple[int, Future[Prepared | Reject]]] = deque()
+    pending: deque[tuple[int, Future[R | Reject]]] = deque()
     try:
         for index, source in enumerate(sources):
             pending.append((index, pool.submit(attempt, index, source)))
