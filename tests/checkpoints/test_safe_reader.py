@@ -2,7 +2,7 @@
 
 import argparse
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +163,11 @@ def test_the_real_heads_at_hand_are_read_as_torch_reads_them() -> None:
         pytest.skip("the released aesthetic heads are not beside the checkout")
     for path in files:
         assert_same(read_torch(path).tensors, torch.load(path, "cpu", weights_only=True))
+
+
+def test_a_default_dict_of_numbers_is_read_as_a_dict(tmp_path: Path) -> None:
+    for kind in (int, float, str, bool):
+        torch.save({"a": torch.ones(2), "counts": defaultdict(kind, b=kind(1))}, tmp_path / "x.pt")
+        archive = read_torch(tmp_path / "x.pt")
+        assert archive.metadata == {"counts.b": kind(1)}
+        assert archive.tensors.keys() == {"a"}

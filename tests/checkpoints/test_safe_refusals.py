@@ -210,6 +210,47 @@ def test_a_list_is_never_copied_twice(tmp_path: Path) -> None:
     assert first == second == [1]
 
 
+@pytest.mark.parametrize("module", [b"builtins", b"__builtin__"])
+def test_dict_takes_no_keys_but_cheap_ones(tmp_path: Path, module: bytes) -> None:
+    """A deep tuple is hashed by recursion in C, which would end the process."""
+    deep = b")" + b"\x85" * 100_000
+    data = b"\x80\x02c" + module + b"\ndict\n](" + deep + b"N\x86e\x85R."
+    with pytest.raises(UnsafeFileError, match="key of a dictionary"):
+        read_torch(archive(tmp_path / "x.pt", data))
+
+
+def test_a_dict_is_never_copied(tmp_path: Path) -> None:
+    for name in (b"builtins\ndict", b"collections\nOrderedDict"):
+        data = (
+            b"\x80\x02](}K\x01K\x02sq\x000c" + name + b"\nq\x010" + b"h\x01h\x00\x85R" * 3 + b"e."
+        )
+        content = safe_pickle.load(io.BytesIO(data), "x")
+        assert isinstance(content, list)
+        assert content == [{1: 2}] * 3
+        assert len({id(made) for made in content}) == 1
+
+
+def test_a_call_of_many_arguments_is_refused_before_they_are_copied(tmp_path: Path) -> None:
+    size = b"\x80\x02ctorch\nSize\n(" + b"N" * 17 + b"tR."
+    typed = b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_parameter\n"
+    typed += b"ctorch\nTensor\n(" + b"N" * 17 + b"t}tR."
+    for data in (size, typed):
+        with pytest.raises(UnsafeFileError, match="17 arguments"):
+            read_torch(archive(tmp_path / "x.pt", data))
+
+
+def test_long_names_are_refused_before_they_multiply(tmp_path: Path) -> None:
+    long = b"X" + struct.pack("<i", 5000) + b"a" * 5000
+    named = b"\x80\x04X\x0a\x00\x00\x00__torch__." + long + b"\x93."
+    with pytest.raises(UnsafeFileError, match="1000 characters"):
+        read_torch(archive(tmp_path / "x.pt", named))
+    nested = read_torch(archive(tmp_path / "x.pt", b"\x80\x02}" + long + b"](NNe" + b"s."))
+    with pytest.raises(UnsafeFileError, match="1000 characters"):
+        nested.tensors  # noqa: B018
+    with pytest.raises(UnsafeFileError, match="key of a dictionary"):
+        read_torch(archive(tmp_path / "x.pt", b"}p2305843009213693951\n."))
+
+
 def test_typed_tensors_within_typed_tensors_are_refused(tmp_path: Path) -> None:
     typed = b"ctorch._tensor\n_rebuild_from_type_v2\n"
     data = typed * 5000 + b"N" + (b"ctorch\nTensor\nN\x87R" * 5000) + b"."

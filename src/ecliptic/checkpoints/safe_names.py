@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from ecliptic.errors import UnsafeFileError
 
 MAX_KEY = 1 << 31  # integer keys; larger ones could be chosen to collide
+MAX_NAME = 1000  # characters of a name; TorchScript's mangled ones have about 100
+MAX_ARGUMENTS = 16  # of a call; a longer tuple would be copied with each call
 
 STORAGES = {
     "torch.BFloat16Storage": "bfloat16",
@@ -48,11 +50,14 @@ DTYPES = frozenset(
         "uint64",
     ]
 )
+# Types that a defaultdict makes its missing values with; `long` is how protocol 2 spells `int`.
+PLAIN_TYPES = ("bool", "bytes", "float", "int", "long", "str", "unicode")
 # What training scripts leave beside the weights; kept as a name without content.
 INERT = frozenset(
     {
         "_codecs.encode",
         "argparse.Namespace",
+        *(f"{m}.{t}" for m in ("builtins", "__builtin__") for t in PLAIN_TYPES),
         "numpy._core.multiarray._reconstruct",
         "numpy._core.multiarray.scalar",
         "numpy.core.multiarray._reconstruct",
@@ -128,19 +133,23 @@ def _typed_tensor(function: object, kind: object, arguments: object, *_: object)
         raise UnsafeFileError("a tensor is made by something that makes no tensors")
     if kind not in (Inert("torch.Tensor"), Inert("torch.nn.parameter.Parameter")):
         raise UnsafeFileError("a tensor belongs to a Python subclass")
+    _check_count(arguments)
     return CALLS[function.name](*arguments)
 
 
 def _pairs(*arguments: object) -> object:
-    """`OrderedDict()`, and `OrderedDict([[key, value], ...])` of Python 2, which uses up the list.
+    """`dict()` and `OrderedDict()`, also of a dict or of `[[key, value], ...]` (Python 2).
 
-    Nothing here may copy a list and leave it: few bytes could ask for the copy again and again.
+    A dict is given back itself and a list of pairs is used up: nothing here may copy a container
+    and leave it, for few bytes could ask for the copy again and again.
     """
     pairs = arguments[0] if arguments else []
+    if isinstance(pairs, dict):
+        return pairs
     if not isinstance(pairs, list) or not all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
     ):
-        raise UnsafeFileError("an OrderedDict is made from something that is not a list of pairs")
+        raise UnsafeFileError("a dict is made from something that is not a list of pairs")
     made = {checked_key(key): value for key, value in pairs}
     pairs.clear()
     return made
@@ -171,10 +180,10 @@ CALLS: dict[str, Callable[..., object]] = {
     "torch.jit._pickle.build_intlist": _first,
     "torch.jit._pickle.build_tensorlist": _first,
     "torch.jit._pickle.restore_type_tag": _first,
-    "__builtin__.dict": dict,
+    "__builtin__.dict": _pairs,
     "__builtin__.list": _items,
     "__builtin__.set": _items,
-    "builtins.dict": dict,
+    "builtins.dict": _pairs,
     "builtins.list": _items,
     "builtins.set": _items,
 }
@@ -184,6 +193,8 @@ def named(module: object, attribute: object) -> Inert:
     """What a name of the file stands for, if it may stand for anything."""
     if not isinstance(module, str) or not isinstance(attribute, str):
         raise UnsafeFileError("it names something by values that are not text")
+    if len(module) + len(attribute) > MAX_NAME:
+        raise UnsafeFileError(f"it names something by more than {MAX_NAME} characters")
     name = f"{module}.{attribute}"
     known = name in CALLS or name in STORAGES or name in DTYPES or name in INERT
     if known or name.startswith("__torch__."):
@@ -199,6 +210,7 @@ def called(function: object, arguments: object) -> object:
     """What a call of `function`, a name of the file, stands for."""
     if not isinstance(function, Inert) or not isinstance(arguments, tuple):
         raise UnsafeFileError("it calls something that is not a function's name")
+    _check_count(arguments)
     if (known := CALLS.get(function.name)) is None:
         if function.name.startswith("__torch__."):
             return Module(function.name)
@@ -207,6 +219,11 @@ def called(function: object, arguments: object) -> object:
         return known(*arguments)
     except (TypeError, IndexError, KeyError) as error:
         raise UnsafeFileError(f"it calls `{function.name}` with arguments it never has") from error
+
+
+def _check_count(arguments: tuple[object, ...]) -> None:
+    if len(arguments) > MAX_ARGUMENTS:
+        raise UnsafeFileError(f"it calls something with {len(arguments)} arguments")
 
 
 def checked_key(key: object) -> object:

@@ -99,7 +99,7 @@ class _Machine:
         self.stack.append(self.memo[index])
 
     def put(self, index: object) -> None:
-        self.memo[index] = self.stack[-1]
+        self.memo[checked_key(index)] = self.stack[-1]  # PUT has any number, in decimals
 
     def memoize(self, _: object) -> None:
         self.memo[len(self.memo)] = self.stack[-1]

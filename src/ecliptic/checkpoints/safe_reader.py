@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ecliptic.checkpoints import safe_pickle
 from ecliptic.checkpoints.mapped import bytes_tensor, map_file
-from ecliptic.checkpoints.safe_names import Inert, Module, Storage, TensorRecord
+from ecliptic.checkpoints.safe_names import MAX_NAME, Inert, Module, Storage, TensorRecord
 from ecliptic.checkpoints.safe_zip import Archive
 from ecliptic.checkpoints.sniff import refuse, sniff
 from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayoutError
@@ -190,7 +190,10 @@ def _leaves(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(tree, (dict, list, tuple)):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         for key, value in items:
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+            name = f"{prefix}.{key}" if prefix else str(key)
+            if len(name) > MAX_NAME:  # else one long key would be copied for every leaf below
+                raise UnsafeFileError(f"a name of the file has more than {MAX_NAME} characters.")
+            yield from _leaves(value, name)
     else:
         yield prefix, tree
 
