@@ -8,7 +8,7 @@ import typer
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.options import Json, ModelOptions, Texts, TextsFile, expands
 from ecliptic.cli.output import print_json, print_table, say
-from ecliptic.errors import InputError
+from ecliptic.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDEST = 10  # columns of a table; above, each row shows its best ones
 BEST = 5
+PLOTS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".pdf")
 
 
 @expands
@@ -45,6 +46,8 @@ def similarity(
     """
     from ecliptic.cli.lines import texts_of
 
+    if plot:
+        _check_plot(plot)
     rows, columns = _sides(paths or [], texts_of(text, texts), model)
     for name, reason in columns.rejected.items():
         say(f"rejected {name}: {reason}")
@@ -60,6 +63,16 @@ def similarity(
     if plot:
         _plot(plot, cosines, rows, columns)
     leave(REJECTED, when=bool(columns.rejected))
+
+
+def _check_plot(path: Path) -> None:
+    """Say now, not after the work, that the picture could not be written."""
+    if path.suffix.lower() not in PLOTS:
+        raise typer.BadParameter(f"--plot {path} must end in one of {', '.join(PLOTS)}.")
+    if not path.parent.is_dir() or path.is_dir():
+        place = path if path.is_dir() else path.parent
+        reason = "is a folder" if path.is_dir() else "is no folder"
+        raise StorageError(f"{place} {reason}, so no picture can be written to {path}.")
 
 
 def _sides(paths: list[str], texts: list[str], model: ModelOptions) -> "tuple[Side, Side]":
