@@ -72,6 +72,25 @@ def test_plot_draws_the_matrix(run: Any, model: str, pictures: Path, tmp_path: P
         assert min(drawn.size) > 20
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("x.foo", 2, ".png"),
+        ("x", 2, ".png"),
+        ("nodir/x.png", 1, "nodir"),
+        ("a.png/x.png", 1, "a.png"),
+    ],
+)
+def test_a_plot_that_cannot_be_written_stops_before_the_model_is_loaded(
+    run: Any, pictures: Path, name: str, code: int, message: str
+) -> None:
+    words = ["similarity", pictures / "a.png", "-m", "no such model", "--plot", pictures / name]
+    result = run(*words)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "no such model" not in result.stderr
+
+
 def test_classify_ranks_labels_as_the_api_does(run: Any, model: str, pictures: Path) -> None:
     labels = ["cat", "dog", "bird"]
     words = ["classify", pictures / "a.png", "-l", "cat, dog,bird", "-m", model]
@@ -103,6 +122,21 @@ def test_rejected_pictures_stand_among_the_results(run: Any, model: str, picture
     found = json.loads(result.stdout)
     assert [Path(one["image"]).name for one in found] == ["a.png", "broken.png", "b.png"]
     assert "reason" in found[1]
+
+
+def test_a_file_given_as_a_label_is_a_mistake(
+    run: Any, model: str, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    result = run("classify", pictures / "a.png", "-l", tmp_path / "labels.txt", "-m", model)
+    assert result.exit_code == 2
+    assert "--labels-file" in result.stderr
+
+
+def test_a_single_label_is_warned_of(run: Any, model: str, pictures: Path) -> None:
+    result = run("classify", pictures / "a.png", "-l", "cat", "-m", model)
+    assert result.exit_code == 0
+    assert "the only label" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`ecliptic classify`: which of given labels fits each picture."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,10 +70,18 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
 
     if (labels is None) == (file is None):
         raise typer.BadParameter("give either --labels a,b,c or --labels-file FILE.")
-    given = labels.split(",") if labels else [line for _, line in lines_of(file or "-")]
-    if names := [label.strip() for label in given if label.strip()]:
-        return names
-    raise InputError("no labels are given; write at least one, as in --labels cat,dog.")
+    if labels is not None and os.path.isfile(labels):  # noqa: PTH113 Path.is_file fails on long ones
+        raise typer.BadParameter(
+            f"--labels {labels} is a file; read its lines with --labels-file {labels}, or write "
+            f"{labels!r} with a comma behind it for a label of that name."
+        )
+    given = [line for _, line in lines_of(file)] if file else (labels or "").split(",")
+    names = [label.strip() for label in given if label.strip()]
+    if not names:
+        raise InputError("no labels are given; write at least one, as in --labels cat,dog.")
+    if len(names) == 1:
+        say(f"warning: {names[0]!r} is the only label, so it gets 100 % of every picture")
+    return names
 
 
 def _templates(name: str | None) -> str | list[str] | None:
