@@ -3,11 +3,14 @@
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from ecliptic.checkpoints import Checkpoint
 from ecliptic.engine import Card, load_vectors, save_vectors
@@ -86,9 +89,64 @@ def test_a_missing_or_foreign_sidecar_is_named(tmp_path: Path) -> None:
     np.save(path, rows().numpy() + 1)
     with pytest.raises(StorageError, match="its sidecar was written for other rows"):
         load_vectors(path)
-    Path(f"{path}.json").write_text(json.dumps({"space": "x"}))
-    with pytest.raises(StorageError, match="fingerprint"):
+    for text in ('{"space": "x"}', "[1]", "null", "{", "[" * 100_000, "\xff"):
+        Path(f"{path}.json").write_text(text, encoding="latin-1")
+        with pytest.raises(StorageError, match="does not hold vectors with a fingerprint"):
+            load_vectors(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "change", "words"),
+    [
+        (np.zeros(32, np.float32), {}, r"shape \(32,\) where \(N, E\) float32"),
+        (np.zeros((1, 32), np.float64), {}, "float64 of shape"),
+        (np.zeros((2, 32), np.float32), {}, "its ids are not 2 texts"),
+        (np.zeros((1, 32), np.float32), {"space": 1}, "no texts"),
+        (np.zeros((1, 32), np.float32), {"ecliptic": "[]"}, "JSON is a list"),
+    ],
+)
+def test_what_others_wrote_is_checked(
+    tmp_path: Path, tensor: np.ndarray, change: dict[str, Any], words: str
+) -> None:
+    path = tmp_path / "v.safetensors"
+    about = {"space": "a", "exact": "b", "model": "c"} | change
+    metadata = {"ecliptic": about.pop("ecliptic", None) or json.dumps(about)}
+    ids = np.frombuffer(b'["one"]', np.uint8)
+    save_file({"vectors": tensor, "ids": ids}, path, metadata)
+    with pytest.raises(StorageError, match=words):
         load_vectors(path)
+
+
+def test_a_sidecar_is_json_for_everybody(tmp_path: Path) -> None:
+    """A file name that is not UTF-8 must not make a file that is not JSON."""
+    save_vectors(tmp_path / "v.npy", rows(), card(), IDS)
+    assert json.loads((tmp_path / "v.npy.json").read_bytes().decode("ascii"))["ids"] == IDS
+
+
+def test_half_a_character_is_kept_or_refused(tmp_path: Path) -> None:
+    for suffix in (".npy", ".safetensors"):
+        save_vectors(tmp_path / f"v{suffix}", rows(1), card(), ["\ud800"])
+        assert load_vectors(tmp_path / f"v{suffix}").ids == ("\ud800",)
+    with pytest.raises(StorageError, match=r"no text that parquet can hold; write \.npy"):
+        save_vectors(tmp_path / "v.parquet", rows(1), card(), ["\ud800"])
+
+
+def test_more_ids_than_a_header_holds_are_stored(tmp_path: Path) -> None:
+    """safetensors refuses headers above 100 MB; millions of paths are more."""
+    ids = [f"{i:0{4000}}" for i in range(26_000)]
+    card_ = replace(card(), config=replace(card().config, embed=1))
+    save_vectors(tmp_path / "v.safetensors", np.zeros((len(ids), 1), np.float32), card_, ids)
+    assert load_vectors(tmp_path / "v.safetensors").ids == tuple(ids)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_where_nothing_can_be_written_is_named(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot be written: .*; check the path"):
+        save_vectors(tmp_path / "file" / f"v{suffix}", rows(), card())
+    (tmp_path / f"v{suffix}").mkdir()
+    with pytest.raises(StorageError, match=r"cannot be written: .*; check the path"):
+        save_vectors(tmp_path / f"v{suffix}", rows(), card())
 
 
 def test_pickles_in_npy_files_are_not_run(tmp_path: Path) -> None:
@@ -111,7 +169,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="cannot be written: disk full; check the path"):
         save_vectors(path, rows(2), card())
     monkeypatch.undo()
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

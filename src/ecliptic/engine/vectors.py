@@ -1,13 +1,15 @@
 """Vectors in files, with the fingerprint of the space they live in.
 
-`.npy` with a JSON sidecar (`vectors.npy.json`), `.safetensors` with the same JSON in its metadata,
-or `.parquet` (columns `id` and `vector`; needs pyarrow). N rows, E vector size.
+`.npy` with a JSON sidecar (`vectors.npy.json`), `.safetensors` (tensor `vectors`, and `ids` as the
+bytes of JSON), or `.parquet` (columns `id` and `vector`; needs pyarrow). The latter two carry the
+fingerprint as JSON in their metadata under `ecliptic`. N rows, E vector size.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,8 @@ def save_vectors(
     """Write (N, E) vectors with `card`'s fingerprints; the suffix of `path` decides the format.
 
     Raises:
-        StorageError: another suffix than .npy, .safetensors or .parquet.
+        StorageError: another suffix than .npy, .safetensors or .parquet, or nothing can be written
+            there.
         ShapeError: not (N, E), or a number of ids other than N.
     """
     path = Path(path)
@@ -54,10 +57,16 @@ def save_vectors(
     if ids is not None and len(ids) != len(rows):
         raise ShapeError(f"{len(rows)} vectors need {len(rows)} ids, got {len(ids)}.")
     names = None if ids is None else [str(i) for i in ids]
-    about = {"space": card.space, "exact": card.exact, "model": card.name}
     writer = _format(path)[0]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer(path, rows, names, about)
+    about = {"space": card.space, "exact": card.exact, "model": card.name}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer(path, rows, names, about)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"{path} cannot be written: {error}; check the path, its permissions and the free "
+            "space."
+        ) from error
 
 
 def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
@@ -72,9 +81,8 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     if not path.exists():
         raise StorageError(f"there is no file {path}; check the path.")
     try:
-        rows, ids, about = reader(path)
-        found = Vectors(rows, ids, about["space"], about["exact"], about["model"])
-    except (ValueError, KeyError, OSError, EOFError, SafetensorError) as error:
+        found = _checked(*reader(path))
+    except (ValueError, KeyError, OSError, EOFError, RecursionError, SafetensorError) as error:
         raise StorageError(
             f"{path} does not hold vectors with a fingerprint ({error}); write it with "
             "`ecliptic embed` or `save_vectors`, which record the space."
@@ -102,7 +110,19 @@ def check_vectors_path(path: Path | str) -> None:
 
 
 Writer = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
-Reader = Callable[[Path], tuple[Array, tuple[str, ...] | None, dict[str, Any]]]
+Reader = Callable[[Path], tuple[Array, Any, dict[str, Any]]]  # rows, ids, about: unchecked
+
+
+def _checked(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
+    """ValueError unless these are rows of vectors, as many ids or none, and two fingerprints."""
+    if rows.ndim != 2 or rows.dtype != np.float32:
+        raise ValueError(f"{rows.dtype} of shape {rows.shape} where (N, E) float32 is needed")
+    if ids is not None and (len(ids) != len(rows) or not all(isinstance(i, str) for i in ids)):
+        raise ValueError(f"its ids are not {len(rows)} texts")
+    stated = [about[name] for name in ("space", "exact", "model")]
+    if not all(isinstance(value, str) for value in stated):
+        raise ValueError("its fingerprints are no texts")
+    return Vectors(rows, None if ids is None else tuple(ids), *stated)
 
 
 def _format(path: Path) -> tuple[Writer, Reader]:
@@ -119,43 +139,52 @@ def _format(path: Path) -> tuple[Writer, Reader]:
 
 
 def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
+    text = json.dumps(about | {"sha256": _sha256(rows), "ids": ids})  # ASCII: any name is valid
     sidecar = Path(f"{path}.json")
-    text = json.dumps(about | {"sha256": _sha256(rows), "ids": ids}, ensure_ascii=False)
-    _replace(sidecar, lambda p: p.write_text(text, "utf-8", errors="surrogateescape"))
-    _replace(path, lambda p: np.save(p, rows))
+    _replace({sidecar: lambda p: p.write_text(text), path: lambda p: np.save(p, rows)})
 
 
-def _read_npy(path: Path) -> tuple[Array, tuple[str, ...] | None, dict[str, Any]]:
-    text = Path(f"{path}.json").read_text("utf-8", errors="surrogateescape")
-    about = json.loads(text)
+def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
+    about = _object(Path(f"{path}.json").read_bytes())
     rows = np.load(path, allow_pickle=False)
     if about["sha256"] != _sha256(rows):
         raise ValueError("its sidecar was written for other rows")
-    return rows, _names(about["ids"]), about
+    return rows, about["ids"], about
 
 
 def _sha256(rows: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
+def _object(data: bytes) -> dict[str, Any]:
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError(f"its JSON is a {type(value).__name__}, not an object")
+    return value
+
+
 def _write_safetensors(
     path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
 ) -> None:
-    metadata = {"ecliptic": json.dumps(about | {"ids": ids})}
+    """The ids as JSON in a tensor of bytes: readers refuse headers above 100 MB."""
+    tensors: dict[str, NDArray[Any]] = {"vectors": rows}
+    if ids is not None:
+        tensors["ids"] = np.frombuffer(json.dumps(ids).encode(), dtype=np.uint8)
 
     def write(draft: Path) -> None:
         draft.touch()
         mode = draft.stat().st_mode  # safetensors makes files that only their owner can read
-        save_file({"vectors": rows}, draft, metadata)
+        save_file(tensors, draft, {"ecliptic": json.dumps(about)})
         draft.chmod(mode)
 
-    _replace(path, write)
+    _replace({path: write})
 
 
-def _read_safetensors(path: Path) -> tuple[Array, tuple[str, ...] | None, dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     with safe_open(path, "numpy") as file:
-        about = json.loads((file.metadata() or {})["ecliptic"])
-        return file.get_tensor("vectors"), _names(about["ids"]), about
+        about = _object((file.metadata() or {})["ecliptic"].encode())
+        ids = json.loads(file.get_tensor("ids").tobytes()) if "ids" in file.keys() else None  # noqa: SIM118
+        return file.get_tensor("vectors"), ids, about
 
 
 def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
@@ -164,20 +193,20 @@ def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[s
     columns = {"vector": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])}
     columns = columns if ids is None else {"id": _id_column(pa, ids), **columns}
     table = pa.table(columns).replace_schema_metadata({"ecliptic": json.dumps(about)})
-    _replace(path, lambda p: parquet.write_table(table, p))
+    _replace({path: lambda p: parquet.write_table(table, p)})
 
 
-def _read_parquet(path: Path) -> tuple[Array, tuple[str, ...] | None, dict[str, Any]]:
-    _, parquet = _pyarrow()
+def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
+    pa, parquet = _pyarrow()
     table = parquet.read_table(path)
-    about = json.loads((table.schema.metadata or {})[b"ecliptic"])
+    about = _object((table.schema.metadata or {})[b"ecliptic"])
     column = table["vector"].combine_chunks()
-    rows = (
-        column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
-    )
+    if not pa.types.is_fixed_size_list(column.type) or column.null_count:
+        raise ValueError(f"its column `vector` is {column.type} with {column.null_count} nulls")
+    rows = column.flatten().to_numpy(zero_copy_only=False)
     ids = table["id"].to_pylist() if "id" in table.column_names else None
-    ids = ids and [os.fsdecode(i) for i in ids]
-    return np.array(rows, dtype=np.float32), _names(ids), about
+    ids = ids and [os.fsdecode(i) for i in ids if i is not None]
+    return rows.reshape(len(column), column.type.list_size).copy(), ids, about
 
 
 def _id_column(pa: Any, ids: list[str]) -> Any:
@@ -185,21 +214,27 @@ def _id_column(pa: Any, ids: list[str]) -> Any:
     try:
         return pa.array(ids, pa.string())
     except UnicodeEncodeError:
-        return pa.array([os.fsencode(i) for i in ids], pa.binary())
-
-
-def _names(ids: list[str] | None) -> tuple[str, ...] | None:
-    return None if ids is None else tuple(ids)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, then rename, so that a reader never sees half a file."""
-    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        pass
     try:
-        write(draft)
-        draft.replace(path)
+        return pa.array([os.fsencode(i) for i in ids], pa.binary())
+    except UnicodeEncodeError as error:
+        raise StorageError(
+            f"the id {error.object!r} is no text that parquet can hold; write .npy or .safetensors."
+        ) from None
+
+
+def _replace(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write all beside their places, then rename, so that a reader never sees half a file."""
+    token = secrets.token_hex(4)
+    drafts = {path: path.with_name(f".{path.stem}.{token}{path.suffix}") for path in writers}
+    try:
+        for path, write in writers.items():
+            write(drafts[path])
+        for path, draft in drafts.items():
+            draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
 
 
 def _pyarrow() -> tuple[Any, Any]:
