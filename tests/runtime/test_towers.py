@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ecliptic.errors import ConfigError
 from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig, random_model
 from ecliptic.runtime import encode_image, encode_text
 
@@ -73,6 +74,17 @@ def test_a_resnet_equals_the_model() -> None:
     with torch.inference_mode():
         wanted = model.encode_image(pixels)
     torch.testing.assert_close(encode_image(model.image_tower, pixels), wanted)
+
+
+def test_a_resnet_in_train_mode_is_refused_and_left_alone() -> None:
+    config = ResNetConfig(image_size=64, width=8, depths=(1, 1, 2, 1), heads=4)
+    model = random_model(ClipConfig(embed=24, image=config, text=None)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ConfigError, match=r"clip\.model\.eval\(\)"):
+        encode_image(model.image_tower, torch.zeros(3, 3, 64, 64))
+    after = model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    encode_image(model.eval().image_tower, torch.zeros(3, 3, 64, 64))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
