@@ -12,6 +12,7 @@ import torch
 import ecliptic
 from ecliptic.checkpoints import Checkpoint, Layout, read
 from ecliptic.engine import Card, Clip
+from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Preprocess, TokenizerSpec
 from tests import tiny
 from tests.engine.models import changed, loaded, saved
@@ -156,3 +157,43 @@ def test_the_space_is_that_of_the_checkpoint_even_in_half(path: Path) -> None:
     half = ecliptic.load(path, precision="bf16")
     weights = read(path).weights
     assert all(torch.equal(half.card.weights[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_trained_model_gets_another_card(asked: bool, path: Path, card: Card) -> None:
+    """Whether or not its fingerprint was asked for before the step."""
+    clip = ecliptic.load(path)
+    old = clip.card
+    assert clip.card is old
+    if asked:
+        assert old.space == card.space
+    with torch.no_grad():
+        clip.model.text_tower.ln_final.weight.mul_(2)
+    trained = clip.card
+    assert trained is clip.card
+    assert trained.space != card.space
+    assert trained.exact != card.exact
+    assert trained.notes[-1] == "the weights changed since loading"
+    if asked:
+        assert old.space == card.space  # it still speaks of what it was made of
+    else:
+        with pytest.raises(ConfigError, match=r"read `clip\.card` again"):
+            _ = old.space
+    clip.save(path.parent / f"trained-{asked}")
+    assert ecliptic.load(path.parent / f"trained-{asked}").card.space == trained.space
+
+
+def test_a_second_step_gives_a_third_card(path: Path) -> None:
+    clip, spaces = ecliptic.load(path), set()
+    for _ in range(3):
+        spaces.add(clip.card.space)
+        with torch.no_grad():
+            clip.model.logit_scale.add_(0.5)
+    assert len(spaces) == 3
+
+
+def test_a_model_moved_to_half_says_so_in_the_same_space(path: Path, card: Card) -> None:
+    clip = ecliptic.load(path)
+    clip.model.to(torch.bfloat16)
+    assert (clip.card.precision, clip.card.space) == ("bf16", card.space)
+    assert clip.card.exact == ecliptic.load(path, precision="bf16").card.exact

@@ -129,7 +129,9 @@ def test_a_given_activation_is_used(path: Path, clip: Clip) -> None:
     assert not torch.allclose(other.encode_text("a"), clip.encode_text("a"), atol=1e-4)
 
 
-def test_a_preprocess_of_ones_own_is_used_and_said(path: Path, clip: Clip) -> None:
+def test_a_preprocess_of_ones_own_is_used_said_and_saved(
+    path: Path, clip: Clip, tmp_path: Path
+) -> None:
     own = Preprocess(ImageSpec(size=32, resize="squash"))
     with pytest.warns(UserWarning, match="the vectors will differ") as seen:
         other = ecliptic.load(path, preprocess=own)
@@ -137,6 +139,10 @@ def test_a_preprocess_of_ones_own_is_used_and_said(path: Path, clip: Clip) -> No
     assert other.card.image_spec == own.spec
     wide = picture(0, 80, 36)
     assert not torch.allclose(other.preprocess(wide), clip.preprocess(wide))
+    other.save(tmp_path / "own")
+    again = ecliptic.load(tmp_path / "own")
+    assert again.card.space == other.card.space != clip.card.space
+    assert torch.equal(again.preprocess(wide), other.preprocess(wide))
 
 
 @pytest.mark.parametrize("layout", ["ecliptic", "openai", "open_clip", "transformers"])

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ecliptic.engine.cache import EmbeddingCache
-    from ecliptic.engine.card import Card
+    from ecliptic.engine.card import DTYPES, Card
     from ecliptic.engine.clip import Clip
     from ecliptic.engine.doctor import Diagnosis, Stage, diagnose
     from ecliptic.engine.images import Encoded
     from ecliptic.engine.implementations import OTHERS, Implementation, ours
-    from ecliptic.engine.loading import Precision, load, open_checkpoint
+    from ecliptic.engine.loading import Precision, load, open_checkpoint, resolve_device
     from ecliptic.engine.progress import progress_bar
     from ecliptic.engine.vectors import Vectors, check_vectors_path, load_vectors, save_vectors
 
 _HOMES = {
+    "DTYPES": "card",
     "OTHERS": "implementations",
     "Card": "card",
     "Clip": "clip",
@@ -35,10 +36,12 @@ _HOMES = {
     "open_checkpoint": "loading",
     "ours": "implementations",
     "progress_bar": "progress",
+    "resolve_device": "loading",
     "save_vectors": "vectors",
 }
 
 __all__ = [
+    "DTYPES",
     "OTHERS",
     "Card",
     "Clip",
@@ -56,6 +59,7 @@ __all__ = [
     "open_checkpoint",
     "ours",
     "progress_bar",
+    "resolve_device",
     "save_vectors",
 ]
 

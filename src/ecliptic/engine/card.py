@@ -4,12 +4,13 @@
 inputs are prepared, so text joins images and fp32 joins bf16. What pads a text stays out of it:
 nothing after the end of text reaches a vector, and layouts of one model pad differently. `exact`
 says which raw vectors are the same numbers: space plus precision and preprocessing mode; it keys
-the cache. Both speak of the model as it was loaded: once trained, save it and load it again.
+the cache. A card speaks of the weights as they were when it was made; `Clip.card` makes another
+once they change.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,9 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
 from ecliptic.settings import to_dict
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Card:
     device: str
     notes: tuple[str, ...]  # repairs and decisions made on reading
     weights: Mapping[str, Tensor] = field(repr=False, compare=False)
+    _made_of: list[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_made_of", writes(self.weights.values()))
 
     @property
     def embed(self) -> int:
@@ -49,7 +57,16 @@ class Card:
 
     @cached_property
     def space(self) -> str:
-        """SHA-256 of all that decides which vectors may be compared."""
+        """SHA-256 of all that decides which vectors may be compared.
+
+        Raises:
+            ConfigError: a weight was written to since the card was made.
+        """
+        if writes(self.weights.values()) != self._made_of:
+            raise ConfigError(
+                f"the weights of {self.name} changed since this card was made, so it can no longer "
+                "tell their fingerprint; read `clip.card` again."
+            )
         identity = self._identity()
         (identity["tokenizer_spec"] or {}).pop("pad", None)
         digest = hashlib.sha256(_canonical(identity))
@@ -84,6 +101,11 @@ class Card:
             "image_spec": to_dict(self.image_spec),
             "tokenizer_spec": to_dict(self.tokenizer_spec),
         }
+
+
+def writes(tensors: Iterable[Tensor]) -> list[int]:
+    """How often each was written to in place; torch does not count writes to `tensor.data`."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def _canonical(value: Any) -> bytes:

@@ -2,8 +2,9 @@
 
 Hides tokenizing, decoding, batches, devices, precision and caching. Vectors are float32 on CPU and
 unit length unless asked otherwise. The cache knows the model as it was loaded, so it rests once
-the weights change. An item's vector depends on its batch companions only through
-rounding: cosine above 1 - 1e-6 in fp32, 1 - 1e-3 in half precision.
+the weights change; torch counts no writes to `tensor.data`, so those are not seen. An item's vector
+depends on its batch companions only through rounding: cosine above 1 - 1e-6 in fp32, 1 - 1e-3 in
+half precision.
 N items, T texts, I images, L labels, E vector size, S image side.
 """
 
@@ -23,7 +24,7 @@ from ecliptic import runtime
 from ecliptic.checkpoints import Checkpoint, Layout, write
 from ecliptic.engine.batches import Batcher
 from ecliptic.engine.cache import EmbeddingCache
-from ecliptic.engine.card import Card
+from ecliptic.engine.card import DTYPES, Card, writes
 from ecliptic.engine.images import Encoded, ImageEncoder
 from ecliptic.engine.progress import progress_bar
 from ecliptic.engine.texts import encode_tokens
@@ -59,16 +60,36 @@ class Clip:
         cache: EmbeddingCache | None = None,
     ) -> None:
         self.model = model
-        self.card = card
+        self._card = card
         self._checkpoint = checkpoint
         self._preprocess = preprocess
         self._tokenizer: Tokenizer | None = None
         self._cache = cache
-        self._loaded = _state(model)
+        self._loaded = self._carded = _state(model)
 
     def __repr__(self) -> str:
-        card = self.card
+        card = self._card
         return f"Clip({card.name!r}, embed={card.embed}, {card.precision} on {card.device})"
+
+    @property
+    def card(self) -> Card:
+        """What the model is; another card once its weights were trained, replaced or moved.
+
+        A change is seen as torch counts writes, as optimisers make them; writes to `tensor.data`
+        are not counted, so after those save the model and load it again.
+        """
+        now = _state(self.model)
+        if now != self._carded:
+            note = "the weights changed since loading"
+            self._card = replace(
+                self._card,
+                weights=self._weights(),
+                precision=_precision(self.model),
+                device=str(self.device),
+                notes=tuple(dict.fromkeys((*self._card.notes, note))),
+            )
+            self._carded = now
+        return self._card
 
     @property
     def device(self) -> torch.device:
@@ -78,11 +99,11 @@ class Clip:
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer; MissingTowerError when there is no text side."""
-        if self.card.tokenizer_spec is None:
+        if self._card.tokenizer_spec is None:
             _ = self.model.text_tower  # raises, kindly
-            raise MissingTowerError(f"{self.card.name} has no tokenizer.")
+            raise MissingTowerError(f"{self._card.name} has no tokenizer.")
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer(self.card.tokenizer_spec)
+            self._tokenizer = Tokenizer(self._card.tokenizer_spec)
         return self._tokenizer
 
     @property
@@ -90,7 +111,7 @@ class Clip:
         """What turns pictures into pixels; MissingTowerError when there is no image side."""
         if self._preprocess is None:
             _ = self.model.image_tower  # raises, kindly
-            raise MissingTowerError(f"{self.card.name} has no preprocessing.")
+            raise MissingTowerError(f"{self._card.name} has no preprocessing.")
         return self._preprocess
 
     def encode_text(
@@ -121,7 +142,7 @@ class Clip:
         batcher = Batcher(_positive(TEXT_BATCH if batch_size is None else batch_size))
         tokens = self.tokenizer.batch(texts, overflow)
         if not len(tokens.ids):
-            return torch.empty(0, self.card.embed)
+            return torch.empty(0, self._card.embed)
         with progress_bar("texts", len(tokens.ids), show=progress) as advance:
             vectors = encode_tokens(
                 tokens,
@@ -187,7 +208,7 @@ class Clip:
             ):
                 parts.append(part)
                 advance(len(part.kept) + len(part.rejected))
-        vectors = torch.cat([torch.empty(0, self.card.embed), *(p.vectors for p in parts)])
+        vectors = torch.cat([torch.empty(0, self._card.embed), *(p.vectors for p in parts)])
         if on_error == "raise":
             return vectors
         kept = tuple(i for part in parts for i in part.kept)
@@ -214,7 +235,7 @@ class Clip:
         encoder = ImageEncoder(
             self.preprocessor,
             lambda pixels: runtime.encode_image(tower, pixels.to(self.device, dtype)),
-            self.card.embed,
+            self._card.embed,
             self._usable_cache(),
             lambda: self.card.exact,
         )
@@ -272,20 +293,21 @@ class Clip:
         Returns notes on what the layout does not store. Raises UnsupportedLayoutError when the
         layout cannot hold this model.
         """
-        now = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
-        stored = self._checkpoint.weights
-        weights = {
-            n: stored[n] if _same(stored[n], t) else t for n, t in now.items() if n in stored
-        }
         checkpoint = Checkpoint(
             config=self._checkpoint.config,
-            weights=weights,
-            image_spec=self._checkpoint.image_spec,
+            weights=self._weights(),
+            image_spec=self._card.image_spec,  # in use, which may not be the checkpoint's own
             tokenizer_spec=self._checkpoint.tokenizer_spec,
-            name=self.card.name,
+            name=self._card.name,
             layout=self._checkpoint.layout,
         )
         return write(checkpoint, path, layout, overwrite=overwrite)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The weights as they are now; the stored ones, in their own dtype, where none changed."""
+        now = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
+        stored = self._checkpoint.weights
+        return {n: stored[n] if _same(stored[n], t) else t for n, t in now.items() if n in stored}
 
     def _usable_cache(self) -> EmbeddingCache | None:
         """The cache, unless the weights are no longer those that its keys stand for."""
@@ -335,7 +357,14 @@ def _checked_labels(labels: Any) -> list[str]:
 def _state(model: TwoTowers) -> list[tuple[int, int]]:
     """Changes when a weight is replaced, moved or written to, as optimisers do."""
     tensors = (*model.parameters(), *model.buffers())
-    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+    return list(zip(map(Tensor.data_ptr, tensors), writes(tensors), strict=True))
+
+
+def _precision(model: TwoTowers) -> str:
+    """The name of what the towers compute in; torch's own name where `load` has none."""
+    tower = model.image or model.text or model
+    dtype = next(tower.parameters()).dtype
+    return next((name for name, known in DTYPES.items() if known == dtype), str(dtype))
 
 
 def _unit(part: Encoded) -> Encoded:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, locate, read
 from ecliptic.engine.cache import EmbeddingCache
-from ecliptic.engine.card import Card
+from ecliptic.engine.card import DTYPES, Card
 from ecliptic.engine.clip import Clip
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
@@ -19,7 +19,6 @@ from ecliptic.model import Activation, TwoTowers, build, resize_positions
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MINI = Path(__file__).with_name("mini")  # the embedded default
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load(
@@ -117,15 +116,15 @@ def place(model: TwoTowers, device: torch.device, precision: str) -> TwoTowers:
     check_precision(precision)
     for tower in (model.image, model.text):
         if tower is not None:
-            tower.to(device, _DTYPES[precision])
+            tower.to(device, DTYPES[precision])
     model.logit_scale.data = model.logit_scale.data.to(device, torch.float32)
     return model
 
 
 def check_precision(precision: str) -> None:
     """Raise ConfigError for a precision that is none."""
-    if precision not in _DTYPES:
-        known = ", ".join(["auto", *_DTYPES])
+    if precision not in DTYPES:
+        known = ", ".join(["auto", *DTYPES])
         raise ConfigError(f"precision must be one of {known}, got {precision!r}.")
 
 
