@@ -14,7 +14,13 @@ from safetensors.numpy import save_file
 from ecliptic.checkpoints import Checkpoint
 from ecliptic.engine import Card, load_vectors, save_vectors
 from ecliptic.engine import vectors as module
-from ecliptic.errors import MissingExtraError, ShapeError, SpaceMismatchError, StorageError
+from ecliptic.errors import (
+    MissingExtraError,
+    NumericalError,
+    ShapeError,
+    SpaceMismatchError,
+    StorageError,
+)
 from tests import tiny
 
 SUFFIXES = [".npy", ".safetensors", ".parquet"]
@@ -114,6 +120,57 @@ def test_what_others_wrote_is_checked(
     save_file({"vectors": tensor, "ids": ids}, path, metadata)
     with pytest.raises(StorageError, match=words):
         load_vectors(path)
+
+
+@pytest.mark.parametrize("ids", [5, "abcd", {"a": 1}, [1, 2, 3, 4], ["a"], True])
+def test_ids_that_are_no_list_of_texts_are_refused(tmp_path: Path, ids: Any) -> None:
+    save_vectors(tmp_path / "v.npy", rows(), card())
+    sidecar = tmp_path / "v.npy.json"
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"ids": ids}))
+    with pytest.raises(StorageError, match="its ids are not 4 texts"):
+        load_vectors(tmp_path / "v.npy")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"vector": [1, 2]},
+        {"vector": [[1.0], [2.0, 3.0]]},
+        {"vector": ["a", "b"]},
+        {"vector": [{"a": 1}]},
+        {"id": ["a", "b"]},
+        {"vector": np.zeros((2, 4), np.float32), "id": [1, 2]},
+        {"vector": np.zeros((2, 4), np.float32), "id": ["a", None]},
+        {"vector": np.zeros((2, 4), np.int64), "id": ["a", "b"]},
+        {"vector": np.full((1, 4), np.nan, np.float32)},
+    ],
+)
+def test_other_parquet_columns_are_refused(tmp_path: Path, columns: dict[str, Any]) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    arrays = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), 4)
+        if isinstance(value, np.ndarray)
+        else pa.array(value)
+        for name, value in columns.items()
+    }
+    about = {b"ecliptic": json.dumps({"space": "a", "exact": "b", "model": "c"}).encode()}
+    parquet.write_table(pa.table(arrays).replace_schema_metadata(about), tmp_path / "v.parquet")
+    with pytest.raises(StorageError, match="does not hold vectors with a fingerprint"):
+        load_vectors(tmp_path / "v.parquet")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_no_numbers_are_not_written(
+    tmp_path: Path, suffix: str, value: float
+) -> None:
+    bad = rows()
+    bad[2, 5] = value
+    with pytest.raises(NumericalError, match=r"row 2 \(c\) holds NaN or infinity"):
+        save_vectors(tmp_path / f"v{suffix}", bad, card(), ["a", "b", "c", "d"])
+    with pytest.raises(NumericalError, match="row 2 holds"):
+        save_vectors(tmp_path / f"v{suffix}", bad, card())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sidecar_is_json_for_everybody(tmp_path: Path) -> None:

@@ -21,9 +21,16 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from ecliptic.engine.card import Card
-from ecliptic.errors import MissingExtraError, ShapeError, SpaceMismatchError, StorageError
+from ecliptic.errors import (
+    MissingExtraError,
+    NumericalError,
+    ShapeError,
+    SpaceMismatchError,
+    StorageError,
+)
 
 Array = NDArray[np.float32]
+_DAMAGED = (ValueError, KeyError, OSError, EOFError, RecursionError, TypeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ def save_vectors(
         StorageError: another suffix than .npy, .safetensors or .parquet, or nothing can be written
             there.
         ShapeError: not (N, E), or a number of ids other than N.
+        NumericalError: a row that holds NaN or infinity.
     """
     path = Path(path)
     rows = np.ascontiguousarray(
@@ -57,6 +65,12 @@ def save_vectors(
     if ids is not None and len(ids) != len(rows):
         raise ShapeError(f"{len(rows)} vectors need {len(rows)} ids, got {len(ids)}.")
     names = None if ids is None else [str(i) for i in ids]
+    if (row := _first_not_finite(rows)) is not None:
+        name = f" ({names[row]})" if names else ""
+        raise NumericalError(
+            f"row {row}{name} holds NaN or infinity, with which nothing can be compared; encode "
+            "that item again, or leave it out."
+        )
     writer = _format(path)[0]
     about = {"space": card.space, "exact": card.exact, "model": card.name}
     try:
@@ -82,7 +96,7 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
         raise StorageError(f"there is no file {path}; check the path.")
     try:
         found = _checked(*reader(path))
-    except (ValueError, KeyError, OSError, EOFError, RecursionError, SafetensorError) as error:
+    except (*_DAMAGED, SafetensorError) as error:
         raise StorageError(
             f"{path} does not hold vectors with a fingerprint ({error}); write it with "
             "`ecliptic embed` or `save_vectors`, which record the space."
@@ -114,15 +128,26 @@ Reader = Callable[[Path], tuple[Array, Any, dict[str, Any]]]  # rows, ids, about
 
 
 def _checked(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
-    """ValueError unless these are rows of vectors, as many ids or none, and two fingerprints."""
+    """ValueError unless these are finite vectors, as many ids or none, and two fingerprints."""
     if rows.ndim != 2 or rows.dtype != np.float32:
         raise ValueError(f"{rows.dtype} of shape {rows.shape} where (N, E) float32 is needed")
-    if ids is not None and (len(ids) != len(rows) or not all(isinstance(i, str) for i in ids)):
+    if (row := _first_not_finite(rows)) is not None:
+        raise ValueError(f"row {row} holds NaN or infinity")
+    texts = isinstance(ids, list) and all(isinstance(i, str) for i in ids)
+    if ids is not None and (not texts or len(ids) != len(rows)):
         raise ValueError(f"its ids are not {len(rows)} texts")
     stated = [about[name] for name in ("space", "exact", "model")]
     if not all(isinstance(value, str) for value in stated):
         raise ValueError("its fingerprints are no texts")
     return Vectors(rows, None if ids is None else tuple(ids), *stated)
+
+
+def _first_not_finite(rows: Array) -> int | None:
+    """The first of (N, E) rows that holds NaN or infinity; takes N values of memory, not N E."""
+    if not rows.size:
+        return None
+    bad = np.flatnonzero(~(np.isfinite(rows.min(axis=1)) & np.isfinite(rows.max(axis=1))))
+    return int(bad[0]) if len(bad) else None
 
 
 def _format(path: Path) -> tuple[Writer, Reader]:
