@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -189,3 +190,23 @@ def test_files_that_are_no_clip_say_what_they_hold(tmp_path: Path) -> None:
 def test_prefixes_of_pipelines_are_distinct() -> None:
     prefixes = [encoder.prefix for encoder in diffusers.ENCODERS]
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and a.startswith(b)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"activation": "quickgelu"}, "use 'quick_gelu' or 'gelu'"),
+        ({"heads": 0}, "heads must be one number"),
+        ({"heads": (4, 2, 1)}, "heads must be one number"),
+        ({"heads": ("4", 2)}, "heads must be one number"),
+        ({"heads": 2.0}, "heads must be one number"),
+    ],
+)
+def test_answers_that_mean_nothing_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Hints(**fields)
+
+
+def test_heads_may_be_a_list() -> None:
+    given: Any = [4, 2]
+    assert (Hints(heads=given).heads_of("image"), Hints(heads=given).heads_of("text")) == (4, 2)

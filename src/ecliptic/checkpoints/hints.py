@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import Activation, ClipConfig
+from ecliptic.model import Activation, ClipConfig, check_activation
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,19 @@ class Hints:
     image_spec: ImageSpec | None = None
     tokenizer_spec: TokenizerSpec | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.activation is not None:
+            check_activation(self.activation)
+        if isinstance(self.heads, list):
+            object.__setattr__(self, "heads", tuple(self.heads))
+        counts = self.heads if isinstance(self.heads, tuple) else (self.heads,) * 2
+        if self.heads is not None and not (
+            len(counts) == 2 and all(type(count) is int and count >= 1 for count in counts)
+        ):
+            raise ConfigError(
+                f"heads must be one number for every tower or (image, text), got {self.heads!r}."
+            )
 
     def heads_of(self, tower: str) -> int | None:
         """The stated head count of "image" or "text"."""

@@ -3,8 +3,10 @@
 Both specs are part of the embedding space: vectors made under different specs never mix.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ecliptic.errors import ConfigError
 
@@ -27,8 +29,25 @@ class ImageSpec:
     resize: Resize = "shortest"  # shorter side, then centre crop; "squash" ignores the aspect
 
     def __post_init__(self) -> None:
-        if self.size < 1 or min(self.std) <= 0:
-            raise ConfigError(f"ImageSpec needs a size >= 1 and positive std, got {self}.")
+        if type(self.size) is not int or self.size < 1:
+            raise ConfigError(f"size must be a whole number of pixels >= 1, got {self.size!r}.")
+        for name, known in (("interpolation", Interpolation), ("resize", Resize)):
+            if (value := getattr(self, name)) not in get_args(known):
+                choices = " or ".join(map(repr, get_args(known)))
+                raise ConfigError(f"there is no {name} {value!r}; use {choices}.")
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _colours(name, getattr(self, name)))
+        if min(self.std) <= 0:
+            raise ConfigError(f"std divides, so all of it must be above 0, got {self.std}.")
+
+
+def _colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """Three finite numbers as a tuple, whatever sequence they came in."""
+    numbers = isinstance(values, Sequence) and all(isinstance(x, int | float) for x in values)
+    if not numbers or len(values) != 3 or not all(map(math.isfinite, values)):
+        raise ConfigError(f"{name} must be three numbers, one per colour, got {values!r}.")
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,9 @@ class TokenizerSpec:
     pad: int = 0  # id after the end of text; 49407 in Hugging Face's tokenizer
 
     def __post_init__(self) -> None:
+        for name in ("merges", "context", "pad"):
+            if type(value := getattr(self, name)) is not int:
+                raise ConfigError(f"{name} must be a whole number, got {value!r}.")
         if not 0 <= self.merges <= FULL_MERGES:
             raise ConfigError(f"merges must be 0 to {FULL_MERGES}, got {self.merges}.")
         if self.context < 3:

@@ -13,6 +13,7 @@ from ecliptic.model.config import (
     ResNetConfig,
     TextConfig,
     ViTConfig,
+    check_activation,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
     "ViTConfig",
     "VisionTransformer",
     "build",
+    "check_activation",
     "end_positions",
     "random_model",
     "resize_positions",

@@ -5,23 +5,41 @@ nor the activation can be read from the weights' shapes, so both are always stat
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ecliptic.errors import ConfigError
 
 Activation = Literal["quick_gelu", "gelu"]
 
 
+MAX_SIZE = 1 << 20  # of every edge, width and count: far above any model, far below overflow
+MAX_DEPTH = 256  # blocks; the deepest released tower has 48
+
+
+def _check_sizes(at_most: int = MAX_SIZE, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if type(size) is not int or not 1 <= size <= at_most:
+            raise ConfigError(f"{name} must be a whole number of 1 to {at_most}, got {size!r}.")
+
+
 def _check_heads(width: int, heads: int) -> None:
-    if heads < 1 or width % heads:
+    _check_sizes(heads=heads)
+    if width % heads:
         raise ConfigError(
             f"width {width} does not split into {heads} heads; heads must divide the width."
         )
 
 
-def _check_depth(depth: int) -> None:
-    if depth < 1:
-        raise ConfigError(f"a transformer needs at least one block, got depth {depth}.")
+def check_activation(activation: str) -> None:
+    """ConfigError unless `activation` is one that the towers know."""
+    if activation not in get_args(Activation):
+        known = " or ".join(map(repr, get_args(Activation)))
+        raise ConfigError(f"there is no activation {activation!r}; use {known}.")
+
+
+def _check_eps(eps: float) -> None:
+    if not isinstance(eps, int | float) or not 0 < eps < 1:  # false for NaN too
+        raise ConfigError(f"eps of the norms must be a number between 0 and 1, got {eps!r}.")
 
 
 @dataclass(frozen=True)
@@ -38,8 +56,17 @@ class ViTConfig:
     eps: float = 1e-5  # of every LayerNorm
 
     def __post_init__(self) -> None:
+        _check_sizes(
+            image_size=self.image_size, patch_size=self.patch_size, width=self.width, mlp=self.mlp
+        )
+        _check_sizes(MAX_DEPTH, depth=self.depth)
         _check_heads(self.width, self.heads)
-        _check_depth(self.depth)
+        check_activation(self.activation)
+        _check_eps(self.eps)
+        if self.image_size < self.patch_size:
+            raise ConfigError(
+                f"image_size {self.image_size} is smaller than one patch of {self.patch_size}."
+            )
         if left := self.image_size % self.patch_size:
             raise ConfigError(
                 f"image_size {self.image_size} leaves {left} pixels over after patches of "
@@ -66,6 +93,11 @@ class ResNetConfig:
     heads: int = 32  # of the attention pool
 
     def __post_init__(self) -> None:
+        _check_sizes(image_size=self.image_size, width=self.width)
+        if not isinstance(self.depths, tuple) or len(self.depths) != 4:
+            raise ConfigError(f"depths must be four numbers, one per stage, got {self.depths!r}.")
+        for stage, depth in enumerate(self.depths):
+            _check_sizes(MAX_DEPTH, **{f"depths[{stage}]": depth})
         _check_heads(self.features, self.heads)
         if left := self.image_size % 32:
             raise ConfigError(
@@ -103,9 +135,14 @@ class TextConfig:
     projection: bool = True  # False: text encoders of SD 1 and FLUX, which have none
 
     def __post_init__(self) -> None:
+        _check_sizes(
+            vocabulary=self.vocabulary, context=self.context, width=self.width, mlp=self.mlp
+        )
+        _check_sizes(MAX_DEPTH, depth=self.depth)
         _check_heads(self.width, self.heads)
-        _check_depth(self.depth)
-        if not 0 <= self.end_of_text < self.vocabulary:
+        check_activation(self.activation)
+        _check_eps(self.eps)
+        if type(self.end_of_text) is not int or not 0 <= self.end_of_text < self.vocabulary:
             raise ConfigError(
                 f"end_of_text {self.end_of_text} is outside the vocabulary of "
                 f"{self.vocabulary} tokens."
@@ -121,6 +158,7 @@ class ClipConfig:
     text: TextConfig | None = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
+        _check_sizes(embed=self.embed)
         if self.image is None and self.text is None:
             raise ConfigError("a model needs an image tower, a text tower, or both.")
         if self.text and not self.text.projection and self.text.width != self.embed:

@@ -20,9 +20,12 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
 def activation_of(name: Activation) -> nn.Module:
     """The activation module called `name`; "gelu" is the exact (erf) form."""
-    return QuickGELU() if name == "quick_gelu" else nn.GELU()
+    return _ACTIVATIONS[name]()
 
 
 class LayerNorm(nn.LayerNorm):
