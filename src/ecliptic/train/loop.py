@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.checkpoints import Checkpoint
+from ecliptic.engine import resolve_device
 from ecliptic.errors import NumericalError
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, random_model
@@ -21,28 +22,35 @@ from ecliptic.train.settings import TrainSettings
 from ecliptic.train.validation import Validation, evaluate
 
 Report = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run."""
+    """A run that is over."""
 
     settings: TrainSettings
     model: TwoTowers  # in eval mode
     history: tuple[dict[str, Any], ...]  # what was reported, in order
+    stopped: bool = False  # before the last step, because `stop` said so
 
     def checkpoint(self) -> Checkpoint:
         """The model ready to be written, in the precision that the recipe stores."""
         dtype = torch.float16 if self.settings.store == "fp16" else torch.float32
         weights = {
-            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+            name: tensor.to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
             for name, tensor in self.model.state_dict().items()
         }
         specs = self.settings.image_spec, self.settings.tokenizer_spec
         return Checkpoint(self.settings.model, weights, *specs, name=self.settings.name)
 
 
-def train(settings: TrainSettings, data: Path, report: Report = lambda _: None) -> Run:
+def train(
+    settings: TrainSettings,
+    data: Path,
+    report: Report = lambda _: None,
+    stop: Stop = lambda: False,
+) -> Run:
     """Train a CLIP from random weights on the drawings in `data`.
 
     Args:
@@ -50,6 +58,7 @@ def train(settings: TrainSettings, data: Path, report: Report = lambda _: None) 
         data: folder with `emoji/`, `openclipart/` and `game_icons/`.
         report: called with each line of the history: losses every `log_every` steps, recall of
             the validation pictures every `evaluate_every` steps and at the end.
+        stop: asked after each step; True ends the run there, with a last line that says so.
 
     Raises:
         NumericalError: the loss is no longer finite.
@@ -65,14 +74,18 @@ def train(settings: TrainSettings, data: Path, report: Report = lambda _: None) 
     validation = Validation.read(data, settings)
     stream = Stream(sources_of(settings, data), settings.image_spec, tokenizer, settings.seed)
     model = random_model(settings.model, settings.seed).train()
+    model.to(resolve_device(settings.device))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
-    for line in _steps(model, iter(stream), settings):
+    for line in _steps(model, iter(stream), settings, stop):
         record(line)
         step = line["step"]
         if step % settings.evaluate_every == 0 or step == settings.steps:
             found = evaluate(model, validation, tokenizer, settings.image_spec)
             record({"step": step} | {name: asdict(recall) for name, recall in found.items()})
-    return Run(settings, model.eval(), tuple(history))
+    done = history[-1]["step"] if history else 0
+    if stopped := done < settings.steps:
+        record({"step": done, "stopped_before": settings.steps})
+    return Run(settings, model.eval(), tuple(history), stopped)
 
 
 def sources_of(settings: TrainSettings, data: Path) -> dict[Any, int]:
@@ -88,7 +101,7 @@ def sources_of(settings: TrainSettings, data: Path) -> dict[Any, int]:
 
 
 def _steps(
-    model: TwoTowers, batches: Iterator[Batch], settings: TrainSettings
+    model: TwoTowers, batches: Iterator[Batch], settings: TrainSettings, stop: Stop
 ) -> Iterator[dict[str, Any]]:
     """Train; a line of numbers at each point where something is due."""
     optimiser = adamw(model, settings.optimiser)
@@ -106,9 +119,8 @@ def _steps(
         clamp_temperature(model)
         losses.append(_finite(loss, step))
         done = step + 1
-        if any(done % n == 0 for n in (settings.log_every, settings.evaluate_every)) or (
-            done == settings.steps
-        ):
+        last = stop() or done == settings.steps
+        if last or any(done % n == 0 for n in (settings.log_every, settings.evaluate_every)):
             yield {
                 "step": done,
                 "loss": sum(losses) / len(losses),
@@ -117,11 +129,14 @@ def _steps(
                 "pairs_per_s": done * settings.batch / (time.monotonic() - begun),
             }
             losses.clear()
+        if last:
+            return
 
 
 def _loss(model: TwoTowers, batch: Batch, settings: TrainSettings) -> Tensor:
-    pixels = batch.pixels.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+    device = model.logit_scale.device
+    pixels = batch.pixels.to(device, memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         image, text = model.encode_image(pixels), encode_by_length(model, batch)
     return contrastive_loss(image.float(), text.float(), model.logit_scale)
 
@@ -135,8 +150,9 @@ def encode_by_length(model: TwoTowers, batch: Batch, groups: int = 4) -> Tensor:
     parts = []
     for rows in torch.tensor_split(order, min(groups, len(order))):
         longest = int(batch.lengths[rows].max())
-        parts.append(model.encode_text(batch.tokens[rows, :longest]))
-    return torch.cat(parts)[order.argsort()]
+        tokens = batch.tokens[rows, :longest].to(model.logit_scale.device)
+        parts.append(model.encode_text(tokens))
+    return torch.cat(parts)[order.argsort().to(model.logit_scale.device)]
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -61,6 +61,7 @@ class TrainSettings:
     steps: int = 4000
     batch: int = 256  # pairs
     seed: int = 0
+    device: str = "auto"  # CUDA if there is one, else CPU
     precision: Literal["fp32", "bf16"] = "bf16"  # of the matmuls; weights stay float32
     store: Literal["fp32", "fp16"] = "fp32"  # of the written weights; fp16 halves the file
     log_every: int = 50  # steps

@@ -77,14 +77,15 @@ def _vectors(model: TwoTowers, pictures: Pictures, spec: ImageSpec) -> Tensor:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     rows = []
     for rgba in torch.split(pictures.at_size(spec.size).rgba, 128):
-        rows.append(model.encode_image((on_colour(rgba) - mean) / std))
+        pixels = (on_colour(rgba) - mean) / std
+        rows.append(model.encode_image(pixels.to(model.logit_scale.device)).cpu())
     return F.normalize(torch.cat(rows).float(), dim=-1)
 
 
 def _vectors_of_names(model: TwoTowers, pictures: Pictures, tokenizer: Tokenizer) -> Tensor:
     names = [concept.name for concept in pictures.concepts]
-    rows = [
-        model.encode_text(tokens_of(tokenizer, names[i : i + 256])[0])
-        for i in range(0, len(names), 256)
-    ]
+    rows = []
+    for i in range(0, len(names), 256):
+        tokens, _ = tokens_of(tokenizer, names[i : i + 256])
+        rows.append(model.encode_text(tokens.to(model.logit_scale.device)).cpu())
     return F.normalize(torch.cat(rows).float(), dim=-1)
