@@ -3,7 +3,7 @@
 Peers read what `write` wrote, so their sizes come from their own reading of the config.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecliptic.checkpoints import write
 from ecliptic.model import Activation, TwoTowers
@@ -77,6 +77,44 @@ def check_relative(found: Tensor, wanted: Tensor, name: str = "") -> float:
     difference = relative(found, wanted)
     assert difference <= RELATIVE, name
     return difference
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """The gradient of every weight after a backward pass; a weight without one is an error."""
+    found = {name: weight.grad for name, weight in model.named_parameters()}
+    assert not (missing := [name for name, grad in found.items() if grad is None]), missing
+    return {name: grad for name, grad in found.items() if grad is not None}
+
+
+def check_gradients(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
+    """Each gradient differs by at most 1e-4 of its largest value; gives the worst.
+
+    Softmax ignores what all keys share, so the gradient of a key's bias is rounding alone: it is
+    only held to be that small beside the gradient of the key's weight.
+    """
+    ours, theirs = _parts(found), _parts(wanted)
+    assert ours.keys() == theirs.keys()
+    worst = 0.0
+    for name, gradient in ours.items():
+        if name.endswith(("qkv.bias k", "key.bias")):
+            scale = float(theirs[name.replace("bias", "weight")].abs().max())
+            for rounding in (gradient, theirs[name]):
+                assert float(rounding.abs().max()) <= RELATIVE * scale, name
+        else:
+            worst = max(worst, check_relative(gradient, theirs[name], name))
+    return worst
+
+
+def _parts(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Queries, keys and values apart, as each has a scale of its own."""
+    parts = {}
+    for name, gradient in gradients.items():
+        if ".qkv." in name:
+            thirds = zip("qkv", gradient.chunk(3), strict=True)
+            parts |= {f"{name} {part}": third for part, third in thirds}
+        else:
+            parts[name] = gradient
+    return parts
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:

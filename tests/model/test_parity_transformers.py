@@ -1,13 +1,18 @@
-"""transformers, given the same weights, computes the same: vectors, layers, attention, logits."""
+"""transformers, given the same weights, computes the same, forwards and backwards.
+
+Vectors, layers, attention, logits, and the gradients of the contrastive loss.
+"""
 
 from typing import Any
 
 import pytest
 import torch
 
+from ecliptic.checkpoints.transformers import TABLE
 from ecliptic.model import Activation
+from ecliptic.train import contrastive_loss
 from tests import tiny, twins
-from tests.twins import check_relative, check_unit
+from tests.twins import check_gradients, check_relative, check_unit, gradients
 
 EVERY = pytest.mark.parametrize(("kind", "activation"), twins.TRANSFORMERS)
 LOOK: dict[str, Any] = {"output_hidden_states": True, "output_attentions": True}
@@ -74,6 +79,22 @@ def check_layers(found: Any, wanted: Any) -> None:
     assert len(found) == len(wanted)
     for layer, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
         check_relative(ours, theirs, f"layer {layer}")
+
+
+@EVERY
+def test_gradients_of_the_contrastive_loss_are_equal(kind: str, activation: Activation) -> None:
+    model, peer = twins.ours(kind, activation), twins.transformers(kind, activation)
+    checkpoint = tiny.checkpoint(kind, activation)
+    pixels, tokens = tiny.pixels(checkpoint, 3), tiny.tokens(checkpoint)
+    model.requires_grad_(True).zero_grad()
+    peer.requires_grad_(True).zero_grad()
+    vectors = model.encode_image(pixels), model.encode_text(tokens)
+    loss = contrastive_loss(*vectors, model.logit_scale)
+    wanted = peer(input_ids=tokens, pixel_values=pixels, return_loss=True).loss
+    torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-6)
+    loss.backward()
+    wanted.backward()
+    check_gradients(gradients(model), TABLE.to_native(gradients(peer)).weights)
 
 
 @torch.no_grad()
