@@ -16,8 +16,9 @@ from ecliptic.checkpoints import catalog, openai_keys
 from ecliptic.checkpoints.transformers import TABLE
 from ecliptic.model import ClipConfig, TwoTowers, build
 from ecliptic.runtime import encode_image, encode_text
+from ecliptic.train import contrastive_loss
 from tests import peers
-from tests.twins import check_relative, check_unit, outputs
+from tests.twins import check_gradients, check_relative, check_unit, gradients, outputs
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +31,15 @@ OPEN_CLIP = [
     ("ViT-H-14", TEXT),
     ("ViT-bigG-14", TEXT),
 ]
-# `config.json` of openai/clip-vit-base-patch32 and openai/clip-vit-large-patch14 on the hub,
-# as far as they differ from the defaults of transformers, which are those of the former.
+# `config.json` of openai/clip-vit-base-patch32, -patch16 and openai/clip-vit-large-patch14 on the
+# hub, as far as they differ from the defaults of transformers, which are those of the first.
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "ViT-B-32-quickgelu": {"projection_dim": 512, "text_config": {}, "vision_config": {}},
+    "ViT-B-16-quickgelu": {
+        "projection_dim": 512,
+        "text_config": {},
+        "vision_config": {"patch_size": 16},
+    },
     "ViT-L-14-quickgelu": {
         "projection_dim": 768,
         "text_config": {
@@ -48,6 +54,25 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
             "num_hidden_layers": 24,
             "patch_size": 14,
         },
+    },
+}
+# The text towers of laion/CLIP-ViT-H-14-laion2B-s32B-b79K and CLIP-ViT-bigG-14-laion2B-39B-b160k.
+TRANSFORMERS_TEXT: dict[str, dict[str, Any]] = {
+    "ViT-H-14": {
+        "projection_dim": 1024,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+        "hidden_act": "gelu",
+    },
+    "ViT-bigG-14": {
+        "projection_dim": 1280,
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_attention_heads": 20,
+        "num_hidden_layers": 32,
+        "hidden_act": "gelu",
     },
 }
 
@@ -93,6 +118,43 @@ def test_transformers_computes_the_same(name: str) -> None:
     differences |= compare_image(model, pixels, wanted.image_embeds, image.hidden_states[1:])
     differences["logits"] = check_relative(model(pixels, tokens), wanted.logits_per_image)
     show("transformers", name, differences)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS_TEXT)
+@torch.no_grad()
+def test_text_towers_of_transformers_compute_the_same(name: str) -> None:
+    library = peers.transformers()
+    torch.manual_seed(0)
+    sizes = library.CLIPTextConfig(**TRANSFORMERS_TEXT[name])
+    peer = library.CLIPTextModelWithProjection(sizes).eval()
+    randomise(peer)
+    config = replace(catalog.architecture(name), image=None)
+    model = assembled(config, TABLE.to_native(peer.state_dict()).weights)
+    tokens = captions(config)
+    wanted = peer(input_ids=tokens, output_hidden_states=True)
+    hidden = wanted.hidden_states[1:]
+    show("transformers", name, compare_text(model, tokens, wanted.text_embeds, hidden))
+
+
+def test_gradients_of_the_contrastive_loss_are_open_clips() -> None:
+    name, pairs = "ViT-B-32", (3, 12, 40, 77)
+    library = peers.open_clip()
+    torch.manual_seed(0)
+    peer = library.create_model(name).eval()
+    with torch.no_grad():
+        randomise(peer)
+    config = catalog.architecture(name)
+    table = openai_keys(config)
+    model = assembled(config, table.to_native(peer.state_dict()).weights).requires_grad_(True)
+    tokens, pixels = captions(config, pairs), pictures(config, len(pairs))
+    vectors = model.encode_image(pixels), model.encode_text(tokens)
+    loss = contrastive_loss(*vectors, model.logit_scale)
+    wanted = library.ClipLoss()(*peer(pixels, tokens))
+    torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-6)
+    loss.backward()
+    wanted.backward()
+    worst = check_gradients(gradients(model), table.to_native(gradients(peer)).weights)
+    show("open_clip", name, {"gradients": worst})
 
 
 def compare_text(
@@ -170,23 +232,23 @@ def assembled(config: ClipConfig, weights: Mapping[str, Tensor]) -> TwoTowers:
     return model
 
 
-def captions(config: ClipConfig) -> Tensor:
-    """(3, 77) ids: a short text, a caption, a full context; padded with 0."""
+def captions(config: ClipConfig, lengths: tuple[int, ...] = (3, 12, 77)) -> Tensor:
+    """(B, 77) ids: by default a short text, a caption, a full context; padded with 0."""
     assert config.text
-    text, tokens = config.text, torch.zeros(3, config.text.context, dtype=torch.long)
+    text, tokens = config.text, torch.zeros(len(lengths), config.text.context, dtype=torch.long)
     generator = torch.Generator().manual_seed(2)
-    for row, length in enumerate((3, 12, text.context)):
+    for row, length in enumerate(lengths):
         words = torch.randint(300, text.end_of_text - 1, (length - 2,), generator=generator)
         tokens[row, :length] = torch.tensor([text.end_of_text - 1, *words, text.end_of_text])
     return tokens
 
 
-def pictures(config: ClipConfig) -> Tensor:
-    """(2, 3, S, S) pixels: smooth shapes with noise, as bright as real ones."""
+def pictures(config: ClipConfig, count: int = 2) -> Tensor:
+    """(B, 3, S, S) pixels: smooth shapes with noise, as bright as real ones."""
     assert config.image
     generator, size = torch.Generator().manual_seed(3), config.image.image_size
-    smooth = torch.randn(2, 3, 7, 7, generator=generator)
-    noise = torch.randn(2, 3, size, size, generator=generator)
+    smooth = torch.randn(count, 3, 7, 7, generator=generator)
+    noise = torch.randn(count, 3, size, size, generator=generator)
     return nn.functional.interpolate(smooth, size=size, mode="bicubic") + 0.2 * noise
 
 
