@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecliptic import scoring
-from ecliptic.errors import ShapeError
+from ecliptic.errors import NumericalError, ShapeError
 
 A = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 B = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
@@ -48,6 +48,12 @@ def test_probabilities_are_a_softmax_over_labels() -> None:
 def test_probabilities_survive_any_scale() -> None:
     found = scoring.probabilities(torch.tensor([[1.0, -1.0, 0.5]]), 1e6)
     assert found.tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_a_damaged_temperature_is_named(scale: float) -> None:
+    with pytest.raises(NumericalError, match=f"is {scale}, so there are no probabilities"):
+        scoring.probabilities(scoring.cosine(A, B), scale)
 
 
 def test_every_prompt_of_an_ensemble_weighs_the_same() -> None:

@@ -1,9 +1,11 @@
 """Pure functions on vectors. N, A, B rows, L labels, P prompts per label, E vector size."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.errors import ShapeError
+from ecliptic.errors import NumericalError, ShapeError
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -25,7 +27,15 @@ def probabilities(cosines: Tensor, scale: float) -> Tensor:
 
     `scale` is exp(logit_scale), about 100 in released models. Source: Radford et al. 2021,
     arXiv:2103.00020, section 3.1.2.
+
+    Raises:
+        NumericalError: `scale` is NaN or infinity.
     """
+    if not math.isfinite(scale):
+        raise NumericalError(
+            f"the temperature exp(logit_scale) is {scale}, so there are no probabilities; the "
+            "weight logit_scale is damaged: fetch the checkpoint again, or compare cosines."
+        )
     return (scale * cosines).softmax(dim=-1)
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ecliptic import runtime
 from ecliptic.engine import Clip, EmbeddingCache
-from ecliptic.errors import ConfigError, InputError, MissingTowerError
+from ecliptic.errors import ConfigError, InputError, MissingTowerError, NumericalError
 from ecliptic.inputs import fill, templates
 from tests import tiny
-from tests.engine.models import Calls, loaded, picture
+from tests.engine.models import Calls, changed, loaded, picture
 
 PICTURES = [picture(seed) for seed in range(4)]
 LABELS = ["cat", "dog", "red house"]
@@ -74,6 +74,14 @@ def test_classes_use_the_prompts(clip: Clip) -> None:
     classifier = clip.text_classifier(LABELS, PROMPTS).double().numpy()
     wanted = softmax(SCALE * image_rows(clip) @ classifier.T)
     np.testing.assert_allclose(clip.classify(PICTURES, LABELS, PROMPTS), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 100.0])
+def test_classes_need_a_temperature(tmp_path: Path, value: float) -> None:
+    checkpoint = changed(tiny.checkpoint("vit"), logit_scale=torch.tensor(value))
+    clip = loaded(checkpoint, tmp_path / "vit")
+    with pytest.raises(NumericalError, match="logit_scale is damaged"):
+        clip.classify(PICTURES, LABELS)
 
 
 def test_templates_may_be_given_by_name(clip: Clip) -> None:
