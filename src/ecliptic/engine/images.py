@@ -19,11 +19,10 @@ from torch import Tensor
 from ecliptic.engine.batches import Batcher, check_finite, not_finite, numerical_error
 from ecliptic.engine.cache import EmbeddingCache, key_of
 from ecliptic.errors import ImageError
-from ecliptic.inputs import Preprocess, Reject, decode_many, open_image, read_bytes
+from ecliptic.inputs import Preprocess, Reject, decode_many, open_image, orientation, read_bytes
 from ecliptic.inputs import describe as name_of
 
 _WAITING = 16  # batches' worth of finished rows, cached or rejected, that wait for a full batch
-_ORIENTATION = 0x0112  # EXIF 2.32, table 4
 Rows = dict[int, Tensor | Reject]  # by place in the input
 
 
@@ -147,13 +146,9 @@ def content_of(source: Any, preprocess: Preprocess) -> tuple[Any, bytes]:
 
 def _of_image(image: Image.Image) -> tuple[str, bytes]:
     """Values, and what `robust` looks at beside them: palette, transparency, profile, rotation."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # as in preprocessing: damaged metadata says nothing
-        orientation = None
     about = [image.info.get(name) for name in ("transparency", "icc_profile")]
     palette = image.getpalette(None) if image.mode in ("P", "PA") else None
-    return repr([image.mode, image.size, palette, orientation, about]), image.tobytes()
+    return repr([image.mode, image.size, palette, orientation(image), about]), image.tobytes()
 
 
 def _of_values(values: Any) -> tuple[str, bytes]:

@@ -11,6 +11,7 @@ from ecliptic.inputs.specs import ImageSpec, Interpolation, Resize, TokenizerSpe
 if TYPE_CHECKING:
     from ecliptic.inputs.decode import ImageLimits, ImageSource, describe, open_image, read_bytes
     from ecliptic.inputs.findings import Finding, Severity
+    from ecliptic.inputs.flatten import orientation
     from ecliptic.inputs.image import Preprocess, PreprocessMode
     from ecliptic.inputs.lint_rules import lint
     from ecliptic.inputs.pool import Reject, decode_many
@@ -43,6 +44,7 @@ __all__ = [
     "ledger",
     "lint",
     "open_image",
+    "orientation",
     "read_bytes",
     "template_sets",
     "templates",
@@ -70,6 +72,7 @@ _HOMES = {
     "decode_many": "pool",
     "describe": "decode",
     "open_image": "decode",
+    "orientation": "flatten",
     "read_bytes": "decode",
     "Overflow": "tokenizer",
     "TokenBatch": "tokenizer",

@@ -55,13 +55,18 @@ def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Im
     return canvas
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def orientation(image: Image.Image) -> int | None:
+    """How the camera was held, 1 to 8 in EXIF; None where the picture does not tell."""
     try:
         with _exif_lock:
-            orientation = image.getexif().get(_ORIENTATION)
+            found = image.getexif().get(_ORIENTATION)
     except Exception:  # metadata too damaged to parse says nothing about the orientation
-        return image
-    method = _TO_UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+        return None
+    return found if isinstance(found, int) else None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    method = _TO_UPRIGHT.get(orientation(image) or 0)
     return image if method is None else image.transpose(method)
 
 
