@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ def test_what_is_no_picture_is_named(clip: Clip, source: Any, words: str) -> Non
 
 @pytest.mark.parametrize(
     ("images", "words"),
-    [(None, "got NoneType"), (3, "got int"), ({"a.png": 1}, "a dict does"), ({"a.png"}, "a set")],
+    [(None, "got NoneType"), (3, "got int"), ({"a.png": 1}, "a dict does"), ({"a.png"}, "a set")]
+    + [(np.array(["a.png"], dtype), r"images\.tolist\(\)") for dtype in ("U", "S", "O")],
 )
 def test_what_are_no_pictures_in_order_are_refused(clip: Clip, images: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -260,6 +262,20 @@ def test_content_tells_apart_whatever_gives_other_pixels() -> None:
     preprocess = Preprocess(ImageSpec(size=8))
     assert len({content_of(source, preprocess)[1] for source in different}) == len(different)
     assert content_of(red, preprocess)[1] == content_of(red.copy(), preprocess)[1]
+
+
+def test_one_lazily_opened_image_may_stand_many_times_beside_a_cache(cached: Clip) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = io.BytesIO()
+    picture(0, 300, 300).save(data, "PNG", exif=exif)
+    for _ in range(5):
+        content = [content_of(Image.open(data), cached.preprocessor)[1]] * 8
+        lazy = Image.open(data)
+        with ThreadPoolExecutor(8) as pool:
+            found = pool.map(lambda image: content_of(image, cached.preprocessor)[1], [lazy] * 8)
+            assert list(found) == content
+        assert len(cached.encode_image([Image.open(data)] * 8)) == 8
 
 
 def test_content_is_the_bytes_wherever_they_lie(png: Path) -> None:

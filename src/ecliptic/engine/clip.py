@@ -259,6 +259,10 @@ class Clip:
             labels: L class names.
             templates: prompts with a `{}`, the name of a shipped set ("imagenet", ...), or None
                 for the bare labels. Several prompts are averaged per label.
+
+        Raises:
+            InputError, ConfigError: no labels, or prompts without a `{}`.
+            NumericalError: the checkpoint's logit_scale is NaN or too large.
         """
         classifier = self.text_classifier(labels, templates)
         scale = float(self.model.logit_scale.detach().exp())
@@ -322,6 +326,11 @@ def as_items(images: Any) -> Iterable[Any]:
     Raises:
         InputError: no picture and no pictures, or pictures without an order.
     """
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OUST":
+        raise InputError(
+            f"images is an array of {images.dtype}, but arrays are taken for pixels; pass a list: "
+            "images.tolist()."
+        )
     if isinstance(images, np.ndarray | Tensor):
         return list(images) if images.ndim == 4 else [images]
     if isinstance(images, str | bytes | bytearray | memoryview | Image.Image):
