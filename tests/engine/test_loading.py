@@ -1,5 +1,6 @@
 """`load`: any layout, device, precision and size; weights shared with the file, never written."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 import ecliptic
-from ecliptic.checkpoints import Layout, read
-from ecliptic.engine import Clip
+from ecliptic.checkpoints import Layout, Located, read
+from ecliptic.engine import Clip, loading
 from ecliptic.errors import ConfigError, UnknownModelError
 from ecliptic.inputs import ImageSpec, Preprocess
 from ecliptic.model import resize_positions
@@ -56,6 +57,36 @@ def test_devices_and_precisions_are_checked_before_anything_is_fetched(
 def test_a_model_that_is_not_there_is_named() -> None:
     with pytest.raises(UnknownModelError, match="such-model"):
         ecliptic.load("no/such-model")
+
+
+def test_mini_is_the_embedded_model_beside_a_folder_of_that_name(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "MINI", path)
+    monkeypatch.chdir(tmp_path)
+    embedded = ecliptic.load()
+    assert embedded.card.name == "tiny-vit"
+    with pytest.raises(UnknownModelError):
+        ecliptic.load("./mini")
+    saved(replace(tiny.checkpoint("text"), name="theirs"), tmp_path / "mini")
+    assert ecliptic.load().card.space == ecliptic.load("mini").card.space == embedded.card.space
+    assert ecliptic.load("./mini").card.name == ecliptic.load(Path("mini")).card.name == "theirs"
+
+
+def test_what_chose_nothing_is_noted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "MINI", path)
+    for source in ("mini", path, str(path)):
+        notes = ecliptic.load(source, part="clip_g", revision="v2").card.notes
+        assert notes == (
+            "part='clip_g' was not used: this is no diffusion checkpoint",
+            "revision='v2' was not used: this is no repository of the hub",
+        )
+        assert ecliptic.load(source).card.notes == ()
+
+
+def test_what_the_hub_gave_had_its_revision(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "locate", lambda *_, **__: Located(path, None, "org/name"))
+    assert ecliptic.load("hf:org/name", revision="v2").card.notes == ()
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,9 @@ def load(
     """Load a CLIP, ready to encode.
 
     Args:
-        source: "mini" (embedded, no download), a catalog name "ARCH/TAG", a file or folder of any
-            layout, or "hf:org/name". Files and folders never touch the network.
+        source: "mini" (embedded, no download; a folder of that name is "./mini"), a catalog name
+            "ARCH/TAG", a file or folder of any layout, or "hf:org/name". Files and folders never
+            touch the network.
         device: "cpu", "cuda", "mps", ...; "auto" is CUDA if there is one, else CPU.
         precision: of the weights: "fp32", "bf16" or "fp16"; "auto" is fp32, which has parity.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
@@ -95,10 +96,23 @@ def open_checkpoint(
     revision: str | None = None,
 ) -> Checkpoint:
     """The checkpoint called `source`, located and read; nothing is built."""
-    if str(source) == "mini" and not Path(source).exists():
-        return read(MINI, hints)
+    hints = hints or Hints()
+    if source == "mini":  # also beside a folder of that name, which is "./mini"
+        return _with_idle(read(MINI, hints), hints.part, revision)
     found = locate(source, offline=offline, revision=revision)
-    return read(found.path, hints, found.row)
+    if found.path != Path(source).expanduser():  # it lies in the hub's cache
+        revision = None
+    return _with_idle(read(found.path, hints, found.row), hints.part, revision)
+
+
+def _with_idle(checkpoint: Checkpoint, part: str | None, revision: str | None) -> Checkpoint:
+    """Note a `part`, or the `revision` of what is no hub repository, that chose nothing."""
+    notes = []
+    if part is not None and checkpoint.layout != "diffusers":
+        notes.append(f"part={part!r} was not used: this is no diffusion checkpoint")
+    if revision is not None:
+        notes.append(f"revision={revision!r} was not used: this is no repository of the hub")
+    return replace(checkpoint, notes=(*checkpoint.notes, *notes))
 
 
 def assemble(checkpoint: Checkpoint) -> TwoTowers:
