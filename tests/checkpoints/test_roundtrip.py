@@ -130,6 +130,32 @@ def test_one_activation_per_open_clip_config(tmp_path: Path) -> None:
     check_same(read(tmp_path / "model"), mixed)
 
 
+@pytest.mark.parametrize(
+    ("name", "layout", "instead"),
+    [
+        ("out.pt", "ecliptic", 'layout "openai" writes'),
+        ("out.bin", "ecliptic", 'layout "openai" writes'),
+        ("out.safetensors", "transformers", 'layout "ecliptic" writes'),
+        ("out.safetensors", "openai", 'layout "ecliptic" writes'),
+        ("out.pt", "open_clip", 'layout "openai" writes'),
+        ("out.ckpt", "open_clip", "no layout writes"),
+    ],
+)
+def test_the_name_of_a_file_never_becomes_a_folder(
+    name: str, layout: Layout, instead: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedLayoutError, match=instead):
+        write(tiny.checkpoint(), tmp_path / name, layout)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/model", "taken/model.safetensors"])
+def test_a_file_in_the_place_of_a_folder_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(CheckpointError, match="cannot be a folder"):
+        write(tiny.checkpoint("image"), tmp_path / place)
+
+
 @pytest.mark.parametrize("layout", HOLDS)
 def test_another_checkpoint_is_not_overwritten_unasked(layout: Layout, tmp_path: Path) -> None:
     first, second = tiny.checkpoint(seed=0), tiny.checkpoint(seed=1)

@@ -9,7 +9,7 @@ from ecliptic.checkpoints import diffusers, native, open_clip, openai, transform
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.hints import Hints
-from ecliptic.checkpoints.source import Source, single_weights
+from ecliptic.checkpoints.source import WEIGHT_SUFFIXES, Source, single_weights
 from ecliptic.errors import UnsupportedLayoutError
 
 Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
@@ -22,6 +22,9 @@ _WRITERS: dict[Layout, ModuleType] = {
     "open_clip": open_clip,
     "transformers": transformers,
 }
+
+# What each layout can write as one file; any other path becomes a folder.
+_FILES: dict[Layout, tuple[str, ...]] = {"ecliptic": (".safetensors",), "openai": openai.SUFFIXES}
 
 
 def read(path: Path | str, hints: Hints | None = None, row: Row | None = None) -> Checkpoint:
@@ -69,14 +72,29 @@ def write(
         Notes on what the layout does not store and no vector depends on.
 
     Raises:
-        UnsupportedLayoutError: the layout cannot hold this model; the message says why.
+        UnsupportedLayoutError: the layout cannot hold this model, or writes no file with the
+            suffix of `path`; the message says why.
         CheckpointError: something else is there and `overwrite` is False.
     """
     if layout not in _WRITERS:
         known = ", ".join(get_args(Layout))
         raise UnsupportedLayoutError(f"cannot write layout {layout!r}; use one of {known}.")
+    _check_suffix(Path(path), layout)
     notes: tuple[str, ...] = _WRITERS[layout].write(checkpoint, Path(path), overwrite=overwrite)
     return notes
+
+
+def _check_suffix(path: Path, layout: Layout) -> None:
+    """Refuse the name of a weights file where the layout would make a folder of it."""
+    suffix = path.suffix.lower()
+    if path.suffix in _FILES.get(layout, ()) or suffix not in WEIGHT_SUFFIXES:
+        return
+    writers = " or ".join(f'"{name}"' for name, suffixes in _FILES.items() if suffix in suffixes)
+    instead = f"layout {writers} writes such a file" if writers else "no layout writes such a file"
+    raise UnsupportedLayoutError(
+        f"the {layout} layout does not write {path.name!r} as a file: {instead}; "
+        "a path without suffix becomes a folder."
+    )
 
 
 def _reader(source: Source) -> ModuleType | None:

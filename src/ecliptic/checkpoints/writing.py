@@ -27,9 +27,15 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
 
     Raises:
         CheckpointError: a file with other content is there and `overwrite` is False, or the
-            folder holds the config of another layout.
+            folder holds the config of another layout, or a file is where it should be.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CheckpointError(
+            f"{folder} cannot be a folder, because it or a part of it is a file; choose another "
+            "path."
+        ) from None
     if any(name in writers for name in MARKERS):
         _refuse_mixture(folder, writers)
     with TemporaryDirectory(prefix=".writing-", dir=folder) as stage:
