@@ -74,6 +74,8 @@ def test_mistakes_are_named(data: dict[str, object], message: str) -> None:
 def test_a_union_of_towers_needs_its_kind() -> None:
     with pytest.raises(SettingsError, match=r"settings\.image\.kind must be one of vit, resnet"):
         from_dict(ClipConfig, {"image": {"width": 64}})
+    with pytest.raises(SettingsError, match=r"kind must be one of vit, resnet, got \[1\]"):
+        from_dict(ClipConfig, {"image": {"kind": [1]}})
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:

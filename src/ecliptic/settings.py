@@ -131,7 +131,7 @@ def _convert_union(hint: Any, value: Any, where: str) -> Any:
     if len(classes) > 1:
         kinds = {_kind(cls): cls for cls in classes}
         kind = value.get("kind") if isinstance(value, Mapping) else None
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise SettingsError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}.")
         rest = {key: item for key, item in value.items() if key != "kind"}
         return from_dict(kinds[kind], rest, where)

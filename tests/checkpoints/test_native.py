@@ -11,6 +11,9 @@ from ecliptic.errors import CorruptFileError
 from ecliptic.model import build
 from tests import tiny
 
+# What a text tower has to state.
+TEXT = {"activation": "gelu", "end_of_text": 49407, "eps": 1e-5, "heads": 8}
+
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_one_file_says_as_much_as_a_folder(kind: str, tmp_path: Path) -> None:
@@ -36,7 +39,14 @@ def test_the_key_table_knows_every_tensor_of_the_model(kind: str) -> None:
     [
         ({"format": 2}, "reads 1; a newer ecliptic wrote it"),
         ({"config": {"embd": 3}}, "did you mean 'embed'"),
+        ({"config": []}, "config must be a table"),
+        ({"config": None}, "config must be a table"),
+        ({"config": {}}, "does not say whether there is a tower for image"),
+        ({"config": {"image": {"kind": ["vit"]}}}, "kind must be one of vit, resnet"),
+        ({"config": {"image": None, "text": TEXT | {"width": -64}}}, "width must be"),
         ({"image_spec": {"size": "large"}}, "image_spec.size must be int"),
+        ({"image_spec": {"std": [1.0, 1.0, 0.0]}}, "std divides"),
+        ({"tokenizer_spec": []}, "tokenizer_spec must be a table"),
     ],
 )
 def test_a_damaged_card_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -45,6 +55,21 @@ def test_a_damaged_card_is_refused(change: dict[str, object], message: str, tmp_
     (tmp_path / "ecliptic.json").write_text(json.dumps(card | change))
     with pytest.raises(CorruptFileError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_what_no_shape_shows_is_never_left_to_a_default(kind: str, tmp_path: Path) -> None:
+    """Another activation, eps or head count computes other vectors from the same weights."""
+    write(tiny.checkpoint(kind), tmp_path)
+    whole = (tmp_path / "ecliptic.json").read_text()
+    for side in ("image", "text"):
+        for field in ("activation", "end_of_text", "eps", "heads"):
+            card = json.loads(whole)
+            if card["config"][side].pop(field, None) is None:
+                continue  # a ResNet has only heads to state
+            (tmp_path / "ecliptic.json").write_text(json.dumps(card))
+            with pytest.raises(CorruptFileError, match=rf"config\.{side} does not state {field}"):
+                read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"format": 1', "\udcff"])

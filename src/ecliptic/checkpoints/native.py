@@ -17,7 +17,7 @@ from ecliptic.checkpoints.hints import Hints, Stated
 from ecliptic.checkpoints.rename import KeyTable, Rule
 from ecliptic.checkpoints.source import Source
 from ecliptic.checkpoints.writing import json_writer, tensor_writer, write_files
-from ecliptic.errors import CorruptFileError, SettingsError
+from ecliptic.errors import ConfigError, CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
 from ecliptic.settings import from_dict, to_dict
@@ -25,6 +25,13 @@ from ecliptic.settings import from_dict, to_dict
 NAME = "ecliptic"
 FORMAT = 1  # raised when an older ecliptic could no longer read what is written
 CONFIG, WEIGHTS = "ecliptic.json", "model.safetensors"
+
+# Fields that leave no trace in any tensor's shape: a wrong value would pass every other check.
+_SHAPELESS = {
+    "vit": ("activation", "eps", "heads"),
+    "resnet": ("heads",),
+    "text": ("activation", "end_of_text", "eps", "heads"),
+}
 
 _OURS = dict.fromkeys(
     rule.ours for rule in (*openai.TEXT_RULES, *openai.VIT_RULES, *openai.RESNET_RULES)
@@ -89,14 +96,37 @@ def _stated(card: Mapping[str, Any], path: Path) -> tuple[Stated, str]:
             f"{path} has format {card.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
             "ecliptic wrote it (upgrade), or its JSON is damaged."
         )
+    _check_stated(card.get("config"), path)
     try:
-        config = from_dict(ClipConfig, card.get("config") or {}, where="config")
+        config = from_dict(ClipConfig, card["config"], where="config")
         image, text = card.get("image_spec"), card.get("tokenizer_spec")
         stated = Stated(
             config=config,
-            image_spec=from_dict(ImageSpec, image, where="image_spec") if image else None,
-            tokenizer_spec=from_dict(TokenizerSpec, text, where="tokenizer_spec") if text else None,
+            image_spec=from_dict(ImageSpec, image, where="image_spec")
+            if image is not None
+            else None,
+            tokenizer_spec=from_dict(TokenizerSpec, text, where="tokenizer_spec")
+            if text is not None
+            else None,
         )
-    except SettingsError as error:
+        if lost := {"image", "text"} - card["config"].keys():
+            raise ConfigError(f"config does not say whether there is a tower for {min(lost)}.")
+    except ConfigError as error:
         raise CorruptFileError(f"{path}: {error}") from error
     return stated, str(card.get("name") or "")
+
+
+def _check_stated(table: object, path: Path) -> None:
+    """CorruptFileError if a field that no tensor's shape shows would be left to its default."""
+    if not isinstance(table, Mapping):
+        raise CorruptFileError(f"{path}: config must be a table, got {table!r:.80}.")
+    for side in ("image", "text"):
+        tower = table.get(side)
+        fields = tower if isinstance(tower, Mapping) else {}
+        wanted = _SHAPELESS.get(str(fields.get("kind", side)), ())
+        lost = [name for name in wanted if tower is not None and name not in fields]
+        if lost:
+            raise CorruptFileError(
+                f"{path}: config.{side} does not state {', '.join(lost)}, and the weights do not "
+                "show it; the file was shortened by hand or is damaged: restore those lines."
+            )
