@@ -135,6 +135,7 @@ class Clip:
 
         Raises:
             TextError, TextTooLongError: a text that cannot be tokenized, or is too long.
+            NumericalError: the vector of a text would hold NaN or infinity.
             MissingTowerError: the checkpoint has no text side.
         """
         tower = self.model.text_tower
@@ -198,6 +199,8 @@ class Clip:
 
         Raises:
             ImageError: a picture cannot be used, under `on_error="raise"`.
+            NumericalError: its vector would hold NaN or infinity, likewise.
+            ConfigError: a ResNet in train mode.
             MissingTowerError: the checkpoint has no image side.
         """
         items = list(as_items(images))
