@@ -1,11 +1,15 @@
 """`ecliptic train`: a recipe and data to a checkpoint."""
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecliptic.cli.exits import INTERRUPTED, leave
 from ecliptic.cli.options import Force
 from ecliptic.cli.output import on_terminal, say
 from ecliptic.errors import StorageError
@@ -16,10 +20,19 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Settings in TOML.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the training data.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the training data.")] = Path(
+        "data"
+    ),
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for checkpoint and history.")
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for checkpoint and history.",
+            show_default="runs/ and the recipe's name",
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.FIELD=VALUE", help="Change a setting of the recipe."),
@@ -29,18 +42,63 @@ def train(
     """Train a CLIP from random weights, as RECIPE says.
 
     --out gets the checkpoint in ecliptic's own layout, and history.jsonl with losses and recall as
-    they come.
+    they come. Ctrl-C ends the run after the step in progress and writes the checkpoint of the steps
+    so far, with exit code 130; a second one stops at once and writes none.
     """
     from ecliptic.checkpoints import write
     from ecliptic.settings import load_toml
     from ecliptic.train import TrainSettings
 
     settings = load_toml(TrainSettings, recipe, overrides or ())
+    if not data.is_dir():
+        raise StorageError(f"there is no folder {data}; name the one of the training data: --data.")
+    out = out or _out_of(settings.name)
     if not force and out.exists() and any(out.iterdir()):
         raise StorageError(f"{out} is not empty; pass --force to replace what is there.")
     out.mkdir(parents=True, exist_ok=True)
-    write(_train(settings, data, out).checkpoint(), out, overwrite=True)
+    run = _train(settings, data, out)
+    write(run.checkpoint(), out, overwrite=True)
     say(f"checkpoint and history in {out}; `ecliptic info {out}` shows it")
+    leave(INTERRUPTED, when=run.stopped)
+
+
+def _out_of(name: str) -> Path:
+    """runs/NAME; a usage error for a name that is no folder's."""
+    if Path(name).name != name or not name.strip("."):
+        raise typer.BadParameter(f"the recipe's name {name!r} names no folder; give --out DIR.")
+    return Path("runs", name)
+
+
+class Interruption:
+    """Ctrl-C during training: the first ends the run after its step, the second at once.
+
+    Called after every step, as the `stop` of training; before the first there is nothing to keep.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.wanted = False
+
+    def __call__(self) -> bool:
+        """Count a step; whether it was to be the last."""
+        self.steps += 1
+        return self.wanted
+
+    def ask(self, *_: object) -> None:
+        """Note a Ctrl-C; KeyboardInterrupt if it cannot wait."""
+        if self.wanted or not self.steps:
+            raise KeyboardInterrupt
+        self.wanted = True
+        say("stopping after this step; Ctrl-C again to stop at once, without a checkpoint")
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Receive Ctrl-C within the block."""
+        before = signal.signal(signal.SIGINT, self.ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
@@ -48,7 +106,9 @@ def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
     from ecliptic.engine import progress_bar
     from ecliptic.train import train as run_training
 
+    stop = Interruption()
     with (
+        stop.watched(),
         (out / "history.jsonl").open("w", encoding="utf-8", buffering=1) as history,
         progress_bar("steps", settings.steps, show=on_terminal()) as advance,
     ):
@@ -61,7 +121,7 @@ def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
             done = line["step"]
             say(_spoken(line))
 
-        return run_training(settings, data, report)
+        return run_training(settings, data, report, stop)
 
 
 def _spoken(line: dict[str, Any]) -> str:
