@@ -16,6 +16,7 @@ def test_the_same_model_in_two_layouts_is_healthy(run: Any, model: str, tmp_path
     assert result.exit_code == 0, result.stdout
     assert "image layer 2" in result.stdout
     assert "no difference" in result.stderr
+    assert "only the bytes" in result.stderr
 
 
 def test_the_first_difference_is_named_and_exits_with_1(
@@ -27,7 +28,17 @@ def test_the_first_difference_is_named_and_exits_with_1(
     assert "first difference: settings" in result.stderr
     found = json.loads(run("doctor", model, tmp_path / "gelu", "--json").stdout)
     assert found["first_difference"] == "settings"
-    assert "image.activation quick_gelu / gelu" in found["stages"][0]["note"]
+    assert "image.activation quick_gelu / gelu" in found["stages"][1]["note"]
+
+
+def test_a_changed_weight_is_a_difference_of_bytes_and_of_weights(
+    run: Any, model: str, tmp_path: Path
+) -> None:
+    write(tiny.checkpoint("vit", seed=1), tmp_path / "other")
+    result = run("doctor", model, tmp_path / "other")
+    assert result.exit_code == 1
+    assert "first difference: bytes" in result.stderr
+    assert "beyond the bytes: weights" in result.stderr
 
 
 def test_other_implementations_are_asked_by_name(

@@ -20,7 +20,7 @@ PLAIN = ("a plain caption", "two dogs")
 
 def implementation(checkpoint: Checkpoint, folder: Path) -> Implementation:
     write(checkpoint, folder)
-    return ours(load(folder), folder.name)
+    return ours(load(folder), folder.name, folder)
 
 
 def changed(name: str, by: float = 0.01) -> Checkpoint:
@@ -44,6 +44,7 @@ def test_a_model_equals_itself_in_every_stage(healthy: Implementation) -> None:
     assert found.first is None
     names = [stage.name for stage in found.stages]
     assert names == [
+        "bytes",
         "settings",
         "weights",
         "tokens",
@@ -72,7 +73,9 @@ def test_a_changed_tensor_shows_where_it_is_used(
     healthy: Implementation, tmp_path: Path, name: str, first: str, clean: str
 ) -> None:
     found = diagnose(healthy, implementation(changed(name), tmp_path / "changed"))
-    assert differing(found)[:2] == ["weights", first]
+    assert differing(found)[:3] == ["bytes", "weights", first]
+    assert found.first
+    assert found.first.name == "bytes"
     stages = {stage.name: stage for stage in found.stages}
     assert name in stages["weights"].note
     assert stages[clean].verdict == "same"
@@ -84,7 +87,7 @@ def test_other_pixels_do_not_blame_the_layers(healthy: Implementation, tmp_path:
     other = dataclasses.replace(tiny.checkpoint("vit"), image_spec=spec)
     found = diagnose(healthy, implementation(other, tmp_path / "bilinear"))
     assert differing(found) == ["settings", "pixels", "image end to end"]
-    assert "interpolation bicubic / bilinear" in found.stages[0].note
+    assert "interpolation bicubic / bilinear" in found.stages[1].note
 
 
 def test_padding_is_told_from_tokens(healthy: Implementation, tmp_path: Path) -> None:
@@ -116,7 +119,8 @@ def test_other_sizes_are_compared_as_far_as_they_go(
     assert stages["pixels"].difference == math.inf
     assert stages["image layer 4"].note == "not in A"
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert plain["first_difference"] == "settings"
+    assert plain["first_difference"] == "bytes"
+    assert differing(found)[1] == "settings"
 
 
 def test_slack_forgives_rounding_to_half(healthy: Implementation, tmp_path: Path) -> None:
@@ -125,7 +129,8 @@ def test_slack_forgives_rounding_to_half(healthy: Implementation, tmp_path: Path
     rounded = implementation(dataclasses.replace(checkpoint, weights=half), tmp_path / "half")
     strict = diagnose(healthy, rounded)
     assert strict.first
-    assert strict.first.name == "weights"
+    assert strict.first.name == "bytes"
+    assert "float32 / float16" in strict.stages[0].note
     assert diagnose(healthy, rounded, slack=1000).first is None
 
 
@@ -133,7 +138,7 @@ def test_not_a_number_is_never_the_same(healthy: Implementation, tmp_path: Path)
     broken = implementation(changed("text.projection", math.nan), tmp_path / "nan")
     raw = dataclasses.replace(broken, text=_without_checks(broken), image=None)
     found = diagnose(dataclasses.replace(healthy, image=None), raw)
-    assert differing(found) == ["weights", "text vectors", "text end to end"]
+    assert differing(found) == ["bytes", "weights", "text vectors", "text end to end"]
 
 
 def _without_checks(one: Implementation) -> Any:
@@ -141,6 +146,26 @@ def _without_checks(one: Implementation) -> Any:
     tower = one.text
     assert tower
     return dataclasses.replace(tower, vectors=lambda t: tower.stages(tower.inputs(t))["vectors"])
+
+
+def test_other_bytes_with_the_same_tensors_are_shown_but_no_difference(
+    healthy: Implementation, tmp_path: Path
+) -> None:
+    write(tiny.checkpoint("vit"), tmp_path / "hf", "transformers")
+    other = ours(load(tmp_path / "hf"), "hf", tmp_path / "hf")
+    found = diagnose(healthy, other)
+    assert (found.stages[0].name, found.stages[0].verdict) == ("bytes", "differs")
+    assert "SHA-256" in found.stages[0].note
+    assert found.first is None
+    assert diagnose(healthy, healthy).stages[0].verdict == "same"
+
+
+def test_the_end_of_text_is_the_tokenizers_not_the_largest_id() -> None:
+    from ecliptic.engine.doctor import _first_token
+
+    a = torch.tensor([[1, 9, 5, 0, 0]])  # 5 ends the text
+    assert "place 2" in _first_token(a, torch.tensor([[1, 9, 6, 0, 0]]), 5)
+    assert "padding" in _first_token(a, torch.tensor([[1, 9, 5, 7, 7]]), 5)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
@@ -154,7 +179,8 @@ def test_open_clip_agrees_on_the_same_weights(tmp_path: Path, kind: str) -> None
     library.add_model_config(tmp_path / f"{architecture}.json")
     weights = tmp_path / "theirs" / "open_clip_model.safetensors"
     found = diagnose(mine, OTHERS["open_clip"](f"{architecture}/{weights}"), texts=PLAIN)
-    assert differing(found) == []
+    assert differing(found) == ["bytes"]  # the layouts differ
+    assert found.first is None
     measured = [stage.name for stage in found.stages if stage.verdict == "same"]
     assert {"tokens", "text layer 3", "pixels", "image vectors"} <= set(measured)
 
@@ -165,7 +191,7 @@ def test_transformers_agrees_on_the_same_weights(tmp_path: Path) -> None:
     write(tiny.checkpoint("vit"), tmp_path / "theirs", "transformers")
     found = diagnose(mine, OTHERS["transformers"](str(tmp_path / "theirs")), texts=PLAIN)
     # its centre crop rounds otherwise for some sizes, and it pads otherwise; the towers agree
-    assert set(differing(found)) <= {"tokens", "pixels", "image end to end"}
+    assert set(differing(found)) <= {"bytes", "tokens", "pixels", "image end to end"}
     assert "only in the padding" in next(s.note for s in found.stages if s.name == "tokens")
 
 

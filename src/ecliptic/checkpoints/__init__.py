@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from ecliptic.checkpoints.location import Located, locate
     from ecliptic.checkpoints.openai import openai_keys
     from ecliptic.checkpoints.safe_reader import TorchArchive, read_torch
+    from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES
     from ecliptic.checkpoints.tensors import TensorFile, read_safetensors
 
 __all__ = [
+    "WEIGHT_SUFFIXES",
     "Checkpoint",
     "Hints",
     "Layout",
@@ -36,18 +38,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "checkpoint": ["Checkpoint"],
-    "hints": ["Hints"],
-    "layouts": ["Layout", "read", "write"],
-    "location": ["Located", "locate"],
-    "safe_reader": ["TorchArchive", "read_torch"],
-    "tensors": ["TensorFile", "read_safetensors"],
-    "openai": ["openai_keys"],
+    "Checkpoint": "checkpoint",
+    "Hints": "hints",
+    "Layout": "layouts",
+    "Located": "location",
+    "TensorFile": "tensors",
+    "TorchArchive": "safe_reader",
+    "WEIGHT_SUFFIXES": "sniff",
+    "locate": "location",
+    "openai_keys": "openai",
+    "read": "layouts",
+    "read_safetensors": "tensors",
+    "read_torch": "safe_reader",
+    "write": "layouts",
 }
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

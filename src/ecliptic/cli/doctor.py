@@ -37,8 +37,9 @@ def doctor(
 ) -> None:
     """Compare A with B stage by stage; name the first difference.
 
-    Settings, weights, tokens, pixels, each layer, pooled state, vectors. Both get A's inputs where
-    they fit, so a difference shows where it arises. Exit code 1 if they differ.
+    Bytes of the files, settings, weights, tokens, pixels, each layer, pooled state, vectors. Both
+    get A's inputs where they fit, so a difference shows where it arises. Other bytes with the same
+    tensors are shown, and are no difference. Exit code 1 if they differ.
     """
     from ecliptic.engine import diagnose
 
@@ -58,17 +59,25 @@ def _implementation(source: str, identity: IdentityOptions) -> "Implementation":
     kind, _, rest = source.partition(":")
     if kind in OTHERS:
         return OTHERS[kind](rest)
-    return ours(identity.load(source, device="cpu", precision="fp32"), source)
+    clip = identity.load(source, device="cpu", precision="fp32")
+    return ours(clip, source, identity.path(source))
 
 
 def _print(found: "Diagnosis") -> None:
     columns = ("stage", "", "difference ", "allowed ", "note")
     print_table(columns, map(_row, found.stages), title=f"A = {found.a}   B = {found.b}")
     if found.first is None:
-        say("no difference beyond the tolerances")
-    else:
-        size = "" if found.first.difference is None else f", {found.first.difference:.3g}"
-        say(f"first difference: {found.first.name}{size}")
+        other = any(stage.verdict == "differs" for stage in found.stages)
+        say("no difference beyond the tolerances" + "; only the bytes that store it" * other)
+        return
+    say(f"first difference: {_named(found.first)}")
+    if found.first.name == "bytes":
+        beyond = [stage for stage in found.stages[1:] if stage.verdict == "differs"]
+        say(f"first difference beyond the bytes: {_named(beyond[0])}")
+
+
+def _named(stage: "Stage") -> str:
+    return stage.name + ("" if stage.difference is None else f", {stage.difference:.3g}")
 
 
 def _row(stage: "Stage") -> tuple[str, ...]:

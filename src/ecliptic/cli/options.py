@@ -86,6 +86,13 @@ class IdentityOptions:
 
         return open_checkpoint(source, Hints(**self._known()), **self._hub())
 
+    def path(self, source: str) -> Path:
+        """The file or folder that `load` reads."""
+        from ecliptic.checkpoints import locate
+        from ecliptic.engine import MINI
+
+        return MINI if source == "mini" else locate(source, **self._hub()).path
+
     def _known(self) -> dict[str, Any]:
         from ecliptic.inputs import ImageSpec, TokenizerSpec
 

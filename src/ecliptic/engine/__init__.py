@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from ecliptic.engine.doctor import Diagnosis, Stage, diagnose
     from ecliptic.engine.images import Encoded
     from ecliptic.engine.implementations import OTHERS, Implementation, ours
-    from ecliptic.engine.loading import Precision, load, open_checkpoint, resolve_device
+    from ecliptic.engine.loading import MINI, Precision, load, open_checkpoint, resolve_device
     from ecliptic.engine.progress import progress_bar
     from ecliptic.engine.vectors import Vectors, check_vectors_path, load_vectors, save_vectors
 
 _HOMES = {
+    "MINI": "loading",
     "DTYPES": "card",
     "OTHERS": "implementations",
     "Card": "card",
@@ -42,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "DTYPES",
+    "MINI",
     "OTHERS",
     "Card",
     "Clip",

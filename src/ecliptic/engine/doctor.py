@@ -1,8 +1,8 @@
 """Compares two models stage by stage and names the first difference.
 
-From what was stored (settings, weights) over what goes in (tokens, pixels) to every layer and the
-vectors. Both towers of a kind are given A's inputs where they fit, so that a difference shows where
-it arises and not all the way down; "end to end" lets each side use its own.
+From what was stored (bytes, settings, weights) over what goes in (tokens, pixels) to every layer
+and the vectors. Both towers of a kind are given A's inputs where they fit, so that a difference
+shows where it arises and not all the way down; "end to end" lets each side use its own.
 """
 
 import math
@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.engine.implementations import Implementation, Tower
+from ecliptic.engine.implementations import Implementation, Stored, Tower
 from ecliptic.inputs import ImageSource
+from ecliptic.model import end_positions
 
 Verdict = Literal["same", "differs", "skipped"]
 
@@ -56,8 +57,15 @@ class Diagnosis:
 
     @property
     def first(self) -> Stage | None:
-        """The first stage that differs; None when none does."""
-        return next((stage for stage in self.stages if stage.verdict == "differs"), None)
+        """The first stage that differs; None when none does.
+
+        Other bytes count only where the tensors in them differ: layouts and dtypes store equal
+        numbers in many ways.
+        """
+        differing = [stage for stage in self.stages if stage.verdict == "differs"]
+        if all(stage.name != "weights" for stage in differing):
+            differing = [stage for stage in differing if stage.name != "bytes"]
+        return differing[0] if differing else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; an infinite difference, which JSON cannot hold, is null."""
@@ -100,10 +108,29 @@ def diagnose(
     Raises:
         InputError: one of `images` or `texts` cannot be used.
     """
-    stages = [_identity(a.identity, b.identity), _weights(a.weights, b.weights, slack)]
+    stages = [_bytes(a.stored, b.stored), _identity(a.identity, b.identity)]
+    stages.append(_weights(a.weights, b.weights, slack))
     stages += _tower("text", a.text, b.text, texts or PROBE_TEXTS, slack)
     stages += _tower("image", a.image, b.image, images or probe_images(), slack)
     return Diagnosis(a.name, b.name, tuple(stages))
+
+
+def _bytes(a: Stored | None, b: Stored | None) -> Stage:
+    """Whether the files of weights are equal; the note gives digests, and dtypes that differ."""
+    if a is None or b is None:
+        return Stage("bytes", "skipped", note="one side does not show its files")
+    if a.digests == b.digests:
+        return Stage("bytes", "same", note=f"SHA-256 {_short(a)}")
+    note = f"SHA-256 {_short(a)} / {_short(b)}"
+    if a.dtypes and b.dtypes and a.dtypes != b.dtypes:
+        note += f"; stored in {', '.join(a.dtypes)} / {', '.join(b.dtypes)}"
+    return Stage("bytes", "differs", note=note)
+
+
+def _short(stored: Stored) -> str:
+    """The beginning of the first digest, and how many files more there are."""
+    more = len(stored.digests) - 1
+    return stored.digests[0][:12] + f" and {more} more" * (more > 0)
 
 
 def _identity(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Stage:
@@ -147,27 +174,28 @@ def _tower(
         yield Stage(f"{kind} tower", verdict, note=f"{side} has none")
         return
     given, own = a.inputs(sources), b.inputs(sources)
-    yield _inputs(kind, given, own, slack)
+    yield _inputs(kind, given, own, slack, a.end_of_text)
     shared = given.shape == own.shape
     yield from _layers(kind, a.stages(given), b.stages(given if shared else own), slack)
     left, right = (F.normalize(t.vectors(sources).float().cpu(), dim=-1) for t in (a, b))
     yield _measured(f"{kind} end to end", _absolute(left, right), VECTORS * slack)
 
 
-def _inputs(kind: str, a: Tensor, b: Tensor, slack: float) -> Stage:
+def _inputs(kind: str, a: Tensor, b: Tensor, slack: float, end_of_text: int | None) -> Stage:
     if kind == "image":
         return _measured("pixels", _absolute(a, b), PIXELS * slack, _shapes(a, b))
     if a.shape != b.shape:
         return _measured("tokens", math.inf, 0.0, _shapes(a, b))
-    return _measured("tokens", float((a != b).sum()), 0.0, _first_token(a, b))
+    return _measured("tokens", float((a != b).sum()), 0.0, _first_token(a, b, end_of_text))
 
 
-def _first_token(a: Tensor, b: Tensor) -> str:
-    """Where two (B, T) ids begin to differ, in words."""
+def _first_token(a: Tensor, b: Tensor, end_of_text: int | None) -> str:
+    """Where two (B, T) ids begin to differ, in words; `end_of_text` is A's."""
     places = (a != b).nonzero().tolist()
     if not places:
         return ""
-    ends = a.argmax(dim=1).tolist()  # the end of text has the largest id
+    last = torch.full((len(a),), a.shape[1] - 1)  # where no end is known, all places count
+    ends = (last if end_of_text is None else end_positions(a, end_of_text)).tolist()
     if all(place > ends[row] for row, place in places):
         return "only in the padding, which no vector depends on"
     row, place = next((row, place) for row, place in places if place <= ends[row])

@@ -4,16 +4,19 @@ Each shows the same named stages of the same forward pass; the others are import
 B batch, T tokens, D width, E vector size.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ecliptic.checkpoints import WEIGHT_SUFFIXES
 from ecliptic.engine.clip import Clip
 from ecliptic.errors import MissingExtraError
 from ecliptic.inputs import open_image
@@ -30,6 +33,34 @@ class Tower:
     inputs: Callable[[Sequence[Any]], Tensor]  # texts -> (B, T) ids, pictures -> (B, 3, S, S)
     stages: Callable[[Tensor], Stages]  # of one forward pass over such inputs
     vectors: Callable[[Sequence[Any]], Tensor]  # texts or pictures -> (B, E), end to end
+    end_of_text: int | None = None  # id that ends each row of `inputs`, of a text tower
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The weights as they lie on disk."""
+
+    digests: tuple[str, ...]  # SHA-256 of each file, in the order of their names
+    dtypes: tuple[str, ...] = ()  # of the tensors, each once; empty where not known
+
+
+def stored_at(path: Path, weights: Mapping[str, Tensor] | None = None) -> Stored | None:
+    """What lies at `path`, a file or a folder with weights in it; None if nothing does."""
+    inside = sorted(path.rglob("*")) if path.is_dir() else []
+    files = [path] if path.is_file() else [file for file in inside if _holds_weights(file)]
+    if not files:
+        return None
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in (weights or {}).values()}
+    return Stored(tuple(map(_digest, files)), tuple(sorted(dtypes)))
+
+
+def _holds_weights(file: Path) -> bool:
+    return file.is_file() and file.name.endswith(WEIGHT_SUFFIXES)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -41,10 +72,14 @@ class Implementation:
     image: Tower | None
     identity: Mapping[str, Any] | None = None  # sizes, activation, specs, as plain data
     weights: Mapping[str, Tensor] | None = None  # native-named
+    stored: Stored | None = None
 
 
-def ours(clip: Clip, name: str) -> Implementation:
-    """A loaded `Clip`; stages come from the plain towers, vectors from the fast path users get."""
+def ours(clip: Clip, name: str, path: Path | None = None) -> Implementation:
+    """A loaded `Clip`; stages come from the plain towers, vectors from the fast path users get.
+
+    `path` is the file or folder that it was read from.
+    """
     card, model = clip.card, clip.model
 
     def text_stages(tokens: Tensor) -> Stages:
@@ -59,12 +94,14 @@ def ours(clip: Clip, name: str) -> Implementation:
     cut = partial(clip.tokenize, overflow="truncate")
     encode = partial(clip.encode_text, overflow="truncate")
     specs = {"image_spec": to_dict(card.image_spec), "tokenizer_spec": to_dict(card.tokenizer_spec)}
+    ends = card.tokenizer_spec.end_of_text if card.tokenizer_spec else None
     return Implementation(
         name,
-        Tower(cut, text_stages, encode) if model.text else None,
+        Tower(cut, text_stages, encode, ends) if model.text else None,
         Tower(pixels, image_stages, clip.encode_image) if model.image else None,
         {"config": to_dict(card.config), **specs, "preprocess": card.preprocess},
         model.state_dict(),
+        stored_at(path, card.weights) if path else None,
     )
 
 
@@ -95,8 +132,14 @@ def open_clip(source: str) -> Implementation:
 
     return Implementation(
         f"open_clip:{source}",
-        Tower(tokens, partial(_open_clip_text, model), lambda t: model.encode_text(tokens(t))),
+        Tower(
+            tokens,
+            partial(_open_clip_text, model),
+            lambda t: model.encode_text(tokens(t)),
+            getattr(tokenizer, "eot_token_id", None),
+        ),
         Tower(pixels, partial(_open_clip_image, model), lambda i: model.encode_image(pixels(i))),
+        stored=stored_at(Path(pretrained)) if pretrained else None,
     )
 
 
@@ -104,9 +147,15 @@ def _open_clip_text(model: Any, tokens: Tensor) -> Stages:
     tower = getattr(model, "text", model)
     with recorded(tower.transformer.resblocks, len(tokens), last=tower.ln_final) as stages:
         vectors = model.encode_text(tokens)
-    ends = end_positions(tokens, int(tokens.max()))  # its end of text is the largest id
-    stages["pooled"] = stages["pooled"][torch.arange(len(tokens)), ends]
+    stages["pooled"] = stages["pooled"][torch.arange(len(tokens)), _open_clip_ends(model, tokens)]
     return stages | {"vectors": vectors}
+
+
+def _open_clip_ends(model: Any, tokens: Tensor) -> Tensor:
+    """(B,) where it reads the vectors: open_clip/transformer.py `text_global_pool`."""
+    if getattr(model, "text_pool_type", "argmax") == "eos":
+        return end_positions(tokens, int(model.text_eos_id))
+    return tokens.argmax(dim=-1)
 
 
 def _open_clip_image(model: Any, pixels: Tensor) -> Stages:
@@ -147,8 +196,9 @@ def transformers(source: str) -> Implementation:
     text, image = partial(_transformers_text, model), partial(_transformers_image, model)
     return Implementation(
         f"transformers:{source}",
-        Tower(tokens, text, lambda texts: text(tokens(texts))["vectors"]),
+        Tower(tokens, text, lambda texts: text(tokens(texts))["vectors"], tokenizer.eos_token_id),
         Tower(pixels, image, lambda images: image(pixels(images))["vectors"]),
+        stored=stored_at(Path(source)),
     )
 
 
