@@ -9,7 +9,7 @@ EclipticError
 │   ├── UnsafeFileError        a pickle or archive that wants more than tensors
 │   ├── CorruptFileError       truncated, not weights at all, or failing its own checks
 │   ├── AmbiguousCheckpointError  the file does not tell; the message names the argument
-│   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors, all of them listed
+│   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors
 │   ├── UnsupportedLayoutError the layout cannot hold, or cannot be, what was asked
 │   └── DownloadError          the hub could not be reached, or gave something else
 ├── InputError             one picture or text that cannot be used
@@ -71,7 +71,7 @@ class AmbiguousCheckpointError(CheckpointError):
 
 
 class WeightsMismatchError(CheckpointError):
-    """Missing, unexpected or ill-shaped tensors; the message lists all of them."""
+    """Missing, unexpected or ill-shaped tensors; the message counts all and names the first."""
 
 
 class UnsupportedLayoutError(CheckpointError):

@@ -282,3 +282,11 @@ def test_shards_and_texts_are_chosen_by_name_alone() -> None:
     assert choose(["a.safetensors", "a.ckpt"]) == ["a.safetensors"]
     assert choose(["model.safetensors", "ecliptic.json"]) == ["model.safetensors", "ecliptic.json"]
     assert choose(["x/y.pt", "z.pt"], "x") == ["x/y.pt"]
+
+
+def test_a_name_that_the_hub_does_not_allow_is_refused_as_such(hub: Hub) -> None:
+    for name in ("hf:a b/c", "hf:a/b--c", "hf:a/" + "c" * 200):
+        with pytest.raises(DownloadError):
+            locate(name, progress=False)
+        with pytest.raises(DownloadError):
+            locate(name, progress=False, offline=True)

@@ -21,7 +21,7 @@ from ecliptic.checkpoints.identify import (
     with_activation,
 )
 from ecliptic.checkpoints.rename import KeyTable, Translation
-from ecliptic.errors import UnsupportedLayoutError
+from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
 from ecliptic.model import ClipConfig
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def assemble(
 
     Raises:
         UnsupportedLayoutError: another kind of model.
-        WeightsMismatchError: tensors missing, unexpected or ill-shaped; all are listed.
+        WeightsMismatchError: tensors missing, unexpected or ill-shaped; the first named.
         AmbiguousCheckpointError: neither file nor hints tell; names the argument.
         ConfigError: a given spec does not fit the towers.
     """
@@ -68,6 +68,7 @@ def assemble(
     config = _config(found, table, stated, hints, notes, what)
     _note_dropped(found, config, notes)
     weights = conform(config, found, table, what)
+    _check_temperature(weights, what)
     image_spec = _settle(hints.image_spec, stated.image_spec, "image_spec", notes)
     tokenizer_spec = _settle(hints.tokenizer_spec, stated.tokenizer_spec, "tokenizer_spec", notes)
     image_spec = image_spec or image_spec_of(config, notes, what)
@@ -119,6 +120,15 @@ def _refuse_foreign(tensors: Mapping[str, Tensor], what: str) -> None:
                 f"{what} is {kind}; ecliptic reads CLIP with its own image and text towers. "
                 "Use a CLIP checkpoint; `ecliptic models` lists the released ones."
             )
+
+
+def _check_temperature(weights: Mapping[str, Tensor], what: str) -> None:
+    scale = weights.get("logit_scale")
+    if scale is not None and not scale.is_meta and not abs(scale.item()) < 80:  # nor is NaN
+        raise CorruptFileError(
+            f"{what}: logit_scale is {scale.item()}, whose exponential is no finite number; the "
+            "file is damaged, or its training diverged."
+        )
 
 
 def _note_dropped(found: Translation, config: ClipConfig, notes: list[str]) -> None:

@@ -1,5 +1,6 @@
-"""Weights against sizes: one error that lists every difference, or a dict that fits strictly."""
+"""Weights against sizes: one error for all differences, or a dict that fits strictly."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from torch import Size, Tensor
@@ -7,6 +8,8 @@ from torch import Size, Tensor
 from ecliptic.checkpoints.rename import KeyTable, Translation
 from ecliptic.errors import WeightsMismatchError
 from ecliptic.model import ClipConfig, build
+
+MOST_LINES = 20  # of one kind in a message; the rest is counted
 
 
 def conform(
@@ -21,7 +24,7 @@ def conform(
         what: the file, for the message.
 
     Raises:
-        WeightsMismatchError: missing, unexpected or ill-shaped tensors; all of them are listed.
+        WeightsMismatchError: missing, unexpected or ill-shaped tensors, the first of each named.
     """
     expected = native_shapes(config)
     weights = dict(found.weights)
@@ -50,11 +53,18 @@ def native_shapes(config: ClipConfig) -> dict[str, Size]:
 
 
 def mismatch(what: str, differences: list[str]) -> WeightsMismatchError:
-    """The one error for weights that do not fit; `differences` are its lines."""
+    """The one error for weights that do not fit; `differences` are its lines, "kind: ..."."""
+    shown, seen = [], Counter[str]()
+    for line in differences:
+        kind = line.split(maxsplit=1)[0].rstrip(":")
+        seen[kind] += 1
+        if seen[kind] <= MOST_LINES:
+            shown.append(line)
+    shown += [f"and {n - MOST_LINES} more {kind}" for kind, n in seen.items() if n > MOST_LINES]
     count = f"{len(differences)} difference" + ("s" if len(differences) > 1 else "")
     return WeightsMismatchError(
         f"{what} does not hold the weights of one CLIP model, {count}:\n  "
-        + "\n  ".join(differences)
+        + "\n  ".join(shown)
         + "\nNothing was loaded. Is it another architecture, a part of a model, or a LoRA? "
         "Compare the shapes with `ecliptic models`, or fetch the file again."
     )

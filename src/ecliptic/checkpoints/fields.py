@@ -1,5 +1,6 @@
 """Typed access to the JSON configs of other projects, whose fields may be absent or null."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -22,10 +23,15 @@ class Fields:
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if type(value) is not type(default):
-            raise CorruptFileError(
-                f"{self.where}: {name} is {value!r}, a {type(default).__name__} is needed."
-            )
+            self.damaged(name, f"a {type(default).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            self.damaged(name, "a finite number")
         return value
+
+    def count(self, name: str, default: int) -> int:
+        """A whole number that something is divided by: at least 1."""
+        value = self.get(name, default)
+        return value if value >= 1 else self.damaged(name, "a whole number of at least 1")
 
     def square(self, name: str, default: int) -> int:
         """An edge in pixels, also when given as two equal ones."""
@@ -39,7 +45,9 @@ class Fields:
     def triple(self, name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
         """Three numbers, one per colour."""
         value = self.get(name, list(default))
-        if len(value) != 3 or not all(isinstance(x, int | float) for x in value):
+        if len(value) != 3 or not all(
+            isinstance(x, int | float) and math.isfinite(x) for x in value
+        ):
             self.refuse(name, "three numbers")
         red, green, blue = map(float, value)
         return red, green, blue
@@ -50,6 +58,12 @@ class Fields:
         if not isinstance(value, Mapping | None):
             self.refuse(name, "an object")
         return Fields(value or {}, f"{self.where} {name}")
+
+    def damaged(self, name: str, wanted: str) -> NoReturn:
+        """Raise CorruptFileError: no program could mean this value."""
+        raise CorruptFileError(
+            f"{self.where}: {name} is {self.values.get(name)!r:.200}, {wanted} is needed."
+        )
 
     def refuse(self, name: str, wanted: str) -> NoReturn:
         """Raise UnsupportedLayoutError: the value is understood, and nothing here can do it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from ecliptic.checkpoints.sniff import refuse, sniff
+from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES, refuse, sniff
 from ecliptic.errors import CorruptFileError, DownloadError
 
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -31,7 +31,6 @@ LAYOUTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weights, best first
 PIPELINE = "model_index.json"  # of a diffusion pipeline
 ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor")  # its folders
 
@@ -75,7 +74,7 @@ class Repository:
                 return cached
             raise
         files = [inside] if inside in digests else choose(digests, inside)
-        if not any(file.endswith(SUFFIXES) for file in files):
+        if not any(file.endswith(WEIGHT_SUFFIXES) for file in files):
             self._refuse(f"it has no weights at {inside!r}" if inside else "it has no weights")
         paths = [self._fetch(file, digests[file]) for file in files]
         root = paths[0].parents[files[0].count("/")]
@@ -84,7 +83,8 @@ class Repository:
     def _cached(self, file: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.name, file, revision=self.revision)
+        with self._translated(file):
+            found = try_to_load_from_cache(self.name, file, revision=self.revision)
         return Path(found) if isinstance(found, str) else None
 
     def _cached_folder(self, inside: str) -> Path | None:
@@ -98,7 +98,7 @@ class Repository:
                 continue
             root = cached.parents[guess.count("/")]
             found = [file.relative_to(root).as_posix() for file in root.rglob("*.*")]
-            if guess == inside or any(x.endswith(SUFFIXES) for x in choose(found, inside)):
+            if guess == inside or any(x.endswith(WEIGHT_SUFFIXES) for x in choose(found, inside)):
                 return root / inside
         return None
 
@@ -132,7 +132,7 @@ class Repository:
             if found != digest:
                 self._refuse(f"{file} has the SHA-256 {found}, the hub lists {digest}")
             kind = sniff(path)
-            if file.endswith(SUFFIXES) and kind in ("empty", "html", "json", "lfs"):
+            if file.endswith(WEIGHT_SUFFIXES) and kind in ("empty", "html", "json", "lfs"):
                 refuse(path, kind, "weights")
         except (DownloadError, CorruptFileError) as error:
             path.resolve().unlink(missing_ok=True)  # so that the next attempt starts afresh
@@ -199,7 +199,7 @@ def _weights(names: set[str]) -> list[str]:
             return [found[0], *sorted(shards)]
         if found:
             return found[:1]
-    for suffix in SUFFIXES:
+    for suffix in WEIGHT_SUFFIXES:
         alone = [name for name in names if name.endswith(suffix)]
         if len(alone) == 1:
             return alone

@@ -9,8 +9,9 @@ from ecliptic.checkpoints import diffusers, native, open_clip, openai, transform
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.hints import Hints
-from ecliptic.checkpoints.source import WEIGHT_SUFFIXES, Source, single_weights
-from ecliptic.errors import UnsupportedLayoutError
+from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES
+from ecliptic.checkpoints.source import Source, single_weights
+from ecliptic.errors import ConfigError, UnsupportedLayoutError
 
 Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
 
@@ -38,8 +39,9 @@ def read(path: Path | str, hints: Hints | None = None, row: Row | None = None) -
     Raises:
         UnsupportedLayoutError: none of the layouts, or another kind of model.
         AmbiguousCheckpointError: something has to be said; the message names the argument.
-        WeightsMismatchError: tensors missing, unexpected or ill-shaped, all listed.
-        CorruptFileError, UnsafeFileError: from the safe reader.
+        WeightsMismatchError: tensors missing, unexpected or ill-shaped; the first named.
+        ConfigError: sizes that no model has, or a given spec that does not fit the towers.
+        CorruptFileError, UnsafeFileError: from the safe reader, or a config without sense.
     """
     source = Source(Path(path))
     hints = _with_row(hints or Hints(), row)
@@ -49,7 +51,10 @@ def read(path: Path | str, hints: Hints | None = None, row: Row | None = None) -
         reader = _reader(source)
     if reader is None:
         raise _unknown(source)
-    checkpoint: Checkpoint = reader.read(source, hints)
+    try:
+        checkpoint: Checkpoint = reader.read(source, hints)
+    except ConfigError as error:  # the class stays: the caller's own specs may be what is wrong
+        raise type(error)(f"{source.path}: {error}") from error
     return checkpoint if checkpoint.name else replace(checkpoint, name=source.stem)
 
 

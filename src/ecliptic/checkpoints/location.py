@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ecliptic.checkpoints import catalog
 from ecliptic.checkpoints.catalog import Row
-from ecliptic.checkpoints.hub import SUFFIXES, Repository
+from ecliptic.checkpoints.hub import Repository
+from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES
 from ecliptic.errors import UnknownModelError
 
 HUB_PREFIX = "hf:"
@@ -50,8 +51,7 @@ def locate(
         UnknownModelError: no file, folder or name is called so; with the nearest ones.
         DownloadError: it could not be fetched, or is not what the hub promised.
     """
-    path = Path(source).expanduser()
-    if str(source) and path.exists():
+    if path := _existing(source):
         return Located(path, None, path.resolve().name if path.is_dir() else path.stem)
     if not isinstance(source, str) or _is_path(source):
         raise UnknownModelError(str(source), fix=_near_files(str(source)))
@@ -61,6 +61,22 @@ def locate(
     row = _find(source)
     repository = Repository(row.hub, asks.revision, asks.offline, progress)
     return Located(repository.weights(), row, row.name)
+
+
+def _existing(source: str | os.PathLike[str]) -> Path | None:
+    """The file or folder that `source` is the path of; never a pipe or device."""
+    try:
+        path = Path(source).expanduser()
+        if not str(source) or not path.exists():
+            return None
+        usable = path.is_file() or path.is_dir()
+    except (OSError, RuntimeError) as error:  # too long, not permitted, no such user's home
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UnknownModelError(str(source)[:200], fix=f"as a path it fails: {reason}.") from None
+    if not usable:
+        fix = "it is a pipe or a device; pass a regular file or a folder."
+        raise UnknownModelError(str(source), fix=fix)
+    return path
 
 
 def _from_hub(source: str, asks: Repository, revision: str | None) -> Located:
@@ -102,7 +118,9 @@ def _is_path(source: str) -> bool:
     return (
         not source.startswith(HUB_PREFIX)
         and source not in catalog.names()
-        and (source.endswith(SUFFIXES) or source.startswith((".", "/", "~")) or "\\" in source)
+        and (
+            source.endswith(WEIGHT_SUFFIXES) or source.startswith((".", "/", "~")) or "\\" in source
+        )
     ) or "://" in source
 
 
@@ -116,7 +134,7 @@ def _near_files(source: str) -> str:
         return f"there is no folder {str(path.parent)!r}; {str(folder)!r} exists."
     names = sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
     near = difflib.get_close_matches(path.name, names, n=5, cutoff=0.5)
-    near = near or [name for name in names if name.endswith(SUFFIXES)][:5]
+    near = near or [name for name in names if name.endswith(WEIGHT_SUFFIXES)][:5]
     if not near:
         return f"the folder {str(folder)!r} has no file of weights."
     return f"the folder {str(folder)!r} has {', '.join(map(repr, near))}."

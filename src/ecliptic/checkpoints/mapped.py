@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ecliptic.errors import CorruptFileError
 
+MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 WIDEST = 8  # bytes of the widest dtype of weights
 
 

@@ -118,7 +118,7 @@ def _stated(config: Fields) -> Stated:
 
 def _image_config(vision: Fields, activation: Activation) -> ImageConfig:
     size, width = vision.square("image_size", 224), vision.get("width", 768)
-    head_width = vision.get("head_width", 64)
+    head_width = vision.count("head_width", 64)
     if isinstance(vision.values.get("layers"), list):
         depths = tuple(vision.get("layers", [3, 4, 6, 3]))
         if len(depths) != 4:
@@ -130,7 +130,7 @@ def _image_config(vision: Fields, activation: Activation) -> ImageConfig:
         width=width,
         depth=vision.get("layers", 12),
         heads=width // head_width,
-        mlp=int(width * vision.get("mlp_ratio", 4.0)),
+        mlp=_mlp(width, vision),
         activation=activation,
         eps=_eps(vision),
     )
@@ -144,12 +144,18 @@ def _text_config(text: Fields, activation: Activation) -> TextConfig:
         width=width,
         depth=text.get("layers", 12),
         heads=text.get("heads", 8),
-        mlp=int(width * text.get("mlp_ratio", 4.0)),
+        mlp=_mlp(width, text),
         activation=activation,
         eps=_eps(text),
         end_of_text=min(vocabulary, TokenizerSpec().vocabulary) - 1,
         projection=text.get("proj_type", "linear") != "none",
     )
+
+
+def _mlp(width: int, tower: Fields) -> int:
+    """`int(width * mlp_ratio)`, as open_clip computes it."""
+    mlp = width * tower.get("mlp_ratio", 4.0)
+    return int(mlp) if abs(mlp) < 1 << 62 else tower.damaged("mlp_ratio", "a ratio of widths")
 
 
 def _eps(tower: Fields) -> float:

@@ -17,6 +17,7 @@ from ecliptic.checkpoints.rename import KeyTable, Rule
 from ecliptic.checkpoints.sizes import released_heads
 from ecliptic.checkpoints.source import Source, State
 from ecliptic.checkpoints.writing import compact, refuse, write_files
+from ecliptic.errors import CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 
@@ -161,7 +162,11 @@ def tokenizer_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
 
 def _resolution(state: State) -> int:
     value = state.tensors.get(INTEGERS[0], state.metadata.get(INTEGERS[0]))
-    return int(value)  # type: ignore[arg-type]
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    if not isinstance(value, int | float) or not 1 <= value <= 1 << 20:  # false for NaN too
+        raise CorruptFileError(f"{INTEGERS[0]} is {value!r:.80}, a number of pixels is needed.")
+    return int(value)
 
 
 def _obstacles(checkpoint: Checkpoint) -> Iterator[str]:

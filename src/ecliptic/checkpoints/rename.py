@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-_WILDCARDS = {"#": r"(\d+)", "*": r"(\w+)"}
+_WILDCARDS = {"#": r"([0-9]{1,6})", "*": r"(\w+)"}
 
 
 @dataclass(frozen=True)

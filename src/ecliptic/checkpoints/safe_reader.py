@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import safe_pickle
-from ecliptic.checkpoints.mapped import bytes_tensor, map_file
+from ecliptic.checkpoints.mapped import MAX_DIMENSIONS, bytes_tensor, map_file
 from ecliptic.checkpoints.safe_names import MAX_NAME, Inert, Module, Storage, TensorRecord
 from ecliptic.checkpoints.safe_zip import Archive
 from ecliptic.checkpoints.sniff import refuse, sniff
@@ -26,7 +26,6 @@ from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayout
 Scalar = bool | int | float | str
 MAX_DEPTH = 64  # containers within containers
 MAX_ITEMS = 2_000_000  # values in all containers; shared containers count each time
-MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 MAX_REPEATED = 1 << 20  # values of an expanded view (stride 0) beyond those stored
 
 

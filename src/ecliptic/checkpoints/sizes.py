@@ -58,7 +58,7 @@ class Probes:
         return any(name.startswith(prefix) for name in self.weights)
 
     def shapes(self, *names: str) -> list[tuple[int, ...]]:
-        """Shapes of `names`; WeightsMismatchError lists all that are missing or empty."""
+        """Shapes of `names`; WeightsMismatchError names all that are missing or empty."""
         lost = [name for name in names if name not in self.weights or not self.weights[name].ndim]
         if lost:
             missing = [" + ".join(self.table.foreign_names(name)) for name in lost]

@@ -13,6 +13,7 @@ from ecliptic.errors import CorruptFileError
 Kind = Literal[
     "empty", "html", "json", "legacy", "lfs", "pickle", "safetensors", "tar", "unknown", "zip"
 ]
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # best first
 # torch/serialization.py: MAGIC_NUMBER 0x1950a86a20f9469cfc6c, as a pickle of its own
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LFS = b"version https://git-lfs.github.com/spec/"

@@ -13,12 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from ecliptic.checkpoints.safe_reader import read_torch
-from ecliptic.checkpoints.sniff import sniff
+from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES, sniff
 from ecliptic.checkpoints.tensors import read_safetensors, read_shards
 from ecliptic.errors import CorruptFileError, UnknownModelError, UnsupportedLayoutError
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-_JSON_LIMIT = 64 << 20  # bytes; the largest tokenizer.json known is 17 MB
+_TEXT_LIMIT = 64 << 20  # bytes; the largest tokenizer.json known is 17 MB
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Source:
     """A path that exists; folders know their files, `open` reads weights once."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
+        if not path.is_file() and not path.is_dir():  # a pipe would be waited for
             raise UnknownModelError(str(path))
         self.path = path
         self.folder = path.is_dir()
@@ -42,7 +41,9 @@ class Source:
     @cached_property
     def files(self) -> frozenset[str]:
         """Names of the files directly in the folder; empty for a file."""
-        return frozenset(p.name for p in self.path.iterdir()) if self.folder else frozenset()
+        if not self.folder:
+            return frozenset()
+        return frozenset(p.name for p in self.path.iterdir() if p.is_file())
 
     @property
     def stem(self) -> str:
@@ -60,6 +61,8 @@ class Source:
     def open(self, name: str | None = None) -> State:
         """The weights in `name` of a folder, or in the file itself."""
         path = self.path / name if name else self.path
+        if name and name not in self.files:
+            raise CorruptFileError(f"{path} is missing, or no regular file; fetch it again.")
         if path not in self._open:
             self._open[path] = _read(path)
         return self._open[path]
@@ -83,15 +86,28 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CorruptFileError: too large, not UTF-8, not JSON, or not an object.
     """
-    if path.stat().st_size > _JSON_LIMIT:
-        raise CorruptFileError(f"{path} is larger than {_JSON_LIMIT} bytes; that is no config.")
+    text = read_text(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path} is not JSON ({error}); fetch it again.") from None
     if not isinstance(value, dict):
         raise CorruptFileError(f"{path} holds a {type(value).__name__}, a JSON object is needed.")
     return value
+
+
+def read_text(path: Path) -> str:
+    """A text file of bounded size.
+
+    Raises:
+        CorruptFileError: too large, or not UTF-8.
+    """
+    if path.stat().st_size > _TEXT_LIMIT:
+        raise CorruptFileError(f"{path} is larger than {_TEXT_LIMIT} bytes; that is no config.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(f"{path} is not text ({error}); fetch it again.") from None
 
 
 def _read(path: Path) -> State:

@@ -15,13 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ecliptic.checkpoints.mapped import bytes_tensor, map_file
+from ecliptic.checkpoints.mapped import MAX_DIMENSIONS, bytes_tensor, map_file
 from ecliptic.checkpoints.safe_reader import read_torch
 from ecliptic.checkpoints.sniff import refuse, sniff
 from ecliptic.errors import CorruptFileError
 
 MAX_HEADER = 100_000_000  # bytes, the limit of the reference reader
-MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 DTYPES = {
     "BF16": torch.bfloat16,
     "BOOL": torch.bool,

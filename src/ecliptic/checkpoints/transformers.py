@@ -88,7 +88,7 @@ TABLE = KeyTable(
 def matches(source: Source) -> bool:
     """Whether this is a folder with a CLIP `config.json`, or a file with Hugging Face's names."""
     if source.folder:
-        return source.json(CONFIG).get("model_type") in TOWERS
+        return source.json(CONFIG).get("model_type") in tuple(TOWERS)  # it may be a list
     return any(name.endswith((TEXT_MARK, IMAGE_MARK)) for name in source.open().tensors)
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecliptic.checkpoints.fields import Fields
-from ecliptic.checkpoints.source import Source
+from ecliptic.checkpoints.source import Source, read_text
 from ecliptic.checkpoints.writing import Writer, json_writer, text_writer
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import (
+    SPECIALS,
     ImageSpec,
     Interpolation,
     Resize,
@@ -24,7 +25,7 @@ from ecliptic.inputs import (
 
 PROCESSOR = "preprocessor_config.json"
 PAD_FIELD = "ecliptic_pad_id"
-START, END = "<|startoftext|>", "<|endoftext|>"
+START, END = SPECIALS
 _RESAMPLING: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 
 
@@ -60,10 +61,11 @@ def tokenizer_writers(spec: TokenizerSpec) -> dict[str, Writer]:
 
 def read_image_spec(source: Source, image_size: int) -> ImageSpec | None:
     """The spec of `preprocessor_config.json`; None if there is none."""
-    values = source.json(PROCESSOR) or source.json("processor_config.json").get("image_processor")
-    if not values:
+    name = PROCESSOR if PROCESSOR in source.files else "processor_config.json"
+    fields = Fields(source.json(name), str(source.path / name))
+    fields = fields if name == PROCESSOR else fields.table("image_processor")
+    if not fields.values:
         return None
-    fields = Fields(values, str(source.path / PROCESSOR))
     for step in ("do_resize", "do_normalize", "do_rescale"):
         if not fields.get(step, True):
             fields.refuse(step, "this step always")
@@ -105,12 +107,12 @@ def image_writers(spec: ImageSpec) -> dict[str, Writer]:
 def _merges(source: Source) -> int | None:
     """How many merges of the reference list the folder's tokenizer has; None without one."""
     if "merges.txt" in source.files:
-        text = (source.path / "merges.txt").read_text(encoding="utf-8")
+        text = read_text(source.path / "merges.txt")
         lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
     elif "tokenizer.json" in source.files:
         model = Fields(source.json("tokenizer.json"), "tokenizer.json").table("model")
         found: list[Any] = model.get("merges", [])
-        lines = [line if isinstance(line, str) else " ".join(line) for line in found]
+        lines = [" ".join(map(str, x)) if isinstance(x, list) else str(x) for x in found]
     else:
         return None
     if lines != written_merges(len(lines)):
@@ -150,4 +152,4 @@ def _size(fields: Fields, image_size: int) -> tuple[int, Resize]:
     edge = size["shortest_edge"] if isinstance(size, Mapping) else size
     if edge != crop or not fields.get("do_center_crop", True):
         fields.refuse("size", f"the crop's edge {crop} and a centre crop")
-    return int(edge), "shortest"
+    return Fields({"size": edge}, fields.where).get("size", image_size), "shortest"

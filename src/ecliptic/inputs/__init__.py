@@ -6,7 +6,7 @@ Names other than the two specs are imported when first used, so that reading a s
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ecliptic.inputs.specs import ImageSpec, Interpolation, Resize, TokenizerSpec
+from ecliptic.inputs.specs import SPECIALS, ImageSpec, Interpolation, Resize, TokenizerSpec
 
 if TYPE_CHECKING:
     from ecliptic.inputs.decode import ImageLimits, ImageSource, describe, open_image, read_bytes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ecliptic.inputs.vocabulary import written_merges, written_vocabulary
 
 __all__ = [
+    "SPECIALS",
     "Finding",
     "ImageLimits",
     "ImageSource",

@@ -15,6 +15,7 @@ Resize = Literal["shortest", "squash"]
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+SPECIALS = ("<|startoftext|>", "<|endoftext|>")  # openai/CLIP clip/simple_tokenizer.py
 FULL_MERGES = 48894  # lines 1..49152-256-2 of bpe_simple_vocab_16e6.txt
 
 

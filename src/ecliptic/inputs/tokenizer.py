@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from ecliptic.errors import ConfigError, TextError, TextTooLongError
 from ecliptic.inputs.bpe import byte_pairs
 from ecliptic.inputs.cleaning import Span, clean
-from ecliptic.inputs.specs import TokenizerSpec
+from ecliptic.inputs.specs import SPECIALS, TokenizerSpec
 
 Overflow = Literal["warn", "error", "truncate"]
 
-START_SPELLINGS = ("<|startoftext|>", "<start_of_text>")  # openai/CLIP, open_clip
-END_SPELLINGS = ("<|endoftext|>", "<end_of_text>")
+START_SPELLINGS = (SPECIALS[0], "<start_of_text>")  # openai/CLIP, open_clip
+END_SPELLINGS = (SPECIALS[1], "<end_of_text>")
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # simple_tokenizer.py `pat`
 _SPECIALS = "|".join(regex.escape(text) for text in START_SPELLINGS + END_SPELLINGS)
 WORD = regex.compile(_WORDS, regex.IGNORECASE)

@@ -3,9 +3,7 @@
 import gzip
 
 from ecliptic.inputs.bpe import BYTE_NAMES, MERGES_FILE, WORD_END
-from ecliptic.inputs.specs import FULL_MERGES
-
-SPECIALS = ("<|startoftext|>", "<|endoftext|>")  # openai/CLIP clip/simple_tokenizer.py
+from ecliptic.inputs.specs import FULL_MERGES, SPECIALS
 
 
 def written_merges(merges: int = FULL_MERGES) -> list[str]:
