@@ -8,7 +8,7 @@ from PIL import Image
 import ecliptic.compat.open_clip as compat_open_clip
 from ecliptic.checkpoints import catalog, openai_keys, write
 from ecliptic.compat import clip, open_clip
-from ecliptic.errors import AmbiguousCheckpointError, ConfigError, UnknownModelError
+from ecliptic.errors import AmbiguousCheckpointError, ConfigError, ShapeError, UnknownModelError
 from tests import peers, tiny
 from tests.compat.twins import twin
 
@@ -195,3 +195,50 @@ def test_the_usual_imports_work() -> None:
     assert available_models is clip.available_models
     assert SimpleTokenizer().encode("hi") == [1883]
     assert compat_open_clip.create_model is open_clip.create_model
+
+
+def test_options_by_position_follow_open_clips_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "architecture", lambda name: tiny.CONFIGS["vit"])
+    given = ("tiny", None, True, "bf16", "cpu", False, True, False, None, 64)
+    model, _, preprocess = open_clip.create_model_and_transforms(*given)
+    assert model.dtype == torch.bfloat16
+    assert model.towers.config.text.activation == "quick_gelu"
+    assert preprocess.spec.size == 64
+    assert open_clip.create_model(*given[:4]).dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="given twice"):
+        open_clip.create_model("tiny", None, True, load_weights=False)
+    with pytest.raises(ConfigError, match="too many"):
+        open_clip.create_model(*given, 1)
+
+
+def test_positions_are_open_clips_own() -> None:
+    from inspect import signature
+
+    from ecliptic.compat.options import CREATE, FROM_PRETRAINED
+
+    library = peers.open_clip()
+    for name, order in (
+        ("create_model", CREATE),
+        ("create_model_and_transforms", CREATE),
+        ("create_model_from_pretrained", FROM_PRETRAINED),
+    ):
+        theirs = tuple(signature(getattr(library, name)).parameters)
+        assert theirs[2 : 2 + len(order)] == order
+
+
+def test_small_questions_are_answered_as_in_open_clip() -> None:
+    library = peers.open_clip()
+    for precision in ("fp32", "fp16", "bf16", "amp"):
+        assert open_clip.get_cast_dtype(precision) == library.get_cast_dtype(precision)
+    ours = open_clip.list_pretrained_models_by_tag("laion2b-s34b-b79k")
+    assert "ViT-B-32" in ours
+    assert set(ours) <= set(library.list_pretrained_models_by_tag("laion2b-s34b-b79k"))
+
+
+def test_a_single_row_of_ids_is_refused_kindly() -> None:
+    from ecliptic.compat.facade import OpenAIModel
+
+    facade = OpenAIModel(tiny.model(tiny.checkpoint("vit")))
+    assert torch.equal(facade.build_attention_mask(), facade.attn_mask)
+    with pytest.raises(ShapeError, match="batch, tokens"):
+        facade.encode_text(torch.zeros(16, dtype=torch.long))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ecliptic.checkpoints import openai_keys
 from ecliptic.compat.renamed import Renamed
 from ecliptic.compat.views import OPEN_CLIP, OPENAI, Order, TransformerView, VisualView, causal_mask
+from ecliptic.errors import ShapeError
 from ecliptic.model import TwoTowers, end_positions
 
 NAMES = {
@@ -56,11 +57,19 @@ class Facade(Renamed):
         vectors: Tensor = self.visual(image.type(self.dtype))
         return F.normalize(vectors, dim=-1) if normalize else vectors
 
+    def build_attention_mask(self) -> Tensor:
+        """`attn_mask`, as both projects make it."""
+        return self.attn_mask
+
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
         """(B, T) ids -> (B, E) vectors, raw unless `normalize`.
 
         Computed up to the last end of text in the batch, after which nothing counts.
         """
+        if text.ndim != 2:
+            raise ShapeError(
+                f"text must be (batch, tokens) ids, got {tuple(text.shape)}; `tokenize` gives them."
+            )
         ends = end_positions(text, self.towers.text_tower.config.end_of_text)
         vectors = self.towers.encode_text(text[:, : int(ends.max()) + 1])
         return F.normalize(vectors, dim=-1) if normalize else vectors

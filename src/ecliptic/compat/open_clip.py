@@ -8,16 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import catalog
 from ecliptic.compat.facade import OpenClipModel
 from ecliptic.compat.loading import Placement, load_as_named, warn_of_folder
-from ecliptic.compat.options import Options, read_options
+from ecliptic.compat.options import CREATE, FROM_PRETRAINED, Options, read_options
 from ecliptic.compat.pixels import ToPixels, ToTrainingPixels
 from ecliptic.compat.simple_tokenizer import OpenClipTokenizer as SimpleTokenizer
 from ecliptic.compat.simple_tokenizer import tokenize_rows
 from ecliptic.compat.sizes import check_sizes, implied_by, random_towers
+from ecliptic.engine import DTYPES
 from ecliptic.errors import UnknownModelError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import TwoTowers
@@ -27,9 +29,11 @@ __all__ = [
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",
+    "get_cast_dtype",
     "get_tokenizer",
     "list_models",
     "list_pretrained",
+    "list_pretrained_models_by_tag",
     "list_pretrained_tags_by_model",
     "tokenize",
 ]
@@ -38,7 +42,7 @@ _FOLDER, _HUB = "local-dir:", "hf-hub:"  # factory.py `parse_model_name`
 
 
 def create_model_and_transforms(
-    model_name: str, pretrained: str | None = None, **options: Any
+    model_name: str, pretrained: str | None = None, *positional: Any, **options: Any
 ) -> tuple[OpenClipModel, ToTrainingPixels, ToPixels]:
     """The model, and its preprocessing for training and for everything else.
 
@@ -46,35 +50,46 @@ def create_model_and_transforms(
         model_name: "ViT-B-32", "hf-hub:org/name" or "local-dir:folder".
         pretrained: a tag of `list_pretrained()`, a file, or None for random weights, which are
             seeded by `torch.manual_seed`. Ignored for the two prefixes, as in open_clip.
+        positional: options in open_clip's order: load_weights, precision, device, ...
         options: fields of `Options`.
 
     Raises:
         ConfigError: an option that does not exist here.
         EclipticError: as `ecliptic.load`.
     """
-    model, spec = _create(model_name, pretrained, read_options(options))
+    model, spec = _create(model_name, pretrained, read_options(options, positional, CREATE))
     return model, ToTrainingPixels(spec), ToPixels(spec)
 
 
-def create_model(model_name: str, pretrained: str | None = None, **options: Any) -> OpenClipModel:
+def create_model(
+    model_name: str, pretrained: str | None = None, *positional: Any, **options: Any
+) -> OpenClipModel:
     """The model alone; arguments as for `create_model_and_transforms`."""
-    return _create(model_name, pretrained, read_options(options))[0]
+    return _create(model_name, pretrained, read_options(options, positional, CREATE))[0]
 
 
 @overload
 def create_model_from_pretrained(
     model_name: str,
     pretrained: str | None = None,
-    *,
+    *positional: Any,
     return_transform: Literal[False],
     **options: Any,
 ) -> OpenClipModel: ...
 @overload
 def create_model_from_pretrained(
-    model_name: str, pretrained: str | None = None, *, return_transform: bool = True, **options: Any
+    model_name: str,
+    pretrained: str | None = None,
+    *positional: Any,
+    return_transform: bool = True,
+    **options: Any,
 ) -> tuple[OpenClipModel, ToPixels]: ...
 def create_model_from_pretrained(
-    model_name: str, pretrained: str | None = None, *, return_transform: bool = True, **options: Any
+    model_name: str,
+    pretrained: str | None = None,
+    *positional: Any,
+    return_transform: bool = True,
+    **options: Any,
 ) -> OpenClipModel | tuple[OpenClipModel, ToPixels]:
     """The model and its preprocessing; arguments as for `create_model_and_transforms`.
 
@@ -84,7 +99,8 @@ def create_model_from_pretrained(
     if not pretrained and not model_name.startswith((_FOLDER, _HUB)):
         known = ", ".join(list_pretrained_tags_by_model(model_name))
         raise UnknownModelError(f"{model_name}/", fix=f"pass pretrained= one of: {known}.")
-    model, spec = _create(model_name, pretrained, read_options(options))
+    found = read_options(options, positional, FROM_PRETRAINED)
+    model, spec = _create(model_name, pretrained, found)
     return (model, ToPixels(spec)) if return_transform else model
 
 
@@ -127,6 +143,17 @@ def list_pretrained(as_str: bool = False) -> list[str] | list[tuple[str, str]]:
 def list_pretrained_tags_by_model(model: str) -> list[str]:
     """Tags of the weights released for an architecture."""
     return [tag for sizes, tag in list_pretrained() if sizes == model]
+
+
+def list_pretrained_models_by_tag(tag: str) -> list[str]:
+    """Architectures that have weights of a tag."""
+    plain = tag.lower().replace("-", "_")
+    return [sizes for sizes, known in list_pretrained() if known == plain]
+
+
+def get_cast_dtype(precision: str) -> torch.dtype | None:
+    """The dtype that "bf16" or "fp16" casts inputs to; None for every other precision."""
+    return DTYPES[precision] if precision in ("bf16", "fp16") else None
 
 
 def _create(name: str, pretrained: str | None, options: Options) -> tuple[OpenClipModel, ImageSpec]:

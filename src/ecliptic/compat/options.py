@@ -1,6 +1,6 @@
 """The keyword arguments of open_clip's `create_model...` functions (factory.py)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -62,8 +62,41 @@ class Options:
         )
 
 
-def read_options(given: Mapping[str, Any]) -> Options:
-    """`Options` of keyword arguments; ConfigError names those that do not exist here."""
+# What follows (model_name, pretrained) by position, open_clip 3.3 factory.py
+CREATE = (
+    "load_weights",
+    "precision",
+    "device",
+    "jit",
+    "force_quick_gelu",
+    "force_custom_text",
+    "force_patch_dropout",
+    "force_image_size",
+)
+FROM_PRETRAINED = tuple(
+    name for name in CREATE if name not in ("load_weights", "force_patch_dropout")
+)
+
+
+def read_options(
+    given: Mapping[str, Any], values: Sequence[Any] = (), order: Sequence[str] = ()
+) -> Options:
+    """`Options` of keyword arguments, and of positional `values` in open_clip's `order`.
+
+    Raises:
+        ConfigError: an option that does not exist here, comes twice, or one value too many.
+    """
+    if len(values) > len(order) or (twice := set(order[: len(values)]) & set(given)):
+        reason = f"{', '.join(twice)} given twice" if len(values) <= len(order) else "too many"
+        raise ConfigError(f"options by position: {reason}; pass them by name.")
+    known = {field.name for field in fields(Options)}
+    placed = dict(zip(order, values, strict=False))
+    left_out = {name for name in placed if name not in known and not placed[name]}
+    given = {**{n: v for n, v in placed.items() if n not in left_out}, **given}
+    return _options(given)
+
+
+def _options(given: Mapping[str, Any]) -> Options:
     known = {field.name for field in fields(Options)}
     if unknown := sorted(set(given) - known):
         raise ConfigError(

@@ -6,6 +6,7 @@ import torch
 
 from ecliptic.checkpoints import catalog
 from ecliptic.compat.loading import Implied, Placement
+from ecliptic.engine import DTYPES
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import ClipConfig, TwoTowers, ViTConfig, random_model
@@ -51,6 +52,5 @@ def random_towers(name: str, placement: Placement) -> tuple[TwoTowers, ImageSpec
             image = replace(image, activation=placement.activation)
     seed = int(torch.randint(2**62, ()).item())  # follows torch.manual_seed
     towers = random_model(ClipConfig(sizes.embed, image, text), seed)
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    towers.to(placement.device, dtype[placement.precision])
+    towers.to(placement.device, DTYPES[placement.precision])
     return towers, ImageSpec(size=image.image_size)
