@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ecliptic.engine": [
-        "Card",
-        "Clip",
-        "Encoded",
-        "Vectors",
-        "load",
-        "load_vectors",
-        "save_vectors",
-    ],
-    "ecliptic.inputs": ["ImageSpec", "TokenizerSpec"],
+    "Card": "ecliptic.engine",
+    "Clip": "ecliptic.engine",
+    "Encoded": "ecliptic.engine",
+    "ImageSpec": "ecliptic.inputs",
+    "TokenizerSpec": "ecliptic.inputs",
+    "Vectors": "ecliptic.engine",
+    "load": "ecliptic.engine",
+    "load_vectors": "ecliptic.engine",
+    "save_vectors": "ecliptic.engine",
 }
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(module), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'ecliptic' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ecliptic.inputs import Overflow, Tokenizer, TokenizerSpec, written_vocabulary
+from ecliptic.inputs import SPECIALS, Overflow, Tokenizer, TokenizerSpec, written_vocabulary
 
 
 @lru_cache(maxsize=8)
@@ -30,7 +30,7 @@ class SimpleTokenizer:
     `encode` turns special strings in the text into their ids, as the original does.
     """
 
-    specials = ("<|startoftext|>", "<|endoftext|>")  # how the vocabulary spells them
+    specials = SPECIALS  # how the vocabulary spells them
 
     def __init__(self, spec: TokenizerSpec | None = None) -> None:
         self.spec = spec or TokenizerSpec()
@@ -49,7 +49,7 @@ class SimpleTokenizer:
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of `tokens`, a space after each word."""
         text = shared_tokenizer(self.spec).decode(tokens)
-        for usual, spelled in zip(SimpleTokenizer.specials, self.specials, strict=True):
+        for usual, spelled in zip(SPECIALS, self.specials, strict=True):
             text = text.replace(usual, spelled)
         return text
 

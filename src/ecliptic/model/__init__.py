@@ -26,13 +26,20 @@ if TYPE_CHECKING:
     from ecliptic.model.vision import VisionTransformer, resize_positions
 
 _HOMES = {
-    "initialise": ["random_model"],
-    "layers": ["Attention", "Block", "LayerNorm", "QuickGELU"],
-    "resnet": ["ModifiedResNet"],
-    "states": ["TowerStates"],
-    "text": ["TextTower", "end_positions"],
-    "two_towers": ["ImageTower", "TwoTowers", "build"],
-    "vision": ["VisionTransformer", "resize_positions"],
+    "Attention": "layers",
+    "Block": "layers",
+    "ImageTower": "two_towers",
+    "LayerNorm": "layers",
+    "ModifiedResNet": "resnet",
+    "QuickGELU": "layers",
+    "TextTower": "text",
+    "TowerStates": "states",
+    "TwoTowers": "two_towers",
+    "VisionTransformer": "vision",
+    "build": "two_towers",
+    "end_positions": "text",
+    "random_model": "initialise",
+    "resize_positions": "vision",
 }
 
 __all__ = [
@@ -61,7 +68,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"ecliptic.model.{module}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"ecliptic.model.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'ecliptic.model' has no attribute {name!r}")

@@ -1,0 +1,67 @@
+"""The embedded default is small, needs nothing, and names drawings of a style it never saw."""
+
+import csv
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import ecliptic
+from ecliptic.engine.loading import MINI
+from ecliptic.settings import load_toml
+from ecliptic.train import TrainSettings
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "mini.toml"
+PICTURES = Path(ecliptic.__file__).parent / "report" / "pictures"
+
+
+@pytest.fixture(scope="module")
+def mini() -> ecliptic.Clip:
+    return ecliptic.load()
+
+
+def test_it_is_small_and_what_the_recipe_makes(mini: ecliptic.Clip) -> None:
+    assert sum(file.stat().st_size for file in MINI.iterdir()) <= 16_000_000
+    assert 5_000_000 <= mini.card.parameters <= 7_500_000
+    recipe = load_toml(TrainSettings, RECIPE)
+    assert mini.card.config == recipe.model
+    assert mini.card.image_spec == recipe.image_spec
+    assert mini.card.tokenizer_spec == recipe.tokenizer_spec
+    assert 1 < float(mini.model.logit_scale.detach().exp()) <= 100
+
+
+def test_any_text_and_any_picture_can_be_encoded(mini: ecliptic.Clip) -> None:
+    vectors = mini.encode_text(["a cat", "猫 😀 \x00 كلب", "&amp;lt;", ""])
+    pictures = mini.encode_image([PICTURES / "cat.png", Image.new("L", (3, 900))])
+    for rows in (vectors, pictures):
+        torch.testing.assert_close(rows.norm(dim=-1), torch.ones(len(rows)))
+
+
+def test_it_names_more_than_half_of_the_bundled_drawings(mini: ecliptic.Clip) -> None:
+    files = sorted(PICTURES.glob("*.png"))
+    labels = [file.stem.replace("-", " ") for file in files]
+    right = mini.classify(files, labels).argmax(dim=-1) == torch.arange(len(files))
+    assert float(right.float().mean()) > 0.5  # chance is 0.03
+
+
+def test_recall_on_the_design_it_never_saw(mini: ecliptic.Clip, shared: Path) -> None:
+    folder = shared / "data" / "emoji"
+    with (folder / "emoji.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    place = {row["key"]: i for i, row in enumerate(rows)}
+    pictures, own = [], []
+    with tarfile.open(folder / "fxemoji.tar") as tar:
+        for member in tar:
+            if (data := tar.extractfile(member)) is not None:
+                drawing = Image.open(io.BytesIO(data.read())).convert("RGBA")
+                paper = Image.new("RGBA", drawing.size, "white")
+                pictures.append(Image.alpha_composite(paper, drawing).convert("RGB"))
+                own.append(place[Path(member.name).stem])
+    cosines = mini.similarity([row["name"] for row in rows], pictures).T  # (777, 1708)
+    best = cosines.topk(5, dim=-1).indices == torch.tensor(own)[:, None]
+    assert cosines.shape == (777, 1708)
+    assert float(best[:, 0].float().mean()) >= 0.45
+    assert float(best.any(dim=-1).float().mean()) >= 0.68
