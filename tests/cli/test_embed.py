@@ -166,6 +166,7 @@ def test_ctrl_c_keeps_what_is_done(model: str, pictures: Path, tmp_path: Path) -
     out = tmp_path / "v.npy"
     code = (
         "import itertools, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored under nohup
         "from ecliptic.cli import entries, main\n"
         "given = entries.pictures\n"
         "def slowly(path):\n"

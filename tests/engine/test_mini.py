@@ -63,5 +63,5 @@ def test_recall_on_the_design_it_never_saw(mini: ecliptic.Clip, shared: Path) ->
     cosines = mini.similarity([row["name"] for row in rows], pictures).T  # (777, 1708)
     best = cosines.topk(5, dim=-1).indices == torch.tensor(own)[:, None]
     assert cosines.shape == (777, 1708)
-    assert float(best[:, 0].float().mean()) >= 0.45
-    assert float(best.any(dim=-1).float().mean()) >= 0.68
+    assert float(best[:, 0].float().mean()) >= 0.47  # 0.483 when it was trained
+    assert float(best.any(dim=-1).float().mean()) >= 0.71  # 0.731

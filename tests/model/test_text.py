@@ -113,5 +113,5 @@ def test_sizes_that_contradict_each_other_are_refused() -> None:
         replace(CONFIG, heads=5)
     with pytest.raises(ConfigError, match="end_of_text 60 is outside the vocabulary of 60"):
         replace(CONFIG, end_of_text=60)
-    with pytest.raises(ConfigError, match="at least one block"):
+    with pytest.raises(ConfigError, match="depth must be a whole number of 1 to 256, got 0"):
         replace(CONFIG, depth=0)
