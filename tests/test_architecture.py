@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "ecliptic"
 FACE = 8  # ecliptic/__init__.py and __main__.py: above every part, imported by none
 LAYERS = {
     "errors": 0,
+    "lazy": 0,
     "settings": 1,
     "scoring": 1,
     "model": 2,

@@ -3,10 +3,10 @@
 `load` a CLIP, `encode_text`, `encode_image`, compare. Importing this module imports no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ecliptic.errors import EclipticError
+from ecliptic.lazy import arriving_later
 
 if TYPE_CHECKING:
     from ecliptic.engine import Card, Clip, Encoded, Vectors, load, load_vectors, save_vectors
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Card": "ecliptic.engine",
-    "Clip": "ecliptic.engine",
-    "Encoded": "ecliptic.engine",
-    "ImageSpec": "ecliptic.inputs",
-    "TokenizerSpec": "ecliptic.inputs",
-    "Vectors": "ecliptic.engine",
-    "load": "ecliptic.engine",
-    "load_vectors": "ecliptic.engine",
-    "save_vectors": "ecliptic.engine",
+    "Card": "engine",
+    "Clip": "engine",
+    "Encoded": "engine",
+    "ImageSpec": "inputs",
+    "TokenizerSpec": "inputs",
+    "Vectors": "engine",
+    "load": "engine",
+    "load_vectors": "engine",
+    "save_vectors": "engine",
 }
 
 __all__ = [
@@ -40,7 +40,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'ecliptic' has no attribute {name!r}")
+__getattr__ = arriving_later(__name__, _HOMES)

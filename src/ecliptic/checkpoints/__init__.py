@@ -3,11 +3,11 @@
 Names are imported when first used, so that asking the catalog does not import torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ecliptic.checkpoints import catalog  # imports no torch
 from ecliptic.checkpoints.catalog import Row
+from ecliptic.lazy import arriving_later
 
 if TYPE_CHECKING:
     from ecliptic.checkpoints.checkpoint import Checkpoint
@@ -54,7 +54,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = arriving_later(__name__, _HOMES)

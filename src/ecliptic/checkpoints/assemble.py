@@ -22,6 +22,7 @@ from ecliptic.checkpoints.identify import (
 )
 from ecliptic.checkpoints.rename import KeyTable, Translation
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
+from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
 
 T = TypeVar("T")
@@ -69,20 +70,20 @@ def assemble(
     _note_dropped(found, config, notes)
     weights = conform(config, found, table, what)
     _check_temperature(weights, what)
+    specs = _specs(config, stated, hints, notes, what)
+    return Checkpoint(config, weights, *specs, hints.name, layout, tuple(notes))
+
+
+def _specs(
+    config: ClipConfig, stated: Stated, hints: Hints, notes: list[str], what: str
+) -> tuple[ImageSpec | None, TokenizerSpec | None]:
+    """How inputs are prepared, for the towers that are there."""
     image_spec = _settle(hints.image_spec, stated.image_spec, "image_spec", notes)
     tokenizer_spec = _settle(hints.tokenizer_spec, stated.tokenizer_spec, "tokenizer_spec", notes)
     image_spec = image_spec or image_spec_of(config, notes, what)
     tokenizer_spec = tokenizer_spec or tokenizer_spec_of(config, stated.pad, notes, what)
     check_specs(config, image_spec, tokenizer_spec)
-    return Checkpoint(
-        config=config,
-        weights=weights,
-        image_spec=image_spec if config.image else None,
-        tokenizer_spec=tokenizer_spec if config.text else None,
-        name=hints.name,
-        layout=layout,
-        notes=tuple(notes),
-    )
+    return image_spec if config.image else None, tokenizer_spec if config.text else None
 
 
 def _config(

@@ -3,8 +3,9 @@
 Everything arrives when first named, so that importing the package stays cheap.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import arriving_later
 
 if TYPE_CHECKING:
     from ecliptic.engine.cache import EmbeddingCache
@@ -66,7 +67,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"ecliptic.engine.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'ecliptic.engine' has no attribute {name!r}")
+__getattr__ = arriving_later(__name__, _HOMES)

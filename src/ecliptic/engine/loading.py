@@ -72,7 +72,16 @@ def load(
         checkpoint = at_size(checkpoint, image_size)
     pixels = preprocess_of(checkpoint, preprocess)
     model = place(assemble(checkpoint), target, precision)
-    card = Card(
+    card = card_of(checkpoint, pixels, precision, model.logit_scale.device)
+    kept = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
+    return Clip(model, card, checkpoint, pixels, kept)
+
+
+def card_of(
+    checkpoint: Checkpoint, pixels: Preprocess | None, precision: str, device: torch.device
+) -> Card:
+    """What the checkpoint is once it is placed, with the preprocessing in use."""
+    return Card(
         name=checkpoint.name,
         layout=checkpoint.layout,
         config=checkpoint.config,
@@ -80,12 +89,10 @@ def load(
         tokenizer_spec=checkpoint.tokenizer_spec,
         preprocess=pixels.fingerprint_fields() if pixels else {},
         precision=precision,
-        device=str(model.logit_scale.device),
+        device=str(device),
         notes=checkpoint.notes,
         weights=checkpoint.weights,
     )
-    kept = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
-    return Clip(model, card, checkpoint, pixels, kept)
 
 
 def open_checkpoint(

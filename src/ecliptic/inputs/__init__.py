@@ -3,10 +3,10 @@
 Names other than the two specs are imported when first used, so that reading a spec stays cheap.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ecliptic.inputs.specs import SPECIALS, ImageSpec, Interpolation, Resize, TokenizerSpec
+from ecliptic.lazy import arriving_later
 
 if TYPE_CHECKING:
     from ecliptic.inputs.decode import ImageLimits, ImageSource, describe, open_image, read_bytes
@@ -82,7 +82,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = arriving_later(__name__, _HOMES)

@@ -3,9 +3,9 @@
 The sizes (`ClipConfig` and its parts) import no torch; the modules arrive when first named.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ecliptic.lazy import arriving_later
 from ecliptic.model.config import (
     Activation,
     ClipConfig,
@@ -67,7 +67,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"ecliptic.model.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'ecliptic.model' has no attribute {name!r}")
+__getattr__ = arriving_later(__name__, _HOMES)

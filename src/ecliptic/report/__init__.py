@@ -3,8 +3,9 @@
 Names are imported when first used, so that commands can ask for help without torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import arriving_later
 
 if TYPE_CHECKING:
     from ecliptic.report.demonstration import demo
@@ -21,7 +22,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = arriving_later(__name__, _HOMES)

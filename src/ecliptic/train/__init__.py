@@ -3,9 +3,9 @@
 The settings import no torch; the rest arrives when first named.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ecliptic.lazy import arriving_later
 from ecliptic.train.settings import DataSettings, OptimiserSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -37,7 +37,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"ecliptic.train.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'ecliptic.train' has no attribute {name!r}")
+__getattr__ = arriving_later(__name__, _HOMES)
