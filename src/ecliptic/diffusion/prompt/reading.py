@@ -1,0 +1,52 @@
+"""What a prompt asks the encoders for, whatever dialect it was written in.
+
+A dialect turns text into a `Reading` per step; layouts, emphasis and conditioner know only these.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Span: TypeAlias = tuple[int, int]  # [start, end) in characters of the prompt as given
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of text under one weight; it is tokenized by itself."""
+
+    text: str
+    weight: float = 1.0  # finite
+    origin: tuple[int, ...] = ()  # place in the prompt of each character of `text`
+
+
+@dataclass(frozen=True)
+class Break:
+    """A1111's BREAK: what follows begins a new chunk."""
+
+    span: Span = (0, 0)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Segments that are encoded one behind the other, as one prompt."""
+
+    parts: tuple[Segment | Break, ...]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Readings that are encoded apart and then joined: compel's `.blend` and `.and`."""
+
+    kind: Literal["blend", "and"]  # weighted mean, or one behind the other on the token axis
+    parts: tuple[tuple["Reading", float], ...]
+    normalize: bool = True  # of a blend: divide by the sum of the weights
+
+
+Reading: TypeAlias = Line | Mix
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One side of A1111's AND, and how it changes over the steps."""
+
+    weight: float
+    schedule: tuple[tuple[int, Reading], ...]  # (last step, counted from 1, ..., reading)
