@@ -34,6 +34,10 @@ def _peer(name: str) -> ModuleType:
             pytest.skip(f"{name} is not installed: {reason}")
 
 
+def diffusers() -> ModuleType:
+    return _peer("diffusers")
+
+
 def open_clip() -> ModuleType:
     return _peer("open_clip")
 

@@ -1,0 +1,283 @@
+"""Tiny random diffusers pipelines of every family, and the same encoders as folders for ours.
+
+`encoder` writes one encoder as released ones are written: pad token, legacy `eos_token_id` 2, the
+real vocabulary. `peer` puts encoders into the family's own pipeline class, without a denoiser,
+which no `encode_prompt` needs; `folder` is that pipeline saved by diffusers itself.
+"""
+
+import atexit
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecliptic.checkpoints import Checkpoint, write
+from ecliptic.checkpoints.conform import native_shapes
+from ecliptic.inputs import ImageSpec, TokenizerSpec
+from ecliptic.model import ClipConfig, TextConfig, ViTConfig
+from tests import peers
+
+PARITY = 2e-5  # max abs difference to the pipelines
+T5_WIDTH = 112  # wider than L and G together, as 4096 is; SD3 pads its CLIP channels up to it
+_END, _BANG = "<|endoftext|>", "!"
+_L = TextConfig(width=32, depth=5, heads=4, mlp=64, activation="quick_gelu")
+_G = TextConfig(width=40, depth=5, heads=5, mlp=96, activation="gelu")
+_VISION = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, heads=4, mlp=96)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One encoder: its sizes, what pads it, and the seed of its weights."""
+
+    config: ClipConfig
+    pad: str = _END
+    seed: int = 0
+    identity: bool = False  # the projection does nothing, as in single files of SD3
+
+
+def _text(text: TextConfig, embed: int | None = None, **row: Any) -> Encoder:
+    """A text encoder; without `embed`, one without a projection."""
+    text = replace(text, projection=embed is not None)
+    return Encoder(ClipConfig(embed=embed or text.width, image=None, text=text), **row)
+
+
+ENCODERS = {
+    "l": _text(_L),
+    "h": _text(_G, pad=_BANG, seed=1),  # SD2: its last layer is gone and its projection unused
+    "g": _text(_G, 36, pad=_BANG, seed=2),
+    "l-identity": _text(_L, _L.width, seed=3, identity=True),
+    "l-projected": _text(_L, 28, seed=4),
+    "g-end": _text(_G, 36, seed=5),  # Stable Cascade and Kandinsky 2.2 pad with the end of text
+    "vision": Encoder(ClipConfig(embed=24, image=_VISION, text=None), seed=6),
+    "vision-224": Encoder(
+        ClipConfig(embed=24, image=replace(_VISION, image_size=224, patch_size=56), text=None),
+        seed=7,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline class, and which encoder each of its arguments is."""
+
+    home: str  # module under diffusers.pipelines
+    name: str  # class
+    text: dict[str, str]  # argument -> encoder; tokenizers follow
+    image: str = ""  # encoder
+    t5: str = ""  # argument
+    options: tuple[tuple[str, Any], ...] = ()
+    extractor: str = "feature_extractor"
+
+
+_XL = {"text_encoder": "l", "text_encoder_2": "g"}
+_SD, _CASCADE, _UNCLIP = "stable_diffusion", "stable_cascade", "deprecated.unclip"
+_NONE, _SVD = (("requires_safety_checker", False),), "stable_video_diffusion"
+PIPELINES = {
+    "sd1": Pipeline(_SD, "StableDiffusionPipeline", {"text_encoder": "l"}, options=_NONE),
+    "sd2": Pipeline(_SD, "StableDiffusionPipeline", {"text_encoder": "h"}, options=_NONE),
+    "sdxl": Pipeline("stable_diffusion_xl", "StableDiffusionXLPipeline", _XL),
+    "sdxl-unforced": Pipeline(
+        "stable_diffusion_xl",
+        "StableDiffusionXLPipeline",
+        _XL,
+        options=(("force_zeros_for_empty_prompt", False),),
+    ),
+    "sdxl-refiner": Pipeline(
+        "stable_diffusion_xl",
+        "StableDiffusionXLImg2ImgPipeline",
+        {"text_encoder_2": "g"},
+        options=(("requires_aesthetics_score", True), ("force_zeros_for_empty_prompt", False)),
+    ),
+    "sd3": Pipeline(
+        "stable_diffusion_3",
+        "StableDiffusion3Pipeline",
+        {"text_encoder": "l-identity", "text_encoder_2": "g"},
+        t5="text_encoder_3",
+    ),
+    "sd3-without-t5": Pipeline(
+        "stable_diffusion_3",
+        "StableDiffusion3Pipeline",
+        {"text_encoder": "l-identity", "text_encoder_2": "g"},
+    ),
+    "flux": Pipeline("flux", "FluxPipeline", {"text_encoder": "l"}, t5="text_encoder_2"),
+    "cascade": Pipeline(_CASCADE, "StableCascadePriorPipeline", {"text_encoder": "g-end"}),
+    "unclip": Pipeline(_UNCLIP, "UnCLIPPipeline", {"text_encoder": "l-projected"}),
+    "kandinsky2-prior": Pipeline(
+        "kandinsky2_2",
+        "KandinskyV22PriorPipeline",
+        {"text_encoder": "g-end"},
+        image="vision",
+        extractor="image_processor",
+    ),
+    "kandinsky21-prior": Pipeline(
+        "kandinsky",
+        "KandinskyPriorPipeline",
+        {"text_encoder": "l-projected"},
+        image="vision",
+        extractor="image_processor",
+    ),
+    "svd": Pipeline(_SVD, "StableVideoDiffusionPipeline", {}, image="vision-224"),
+    "ip-adapter": Pipeline(
+        _SD, "StableDiffusionPipeline", {"text_encoder": "l"}, image="vision", options=_NONE
+    ),
+}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What peers say about themselves while they run is theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@cache
+def encoder(kind: str) -> Path:
+    """A folder of `ENCODERS[kind]` with tokenizer or image processor, that both sides read."""
+    row, path = ENCODERS[kind], _room() / "encoders" / kind
+    write(_checkpoint(row), path, "transformers")
+    if row.config.text:
+        _edit(path / "config.json", bos_token_id=0, eos_token_id=2, pad_token_id=1)
+        _edit(path / "tokenizer_config.json", pad_token=row.pad, ecliptic_pad_id=None)
+        _edit(path / "special_tokens_map.json", pad_token=row.pad)
+    return path
+
+
+def encoders(family: str) -> list[Path]:
+    """The encoders of a family, in the order of its pipeline."""
+    row = PIPELINES[family]
+    return [encoder(kind) for kind in (*row.text.values(), *([row.image] if row.image else []))]
+
+
+@cache
+def peer(family: str) -> Any:
+    """The family's diffusers pipeline; it has encoders and tokenizers, all else is None."""
+    row = PIPELINES[family]
+    parts: dict[str, Any] = {}
+    for argument, kind in row.text.items():
+        parts[argument] = text_model(kind)
+        parts[argument.replace("text_encoder", "tokenizer")] = tokenizer(kind)
+    if row.image:
+        parts |= {"image_encoder": vision_model(row.image), row.extractor: processor(row.image)}
+    if row.t5:
+        parts |= {row.t5: _t5(), row.t5.replace("text_encoder", "tokenizer"): _t5_tokenizer()}
+    peers.diffusers()
+    with quiet():
+        made = getattr(import_module(f"diffusers.pipelines.{row.home}"), row.name)
+        return made(**dict.fromkeys(_arguments(made)) | parts | dict(row.options))
+
+
+@cache
+def folder(family: str) -> Path:
+    """The same pipeline as diffusers saves it: `model_index.json` and a folder for each part."""
+    path = _room() / "pipelines" / family
+    with quiet():
+        peer(family).save_pretrained(path)
+    return path
+
+
+@cache
+def text_model(kind: str) -> Any:
+    """The text encoder in transformers, with the `.text_model` that diffusers 0.42 still reads.
+
+    transformers 5.6 took it from CLIPTextModel, so clip_skip of SD 1 and 2 would raise
+    AttributeError (diffusers issue 14124).
+    """
+    name = "CLIPTextModel"
+    if ENCODERS[kind].config.text.projection:  # type: ignore[union-attr]
+        name = "CLIPTextModelWithProjection"
+    model = getattr(peers.transformers(), name).from_pretrained(encoder(kind)).eval()
+    if not hasattr(model, "text_model"):
+        model.__dict__["text_model"] = model  # past nn.Module, where it would be its own child
+    return model
+
+
+@cache
+def vision_model(kind: str) -> Any:
+    """The image encoder in transformers."""
+    library = peers.transformers()
+    return library.CLIPVisionModelWithProjection.from_pretrained(encoder(kind)).eval()
+
+
+@cache
+def tokenizer(kind: str) -> Any:
+    """The tokenizer beside an encoder, in transformers."""
+    return peers.transformers().CLIPTokenizer.from_pretrained(encoder(kind))
+
+
+@cache
+def processor(kind: str) -> Any:
+    """The image processor beside an encoder, in transformers; PIL's, which ours repeats."""
+    return peers.transformers().CLIPImageProcessorPil.from_pretrained(encoder(kind))
+
+
+def _checkpoint(row: Encoder) -> Checkpoint:
+    config, generator = row.config, torch.Generator().manual_seed(row.seed)
+    weights = {
+        name: _random(name, tuple(shape), generator)
+        for name, shape in native_shapes(config).items()
+    }
+    if row.identity:
+        weights["text.projection"] = torch.eye(config.embed)
+    size = config.image.image_size if config.image else 0
+    return Checkpoint(
+        config=config,
+        weights=weights,
+        image_spec=ImageSpec(size=size) if size else None,
+        tokenizer_spec=TokenizerSpec() if config.text else None,
+    )
+
+
+def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Norms and biases too, so that a swapped or forgotten tensor changes the output."""
+    values = torch.randn(shape, generator=generator)
+    if len(shape) < 2:
+        return float("weight" in name) + 0.1 * values
+    fan = shape[0] if name.endswith("projection") else values[0].numel()
+    return values * fan**-0.5
+
+
+@cache
+def _t5() -> Any:
+    library = peers.transformers()
+    sizes = {"d_model": T5_WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    torch.manual_seed(8)
+    return library.T5EncoderModel(library.T5Config(vocab_size=200, **sizes)).eval()
+
+
+@cache
+def _t5_tokenizer() -> Any:
+    """One token for each character: T5's own vocabulary is no part of what is compared."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
+    pieces += [(chr(code), -1.0) for code in range(33, 127)]
+    with quiet():
+        return peers.transformers().T5TokenizerFast(vocab=pieces, extra_ids=0)
+
+
+def _arguments(made: Any) -> list[str]:
+    """What the pipeline class needs: the arguments of its `__init__` without a default."""
+    names, optional = made._get_signature_keys(made)
+    return sorted(set(names) - set(optional) - {"self"})
+
+
+def _edit(path: Path, **values: Any) -> None:
+    """Other values in a JSON file; None removes one."""
+    held = json.loads(path.read_text(encoding="utf-8")) | values
+    path.write_text(json.dumps({k: v for k, v in held.items() if v is not None}), encoding="utf-8")
+
+
+@cache
+def _room() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="ecliptic-pipelines-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
