@@ -1,0 +1,85 @@
+"""Where diffusion tools disagree, named after the tools: one row each, and every field a choice.
+
+The default is diffusers. Sources: reference pipelines of diffusers 0.42, stable-diffusion-webui
+(modules/sd_hijack_clip.py, sd_models_xl.py, models/sd3/sd3_cond.py), ComfyUI (comfy/sd1_clip.py,
+sdxl_clip.py, sd3_clip.py), kohya sd-scripts (library/strategy_sd3.py, sdxl_train_util.py).
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from ecliptic.errors import ConfigError
+
+Unequal = Literal["layout", "repeat last", "repeat whole", "empty chunk"]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The choices of one tool; pass your own as `compat=` to mix them."""
+
+    name: str
+    exclamation: Literal["pad", "word"]  # "!" of an encoder padded with 0: that padding, or a word
+    cleaning: Literal["huggingface", "openai"]  # of text; openai repairs encodings and entities
+    skips_negative: bool  # clip_skip applies to negative prompts too
+    ignores_skip: tuple[str, ...] = ()  # families whose layer clip_skip does not move
+    zeros: Literal["negative is None", "negative is empty", "never"] = "negative is None"
+    projects_folder_l: bool = False  # SD3: a folder's CLIP-L projection (released as identity) acts
+    missing_t5: int | None = 256  # SD3 without T5: zero tokens appended; None is as many as CLIP's
+    unequal: Unequal = "layout"  # positive and negative of different length; "layout" asks its tool
+    mean_over_batch: bool = False  # emphasis "original" takes its means over the whole batch
+    float32: bool = False  # tensors come back in float32, whatever the encoder computes in
+
+
+_ROWS = (
+    Behaviour("diffusers", "pad", "huggingface", skips_negative=False, projects_folder_l=True),
+    Behaviour(
+        "a1111",
+        "word",
+        "huggingface",
+        skips_negative=True,
+        ignores_skip=("sd2", "sdxl", "sdxl-refiner"),
+        zeros="negative is empty",
+        missing_t5=None,
+        unequal="repeat last",
+        mean_over_batch=True,
+    ),
+    Behaviour(
+        "comfyui",
+        "word",
+        "huggingface",
+        skips_negative=True,
+        zeros="never",
+        missing_t5=0,
+        unequal="repeat whole",
+        float32=True,
+    ),
+    Behaviour(
+        "kohya",
+        "word",
+        "huggingface",
+        skips_negative=True,
+        ignores_skip=("sdxl", "sdxl-refiner"),
+        zeros="never",
+        missing_t5=77,
+        unequal="empty chunk",
+    ),
+)
+BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def behaviour_named(compat: str | Behaviour) -> Behaviour:
+    """The row called `compat`, or the behaviour itself.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    if isinstance(compat, Behaviour):
+        return compat
+    if compat in BEHAVIOURS:
+        return BEHAVIOURS[compat]
+    near = difflib.get_close_matches(str(compat), BEHAVIOURS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(f"compat must be one of {', '.join(BEHAVIOURS)}, got {compat!r}. {hint}")

@@ -1,0 +1,208 @@
+"""Conditioning families as data: what each diffusion model reads from which encoder.
+
+A released model is a row of `FAMILIES`. Layers are hidden layers: -1 leaves the last block, -2 the
+penultimate. Sources: diffusers 0.42 pipelines named in the rows; the released configs of
+generative-models (configs/inference/sd_xl_base.yaml, encoders/modules.py) and sd3-ref.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from ecliptic.errors import ConfigError
+
+Part = Literal["clip_l", "clip_h", "clip_g"]
+Pad = Literal["end", "zero"]
+Pooled = Literal["state", "vector"]
+
+
+@dataclass(frozen=True)
+class EncoderRule:
+    """What one text encoder of a family gives."""
+
+    part: Part  # its name in textual inversions, LoRAs and single files
+    folder: str  # its name in a diffusers pipeline
+    pad: Pad  # ids after the end of text: its own id again, or 0
+    layer: int | None = None  # hidden layer of the sequence; None where only pooled is read
+    final_norm: bool = False  # of the sequence
+    pooled: Pooled | None = None  # "state" before the projection, "vector" after it
+    whole_layer: int | None = None  # instead of `layer`, where the file kept all blocks
+    masks_padding: bool = False  # padding is hidden from the encoder's attention
+
+
+@dataclass(frozen=True)
+class Language:
+    """How the tensor of a language model (T5) joins those of CLIP."""
+
+    join: Literal["tokens", "alone"]  # behind CLIP's on the token axis, or in their place
+    width: int  # of the released model
+    length: int  # tokens, of the released pipeline
+
+
+@dataclass(frozen=True)
+class ImageRule:
+    """What an image encoder gives, and what stands for no image."""
+
+    folder: str = "image_encoder"  # in a diffusers pipeline
+    layer: int | None = None  # hidden layer of all patches; None is the projected vector
+    token_axis: bool = False  # (B, 1, E) instead of (B, E)
+    negative: Literal["zeros", "encoded zeros", "encoded black"] = "zeros"
+    blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row: a kind of diffusion model and what it is conditioned on."""
+
+    name: str
+    title: str
+    encoders: tuple[EncoderRule, ...] = ()
+    negative: Literal["encode", "zeros", "if given"] = "encode"  # what None stands for
+    returns_mask: bool = False  # (B, T) bool of the tokens up to the end of text
+    pooled_axis: bool = False  # (B, 1, E) instead of (B, E)
+    language: Language | None = None
+    sizes: Literal["sdxl", "refiner"] | None = None  # numbers beside the pooled vector
+    image: ImageRule | None = None
+    takes: str = "pipeline"  # what `keywords` are for
+    keywords: Mapping[str, str] = field(default_factory=dict)  # argument -> fields of the result
+    source: str = ""
+
+
+_PLAIN = {"prompt_embeds": "tokens", "negative_prompt_embeds": "negative.tokens"}
+_POOLED = {
+    **_PLAIN,
+    "pooled_prompt_embeds": "pooled",
+    "negative_pooled_prompt_embeds": "negative.pooled",
+}
+_CASCADE = {
+    **_PLAIN,
+    "prompt_embeds_pooled": "pooled",
+    "negative_prompt_embeds_pooled": "negative.pooled",
+}
+_KARLO = {"text_model_output": "pooled,tokens", "text_attention_mask": "mask"}
+_PRIOR = {
+    "proj_embedding": "negative+pooled",
+    "encoder_hidden_states": "negative+tokens",
+    "attention_mask": "negative+mask",
+}
+_L, _G = "text_encoder", "text_encoder_2"
+
+_ROWS = (
+    Family(
+        "sd1",
+        "Stable Diffusion 1.x",
+        (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True),),
+        keywords=_PLAIN,
+        source="pipeline_stable_diffusion.py encode_prompt",
+    ),
+    Family(
+        "sd2",
+        "Stable Diffusion 2.x",
+        (EncoderRule("clip_h", _L, "zero", layer=-1, final_norm=True, whole_layer=-2),),
+        keywords=_PLAIN,
+        source="encoders/modules.py FrozenOpenCLIPEmbedder, layer penultimate",
+    ),
+    Family(
+        "sdxl",
+        "Stable Diffusion XL base",
+        (
+            EncoderRule("clip_l", _L, "end", layer=-2),
+            EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),
+        ),
+        negative="zeros",
+        sizes="sdxl",
+        keywords=_POOLED,
+        source="pipeline_stable_diffusion_xl.py encode_prompt",
+    ),
+    Family(
+        "sdxl-refiner",
+        "Stable Diffusion XL refiner",
+        (EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),),
+        sizes="refiner",
+        keywords=_POOLED,
+        source="pipeline_stable_diffusion_xl_img2img.py encode_prompt",
+    ),
+    Family(
+        "sd3",
+        "Stable Diffusion 3 and 3.5",
+        (
+            EncoderRule("clip_l", _L, "end", layer=-2, pooled="state"),
+            EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),
+        ),
+        language=Language("tokens", width=4096, length=256),
+        keywords=_POOLED,
+        source="pipeline_stable_diffusion_3.py encode_prompt",
+    ),
+    Family(
+        "flux",
+        "FLUX.1",
+        (EncoderRule("clip_l", _L, "end", pooled="state"),),
+        negative="if given",
+        language=Language("alone", width=4096, length=512),
+        keywords=_POOLED,
+        source="pipeline_flux.py encode_prompt",
+    ),
+    Family(
+        "cascade",
+        "Stable Cascade",
+        (EncoderRule("clip_g", _L, "end", layer=-1, pooled="vector", masks_padding=True),),
+        pooled_axis=True,
+        keywords=_CASCADE,
+        source="pipeline_stable_cascade_prior.py encode_prompt",
+    ),
+    Family(
+        "unclip",
+        "unCLIP (Karlo)",
+        (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True, pooled="vector"),),
+        returns_mask=True,
+        keywords=_KARLO,
+        image=ImageRule(negative="zeros"),
+        source="deprecated/unclip/pipeline_unclip.py _encode_prompt",
+    ),
+    Family(
+        "kandinsky2-prior",
+        "Kandinsky 2.1 and 2.2 prior",
+        (EncoderRule("clip_g", _L, "end", layer=-1, final_norm=True, pooled="vector"),),
+        returns_mask=True,
+        image=ImageRule(negative="encoded black"),
+        takes="prior",
+        keywords=_PRIOR,
+        source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
+    ),
+    Family(
+        "svd",
+        "Stable Video Diffusion",
+        image=ImageRule(token_axis=True, blurred_resize=True),
+        takes="unet",
+        keywords={"encoder_hidden_states": "negative+image"},
+        source="pipeline_stable_video_diffusion.py _encode_image",
+    ),
+    Family(
+        "ip-adapter",
+        "IP-Adapter",
+        image=ImageRule(),
+        keywords={"ip_adapter_image_embeds": "[negative+image]"},
+        source="pipeline_stable_diffusion.py encode_image",
+    ),
+)
+FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def family_named(name: str) -> Family:
+    """The row called `name`.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    near = difflib.get_close_matches(str(name), FAMILIES, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(f"no conditioning family is called {name!r}; {hint}use {_listed()}.")
+
+
+def _listed() -> str:
+    *most, last = FAMILIES
+    return f"{', '.join(most)} or {last}"
