@@ -3,15 +3,17 @@
 Vectors, layers, attention, logits, and the gradients of the contrastive loss.
 """
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from ecliptic.checkpoints.transformers import TABLE
-from ecliptic.model import Activation
+from ecliptic.model import Activation, VisionTransformer
+from ecliptic.runtime import encode_image, image_sequence
 from ecliptic.train import contrastive_loss
-from tests import tiny, twins
+from tests import peers, tiny, twins
 from tests.twins import check_gradients, check_relative, check_unit, gradients
 
 EVERY = pytest.mark.parametrize(("kind", "activation"), twins.TRANSFORMERS)
@@ -73,6 +75,30 @@ def test_every_image_layer_and_attention_map_is_equal(kind: str, activation: Act
     check_relative(states.pooled, wanted.pooler_output)
     patches = model.patches(pixels).flatten(1, 2)
     check_relative(patches, peer.vision_model.post_layernorm(wanted.last_hidden_state)[:, 1:])
+
+
+@pytest.mark.parametrize("kind", ["vit", "odd"])
+@torch.no_grad()
+def test_image_conditioning_reads_what_the_projected_vision_class_gives(kind: str) -> None:
+    """IP-Adapter "plus" takes hidden_states[-2] with no norm; SVD and unCLIP the image_embeds."""
+    library, checkpoint = peers.transformers(), tiny.checkpoint(kind, "gelu")
+    whole, pixels = twins.transformers(kind, "gelu"), tiny.pixels(checkpoint)
+    config = library.CLIPVisionConfig(**whole.config.vision_config.to_dict())
+    config.projection_dim = whole.config.projection_dim
+    peer = library.CLIPVisionModelWithProjection(config).eval()
+    state = {k: v for k, v in whole.state_dict().items() if k.startswith("vis")}
+    peer.load_state_dict(state, strict=True)
+    wanted = peer(pixel_values=pixels, output_hidden_states=True)
+    tower = tiny.model(checkpoint).image_tower
+    assert isinstance(tower, VisionTransformer)
+    for layer, hidden in enumerate(wanted.hidden_states):
+        back = layer - len(wanted.hidden_states)
+        for run in (tower.sequence, partial(image_sequence, tower)):
+            check_relative(run(pixels, layer=back, final_norm=False), hidden)
+    assert image_sequence(tower, pixels).shape == (2, 17, tower.config.width)
+    check_relative(image_sequence(tower, pixels), wanted.hidden_states[-2])
+    for vectors in (tower(pixels), encode_image(tower, pixels)):
+        check_relative(vectors, wanted.image_embeds)
 
 
 def check_layers(found: Any, wanted: Any) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ecliptic.model.initialise import random_model
     from ecliptic.model.layers import Attention, Block, LayerNorm, QuickGELU
     from ecliptic.model.resnet import ModifiedResNet
-    from ecliptic.model.states import TowerStates
+    from ecliptic.model.states import TextOutputs, TowerStates, layer_index, wanted_layer
     from ecliptic.model.text import TextTower, end_positions
     from ecliptic.model.two_towers import ImageTower, TwoTowers, build
     from ecliptic.model.vision import VisionTransformer, resize_positions
@@ -32,14 +32,17 @@ _HOMES = {
     "LayerNorm": "layers",
     "ModifiedResNet": "resnet",
     "QuickGELU": "layers",
+    "TextOutputs": "states",
     "TextTower": "text",
     "TowerStates": "states",
     "TwoTowers": "two_towers",
     "VisionTransformer": "vision",
     "build": "two_towers",
     "end_positions": "text",
+    "layer_index": "states",
     "random_model": "initialise",
     "resize_positions": "vision",
+    "wanted_layer": "states",
 }
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "QuickGELU",
     "ResNetConfig",
     "TextConfig",
+    "TextOutputs",
     "TextTower",
     "TowerStates",
     "TwoTowers",
@@ -62,8 +66,10 @@ __all__ = [
     "build",
     "check_activation",
     "end_positions",
+    "layer_index",
     "random_model",
     "resize_positions",
+    "wanted_layer",
 ]
 
 

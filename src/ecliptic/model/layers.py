@@ -40,8 +40,23 @@ class LayerNorm(nn.LayerNorm):
         return super().forward(x)
 
 
+def causal_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to attention scores: (B, T) tokens that may be seen -> (B, 1, T, T).
+
+    The lowest finite number, not infinity, hides a token: one that may see nothing at all then
+    looks at every token alike, as in transformers' eager attention, and is never NaN.
+    """
+    T = visible.shape[1]
+    earlier = torch.ones(T, T, dtype=torch.bool, device=visible.device).tril()
+    hidden = ~(earlier & visible.bool()[:, None, None])  # (B, 1, T, T)
+    return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, torch.finfo(dtype).min)
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention; `causal` hides later tokens from earlier ones."""
+    """Multi-head self-attention; `causal` hides later tokens from earlier ones.
+
+    A `mask`, (B, 1, T, T) numbers that are added to the scores, replaces `causal`.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -49,16 +64,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)  # one matmul for all three
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, *, causal: bool = False, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         q, k, v = self.split(x)
-        return self.join(F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+        causal = causal and mask is None
+        return self.join(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
 
-    def look(self, x: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
+    def look(
+        self, x: Tensor, *, causal: bool = False, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As `forward`, and the attention weights (B, H, T, T); without the fused kernel."""
         q, k, v = self.split(x)
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # (B, H, T, T)
-        if causal:
+        if mask is not None:
+            scores = scores + mask
+        elif causal:
             hidden = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
             scores = scores.masked_fill(hidden, float("-inf"))
         weights = scores.softmax(dim=-1)
@@ -101,13 +121,15 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(width, eps=eps)
         self.mlp = Mlp(width, mlp, activation)
 
-    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, *, causal: bool = False, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.attention(self.ln_1(x), causal=causal)
+        x = x + self.attention(self.ln_1(x), causal=causal, mask=mask)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
-    def look(self, x: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
+    def look(
+        self, x: Tensor, *, causal: bool = False, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As `forward`, and the attention weights (B, H, T, T)."""
-        y, weights = self.attention.look(self.ln_1(x), causal=causal)
+        y, weights = self.attention.look(self.ln_1(x), causal=causal, mask=mask)
         x = x + y
         return x + self.mlp(self.ln_2(x)), weights

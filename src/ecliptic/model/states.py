@@ -25,20 +25,50 @@ class TowerStates:
     vectors: Tensor  # (B, E), raw: not unit length
 
 
+@dataclass(frozen=True)
+class TextOutputs:
+    """Both things that a diffusion model reads from a text encoder; None where not asked for."""
+
+    sequence: Tensor | None  # (B, T, D), the wanted hidden layer
+    pooled: Tensor | None  # (B, D), the last layer's first end of text, normed, not projected
+    vectors: Tensor | None  # (B, E), `pooled` projected, raw: not unit length
+
+
 def run_blocks(
-    blocks: Iterable[nn.Module], x: Tensor, *, causal: bool, look: bool
+    blocks: Iterable[nn.Module],
+    x: Tensor,
+    *,
+    causal: bool,
+    look: bool,
+    mask: Tensor | None = None,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The hidden layers, and the attention weights if `look`."""
     hidden, attention = [x], []
     for block in blocks:
         assert isinstance(block, Block)  # narrows the type of a ModuleList's items
         if look:
-            x, weights = block.look(x, causal=causal)
+            x, weights = block.look(x, causal=causal, mask=mask)
             attention.append(weights)
         else:
-            x = block(x, causal=causal)
+            x = block(x, causal=causal, mask=mask)
         hidden.append(x)
     return tuple(hidden), tuple(attention)
+
+
+def wanted_layer(layer: int | None, depth: int, *, pooled: bool) -> int | None:
+    """How many blocks to run for the sequence of hidden layer `layer`; None when it is not wanted.
+
+    Raises:
+        ConfigError: there is no such layer, or neither output is wanted.
+    """
+    if layer is not None:
+        return layer_index(layer, depth)
+    if not pooled:
+        raise ConfigError(
+            "layer=None leaves out the sequence and pooled=False the vector, so nothing is left "
+            "to compute; ask for one of them."
+        )
+    return None
 
 
 def layer_index(layer: int, depth: int) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ecliptic.errors import ShapeError
 from ecliptic.model.config import TextConfig
-from ecliptic.model.layers import Block, LayerNorm
-from ecliptic.model.states import TowerStates, layer_index, run_blocks
+from ecliptic.model.layers import Block, LayerNorm, causal_mask
+from ecliptic.model.states import TextOutputs, TowerStates, run_blocks, wanted_layer
 
 
 def end_positions(tokens: Tensor, end_of_text: int) -> Tensor:
@@ -56,27 +56,89 @@ class TextTower(nn.Module):
 
     def sequence(self, tokens: Tensor, *, layer: int = -1, final_norm: bool = True) -> Tensor:
         """(B, T, D) hidden layer `layer` (0 before the first block, -1 the last)."""
-        x = self.embed(tokens)
-        for block in self.blocks[: layer_index(layer, self.config.depth)]:
-            x = block(x, causal=True)
-        return self.ln_final(x) if final_norm else x
+        sequence = self.outputs(tokens, layer=layer, final_norm=final_norm, pooled=False).sequence
+        assert sequence is not None  # a layer was asked for
+        return sequence
 
-    def states(self, tokens: Tensor, *, look: bool = False) -> TowerStates:
+    def outputs(
+        self,
+        tokens: Tensor,
+        *,
+        layer: int | None = -1,
+        final_norm: bool = True,
+        pooled: bool = True,
+        embedded: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> TextOutputs:
+        """The sequence of one hidden layer and the vectors of the last, in one pass.
+
+        Args:
+            tokens: (B, T) ids; their first end of text is pooled.
+            layer: of the sequence: 0 before the first block, -1 the last; None for no sequence.
+            final_norm: apply ln_final to the sequence, whichever layer it is.
+            pooled: also compute the pooled state and the vectors.
+            embedded: (B, T, D) token embeddings, without positions, in place of those of `tokens`.
+            mask: (B, T), True where a token may be attended to; causality holds besides.
+
+        Raises:
+            ConfigError: there is no such layer, or neither output is asked for.
+            ShapeError: shapes that do not fit, or a row without an end of text to pool.
+        """
+        wanted = wanted_layer(layer, self.config.depth, pooled=pooled)
+        x, hiding = self.embed(tokens, embedded), self.hiding(tokens, mask)
+        sequence = x if wanted == 0 else None
+        for count, block in enumerate(self.blocks[: None if pooled else wanted], start=1):
+            x = block(x, causal=True, mask=hiding)
+            sequence = x if count == wanted else sequence
+        if sequence is not None and final_norm:
+            sequence = self.ln_final(sequence)
+        if not pooled:
+            return TextOutputs(sequence, None, None)
+        state = self.pool(x, tokens)
+        return TextOutputs(sequence, state, self.project(state))
+
+    def states(
+        self,
+        tokens: Tensor,
+        *,
+        look: bool = False,
+        embedded: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> TowerStates:
         """Every hidden layer, the pooled state and the vectors; attention weights if `look`."""
-        hidden, attention = run_blocks(self.blocks, self.embed(tokens), causal=True, look=look)
+        x, hiding = self.embed(tokens, embedded), self.hiding(tokens, mask)
+        hidden, attention = run_blocks(self.blocks, x, causal=True, look=look, mask=hiding)
         pooled = self.pool(hidden[-1], tokens)
         last = self.ln_final(hidden[-1])
         return TowerStates(hidden, attention, last, pooled, self.project(pooled))
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """(B, T) ids -> (B, T, D), what enters the first block."""
+    def embed(self, tokens: Tensor, embedded: Tensor | None = None) -> Tensor:
+        """(B, T) ids -> (B, T, D), what enters the first block; `embedded` replaces the lookup."""
         if tokens.ndim != 2 or tokens.shape[1] > self.config.context:
             raise ShapeError(
                 f"tokens must be (batch, at most {self.config.context}), got "
                 f"{tuple(tokens.shape)}; `clip.tokenize(texts)` gives the right shape."
             )
-        x: Tensor = self.token_embedding(tokens) + self.positions[: tokens.shape[1]]
+        if embedded is None:
+            embedded = self.token_embedding(tokens)
+        elif embedded.shape != (*tokens.shape, self.config.width):
+            raise ShapeError(
+                f"embedded is {tuple(embedded.shape)}, but these tokens need one vector of "
+                f"{self.config.width} values each: {(*tokens.shape, self.config.width)}."
+            )
+        x: Tensor = embedded + self.positions[: tokens.shape[1]]
         return x.to(self.positions.dtype)  # (B, T, D)
+
+    def hiding(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
+        """What `mask` adds to attention scores, causality included: (B, 1, T, T); None if None."""
+        if mask is None:
+            return None
+        if mask.shape != tokens.shape:
+            raise ShapeError(
+                f"mask is {tuple(mask.shape)} and the tokens are {tuple(tokens.shape)}, but each "
+                "token needs its own True (may be attended to) or False."
+            )
+        return causal_mask(mask.to(self.positions.device), self.positions.dtype)
 
     def pool(self, x: Tensor, tokens: Tensor) -> Tensor:
         """(B, T, D) last hidden layer -> (B, D), normed, at each row's first end of text."""

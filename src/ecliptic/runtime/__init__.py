@@ -1,5 +1,5 @@
 """Exact rewrites of the towers for inference."""
 
-from ecliptic.runtime.towers import encode_image, encode_text
+from ecliptic.runtime.towers import encode_image, encode_text, image_sequence, text_outputs
 
-__all__ = ["encode_image", "encode_text"]
+__all__ = ["encode_image", "encode_text", "image_sequence", "text_outputs"]

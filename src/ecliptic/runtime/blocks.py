@@ -19,16 +19,31 @@ _SLOPE = 1.702  # of QuickGELU
 _WORTH_PACKING = 0.95  # of the tokens in use; above, moving them costs what it saves
 
 
-def run(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor, *, causal: bool) -> Tensor:
+def run(
+    blocks: Iterable[nn.Module],
+    x: Tensor,
+    pooled: Tensor,
+    *,
+    causal: bool,
+    mask: Tensor | None = None,
+) -> Tensor:
     """All `blocks` over (B, T, D); of the last one only token `pooled[b]` of each row: (B, D)."""
     *most, last = blocks
-    for block in most:
-        x = _block(block, x, causal=causal)
-    return _block_at(last, x, pooled, causal=causal)
+    x = run_all(most, x, causal=causal, mask=mask)
+    return _block_at(last, x, pooled, causal=causal, mask=mask)
+
+
+def run_all(
+    blocks: Iterable[nn.Module], x: Tensor, *, causal: bool, mask: Tensor | None = None
+) -> Tensor:
+    """All `blocks` over (B, T, D), every token of each; `x` stays as it is."""
+    for block in blocks:
+        x = _block(block, x, causal=causal, mask=mask)
+    return x
 
 
 def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor:
-    """As causal `run`, without computing what follows `pooled[b]`; uses up the memory of `x`.
+    """As causal `run`, without computing what follows `pooled[b]`; `x` may be overwritten.
 
     Norms and matmuls see the N tokens in use, one behind the other; only attention, a small part of
     the work, is laid out by rows.
@@ -36,16 +51,16 @@ def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor
     B, T, D = x.shape
     used = torch.arange(T, device=x.device) <= pooled[:, None]  # (B, T)
     places = used.flatten().nonzero()[:, 0]  # (N,)
-    if len(places) > _WORTH_PACKING * B * T:
-        return run(blocks, x, pooled, causal=True)
     *most, last = blocks
+    if not most or len(places) > _WORTH_PACKING * B * T:
+        return run([*most, last], x, pooled, causal=True)
     rows = x.flatten(0, 1)
     packed = rows[places]  # (N, D)
     room = x.new_zeros(B * T, 3 * D)  # zeros stay where no token is: NaN there would spread
     for block in most:
         packed = _block_packed(block, packed, places, room.view(B, T, 3 * D))
     rows.zero_()[places] = packed
-    return _block_at(last, x, pooled, causal=True)
+    return _block_at(last, x, pooled, causal=True, mask=None)
 
 
 def _block_packed(block: nn.Module, x: Tensor, places: Tensor, room: Tensor) -> Tensor:
@@ -60,28 +75,33 @@ def _block_packed(block: nn.Module, x: Tensor, places: Tensor, room: Tensor) -> 
     return _mlp(block, block.ln_2(x)).add_(x)
 
 
-def _block(block: nn.Module, x: Tensor, *, causal: bool) -> Tensor:
+def _block(block: nn.Module, x: Tensor, *, causal: bool, mask: Tensor | None) -> Tensor:
     assert isinstance(block, Block)  # what towers are made of
-    x = block.attention(block.ln_1(x), causal=causal).add_(x)
+    x = block.attention(block.ln_1(x), causal=causal, mask=mask).add_(x)
     return _mlp(block, block.ln_2(x)).add_(x)
 
 
-def _block_at(block: nn.Module, x: Tensor, pooled: Tensor, *, causal: bool) -> Tensor:
+def _block_at(
+    block: nn.Module, x: Tensor, pooled: Tensor, *, causal: bool, mask: Tensor | None
+) -> Tensor:
     assert isinstance(block, Block)
-    rows = torch.arange(len(x), device=x.device)
-    y = _attend_at(block.attention, block.ln_1(x), pooled, causal=causal)
+    rows, seen = torch.arange(len(x), device=x.device), None
+    if mask is not None:
+        seen = mask[rows, 0, pooled]  # (B, T), added to the scores
+    elif causal:
+        seen = torch.arange(x.shape[1], device=x.device) <= pooled[:, None]  # (B, T)
+    y = _attend_at(block.attention, block.ln_1(x), pooled, seen)
     y = y.add_(x[rows, pooled])
     return _mlp(block, block.ln_2(y)).add_(y)
 
 
-def _attend_at(attention: Attention, x: Tensor, pooled: Tensor, *, causal: bool) -> Tensor:
-    """Attention output (B, D) of one query per row; keys and values of all tokens it may see."""
+def _attend_at(attention: Attention, x: Tensor, pooled: Tensor, seen: Tensor | None) -> Tensor:
+    """Attention output (B, D) of one query per row over the keys that `seen` (B, T) shows it."""
     B, T, D = x.shape
     H, rows = attention.heads, torch.arange(B, device=x.device)
     weight, bias = attention.qkv.weight, attention.qkv.bias
     q = F.linear(x[rows, pooled], weight[:D], bias[:D]).view(B, 1, H, D // H).transpose(1, 2)
     k, v = F.linear(x, weight[D:], bias[D:]).view(B, T, 2, H, D // H).permute(2, 0, 3, 1, 4)
-    seen = torch.arange(T, device=x.device) <= pooled[:, None] if causal else None  # (B, T)
     mask = None if seen is None else seen[:, None, None]
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, 1, D/H)
     return attention.out(y.flatten(1))  # type: ignore[no-any-return]
