@@ -1,0 +1,132 @@
+"""Pictures that carry a textual inversion, as A1111 saves them.
+
+A1111 modules/textual_inversion/image_embedding.py. A PNG has the inversion as JSON in base64 in
+its text chunk `sd-ti-embedding`. The same data also lies in the pixels, which is what survives
+where chunks are stripped and all that a (lossless) WebP has: left and right of the picture, set
+off by a black column each, stand the low and the high four bits of the JSON, deflated, in the low
+four bits of every channel and XORed with a fixed sequence; the high four bits are ornament.
+H rows, W columns.
+"""
+
+import base64
+import binascii
+import io
+import json
+import zlib
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ecliptic.errors import CorruptFileError
+from ecliptic.inputs import ImageLimits, read_bytes
+
+Pixels: TypeAlias = NDArray[np.uint8]
+CHUNK = "sd-ti-embedding"
+TENSOR = "TORCHTENSOR"  # the key that marks nested lists as a tensor
+MAX_JSON = 64 * 2**20  # bytes; 75 vectors of 1280 values have about 2 MB
+_MULTIPLIER, _INCREMENT, _MODULUS = 1664525, 1013904223, 255  # of the sequence, modulo 2**32
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file that starts so is a PNG or a WebP."""
+    return start.startswith(b"\x89PNG\r\n\x1a\n") or (
+        start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    )
+
+
+def read_picture(path: Path) -> dict[str, Any]:
+    """The content of the inversion in a picture, as A1111's .pt files have it.
+
+    Raises:
+        CorruptFileError: the picture is damaged, or carries no inversion.
+        ImageLimitError: too many bytes or pixels.
+    """
+    limits = ImageLimits(formats=("PNG", "WEBP"))
+    data = read_bytes(path, limits)
+    try:
+        with Image.open(io.BytesIO(data), formats=limits.formats) as image:
+            limits.check_size(*image.size, str(path))
+            image.load()
+            text = getattr(image, "text", {}).get(CHUNK)
+            pixels = np.array(image.convert("RGB"))  # (H, W, 3)
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+        raise CorruptFileError(f"{path} cannot be decoded: {error}; fetch it again.") from error
+    return _content(_from_base64(text, path) if text else _from_pixels(pixels, path), path)
+
+
+def _from_base64(text: str, path: Path) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise CorruptFileError(f"{path}: its chunk {CHUNK} is no base64: {error}.") from error
+
+
+def _from_pixels(pixels: Pixels, path: Path) -> bytes:
+    """The inflated JSON that the pixels carry."""
+    low = _cropped(pixels) & 0x0F
+    black = np.flatnonzero(low.sum(axis=(0, 2), dtype=np.int64) == 0)
+    none = CorruptFileError(
+        f"{path} carries no inversion, neither in a text chunk {CHUNK!r} nor in its pixels; "
+        "pictures keep it only as the PNG that A1111 saved, not converted, scaled or cut."
+    )
+    if len(black) < 2:
+        raise none
+    left, right = low[:, : black[0]], low[:, black[-1] + 1 :]
+    if left.shape != right.shape or not left.size:
+        raise none
+    data = (_unmasked(right) << 4) | _unmasked(left)
+    inflate = zlib.decompressobj()
+    try:
+        content = inflate.decompress(data.tobytes(), MAX_JSON)
+    except zlib.error:
+        raise none from None
+    if not inflate.eof:
+        raise CorruptFileError(f"{path}: the inversion in its pixels is cut short or too large.")
+    return content
+
+
+def _cropped(pixels: Pixels) -> Pixels:
+    """Without the margin in which no pixel has a value in all three channels."""
+    used = (pixels > 0).all(axis=2)
+    rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+    if not len(rows):
+        return pixels[:0]
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _unmasked(block: Pixels) -> Pixels:
+    return block ^ (masks(block.size).reshape(block.shape) & 0x0F)
+
+
+def masks(count: int) -> Pixels:
+    """(count,) of the sequence that masks a block: x -> (1664525 x + 1013904223) mod 2^32, from 0.
+
+    The k states known give the next k at once: state k+i is state i multiplied k times, plus
+    state k.
+    """
+    states = np.array([_INCREMENT], dtype=np.uint64)
+    multiplier = _MULTIPLIER
+    while len(states) < count:
+        more = (states * np.uint64(multiplier) + states[-1]) % np.uint64(2**32)
+        states = np.concatenate([states, more])
+        multiplier = multiplier * multiplier % 2**32
+    return (states[:count] % _MODULUS).astype(np.uint8)
+
+
+def _content(data: bytes, path: Path) -> dict[str, Any]:
+    def decoded(entry: dict[str, Any]) -> Any:
+        return torch.tensor(entry[TENSOR], dtype=torch.float32) if TENSOR in entry else entry
+
+    try:
+        content = json.loads(data, object_hook=decoded)
+    except (ValueError, TypeError, RuntimeError, RecursionError) as error:
+        raise CorruptFileError(
+            f"{path}: the inversion in the picture cannot be read: {str(error)[:200]}."
+        ) from error
+    if not isinstance(content, dict):
+        raise CorruptFileError(f"{path}: the inversion in the picture is no JSON object.")
+    return content

@@ -1,0 +1,239 @@
+"""LoRA files, read for the text encoders: low-rank changes of linear layers.
+
+Hu et al. 2021, arXiv:2106.09685, section 4.1: W + scale (alpha / rank) up @ down. The names of
+tensors are `lora_keys`', merging into a tower is `lora_stack`'s.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ecliptic.checkpoints import TensorFile, read_safetensors, read_torch
+from ecliptic.diffusion.lora_keys import Place, is_other, method_of, place_of
+from ecliptic.diffusion.lora_scaling import Scaling, scaling_of
+from ecliptic.errors import CorruptFileError, UnknownModelError, WeightsMismatchError
+
+CONFIG = "adapter_config.json"  # PEFT's, beside its weights
+METADATA = "lora_adapter_metadata"  # the same within the file, by diffusers
+FOLDER_FILES = (
+    "adapter_model.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "adapter_model.bin",
+    "pytorch_lora_weights.bin",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """The change of one linear layer: alpha / rank * up @ down."""
+
+    up: Tensor  # (out, rank), as stored
+    down: Tensor  # (rank, in), as stored
+    alpha: float  # equals the rank where the file states none
+    key: str  # of `down` in the file
+
+    @property
+    def rank(self) -> int:
+        """Rows of `down`."""
+        return self.down.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the layer that it changes."""
+        return self.up.shape[0], self.down.shape[1]
+
+    def delta(self, like: Tensor, scale: float) -> Tensor:
+        """(out, in) float32 on the device of `like`: what is added to the weight."""
+        up, down = self.up.to(like.device).float(), self.down.to(like.device).float()
+        return (up @ down) * (scale * self.alpha / self.rank)
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """A LoRA file, by what it means for the text encoders."""
+
+    layers: Mapping[tuple[str, str], LowRank]  # (part, module): ("clip_g", "blocks.3.attention.q")
+    other: tuple[str, ...]  # keys of denoisers, T5 and bundled inversions
+    unused: Mapping[str, str]  # keys of text encoders that cannot be used -> why
+    source: str  # the file
+    sha256: str  # of the file, and of the settings beside it
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The encoders it changes: "clip_l", "clip_g", "" for the first or only one."""
+        return tuple(sorted({part for part, _ in self.layers}))
+
+
+def read_lora(path: Path | str) -> Lora:
+    """The LoRA in a file of kohya, OneTrainer, diffusers (both schemes) or PEFT, or in a folder.
+
+    Every key is matched by itself, so a file with only some of the modules is applied whole.
+
+    Args:
+        path: a safetensors or PyTorch file, or a folder with PEFT's or diffusers' files.
+
+    Raises:
+        UnknownModelError: no such file.
+        UnsafeFileError: a pickle that wants more than tensors.
+        CorruptFileError: damaged, no weights at all, or weights that are not finite.
+        WeightsMismatchError: no LoRA, half of a pair missing, or a pair of two ranks.
+        UnsupportedLayoutError: the settings beside it are of another method.
+    """
+    file = _file(Path(path))
+    stored = _stored(file)
+    beside = file.with_name(CONFIG)
+    config = beside.read_bytes() if beside.is_file() else b""
+    scaling = scaling_of(_json(config, beside), _json_text(stored.metadata.get(METADATA), file))
+    other, places, unused = _sorted(stored.tensors)
+    layers = _layers(stored.tensors, places, unused, scaling, str(file))
+    if not layers and not other and not any("lora" in key for key in unused):
+        names = ", ".join(list(stored.tensors)[:3]) or "none"
+        raise WeightsMismatchError(
+            f"{file} is no LoRA: none of its {len(stored.tensors)} tensors ({names}) is a low-rank "
+            "change of a layer that is known here."
+        )
+    notes = () if layers else ("nothing in it is for a text encoder",)
+    return Lora(layers, other, unused, str(file), _digest(file, config), notes)
+
+
+def _sorted(
+    tensors: Mapping[str, Tensor],
+) -> tuple[tuple[str, ...], dict[str, Place], dict[str, str]]:
+    """Keys that are no text encoder's, the places of the others, and those not understood."""
+    other = tuple(key for key in tensors if is_other(key))
+    places: dict[str, Place] = {}
+    unused: dict[str, str] = {}
+    for key in tensors.keys() - set(other):
+        place = place_of(key)
+        if isinstance(place, Place):
+            places[key] = place
+        else:
+            unused[key] = place
+    return other, dict(sorted(places.items())), dict(sorted(unused.items()))
+
+
+def _layers(
+    tensors: Mapping[str, Tensor],
+    places: Mapping[str, Place],
+    unused: dict[str, str],
+    scaling: Scaling,
+    where: str,
+) -> dict[tuple[str, str], LowRank]:
+    """The pairs, checked; what cannot be used goes to `unused` with the reason."""
+    modules: dict[tuple[str, str], dict[str, str]] = {}  # slot -> key
+    for key, place in places.items():
+        slots = modules.setdefault((place.part, place.module), {})
+        if (before := slots.setdefault(place.slot, key)) != key:
+            raise WeightsMismatchError(
+                f"{where}: {before} and {key} mean the same tensor; keep one of them."
+            )
+    layers = {}
+    for (part, module), slots in modules.items():
+        if reason := _unusable(slots, tensors):
+            unused.update(dict.fromkeys(slots.values(), reason))
+            continue
+        layer = _low_rank(slots, tensors, where)
+        if "alpha" not in slots:
+            layer = scaling.applied(layer, part, module)
+        layers[part, module] = layer
+    return layers
+
+
+def _unusable(slots: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str | None:
+    """Why the tensors of one module cannot be used together, if so."""
+    if method := next((name for slot in slots if (name := method_of(slot))), None):
+        return f"{method}, which is not plain LoRA; its module is left as it is"
+    matrices = [slots[slot] for slot in ("down", "up") if slot in slots]
+    if not matrices:
+        return "an alpha without its matrices"
+    if any(tensors[key].ndim == 4 for key in matrices):
+        return "weights of a convolution, and CLIP's text layers are linear"
+    return None
+
+
+def _low_rank(slots: Mapping[str, str], tensors: Mapping[str, Tensor], where: str) -> LowRank:
+    for slot, partner in (("down", "up"), ("up", "down")):
+        if slot not in slots:
+            raise WeightsMismatchError(
+                f"{where}: {slots[partner]} has no partner for {slot!r}, and one half of a pair "
+                "changes nothing; the file is incomplete, fetch or save it again."
+            )
+    for key in slots.values():
+        _check(key, tensors[key], where)
+    up, down = tensors[slots["up"]], tensors[slots["down"]]
+    if up.shape[1] != down.shape[0]:
+        raise WeightsMismatchError(
+            f"{where}: {slots['up']} {tuple(up.shape)} and {slots['down']} {tuple(down.shape)} "
+            f"have the ranks {up.shape[1]} and {down.shape[0]}; up is (out, rank), down (rank, in)."
+        )
+    alpha = float(tensors[slots["alpha"]]) if "alpha" in slots else float(down.shape[0])
+    return LowRank(up, down, alpha, slots["down"])
+
+
+def _check(key: str, tensor: Tensor, where: str) -> None:
+    alpha = key.endswith("alpha")
+    if (tensor.numel() != 1) if alpha else (tensor.ndim != 2 or not tensor.numel()):
+        wanted = "one number" if alpha else "a matrix"
+        raise WeightsMismatchError(f"{where}: {key} is {tuple(tensor.shape)}, not {wanted}.")
+    if not alpha and not tensor.is_floating_point():
+        raise WeightsMismatchError(f"{where}: {key} is {tensor.dtype}, not floating-point.")
+    if not bool(tensor.float().isfinite().all()):
+        raise CorruptFileError(
+            f"{where}: {key} holds NaN or infinity; the training diverged or the file is damaged, "
+            "so use an earlier step of it or fetch it again."
+        )
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        files = [path / name for name in FOLDER_FILES if (path / name).is_file()]
+        if files:
+            return files[0]
+        raise UnknownModelError(
+            str(path), fix=f"the folder has none of {', '.join(FOLDER_FILES)}; pass the file."
+        )
+    if not path.is_file():
+        raise UnknownModelError(str(path), fix="check the path of the LoRA's file.")
+    return path
+
+
+def _stored(file: Path) -> TensorFile:
+    """Tensors and metadata, by the file's first bytes and not by its name."""
+    with file.open("rb") as stream:
+        start = stream.read(16)
+    pickled = start[:2] == b"PK" or start[:1] == b"\x80"
+    if pickled and start[8:9] != b"{":  # the header of safetensors, its length before it
+        return TensorFile(read_torch(file).tensors, {})
+    return read_safetensors(file)
+
+
+def _json_text(text: str | None, where: Path) -> dict[str, Any]:
+    return _json((text or "").encode(), where)
+
+
+def _json(data: bytes, where: Path) -> dict[str, Any]:
+    if not data:
+        return {}
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(
+            f"{where}: the settings of the LoRA are no JSON: {error}."
+        ) from error
+    if not isinstance(content, dict):
+        raise CorruptFileError(f"{where}: the settings of the LoRA are no JSON object.")
+    return content
+
+
+def _digest(file: Path, config: bytes) -> str:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    if config:
+        digest.update(config)
+    return digest.hexdigest()
