@@ -77,6 +77,7 @@ class Pipeline:
     t5: str = ""  # argument
     options: tuple[tuple[str, Any], ...] = ()
     extractor: str = "feature_extractor"
+    denoiser: bool = False  # one is made, since something beside it reads its sizes
 
 
 _XL = {"text_encoder": "l", "text_encoder_2": "g"}
@@ -108,6 +109,7 @@ PIPELINES = {
         "stable_diffusion_3",
         "StableDiffusion3Pipeline",
         {"text_encoder": "l-identity", "text_encoder_2": "g"},
+        denoiser=True,  # says how wide the zeros in T5's place are
     ),
     "flux": Pipeline("flux", "FluxPipeline", {"text_encoder": "l"}, t5="text_encoder_2"),
     "cascade": Pipeline(_CASCADE, "StableCascadePriorPipeline", {"text_encoder": "g-end"}),
@@ -171,10 +173,12 @@ def peer(family: str) -> Any:
         parts |= {"image_encoder": vision_model(row.image), row.extractor: processor(row.image)}
     if row.t5:
         parts |= {row.t5: _t5(), row.t5.replace("text_encoder", "tokenizer"): _t5_tokenizer()}
+    if row.denoiser:
+        parts["transformer"] = _sd3_transformer()
     peers.diffusers()
     with quiet():
         made = getattr(import_module(f"diffusers.pipelines.{row.home}"), row.name)
-        return made(**dict.fromkeys(_arguments(made)) | parts | dict(row.options))
+        return made(**dict.fromkeys(arguments(made)) | parts | dict(row.options))
 
 
 @cache
@@ -240,11 +244,11 @@ def _checkpoint(row: Encoder) -> Checkpoint:
 
 def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Norms and biases too, so that a swapped or forgotten tensor changes the output."""
-    values = torch.randn(shape, generator=generator)
+    values: Tensor = torch.randn(shape, generator=generator)
     if len(shape) < 2:
         return float("weight" in name) + 0.1 * values
     fan = shape[0] if name.endswith("projection") else values[0].numel()
-    return values * fan**-0.5
+    return values.mul(fan**-0.5)
 
 
 @cache
@@ -264,7 +268,71 @@ def _t5_tokenizer() -> Any:
         return peers.transformers().T5TokenizerFast(vocab=pieces, extra_ids=0)
 
 
-def _arguments(made: Any) -> list[str]:
+@contextmanager
+def with_unet(family: str, unet: Any) -> Iterator[Any]:
+    """The peer with a UNet, for methods that check its sizes."""
+    pipe = peer(family)
+    pipe.unet = unet
+    try:
+        yield pipe
+    finally:
+        pipe.unet = None
+
+
+@cache
+def video_unet() -> Any:
+    """A UNet that takes SVD's three numbers."""
+    torch.manual_seed(11)
+    return peers.diffusers().UNetSpatioTemporalConditionModel(
+        block_out_channels=(32, 32),
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        layers_per_block=1,
+        num_attention_heads=(2, 2),
+        cross_attention_dim=24,
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=48,
+        sample_size=8,
+    )
+
+
+@cache
+def xl_unet(numbers: int) -> Any:
+    """A UNet that takes SDXL's size ids, `numbers` of them, in sinusoids of 16."""
+    sizes = {"block_out_channels": (8, 8), "norm_num_groups": 4, "sample_size": 8}
+    down = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
+    up = {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
+    blocks = {"layers_per_block": 1, "attention_head_dim": 4, "cross_attention_dim": 72}
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 16}
+    torch.manual_seed(9)
+    return peers.diffusers().UNet2DConditionModel(
+        **sizes,
+        **down,
+        **up,
+        **blocks,
+        **added,
+        projection_class_embeddings_input_dim=ENCODERS["g"].config.embed + 16 * numbers,
+    )
+
+
+@cache
+def _sd3_transformer() -> Any:
+    pooled = ENCODERS["l-identity"].config.embed + ENCODERS["g"].config.embed
+    torch.manual_seed(10)
+    return peers.diffusers().SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=T5_WIDTH,
+        caption_projection_dim=16,
+        pooled_projection_dim=pooled,
+    )
+
+
+def arguments(made: Any) -> list[str]:
     """What the pipeline class needs: the arguments of its `__init__` without a default."""
     names, optional = made._get_signature_keys(made)
     return sorted(set(names) - set(optional) - {"self"})

@@ -1,0 +1,254 @@
+"""What diffusion models read from a picture: its vector or its patches, and what stands for none.
+
+The rules are `ImageRule` of `families.py`. Reading and normalising pictures is `inputs`'s; fitting
+them to the square is done here, as the pipelines do it. No vector is made unit length.
+B pictures, T tokens, D width, E vector size, S image side, N steps of noise.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ecliptic.diffusion.families import ImageRule
+from ecliptic.diffusion.size_ids import sinusoid
+from ecliptic.engine import Clip
+from ecliptic.errors import (
+    ConfigError,
+    ImageError,
+    ImageLimitError,
+    InputError,
+    NumericalError,
+    ShapeError,
+)
+from ecliptic.inputs import Preprocess, describe, open_image
+from ecliptic.model import VisionTransformer
+
+BATCH = 32  # pictures
+
+
+def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor, Tensor]:
+    """What a denoiser reads from each picture, and from no picture; float32 on CPU.
+
+    Args:
+        clip: has an image side.
+        images: a picture or a list of them, as `Clip.encode_image` takes; floats of shape
+            (3, S, S) are pixels that are resized and normalised already.
+        rule: which layer, which negative, which resize.
+
+    Returns:
+        Both of one shape: (B, E) vectors, (B, 1, E) with a token axis, or (B, T, D) of a layer.
+
+    Raises:
+        InputError: no pictures; ImageError: one that cannot be used.
+        ConfigError: a hidden layer of a ResNet, or one that is not there.
+        NumericalError: a result would hold NaN or infinity.
+        MissingTowerError: the clip has no image side.
+
+    Source: diffusers `_encode_image` of pipeline_stable_video_diffusion.py, `encode_image` of
+    pipeline_stable_diffusion.py, `get_zero_embed` of pipeline_kandinsky2_2_prior.py.
+    """
+    preprocess = clip.preprocessor  # first: a clip without one is told so, kindly
+    items = _items(images)
+    prepare = blurred if rule.blurred_resize else centred
+    image = _encode(clip, (prepare(preprocess, item) for item in items), rule)
+    if rule.negative == "zeros":
+        return image, torch.zeros_like(image)
+    side = preprocess.spec.size
+    none = _encode(clip, iter([torch.zeros(3, side, side)]), rule)  # normalised zeros: mean colour
+    return image, none.expand_as(image).clone()
+
+
+def blurred(preprocess: Preprocess, source: Any) -> Tensor:
+    """(3, S, S) pixels of a picture, blurred, squashed to the square and normalised.
+
+    As the pipeline does, this ignores EXIF rotation and what lies behind transparency; rotate and
+    flatten such pictures first.
+
+    Source: diffusers pipeline_stable_video_diffusion.py `_resize_with_antialiasing`: on values of
+    -1 to 1, a Gaussian of (scale - 1) / 2 pixels, then bicubic between the corners' centres.
+    """
+    if _ready(source):
+        return torch.from_numpy(preprocess(source))
+    rgb = np.asarray(open_image(source, preprocess.limits).convert("RGB"), dtype=np.float32)
+    height, width, _ = rgb.shape
+    if min(height, width) < 2:
+        raise ImageError(
+            f"{describe(source)} is {width}x{height} pixels, and a line cannot be blurred; "
+            "use a picture of at least 2x2."
+        )
+    values = torch.from_numpy(rgb / 255.0).permute(2, 0, 1)[None] * 2 - 1  # (1, 3, H, W)
+    side = preprocess.spec.size
+    values = _blur(_blur(values, width / side, axis=3), height / side, axis=2)
+    values = F.interpolate(values, (side, side), mode="bicubic", align_corners=True)
+    mean, std = (
+        torch.tensor(x)[:, None, None] for x in (preprocess.spec.mean, preprocess.spec.std)
+    )
+    return ((values[0] + 1) / 2 - mean) / std  # (3, S, S)
+
+
+def centred(preprocess: Preprocess, source: Any) -> Tensor:
+    """(3, S, S) pixels of a picture, its middle cut out as diffusers' feature extractors do.
+
+    They cut from floor((n - S) / 2), which open_clip rounds to the nearest, and make the picture RGB
+    before they resize it. A clip loaded with `preprocess="robust"` keeps its own way.
+
+    Source: transformers image_processing_clip.py, image_transforms.py `center_crop`.
+    """
+    spec, limits = preprocess.spec, preprocess.limits
+    if _ready(source) or spec.resize == "squash" or preprocess.mode == "robust":
+        return torch.from_numpy(preprocess(source))
+    image = open_image(source, limits).convert("RGB")
+    width, height = (int(spec.size * edge / min(image.size)) for edge in image.size)
+    if width * height > limits.pixels:
+        raise ImageLimitError(
+            f"{describe(source)} would have {width}x{height} pixels once its shorter side is "
+            f"resized, over the limit of {limits.pixels} pixels; crop it first."
+        )
+    left, top = (width - spec.size) // 2, (height - spec.size) // 2
+    image = image.resize((width, height), Image.Resampling[spec.interpolation.upper()])
+    return torch.from_numpy(preprocess(image.crop((left, top, left + spec.size, top + spec.size))))
+
+
+def cosine_alphas(steps: int = 1000) -> Tensor:
+    """(N,) the part of the signal's variance that is left at each noise level, falling.
+
+    Source: Nichol and Dhariwal 2021, arXiv:2102.09672, section 3.2; the schedule of the released
+    stable unCLIP models ("squaredcos_cap_v2" in diffusers, steps of at most 0.999).
+    """
+    if steps < 1:
+        raise ConfigError(f"a schedule needs at least one step, got {steps}.")
+    times = torch.arange(steps + 1, dtype=torch.float64) / steps
+    left = torch.cos((times + 0.008) / 1.008 * math.pi / 2) ** 2
+    betas = (1 - left[1:] / left[:-1]).clamp(max=0.999)
+    return (1 - betas).cumprod(0).float()
+
+
+def augment_image_vectors(
+    vectors: Tensor,
+    level: int,
+    noise: Tensor | torch.Generator,
+    *,
+    mean: Tensor | float = 0.0,
+    std: Tensor | float = 1.0,
+    alphas: Tensor | None = None,
+) -> Tensor:
+    """(B, E) raw vectors -> (B, 2E): the noised vectors, then the level as a sinusoid.
+
+    Args:
+        vectors: (B, E) raw image vectors.
+        level: how much noise, an index of the schedule; 0 is the least.
+        noise: (B, E) standard normal values, or the generator that draws them.
+        mean, std: (E,) or (1, E) statistics of the checkpoint's `image_normalizer`.
+        alphas: (N,) cumulative products of the schedule; None is `cosine_alphas()`.
+
+    Raises:
+        ConfigError: a level outside the schedule.
+        ShapeError: the tensors do not fit together.
+        NumericalError: NaN or infinity would come back.
+
+    Source: diffusers pipeline_stable_unclip_img2img.py `noise_image_embeddings`.
+    """
+    alphas = cosine_alphas() if alphas is None else alphas
+    if not 0 <= level < len(alphas):
+        raise ConfigError(f"level must be 0 to {len(alphas) - 1}, got {level!r}.")
+    noise = _drawn(vectors, noise) if isinstance(noise, torch.Generator) else noise
+    _check_fit(vectors, noise, mean, std)
+    kept = alphas[level].to(vectors)
+    noised = kept.sqrt() * ((vectors - mean) / std) + (1 - kept).sqrt() * noise
+    time = torch.full((len(vectors),), float(level), device=vectors.device)
+    waves = sinusoid(time, vectors.shape[1]).to(vectors.dtype)
+    return _finite(torch.cat([noised * std + mean, waves], dim=1), "the noised vectors")
+
+
+def _encode(clip: Clip, pictures: Iterator[Tensor], rule: ImageRule) -> Tensor:
+    """(B, E), (B, 1, E) or (B, T, D), in memory bounded by the result."""
+    if rule.layer is not None:
+        return _layer(clip, pictures, rule.layer)
+    parts = [part.vectors for part in clip.stream_image(pictures, normalize=False)]
+    vectors = torch.cat(parts)
+    return vectors[:, None] if rule.token_axis else vectors
+
+
+def _layer(clip: Clip, pictures: Iterator[Tensor], layer: int) -> Tensor:
+    """(B, T, D) of hidden layer `layer`, class token first, without the last norm."""
+    tower = clip.model.image_tower
+    if not isinstance(tower, VisionTransformer):
+        raise ConfigError(
+            f"{clip.card.name} is a ResNet, which has no tokens, but layer {layer} of the tokens "
+            "is asked for; use a vision transformer, or the vector."
+        )
+    dtype, parts = next(tower.parameters()).dtype, []
+    with torch.no_grad():
+        while some := list(islice(pictures, BATCH)):
+            pixels = torch.stack(some).to(clip.device, dtype)
+            hidden = tower.sequence(pixels, layer=layer, final_norm=False)
+            parts.append(hidden.float().cpu())
+    return _finite(torch.cat(parts), f"layer {layer} of the image side")
+
+
+def _items(images: Any) -> list[Any]:
+    """A list of pictures; a tensor or array of four axes is a batch."""
+    if isinstance(images, Tensor | np.ndarray):
+        items = list(images) if images.ndim == 4 else [images]
+    elif isinstance(images, list | tuple):
+        items = list(images)
+    else:
+        items = [images]
+    if not items:
+        raise InputError("no pictures were given, and there is nothing to condition on.")
+    return items
+
+
+def _ready(source: Any) -> bool:
+    """Whether these are floats: pixels already."""
+    if isinstance(source, Tensor):
+        return source.is_floating_point()
+    return isinstance(source, np.ndarray) and source.dtype.kind == "f"
+
+
+def _blur(values: Tensor, scale: float, axis: int) -> Tensor:
+    """(1, 3, H, W) convolved along one axis with the Gaussian for shrinking by `scale`."""
+    sigma = max((scale - 1) / 2, 0.001)  # pixels
+    size = int(max(4 * sigma, 3)) | 1  # taps, odd
+    places = torch.arange(size, dtype=torch.float32) - size // 2
+    taps = torch.exp(-(places**2) / (2 * sigma**2))
+    kernel = (taps / taps.sum()).view(1, 1, -1).expand(3, 1, -1)
+    kernel = kernel[:, :, None] if axis == 3 else kernel[..., None]
+    pad = [size // 2] * 2
+    edges = [*pad, 0, 0] if axis == 3 else [0, 0, *pad]
+    return F.conv2d(F.pad(values, edges, mode="reflect"), kernel, groups=3)
+
+
+def _drawn(vectors: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal values where the generator is, then beside the vectors."""
+    noise = torch.randn(
+        vectors.shape, generator=generator, device=generator.device, dtype=vectors.dtype
+    )
+    return noise.to(vectors.device)
+
+
+def _check_fit(vectors: Tensor, noise: Tensor, mean: Tensor | float, std: Tensor | float) -> None:
+    E = vectors.shape[-1]
+    for name, tensor in (("mean", mean), ("std", std)):
+        if isinstance(tensor, Tensor) and tuple(tensor.shape) not in ((), (E,), (1, E)):
+            raise ShapeError(f"{name} {tuple(tensor.shape)} must be ({E},), one for each value.")
+    if vectors.ndim != 2 or noise.shape != vectors.shape:
+        raise ShapeError(
+            f"vectors {tuple(vectors.shape)} must be (B, E) and noise {tuple(noise.shape)} alike."
+        )
+
+
+def _finite(values: Tensor, name: str) -> Tensor:
+    if not bool(torch.isfinite(values).all()):
+        raise NumericalError(
+            f"{name} would hold NaN or infinity; look at what went in, and load the encoder with "
+            'precision="fp32" if it is in half precision.'
+        )
+    return values

@@ -1,0 +1,119 @@
+"""The numbers beside a prompt: picture sizes of SDXL, frame rate and motion of SVD.
+
+Sizes are height first. Sources: diffusers `_get_add_time_ids` of the SDXL, SDXL img2img and Stable
+Video Diffusion pipelines; diffusers models/embeddings.py `get_timestep_embedding`, which
+generative-models encoders/modules.py `ConcatTimestepEmbedderND` equals.
+B batch, N numbers, E vector size.
+"""
+
+import math
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from ecliptic.errors import ConfigError, ShapeError
+
+SizeRule: TypeAlias = Literal["sdxl", "refiner"]
+Pair: TypeAlias = tuple[int, int]  # height and width, or top and left, in pixels
+
+AESTHETIC = {False: 6.0, True: 2.5}  # whether negative -> score, 0 to 10; pipeline defaults
+LONGEST_PERIOD = 10_000.0  # of the sinusoids
+
+
+def size_ids(
+    rule: SizeRule,
+    original_size: Pair = (1024, 1024),
+    crop_top_left: Pair = (0, 0),
+    target_size: Pair | None = None,
+    aesthetic_score: float | None = None,
+    *,
+    negative: bool = False,
+) -> Tensor:
+    """(1, 6) sizes of SDXL's base, or (1, 5) of its refiner, float32: a UNet's `time_ids`.
+
+    Args:
+        rule: "sdxl" (original, crop, target) or "refiner" (original, crop, score).
+        original_size: height and width of the picture before training resized it, pixels.
+        crop_top_left: where the crop began, pixels.
+        target_size: height and width that are asked for, pixels; None is `original_size`.
+        aesthetic_score: 0 to 10, of the refiner alone; None is 6, or 2.5 for a negative prompt.
+        negative: these sizes stand beside a negative prompt.
+
+    Raises:
+        ConfigError: an unknown rule, or numbers that are no sizes.
+    """
+    if rule not in get_args(SizeRule):
+        raise ConfigError(f'size ids have the rules "sdxl" and "refiner", got {rule!r}.')
+    original = _pair("original_size", original_size)
+    crop = _pair("crop_top_left", crop_top_left)
+    target = original if target_size is None else _pair("target_size", target_size)
+    score = AESTHETIC[negative] if aesthetic_score is None else aesthetic_score
+    if not math.isfinite(score):
+        raise ConfigError(f"aesthetic_score must be a finite number, 0 to 10, got {score!r}.")
+    last = target if rule == "sdxl" else (score,)
+    return torch.tensor([[*original, *crop, *last]], dtype=torch.float32)  # (1, N)
+
+
+def video_ids(
+    fps: float = 7, motion_bucket_id: float = 127, noise_aug_strength: float = 0.02
+) -> Tensor:
+    """(1, 3) frame rate, motion and noise of Stable Video Diffusion: a UNet's `added_time_ids`.
+
+    Args:
+        fps: frames each second of the video; the model was trained on one less.
+        motion_bucket_id: more is more motion, 0 to 255.
+        noise_aug_strength: noise in the picture that is begun from, standard deviations.
+
+    Raises:
+        ConfigError: a number that is not finite.
+
+    Source: diffusers pipeline_stable_video_diffusion.py `__call__`, its defaults too.
+    """
+    numbers = (fps - 1, motion_bucket_id, noise_aug_strength)
+    if not all(map(math.isfinite, numbers)):
+        raise ConfigError(
+            "fps, motion_bucket_id and noise_aug_strength must be finite, got "
+            f"{fps!r}, {motion_bucket_id!r} and {noise_aug_strength!r}."
+        )
+    return torch.tensor([numbers], dtype=torch.float32)
+
+
+def sinusoid(numbers: Tensor, width: int = 256) -> Tensor:
+    """(...) numbers -> (..., width) float32: cosines, then sines, of falling frequency.
+
+    Source: `get_timestep_embedding` with flip_sin_to_cos=True and downscale_freq_shift=0.
+    """
+    if width < 2:
+        raise ConfigError(f"a sinusoid needs a width of 2 or more, got {width}.")
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float32, device=numbers.device)
+    angles = numbers.float()[..., None] * torch.exp(steps * (-math.log(LONGEST_PERIOD) / half))
+    waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
+    return torch.nn.functional.pad(waves, (0, width % 2))  # (..., width)
+
+
+def vector_y(pooled: Tensor, sizes: Tensor, width: int = 256) -> Tensor:
+    """(B, E) pooled vectors and (B, N) or (1, N) sizes -> (B, E + N * width), SDXL's `y`.
+
+    Raises:
+        ShapeError: the two do not go together.
+
+    Source: diffusers unet_2d_condition.py `get_aug_embed`, addition_embed_type "text_time".
+    """
+    if pooled.ndim != 2 or sizes.ndim != 2 or len(sizes) not in (1, len(pooled)):
+        raise ShapeError(
+            f"pooled {tuple(pooled.shape)} must be (B, E) and sizes {tuple(sizes.shape)} "
+            "(B, N) or (1, N); make the sizes with size_ids."
+        )
+    waves = sinusoid(sizes.to(pooled.device), width).flatten(1)  # (B or 1, N * width)
+    return torch.cat([pooled, waves.to(pooled.dtype).expand(len(pooled), -1)], dim=-1)
+
+
+def _pair(name: str, values: Pair) -> Pair:
+    whole = isinstance(values, tuple | list) and all(type(value) is int for value in values)
+    if not whole or len(values) != 2 or min(values) < 0:
+        raise ConfigError(
+            f"{name} must be two whole numbers of pixels, height first, got {values!r}."
+        )
+    return values[0], values[1]
