@@ -1,4 +1,4 @@
-"""compel's ways to split a long prompt: after a sentence, else a phrase, else a word, else anywhere.
+"""compel's ways to split a long prompt: after a sentence, a phrase, a word, or anywhere.
 
 Source: compel 2.5.1, embeddings_provider.py `_find_next_best_split_point`, with
 `truncate_long_prompts=False`. It takes the last such place within the room of a chunk, even one

@@ -6,7 +6,7 @@
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal
 
@@ -180,9 +180,9 @@ def _rows(
     return Rows(ids, weights, words, column(NO_WORD, lambda token: token.segment), vectors)
 
 
-def _joined(C: int, T: int) -> Tensor:
-    """Positions kept of C chunks whose inner starts and ends are left out."""
-    used = torch.ones((C, T), dtype=torch.bool)
+def _joined(chunks: int, context: int) -> Tensor:
+    """Positions kept where the starts and ends of inner chunks are left out."""
+    used = torch.ones((chunks, context), dtype=torch.bool)  # (C, T)
     used[1:, 0] = False
     used[:-1, -1] = False
     return used
