@@ -1,0 +1,213 @@
+"""Our text tower in the clothes of transformers' class, for diffusers pipelines to run on.
+
+diffusers checks that a `text_encoder` is transformers' `PreTrainedModel` and reads its config,
+dtype, hidden states and final norm; this gives it those and nothing else. Pooling is at the first
+end of text, whatever ids learned words have, and `clip_skip` works in every version of
+transformers. A pipeline saves it as transformers' own class, under its name, so the saved folder
+needs no ecliptic. PEFT adapters, which look for transformers' layers, cannot be put on it.
+Source: transformers 5.23 modeling_clip.py, diffusers 0.42.1 pipeline_stable_diffusion{,_xl}.py.
+B batch, T tokens, D width, E vector size.
+"""
+
+from dataclasses import replace
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecliptic.checkpoints import Checkpoint, write
+from ecliptic.engine import Clip
+from ecliptic.errors import ConfigError, MissingExtraError, ShapeError
+from ecliptic.model import ClipConfig, TextTower
+from ecliptic.runtime import text_outputs
+
+PLAIN, PROJECTED = "CLIPTextModel", "CLIPTextModelWithProjection"
+
+
+def as_text_encoder(clip: Clip) -> Any:
+    """A `transformers.PreTrainedModel` that computes with the text tower of `clip`.
+
+    It stands where CLIPTextModelWithProjection would if the tower has a projection, otherwise
+    where CLIPTextModel would. Its weights share the memory of `clip` until they are moved, cast or
+    resized; `clip` then stays as it is.
+
+    Raises:
+        MissingTowerError: the checkpoint has no text side.
+        MissingExtraError: transformers is not installed.
+    """
+    tower = _own(clip.model.text_tower)
+    start, pad = tower.config.end_of_text - 1, tower.config.end_of_text
+    if spec := clip.card.tokenizer_spec:
+        start, pad = spec.start_of_text, spec.pad
+    kind = _kind(PLAIN if tower.projection is None else PROJECTED)
+    return kind(_config(tower, start, pad), tower).eval()
+
+
+class _Wrapped:
+    """What our class does itself; the rest is transformers' `PreTrainedModel`, joined below."""
+
+    config: Any  # CLIPTextConfig
+    tower: TextTower
+
+    def __init__(self, config: Any, tower: TextTower) -> None:
+        super().__init__(config)  # type: ignore[call-arg]  # PreTrainedModel's
+        self.post_init()  # type: ignore[attr-defined]  # before there are weights to initialise
+        self.tower = tower
+
+    @property
+    def text_model(self) -> SimpleNamespace:
+        """The parts that diffusers names: transformers 5.6 to 5.23 have them at another place."""
+        table = SimpleNamespace(token_embedding=self.tower.token_embedding)
+        return SimpleNamespace(
+            final_layer_norm=self.tower.ln_final, embeddings=table, config=self.config
+        )
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of token embeddings, to which textual inversion adds rows."""
+        table = self.tower.token_embedding
+        assert isinstance(table, nn.Embedding)
+        return table
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the table; its rows are the new vocabulary."""
+        self.tower.token_embedding = value
+        self.tower.config = replace(self.tower.config, vocabulary=len(value.weight))
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """(B, T) ids -> what the released class gives, a tuple where `return_dict` is False.
+
+        Raises:
+            ShapeError: no ids, a mask of another shape, or a row without an end of text.
+            ConfigError: position ids other than 0 to T - 1, which this tower does not take.
+        """
+        ids, config = _checked(input_ids, position_ids), self.config
+        wants_hidden, look, whole = (
+            default if asked is None else asked
+            for asked, default in (
+                (output_hidden_states, config.output_hidden_states),
+                (output_attentions, config.output_attentions),
+                (return_dict, config.return_dict),
+            )
+        )
+        found = self._computed(ids, attention_mask, every=wants_hidden or look, look=look)
+        found["hidden_states"] = found["hidden_states"] if wants_hidden else None
+        pooled, vectors = found.pop("pooled"), found.pop("vectors")
+        if self.tower.projection is None:
+            output = _transformers("transformers.modeling_outputs").BaseModelOutputWithPooling
+            made = output(pooler_output=pooled, **found)
+        else:
+            output = _transformers("transformers.models.clip.modeling_clip").CLIPTextModelOutput
+            made = output(text_embeds=vectors, **found)
+        return made if whole else made.to_tuple()
+
+    def _computed(
+        self, ids: Tensor, mask: Tensor | None, *, every: bool, look: bool
+    ) -> dict[str, Any]:
+        """The two pooled states, and the rest, with `every` layer, under transformers' names."""
+        if every:
+            states = self.tower.states(ids, look=look, mask=mask)
+            names = {"last_hidden_state": states.last, "hidden_states": states.hidden}
+            names["attentions"] = states.attention if look else None
+            return names | {"pooled": states.pooled, "vectors": states.vectors}
+        run = self.tower.outputs if torch.is_grad_enabled() else partial(text_outputs, self.tower)
+        found = run(ids, mask=mask)
+        names = {"last_hidden_state": found.sequence, "hidden_states": None, "attentions": None}
+        return names | {"pooled": found.pooled, "vectors": found.vectors}
+
+    def load_adapter(self, *_args: Any, **_kwargs: Any) -> None:
+        """Adapters have nowhere to go here.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "an adapter (LoRA) looks for transformers' own layers, which this text encoder does "
+            "not have; apply it to the `Clip` first, or give the pipeline transformers' encoder."
+        )
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write the folder that transformers' class of the same name writes, for it to read."""
+        weights = {f"text.{name}": tensor for name, tensor in self.tower.state_dict().items()}
+        config = ClipConfig(embed=_embed(self.tower), image=None, text=self.tower.config)
+        cpu = {name: tensor.cpu() for name, tensor in weights.items()}
+        checkpoint = Checkpoint(config=config, weights=cpu, image_spec=None, tokenizer_spec=None)
+        write(checkpoint, Path(save_directory), "transformers", overwrite=True)
+
+
+@cache
+def _kind(name: str) -> Any:
+    """Our class on top of `PreTrainedModel`, under the name of the released class it stands for.
+
+    diffusers writes a component's module and class into `model_index.json`; with these, a saved
+    pipeline is loaded by transformers.
+    """
+    library = _transformers("transformers")
+    members = {"main_input_name": "input_ids", "config_class": library.CLIPTextConfig}
+    return type(name, (_Wrapped, library.PreTrainedModel), members | {"__module__": "transformers"})
+
+
+def _transformers(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as reason:
+        raise MissingExtraError(
+            f"a text encoder for diffusers is a {module} class, which cannot be imported "
+            f"({reason}); `pip install diffusers transformers`."
+        ) from reason
+
+
+def _own(tower: TextTower) -> TextTower:
+    """A tower of the same weights in the same memory, so that moving it leaves `tower` in place."""
+    with torch.device("meta"):
+        own = TextTower(tower.config, _embed(tower))
+    own.load_state_dict(tower.state_dict(), assign=True)
+    return own
+
+
+def _embed(tower: TextTower) -> int:
+    return tower.config.width if tower.projection is None else tower.projection.shape[1]
+
+
+def _config(tower: TextTower, start: int, pad: int) -> Any:
+    """The sizes under transformers' names, with the true end of text."""
+    c = tower.config
+    return _transformers("transformers").CLIPTextConfig(
+        vocab_size=c.vocabulary,
+        hidden_size=c.width,
+        intermediate_size=c.mlp,
+        projection_dim=_embed(tower),
+        num_hidden_layers=c.depth,
+        num_attention_heads=c.heads,
+        max_position_embeddings=c.context,
+        hidden_act=c.activation,
+        layer_norm_eps=c.eps,
+        bos_token_id=start,
+        eos_token_id=c.end_of_text,
+        pad_token_id=pad,
+        architectures=[PLAIN if tower.projection is None else PROJECTED],
+    )
+
+
+def _checked(ids: Tensor | None, positions: Tensor | None) -> Tensor:
+    if ids is None:
+        raise ShapeError("a text encoder needs input_ids, (batch, tokens) of them; got None.")
+    ids = ids.view(-1, ids.shape[-1])
+    counted = torch.arange(ids.shape[1], device=ids.device)
+    if positions is not None and not bool((positions.to(ids.device) == counted).all()):
+        raise ConfigError(
+            "position_ids are not 0, 1, 2, ... of each row, and this encoder takes no others; "
+            "leave them out."
+        )
+    return ids
