@@ -34,12 +34,20 @@ def _peer(name: str) -> ModuleType:
             pytest.skip(f"{name} is not installed: {reason}")
 
 
+def compel() -> ModuleType:
+    return _peer("compel")
+
+
 def diffusers() -> ModuleType:
     return _peer("diffusers")
 
 
 def open_clip() -> ModuleType:
     return _peer("open_clip")
+
+
+def peft() -> ModuleType:
+    return _peer("peft")
 
 
 def torchvision() -> ModuleType:

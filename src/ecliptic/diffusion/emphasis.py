@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
+import torch
 from torch import Tensor
 
 from ecliptic.diffusion.emphasis_masking import compel
@@ -85,13 +86,14 @@ def emphasise(
 
     Raises:
         ShapeError: `z` is not of these rows.
-        NumericalError: the weights made a vector NaN or infinite.
+        NumericalError: a weight, or a vector that the weights made, is NaN or infinite.
     """
     if z.ndim != 3 or z.shape[:2] != rows.ids.shape:
         raise ShapeError(
             f"vectors {tuple(z.shape)} are not of rows {tuple(rows.ids.shape)}; pass what the "
             "encoder gives for these rows, (chunks, tokens, width)."
         )
+    check_finite(rows.weights, "the weights of a prompt")
     weighted = replace(rows, weights=normalised(rows, emphasis.normalization))
     if emphasis.name == "ignore" or bool((weighted.weights == 1).all()):
         return z
@@ -119,8 +121,8 @@ def check_finite(tensor: Tensor, what: str) -> Tensor:
     if bool(finite.all()):
         return tensor
     bad, first = int((~finite).sum()), tuple((~finite).nonzero()[0].tolist())
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
     raise NumericalError(
         f"{bad} of {tensor.numel()} values of {what} are NaN or infinite, the first at {first} of "
-        f"{tuple(tensor.shape)}; use milder weights, or float32 if the encoder runs in "
-        f"{str(tensor.dtype).removeprefix('torch.')}."
+        f"{tuple(tensor.shape)}; use milder weights{', or an encoder in float32' if half else ''}."
     )
