@@ -4,7 +4,9 @@ Nodes say what was written, not what it means to an encoder; `reading.py` says t
 characters it came from, so that findings and ledgers can point at them.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 from ecliptic.diffusion.prompt.reading import Span
@@ -39,7 +41,7 @@ class ChunkBreak:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A1111's `[before:after:when]`; `when` below 1 with a point is a fraction of the steps."""
+    """A1111's `[before:after:when]`; written with a point, `when` is a fraction of the steps."""
 
     before: tuple["Node", ...]
     after: tuple["Node", ...]
@@ -85,7 +87,40 @@ class Joined:
     span: Span
 
 
-Node: TypeAlias = (
-    Text | Weighted | ChunkBreak | Scheduled | Alternating | Swap | LoraUse | Joined
-)
+Node: TypeAlias = Text | Weighted | ChunkBreak | Scheduled | Alternating | Swap | LoraUse | Joined
 Tree: TypeAlias = tuple[Node, ...]
+
+
+def merged(nodes: Iterable[Node]) -> Tree:
+    """The same nodes with neighbouring texts made one, and empty ones left out."""
+    found: list[Node] = []
+    for kind, group in groupby(nodes, key=type):
+        if kind is Text:
+            texts = [node for node in group if isinstance(node, Text)]
+            text = "".join(node.text for node in texts)
+            origin = tuple(place for node in texts for place in node.origin)
+            found += [Text(text, origin)] if text else []
+        else:
+            found += group
+    return tuple(found)
+
+
+def branches(node: Node) -> tuple[Tree, ...]:
+    """The trees directly inside a node, in the order they were written."""
+    if isinstance(node, Weighted):
+        return (node.children,)
+    if isinstance(node, Scheduled | Swap):
+        return (node.before, node.after)
+    if isinstance(node, Alternating):
+        return node.options
+    if isinstance(node, Joined):
+        return tuple(children for children, _ in node.parts)
+    return ()
+
+
+def walk(tree: Tree) -> Iterator[Node]:
+    """Every node, each before what is inside it."""
+    for node in tree:
+        yield node
+        for inside in branches(node):
+            yield from walk(inside)
