@@ -111,7 +111,7 @@ def _named(name: str, tensors: Mapping[str, Tensor], where: str) -> Found:
 
 def _parts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors whose keys name an encoder, by part, and what is left out."""
-    parts = {ENCODERS[key]: tensor for key, tensor in tensors.items() if key in ENCODERS}
+    parts = {part: tensors[key] for key, part in ENCODERS.items() if key in tensors}
     left = [key for key in tensors if key in OTHER_ENCODERS]
     return parts, tuple(f"vectors for {key}, which is no CLIP, are not used" for key in left)
 
