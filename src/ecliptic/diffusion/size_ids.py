@@ -7,6 +7,7 @@ B batch, N numbers, E vector size.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -19,6 +20,23 @@ Pair: TypeAlias = tuple[int, int]  # height and width, or top and left, in pixel
 
 AESTHETIC = {False: 6.0, True: 2.5}  # whether negative -> score, 0 to 10; pipeline defaults
 LONGEST_PERIOD = 10_000.0  # of the sinusoids
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What SDXL is told about the picture; the defaults are its pipelines'."""
+
+    original: Pair = (1024, 1024)  # height and width before training resized it, pixels
+    crop: Pair = (0, 0)  # top and left of the crop, pixels
+    target: Pair | None = None  # height and width that are asked for; None is the original's
+    aesthetic: float = AESTHETIC[False]  # of the refiner, 0 to 10
+    negative_aesthetic: float = AESTHETIC[True]
+
+    def ids(self, rule: SizeRule, batch: int, *, negative: bool = False) -> Tensor:
+        """(batch, 6) or (batch, 5), as `size_ids`."""
+        score = self.negative_aesthetic if negative else self.aesthetic
+        one = size_ids(rule, self.original, self.crop, self.target, score, negative=negative)
+        return one.expand(batch, -1)
 
 
 def size_ids(

@@ -1,0 +1,145 @@
+"""The text encoder that is no CLIP: T5, from a Hugging Face folder the user names, or as a tensor.
+
+Runs in `transformers`, which must be installed for it; nothing else here needs it.
+B prompts, T tokens, D width.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecliptic.diffusion.conditioning import ConditioningWarning
+from ecliptic.diffusion.families import Family
+from ecliptic.errors import ConfigError, MissingExtraError, ShapeError, UnknownModelError
+
+
+class LanguageEncoder:
+    """A T5 encoder and its tokenizer.
+
+    Args:
+        folder: holds the encoder; the tokenizer lies in it, or in `tokenizer`.
+        length: tokens that every prompt is cut or padded to.
+        tokenizer: another folder.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        UnknownModelError: there is no such folder.
+    """
+
+    def __init__(
+        self, folder: str | Path, length: int, tokenizer: str | Path | None = None
+    ) -> None:
+        for path in (folder, tokenizer or folder):
+            if not Path(path).is_dir():
+                raise UnknownModelError(str(path), fix="t5 must be a folder of Hugging Face.")
+        library = _transformers()
+        self.length = length
+        self.tokenizer: Any = library.AutoTokenizer.from_pretrained(tokenizer or folder)
+        self.model: Any = library.T5EncoderModel.from_pretrained(folder).eval()
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.model.config.d_model)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """(B, length, D) of B prompts, padding included and unmasked, as diffusers does it."""
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        found: Tensor = self.model(tokens.input_ids)[0]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Language:
+    """The tensors of T5 for both sides of a call; None where there is none."""
+
+    positive: Tensor | None  # (B, T, D)
+    negative: Tensor | None
+
+    def row(self, number: int) -> "Language":
+        """That of one prompt."""
+        here, there = (
+            None if x is None else x[number : number + 1] for x in (self.positive, self.negative)
+        )
+        return Language(here, there)
+
+    def joined(self, tokens: Tensor, *, negative: bool, empty: int, width: int) -> Tensor:
+        """CLIP's (B, T, D), then T5's, or `empty` zero tokens of `width` where there is none.
+
+        Source: pipeline_stable_diffusion_3.py `encode_prompt`.
+        """
+        t5 = self.negative if negative else self.positive
+        if t5 is None:
+            t5 = tokens.new_zeros(len(tokens), empty, max(width, tokens.shape[-1]))
+        return joined_language(tokens, t5)
+
+
+def language_of(
+    family: Family,
+    encoder: LanguageEncoder | None,
+    texts: tuple[Sequence[str], Sequence[str]],
+    given: tuple[Tensor | None, Tensor | None],
+) -> Language:
+    """T5 of both sides: as given, else encoded from `texts`.
+
+    Raises:
+        ConfigError: the family has no place for T5.
+        ShapeError: not three axes, or another number of prompts.
+    """
+    if family.language is None and any(one is not None for one in given):
+        raise ConfigError(f"{family.title} reads no T5, so t5 means nothing; leave it out.")
+    found: list[Tensor | None] = []
+    for one, prompts in zip(given, texts, strict=True):
+        if one is None and encoder is not None:
+            one = encoder.encode(prompts)
+        if one is not None and (one.ndim != 3 or len(one) not in (1, len(prompts))):
+            raise ShapeError(
+                f"t5 {tuple(one.shape)} must be (prompts, tokens, width) for {len(prompts)} "
+                "prompt(s); pass the encoder's last hidden state."
+            )
+        found.append(None if one is None else one.expand(len(prompts), -1, -1))
+    positive, negative = found
+    if positive is not None and negative is None and family.negative == "encode":
+        warnings.warn(
+            "t5 was given without negative_t5, so the negative has zeros in its place, which no "
+            "model was trained on; pass negative_t5= (T5 of the negative prompt).",
+            ConditioningWarning,
+            stacklevel=5,
+        )
+        negative = torch.zeros_like(positive)
+    return Language(positive, negative)
+
+
+def joined_language(tokens: Tensor, t5: Tensor) -> Tensor:
+    """(B, T, D) of CLIP, zeros up to the width of T5, then T5 on the token axis."""
+    room = t5.shape[-1] - tokens.shape[-1]
+    if room < 0:
+        raise ShapeError(
+            f"the text encoders are {tokens.shape[-1]} wide together and T5 only {t5.shape[-1]}; "
+            "pass encoders and t5 of one model."
+        )
+    wide = torch.nn.functional.pad(tokens, (0, room))
+    return torch.cat([wide, t5.to(wide)], dim=1)
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtraError(
+            "T5 runs in transformers, which is not installed; `pip install transformers`, or pass "
+            "t5= as a tensor."
+        ) from None
+    return transformers

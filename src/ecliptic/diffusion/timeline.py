@@ -1,0 +1,75 @@
+"""Which reading of each prompt holds when: AND, schedules and alternation over a batch.
+
+P prompts of one side (positive or negative) in each encoder's wording.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.prompt.compiler import parse
+from ecliptic.diffusion.prompt.reading import Alternative, Reading
+from ecliptic.errors import ConfigError
+
+Readings = tuple[tuple[Reading, ...], ...]  # per encoder, per prompt
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The alternatives of P prompts for every encoder."""
+
+    plans: tuple[tuple[tuple[Alternative, ...], ...], ...]  # encoder, prompt, alternative
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the alternatives of AND; one where there is no AND."""
+        return tuple(alternative.weight for alternative in self.plans[0][0])
+
+    def ends(self, alternative: int) -> tuple[int, ...]:
+        """Last steps between which nothing changes."""
+        schedules = [prompt[alternative].schedule for plan in self.plans for prompt in plan]
+        return tuple(sorted({last for schedule in schedules for last, _ in schedule}))
+
+    def at(self, alternative: int, step: int) -> Readings:
+        """The reading of every prompt in force at `step`."""
+        return tuple(
+            tuple(_in_force(prompt[alternative].schedule, step) for prompt in plan)
+            for plan in self.plans
+        )
+
+    def everything(self) -> Iterator[tuple[int, Reading]]:
+        """(encoder, reading) of all there is to encode."""
+        for encoder, plan in enumerate(self.plans):
+            for prompt in plan:
+                for alternative in prompt:
+                    for _, reading in alternative.schedule:
+                        yield encoder, reading
+
+
+def timeline(
+    texts: Sequence[Sequence[str]], options: Options, *, negative: bool = False
+) -> Timeline:
+    """Parse the prompts of one side; `texts` holds one list of P prompts per encoder.
+
+    Raises:
+        TextError: a prompt that its dialect refuses.
+        ConfigError: AND in a batch, or AND that only one encoder's wording has.
+    """
+    plans = tuple(
+        tuple(
+            parse(text, options.dialect).readings(options.steps, negative=negative) for text in one
+        )
+        for one in texts
+    )
+    counts = {len(alternatives) for plan in plans for alternatives in plan}
+    several = max(counts, default=1) > 1
+    if several and (len(counts) > 1 or len(texts[0]) > 1):
+        raise ConfigError(
+            "AND gives a prompt several sets of tensors, which do not fit into a batch, nor beside "
+            "a prompt_2 without them; call the conditioner once per prompt, with AND in both."
+        )
+    return Timeline(plans)
+
+
+def _in_force(schedule: Sequence[tuple[int, Reading]], step: int) -> Reading:
+    return next((reading for last, reading in schedule if step <= last), schedule[-1][1])
