@@ -1,0 +1,136 @@
+"""What decides the numbers of a cached conditioning, as canonical JSON and its SHA-256.
+
+A key covers all that the conditioner says of itself and of its options, the stored precision, and
+the prompt, so that a change of any of them misses; kohya's caches, by contrast, keep what an edited
+caption no longer says (sd-scripts, library/strategy_sdxl.py). T tokens, D width, E vector size.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ecliptic.engine import DTYPES
+from ecliptic.errors import ConfigError, NumericalError
+
+PARTS = ("tokens", "pooled", "mask")  # tensors of a conditioning that are kept
+
+
+class Tensors(Protocol):
+    """The tensors of one prompt; a `Conditioning` is one, and so is what a cache gives back."""
+
+    @property
+    def tokens(self) -> Tensor | None:
+        """(1, T, D)."""
+
+    @property
+    def pooled(self) -> Tensor | None:
+        """(1, E)."""
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(1, T) bool."""
+
+
+class Source(Protocol):
+    """What a conditioner must offer so that its work can be kept."""
+
+    def identity(self, **options: Any) -> Mapping[str, Any]:
+        """All but the prompt that decides the numbers, as JSON values."""
+
+    def each(self, prompts: list[str], **options: Any) -> Sequence[Tensors]:
+        """One conditioning per prompt, each at its own length."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredConditioning:
+    """The tensors of one prompt, as they were computed."""
+
+    tokens: Tensor | None = None  # (1, T, D)
+    pooled: Tensor | None = None  # (1, E)
+    mask: Tensor | None = None  # (1, T) bool
+
+
+def cache_identity(source: Source, dtype: str | None = None, **options: Any) -> dict[str, Any]:
+    """All but the prompt that decides what a cache stores, as JSON values.
+
+    Args:
+        source: the conditioner.
+        dtype: "fp32", "bf16" or "fp16" to store in; None is as computed.
+        **options: of the conditioner.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(
+            f"a cache stores {', '.join(DTYPES)}, not {dtype!r}; None is as computed."
+        )
+    found: dict[str, Any] = json.loads(canonical(source.identity(**options)))
+    return {"conditioner": found, "stored": dtype}
+
+
+def condition_key(identity: Mapping[str, Any], prompt: str) -> str:
+    """SHA-256 of `identity` and the prompt, in hexadecimal."""
+    return hashlib.sha256(canonical({"identity": identity, "prompt": prompt})).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """JSON of `value` that is the same for equal values; ASCII, so half characters are fine."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain
+    ).encode()
+
+
+def _plain(value: Any) -> Any:
+    """JSON values for a tensor (by its content), a dataclass, or a tuple's kin."""
+    if isinstance(value, Tensor):
+        return {"tensor": digest({"": value})}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, torch.dtype):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, dtypes, shapes and bytes."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def kept(made: Tensors, dtype: str | None) -> dict[str, Tensor]:
+    """Copies of the tensors of `made` that a cache stores, in `dtype` and proved finite.
+
+    Raises:
+        NumericalError: a value is not finite, or too large for `dtype`.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name in PARTS:
+        tensor = getattr(made, name)
+        if tensor is None:
+            continue
+        wanted = DTYPES[dtype] if dtype and tensor.is_floating_point() else tensor.dtype
+        copy = tensor.detach().to("cpu", wanted, copy=True).contiguous()
+        if not finite(copy):
+            why = f"stored as {dtype}; bf16 and fp32 hold larger ones" if dtype else "computed"
+            raise NumericalError(f"{name} holds NaN or infinity as {why}; nothing is kept of it.")
+        tensors[name] = copy
+    return tensors
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite."""
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the values."""
+    return sum(tensor.nbytes for tensor in tensors)

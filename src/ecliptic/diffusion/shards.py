@@ -1,0 +1,183 @@
+"""One file of a dataset cache: the tensors of many prompts, and what each of them is.
+
+A shard `cond-00000.safetensors` is never changed once it has its name. Its tensors are called
+`KEY.tokens`, `KEY.pooled` and `KEY.mask`; its metadata hold, as JSON, the identity that its keys
+share, for each key the prompt and a checksum of the tensors, and the ids that captions go by.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ecliptic.checkpoints import read_safetensors
+from ecliptic.diffusion.cache_keys import PARTS, StoredConditioning, canonical, digest
+from ecliptic.errors import CorruptFileError, StorageError
+
+VERSION = 1
+_NAME = re.compile(r"cond-(\d{5,9})\.safetensors")
+_DRAFT = re.compile(r"\.cond-[0-9a-f]{16}\.tmp")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the metadata say of one prompt."""
+
+    prompt: str
+    sha256: str  # of its tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The content of one file; `tensors` may be mapped from it."""
+
+    identity: Mapping[str, Any]
+    entries: Mapping[str, Entry] = field(default_factory=dict)  # by key
+    ids: Mapping[str, str] = field(default_factory=dict)  # id -> key, of this or another shard
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)  # by KEY.part
+
+    def parts(self, key: str) -> dict[str, Tensor]:
+        """The tensors of one prompt by part."""
+        named = {part: self.tensors.get(f"{key}.{part}") for part in PARTS}
+        return {part: tensor for part, tensor in named.items() if tensor is not None}
+
+    def intact(self, key: str) -> bool:
+        """Whether the tensors of `key` are those that were stored."""
+        return digest(self.parts(key)) == self.entries[key].sha256
+
+    def conditioning(self, key: str) -> StoredConditioning:
+        """Copies of the tensors of `key`, which outlive the file."""
+        return StoredConditioning(**{part: t.clone() for part, t in self.parts(key).items()})
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where shard `number` lies."""
+    return folder / f"cond-{number:05d}.safetensors"
+
+
+def shard_paths(folder: Path) -> dict[int, Path]:
+    """The shards of a folder by number, in order."""
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return dict(sorted((int(name[1]), path) for name, path in found if name))
+
+
+def drafts(folder: Path) -> list[Path]:
+    """Files of runs that ended while they wrote; only for who holds the folder's lock."""
+    return sorted(path for path in folder.iterdir() if _DRAFT.fullmatch(path.name))
+
+
+def publish(folder: Path, shard: Shard, number: int) -> Path:
+    """Write `shard` whole under the first free number from `number` on.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with _draft(folder, shard) as draft:
+        while True:
+            path = shard_path(folder, number)
+            if _take(draft, path):
+                _sync_folder(folder)
+                return path
+            number += 1
+
+
+def replace(path: Path, shard: Shard) -> None:
+    """Put `shard` in the place of the file `path`, whole or not at all."""
+    with _draft(path.parent, shard) as draft:
+        draft.replace(path)
+        _sync_folder(path.parent)
+
+
+def read_shard(path: Path) -> Shard:
+    """The content of a shard, its tensors mapped and not yet looked at.
+
+    Raises:
+        CorruptFileError: truncated, damaged in its header, or no shard of a cache.
+        StorageError: of a later version than this one.
+    """
+    found = read_safetensors(path)
+    texts = {name: found.metadata.get(name, "") for name in ("about", "entries", "ids")}
+    if found.metadata.get("sha256") != _sum(texts):
+        raise CorruptFileError(
+            f"{path} is no intact shard of conditionings: its metadata do not match their "
+            "checksum; let `ecliptic condition --verify --repair` remove it, and run again."
+        )
+    about, entries, ids = (json.loads(text) for text in texts.values())
+    if about["version"] > VERSION:
+        raise StorageError(
+            f"{path} has version {about['version']}, known is up to {VERSION}; update ecliptic."
+        )
+    made = {key: Entry(*row) for key, row in entries.items()}
+    return Shard(about["identity"], made, ids, found.tensors)
+
+
+@contextmanager
+def _draft(folder: Path, shard: Shard) -> Iterator[Path]:
+    """A file beside its place that goes unless it is renamed."""
+    draft = folder / f".cond-{secrets.token_hex(8)}.tmp"
+    try:
+        _write(draft, shard)
+        yield draft
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"a shard cannot be written in {folder}: {error}; check the permissions and the free "
+            "space."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write(path: Path, shard: Shard) -> None:
+    about = {"version": VERSION, "identity": shard.identity}
+    rows = {key: [entry.prompt, entry.sha256] for key, entry in shard.entries.items()}
+    values = {"about": about, "entries": rows, "ids": dict(shard.ids)}
+    texts = {name: canonical(value).decode() for name, value in values.items()}
+    metadata = {**texts, "sha256": _sum(texts)}
+    path.touch()
+    mode = path.stat().st_mode  # safetensors makes files that only their owner can read
+    safetensors.torch.save_file(dict(shard.tensors), path, metadata)
+    path.chmod(mode)
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sum(texts: Mapping[str, str]) -> str:
+    return hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()
+
+
+def _take(draft: Path, path: Path) -> bool:
+    """Give `draft` the name `path`, unless another process was first."""
+    try:
+        os.link(draft, path)  # fails where the name is taken, unlike a rename
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links; the folder's lock keeps others away
+        if path.exists():
+            return False
+        draft.replace(path)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names outlive a power cut, where folders can be opened (not on Windows)."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def named(key: str, parts: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of one prompt under the names they have in a shard."""
+    return ((f"{key}.{part}", tensor) for part, tensor in parts.items())
