@@ -57,7 +57,8 @@ ENCODERS = {
     "g": _text(_G, 36, pad=_BANG, seed=2),
     "l-identity": _text(_L, _L.width, seed=3, identity=True),
     "l-projected": _text(_L, 28, seed=4),
-    "g-end": _text(_G, 36, seed=5),  # Stable Cascade and Kandinsky 2.2 pad with the end of text
+    # Stable Cascade and Kandinsky 2.2 pad with the end of text; the prior wants equal widths.
+    "g-end": _text(_G, _G.width, seed=5),
     "vision": Encoder(ClipConfig(embed=24, image=_VISION, text=None), seed=6),
     "vision-224": Encoder(
         ClipConfig(embed=24, image=replace(_VISION, image_size=224, patch_size=56), text=None),
@@ -111,6 +112,12 @@ PIPELINES = {
         {"text_encoder": "l-identity", "text_encoder_2": "g"},
         denoiser=True,  # says how wide the zeros in T5's place are
     ),
+    "sd3-projected": Pipeline(
+        "stable_diffusion_3",
+        "StableDiffusion3Pipeline",
+        {"text_encoder": "l-projected", "text_encoder_2": "g"},
+        t5="text_encoder_3",
+    ),
     "flux": Pipeline("flux", "FluxPipeline", {"text_encoder": "l"}, t5="text_encoder_2"),
     "cascade": Pipeline(_CASCADE, "StableCascadePriorPipeline", {"text_encoder": "g-end"}),
     "unclip": Pipeline(_UNCLIP, "UnCLIPPipeline", {"text_encoder": "l-projected"}),
@@ -132,6 +139,7 @@ PIPELINES = {
     "ip-adapter": Pipeline(
         _SD, "StableDiffusionPipeline", {"text_encoder": "l"}, image="vision", options=_NONE
     ),
+    "ip-adapter-alone": Pipeline(_SD, "StableDiffusionPipeline", {}, image="vision", options=_NONE),
 }
 
 
@@ -312,6 +320,22 @@ def xl_unet(numbers: int) -> Any:
         **blocks,
         **added,
         projection_class_embeddings_input_dim=ENCODERS["g"].config.embed + 16 * numbers,
+    )
+
+
+@cache
+def prior() -> Any:
+    """A prior that reads what the encoder "g-end" gives."""
+    config = ENCODERS["g-end"].config
+    assert config.text
+    torch.manual_seed(12)
+    return peers.diffusers().PriorTransformer(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        embedding_dim=config.embed,
+        num_embeddings=config.text.context,
+        additional_embeddings=4,
     )
 
 

@@ -96,7 +96,7 @@ def blurred(preprocess: Preprocess, source: Any) -> Tensor:
 def centred(preprocess: Preprocess, source: Any) -> Tensor:
     """(3, S, S) pixels of a picture, its middle cut out as diffusers' feature extractors do.
 
-    They cut from floor((n - S) / 2), which open_clip rounds to the nearest, and make the picture RGB
+    They cut from floor((n - S) / 2), which open_clip rounds to the nearest, and make it RGB
     before they resize it. A clip loaded with `preprocess="robust"` keeps its own way.
 
     Source: transformers image_processing_clip.py, image_transforms.py `center_crop`.
