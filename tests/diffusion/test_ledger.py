@@ -138,7 +138,7 @@ def test_what_is_lost_is_quoted_once_for_encoders_that_lose_the_same() -> None:
 
 def test_long_losses_are_shortened_and_prompts_are_numbered() -> None:
     message = lost_words(whole("a cat", context=3) + whole("dog " * 60, context=4))
-    assert message.startswith("prompt 0 loses 'cat' (1 tokens for L); prompt 1 loses 'dog dog")
+    assert message.startswith("prompt 0 loses 'cat' (1 token for L); prompt 1 loses 'dog dog")
     assert f"{'dog ' * 20}...'" in message
 
 

@@ -120,7 +120,7 @@ def lost_words(ledger: Ledger) -> str:
     parts = []
     for (prompt, quoted), counts in losers.items():
         which = f"prompt {prompt}" if len(ledger.prompts) > 1 else "the prompt"
-        tokens = " and ".join(f"{count} tokens for {name}" for name, count in counts.items())
+        tokens = " and ".join(f"{counted(count)} for {name}" for name, count in counts.items())
         parts.append(f"{which} loses {quoted} ({tokens})")
     return (
         f"{'; '.join(parts)}: more than the context holds. Shorten it, or pass a `long` layout "
@@ -156,6 +156,11 @@ def _cells(row: LedgerRow) -> tuple[str, ...]:
         f"{row.weight:g}",
         "kept" if row.kept else "dropped",
     )
+
+
+def counted(tokens: int) -> str:
+    """Such as "2 tokens"."""
+    return f"{tokens} token{'' if tokens == 1 else 's'}"
 
 
 def visible(text: str) -> str:

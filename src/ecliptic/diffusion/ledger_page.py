@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 
-from ecliptic.diffusion.ledger import Ledger, LedgerRow, visible
+from ecliptic.diffusion.ledger import Ledger, LedgerRow, counted, visible
 from ecliptic.diffusion.prompt.reading import Span
 
 _STYLE = """
@@ -67,7 +67,7 @@ def _section(ledger: Ledger, prompt: int, encoder: str) -> str:
 def _box(rows: list[LedgerRow], within: Span, prompt: str) -> str:
     """The part of the prompt that one chunk holds, or none."""
     chunk = rows[0].chunk
-    head = f"{'Dropped' if chunk is None else f'Chunk {chunk}'}, {len(rows)} tokens"
+    head = f"{'Dropped' if chunk is None else f'Chunk {chunk}'}, {counted(len(rows))}"
     written = "".join(_written(rows, within, prompt))
     body, kind = (f"<del>{written}</del>", "chunk dropped") if chunk is None else (written, "chunk")
     return f'<div class="{kind}"><h3>{head}</h3><p class="prompt">{body}</p></div>\n'
