@@ -135,8 +135,8 @@ def pairs(
         for name in inner:
             out = sizes.mlp if name == "mlp.fc1" else sizes.width
             into = sizes.mlp if name == "mlp.fc2" else sizes.width
-            up = torch.randn(out, rank, generator=generator) * 0.2
-            down = torch.randn(rank, into, generator=generator) * 0.2
+            up = torch.randn(out, rank, generator=generator) * 0.1
+            down = torch.randn(rank, into, generator=generator) * 0.1
             made[f"text_model.encoder.layers.{block}.{name}"] = (up, down)
     return made
 
