@@ -5,28 +5,23 @@ joined by a space. Differences on purpose: a part or prompt that is empty reads 
 instead of failing, and every error is a TextError that names the character.
 """
 
-import math
 from collections.abc import Iterator
 
 from ecliptic.diffusion.prompt.compel_grammar import Grammar
 from ecliptic.diffusion.prompt.compel_source import source_of
-from ecliptic.diffusion.prompt.compel_writing import written
+from ecliptic.diffusion.prompt.compel_writing import KNOWN, written
+from ecliptic.diffusion.prompt.limits import check_finite
+from ecliptic.diffusion.prompt.printing import foreign
 from ecliptic.diffusion.prompt.reading import Alternative, Line, Mix, Reading, Segment
 from ecliptic.diffusion.prompt.tree import (
-    Alternating,
-    ChunkBreak,
     Joined,
     LoraUse,
-    Node,
-    Scheduled,
     Swap,
     Text,
     Tree,
     Weighted,
+    walk,
 )
-from ecliptic.errors import TextError
-
-_SWAP_NOTE = ".swap() needs a sampler that edits attention; its first side alone is read."
 
 
 def read(text: str) -> Tree:
@@ -37,18 +32,19 @@ def read(text: str) -> Tree:
 def write(tree: Tree) -> str:
     """Text that reads as `tree`, up to white space; see `converting` for trees of other dialects.
 
-    Raises TextError for a node that compel has no way to write.
+    Raises ConfigError for a node that compel has no words for, or a weight below 0.
     """
     return written(tree)
 
 
 def readings(
     text: str,
-    steps: int,
-    negative: bool = False,  # noqa: ARG001 every dialect takes it; compel reads both sides alike
+    steps: int | None,
+    negative: bool,
 ) -> tuple[Alternative, ...]:
-    """What the encoders get: one alternative that stays the same over all `steps`."""
-    return (Alternative(1.0, ((steps, reading_of(read(text))),)),)
+    """One alternative that is the same at all steps, for negative prompts too."""
+    del negative
+    return (Alternative(1.0, ((steps or 1, reading_of(read(text))),)),)
 
 
 def spans(text: str) -> list[tuple[str, float]]:
@@ -58,12 +54,7 @@ def spans(text: str) -> list[tuple[str, float]]:
 
 def loras(tree: Tree) -> tuple[tuple[str, float], ...]:
     """(name, weight) of every `withLora`, in order."""
-    return tuple((node.name, node.weight) for node in _walk(tree) if isinstance(node, LoraUse))
-
-
-def notes(tree: Tree) -> tuple[str, ...]:
-    """What `readings` leaves out of `tree`."""
-    return (_SWAP_NOTE,) if any(isinstance(node, Swap) for node in _walk(tree)) else ()
+    return tuple((node.name, node.weight) for node in walk(tree) if isinstance(node, LoraUse))
 
 
 def reading_of(tree: Tree) -> Reading:
@@ -72,7 +63,7 @@ def reading_of(tree: Tree) -> Reading:
     if joined is None:
         return _line(_segments(tree))
     if joined.kind == "AND":
-        raise _foreign(joined)
+        raise foreign(joined, "compel", KNOWN)
     parts = [(_segments(part), weight) for part, weight in joined.parts]
     if joined.kind == "and":
         parts = [part for part in parts if part[0]]  # compel drops the empty ones
@@ -108,16 +99,12 @@ def _flat(tree: Tree, scale: float) -> Iterator[Segment | None]:
             yield from _segments(node.before, scale) or (Segment("", scale),)
             yield None
         elif not isinstance(node, LoraUse):
-            raise _foreign(node)
+            raise foreign(node, "compel", KNOWN)
 
 
 def _product(scale: float, node: Weighted) -> float:
     weight = scale * node.weight
-    if not math.isfinite(weight):
-        raise TextError(
-            f"character {node.span[0]}: the weights around it multiply to {weight}, which is no "
-            "finite number; make them smaller."
-        )
+    check_finite(weight, str(weight), node.span[0])
     return weight
 
 
@@ -137,21 +124,3 @@ def _segments_of(reading: Reading) -> Iterator[Segment]:
             yield from _segments_of(part)
         return
     yield from (part for part in reading.parts if isinstance(part, Segment))
-
-
-def _walk(tree: Tree) -> Iterator[Node]:
-    for node in tree:
-        yield node
-        if isinstance(node, Weighted):
-            yield from _walk(node.children)
-        elif isinstance(node, Swap):
-            yield from _walk(node.before + node.after)
-        elif isinstance(node, Joined):
-            for part, _ in node.parts:
-                yield from _walk(part)
-
-
-def _foreign(node: Node) -> TextError:
-    kinds = {ChunkBreak: "BREAK", Scheduled: "a schedule", Alternating: "an alternation"}
-    name = kinds.get(type(node), "AND, .blend() or .and()")
-    return TextError(f"compel has no place for {name} here; convert the prompt to compel first.")

@@ -5,17 +5,16 @@ not fit; what no rule fits is a literal word, as in compel. Behaviour of compel 
 (`compel/prompt_parser.py`), found by running it; its errors become TextError.
 """
 
-import math
 import re
 from collections.abc import Callable
 from typing import TypeAlias
 
 from ecliptic.diffusion.prompt.compel_source import BLANK, Source
+from ecliptic.diffusion.prompt.limits import check_depth, finite
 from ecliptic.diffusion.prompt.reading import Span
 from ecliptic.diffusion.prompt.tree import Joined, LoraUse, Mark, Node, Swap, Text, Tree, Weighted
 from ecliptic.errors import TextError
 
-MAX_DEPTH = 48  # brackets inside brackets; compel itself fails above some forty
 PLUS, MINUS = 1.1, 0.9  # weights of "+" and "-"; n of them give the n-th power
 
 _WORD = re.compile(
@@ -56,8 +55,8 @@ class Grammar:
         if (rest := self._skip(end)) < len(self.text):
             place = self.source.span(rest, rest + 1)[0]
             raise TextError(
-                f"character {place}: text follows a .blend(), which has to be the whole prompt; "
-                "put the text into the parts that are blended."
+                f"text follows a .blend() at position {place} of the prompt, but a blend has to be "
+                "the whole of it; put the text into the parts that are blended."
             )
         return (*before, *blend[0], *after)
 
@@ -98,13 +97,13 @@ class Grammar:
     # rules, each tried once at a place
 
     def _first(self, rules: tuple[Rule, ...], at: int) -> Parsed | None:
-        return next((found for rule in rules if (found := self._once(rule, at))), None)
-
-    def _once(self, rule: Rule, at: int) -> Parsed | None:
-        key = (rule.__name__, at)
-        if key not in self._tried:
-            self._tried[key] = rule(at)
-        return self._tried[key]
+        for rule in rules:
+            key = (rule.__name__, at)
+            if key not in self._tried:
+                self._tried[key] = rule(at)
+            if found := self._tried[key]:
+                return found
+        return None
 
     def _target(self, at: int) -> Parsed | None:
         return self._first((self._quoted, self._group, self._word), at)
@@ -144,7 +143,7 @@ class Grammar:
         return (nodes, found.end()) if inner._skip(end) == len(inner.text) else None
 
     def _attention(self, at: int) -> Parsed | None:
-        target = self._once(self._target, at)
+        target = self._target(at)
         if target is None:
             return None
         children, end = target
@@ -174,7 +173,7 @@ class Grammar:
         return None
 
     def _swap(self, at: int) -> Parsed | None:
-        target = self._once(self._target, at)
+        target = self._target(at)
         start = None if target is None else self._call(".swap", target[1])
         if target is None or start is None:
             return None
@@ -239,7 +238,7 @@ class Grammar:
         place = self._literal("(", at)
         parts: list[Tree] = []
         while place is not None:
-            found = self._once(self._target, place) or self._quoted_prompt(place)
+            found = self._target(place) or self._quoted_prompt(place)
             if found is None:
                 break
             parts.append(found[0])
@@ -255,23 +254,14 @@ class Grammar:
             return (1.0,) * count
         if len(options) != count:
             raise TextError(
-                f"character {options[0][2][0]}: {len(options)} weight(s) for {count} prompts; "
-                "write one weight for each, or none at all."
+                f"{len(options)} weight(s) at position {options[0][2][0]} of the prompt stand for "
+                f"{count} part(s); write one weight for each, or none at all."
             )
         return tuple(self._option_weight(option) for option in options)
 
     def _option_weight(self, option: Option) -> float:
         name, value, span = option
-        try:
-            weight = float(name) if value is None else math.nan
-        except ValueError:
-            weight = math.nan
-        if not math.isfinite(weight):
-            written = name if value is None else f"{name}={value}"
-            raise TextError(
-                f"character {span[0]}: {written!r} is no weight; write a finite number such as 0.5."
-            )
-        return weight
+        return finite(name if value is None else f"{name}={value}", span[0])
 
     def _options(self, at: int) -> tuple[tuple[Option, ...], int]:
         options: list[Option] = []
@@ -315,30 +305,20 @@ class Grammar:
 
     def _deeper(self, at: int) -> None:
         self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise TextError(
-                f"character {self.source.span(at, at + 1)[0]}: brackets or quotes nested more than "
-                f"{MAX_DEPTH} deep, which no prompt needs; close or remove some."
-            )
+        check_depth(self._depth, self.source.span(at, at + 1)[0])
 
     def _power(self, sign: str, signs: "re.Match[str]") -> float:
+        place = self.source.span(*signs.span())[0]
         try:
             return float((PLUS if sign == "+" else MINUS) ** len(signs.group()))
         except OverflowError:
-            place = self.source.span(*signs.span())[0]
             raise TextError(
-                f"character {place}: {len(signs.group())} signs make a weight that is no finite "
-                "number; write a few, or a number."
+                f"the {len(signs.group())} signs at position {place} of the prompt make a weight "
+                "that is no finite number; write a few of them, or a number."
             ) from None
 
     def _float(self, written: str, span: Span) -> float:
-        number = float(written)
-        if not math.isfinite(number):
-            raise TextError(
-                f"character {self.source.span(*span)[0]}: the number of {len(written)} digits is "
-                "not finite as a weight; write a small one such as 1.2."
-            )
-        return number
+        return finite(written, self.source.span(*span)[0])
 
 
 def fused(nodes: "Tree | list[Node]") -> Tree:
@@ -373,8 +353,8 @@ def _refuse_swaps(parts: list[Tree]) -> None:
         for node in part:
             if isinstance(node, Swap):
                 raise TextError(
-                    f"character {node.span[0]}: .swap() cannot stand inside a .blend(), since "
-                    "a blend is one tensor; blend the two sides instead."
+                    f"a .swap() at position {node.span[0]} of the prompt stands inside a .blend(), "
+                    "which makes one tensor and cannot swap; blend the two sides instead."
                 )
 
 

@@ -6,28 +6,60 @@ have them there.
 """
 
 import re
-from decimal import Decimal
 
-from ecliptic.diffusion.prompt.compel_source import BLANK
+from ecliptic.diffusion.prompt.compel_grammar import Grammar
+from ecliptic.diffusion.prompt.compel_source import BLANK, source_of
+from ecliptic.diffusion.prompt.printing import decimal, foreign
 from ecliptic.diffusion.prompt.tree import Joined, LoraUse, Node, Swap, Text, Tree, Weighted
-from ecliptic.errors import TextError
+from ecliptic.errors import ConfigError, TextError
 
+KNOWN = ("Text", "Weighted", "Swap", "LoraUse", "Joined by .blend or .and")
 _BASES = {"+": 1.1, "-": 0.9}
 _SIMPLE = re.compile(rf"""[^{BLANK}()",.+\-=\\]+""")  # a word that needs no brackets
 _TARGET = re.compile(rf"""(?:\\[()",.+\-=]|[-+](?![{BLANK}()",.+\-=]|\Z)|[^{BLANK}()",.+\-=])+""")
+_WHOLE_WORD = re.compile(rf"(?:{_TARGET.pattern}|[,.](?![,.+\-]))*")
 _LONE_SIGN = re.compile(
     rf"""(\\[()",.+\-=])|(=|[-+](?=[{BLANK}()",.+\-=]|\Z))"""
 )  # an escape, or a sign that brackets do not take
 
 
 def written(tree: Tree) -> str:
-    """`tree` as a prompt of compel; TextError for nodes that compel does not have."""
-    return _spaced([_top(node, len(tree) == 1) for node in tree])
+    """`tree` as a prompt of compel; ConfigError for nodes that compel does not have.
+
+    Brackets in the text are escaped unless that changes what signs behind them mean.
+    """
+    safe = _spaced([_top(node, len(tree) == 1) for node in tree])
+    bare = safe.replace("\\(", "(").replace("\\)", ")").replace('\\"', '"').replace(" +", "+")
+    return next((text for text in (safe, bare) if _reads_as(text, tree)), safe)
 
 
-def number(value: float) -> str:
-    """A finite number in digits alone, which read back as the same number."""
-    return format(Decimal(repr(value)), "f").removesuffix(".0")
+def bracketable(word: str) -> bool:
+    """Whether brackets can hold `word` as it is, its marks not pulled apart."""
+    return bool(_WHOLE_WORD.fullmatch(_escaped(word)))
+
+
+def _reads_as(text: str, tree: Tree) -> bool:
+    try:
+        return _shape(Grammar(source_of(text)).whole()) == _shape(tree)
+    except TextError:
+        return False
+
+
+def _shape(tree: Tree) -> list[object]:
+    """What is compared: nodes without places, texts without white space."""
+    shape: list[object] = []
+    for node in tree:
+        if isinstance(node, Text):
+            shape += re.findall(rf"[^{BLANK}]+", node.text)
+        elif isinstance(node, Weighted):
+            shape.append((node.weight, _shape(node.children)))
+        elif isinstance(node, Swap):
+            shape.append((_shape(node.before), _shape(node.after), node.options))
+        elif isinstance(node, LoraUse):
+            shape.append((node.name, node.weight))
+        elif isinstance(node, Joined):
+            shape.append([(_shape(part), weight) for part, weight in node.parts])
+    return shape
 
 
 def _top(node: Node, alone: bool) -> str:
@@ -55,12 +87,12 @@ def _call(node: Node) -> str:
     if isinstance(node, Weighted):
         return _weighted(node)
     if isinstance(node, LoraUse):
-        weight = "" if node.weight == 1 else f", {number(node.weight)}"
+        weight = "" if node.weight == 1 else f", {decimal(node.weight)}"
         return f"withLora({node.name}{weight})"
     if isinstance(node, Swap):
-        options = "".join(f", {name}={number(value)}" for name, value in node.options)
+        options = "".join(f", {name}={decimal(value)}" for name, value in node.options)
         return f"{_target(node.before)}.swap({_target(node.after)}{options})"
-    raise _foreign(node)
+    raise foreign(node, "compel", KNOWN)
 
 
 def _weighted(node: Weighted) -> str:
@@ -70,11 +102,11 @@ def _weighted(node: Weighted) -> str:
         simple = _simple(node.children)
         return (simple or _group(node.children)) + sign * count
     if node.weight < 0:
-        raise TextError(
-            f"character {node.span[0]}: compel has no weight below 0, here {node.weight}; "
-            "use 0 or a small weight, or put the words into the negative prompt."
+        raise ConfigError(
+            f"compel has no weight below 0, here {decimal(node.weight)}; use 0 or a small one, or "
+            "put the words into the negative prompt."
         )
-    return _group(node.children) + number(node.weight)
+    return _group(node.children) + decimal(node.weight)
 
 
 def _simple(tree: Tree) -> str | None:
@@ -94,7 +126,7 @@ def _group(tree: Tree) -> str:
 
 def _inner(node: Text) -> str:
     words = re.findall(rf"[^{BLANK}]+", node.text)
-    return " ".join(_bracketed_word(word) for word in words) or '""'
+    return " ".join(_bracketed_word(word) for word in words)
 
 
 def _bracketed_word(word: str) -> str:
@@ -103,9 +135,9 @@ def _bracketed_word(word: str) -> str:
 
 def _joined(node: Joined) -> str:
     if node.kind == "AND":
-        raise _foreign(node)
+        raise foreign(node, "compel", KNOWN)
     items = ", ".join(_item(part) for part, _ in node.parts)
-    weights = [number(weight) for _, weight in node.parts]
+    weights = [decimal(weight) for _, weight in node.parts]
     if all(weight == 1 for _, weight in node.parts):
         weights = []
     if not node.normalize:
@@ -125,9 +157,3 @@ def _closable(inside: str) -> str:
 
 def _spaced(pieces: list[str]) -> str:
     return " ".join(piece for piece in pieces if piece)
-
-
-def _foreign(node: Node) -> TextError:
-    return TextError(
-        f"compel cannot write {type(node).__name__} here; convert the prompt to compel first."
-    )
