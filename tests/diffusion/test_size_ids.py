@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.diffusion.size_ids import AESTHETIC, sinusoid, size_ids, vector_y, video_ids
+from ecliptic.diffusion.size_ids import AESTHETIC, Sizes, sinusoid, size_ids, vector_y, video_ids
 from ecliptic.errors import ConfigError, ShapeError
 from tests import peers
 from tests.diffusion import pipelines
@@ -52,6 +52,13 @@ def test_scores_are_the_defaults_of_the_refiner_pipeline() -> None:
 
 def test_target_size_is_the_original_size_unless_stated() -> None:
     assert size_ids("sdxl", (600, 900)).tolist() == [[600, 900, 0, 0, 600, 900]]
+
+
+def test_sizes_keep_a_score_for_each_side_and_repeat_for_every_prompt() -> None:
+    sizes = Sizes((600, 900), crop=(1, 2), aesthetic=7.0, negative_aesthetic=1.0)
+    assert sizes.ids("sdxl", 2).tolist() == [[600, 900, 1, 2, 600, 900]] * 2
+    assert sizes.ids("refiner", 1).tolist() == [[600, 900, 1, 2, 7]]
+    assert sizes.ids("refiner", 1, negative=True).tolist() == [[600, 900, 1, 2, 1]]
 
 
 @pytest.mark.parametrize("fps", [7, 25])
