@@ -74,23 +74,20 @@ def load_into(theirs: Any, file: Path, scale: float, prefix: str) -> None:
 
 
 def check(kind: str, theirs: Any, file: Path, scale: float) -> None:
-    """All hidden states, and that the LoRA matters."""
-    ours = tower(kind)
+    """All hidden states and the vectors, and that the LoRA matters."""
+    stack = LoraStack(tower(kind), PART[kind])
     with torch.no_grad():
-        plain = ours.outputs(ids()).sequence
-        stack = LoraStack(ours, PART[kind])
+        plain = tower(kind).states(ids()).last
         stack.add("x", read_lora(file), scale)
-        merged = ours.outputs(ids())
-        expected = theirs(ids(), output_hidden_states=True)
-        states = ours.states(ids()).hidden
+        ours = tower(kind).states(ids())
         stack.clear()
-        assert torch.equal(ours.outputs(ids()).sequence, plain)
-    for mine, other in zip(states, expected.hidden_states, strict=True):
+        expected = theirs(ids(), output_hidden_states=True)
+    for mine, other in zip(ours.hidden, expected.hidden_states, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=PARITY)
-    torch.testing.assert_close(merged.sequence, expected.last_hidden_state, rtol=0, atol=PARITY)
+    torch.testing.assert_close(ours.last, expected.last_hidden_state, rtol=0, atol=PARITY)
     if hasattr(expected, "text_embeds"):
-        torch.testing.assert_close(merged.vectors, expected.text_embeds, rtol=0, atol=PARITY)
-    assert (merged.sequence - plain).abs().max() > 100 * PARITY
+        torch.testing.assert_close(ours.vectors, expected.text_embeds, rtol=0, atol=PARITY)
+    assert (ours.last - plain).abs().max() > 100 * PARITY
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

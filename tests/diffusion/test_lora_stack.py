@@ -61,7 +61,9 @@ def state(tower: TextTower) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tower.state_dict().items()}
 
 
-def check(tower: TextTower, before: dict[str, Tensor], *changes: tuple[Pairs, float | None, float]):
+def check(
+    tower: TextTower, before: dict[str, Tensor], *changes: tuple[Pairs, float | None, float]
+) -> None:
     now = tower.state_dict()
     for name, tensor in expected(before, *changes):
         torch.testing.assert_close(now[name], tensor, rtol=0, atol=2e-6, msg=name)

@@ -28,6 +28,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 CHUNK = "sd-ti-embedding"
 TENSOR = "TORCHTENSOR"  # the key that marks nested lists as a tensor
 MAX_JSON = 64 * 2**20  # bytes; 75 vectors of 1280 values have about 2 MB
+LOW = np.uint8(0x0F)  # the four bits that carry data
 _MULTIPLIER, _INCREMENT, _MODULUS = 1664525, 1013904223, 255  # of the sequence, modulo 2**32
 
 
@@ -67,7 +68,7 @@ def _from_base64(text: str, path: Path) -> bytes:
 
 def _from_pixels(pixels: Pixels, path: Path) -> bytes:
     """The inflated JSON that the pixels carry."""
-    low = _cropped(pixels) & 0x0F
+    low = _cropped(pixels) & LOW
     black = np.flatnonzero(low.sum(axis=(0, 2), dtype=np.int64) == 0)
     none = CorruptFileError(
         f"{path} carries no inversion, neither in a text chunk {CHUNK!r} nor in its pixels; "
@@ -78,7 +79,7 @@ def _from_pixels(pixels: Pixels, path: Path) -> bytes:
     left, right = low[:, : black[0]], low[:, black[-1] + 1 :]
     if left.shape != right.shape or not left.size:
         raise none
-    data = (_unmasked(right) << 4) | _unmasked(left)
+    data = (_unmasked(right) << np.uint8(4)) | _unmasked(left)
     inflate = zlib.decompressobj()
     try:
         content = inflate.decompress(data.tobytes(), MAX_JSON)
@@ -91,7 +92,7 @@ def _from_pixels(pixels: Pixels, path: Path) -> bytes:
 
 def _cropped(pixels: Pixels) -> Pixels:
     """Without the margin in which no pixel has a value in all three channels."""
-    used = (pixels > 0).all(axis=2)
+    used: NDArray[np.bool_] = np.all(pixels > 0, axis=2)  # (H, W)
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
     if not len(rows):
         return pixels[:0]
@@ -99,7 +100,7 @@ def _cropped(pixels: Pixels) -> Pixels:
 
 
 def _unmasked(block: Pixels) -> Pixels:
-    return block ^ (masks(block.size).reshape(block.shape) & 0x0F)
+    return block ^ (masks(block.size).reshape(block.shape) & LOW)
 
 
 def masks(count: int) -> Pixels:

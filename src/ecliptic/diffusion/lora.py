@@ -18,7 +18,7 @@ from ecliptic.diffusion.lora_keys import Place, is_other, method_of, place_of
 from ecliptic.diffusion.lora_scaling import Scaling, scaling_of
 from ecliptic.errors import CorruptFileError, UnknownModelError, WeightsMismatchError
 
-CONFIG = "adapter_config.json"  # PEFT's, beside its weights
+CONFIG, ADAPTER = "adapter_config.json", "adapter_model"  # PEFT's settings beside its weights
 METADATA = "lora_adapter_metadata"  # the same within the file, by diffusers
 FOLDER_FILES = (
     "adapter_model.safetensors",
@@ -88,7 +88,7 @@ def read_lora(path: Path | str) -> Lora:
     file = _file(Path(path))
     stored = _stored(file)
     beside = file.with_name(CONFIG)
-    config = beside.read_bytes() if beside.is_file() else b""
+    config = beside.read_bytes() if file.stem == ADAPTER and beside.is_file() else b""
     scaling = scaling_of(_json(config, beside), _json_text(stored.metadata.get(METADATA), file))
     other, places, unused = _sorted(stored.tensors)
     layers = _layers(stored.tensors, places, unused, scaling, str(file))
