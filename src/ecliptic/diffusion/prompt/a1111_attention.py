@@ -31,7 +31,7 @@ _BRACKETS: dict[str, Kind] = {"(": "(", "[": "[", ")": ")", "]": "]"}
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Token:
     """One token; closing ones keep their text, since without a partner they are text."""
 
@@ -47,8 +47,9 @@ def tokens(text: Traced, *, before: bool = False, after: bool = False) -> Iterat
 
     Args:
         text: of a prompt, or of what stands between two schedules in it.
-        before: text unknown as yet precedes it, so that a BREAK at its very start is left as text.
-        after: likewise behind its very end.
+        before: unknown text precedes it, so that white space at its start is kept even if a
+            BREAK follows.
+        after: likewise at its end.
     """
     size = len(text.text)
     for match in _TOKEN.finditer(text.text):
@@ -62,26 +63,27 @@ def tokens(text: Traced, *, before: bool = False, after: bool = False) -> Iterat
         else:
             first = before and match.start() == 0
             last = after and match.end() == size
-            yield from _words(piece, place, first, last)
+            yield from _words(piece, first, last)
 
 
-def _words(piece: Traced, place: int, first: bool, last: bool) -> Iterator[Token]:
+def _words(piece: Traced, first: bool, last: bool) -> Iterator[Token]:
     """Split at BREAK, which takes the white space around it along."""
     start, size = 0, len(piece.text)
     for match in _BREAK.finditer(piece.text):
-        if (first and match.start() == 0) or (last and match.end() == size):
-            continue
         part = piece[start : match.start()]
-        yield Token("text", part[: len(part.text.rstrip())], place)
+        words = part.text.rstrip()
+        kept = part if first and start == 0 and not words else part[: len(words)]
+        yield Token("text", kept, piece.place(start))
         word = piece[match.start() : match.end()]
         yield Token("break", word, word.places[0], BREAK_WEIGHT)
         space = _SPACE.match(piece.text, match.end())
         start = space.end() if space else match.end()
-        place = piece.place(start)
-    yield Token("text", piece[start:], place)
+        if last and start == size:
+            start = match.end()
+    yield Token("text", piece[start:], piece.place(start))
 
 
-@dataclass
+@dataclass(slots=True)
 class Weighed(Generic[T]):
     """A piece of the prompt under the product of its brackets."""
 

@@ -6,7 +6,7 @@ stage takes it along with what follows; so a backslash keeps BREAK, AND, colons 
 
 import re
 
-from ecliptic.diffusion.prompt.a1111_attention import ROUND, SQUARE
+from ecliptic.diffusion.prompt.a1111_attention import BREAK, ROUND, SQUARE
 from ecliptic.diffusion.prompt.printing import decimal, foreign, pointed
 from ecliptic.diffusion.prompt.tree import (
     Alternating,
@@ -46,7 +46,7 @@ def _sides(node: Joined) -> str:
         text = _side(children)
         if weight != 1.0 or len(node.parts) == 1:
             text = f"{_outside(children)}:{decimal(weight)}"
-        lead = " " if written and re.match(r"\w", text) else ""
+        lead = "\\" if written and re.match(r"\w", text) else ""
         written.append(lead + text)
     return " AND".join(written)
 
@@ -56,8 +56,8 @@ def _outside(tree: Tree) -> str:
     nodes = merged(tree)
     text = _nodes(nodes, inside=False, branch=False)
     if nodes and isinstance(nodes[0], ChunkBreak):
-        text = text[1:]
-    return text[:-1] if nodes and isinstance(nodes[-1], ChunkBreak) and text else text
+        text = text.removeprefix(" ")
+    return text.removesuffix(" ") if nodes and isinstance(nodes[-1], ChunkBreak) else text
 
 
 def _side(tree: Tree) -> str:
@@ -82,14 +82,14 @@ def _nodes(tree: Tree, *, inside: bool, branch: bool) -> str:
     for before, node, after in zip(nodes, nodes[1:], nodes[2:], strict=False):
         if isinstance(node, Text):
             written.append(_text(node.text, before, after, inside=inside, branch=branch))
+        elif isinstance(node, ChunkBreak):
+            written.append(f"{_space(before, branch)}{BREAK}{_space(after, branch)}")
         elif node is not None:
             written.append(_node(node, inside))
     return "".join(written)
 
 
 def _node(node: Node, inside: bool) -> str:
-    if isinstance(node, ChunkBreak):
-        return " BREAK "
     if isinstance(node, Weighted):
         return _weighted(node, inside)
     if isinstance(node, Alternating):
@@ -112,17 +112,20 @@ def _weighted(node: Weighted, inside: bool) -> str:
     return f"({text}:{decimal(node.weight)})"
 
 
+def _space(neighbour: Node | None, branch: bool) -> str:
+    """What parts BREAK from its neighbour, unless that is a schedule or white space already."""
+    space = isinstance(neighbour, Text) and neighbour.text.isspace()
+    return "" if space or _touches(neighbour, branch) else " "
+
+
 def _text(text: str, before: Node | None, after: Node | None, *, inside: bool, branch: bool) -> str:
     special = _SPECIAL_INSIDE if inside else _SPECIAL
     parts = _KEYWORD.split(text)
-    first, last = _touches(before, branch), _touches(after, branch)
-    for index in range(1, len(parts), 2):
-        starts = first and index == 1 and not parts[0]
-        ends = last and index == len(parts) - 2 and not parts[-1]
-        if parts[index] == "AND" or not (starts or ends):
-            parts[index] = f"{parts[index][0]}\\{parts[index][1:]}"
+    parts[1::2] = [f"{word[0]}\\{word[1:]}" for word in parts[1::2]]
     parts[::2] = [special.sub(r"\\\g<0>", part) for part in parts[::2]]
     written = "".join(parts)
+    if text.isspace() and (_touches(before, branch) or _touches(after, branch)):
+        return written
     if isinstance(before, ChunkBreak) and text[0].isspace():
         written = f"\\{written}"  # else BREAK would take the space along
     if isinstance(after, ChunkBreak) and text[-1].isspace():

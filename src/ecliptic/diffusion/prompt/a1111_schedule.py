@@ -62,7 +62,7 @@ Item: TypeAlias = Traced | Change | Cycle
 Items: TypeAlias = tuple[Item, ...]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Frame:
     """A bracket that is open: what stands between its separators so far."""
 

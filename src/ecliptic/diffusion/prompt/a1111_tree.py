@@ -2,12 +2,13 @@
 
 The three stages work on text and may cut across brackets; the tree shows what they do to ordinary
 prompts. Where round and square brackets cross, it shows each piece under the weight it ends up
-with. A BREAK that touches a schedule is left as text, since it depends on the step whether it is a
-word of its own.
+with. A BREAK that touches a schedule stands as a `ChunkBreak`, though the words of some step may
+make it part of a longer one.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TypeAlias
 
 from ecliptic.diffusion.prompt.a1111_alternatives import Side, sides
@@ -41,13 +42,26 @@ def read(text: str) -> Tree:
     prompt = Traced.whole(text)
     parts = sides(prompt)
     if len(parts) == 1 and not parts[0].written:
-        return _nodes(read_items(prompt))
+        return _alone(prompt, parts[0].text)
     children = tuple((_side(part), part.weight) for part in parts)
     return (Joined("AND", children, normalize=False, span=(0, len(text))),)
 
 
+def _alone(prompt: Traced, text: Traced) -> Tree:
+    """A prompt with no AND and no weight: the white space at its end stays."""
+    nodes, space = _nodes(read_items(text)), prompt[len(text.text) :]
+    if nodes and isinstance(nodes[-1], ChunkBreak):
+        return nodes  # BREAK takes the space along
+    return merged((*nodes, Text(space.text, space.places)))
+
+
 def _side(part: Side) -> Tree:
-    return _nodes(read_items(part.text))
+    """One side of AND; white space at its end would make no token and is left out."""
+    nodes = _nodes(read_items(part.text))
+    if not nodes or not isinstance(nodes[-1], Text):
+        return nodes
+    text = nodes[-1].text.rstrip()
+    return merged((*nodes[:-1], Text(text, nodes[-1].origin[: len(text)])))
 
 
 def _nodes(items: Items, *, branch: bool = False) -> Tree:
@@ -83,7 +97,7 @@ def _node(token: Token) -> Node:
     return Text(token.text.text, token.text.places)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Frame:
     opener: str
     place: int
@@ -97,7 +111,7 @@ class _Nest:
         self.frames = [_Frame("", 0)]
 
     def read(self, stream: list[Token | _Atom]) -> list[Node] | None:
-        """The nested nodes, or None where brackets cross."""
+        """The nested nodes, or None where that is not what the brackets mean."""
         end = 0
         for token in stream:
             if isinstance(token, Token):
@@ -108,6 +122,8 @@ class _Nest:
             else:
                 self._add(token)
                 end = token.span[1]
+        if len(self.frames) > 1 and not all(isinstance(token, Token) for token in stream):
+            return None  # closing a bracket behind a schedule could make a weight of its words
         while len(self.frames) > 1:
             by = Token(")" if self.frames[-1].opener == "(" else "]", Traced("", ()), end)
             self._close(by)
@@ -148,12 +164,15 @@ def _flat(stream: list[Token | _Atom]) -> list[Node]:
             machine.append(token, 1.0, token.span[0])
         elif token.kind in ("text", "break") or not machine.bracket(token):
             machine.append(_node(token), 1.0, token.place)
-    return [
-        piece.content
-        if piece.weight == 1.0
-        else Weighted((piece.content,), piece.weight, ":", _span(piece.content))
-        for piece in machine.finish()
-    ]
+    found: list[Node] = []
+    for weight, group in groupby(machine.finish(), key=lambda piece: piece.weight):
+        children = merged(piece.content for piece in group)
+        if weight == 1.0:
+            found += children
+        elif children:
+            span = (_span(children[0])[0], _span(children[-1])[1])
+            found.append(Weighted(children, weight, ":", span))
+    return found
 
 
 def _span(node: Node) -> tuple[int, int]:

@@ -8,6 +8,8 @@ a closing one: then it is a group all the same. Square brackets, BREAK and AND a
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import zip_longest
 
 from ecliptic.diffusion.prompt.limits import check_depth, check_finite
 from ecliptic.diffusion.prompt.printing import decimal, foreign
@@ -28,7 +30,7 @@ def read(text: str) -> Tree:
     Raises:
         TextError: a weight is not finite, or brackets are nested too deeply.
     """
-    return merged(_read(text))
+    return _tidy(_read(text))
 
 
 def write(tree: Tree) -> str:
@@ -72,6 +74,14 @@ def _read(text: str) -> Tree:
     for _ in _segments(tree, 1.0):
         pass  # the products of weights are finite
     return tree
+
+
+def _tidy(tree: Tree) -> Tree:
+    inside = (
+        replace(node, children=_tidy(node.children)) if isinstance(node, Weighted) else node
+        for node in tree
+    )
+    return merged(inside)
 
 
 class _Reader:
@@ -147,7 +157,7 @@ def _segments(tree: Tree, weight: float) -> Iterator[Segment]:
 def _written(tree: Tree, weight: float) -> str:
     nodes = merged(tree)
     written = []
-    for node, after in zip(nodes, (*nodes[1:], None), strict=True):
+    for node, after in zip_longest(nodes, nodes[1:]):
         if isinstance(node, Text):
             text = _BRACKET.sub(r"\\\g<0>", node.text)
             alone = text.endswith("\\") and after is not None  # it would escape the next bracket

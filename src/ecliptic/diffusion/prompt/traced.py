@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ecliptic.diffusion.prompt.reading import Span
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # frozen ones are slow to make, and there is one for each token
 class Traced:
     """A piece of a prompt after escapes and branches were taken out."""
 
