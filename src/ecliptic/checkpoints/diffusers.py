@@ -47,12 +47,10 @@ ENCODERS = (
     Encoder(_SD3_L, "clip_l", "text_encoder", "transformers", "quick_gelu", _END),
     Encoder(_SD3_G, "clip_g", "text_encoder_2", "transformers", "gelu", 0),
 )
-# Folder -> (its tokenizer's, its image processor's) of a pipeline.
-FOLDERS = {
-    "text_encoder": ("tokenizer", ""),
-    "text_encoder_2": ("tokenizer_2", ""),
-    "image_encoder": ("", "feature_extractor"),
-}
+# Folder -> the folders in which a pipeline may keep its tokenizer, or its image processor.
+TOKENIZERS = {"text_encoder": ("tokenizer",), "text_encoder_2": ("tokenizer_2",)}
+PROCESSORS = {"image_encoder": ("feature_extractor", "image_processor")}
+FOLDERS = (*TOKENIZERS, *PROCESSORS)
 
 
 def matches(source: Source) -> bool:
@@ -77,11 +75,14 @@ def _read_folder(source: Source, hints: Hints) -> Checkpoint:
         if (source.path / name).is_dir() and transformers.matches(Source(source.path / name)):
             found[name] = Source(source.path / name)
     part = _choose(list(found), hints.part, source)
-    tokenizer, images = (
-        Source(source.path / name) if name and (source.path / name).is_dir() else None
-        for name in FOLDERS[part]
-    )
+    tokenizer, images = (_beside(source, table.get(part, ())) for table in (TOKENIZERS, PROCESSORS))
     return transformers.read(found[part], hints, tokenizer=tokenizer, images=images, layout=NAME)
+
+
+def _beside(source: Source, names: Iterable[str]) -> Source | None:
+    """The first folder of `names` that the pipeline has."""
+    folders = [source.path / name for name in names if (source.path / name).is_dir()]
+    return Source(folders[0]) if folders else None
 
 
 def _read_file(source: Source, hints: Hints) -> Checkpoint:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from ecliptic.diffusion.wording import Cleaning, Exclamation
 from ecliptic.errors import ConfigError
 
 Unequal = Literal["layout", "repeat last", "repeat whole", "empty chunk"]
@@ -21,9 +22,10 @@ class Behaviour:
     """The choices of one tool; pass your own as `compat=` to mix them."""
 
     name: str
-    exclamation: Literal["pad", "word"]  # "!" of an encoder padded with 0: that padding, or a word
-    cleaning: Literal["huggingface", "openai"]  # of text; openai repairs encodings and entities
+    exclamation: Exclamation  # "!" of an encoder padded with 0: that padding, or a word
+    cleaning: Cleaning  # of text; openai repairs encodings and entities
     skips_negative: bool  # clip_skip applies to negative prompts too
+    cleaning_zero_padded: Cleaning = "huggingface"  # of text for encoders that pad with 0
     ignores_skip: tuple[str, ...] = ()  # families whose layer clip_skip does not move
     zeros: Literal["negative is None", "negative is empty", "never"] = "negative is None"
     projects_folder_l: bool = False  # SD3: a folder's CLIP-L projection (released as identity) acts
@@ -40,6 +42,7 @@ _ROWS = (
         "word",
         "huggingface",
         skips_negative=True,
+        cleaning_zero_padded="openai",  # open_clip's own tokenizer
         ignores_skip=("sd2", "sdxl", "sdxl-refiner"),
         zeros="negative is empty",
         missing_t5=None,

@@ -95,7 +95,9 @@ class LineEncoder:
 
     def _wording(self) -> Wording:
         behaviour, padded = self.options.behaviour, self.encoder.rule.pad == "zero"
-        return Wording(behaviour.exclamation if padded else "word", behaviour.cleaning)
+        if padded:
+            return Wording(behaviour.exclamation, behaviour.cleaning_zero_padded)
+        return Wording("word", behaviour.cleaning)
 
     def _encoded(self, lines: Sequence[Line], *, shared: bool) -> list[Piece]:
         rows = [self.prepare(line).laid.rows for line in lines]

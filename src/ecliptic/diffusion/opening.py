@@ -48,7 +48,7 @@ def conditioner(
         source
         if isinstance(source, Clip)
         else load(source, part=folder, device=device, precision=precision, offline=offline)
-        for source, folder in zip(sources, _folders(row), strict=True)
+        for source, folder in zip(sources, _folders(row), strict=False)  # pictures are optional
     ]
     texts = tuple(
         TextEncoder(clip, rule, folder=_is_folder(source))
