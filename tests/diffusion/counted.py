@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Counted:
         """All but the prompt."""
         return {**self.told, **options}
 
-    def each(self, prompts: list[str], **options: Any) -> list[Made]:
+    def each(self, prompts: Sequence[str], **options: Any) -> list[Made]:
         """One each, as long as its words."""
         if any("bad" in prompt for prompt in prompts):
             raise TextError("a prompt is bad at character 0; write a good one.")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_options_and_tensors_are_part_of_the_key() -> None:
 
 def test_equal_requests_at_one_time_compute_once() -> None:
     class Slow(Counted):
-        def each(self, prompts: list[str], **options: Any) -> list[Made]:
+        def each(self, prompts: Sequence[str], **options: Any) -> list[Made]:
             time.sleep(0.05)
             return super().each(prompts, **options)
 

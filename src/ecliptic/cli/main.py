@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from ecliptic import __version__
 from ecliptic.cli import (
     classify,
+    condition,
     convert,
     demo,
     doctor,
@@ -97,6 +98,7 @@ for command in (
     classify.classify,
     tokens.tokens,
     lint.lint,
+    condition.condition,
     train.train,
 ):
     app.command()(command)

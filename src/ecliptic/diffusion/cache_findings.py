@@ -7,12 +7,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from torch import Tensor
 
 from ecliptic.diffusion.cache_index import CacheIndex
 from ecliptic.diffusion.cache_keys import PARTS, Source, canonical, condition_key, finite
+from ecliptic.diffusion.options import HowOptions
 from ecliptic.diffusion.shards import Shard, read_shard, replace, shard_paths
 from ecliptic.errors import CorruptFileError, StorageError
 
@@ -65,7 +66,7 @@ def verify_cache(
     *,
     repair: bool = False,
     advance: Callable[[int], object] = lambda _: None,
-    **options: Any,
+    **options: Unpack[HowOptions],
 ) -> Findings:
     """Look at every byte of the cache in `folder`.
 

@@ -9,11 +9,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import torch
 from torch import Tensor
 
+from ecliptic.diffusion.options import HowOptions
 from ecliptic.engine import DTYPES
 from ecliptic.errors import ConfigError, NumericalError
 
@@ -39,10 +40,10 @@ class Tensors(Protocol):
 class Source(Protocol):
     """What a conditioner must offer so that its work can be kept."""
 
-    def identity(self, **options: Any) -> Mapping[str, Any]:
+    def identity(self, **options: Unpack[HowOptions]) -> Mapping[str, Any]:
         """All but the prompt that decides the numbers, as JSON values."""
 
-    def each(self, prompts: list[str], **options: Any) -> Sequence[Tensors]:
+    def each(self, prompts: Sequence[str], **options: Unpack[HowOptions]) -> Sequence[Tensors]:
         """One conditioning per prompt, each at its own length."""
 
 
@@ -55,7 +56,9 @@ class StoredConditioning:
     mask: Tensor | None = None  # (1, T) bool
 
 
-def cache_identity(source: Source, dtype: str | None = None, **options: Any) -> dict[str, Any]:
+def cache_identity(
+    source: Source, dtype: str | None = None, **options: Unpack[HowOptions]
+) -> dict[str, Any]:
     """All but the prompt that decides what a cache stores, as JSON values.
 
     Args:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from ecliptic.diffusion.cache_keys import (
     size_of,
 )
 from ecliptic.diffusion.condition_cache import ConditionCache
-from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.errors import ConfigError
 
 C = TypeVar("C", bound=Tensors)
@@ -36,7 +36,7 @@ C_co = TypeVar("C_co", bound=Tensors, covariant=True)
 class Encoder(Source, Protocol[C_co]):
     """A conditioner: a source that is called with a prompt."""
 
-    def __call__(self, prompt: Any, **options: Any) -> C_co:
+    def __call__(self, *prompt: Any, **options: Any) -> C_co:
         """The conditioning of one call."""
 
 
@@ -98,7 +98,7 @@ class CachedTextEncoder(Generic[C]):
         found: C = self._remembered(key, compute)
         return found
 
-    def each(self, prompts: list[str], **options: Any) -> Sequence[Tensors]:
+    def each(self, prompts: Sequence[str], **options: Unpack[HowOptions]) -> Sequence[Tensors]:
         """One conditioning per prompt, each at its own length: from memory, folder, or computed."""
         identity = cache_identity(self.conditioner, **options)
 
@@ -113,7 +113,7 @@ class CachedTextEncoder(Generic[C]):
         pairs = zip(prompts, keys, strict=True)
         return [self._remembered(key, made(prompt, key)) for prompt, key in pairs]
 
-    def identity(self, **options: Any) -> Mapping[str, Any]:
+    def identity(self, **options: Unpack[HowOptions]) -> Mapping[str, Any]:
         """That of the conditioner, so that this may stand in its place."""
         return self.conditioner.identity(**options)
 

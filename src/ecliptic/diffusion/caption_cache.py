@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from ecliptic.diffusion.cache_keys import (
     kept,
     size_of,
 )
+from ecliptic.diffusion.options import HowOptions
 from ecliptic.diffusion.shards import Entry, Shard, named
 from ecliptic.errors import ConfigError, InputError, NumericalError, StorageError, TextError
 
@@ -75,7 +76,7 @@ def write_cache(
     shard_size: int = 256 << 20,
     dtype: str | None = None,
     watch: Watch | None = None,
-    **options: Any,
+    **options: Unpack[HowOptions],
 ) -> CacheReport:
     """Store the conditioning of each caption under all that decides it.
 
