@@ -60,7 +60,7 @@ class _Wrapped:
 
     @property
     def text_model(self) -> SimpleNamespace:
-        """The parts that diffusers names: transformers 5.6 to 5.23 have them at another place."""
+        """The parts that diffusers names; since 5.6 transformers has them at another place."""
         table = SimpleNamespace(token_embedding=self.tower.token_embedding)
         return SimpleNamespace(
             final_layer_norm=self.tower.ln_final, embeddings=table, config=self.config

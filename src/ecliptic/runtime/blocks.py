@@ -43,7 +43,7 @@ def run_all(
 
 
 def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor:
-    """As causal `run`, without computing what follows `pooled[b]`; `x` may be overwritten.
+    """As causal `run`, without computing what follows `pooled[b]`; uses up the memory of `x`.
 
     Norms and matmuls see the N tokens in use, one behind the other; only attention, a small part of
     the work, is laid out by rows.
@@ -51,9 +51,9 @@ def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor
     B, T, D = x.shape
     used = torch.arange(T, device=x.device) <= pooled[:, None]  # (B, T)
     places = used.flatten().nonzero()[:, 0]  # (N,)
+    if len(places) > _WORTH_PACKING * B * T:
+        return run(blocks, x, pooled, causal=True)
     *most, last = blocks
-    if not most or len(places) > _WORTH_PACKING * B * T:
-        return run([*most, last], x, pooled, causal=True)
     rows = x.flatten(0, 1)
     packed = rows[places]  # (N, D)
     room = x.new_zeros(B * T, 3 * D)  # zeros stay where no token is: NaN there would spread

@@ -76,10 +76,12 @@ def _at_ends(blocks: nn.ModuleList, x: Tensor, ends: Tensor, mask: Tensor | None
     """What leaves `blocks` at `ends`: (B, D); `x` stays as it is."""
     if not len(blocks):
         return x[torch.arange(len(x), device=x.device), ends]
-    if mask is not None:
+    if mask is not None:  # nothing is cut: what may see nothing looks at all tokens alike
         return run(blocks, x, ends, causal=True, mask=mask)
     x = x[:, : int(ends.max()) + 1]
-    return run_packed(blocks, x if len(blocks) == 1 else x.clone(), ends)
+    if len(blocks) == 1:  # computes one token of each row already, so there is nothing to pack
+        return run(blocks, x, ends, causal=True)
+    return run_packed(blocks, x.clone(), ends)
 
 
 def _repeat(found: Tensor | None, copies: Tensor | None) -> Tensor | None:
