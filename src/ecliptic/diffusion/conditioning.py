@@ -4,7 +4,7 @@ B prompts, T tokens, D width, E vector size.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ class ConditioningWarning(UserWarning):
     """Something that was asked for had no effect, or was filled in; the message says what."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Conditioning:
     """The tensors of one call; None where the family has none."""
 
@@ -31,9 +31,15 @@ class Conditioning:
     image: Tensor | None = None  # (N, E), (N, 1, E) or (N, patches, D)
     size_ids: Tensor | None = None  # (B, 6) or (B, 5)
     negative: "Conditioning | None" = None
-    read_ledger: Callable[[], Ledger] = field(default=Ledger, repr=False)
     alternatives: "tuple[tuple[Conditioning, float], ...]" = ()  # of AND, this one first
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
+    read_ledger: Callable[[], Ledger] = Ledger
+
+    def __repr__(self) -> str:
+        parts = [f"{name} {tuple(tensor.shape)}" for name, tensor in self.tensors().items()]
+        for name in ("alternatives", "schedule"):
+            parts += [f"{count} {name}"] if (count := len(getattr(self, name))) else []
+        return f"Conditioning({self.family.name}: {', '.join(parts)})"
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -46,6 +52,9 @@ class Conditioning:
         Raises:
             ConfigError: `step` lies outside the steps the prompt was read for.
         """
+        if self.alternatives:
+            parts = tuple((one.at(step), weight) for one, weight in self.alternatives)
+            return replace(parts[0][0], alternatives=parts)
         if not self.schedule:
             return self
         if step >= 1:
@@ -60,11 +69,11 @@ class Conditioning:
         Raises:
             ConfigError: there is more than one set of tensors, under AND or over the steps.
         """
-        if len(self.alternatives) > 1 or len(self.schedule) > 1:
-            how = "c.alternatives" if len(self.alternatives) > 1 else "c.at(step)"
+        if self.alternatives or self.schedule:
+            parts = "each part of c.alternatives" if self.alternatives else "c.at(step)"
             raise ConfigError(
-                "these prompts have more than one set of tensors, but a pipeline takes one; call "
-                f"to_diffusers() of each part of {how}."
+                "this prompt has more than one set of tensors, but a pipeline takes one; call "
+                f"to_diffusers() of {parts}."
             )
         found = {name: self._field(spec) for name, spec in self.family.keywords.items()}
         return {name: value for name, value in found.items() if value is not None}

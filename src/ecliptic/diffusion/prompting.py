@@ -64,16 +64,20 @@ class TextSide:
         """What encodes the empty prompt, per encoder."""
         return [encoder.empty for encoder in self.encoders]
 
-    @property
-    def loses(self) -> bool:
-        """Whether any token of what holds at the first step has no place."""
-        return any(prepared.laid.dropped for *_, prepared in self._prepared())
+    def losses(self) -> list[Ledger]:
+        """The ledgers of whatever has a token without a place."""
+        return [
+            self.ledger(alternative, end)
+            for alternative in range(len(self.timeline.weights))
+            for end in self.timeline.ends(alternative)
+            if any(found.laid.dropped for *_, found in self._prepared(alternative, end))
+        ]
 
-    def ledger(self, only: int | None = None) -> Ledger:
-        """The tokens of every prompt, or of one, as they are at the first step."""
+    def ledger(self, alternative: int, step: int, only: int | None = None) -> Ledger:
+        """The tokens of every prompt, or of one, as they are at `step`."""
         found = Ledger()
         chunks: dict[tuple[int, int], int] = {}  # of lines before, per encoder and prompt
-        for number, prompt, prepared in self._prepared():
+        for number, prompt, prepared in self._prepared(alternative, step):
             if only is not None and prompt != only:
                 continue
             before = chunks.get((number, prompt), 0)
@@ -87,14 +91,13 @@ class TextSide:
             )
         return found
 
-    def _prepared(self) -> Iterator[tuple[int, int, Prepared]]:
-        """(encoder, prompt, tokens of a line) of all that holds at the first step."""
-        plans = zip(self.encoders, self.timeline.plans, strict=True)
-        for number, (encoder, plan) in enumerate(plans):
-            for prompt, alternatives in enumerate(plan):
-                for alternative in alternatives:
-                    for line in lines_of(alternative.schedule[0][1]):
-                        yield number, prompt, encoder.prepare(line)
+    def _prepared(self, alternative: int, step: int) -> Iterator[tuple[int, int, Prepared]]:
+        """(encoder, prompt, tokens of a line) of all that holds at `step`."""
+        found = zip(self.encoders, self.timeline.at(alternative, step), strict=True)
+        for number, (encoder, readings) in enumerate(found):
+            for prompt, reading in enumerate(readings):
+                for line in lines_of(reading):
+                    yield number, prompt, encoder.prepare(line)
 
 
 def encode_together(*sides: TextSide) -> None:

@@ -60,16 +60,21 @@ class TextCall:
         """Everything the call asked for."""
         language = self._language(t5, negative_t5)
         positive, negative = self._sides()
-        encode_together(positive, *([negative] if negative else []))
-        self._warn_of_losses(*([positive, negative] if negative else [positive]))
+        sides = [positive, negative] if negative else [positive]
+        encode_together(*sides)
+        _warn_of_losses(sides)
         parts = []
-        for weight, frames in zip(
-            positive.timeline.weights, self._frames(positive, negative), strict=True
-        ):
-            found = [(frame.end, self._tensors(frame, language)) for frame in frames]
-            parts.append((self._led(found, positive, negative), weight))
-        top = parts[0][0]
-        return replace(top, alternatives=tuple(parts)) if len(parts) > 1 else top
+        for number, frames in enumerate(self._frames(positive, negative)):
+            found = [
+                (f.end, self._with_ledgers(self._tensors(f, language), number, f.end, sides))
+                for f in frames
+            ]
+            first = found[0][1]
+            parts.append(replace(first, schedule=tuple(found)) if len(found) > 1 else first)
+        if len(parts) == 1:
+            return parts[0]
+        weighted = zip(parts, positive.timeline.weights, strict=True)
+        return replace(parts[0], alternatives=tuple(weighted))
 
     def each(self) -> list[Conditioning]:
         """Every prompt at its own length, without negatives."""
@@ -80,14 +85,15 @@ class TextCall:
                 "set of tensors; call the conditioner on it, and keep what you need of the result."
             )
         encode_together(side)
-        self._warn_of_losses(side)
+        _warn_of_losses([side])
         language = self._language(None, None)
+        end = side.timeline.ends(0)[0]
         return [
             replace(
                 self._one(joined([row], self.family), language.row(i), negative=False),
-                read_ledger=partial(side.ledger, i),
+                read_ledger=partial(side.ledger, 0, end, i),
             )
-            for i, row in enumerate(side.rows(0, side.timeline.ends(0)[0]))
+            for i, row in enumerate(side.rows(0, end))
         ]
 
     def _sides(self) -> tuple[TextSide, TextSide | None]:
@@ -180,19 +186,17 @@ class TextCall:
             self.family, self.setting.language, self.asked.language, (t5, negative_t5)
         )
 
-    def _led(
-        self,
-        found: Sequence[tuple[int, Conditioning]],
-        positive: TextSide,
-        negative: TextSide | None,
+    def _with_ledgers(
+        self, found: Conditioning, number: int, end: int, sides: Sequence[TextSide]
     ) -> Conditioning:
-        """The first of the tensors over the steps, with ledgers, and the schedule if it changes."""
-        first = replace(found[0][1], read_ledger=positive.ledger)
-        if negative is not None and first.negative is not None:
-            first = replace(first, negative=replace(first.negative, read_ledger=negative.ledger))
-        return replace(first, schedule=tuple(found)) if len(found) > 1 else first
+        """The same with what reads the ledgers of alternative `number` at step `end`."""
+        other = found.negative
+        if other is not None and len(sides) > 1:
+            other = replace(other, read_ledger=partial(sides[1].ledger, 0, end))
+        return replace(found, read_ledger=partial(sides[0].ledger, number, end), negative=other)
 
-    def _warn_of_losses(self, *sides: TextSide) -> None:
-        lost = [words for side in sides if side.loses and (words := lost_words(side.ledger()))]
-        if lost:
-            warnings.warn(" ".join(lost), TruncationWarning, stacklevel=4)
+
+def _warn_of_losses(sides: Sequence[TextSide]) -> None:
+    lost = [lost_words(ledger) for side in sides for ledger in side.losses()]
+    if lost:
+        warnings.warn(" ".join(dict.fromkeys(lost)), TruncationWarning, stacklevel=4)

@@ -55,12 +55,11 @@ def timeline(
         TextError: a prompt that its dialect refuses.
         ConfigError: AND in a batch, or AND that only one encoder's wording has.
     """
-    plans = tuple(
-        tuple(
-            parse(text, options.dialect).readings(options.steps, negative=negative) for text in one
-        )
-        for one in texts
-    )
+    read = {
+        text: parse(text, options.dialect).readings(options.steps, negative=negative)
+        for text in dict.fromkeys(text for one in texts for text in one)
+    }
+    plans = tuple(tuple(read[text] for text in one) for one in texts)
     counts = {len(alternatives) for plan in plans for alternatives in plan}
     several = max(counts, default=1) > 1
     if several and (len(counts) > 1 or len(texts[0]) > 1):
