@@ -154,8 +154,8 @@ def quiet() -> Iterator[None]:
 @cache
 def encoder(kind: str) -> Path:
     """A folder of `ENCODERS[kind]` with tokenizer or image processor, that both sides read."""
-    row, path = ENCODERS[kind], _room() / "encoders" / kind
-    write(_checkpoint(row), path, "transformers")
+    row, path = ENCODERS[kind], room() / "encoders" / kind
+    write(checkpoint(kind), path, "transformers")
     if row.config.text:
         _edit(path / "config.json", bos_token_id=0, eos_token_id=2, pad_token_id=1)
         _edit(path / "tokenizer_config.json", pad_token=row.pad, ecliptic_pad_id=None)
@@ -192,7 +192,7 @@ def peer(family: str) -> Any:
 @cache
 def folder(family: str) -> Path:
     """The same pipeline as diffusers saves it: `model_index.json` and a folder for each part."""
-    path = _room() / "pipelines" / family
+    path = room() / "pipelines" / family
     with quiet():
         peer(family).save_pretrained(path)
     return path
@@ -233,7 +233,10 @@ def processor(kind: str) -> Any:
     return peers.transformers().CLIPImageProcessorPil.from_pretrained(encoder(kind))
 
 
-def _checkpoint(row: Encoder) -> Checkpoint:
+@cache
+def checkpoint(kind: str) -> Checkpoint:
+    """The weights of `ENCODERS[kind]`; do not change them, they are shared."""
+    row = ENCODERS[kind]
     config, generator = row.config, torch.Generator().manual_seed(row.seed)
     weights = {
         name: _random(name, tuple(shape), generator)
@@ -369,7 +372,8 @@ def _edit(path: Path, **values: Any) -> None:
 
 
 @cache
-def _room() -> Path:
+def room() -> Path:
+    """The folder of everything that is written here, gone when the tests end."""
     path = Path(tempfile.mkdtemp(prefix="ecliptic-pipelines-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path

@@ -152,3 +152,17 @@ def test_sizes_stand_beside_both_prompts(row: str) -> None:
     last = {"sdxl": ([768, 1152], [768, 1152]), "sdxl-refiner": ([7.0], [2.5])}[row]
     for side, end in zip((found, found.negative), last, strict=True):
         assert side.size_ids.tolist() == [[600, 900, 1, 2, *end]] * 4
+
+
+@pytest.mark.parametrize(("precision", "relative"), [("bf16", 0.03), ("fp16", 0.004)])
+def test_half_precision_gives_tensors_of_the_encoders_dtype(
+    precision: str, relative: float
+) -> None:
+    found = ours("sdxl", precision=precision)("a cat!", negative="bad!")
+    exact = peer("sdxl", "a cat!", negative="bad!")
+    for name, tensor in found.tensors().items():
+        if name.endswith("size_ids"):
+            continue
+        assert tensor.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        difference = float((tensor.float() - exact[name]).abs().max())
+        assert 0 < difference <= relative * float(exact[name].abs().max()), name
