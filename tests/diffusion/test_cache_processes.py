@@ -1,6 +1,7 @@
 """The dataset cache among processes: several at once, killed ones, workers of a data loader."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from ecliptic.diffusion.cache_findings import verify_cache
 from ecliptic.diffusion.caption_cache import Caption, write_cache
 from ecliptic.diffusion.condition_cache import ConditionCache
+from ecliptic.errors import StorageError
 from tests.diffusion.counted import PROMPTS, SMALL, Counted, fill, same
 
 
@@ -96,3 +99,36 @@ def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
     fill(tmp_path)
     assert not left.exists()
     assert mine.exists()
+
+
+def test_a_file_system_without_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    fill(tmp_path)
+    assert verify_cache(tmp_path, Counted()).ok
+    assert len(ConditionCache(tmp_path)) == len(PROMPTS)
+    assert not list(tmp_path.glob(".cond-*"))
+
+
+def test_a_full_disk_leaves_no_half_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, left = os.fsync, [1]  # shards that fit
+
+    def fsync(handle: int) -> None:
+        left[0] -= not os.path.isdir(handle)  # noqa: PTH112 - a handle
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match="No space left"):
+        fill(tmp_path)
+    monkeypatch.undo()
+    assert verify_cache(tmp_path, Counted()).ok
+    assert 0 < len(ConditionCache(tmp_path)) < len(PROMPTS)
+    assert not list(tmp_path.glob(".cond-*"))
+    there = len(ConditionCache(tmp_path))
+    assert fill(tmp_path).written == len(PROMPTS) - there
