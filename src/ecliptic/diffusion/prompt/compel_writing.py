@@ -28,9 +28,8 @@ def written(tree: Tree) -> str:
 
     Brackets in the text are escaped unless that changes what signs behind them mean.
     """
-    safe = _spaced([_top(node, len(tree) == 1) for node in tree])
-    bare = safe.replace("\\(", "(").replace("\\)", ")").replace('\\"', '"').replace(" +", "+")
-    return next((text for text in (safe, bare) if _reads_as(text, tree)), safe)
+    texts = [_spaced([_top(node, len(tree) == 1, safe) for node in tree]) for safe in (True, False)]
+    return next((text for text in texts if _reads_as(text, tree)), texts[0])
 
 
 def bracketable(word: str) -> bool:
@@ -62,9 +61,10 @@ def _shape(tree: Tree) -> list[object]:
     return shape
 
 
-def _top(node: Node, alone: bool) -> str:
+def _top(node: Node, alone: bool, safe: bool) -> str:
     if isinstance(node, Text):
-        words = [_free_word(word) for word in re.findall(rf"[^{BLANK}]+", node.text)]
+        found = re.findall(rf"[^{BLANK}]+", node.text)
+        words = [_free_word(word) for word in found] if safe else found
         return " ".join(words) if words or not alone else '""'
     return _joined(node) if isinstance(node, Joined) else _call(node)
 
@@ -146,7 +146,7 @@ def _joined(node: Joined) -> str:
 
 
 def _item(tree: Tree) -> str:
-    inside = _spaced([_top(node, alone=False) for node in tree])
+    inside = _spaced([_top(node, alone=False, safe=True) for node in tree])
     return f'"{_closable(inside)}"' if inside or tree else "()"
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import regex
 
-from ecliptic.diffusion.prompt.compiler import Prompt
+from ecliptic.diffusion.prompt.compiler import Prompt, parse
 from ecliptic.diffusion.prompt.converting_rules import Flat, build
 from ecliptic.diffusion.prompt.dialects import Dialect, grammar
+from ecliptic.diffusion.prompt.reading import Line, Segment
+from ecliptic.diffusion.prompt.tree import Text, Weighted, walk
 
 WEIGHTS_NOTE = (
     "weights are kept as numbers, but each tool computes with them in its own way; "
@@ -44,12 +46,10 @@ def convert(prompt: Prompt, dialect: Dialect) -> Conversion:
     target = grammar(dialect)
     if dialect == prompt.dialect:
         return Conversion(prompt.print(), dialect, ())
-    flat = Flat(prompt.dialect)
-    flat.read(prompt.tree)
+    flat = _flat(prompt)
     tree, weighted = build(flat, dialect)
     text = target.write(tree)
-    again = Flat(dialect)
-    again.read(target.read(text))
+    again = _flat(parse(text, dialect))
     differences = list(dict.fromkeys(flat.differences))
     if misread := _misread(flat, again):
         differences.append(misread)
@@ -58,9 +58,20 @@ def convert(prompt: Prompt, dialect: Dialect) -> Conversion:
     return Conversion(text, dialect, tuple(differences))
 
 
+def _flat(prompt: Prompt) -> Flat:
+    flat = Flat(prompt.dialect)
+    if all(isinstance(node, Text | Weighted) for node in walk(prompt.tree)):
+        line = prompt.readings()[0].schedule[0][1]  # knows cuts that the tree does not show
+        parts = line.parts if isinstance(line, Line) else ()
+        flat.read_line(part for part in parts if isinstance(part, Segment))
+    else:
+        flat.read(prompt.tree)
+    return flat
+
+
 def words(text: str) -> list[str]:
     """`text` cut as the tokenizer cuts it before its pairs of bytes."""
-    return _WORD.findall(text)
+    return [word.group() for word in _WORD.finditer(text)]
 
 
 def _misread(sent: Flat, got: Flat) -> str | None:

@@ -5,7 +5,7 @@ weights. A side of A1111 holds its schedules as chosen: the text that most steps
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -14,6 +14,7 @@ from ecliptic.diffusion.prompt.compel_writing import bracketable
 from ecliptic.diffusion.prompt.dialects import Dialect
 from ecliptic.diffusion.prompt.limits import check_finite
 from ecliptic.diffusion.prompt.printing import decimal
+from ecliptic.diffusion.prompt.reading import Segment
 from ecliptic.diffusion.prompt.tree import (
     Alternating,
     ChunkBreak,
@@ -62,6 +63,15 @@ class Flat:
             side = Side(weight)
             self._nodes(side, part, 1.0)
             self.sides.append(side)
+
+    def read_line(self, segments: Iterable[Segment]) -> None:
+        """Take in texts as the encoder gets them, one behind the other."""
+        side = Side()
+        for segment in segments:
+            if self.dialect == "compel":
+                _space(side.chunks[0])
+            _add(side.chunks[0], segment.text, segment.weight, merges=False)
+        self.sides.append(side)
 
     def runs(self) -> Iterator[Run]:
         """The texts of every chunk of every side."""
@@ -213,8 +223,17 @@ def _sides_of_compel(flat: Flat) -> None:
 
 
 def _weighted_run(flat: Flat, run: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """White space at the ends of a weighted text stands outside of its brackets."""
     del flat
-    return [(text, weight if text.strip() else 1.0) for text, weight in run]
+    found: list[tuple[str, float]] = []
+    for text, weight in run:
+        inner = text.strip()
+        start = text.index(inner)
+        pieces = (text[:start], inner, text[start + len(inner) :])
+        for piece, one in zip(pieces, (1.0, weight, 1.0), strict=True):
+            if piece:
+                _add(found, piece, one, merges=True)
+    return found
 
 
 def _unweighted_run(flat: Flat, run: list[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -250,9 +269,11 @@ def _compel_run(flat: Flat, run: list[tuple[str, float]]) -> list[tuple[str, flo
 
 def _flat_tree(flat: Flat) -> Tree:
     """Chunks with breaks between them, sides under AND."""
-    sides = [(_breaks(side), side.weight) for side in flat.sides]
     if flat.kind == "one":
-        return sides[0][0]
+        return _breaks(flat.sides[0])
+    for side in flat.sides[1:]:
+        side.chunks[0].insert(0, (" ", 1.0))  # between AND and the first word
+    sides = [(_breaks(side), side.weight) for side in flat.sides]
     return (Joined("AND", tuple(sides), normalize=False, span=(0, 0)),)
 
 
