@@ -12,6 +12,10 @@ Source: the grammar `schedule_parser` of modules/prompt_parser.py in AUTOMATIC11
 A bracket that closes nothing, or closes what fits no rule, is text, and so is every bracket still
 open around it. What the grammar cannot derive at all, a "|" in no alternate or a backslash that
 escapes nothing, makes the whole prompt text. Weights are left for the third stage.
+
+The grammar is ambiguous where a stray bracket or colon touches a schedule, as in `[a:b:3])`: there
+the web UI takes the schedule in one process and its characters in the next, as the hashes of
+strings fall. Here it is always a schedule.
 """
 
 import re
