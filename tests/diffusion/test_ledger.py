@@ -6,7 +6,7 @@ import torch
 
 from ecliptic.diffusion.layouts import Layout, lay_out
 from ecliptic.diffusion.ledger import Ledger, lost_words, written_down
-from ecliptic.diffusion.ledger_page import to_html
+from ecliptic.diffusion.ledger_page import ledger_html
 from ecliptic.diffusion.prompt.reading import Break, Line, Segment
 from ecliptic.diffusion.stream import tokenise
 from ecliptic.inputs import Tokenizer
@@ -143,7 +143,7 @@ def test_long_losses_are_shortened_and_prompts_are_numbered() -> None:
 
 
 def test_the_page_shows_the_prompt_chunks_weights_and_what_is_dropped() -> None:
-    page = Page(to_html(ledger(), "Tokens of a fox"))
+    page = Page(ledger_html(ledger(), "Tokens of a fox"))
     assert page.open == []
     assert page.seen["title"] == page.seen["h1"] == ["Tokens of a fox"]
     assert page.seen["h3"] == ["Chunk 0, 6 tokens", "Dropped, 4 tokens"]
@@ -157,7 +157,7 @@ def test_the_page_shows_the_prompt_chunks_weights_and_what_is_dropped() -> None:
 
 def test_weights_above_and_below_one_have_shades_of_their_own() -> None:
     parts = (Segment("a", 1.0, (0,)), Segment("b", 1.5, (1,)), Segment("c", 0.5, (2,)))
-    page = Page(to_html(ledger("abc", parts)))
+    page = Page(ledger_html(ledger("abc", parts)))
     styles = [value for name, value in page.attributes if name == "style" and value]
     assert len(set(styles)) == 3
     assert "100%" in styles[0]
@@ -166,8 +166,8 @@ def test_weights_above_and_below_one_have_shades_of_their_own() -> None:
 def test_nothing_of_a_prompt_becomes_markup() -> None:
     nasty = "<script>alert('x')</script> & \"quotes\" \x00 cat"
     for shown in (
-        to_html(whole(nasty, encoder="<b>"), "<i>"),
-        to_html(Ledger((), (nasty,)), "<i>"),
+        ledger_html(whole(nasty, encoder="<b>"), "<i>"),
+        ledger_html(Ledger((), (nasty,)), "<i>"),
     ):
         page = Page(shown)
         assert not {"script", "b", "i"} & set(page.seen)
@@ -176,7 +176,7 @@ def test_nothing_of_a_prompt_becomes_markup() -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
-    shown = to_html(ledger())
+    shown = ledger_html(ledger())
     assert "http" not in shown
     assert "<script" not in shown
     assert "<link" not in shown
@@ -184,11 +184,11 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 @pytest.mark.parametrize("found", [Ledger(), whole("")])
 def test_a_page_without_tokens_says_so(found: Ledger) -> None:
-    page = Page(to_html(found))
+    page = Page(ledger_html(found))
     assert page.open == []
     assert ("No tokens: the empty prompt." in page.seen["p"]) == bool(found.prompts)
 
 
 def test_characters_of_several_tokens_are_shown_once_in_a_chunk() -> None:
-    page = Page(to_html(whole("a 🙂 b", layout="a1111", context=20)))
+    page = Page(ledger_html(whole("a 🙂 b", layout="a1111", context=20)))
     assert page.seen["p"][1] == "a 🙂 b"

@@ -174,6 +174,8 @@ CALLS: dict[str, Callable[..., object]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _untyped_tensor,
     "torch.Size": _first,
+    # what PyTorch 1.11 and older textual inversions keep their vectors in; read as a dict
+    "torch.nn.modules.container.ParameterDict": lambda *_: Module("ParameterDict"),
     "torch.device": _first,
     "torch.jit._pickle.build_boollist": _first,
     "torch.jit._pickle.build_doublelist": _first,

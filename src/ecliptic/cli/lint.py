@@ -1,6 +1,6 @@
 """`ecliptic lint`: advice about prompts, without loading a model."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,15 +17,19 @@ def lint(
     *,
     text: Annotated[str, typer.Argument(help="A text, a file with one a line, or - for stdin.")],
     options: TokenizerOptions,
+    dialect: Annotated[
+        Literal["plain", "a1111", "comfyui", "compel"],
+        typer.Option(help="Whose prompt syntax the text is written in."),
+    ] = "plain",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on any finding.")] = False,
     json: Json = False,
 ) -> None:
     """Name what CLIP will not read, or will read badly."""
     from ecliptic.cli.lines import text_or_file
-    from ecliptic.inputs import lint as findings_of
+    from ecliptic.diffusion import lint_prompt
 
     tokenizer = options.tokenizer()
-    found = [(line, one, findings_of(one, tokenizer)) for line, one in text_or_file(text)]
+    found = [(line, one, lint_prompt(one, tokenizer, dialect)) for line, one in text_or_file(text)]
     if json:
         print_json([{"line": n, "text": one} | _plain(list_) for n, one, list_ in found])
     else:

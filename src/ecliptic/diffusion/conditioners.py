@@ -21,7 +21,7 @@ from ecliptic.diffusion.language import LanguageEncoder
 from ecliptic.diffusion.lora import read_lora
 from ecliptic.diffusion.lora_stack import LoraReport, LoraStack
 from ecliptic.diffusion.options import HowOptions, Options
-from ecliptic.diffusion.size_ids import Sizes
+from ecliptic.diffusion.sizes import Sizes
 from ecliptic.diffusion.text_call import Setting, TextCall
 from ecliptic.diffusion.wanted import Texts, Wanted, wanted
 from ecliptic.engine import Clip

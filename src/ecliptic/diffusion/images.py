@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ecliptic.diffusion.families import ImageRule
-from ecliptic.diffusion.size_ids import sinusoid
+from ecliptic.diffusion.sizes import sinusoid
 from ecliptic.engine import Clip
 from ecliptic.errors import (
     ConfigError,

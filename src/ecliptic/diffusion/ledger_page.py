@@ -31,7 +31,7 @@ _PALEST = 100  # percent of lightness, at weight 1
 _DEEPEST = 72  # dark text stays readable on it
 
 
-def to_html(ledger: Ledger, title: str = "Token ledger") -> str:
+def ledger_html(ledger: Ledger, title: str = "Token ledger") -> str:
     """One self-contained page about `ledger`."""
     sections = "".join(_section(ledger, *key) for key in _readers(ledger))
     written = html.escape(title)

@@ -35,7 +35,8 @@ class Rows:
     weights: Tensor  # (C, T) float32; 1 on start, end and padding
     words: Tensor  # (C, T) int64, NO_WORD where there is none
     segments: Tensor  # (C, T) int64, NO_WORD where there is none
-    vectors: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)  # (chunk, place) -> (D,)
+    # (chunk, place) -> (D,)
+    vectors: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
     mask: Tensor | None = None  # (C, T) bool: tokens that may be attended to; None is all
     used: Tensor | None = None  # (C, T) bool: positions of the output that are kept; None is all
 

@@ -18,7 +18,7 @@ from ecliptic.diffusion.language import Language, LanguageEncoder, language_of
 from ecliptic.diffusion.ledger import lost_words
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.prompting import TextSide, encode_together, unequal_rule
-from ecliptic.diffusion.size_ids import Sizes
+from ecliptic.diffusion.sizes import Sizes
 from ecliptic.diffusion.wanted import Wanted
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import TruncationWarning

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.diffusion.size_ids import AESTHETIC, Sizes, sinusoid, size_ids, vector_y, video_ids
+from ecliptic.diffusion.sizes import AESTHETIC, Sizes, sinusoid, size_ids, vector_y, video_ids
 from ecliptic.errors import ConfigError, ShapeError
 from tests import peers
 from tests.diffusion import pipelines
