@@ -74,7 +74,7 @@ def test_the_published_examples_hold_exactly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "place"), [("(a:1.2.3)", 2), ("x (a:.)", 4), (f"(a:{'9' * 400})", 2)]
 )
 def test_a_weight_that_is_no_number_is_refused_with_its_place(text: str, place: int) -> None:
     with pytest.raises(TextError, match=f"at position {place} .* no finite number; write one"):
