@@ -10,8 +10,8 @@ from ecliptic.lazy import arriving_later
 if TYPE_CHECKING:
     from ecliptic.diffusion.behaviours import BEHAVIOURS, Behaviour
     from ecliptic.diffusion.cache_findings import Findings, verify_cache
-    from ecliptic.diffusion.cache_keys import cache_identity
-    from ecliptic.diffusion.cached_encoder import CachedTextEncoder
+    from ecliptic.diffusion.cache_keys import StoredConditioning, cache_identity, condition_key
+    from ecliptic.diffusion.cached_encoder import CachedTextEncoder, CacheStatistics
     from ecliptic.diffusion.caption_cache import CacheReport, Caption, Watch, write_cache
     from ecliptic.diffusion.clip_skip import SkipNames, skip_names
     from ecliptic.diffusion.condition_cache import ConditionCache
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.families import FAMILIES, Family
     from ecliptic.diffusion.images import augment_image_vectors
     from ecliptic.diffusion.inversion import Inversion, read_inversion
-    from ecliptic.diffusion.kohya_cache import read_kohya, write_kohya
+    from ecliptic.diffusion.kohya_cache import KohyaOutputs, read_kohya, write_kohya
     from ecliptic.diffusion.layouts import LAYOUTS
     from ecliptic.diffusion.ledger import Ledger, LedgerRow
     from ecliptic.diffusion.ledger_page import ledger_html
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.text_encoder import as_text_encoder
 
 _HOMES = {
+    "KohyaOutputs": "kohya_cache",
+    "StoredConditioning": "cache_keys",
+    "condition_key": "cache_keys",
+    "CacheStatistics": "cached_encoder",
     "BEHAVIOURS": "behaviours",
     "Behaviour": "behaviours",
     "CacheReport": "caption_cache",
@@ -94,6 +98,7 @@ __all__ = [
     "LAYOUTS",
     "Behaviour",
     "CacheReport",
+    "CacheStatistics",
     "CachedTextEncoder",
     "Caption",
     "ConditionCache",
@@ -106,6 +111,7 @@ __all__ = [
     "Family",
     "Findings",
     "Inversion",
+    "KohyaOutputs",
     "Ledger",
     "LedgerRow",
     "Lora",
@@ -116,10 +122,12 @@ __all__ = [
     "RescaleWarning",
     "Sizes",
     "SkipNames",
+    "StoredConditioning",
     "Watch",
     "as_text_encoder",
     "augment_image_vectors",
     "cache_identity",
+    "condition_key",
     "conditioner",
     "convert",
     "ledger_html",

@@ -96,9 +96,10 @@ def _is_folder(source: Source) -> bool:
     return not isinstance(source, Clip) and Path(source).is_dir()
 
 
-def _json(source: Source | Sequence[Source], name: str) -> dict[str, Any]:
-    """A JSON file of the pipeline folder `source`; empty where there is none."""
-    if not isinstance(source, str | Path) or not (Path(source) / name).is_file():
+def _json(encoders: Source | Sequence[Source], name: str) -> dict[str, Any]:
+    """A JSON file of the one pipeline folder among `encoders`; empty where there is none."""
+    source = encoders if isinstance(encoders, str | Path | Clip) else next(iter(encoders), "")
+    if isinstance(source, Clip) or not (Path(source) / name).is_file():
         return {}
     found = json.loads((Path(source) / name).read_text(encoding="utf-8"))
     return found if isinstance(found, dict) else {}
