@@ -235,6 +235,7 @@ WITHOUT_TORCH = {
     "the settings": "import ecliptic.settings",
     "the input specs": "from ecliptic.inputs import ImageSpec, TokenizerSpec",
     "the model's sizes": "from ecliptic.model import ClipConfig",
+    "a prompt": "from ecliptic.diffusion import parse; parse('a (b:1.2)', 'a1111').readings()",
     "a recipe": "from ecliptic.train import TrainSettings; TrainSettings()",
     "the help": "sys.argv = ['ecliptic', '--help']; from ecliptic.cli.main import run; run()",
     "the version": "sys.argv = ['ecliptic', '--version']; from ecliptic.cli.main import run; run()",
