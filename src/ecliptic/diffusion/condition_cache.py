@@ -112,6 +112,12 @@ class ConditionCache:
             self._shards.clear()
         self._index.sync()
 
+    def __enter__(self) -> "ConditionCache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go of the files."""
         with self._lock:

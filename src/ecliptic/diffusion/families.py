@@ -48,7 +48,7 @@ class ImageRule:
     folder: str = "image_encoder"  # in a diffusers pipeline
     layer: int | None = None  # hidden layer of all patches; None is the projected vector
     token_axis: bool = False  # (B, 1, E) instead of (B, E)
-    negative: Literal["zeros", "encoded zeros", "encoded black"] = "zeros"
+    negative: Literal["zeros", "encoded zeros"] = "zeros"
     blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
 
 
@@ -166,7 +166,7 @@ _ROWS = (
         "Kandinsky 2.1 and 2.2 prior",
         (EncoderRule("clip_g", _L, "end", layer=-1, final_norm=True, pooled="vector"),),
         returns_mask=True,
-        image=ImageRule(negative="encoded black"),
+        image=ImageRule(negative="encoded zeros"),
         takes="prior",
         keywords=_PRIOR,
         source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
