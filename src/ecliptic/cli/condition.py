@@ -166,9 +166,13 @@ class TableOptions:
             "--verify", help="Check a cache; with --for and the rest, for being stale too."
         ),
     ] = False
-    repair: Annotated[bool, typer.Option("--repair", help="With --verify: remove what is bad.")] = (
-        False
-    )
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="With --verify: remove what is bad, and with --for also what other settings made.",
+        ),
+    ] = False
 
 
 Output = Annotated[
