@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from ecliptic.diffusion import conditioner
-from ecliptic.errors import ConfigError, EclipticError, InputError, NumericalError, TextError
+from ecliptic.errors import (
+    ConfigError,
+    EclipticError,
+    InputError,
+    NumericalError,
+    ShapeError,
+    TextError,
+)
 from tests.diffusion import pipelines
 from tests.diffusion.test_conditioner import made
 
@@ -35,6 +42,8 @@ def test_options_that_are_none_are_refused(options: dict[str, Any], message: str
     ("prompt", "negative", "message"),
     [
         (None, None, "pass one"),
+        (5, None, "at least one"),
+        ("a", [], "at least one"),
         ([], None, "at least one"),
         (["a", 3], None, "at least one"),
         (["a", "b"], ["c"], "1 texts in negative do not go with 2"),
@@ -93,3 +102,37 @@ def test_any_prompt_gives_numbers_or_our_error() -> None:
                     continue
             assert found.tokens is not None
             assert bool(found.tokens.isfinite().all())
+
+
+def test_what_each_keeps_does_not_depend_on_companions() -> None:
+    prompt, other = "a (b:1.3)", "a (zebra:1.1) red " * 40
+    how: Any = {"dialect": "a1111", "compat": "a1111", "long": "chunk"}
+    alone, beside = (
+        made("sd1").each([prompt], **how)[0],
+        made("sd1").each([prompt, other], **how)[0],
+    )
+    assert alone.tokens is not None
+    torch.testing.assert_close(alone.tokens, beside.tokens, atol=2e-5, rtol=0)
+
+
+def test_the_empty_prompt_stays_one_chunk_beside_long_ones() -> None:
+    how: Any = {"dialect": "a1111", "compat": "a1111", "long": "chunk"}
+    long = ["", "cat " * 100]
+    found = made("sdxl")(long, prompt_2=["x", "dog " * 200], **how)
+    assert found.tokens is not None
+    assert found.tokens.shape[1] == 3 * 77
+
+
+def test_t5_that_fits_no_guidance_is_refused() -> None:
+    good = torch.zeros(1, 7, 112)
+    with pytest.raises(ShapeError, match="pad both to one length"):
+        made("sd3")("a", t5=good, negative_t5=torch.zeros(1, 5, 112))
+    with pytest.raises(NumericalError, match="t5 holds NaN"):
+        made("sd3")("a", t5=good * float("nan"), negative_t5=good)
+    with pytest.raises(ConfigError, match="tensor of floats"):
+        made("sd3")("a", t5=good.long(), negative_t5=good)
+
+
+def test_lengths_without_a_sensible_multiple_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no common multiple"):
+        made("sd1")("cat " * 100, negative="a", long="kohya", compat="comfyui")

@@ -81,7 +81,7 @@ def behaviour_named(compat: str | Behaviour) -> Behaviour:
     """
     if isinstance(compat, Behaviour):
         return compat
-    if compat in BEHAVIOURS:
+    if isinstance(compat, str) and compat in BEHAVIOURS:
         return BEHAVIOURS[compat]
     near = difflib.get_close_matches(str(compat), BEHAVIOURS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -43,6 +43,7 @@ class Conditioner:
     ) -> None:
         self.family = family
         self.encoders = tuple(encoders)
+        _check_contexts(self.encoders)
         self.image = image
         self.force_zeros = force_zeros
         self._language = language
@@ -155,7 +156,7 @@ class Conditioner:
                     f"{path} has vectors for {', '.join(one.vectors)}, and {self.family.title} "
                     "has no such encoder; use an inversion trained for it."
                 )
-            self._files[one.token] = one.sha256
+        self._files |= {one.token: one.sha256 for one in found}
         for encoder, of_encoder in zip(self.encoders, vectors, strict=True):
             encoder.inversions |= {t: v for t, v in of_encoder.items() if v is not None}
         return found
@@ -256,3 +257,13 @@ class Conditioner:
             "projects": encoder.projects(folders_do=options.behaviour.projects_folder_l),
             "loras": [list(one) for one in stack.identity],
         }
+
+
+def _check_contexts(encoders: Sequence[TextEncoder]) -> None:
+    """Refuse encoders whose sequences cannot stand side by side."""
+    contexts = {e.tokenizer.spec.context for e in encoders if e.own_layer is not None}
+    if len(contexts) > 1:
+        raise ConfigError(
+            f"the text encoders read {' and '.join(map(str, sorted(contexts)))} tokens at a time, "
+            "and their sequences stand side by side here; use encoders of one context."
+        )

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from ecliptic.diffusion.conditioning import ConditioningWarning
 from ecliptic.diffusion.families import Family
-from ecliptic.errors import ConfigError, MissingExtraError, ShapeError, UnknownModelError
+from ecliptic.errors import (
+    ConfigError,
+    MissingExtraError,
+    NumericalError,
+    ShapeError,
+    UnknownModelError,
+)
 
 
 class LanguageEncoder:
@@ -104,6 +110,8 @@ def language_of(
     for one, prompts in zip(given, texts, strict=True):
         if one is None and encoder is not None:
             one = encoder.encode(prompts)
+        if one is not None:
+            _check_tensor(one)
         if one is not None and (one.ndim != 3 or len(one) not in (1, len(prompts))):
             raise ShapeError(
                 f"t5 {tuple(one.shape)} must be (prompts, tokens, width) for {len(prompts)} "
@@ -111,15 +119,31 @@ def language_of(
             )
         found.append(None if one is None else one.expand(len(prompts), -1, -1))
     positive, negative = found
-    if positive is not None and negative is None and family.negative == "encode":
+    if (positive is None) != (negative is None) and family.negative == "encode":
         warnings.warn(
-            "t5 was given without negative_t5, so the negative has zeros in its place, which no "
-            "model was trained on; pass negative_t5= (T5 of the negative prompt).",
+            "only one of t5 and negative_t5 was given, so the other side has zeros in its place, "
+            "which no model was trained on; pass both t5= and negative_t5=.",
             ConditioningWarning,
             stacklevel=5,
         )
-        negative = torch.zeros_like(positive)
+        positive, negative = (
+            torch.zeros_like(other) if one is None and other is not None else one
+            for one, other in ((positive, negative), (negative, positive))
+        )
+    if positive is not None and negative is not None and positive.shape != negative.shape:
+        raise ShapeError(
+            f"t5 {tuple(positive.shape)} and negative_t5 {tuple(negative.shape)} differ, and "
+            "guidance runs both sides in one batch; pad both to one length."
+        )
     return Language(positive, negative)
+
+
+def _check_tensor(t5: Tensor) -> None:
+    if not isinstance(t5, Tensor) or not t5.is_floating_point():
+        kind = t5.dtype if isinstance(t5, Tensor) else type(t5).__name__
+        raise ConfigError(f"t5 must be a tensor of floats, T5's last hidden state, got {kind}.")
+    if not bool(t5.isfinite().all()):
+        raise NumericalError("t5 holds NaN or infinity; look at the encoder that made it.")
 
 
 def joined_language(tokens: Tensor, t5: Tensor) -> Tensor:

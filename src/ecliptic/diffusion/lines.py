@@ -44,6 +44,7 @@ class LineEncoder:
         self.layer = encoder.layer(skip)
         self._prepared: dict[Line, Prepared] = {}
         self._pieces: dict[Line, Piece] = {}
+        self._empty: Piece | None = None
         self._single: dict[bytes, Tensor] = {}  # the empty prompt, which emphasis asks for often
 
     def prepare(self, line: Line) -> Prepared:
@@ -91,7 +92,9 @@ class LineEncoder:
 
     def empty(self) -> Piece:
         """The empty prompt, one chunk."""
-        return self.piece(EMPTY)
+        if self._empty is None:  # never one that was padded beside longer prompts
+            self._empty = self._encoded([EMPTY], shared=False)[0]
+        return self._empty
 
     def _wording(self) -> Wording:
         behaviour, padded = self.options.behaviour, self.encoder.rule.pad == "zero"

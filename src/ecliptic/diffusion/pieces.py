@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.diffusion.behaviours import Unequal
-from ecliptic.errors import ShapeError
+from ecliptic.errors import ConfigError, ShapeError
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,20 @@ class Piece:
 OF_LAYOUT: dict[str, Unequal] = {"a1111": "repeat last", "comfyui": "repeat whole"}
 
 
+MOST_REPEATS = 16  # of the longest prompt
+
+
 def common_length(lengths: Sequence[int], rule: Unequal) -> int:
     """How long pieces of `lengths` become under `rule`."""
-    return math.lcm(*lengths) if rule == "repeat whole" else max(lengths)
+    if rule != "repeat whole":
+        return max(lengths)
+    if (common := math.lcm(*lengths)) > MOST_REPEATS * max(lengths):
+        raise ConfigError(
+            f"prompts of {', '.join(map(str, sorted(set(lengths))))} tokens have no common "
+            f"multiple below {common}, up to which ComfyUI would repeat them; use a layout of "
+            "whole chunks, or another compat."
+        )
+    return common
 
 
 def lengthened(piece: Piece, length: int, rule: Unequal, empty: Callable[[], Piece]) -> Piece:

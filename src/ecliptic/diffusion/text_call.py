@@ -78,7 +78,10 @@ class TextCall:
 
     def each(self) -> list[Conditioning]:
         """Every prompt at its own length, without negatives."""
-        side = TextSide(self.asked.positive, self.setting.encoders, self.options)
+        # what is kept may not depend on which prompts were encoded beside it
+        behaviour = replace(self.options.behaviour, mean_over_batch=False)
+        options = replace(self.options, compat=behaviour)
+        side = TextSide(self.asked.positive, self.setting.encoders, options)
         if len(side.timeline.weights) > 1 or len(side.timeline.ends(0)) > 1:
             raise ConfigError(
                 "a prompt changes over the steps or joins several by AND, so it has more than one "

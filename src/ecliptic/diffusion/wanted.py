@@ -4,7 +4,7 @@ The rules for what is left out are those of diffusers' `encode_prompt`: `prompt_
 default to the first wording, None as a negative is the empty prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ecliptic.diffusion.families import Family
@@ -51,9 +51,9 @@ def wanted(
         if second is not None and count < 2 and family.language is None:
             raise ConfigError(f"{family.title} has one text encoder, so {name} means nothing.")
     first = _listed("prompt", prompt)
-    second = _repeated("prompt_2", prompt_2, len(first)) if prompt_2 else first
-    none = _repeated("negative", negative or "", len(first))
-    none_2 = _repeated("negative_2", negative_2, len(first)) if negative_2 else none
+    second = _repeated("prompt_2", first if prompt_2 in (None, "") else prompt_2, len(first))
+    none = _repeated("negative", "" if negative is None else negative, len(first))
+    none_2 = _repeated("negative_2", none if negative_2 in (None, "") else negative_2, len(first))
     stated = negative is not None
     own = count > 1  # with one CLIP, as in FLUX, the second wording is T5's
     language = (first, none) if own else (second, none_2)
@@ -61,7 +61,9 @@ def wanted(
 
 
 def _listed(name: str, texts: Texts) -> tuple[str, ...]:
-    found = (texts,) if isinstance(texts, str) else tuple(texts)
+    found = (
+        (texts,) if isinstance(texts, str) else tuple(texts if isinstance(texts, Iterable) else ())
+    )
     if not found or not all(isinstance(text, str) for text in found):
         raise InputError(f"{name} must be a text or a list of at least one, got {texts!r}.")
     return found
