@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ecliptic.errors import SettingsError
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig

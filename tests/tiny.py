@@ -14,8 +14,15 @@ from torch import Tensor
 from ecliptic.checkpoints import Checkpoint
 from ecliptic.checkpoints.conform import native_shapes
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, TwoTowers, ViTConfig
-from ecliptic.model import build as build_model
+from ecliptic.model import (
+    Activation,
+    ClipConfig,
+    ResNetConfig,
+    TextConfig,
+    TwoTowers,
+    ViTConfig,
+    build as build_model,
+)
 
 VIT = ViTConfig(image_size=32, patch_size=8, width=128, depth=2, heads=2, mlp=512)
 RESNET = ResNetConfig(image_size=64, width=16, depths=(1, 2, 1, 1), heads=8)

@@ -5,39 +5,21 @@
 
 from typing import TYPE_CHECKING
 
-from ecliptic.errors import EclipticError
-from ecliptic.lazy import arriving_later
+from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.engine import Card, Clip, Encoded, Vectors, load, load_vectors, save_vectors
-    from ecliptic.inputs import ImageSpec, TokenizerSpec
+    from ecliptic.engine import (
+        Card as Card,
+        Clip as Clip,
+        Encoded as Encoded,
+        Vectors as Vectors,
+        load as load,
+        load_vectors as load_vectors,
+        save_vectors as save_vectors,
+    )
+    from ecliptic.errors import EclipticError as EclipticError
+    from ecliptic.inputs import ImageSpec as ImageSpec, TokenizerSpec as TokenizerSpec
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Card": "engine",
-    "Clip": "engine",
-    "Encoded": "engine",
-    "ImageSpec": "inputs",
-    "TokenizerSpec": "inputs",
-    "Vectors": "engine",
-    "load": "engine",
-    "load_vectors": "engine",
-    "save_vectors": "engine",
-}
-
-__all__ = [
-    "Card",
-    "Clip",
-    "EclipticError",
-    "Encoded",
-    "ImageSpec",
-    "TokenizerSpec",
-    "Vectors",
-    "load",
-    "load_vectors",
-    "save_vectors",
-]
-
-
-__getattr__ = arriving_later(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -1,22 +1,71 @@
-"""Names that a package offers but imports only when they are first used, so that it stays cheap."""
+"""Lazy public names: a package offers them at once and imports each when it is first used.
 
-from collections.abc import Callable, Mapping
+A package lists its public names once, in its `__init__.py`, as imports that only type checkers and
+editors run:
+
+    if TYPE_CHECKING:
+        from ecliptic.engine.loading import load as load
+
+    __getattr__, __dir__ = lazy_names(__name__)
+
+`name as name` marks a name as public for type checkers (PEP 484, stub files). `lazy_names` reads
+the same lines when a name is first asked for, so nothing is imported before that.
+"""
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 
-def arriving_later(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` that fetches each name of `homes` from where it is defined.
+def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package (PEP 562); `__all__` is its public names.
 
-    Args:
-        package: `__name__` of the package.
-        homes: name -> the module inside `package` that defines it. No module may be called like
-            a name: once imported, it would stand in the name's place.
+    No module of the package may have the name of something public: once it is imported, Python
+    puts the module in the place of that name.
     """
 
     def fetch(name: str) -> Any:
-        if name not in homes:
+        if name == "__all__":
+            return sorted(public_names(package))
+        if name.startswith("__") or name not in (homes := public_names(package)):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        home = homes[name]
+        if home == package:  # the name is a module
+            return import_module(f"{package}.{name}")
+        return getattr(import_module(home), name)
 
-    return fetch
+    def listed() -> list[str]:
+        special = (name for name in vars(sys.modules[package]) if name.startswith("__"))
+        return sorted({*special, *public_names(package)})
+
+    return fetch, listed
+
+
+@cache
+def public_names(package: str) -> dict[str, str]:
+    """Name -> the module that defines it, for every public name of a package.
+
+    Raises:
+        ImportError: the source of the package is not there, as in a bundle of bytecode alone.
+    """
+    loader: Any = sys.modules[package].__loader__
+    source = loader.get_source(package) if hasattr(loader, "get_source") else None
+    if source is None:
+        raise ImportError(
+            f"the public names of {package} are read from its source, which is missing here; "
+            "install ecliptic with its .py files."
+        )
+    return dict(listed_names(ast.parse(source)))
+
+
+def listed_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """(name, module) of every `from module import name as name` under `if TYPE_CHECKING:`."""
+    for block in tree.body:
+        if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING":
+            for line in block.body:
+                if isinstance(line, ast.ImportFrom) and line.module:
+                    names = (alias.name for alias in line.names if alias.name == alias.asname)
+                    yield from ((name, line.module) for name in names)

@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from ecliptic.diffusion.emphasis_mean import RESCALE_LIMIT, RescaleWarning, original_batch

@@ -3,8 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ecliptic.diffusion.layouts import LAYOUTS, LaidOut, Layout, equalise, lay_out, pad_chunks
 from ecliptic.diffusion.prompt.reading import Break, Line, Segment

@@ -1,8 +1,7 @@
 """Names of LoRA tensors: each is understood by itself, and any string has an answer."""
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from ecliptic.diffusion.lora_keys import MODULES, Place, hugging_face_name, is_other, place_of
 from tests.diffusion.adapters import SCHEMES, Sizes, pairs, without_prefix

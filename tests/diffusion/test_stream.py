@@ -3,8 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ecliptic.diffusion.prompt.reading import Break, Line, Segment
 from ecliptic.diffusion.rows import Token

@@ -12,8 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 from ecliptic.checkpoints import Checkpoint
-from ecliptic.engine import Card, load_vectors, save_vectors
-from ecliptic.engine import vectors as module
+from ecliptic.engine import Card, load_vectors, save_vectors, vectors as module
 from ecliptic.errors import (
     MissingExtraError,
     NumericalError,

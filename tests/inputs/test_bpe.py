@@ -5,8 +5,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ecliptic.inputs.bpe import BYTE_ID, BYTES, BytePairs, byte_pairs
 from ecliptic.inputs.specs import FULL_MERGES

@@ -1,7 +1,6 @@
 """Generated texts that are hard to clean and to split: for hypothesis, shared by the text tests."""
 
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 
 FIXED = settings(deadline=None, derandomize=True)  # the same texts in every run
 

@@ -232,8 +232,11 @@ def _reason(error: Exception) -> str:
 @contextlib.contextmanager
 def _bars(shown: bool) -> Iterator[None]:
     """The client's progress bars, shown or not; its own switch, put back afterwards."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled as are_hidden
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled as are_hidden,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     hidden = are_hidden()
     if shown or hidden:

@@ -1,16 +1,10 @@
 """The command line: arguments in, one call, text or JSON out. `main.py` holds the group."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.cli.main import run
+    from ecliptic.cli.main import run as run
 
-__all__ = ["run"]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "run":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ecliptic.cli.main import run
-
-    return run
+__getattr__, __dir__ = lazy_names(__name__)

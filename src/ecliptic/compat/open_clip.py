@@ -16,8 +16,7 @@ from ecliptic.compat.facade import OpenClipModel
 from ecliptic.compat.loading import Placement, load_as_named, warn_of_folder
 from ecliptic.compat.options import CREATE, FROM_PRETRAINED, Options, read_options
 from ecliptic.compat.pixels import ToPixels, ToTrainingPixels
-from ecliptic.compat.simple_tokenizer import OpenClipTokenizer as SimpleTokenizer
-from ecliptic.compat.simple_tokenizer import tokenize_rows
+from ecliptic.compat.simple_tokenizer import OpenClipTokenizer as SimpleTokenizer, tokenize_rows
 from ecliptic.compat.sizes import check_sizes, implied_by, random_towers
 from ecliptic.engine import DTYPES
 from ecliptic.errors import UnknownModelError

@@ -5,66 +5,32 @@ Everything arrives when first named, so that importing the package stays cheap.
 
 from typing import TYPE_CHECKING
 
-from ecliptic.lazy import arriving_later
+from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.engine.cache import EmbeddingCache
-    from ecliptic.engine.card import DTYPES, Card
-    from ecliptic.engine.clip import Clip
-    from ecliptic.engine.doctor import Diagnosis, Stage, diagnose
-    from ecliptic.engine.images import Encoded
-    from ecliptic.engine.implementations import OTHERS, Implementation, ours
-    from ecliptic.engine.loading import MINI, Precision, load, open_checkpoint, resolve_device
-    from ecliptic.engine.progress import progress_bar
-    from ecliptic.engine.vectors import Vectors, check_vectors_path, load_vectors, save_vectors
+    from ecliptic.engine.cache import EmbeddingCache as EmbeddingCache
+    from ecliptic.engine.card import DTYPES as DTYPES, Card as Card
+    from ecliptic.engine.clip import Clip as Clip
+    from ecliptic.engine.doctor import Diagnosis as Diagnosis, Stage as Stage, diagnose as diagnose
+    from ecliptic.engine.images import Encoded as Encoded
+    from ecliptic.engine.implementations import (
+        OTHERS as OTHERS,
+        Implementation as Implementation,
+        ours as ours,
+    )
+    from ecliptic.engine.loading import (
+        MINI as MINI,
+        Precision as Precision,
+        load as load,
+        open_checkpoint as open_checkpoint,
+        resolve_device as resolve_device,
+    )
+    from ecliptic.engine.progress import progress_bar as progress_bar
+    from ecliptic.engine.vectors import (
+        Vectors as Vectors,
+        check_vectors_path as check_vectors_path,
+        load_vectors as load_vectors,
+        save_vectors as save_vectors,
+    )
 
-_HOMES = {
-    "MINI": "loading",
-    "DTYPES": "card",
-    "OTHERS": "implementations",
-    "Card": "card",
-    "Clip": "clip",
-    "Diagnosis": "doctor",
-    "EmbeddingCache": "cache",
-    "Encoded": "images",
-    "Precision": "loading",
-    "Implementation": "implementations",
-    "Stage": "doctor",
-    "Vectors": "vectors",
-    "check_vectors_path": "vectors",
-    "diagnose": "doctor",
-    "load": "loading",
-    "load_vectors": "vectors",
-    "open_checkpoint": "loading",
-    "ours": "implementations",
-    "progress_bar": "progress",
-    "resolve_device": "loading",
-    "save_vectors": "vectors",
-}
-
-__all__ = [
-    "DTYPES",
-    "MINI",
-    "OTHERS",
-    "Card",
-    "Clip",
-    "Diagnosis",
-    "EmbeddingCache",
-    "Encoded",
-    "Implementation",
-    "Precision",
-    "Stage",
-    "Vectors",
-    "check_vectors_path",
-    "diagnose",
-    "load",
-    "load_vectors",
-    "open_checkpoint",
-    "ours",
-    "progress_bar",
-    "resolve_device",
-    "save_vectors",
-]
-
-
-__getattr__ = arriving_later(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -8,8 +8,7 @@ half precision.
 N items, T texts, I images, L labels, E vector size, S image side.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
@@ -36,8 +35,6 @@ from ecliptic.inputs import (
     Tokenizer,
     check_templates,
     fill,
-)
-from ecliptic.inputs import (
     templates as template_set,
 )
 from ecliptic.model import TwoTowers

@@ -19,8 +19,15 @@ from torch import Tensor
 from ecliptic.engine.batches import Batcher, check_finite, not_finite, numerical_error
 from ecliptic.engine.cache import EmbeddingCache, key_of
 from ecliptic.errors import ImageError
-from ecliptic.inputs import Preprocess, Reject, decode_many, open_image, orientation, read_bytes
-from ecliptic.inputs import describe as name_of
+from ecliptic.inputs import (
+    Preprocess,
+    Reject,
+    decode_many,
+    describe as name_of,
+    open_image,
+    orientation,
+    read_bytes,
+)
 
 _WAITING = 16  # batches' worth of finished rows, cached or rejected, that wait for a full batch
 Rows = dict[int, Tensor | Reject]  # by place in the input

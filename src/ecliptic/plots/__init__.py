@@ -1,6 +1,18 @@
 """Pictures of vectors and scores, drawn with Pillow alone; knows no model and imports no torch."""
 
-from ecliptic.plots.colours import SEQUENTIAL, colour_at, ink_on
-from ecliptic.plots.matrix import MatrixStyle, similarity_matrix
+from typing import TYPE_CHECKING
 
-__all__ = ["SEQUENTIAL", "MatrixStyle", "colour_at", "ink_on", "similarity_matrix"]
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.plots.colours import (
+        SEQUENTIAL as SEQUENTIAL,
+        colour_at as colour_at,
+        ink_on as ink_on,
+    )
+    from ecliptic.plots.matrix import (
+        MatrixStyle as MatrixStyle,
+        similarity_matrix as similarity_matrix,
+    )
+
+__getattr__, __dir__ = lazy_names(__name__)

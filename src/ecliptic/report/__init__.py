@@ -5,21 +5,15 @@ Names are imported when first used, so that commands can ask for help without to
 
 from typing import TYPE_CHECKING
 
-from ecliptic.lazy import arriving_later
+from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.report.demonstration import demo
-    from ecliptic.report.results import DemoResult, Guess, Hit, Search
+    from ecliptic.report.demonstration import demo as demo
+    from ecliptic.report.results import (
+        DemoResult as DemoResult,
+        Guess as Guess,
+        Hit as Hit,
+        Search as Search,
+    )
 
-__all__ = ["DemoResult", "Guess", "Hit", "Search", "demo"]
-
-_HOMES = {
-    "DemoResult": "results",
-    "Guess": "results",
-    "Hit": "results",
-    "Search": "results",
-    "demo": "demonstration",
-}
-
-
-__getattr__ = arriving_later(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__)

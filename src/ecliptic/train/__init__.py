@@ -5,36 +5,23 @@ The settings import no torch; the rest arrives when first named.
 
 from typing import TYPE_CHECKING
 
-from ecliptic.lazy import arriving_later
-from ecliptic.train.settings import DataSettings, OptimiserSettings, TrainSettings
+from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.train.loop import Run, train
-    from ecliptic.train.loss import clamp_temperature, contrastive_loss
-    from ecliptic.train.validation import Recall, Validation, evaluate
+    from ecliptic.train.loop import Run as Run, train as train
+    from ecliptic.train.loss import (
+        clamp_temperature as clamp_temperature,
+        contrastive_loss as contrastive_loss,
+    )
+    from ecliptic.train.settings import (
+        DataSettings as DataSettings,
+        OptimiserSettings as OptimiserSettings,
+        TrainSettings as TrainSettings,
+    )
+    from ecliptic.train.validation import (
+        Recall as Recall,
+        Validation as Validation,
+        evaluate as evaluate,
+    )
 
-_HOMES = {
-    "Recall": "validation",
-    "Run": "loop",
-    "Validation": "validation",
-    "clamp_temperature": "loss",
-    "contrastive_loss": "loss",
-    "evaluate": "validation",
-    "train": "loop",
-}
-
-__all__ = [
-    "DataSettings",
-    "OptimiserSettings",
-    "Recall",
-    "Run",
-    "TrainSettings",
-    "Validation",
-    "clamp_temperature",
-    "contrastive_loss",
-    "evaluate",
-    "train",
-]
-
-
-__getattr__ = arriving_later(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -4,8 +4,7 @@ import re
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ecliptic.diffusion.prompt.compiler import parse
 from ecliptic.diffusion.prompt.converting import WEIGHTS_NOTE, convert, words

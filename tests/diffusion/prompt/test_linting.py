@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ecliptic.diffusion.prompt.dialects import DIALECTS, Dialect
 from ecliptic.diffusion.prompt.linting import lint_prompt

@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ecliptic.diffusion.prompt import a1111
 from ecliptic.diffusion.prompt.printing import decimal, pointed
