@@ -14,6 +14,7 @@ for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 _SOURCE = str(Path(__file__).parents[1] / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_SOURCE, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # transformers' warning after a fork
+os.environ.pop("COLUMNS", None)  # a worker of xdist has it, and tables would be as narrow
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ecliptic.checkpoints import Checkpoint, Layout, read, write
-from ecliptic.errors import CheckpointError, UnsupportedLayoutError
+from ecliptic.errors import CheckpointError, StorageError, UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec
 from tests import tiny
 
@@ -186,7 +186,7 @@ def test_a_failed_write_leaves_what_was_there(
         raise OSError("no space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StorageError, match="no space"):
         write(tiny.checkpoint(seed=1), tmp_path / "model", overwrite=True)
     check_same(read(tmp_path / "model"), tiny.checkpoint())
 

@@ -92,7 +92,7 @@ def test_kill_9_leaves_whole_shards_and_the_next_run_goes_on(tmp_path: Path) -> 
 
 
 def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
-    left = tmp_path / f".cond-{'0' * 16}.tmp"
+    left = tmp_path / f".cond-00007.safetensors.{'0' * 16}.draft"
     left.write_bytes(b"half")
     mine = tmp_path / ".cond-notes"
     mine.write_bytes(b"not ours")

@@ -199,8 +199,8 @@ def test_threads_share_it(tmp_path: Path) -> None:
 def test_a_busy_or_forbidden_file_is_never_taken_for_damage(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path)
     cache.put(some(1))
-    assert cache._connection
-    cache._connection.execute("PRAGMA busy_timeout = 10")
+    assert cache._database._connection
+    cache._database._connection.execute("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(cache.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageError, match=r"cannot be used: database is locked; check its perm"):
@@ -233,9 +233,13 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
     cache.put(some(1))
     child = os.fork()
     if not child:
-        mine = cache._connection
-        cache.put(some(2))
-        os._exit(cache._connection is mine or len(cache) != 2)
+        code = 1
+        try:
+            mine = cache._database._connection
+            cache.put(some(2))
+            code = int(cache._database._connection is mine or len(cache) != 2)
+        finally:
+            os._exit(code)  # whatever happens, the child never goes on with the tests
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     cache.put(some(3))
     assert len(cache) == 3

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from ecliptic.checkpoints.layouts import Layout as Layout, read as read, write as write
     from ecliptic.checkpoints.location import Located as Located, locate as locate
     from ecliptic.checkpoints.openai import openai_keys as openai_keys
-    from ecliptic.checkpoints.safe_reader import (
-        TorchArchive as TorchArchive,
-        read_torch as read_torch,
-    )
-    from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES as WEIGHT_SUFFIXES
-    from ecliptic.checkpoints.tensors import (
+    from ecliptic.storage import (
+        WEIGHT_SUFFIXES as WEIGHT_SUFFIXES,
         TensorFile as TensorFile,
+        TorchArchive as TorchArchive,
         read_safetensors as read_safetensors,
+        read_torch as read_torch,
     )
 
 __getattr__, __dir__ = lazy_names(__name__)

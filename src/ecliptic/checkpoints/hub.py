@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES, refuse, sniff
 from ecliptic.errors import CorruptFileError, DownloadError
+from ecliptic.storage import WEIGHT_SUFFIXES, refuse_kind, sniff
 
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # The file that tells a layout, and the weights to look for beside it, best first.
@@ -133,7 +133,7 @@ class Repository:
                 self._refuse(f"{file} has the SHA-256 {found}, the hub lists {digest}")
             kind = sniff(path)
             if file.endswith(WEIGHT_SUFFIXES) and kind in ("empty", "html", "json", "lfs"):
-                refuse(path, kind, "weights")
+                refuse_kind(path, kind, "weights")
         except (DownloadError, CorruptFileError) as error:
             path.resolve().unlink(missing_ok=True)  # so that the next attempt starts afresh
             path.unlink(missing_ok=True)

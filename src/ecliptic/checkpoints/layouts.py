@@ -9,9 +9,9 @@ from ecliptic.checkpoints import diffusers, native, open_clip, openai, transform
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.hints import Hints
-from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES
 from ecliptic.checkpoints.source import Source, single_weights
 from ecliptic.errors import ConfigError, UnsupportedLayoutError
+from ecliptic.storage import WEIGHT_SUFFIXES
 
 Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
 

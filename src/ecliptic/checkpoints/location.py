@@ -12,8 +12,8 @@ from pathlib import Path
 from ecliptic.checkpoints import catalog
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.hub import Repository
-from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES
 from ecliptic.errors import UnknownModelError
+from ecliptic.storage import WEIGHT_SUFFIXES
 
 HUB_PREFIX = "hf:"
 

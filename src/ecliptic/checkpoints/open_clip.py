@@ -21,7 +21,7 @@ from ecliptic.checkpoints.openai import (
     tokenizer_obstacles,
 )
 from ecliptic.checkpoints.source import Source
-from ecliptic.checkpoints.writing import json_writer, refuse, tensor_writer, write_files
+from ecliptic.checkpoints.writing import json_writer, refuse_layout, tensor_writer, write_files
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec, Interpolation, Resize, TokenizerSpec
 from ecliptic.model import Activation, ClipConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
@@ -86,7 +86,7 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
         UnsupportedLayoutError: one tower only, or something its config has no field for.
     """
     if reasons := list(_obstacles(checkpoint)):
-        refuse(NAME, reasons)
+        refuse_layout(NAME, reasons)
     table = openai_keys(checkpoint.config)
     weights = tensor_writer(table.from_native(checkpoint.weights), {"format": "pt"})
     config = {

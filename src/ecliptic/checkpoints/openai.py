@@ -16,7 +16,7 @@ from ecliptic.checkpoints.hints import Hints, Stated
 from ecliptic.checkpoints.rename import KeyTable, Rule
 from ecliptic.checkpoints.sizes import released_heads
 from ecliptic.checkpoints.source import Source, State
-from ecliptic.checkpoints.writing import compact, refuse, write_files
+from ecliptic.checkpoints.writing import compact, refuse_layout, write_files
 from ecliptic.errors import CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
@@ -127,7 +127,7 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
         UnsupportedLayoutError: the model is not one that `build_model` would make of it.
     """
     if reasons := list(_obstacles(checkpoint)):
-        refuse(NAME, reasons)
+        refuse_layout(NAME, reasons)
     config = checkpoint.config
     assert config.image is not None
     assert config.text is not None
@@ -136,7 +136,12 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
     values = (config.image.image_size, config.text.context, config.text.vocabulary)
     state |= {name: torch.tensor(value) for name, value in zip(INTEGERS, values, strict=True)}
     path = path if path.suffix in SUFFIXES else path / FILE
-    write_files(path.parent, {path.name: lambda p: torch.save(state, p)}, overwrite=overwrite)
+
+    def save(draft: Path) -> None:
+        with draft.open("wb") as file:  # given a path, torch writes its name into the archive
+            torch.save(state, file)
+
+    write_files(path.parent, {path.name: save}, overwrite=overwrite)
     return padding_note(checkpoint, NAME)
 
 

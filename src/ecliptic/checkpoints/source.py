@@ -1,9 +1,8 @@
 """One file or folder on disk, opened once for every layout that looks at it.
 
-Reading bytes safely is `safe_reader`'s and `tensors`'s; deciding what they mean is the layouts'.
+Reading bytes safely is the work of `storage`, deciding what they mean that of the layouts.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ecliptic.checkpoints.safe_reader import read_torch
-from ecliptic.checkpoints.sniff import WEIGHT_SUFFIXES, sniff
-from ecliptic.checkpoints.tensors import read_safetensors, read_shards
 from ecliptic.errors import CorruptFileError, UnknownModelError, UnsupportedLayoutError
-
-_TEXT_LIMIT = 64 << 20  # bytes; the largest tokenizer.json known is 17 MB
+from ecliptic.storage import (
+    WEIGHT_SUFFIXES,
+    read_json,
+    read_safetensors,
+    read_shards,
+    read_torch,
+    sniff,
+)
 
 
 @dataclass(frozen=True)
@@ -78,36 +80,6 @@ def single_weights(source: Source) -> Source:
         f"the folder {source.path} {holds} and no config that says what they are; "
         "name one file, or a folder with ecliptic.json, open_clip_config.json or config.json."
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of bounded size.
-
-    Raises:
-        CorruptFileError: too large, not UTF-8, not JSON, or not an object.
-    """
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path} is not JSON ({error}); fetch it again.") from None
-    if not isinstance(value, dict):
-        raise CorruptFileError(f"{path} holds a {type(value).__name__}, a JSON object is needed.")
-    return value
-
-
-def read_text(path: Path) -> str:
-    """A text file of bounded size.
-
-    Raises:
-        CorruptFileError: too large, or not UTF-8.
-    """
-    if path.stat().st_size > _TEXT_LIMIT:
-        raise CorruptFileError(f"{path} is larger than {_TEXT_LIMIT} bytes; that is no config.")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{path} is not text ({error}); fetch it again.") from None
 
 
 def _read(path: Path) -> State:

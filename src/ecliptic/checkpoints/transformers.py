@@ -19,7 +19,7 @@ from ecliptic.checkpoints.fields import Fields
 from ecliptic.checkpoints.hints import Hints, Stated
 from ecliptic.checkpoints.rename import KeyTable, Rule
 from ecliptic.checkpoints.source import Source
-from ecliptic.checkpoints.writing import json_writer, refuse, tensor_writer, write_files
+from ecliptic.checkpoints.writing import json_writer, refuse_layout, tensor_writer, write_files
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import TokenizerSpec
 from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig
@@ -132,7 +132,7 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
         UnsupportedLayoutError: a ResNet, or two towers of which one has no projection.
     """
     if reasons := list(_obstacles(checkpoint)):
-        refuse(NAME, reasons)
+        refuse_layout(NAME, reasons)
     weights = tensor_writer(TABLE.from_native(checkpoint.weights), {"format": "pt"})
     writers = {WEIGHTS: weights}
     if checkpoint.tokenizer_spec:

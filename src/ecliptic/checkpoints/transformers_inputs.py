@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecliptic.checkpoints.fields import Fields
-from ecliptic.checkpoints.source import Source, read_text
-from ecliptic.checkpoints.writing import Writer, json_writer, text_writer
+from ecliptic.checkpoints.source import Source
+from ecliptic.checkpoints.writing import json_writer, text_writer
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import (
     SPECIALS,
@@ -22,6 +22,7 @@ from ecliptic.inputs import (
     written_merges,
     written_vocabulary,
 )
+from ecliptic.storage import Writer, read_text
 
 PROCESSOR = "preprocessor_config.json"
 PAD_FIELD = "ecliptic_pad_id"

@@ -1,26 +1,22 @@
-"""Files that appear whole or not at all, and never over somebody's other checkpoint."""
+"""The files of a checkpoint: written whole or not at all, never over another checkpoint."""
 
 import filecmp
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from ecliptic.errors import CheckpointError, UnsupportedLayoutError
-
-Writer = Callable[[Path], object]
+from ecliptic.storage import Drafts, Writer, replace_files, write_safetensors
 
 MARKERS = ("ecliptic.json", "open_clip_config.json", "config.json", "model_index.json")
 
 
 def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool) -> None:
-    """Write beside the target, then rename into place, in the order of `writers`.
+    """Write the files of a checkpoint whole or not at all, in the order of `writers`.
 
     Put the file by which a folder is recognised last: a folder cut short is then not recognised.
     Rewriting the same content is allowed; files of other names are never touched.
@@ -28,6 +24,7 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
     Raises:
         CheckpointError: a file with other content is there and `overwrite` is False, or the
             folder holds the config of another layout, or a file is where it should be.
+        StorageError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,17 +35,16 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
         ) from None
     if any(name in writers for name in MARKERS):
         _refuse_mixture(folder, writers)
-    with TemporaryDirectory(prefix=".writing-", dir=folder) as stage:
-        for name, write in writers.items():
-            write(Path(stage) / name)
-        taken = [name for name in writers if _differs(Path(stage) / name, folder / name)]
+
+    def check(drafts: Drafts) -> None:
+        taken = [path.name for path, draft in drafts.items() if _differs(draft, path)]
         if taken and not overwrite:
             raise CheckpointError(
                 f"{folder} already holds another {', '.join(taken)}; "
                 "choose another path, or pass overwrite=True."
             )
-        for name in writers:
-            os.replace(Path(stage) / name, folder / name)  # noqa: PTH105 - same file system
+
+    replace_files({folder / name: write for name, write in writers.items()}, check)
 
 
 def json_writer(value: Mapping[str, Any]) -> Writer:
@@ -66,11 +62,7 @@ def tensor_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
     """A safetensors file; Hugging Face's readers ask for `{"format": "pt"}` in `metadata`."""
 
     def write(path: Path) -> None:
-        plain = {name: compact(tensor) for name, tensor in tensors.items()}
-        path.touch()
-        mode = path.stat().st_mode  # safetensors makes files that only their owner can read
-        safetensors.torch.save_file(plain, path, dict(metadata))
-        path.chmod(mode)
+        write_safetensors(path, {name: compact(t) for name, t in tensors.items()}, metadata)
 
     return write
 
@@ -85,7 +77,7 @@ def compact(tensor: Tensor) -> Tensor:
     )
 
 
-def refuse(layout: str, reasons: list[str]) -> NoReturn:
+def refuse_layout(layout: str, reasons: list[str]) -> NoReturn:
     """Say everything about a checkpoint that `layout` cannot hold.
 
     Raises:

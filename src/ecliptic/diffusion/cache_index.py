@@ -2,37 +2,33 @@
 
 The shards are the truth and the index is derived from them: it is brought up to date when it is
 opened, and made anew when it is missing or damaged. Its write lock is the folder's lock: whoever
-writes a shard, or removes what a killed run left, holds it. A damaged file is never replaced while
-others may have it open (sqlite.org/howtocorrupt.html, 2.4): the next number takes over.
+writes a shard, or removes what a killed run left, holds it.
 """
 
 import hashlib
-import os
-import re
-import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ecliptic.diffusion.cache_keys import canonical
 from ecliptic.diffusion.shards import Shard, drafts, publish, read_shard, shard_paths
-from ecliptic.errors import CorruptFileError, StorageError
+from ecliptic.errors import CorruptFileError
+from ecliptic.storage import Connection, HealingDatabase, Schema, select, transaction
 
-R = TypeVar("R")
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, size INTEGER NOT NULL,"
-    " stamp INTEGER NOT NULL, identity BLOB)",  # NULL where the shard is torn
-    "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, shard INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS ids (identity BLOB NOT NULL, id BLOB NOT NULL, key BLOB NOT NULL,"
-    " PRIMARY KEY (identity, id)) WITHOUT ROWID",
+_SCHEMA = Schema(
+    name="index",
+    statements=(
+        "CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, size INTEGER NOT NULL,"
+        " stamp INTEGER NOT NULL, identity BLOB)",  # NULL where the shard is torn
+        "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, shard INTEGER NOT NULL)"
+        " WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS ids (identity BLOB NOT NULL, id BLOB NOT NULL, key BLOB"
+        " NOT NULL, PRIMARY KEY (identity, id)) WITHOUT ROWID",
+    ),
+    patience=600.0,  # another process may be writing a large shard
+    in_memory_if_read_only=True,
 )
-_NAME = re.compile(r"index-(\d{1,9})\.sqlite")
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_AT_ONCE = 500  # parameters of one SQL statement
-_PATIENCE = 600.0  # seconds to wait for another process, which may be writing a large shard
 
 
 class CacheIndex:
@@ -40,160 +36,82 @@ class CacheIndex:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._number = 1  # of the file in use
-        self._inherited: sqlite3.Connection | None = None  # a forked child's, from its parent
-        self._owner = os.getpid()
+        self._database = HealingDatabase(folder, _SCHEMA, lambda found: _sync(found, folder))
+        self._run = self._database.run
         self.sync()
 
     @property
     def path(self) -> Path:
         """The file in use."""
-        return self._numbered(self._number)
+        return self._database.path
 
     def sync(self) -> None:
         """Take in shards that other processes wrote; forget those that are gone or changed."""
-        self._guarded(_sync, self.folder)
+        self._run(_sync, self.folder)
 
     def rebuild(self) -> None:
         """Make the index anew from the shards."""
-        self._guarded(_sync, self.folder, anew=True)
+        self._run(_sync, self.folder, anew=True)
 
     def publish(self, shard: Shard) -> int:
         """Write a shard under the next free number, which is returned."""
-        return self._guarded(_publish, self.folder, shard)
+        return self._run(_publish, self.folder, shard)
 
     def clean(self) -> int:
         """Remove what killed runs left; how many files that were."""
-        return self._guarded(_clean, self.folder)
+        return self._run(_clean, self.folder)
 
     def shards_of(self, keys: Sequence[str]) -> dict[str, int]:
         """The number of the shard of each key that is there."""
         query = "SELECT key, shard FROM entries WHERE key IN"
-        rows = self._guarded(_select, query, [bytes.fromhex(key) for key in keys])
+        rows = self._run(select, query, [bytes.fromhex(key) for key in keys])
         return {key.hex(): number for key, number in rows}
 
     def keys_of(self, ids: Sequence[str], identity: Mapping[str, Any]) -> dict[str, str]:
         """The key of each id under `identity`."""
         query = "SELECT id, key FROM ids WHERE identity = ? AND id IN"
         values = [_bytes(id_) for id_ in ids]
-        rows = self._guarded(_select, query, values, (_short(canonical(identity)),))
+        rows = self._run(select, query, values, (_short(canonical(identity)),))
         return {_text(id_): key.hex() for id_, key in rows}
 
     def keys_in(self, number: int) -> set[str]:
         """The keys for which shard `number` counts."""
-        rows = self._guarded(_rows, "SELECT key FROM entries WHERE shard = ?", (number,))
+        rows = self._run(_rows, "SELECT key FROM entries WHERE shard = ?", (number,))
         return {key.hex() for (key,) in rows}
 
     def keys(self) -> Iterator[str]:
         """All keys in order, a page of them in memory."""
         query = "SELECT key FROM entries WHERE key > ? ORDER BY key LIMIT 1000"
         last = b""
-        while rows := self._guarded(_rows, query, (last,)):
+        while rows := self._run(_rows, query, (last,)):
             yield from (key.hex() for (key,) in rows)
             last = rows[-1][0]
 
     def identities(self) -> list[str]:
         """The different identities of the shards, as canonical JSON."""
         query = "SELECT DISTINCT identity FROM shards WHERE identity IS NOT NULL ORDER BY identity"
-        return [row[0].decode() for row in self._guarded(_rows, query)]
+        return [row[0].decode() for row in self._run(_rows, query)]
 
     def torn(self) -> list[int]:
         """Numbers of shards that cannot be read."""
         query = "SELECT number FROM shards WHERE identity IS NULL"
-        return [row[0] for row in self._guarded(_rows, query)]
+        return [row[0] for row in self._run(_rows, query)]
 
     def __len__(self) -> int:
-        return int(self._guarded(_rows, "SELECT COUNT(*) FROM entries")[0][0])
+        return int(self._run(_rows, "SELECT COUNT(*) FROM entries")[0][0])
 
     def close(self) -> None:
         """Close the file; using the index opens it again."""
-        with self._lock:
-            if self._connection is not None and self._owner == os.getpid():
-                self._connection.close()
-            self._connection = None
-
-    def _numbered(self, number: int) -> Path:
-        return self.folder / f"index-{number}.sqlite"
-
-    def _guarded(self, action: Callable[..., R], *given: object, **more: object) -> R:
-        """Run `action`; if the file turns out damaged, once more on its successor."""
-        with self._lock:
-            try:
-                try:
-                    return action(self._open(), *given, **more)
-                except sqlite3.DatabaseError as error:
-                    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
-                        raise
-                    self._move_on()
-                    return action(self._open(), *given, **more)
-            except (sqlite3.Error, OSError) as error:
-                raise StorageError(
-                    f"the cache {self.folder} cannot be used: {error}; check its permissions and "
-                    "the free space."
-                ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        if self._owner != os.getpid():  # a parent's file is neither used nor closed
-            self._inherited, self._connection = self._connection, None
-            self._owner = os.getpid()
-        if self._connection is None:
-            self._number = self._newest()
-            self._connection = _connect(self.path, os.access(self.folder, os.W_OK))
-            _sync(self._connection, self.folder)
-        return self._connection
-
-    def _move_on(self) -> None:
-        """Leave the damaged file; another process may have begun its successor."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-        if self._newest() == self._number:
-            self._numbered(self._number + 1).touch()
-        for suffix in ("", "-journal"):  # of the one damaged before: at most two stay
-            Path(f"{self._numbered(self._number - 1)}{suffix}").unlink(missing_ok=True)
-
-    def _newest(self) -> int:
-        names = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
-        return max((int(name[1]) for name in names if name), default=1)
+        self._database.close()
 
 
-def _connect(path: Path, writable: bool) -> sqlite3.Connection:
-    """An open file with its tables; in memory for a folder that may only be read."""
-    name = path if writable else ":memory:"
-    connection = sqlite3.connect(
-        name, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-    )
-    try:
-        for statement in _SCHEMA:
-            connection.execute(statement)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-@contextmanager
-def _locked(file: sqlite3.Connection) -> Iterator[None]:
-    """The folder's lock and a transaction, whole or absent."""
-    file.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        file.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            file.execute("ROLLBACK")
-        raise
-
-
-def _sync(file: sqlite3.Connection, folder: Path, anew: bool = False) -> None:
+def _sync(file: Connection, folder: Path, anew: bool = False) -> None:
     if anew or _on_disk(folder) != _known(file):
-        with _locked(file):
+        with transaction(file):
             _absorb(file, folder, anew)
 
 
-def _absorb(file: sqlite3.Connection, folder: Path, anew: bool = False) -> None:
+def _absorb(file: Connection, folder: Path, anew: bool = False) -> None:
     """Index what is on disk; all of it again when a shard is gone or another than it was."""
     found, known = _on_disk(folder), _known(file)
     if anew or any(found.get(number) != stamp for number, stamp in known.items()):
@@ -227,14 +145,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _known(file: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+def _known(file: Connection) -> dict[int, tuple[int, int]]:
     rows = file.execute("SELECT number, size, stamp FROM shards")
     return {number: (size, stamp) for number, size, stamp in rows}
 
 
-def _insert(
-    file: sqlite3.Connection, number: int, stamp: tuple[int, int], shard: Shard | None
-) -> None:
+def _insert(file: Connection, number: int, stamp: tuple[int, int], shard: Shard | None) -> None:
     """Of equal keys the first shard counts, of equal ids the last."""
     identity = None if shard is None else canonical(shard.identity)
     file.execute("INSERT INTO shards VALUES (?, ?, ?, ?)", (number, *stamp, identity))
@@ -251,8 +167,8 @@ def _short(identity: bytes) -> bytes:
     return hashlib.sha256(identity).digest()[:16]
 
 
-def _publish(file: sqlite3.Connection, folder: Path, shard: Shard) -> int:
-    with _locked(file):
+def _publish(file: Connection, folder: Path, shard: Shard) -> int:
+    with transaction(file):
         _absorb(file, folder)
         path = publish(folder, shard, max(shard_paths(folder), default=-1) + 1)
         number = next(n for n, found in shard_paths(folder).items() if found == path)
@@ -260,29 +176,15 @@ def _publish(file: sqlite3.Connection, folder: Path, shard: Shard) -> int:
     return number
 
 
-def _clean(file: sqlite3.Connection, folder: Path) -> int:
-    with _locked(file):
+def _clean(file: Connection, folder: Path) -> int:
+    with transaction(file):
         left = drafts(folder)
         for path in left:
             path.unlink(missing_ok=True)
     return len(left)
 
 
-def _select(
-    file: sqlite3.Connection, query: str, values: Sequence[bytes], first: tuple[bytes, ...] = ()
-) -> list[tuple[bytes, Any]]:
-    """Rows of `query` for all of `values`, as many at once as a statement takes."""
-    found = []
-    for start in range(0, len(values), _AT_ONCE):
-        some = values[start : start + _AT_ONCE]
-        marks = ",".join("?" * len(some))
-        found += file.execute(f"{query} ({marks})", (*first, *some)).fetchall()
-    return found
-
-
-def _rows(
-    file: sqlite3.Connection, query: str, values: Iterable[object] = ()
-) -> list[tuple[Any, ...]]:
+def _rows(file: Connection, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
     return file.execute(query, tuple(values)).fetchall()
 
 

@@ -4,19 +4,16 @@ What a pipeline takes and is no tensor, and what the tensors are of, stand as JS
 under `ecliptic`.
 """
 
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ecliptic.diffusion.cache_keys import canonical, finite
 from ecliptic.diffusion.conditioning import Conditioning
-from ecliptic.errors import InputError, NumericalError, StorageError
+from ecliptic.errors import InputError, NumericalError
+from ecliptic.storage import replace_file, write_safetensors
 
 
 def save_conditioning(
@@ -46,20 +43,8 @@ def save_conditioning(
         raise NumericalError(f"{', '.join(bad)} holds NaN or infinity; nothing is written.")
     others = {name: value for name, value in given.items() if not list(_tensors({name: value}))}
     facts = {"family": conditioning.family.name, "other": others, **(about or {})}
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        draft.touch()
-        mode = draft.stat().st_mode  # safetensors makes files that only their owner can read
-        metadata = {"format": "pt", "ecliptic": canonical(facts).decode()}
-        safetensors.torch.save_file(tensors, draft, metadata)
-        draft.chmod(mode)
-        os.replace(draft, path)  # noqa: PTH105 - same file system
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{path} cannot be written: {error}; check the folder and the free space."
-        ) from None
-    finally:
-        draft.unlink(missing_ok=True)
+    metadata = {"format": "pt", "ecliptic": canonical(facts).decode()}
+    replace_file(path, lambda draft: write_safetensors(draft, tensors, metadata))
     return tuple(tensors)
 
 

@@ -8,8 +8,6 @@ Source: sd-scripts, library/strategy_sdxl.py, strategy_sd3.py, strategy_flux.py 
 how SD3's parts are joined). T tokens, D width, E vector size.
 """
 
-import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,6 +22,7 @@ from torch import Tensor
 
 from ecliptic.diffusion.cache_keys import Tensors, finite
 from ecliptic.errors import CorruptFileError, NumericalError, ShapeError, StorageError
+from ecliptic.storage import replace_file
 
 Array = NDArray[Any]
 _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, OverflowError)
@@ -91,12 +90,17 @@ def write_kohya(conditioning: Tensors, path: Path | str, *, first_width: int | N
             f"tokens of {tokens.shape[-1]} values cannot be shared out with {width} for the first "
             "of two encoders; pass first_width, or results of the family sdxl."
         )
-    arrays = {
+    arrays: dict[str, Any] = {
         "hidden_state1": _widened(tokens[0, :, :width]),
         "hidden_state2": _widened(tokens[0, :, width:]),
         "pool2": _widened(pooled[0]),
     }
-    _write(Path(path), arrays)
+
+    def write(draft: Path) -> None:
+        with draft.open("wb") as file:
+            np.savez(file, **arrays)  # a path would get the suffix .npz
+
+    replace_file(Path(path), write)
 
 
 def _arrays(path: Path, file: Any) -> dict[str, Array]:
@@ -201,19 +205,3 @@ def _widened(tensor: Tensor) -> Array:
 
 def _shape(tensor: Tensor | None) -> str:
     return "none" if tensor is None else str(tuple(tensor.shape))
-
-
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with draft.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}; check the folder and the free space."
-        ) from None
-    finally:
-        draft.unlink(missing_ok=True)

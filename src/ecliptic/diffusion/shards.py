@@ -6,27 +6,25 @@ share, for each key the prompt and a checksum of the tensors, and the ids that c
 """
 
 import hashlib
+import itertools
 import json
-import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from ecliptic.checkpoints import read_safetensors
 from ecliptic.diffusion.cache_keys import PARTS, StoredConditioning, canonical, digest
 from ecliptic.errors import CorruptFileError, StorageError
+from ecliptic.storage import drafts_of, read_safetensors, replace_file, write_safetensors
 
 VERSION = 1
-_NAME = re.compile(r"cond-(\d{5,9})\.safetensors")
-_DRAFT = re.compile(r"\.cond-[0-9a-f]{16}\.tmp")
+_START = "cond-"  # of the names of shards
+_NAME = re.compile(rf"{_START}(\d{{5,9}})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Shard:
 
 def shard_path(folder: Path, number: int) -> Path:
     """Where shard `number` lies."""
-    return folder / f"cond-{number:05d}.safetensors"
+    return folder / f"{_START}{number:05d}.safetensors"
 
 
 def shard_paths(folder: Path) -> dict[int, Path]:
@@ -73,7 +71,7 @@ def shard_paths(folder: Path) -> dict[int, Path]:
 
 def drafts(folder: Path) -> list[Path]:
     """Files of runs that ended while they wrote; only for who holds the folder's lock."""
-    return sorted(path for path in folder.iterdir() if _DRAFT.fullmatch(path.name))
+    return drafts_of(folder, _START)
 
 
 def publish(folder: Path, shard: Shard, number: int) -> Path:
@@ -82,20 +80,17 @@ def publish(folder: Path, shard: Shard, number: int) -> Path:
     Raises:
         StorageError: it cannot be written.
     """
-    with _draft(folder, shard) as draft:
-        while True:
-            path = shard_path(folder, number)
-            if _take(draft, path):
-                _sync_folder(folder)
-                return path
-            number += 1
+    for free in itertools.count(number):
+        path = shard_path(folder, free)
+        with suppress(FileExistsError):
+            replace_file(path, partial(_write, shard), exclusive=True)
+            return path
+    raise AssertionError("numbers do not end")
 
 
 def replace(path: Path, shard: Shard) -> None:
     """Put `shard` in the place of the file `path`, whole or not at all."""
-    with _draft(path.parent, shard) as draft:
-        draft.replace(path)
-        _sync_folder(path.parent)
+    replace_file(path, partial(_write, shard))
 
 
 def read_shard(path: Path) -> Shard:
@@ -121,61 +116,16 @@ def read_shard(path: Path) -> Shard:
     return Shard(about["identity"], made, ids, found.tensors)
 
 
-@contextmanager
-def _draft(folder: Path, shard: Shard) -> Iterator[Path]:
-    """A file beside its place that goes unless it is renamed."""
-    draft = folder / f".cond-{secrets.token_hex(8)}.tmp"
-    try:
-        _write(draft, shard)
-        yield draft
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"a shard cannot be written in {folder}: {error}; check the permissions and the free "
-            "space."
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _write(path: Path, shard: Shard) -> None:
+def _write(shard: Shard, path: Path) -> None:
     about = {"version": VERSION, "identity": shard.identity}
     rows = {key: [entry.prompt, entry.sha256] for key, entry in shard.entries.items()}
     values = {"about": about, "entries": rows, "ids": dict(shard.ids)}
     texts = {name: canonical(value).decode() for name, value in values.items()}
-    metadata = {**texts, "sha256": _sum(texts)}
-    path.touch()
-    mode = path.stat().st_mode  # safetensors makes files that only their owner can read
-    safetensors.torch.save_file(dict(shard.tensors), path, metadata)
-    path.chmod(mode)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    write_safetensors(path, shard.tensors, {**texts, "sha256": _sum(texts)})
 
 
 def _sum(texts: Mapping[str, str]) -> str:
     return hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()
-
-
-def _take(draft: Path, path: Path) -> bool:
-    """Give `draft` the name `path`, unless another process was first."""
-    try:
-        os.link(draft, path)  # fails where the name is taken, unlike a rename
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links; the folder's lock keeps others away
-        if path.exists():
-            return False
-        draft.replace(path)
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names outlive a power cut, where folders can be opened (not on Windows)."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def named(key: str, parts: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

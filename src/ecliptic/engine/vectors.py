@@ -8,8 +8,7 @@ fingerprint as JSON in their metadata under `ecliptic`. N rows, E vector size.
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from ecliptic.errors import (
     SpaceMismatchError,
     StorageError,
 )
+from ecliptic.storage import Writer, replace_file, replace_files
 
 Array = NDArray[np.float32]
 _DAMAGED = (ValueError, KeyError, OSError, EOFError, RecursionError, TypeError, NotImplementedError)
@@ -75,12 +75,11 @@ def save_vectors(
     about = {"space": card.space, "exact": card.exact, "model": card.name}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer(path, rows, names, about)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise StorageError(
-            f"{path} cannot be written: {error}; check the path, its permissions and the free "
-            "space."
+            f"{path} cannot be written: {error.strerror}; check the path and its permissions."
         ) from error
+    writer(path, rows, names, about)
 
 
 def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
@@ -123,8 +122,8 @@ def check_vectors_path(path: Path | str) -> None:
         _pyarrow()
 
 
-Writer = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
-Reader = Callable[[Path], tuple[Array, Any, dict[str, Any]]]  # rows, ids, about: unchecked
+Save = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
+Read = Callable[[Path], tuple[Array, Any, dict[str, Any]]]  # rows, ids, about: unchecked
 
 
 def _checked(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
@@ -150,8 +149,8 @@ def _first_not_finite(rows: Array) -> int | None:
     return int(bad[0]) if len(bad) else None
 
 
-def _format(path: Path) -> tuple[Writer, Reader]:
-    formats: dict[str, tuple[Writer, Reader]] = {
+def _format(path: Path) -> tuple[Save, Read]:
+    formats: dict[str, tuple[Save, Read]] = {
         ".npy": (_write_npy, _read_npy),
         ".safetensors": (_write_safetensors, _read_safetensors),
         ".parquet": (_write_parquet, _read_parquet),
@@ -166,7 +165,15 @@ def _format(path: Path) -> tuple[Writer, Reader]:
 def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
     text = json.dumps(about | {"sha256": _sha256(rows), "ids": ids})  # ASCII: any name is valid
     sidecar = Path(f"{path}.json")
-    _replace({sidecar: lambda p: p.write_text(text), path: lambda p: np.save(p, rows)})
+    replace_files({sidecar: lambda draft: draft.write_text(text), path: _saved(rows)})
+
+
+def _saved(rows: Array) -> Writer:
+    def write(draft: Path) -> None:
+        with draft.open("wb") as file:  # to a path, NumPy would add its suffix
+            np.save(file, rows)
+
+    return write
 
 
 def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
@@ -195,14 +202,8 @@ def _write_safetensors(
     tensors: dict[str, NDArray[Any]] = {"vectors": rows}
     if ids is not None:
         tensors["ids"] = np.frombuffer(json.dumps(ids).encode(), dtype=np.uint8)
-
-    def write(draft: Path) -> None:
-        draft.touch()
-        mode = draft.stat().st_mode  # safetensors makes files that only their owner can read
-        save_file(tensors, draft, {"ecliptic": json.dumps(about)})
-        draft.chmod(mode)
-
-    _replace({path: write})
+    metadata = {"ecliptic": json.dumps(about)}
+    replace_file(path, lambda draft: save_file(tensors, draft, metadata))
 
 
 def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
@@ -218,7 +219,7 @@ def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[s
     columns = {"vector": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])}
     columns = columns if ids is None else {"id": _id_column(pa, ids), **columns}
     table = pa.table(columns).replace_schema_metadata({"ecliptic": json.dumps(about)})
-    _replace({path: lambda p: parquet.write_table(table, p)})
+    replace_file(path, lambda draft: parquet.write_table(table, draft))
 
 
 def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
@@ -246,20 +247,6 @@ def _id_column(pa: Any, ids: list[str]) -> Any:
         raise StorageError(
             f"the id {error.object!r} is no text that parquet can hold; write .npy or .safetensors."
         ) from None
-
-
-def _replace(writers: Mapping[Path, Callable[[Path], object]]) -> None:
-    """Write all beside their places, then rename, so that a reader never sees half a file."""
-    token = secrets.token_hex(4)
-    drafts = {path: path.with_name(f".{path.stem}.{token}{path.suffix}") for path in writers}
-    try:
-        for path, write in writers.items():
-            write(drafts[path])
-        for path, draft in drafts.items():
-            draft.replace(path)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
 from ecliptic.report.markup import Html, join, tag
 from ecliptic.report.results import DemoResult
 from ecliptic.report.sections import ABOUT, headline, sections
+from ecliptic.storage import replace_file
 
 _STYLE = Path(__file__).with_name("page.css")
 # The page's own promise, kept by the browser: nothing is fetched and no script runs.
@@ -17,9 +18,7 @@ def write_page(result: DemoResult) -> None:
     """Write the page to `result.path`, whole or not at all."""
     path = result.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(page(result), encoding="utf-8")
-    draft.replace(path)
+    replace_file(path, lambda draft: draft.write_text(page(result), encoding="utf-8"))
 
 
 def page(result: DemoResult) -> Html:

@@ -1,7 +1,7 @@
 """A pickle interpreter that can make containers and tensor descriptions, and nothing else.
 
 Python's unpickler imports whatever a file names and calls it. This one has no import and no
-call: names become plain data by the tables of `safe_names.py`, and an opcode that state dicts
+call: names become plain data by the tables of `pickle_names.py`, and an opcode that state dicts
 do not need is refused.
 
 Source: the opcodes of the standard library's pickletools.
@@ -11,7 +11,8 @@ import pickletools
 from collections.abc import Callable
 from typing import IO
 
-from ecliptic.checkpoints.safe_names import (
+from ecliptic.errors import CorruptFileError, UnsafeFileError
+from ecliptic.storage.pickle_names import (
     Inert,
     Module,
     TensorRecord,
@@ -20,7 +21,6 @@ from ecliptic.checkpoints.safe_names import (
     named,
     stored,
 )
-from ecliptic.errors import CorruptFileError, UnsafeFileError
 
 MAX_PICKLE = 32 << 20  # bytes; the pickle of bigG/14 with its optimizer has about 1 MB
 MAX_OPCODES = 5_000_000

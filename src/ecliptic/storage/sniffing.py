@@ -1,7 +1,7 @@
 """What a file really is, from its first bytes, whatever it is called.
 
 About one in five "broken" weight files is no weight file at all: a Git LFS pointer, an error
-page, half a download. `refuse` says so instead of failing somewhere inside a parser.
+page, half a download. `refuse_kind` says so instead of failing somewhere inside a parser.
 """
 
 import re
@@ -47,7 +47,7 @@ def _start(path: Path) -> bytes:
         return file.read(512)
 
 
-def refuse(path: Path, kind: Kind, wanted: str) -> NoReturn:
+def refuse_kind(path: Path, kind: Kind, wanted: str) -> NoReturn:
     """Say that `path` is a `kind` where `wanted` was expected, and what to do.
 
     Raises:

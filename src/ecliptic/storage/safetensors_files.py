@@ -1,4 +1,4 @@
-"""Reads safetensors files, whole or in shards, after checking every byte range of the header.
+"""Safetensors files: read whole or in shards after checking every byte range, and written.
 
 The format leaves no gaps, no overlaps and nothing after the last tensor; a file that breaks
 that is refused with the reason, because another reader might see other tensors in it.
@@ -8,17 +8,19 @@ Source: the format section of the safetensors README; the audit by Trail of Bits
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from ecliptic.checkpoints.mapped import MAX_DIMENSIONS, bytes_tensor, map_file
-from ecliptic.checkpoints.safe_reader import read_torch
-from ecliptic.checkpoints.sniff import refuse, sniff
 from ecliptic.errors import CorruptFileError
+from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file
+from ecliptic.storage.sniffing import refuse_kind, sniff
+from ecliptic.storage.torch_files import read_torch
 
 MAX_HEADER = 100_000_000  # bytes, the limit of the reference reader
 DTYPES = {
@@ -67,7 +69,7 @@ def read_safetensors(path: Path | str) -> TensorFile:
     path = Path(path)
     kind = sniff(path)
     if kind not in ("safetensors", "unknown"):
-        refuse(path, kind, "a safetensors file")
+        refuse_kind(path, kind, "a safetensors file")
     memory = map_file(path)
     size = int.from_bytes(memory[:8], "little")
     start = 8 + size
@@ -112,6 +114,19 @@ def read_shards(index: Path | str) -> TensorFile:
             )
         tensors.update(found)
     return TensorFile(tensors, {})
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write a `.safetensors` file; no two tensors may share memory, and each is contiguous.
+
+    Hugging Face's readers ask for `{"format": "pt"}` in the metadata.
+
+    Raises:
+        OSError, safetensors.SafetensorError: it cannot be written; `replace_file` says it kindly.
+    """
+    safetensors.torch.save_file(dict(tensors), path, dict(metadata))
 
 
 def _shards(index: Path) -> dict[str, set[str]]:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.checkpoints import safe_pickle, safe_reader, safe_zip
-from ecliptic.checkpoints.safe_reader import read_torch
 from ecliptic.errors import (
     CheckpointError,
     CorruptFileError,
     UnsafeFileError,
 )
+from ecliptic.storage import pickles, torch_files, zip_archive
+from ecliptic.storage.torch_files import read_torch
 
 from .archives import archive, small
 
@@ -94,7 +94,7 @@ def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
 
 AUDITED = """
 import sys
-from ecliptic.checkpoints.safe_reader import read_torch
+from ecliptic.storage.torch_files import read_torch
 from ecliptic.errors import CheckpointError
 
 watched = []
@@ -224,7 +224,7 @@ def test_a_dict_is_never_copied(tmp_path: Path) -> None:
         data = (
             b"\x80\x02](}K\x01K\x02sq\x000c" + name + b"\nq\x010" + b"h\x01h\x00\x85R" * 3 + b"e."
         )
-        content = safe_pickle.load(io.BytesIO(data), "x")
+        content = pickles.load(io.BytesIO(data), "x")
         assert isinstance(content, list)
         assert content == [{1: 2}] * 3
         assert len({id(made) for made in content}) == 1
@@ -267,10 +267,10 @@ def test_keys_chosen_to_hash_slowly_are_refused(tmp_path: Path) -> None:
 
 
 def test_very_long_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safe_pickle, "MAX_OPCODES", 1000)
+    monkeypatch.setattr(pickles, "MAX_OPCODES", 1000)
     with pytest.raises(UnsafeFileError, match="1000 operations"):
         read_torch(archive(tmp_path / "x.pt", b"(" + b"N" * 2000 + b"t."))
-    monkeypatch.setattr(safe_pickle, "MAX_PICKLE", 1000)
+    monkeypatch.setattr(pickles, "MAX_PICKLE", 1000)
     with pytest.raises(UnsafeFileError, match="more than the 1000 allowed"):
         read_torch(archive(tmp_path / "x.pt", b"(" + b"N" * 2000 + b"t."))
 
@@ -321,5 +321,5 @@ def test_random_pickles_give_data_or_a_typed_error(tmp_path: Path) -> None:
 
 
 def test_the_limits_are_far_above_the_largest_released_model() -> None:
-    assert safe_zip.MAX_ENTRIES >= 10_000
-    assert safe_reader.MAX_ITEMS >= 100_000
+    assert zip_archive.MAX_ENTRIES >= 10_000
+    assert torch_files.MAX_ITEMS >= 100_000

@@ -1,7 +1,7 @@
 """Reads `.pt`, `.pth`, `.bin` and `.ckpt` files without running anything in them.
 
 torch.save archives, TorchScript archives (as OpenAI released its models) and the files of
-PyTorch before 1.6 all describe tensors by a pickle. `safe_pickle.py` turns that into plain data;
+PyTorch before 1.6 all describe tensors by a pickle. `pickles.py` turns that into plain data;
 here each description is checked against the bytes that are there, then mapped, not copied.
 """
 
@@ -16,12 +16,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ecliptic.checkpoints import safe_pickle
-from ecliptic.checkpoints.mapped import MAX_DIMENSIONS, bytes_tensor, map_file
-from ecliptic.checkpoints.safe_names import MAX_NAME, Inert, Module, Storage, TensorRecord
-from ecliptic.checkpoints.safe_zip import Archive
-from ecliptic.checkpoints.sniff import refuse, sniff
 from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayoutError
+from ecliptic.storage import pickles
+from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file
+from ecliptic.storage.pickle_names import MAX_NAME, Inert, Module, Storage, TensorRecord
+from ecliptic.storage.sniffing import refuse_kind, sniff
+from ecliptic.storage.zip_archive import Archive
 
 Scalar = bool | int | float | str
 MAX_DEPTH = 64  # containers within containers
@@ -77,7 +77,7 @@ def read_torch(path: Path | str) -> TorchArchive:
         return _read_zip(Archive(path))
     if kind == "legacy":
         return _read_legacy(path)
-    return refuse(path, kind, "weights saved by PyTorch")
+    return refuse_kind(path, kind, "weights saved by PyTorch")
 
 
 def _read_zip(archive: Archive) -> TorchArchive:
@@ -94,8 +94,8 @@ def _read_zip(archive: Archive) -> TorchArchive:
         raise UnsupportedLayoutError(
             f"{path} was written on a big-endian machine; save it again on a little-endian one."
         )
-    pickle = io.BytesIO(archive.read(f"{root}data.pkl", safe_pickle.MAX_PICKLE))
-    content = safe_pickle.load(pickle, str(path))
+    pickle = io.BytesIO(archive.read(f"{root}data.pkl", pickles.MAX_PICKLE))
+    content = pickles.load(pickle, str(path))
     _check_extent(path, content)
 
     def storage_bytes(key: str) -> Tensor:
@@ -114,8 +114,8 @@ def _read_legacy(path: Path) -> TorchArchive:
     memory = map_file(path)
     position, parts = 0, []
     for _ in range(5):
-        window = io.BytesIO(memory[position : position + safe_pickle.MAX_PICKLE])
-        parts.append(safe_pickle.load(window, str(path)))
+        window = io.BytesIO(memory[position : position + pickles.MAX_PICKLE])
+        parts.append(pickles.load(window, str(path)))
         position += window.tell()
     _, _, system, content, keys = parts
     _check_extent(path, content)
@@ -198,7 +198,7 @@ def _leaves(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name)  # `name` comes from the tables of safe_names.py
+    dtype = getattr(torch, name)  # `name` comes from the tables of pickle_names.py
     assert isinstance(dtype, torch.dtype)
     return dtype
 

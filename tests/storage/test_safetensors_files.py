@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ecliptic.checkpoints.tensors import DTYPES, read_safetensors, read_shards
 from ecliptic.errors import CorruptFileError
+from ecliptic.storage.safetensors_files import DTYPES, read_safetensors, read_shards
 
 
 def entry(start: int, end: int, shape: list[Any], dtype: str = "F32") -> dict[str, Any]:

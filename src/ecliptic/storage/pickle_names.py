@@ -1,7 +1,7 @@
 """The names a pickle of weights may use, and the plain data each of them stands for.
 
 Nothing here imports or calls what a file names: a name is looked up in these tables, and what is
-not in them is refused. `safe_pickle.py` reads the opcodes; `safe_reader.py` checks the tensor
+not in them is refused. `pickles.py` reads the opcodes; `torch_files.py` checks the tensor
 descriptions and makes tensors of them.
 
 Source: what torch.save (torch/_utils.py) and TorchScript

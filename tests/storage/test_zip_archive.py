@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ecliptic.checkpoints import safe_pickle, safe_zip
-from ecliptic.checkpoints.safe_reader import read_torch
 from ecliptic.errors import (
     CheckpointError,
     CorruptFileError,
     UnsafeFileError,
     UnsupportedLayoutError,
 )
+from ecliptic.storage import pickles, zip_archive
+from ecliptic.storage.torch_files import read_torch
 
 from .archives import archive, small
 
@@ -52,10 +52,10 @@ def test_other_zips_are_refused_kindly(tmp_path: Path) -> None:
 
 def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("x/data.pkl", b"N" * (safe_pickle.MAX_PICKLE + 1))
+        file.writestr("x/data.pkl", b"N" * (pickles.MAX_PICKLE + 1))
     with pytest.raises(UnsafeFileError, match="unpacks to"):
         read_torch(tmp_path / "x.pt")
-    monkeypatch.setattr(safe_zip, "MAX_ENTRIES", 100)
+    monkeypatch.setattr(zip_archive, "MAX_ENTRIES", 100)
     with pytest.raises(UnsafeFileError, match="at most 100 entries"):
         read_torch(write_zip(tmp_path / "y.pt", [f"x/{i}" for i in range(101)]))
 

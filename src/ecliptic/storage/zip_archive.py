@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ecliptic.checkpoints.mapped import map_file
 from ecliptic.errors import CorruptFileError, UnsafeFileError
+from ecliptic.storage.mapping import map_file
 
 MAX_ENTRIES = 100_000  # bigG/14 as TorchScript has about 3,000
 MAX_DIRECTORY = 64 << 20  # bytes of the central directory

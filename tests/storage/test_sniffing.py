@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from ecliptic.checkpoints.safe_reader import read_torch
-from ecliptic.checkpoints.sniff import sniff
-from ecliptic.checkpoints.tensors import read_safetensors
 from ecliptic.errors import CorruptFileError
+from ecliptic.storage.safetensors_files import read_safetensors
+from ecliptic.storage.sniffing import sniff
+from ecliptic.storage.torch_files import read_torch
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 605157884\n"

@@ -1,0 +1,39 @@
+"""Bytes on disk, and nothing about CLIP: safe readers, whole writes, a database that heals.
+
+Nothing that a file holds is executed. Names are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.storage.database import (
+        Connection as Connection,
+        HealingDatabase as HealingDatabase,
+        Schema as Schema,
+        select as select,
+        transaction as transaction,
+    )
+    from ecliptic.storage.replacing import (
+        Drafts as Drafts,
+        Writer as Writer,
+        drafts_of as drafts_of,
+        replace_file as replace_file,
+        replace_files as replace_files,
+    )
+    from ecliptic.storage.safetensors_files import (
+        TensorFile as TensorFile,
+        read_safetensors as read_safetensors,
+        read_shards as read_shards,
+        write_safetensors as write_safetensors,
+    )
+    from ecliptic.storage.sniffing import (
+        WEIGHT_SUFFIXES as WEIGHT_SUFFIXES,
+        refuse_kind as refuse_kind,
+        sniff as sniff,
+    )
+    from ecliptic.storage.text_files import read_json as read_json, read_text as read_text
+    from ecliptic.storage.torch_files import TorchArchive as TorchArchive, read_torch as read_torch
+
+__getattr__, __dir__ = lazy_names(__name__)

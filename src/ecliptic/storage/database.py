@@ -1,0 +1,191 @@
+"""One SQLite file that heals: damaged, it is left for inspection and a new one takes over.
+
+The files of a database are NAME-1.sqlite, NAME-2.sqlite, ...; the highest number is in use. A
+damaged file is never renamed or removed while others may have it open, which could damage its
+successor (sqlite.org/howtocorrupt.html, 2.4). May be shared by threads and processes, forked ones
+too.
+"""
+
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ecliptic.errors import StorageError
+
+R = TypeVar("R")
+Connection = sqlite3.Connection
+AT_ONCE = 500  # parameters of one SQL statement
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a database is called and holds."""
+
+    name: str  # of its files, before the number
+    statements: tuple[str, ...]  # "CREATE TABLE IF NOT EXISTS ...", run whenever it is opened
+    patience: float = 30.0  # seconds to wait for another process
+    page_size: int = 4096  # bytes, of a new file
+    write_ahead: bool = False  # WAL: readers and a writer do not wait for each other
+    in_memory_if_read_only: bool = False  # for what can be made anew from other files
+    advice: str = ""  # how to go on without it, for error messages
+
+
+class HealingDatabase:
+    """The database of one folder."""
+
+    def __init__(
+        self, folder: Path, schema: Schema, opened: Callable[[Connection], object] = lambda _: None
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            folder: exists.
+            schema: what the database holds.
+            opened: called with each new connection, to bring an old or new file up to date.
+        """
+        self.folder = folder
+        self._schema = schema
+        self._opened = opened
+        self._pattern = re.compile(rf"{re.escape(schema.name)}-(\d{{1,9}})\.sqlite")
+        self._lock = threading.RLock()
+        self._connection: Connection | None = None
+        self._inherited: Connection | None = None  # a forked child's, from its parent
+        self._owner = os.getpid()
+        self._number = 1  # of the file in use
+
+    @property
+    def path(self) -> Path:
+        """The file in use."""
+        return self._numbered(self._number)
+
+    def run(self, action: Callable[..., R], *given: object, **more: object) -> R:
+        """`action(connection, ...)`; if the file turns out damaged, once more on its successor.
+
+        Raises:
+            StorageError: the file cannot be used.
+        """
+        with self._lock:
+            try:
+                try:
+                    return action(self._open(), *given, **more)
+                except sqlite3.DatabaseError as error:
+                    if _code(error) not in _DAMAGED:  # locked, full, forbidden
+                        raise
+                    self._move_on()
+                    return action(self._open(), *given, **more)
+            except (sqlite3.Error, OSError) as error:
+                raise StorageError(
+                    f"the cache {self.path} cannot be used: {error}; check its permissions and "
+                    f"the free space{self._schema.advice}."
+                ) from error
+
+    def close(self) -> None:
+        """Close the file; using the database opens it again."""
+        with self._lock:
+            if self._connection is not None and self._owner == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        if self._owner != os.getpid():  # a parent's file is neither used nor closed
+            self._inherited, self._connection = self._connection, None
+            self._owner = os.getpid()
+        if self._connection is None:
+            self._number = self._newest()
+            self._connection = _connect(self.path, self._schema)
+            self._opened(self._connection)
+        return self._connection
+
+    def _move_on(self) -> None:
+        """Leave the damaged file; another process may have begun its successor."""
+        damaged = self._number
+        self.close()
+        if self._newest() == damaged:
+            self._numbered(damaged + 1).touch()
+        for suffix in ("", "-journal", "-wal", "-shm"):  # of the one before: at most two stay
+            Path(f"{self._numbered(damaged - 1)}{suffix}").unlink(missing_ok=True)
+
+    def _numbered(self, number: int) -> Path:
+        return self.folder / f"{self._schema.name}-{number}.sqlite"
+
+    def _newest(self) -> int:
+        names = (self._pattern.fullmatch(path.name) for path in self.folder.iterdir())
+        return max((int(name[1]) for name in names if name), default=1)
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """The database's write lock, and one transaction that is whole or absent."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def select(
+    connection: Connection, query: str, values: Sequence[object], first: Sequence[object] = ()
+) -> list[tuple[Any, ...]]:
+    """Rows of a query that ends in "IN", for all `values`: as many at once as a statement takes.
+
+    Args:
+        connection: the database's.
+        query: with a "?" for each of `first`, then "... IN".
+        values: what stands in the list.
+        first: parameters before it.
+    """
+    found: list[tuple[Any, ...]] = []
+    for start in range(0, len(values), AT_ONCE):
+        some = values[start : start + AT_ONCE]
+        marks = ",".join("?" * len(some))
+        found += connection.execute(f"{query} ({marks})", (*first, *some)).fetchall()
+    return found
+
+
+def _connect(path: Path, schema: Schema) -> Connection:
+    """An open file with its tables; waits for other processes that make it at the same time."""
+    in_memory = schema.in_memory_if_read_only and not os.access(path.parent, os.W_OK)
+    connection = sqlite3.connect(
+        ":memory:" if in_memory else path,
+        timeout=schema.patience,
+        isolation_level=None,  # transactions are begun by `transaction` alone
+        check_same_thread=False,
+    )
+    try:
+        connection.execute(f"PRAGMA page_size = {schema.page_size}")
+        if schema.write_ahead:
+            _write_ahead(connection, time.monotonic() + schema.patience)
+        for statement in schema.statements:
+            connection.execute(statement)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _write_ahead(connection: Connection, until: float) -> None:
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")  # gives up at once when busy
+            break
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for errors of the Python module."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

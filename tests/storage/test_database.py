@@ -1,0 +1,169 @@
+"""A damaged database is left alone and a new one takes over; threads and processes share it."""
+
+import multiprocessing
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from ecliptic.errors import StorageError
+from ecliptic.storage import Connection, HealingDatabase, Schema, select, transaction
+
+SCHEMA = Schema("items", ("CREATE TABLE IF NOT EXISTS items (name TEXT PRIMARY KEY)",))
+
+
+def add(connection: Connection, name: str) -> None:
+    with transaction(connection):
+        connection.execute("INSERT OR REPLACE INTO items VALUES (?)", (name,))
+
+
+def names(connection: Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM items")}
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 100)
+
+
+def test_what_is_written_is_there_for_the_next(tmp_path: Path) -> None:
+    first = HealingDatabase(tmp_path, SCHEMA)
+    first.run(add, "a")
+    assert HealingDatabase(tmp_path, SCHEMA).run(names) == {"a"}
+    assert first.path == tmp_path / "items-1.sqlite"
+
+
+def test_a_damaged_file_is_left_and_the_next_number_takes_over(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    damage(tmp_path / "items-1.sqlite")
+    database.run(add, "b")
+    assert database.path.name == "items-2.sqlite"
+    assert (tmp_path / "items-1.sqlite").read_bytes().startswith(b"no database")
+    assert HealingDatabase(tmp_path, SCHEMA).run(names) == {"b"}
+
+
+def test_two_that_find_the_damage_share_one_successor(tmp_path: Path) -> None:
+    damage(tmp_path / "items-1.sqlite")
+    first, second = HealingDatabase(tmp_path, SCHEMA), HealingDatabase(tmp_path, SCHEMA)
+    first._number = second._number = 1
+    first.run(add, "a")
+    second.run(add, "b")
+    assert first.path == second.path
+    assert first.run(names) == {"a", "b"}
+
+
+def test_at_most_one_damaged_file_is_kept(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    for _ in range(4):
+        database.run(add, "a")
+        database.close()
+        damage(database.path)
+    database.run(add, "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items-4.sqlite", "items-5.sqlite"]
+
+
+def test_what_is_opened_is_brought_up_to_date(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA, lambda connection: add(connection, "first"))
+    assert database.run(names) == {"first"}
+    damage(database.path)
+    database.close()
+    assert database.run(names) == {"first"}
+
+
+def test_a_transaction_is_whole_or_absent(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+
+    def fail(connection: Connection) -> None:
+        with transaction(connection):
+            connection.execute("INSERT INTO items VALUES ('a')")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        database.run(fail)
+    assert database.run(names) == set()
+
+
+def test_a_busy_file_is_never_taken_for_damage(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, Schema("items", SCHEMA.statements, patience=0.01))
+    database.run(add, "a")
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="cannot be used: database is locked; check its perm"):
+        database.run(add, "b")
+    other.execute("ROLLBACK")
+    other.close()
+    assert database.run(names) == {"a"}
+    assert database.path.name == "items-1.sqlite"
+
+
+def test_a_file_that_cannot_be_opened_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "items-1.sqlite").mkdir()
+    schema = Schema("items", SCHEMA.statements, advice=", or go without")
+    with pytest.raises(StorageError, match=r"items-1\.sqlite cannot be used.*, or go without\."):
+        HealingDatabase(tmp_path, schema).run(names)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_may_only_be_read_gets_a_database_in_memory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    schema = Schema("items", SCHEMA.statements, in_memory_if_read_only=True)
+    database = HealingDatabase(tmp_path, schema)
+    database.run(add, "a")
+    assert database.run(names) == {"a"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_values_are_looked_up_in_parts(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    wanted = [str(number) for number in range(1300)]
+    for name in wanted[::2]:
+        database.run(add, name)
+    found = database.run(select, "SELECT name FROM items WHERE name != ? AND name IN", wanted, "0")
+    assert {name for (name,) in found} == set(wanted[2::2])
+
+
+def test_threads_share_one(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    threads = [threading.Thread(target=database.run, args=(add, str(n))) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(database.run(names)) == 16
+
+
+def _add_many(folder: Path, start: int) -> None:
+    database = HealingDatabase(folder, Schema("items", SCHEMA.statements, write_ahead=True))
+    for number in range(start, start + 20):
+        database.run(add, str(number))
+
+
+def test_processes_share_one(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_add_many, args=(tmp_path, 20 * n)) for n in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert len(HealingDatabase(tmp_path, SCHEMA).run(names)) == 60
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    database.run(add, "a")
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            inherited = database._connection
+            database.run(add, "b")
+            code = int(database._connection is inherited or len(database.run(names)) != 2)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    database.run(add, "c")
+    assert database.run(names) == {"a", "b", "c"}
