@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ecliptic.checkpoints import Layout, read, write
-from ecliptic.checkpoints.location import locate
-from ecliptic.checkpoints.openai import INTEGERS
+from ecliptic.checkpoints.hub.location import locate
+from ecliptic.checkpoints.layouts.openai import INTEGERS
 from ecliptic.errors import (
     CheckpointError,
     ConfigError,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, read, write
-from ecliptic.checkpoints.openai import WITH_VIT
-from ecliptic.checkpoints.transformers import TABLE
+from ecliptic.checkpoints.layouts.openai import WITH_VIT
+from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError
 from tests import tiny
 

@@ -5,19 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.checkpoints import (
-    Checkpoint,
-    Hints,
-    catalog,
-    diffusers,
-    openai,
-    read,
-    transformers,
-    write,
-)
-from ecliptic.checkpoints.assemble import assemble
-from ecliptic.checkpoints.hints import Stated
-from ecliptic.checkpoints.sizes import released_heads
+from ecliptic.checkpoints import Checkpoint, Hints, catalog, read, write
+from ecliptic.checkpoints.identity.assemble import assemble
+from ecliptic.checkpoints.identity.hints import Stated
+from ecliptic.checkpoints.identity.tower_sizes import released_heads
+from ecliptic.checkpoints.layouts import diffusers, openai, transformers
 from ecliptic.errors import AmbiguousCheckpointError, ConfigError, WeightsMismatchError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, ViTConfig, build

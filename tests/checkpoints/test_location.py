@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from safetensors.torch import save
 
 from ecliptic.checkpoints.catalog import find
-from ecliptic.checkpoints.hub import choose
-from ecliptic.checkpoints.location import Located, locate
+from ecliptic.checkpoints.hub.location import Located, locate
+from ecliptic.checkpoints.hub.repository import choose
 from ecliptic.errors import DownloadError, UnknownModelError
 from tests.hub import COMMIT, Hub, point_client, serving
 

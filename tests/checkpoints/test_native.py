@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ecliptic.checkpoints import read, write
-from ecliptic.checkpoints.conform import native_shapes
-from ecliptic.checkpoints.native import TABLE
+from ecliptic.checkpoints.identity.conform import native_shapes
+from ecliptic.checkpoints.layouts.native import TABLE
 from ecliptic.errors import CorruptFileError
 from ecliptic.model import build
 from tests import tiny

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, read, write
-from ecliptic.checkpoints.open_clip import mlp_ratio
-from ecliptic.checkpoints.openai import table_for
+from ecliptic.checkpoints.layouts.open_clip import mlp_ratio
+from ecliptic.checkpoints.layouts.openai import table_for
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec
 from tests import peers, tiny

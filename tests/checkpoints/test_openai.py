@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.checkpoints import Hints, read, write
-from ecliptic.checkpoints.openai import INTEGERS
+from ecliptic.checkpoints.layouts.openai import INTEGERS
 from ecliptic.errors import AmbiguousCheckpointError
 from tests import peers, tiny
 from tests.checkpoints.test_open_clip import check_outputs, theirs

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, read, write
-from ecliptic.checkpoints.transformers import TABLE
+from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError, WeightsMismatchError
 from ecliptic.inputs import ImageSpec, Tokenizer, TokenizerSpec
 from tests import peers, tiny

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, write
-from ecliptic.checkpoints.conform import native_shapes
+from ecliptic.checkpoints.identity.conform import native_shapes
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, TextConfig, ViTConfig
 from tests import peers

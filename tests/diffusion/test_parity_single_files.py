@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import ecliptic
-from ecliptic.checkpoints.openai import WITH_VIT
-from ecliptic.checkpoints.transformers import TABLE
+from ecliptic.checkpoints.layouts.openai import WITH_VIT
+from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.diffusion import conditioner
 from tests import tiny
 from tests.diffusion import pipelines

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.checkpoints import catalog, openai_keys
-from ecliptic.checkpoints.transformers import TABLE
+from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.model import ClipConfig, TwoTowers, build
 from ecliptic.runtime import encode_image, encode_text
 from ecliptic.train import contrastive_loss

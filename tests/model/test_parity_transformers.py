@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.checkpoints.transformers import TABLE
+from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.model import Activation, VisionTransformer
 from ecliptic.runtime import encode_image, image_sequence
 from ecliptic.train import contrastive_loss

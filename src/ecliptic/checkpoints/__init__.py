@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from ecliptic.checkpoints import catalog as catalog
     from ecliptic.checkpoints.catalog import Row as Row
     from ecliptic.checkpoints.checkpoint import Checkpoint as Checkpoint
-    from ecliptic.checkpoints.hints import Hints as Hints
-    from ecliptic.checkpoints.layouts import Layout as Layout, read as read, write as write
-    from ecliptic.checkpoints.location import Located as Located, locate as locate
-    from ecliptic.checkpoints.openai import openai_keys as openai_keys
+    from ecliptic.checkpoints.hub.location import Located as Located, locate as locate
+    from ecliptic.checkpoints.identity.hints import Hints as Hints
+    from ecliptic.checkpoints.layouts.openai import openai_keys as openai_keys
+    from ecliptic.checkpoints.reading import Layout as Layout, read as read, write as write
     from ecliptic.storage import (
         WEIGHT_SUFFIXES as WEIGHT_SUFFIXES,
         TensorFile as TensorFile,

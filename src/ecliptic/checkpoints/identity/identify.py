@@ -12,9 +12,9 @@ from functools import cache
 from torch import Tensor
 
 from ecliptic.checkpoints import catalog
-from ecliptic.checkpoints.hints import Hints, Stated
-from ecliptic.checkpoints.rename import KeyTable
-from ecliptic.checkpoints.sizes import sizes
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.identity.tower_sizes import sizes
+from ecliptic.checkpoints.key_tables import KeyTable
 from ecliptic.errors import AmbiguousCheckpointError, ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import Activation, ClipConfig, ViTConfig

@@ -12,14 +12,19 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from ecliptic.checkpoints import transformers_inputs as inputs
-from ecliptic.checkpoints.assemble import assemble
 from ecliptic.checkpoints.checkpoint import Checkpoint
-from ecliptic.checkpoints.fields import Fields
-from ecliptic.checkpoints.hints import Hints, Stated
-from ecliptic.checkpoints.rename import KeyTable, Rule
+from ecliptic.checkpoints.identity.assemble import assemble
+from ecliptic.checkpoints.identity.fields import Fields
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.key_tables import KeyTable, Rule
+from ecliptic.checkpoints.layouts import transformers_inputs as inputs
+from ecliptic.checkpoints.layouts.writing import (
+    json_writer,
+    refuse_layout,
+    tensor_writer,
+    write_files,
+)
 from ecliptic.checkpoints.source import Source
-from ecliptic.checkpoints.writing import json_writer, refuse_layout, tensor_writer, write_files
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import TokenizerSpec
 from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig

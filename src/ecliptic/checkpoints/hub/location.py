@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ecliptic.checkpoints import catalog
 from ecliptic.checkpoints.catalog import Row
-from ecliptic.checkpoints.hub import Repository
+from ecliptic.checkpoints.hub.repository import Repository
 from ecliptic.errors import UnknownModelError
 from ecliptic.storage import WEIGHT_SUFFIXES
 

@@ -11,9 +11,9 @@ from functools import cache
 from torch import Tensor
 
 from ecliptic.checkpoints import catalog
-from ecliptic.checkpoints.conform import mismatch
-from ecliptic.checkpoints.hints import Hints, Stated
-from ecliptic.checkpoints.rename import KeyTable
+from ecliptic.checkpoints.identity.conform import mismatch
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.key_tables import KeyTable
 from ecliptic.errors import AmbiguousCheckpointError
 from ecliptic.inputs import TokenizerSpec
 from ecliptic.model import ClipConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig

@@ -11,17 +11,22 @@ from typing import Any, cast, get_args
 
 from torch import Tensor
 
-from ecliptic.checkpoints.assemble import assemble
 from ecliptic.checkpoints.checkpoint import Checkpoint
-from ecliptic.checkpoints.fields import Fields
-from ecliptic.checkpoints.hints import Hints, Stated
-from ecliptic.checkpoints.openai import (
+from ecliptic.checkpoints.identity.assemble import assemble
+from ecliptic.checkpoints.identity.fields import Fields
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.layouts.openai import (
     openai_keys,
     table_for,
     tokenizer_obstacles,
 )
+from ecliptic.checkpoints.layouts.writing import (
+    json_writer,
+    refuse_layout,
+    tensor_writer,
+    write_files,
+)
 from ecliptic.checkpoints.source import Source
-from ecliptic.checkpoints.writing import json_writer, refuse_layout, tensor_writer, write_files
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec, Interpolation, Resize, TokenizerSpec
 from ecliptic.model import Activation, ClipConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig

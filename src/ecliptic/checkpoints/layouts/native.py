@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ecliptic.checkpoints import openai
-from ecliptic.checkpoints.assemble import assemble
 from ecliptic.checkpoints.checkpoint import Checkpoint
-from ecliptic.checkpoints.hints import Hints, Stated
-from ecliptic.checkpoints.rename import KeyTable, Rule
+from ecliptic.checkpoints.identity.assemble import assemble
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.key_tables import KeyTable, Rule
+from ecliptic.checkpoints.layouts import openai
+from ecliptic.checkpoints.layouts.writing import json_writer, tensor_writer, write_files
 from ecliptic.checkpoints.source import Source
-from ecliptic.checkpoints.writing import json_writer, tensor_writer, write_files
 from ecliptic.errors import ConfigError, CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig

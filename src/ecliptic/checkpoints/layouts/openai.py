@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from ecliptic.checkpoints.assemble import assemble
 from ecliptic.checkpoints.checkpoint import Checkpoint
-from ecliptic.checkpoints.hints import Hints, Stated
-from ecliptic.checkpoints.rename import KeyTable, Rule
-from ecliptic.checkpoints.sizes import released_heads
+from ecliptic.checkpoints.identity.assemble import assemble
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.identity.tower_sizes import released_heads
+from ecliptic.checkpoints.key_tables import KeyTable, Rule
+from ecliptic.checkpoints.layouts.writing import compact, refuse_layout, write_files
 from ecliptic.checkpoints.source import Source, State
-from ecliptic.checkpoints.writing import compact, refuse_layout, write_files
 from ecliptic.errors import CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig

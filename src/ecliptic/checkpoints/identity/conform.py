@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Size, Tensor
 
-from ecliptic.checkpoints.rename import KeyTable, Translation
+from ecliptic.checkpoints.key_tables import KeyTable, Translation
 from ecliptic.errors import WeightsMismatchError
 from ecliptic.model import ClipConfig, build
 

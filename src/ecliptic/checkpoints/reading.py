@@ -5,10 +5,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, get_args
 
-from ecliptic.checkpoints import diffusers, native, open_clip, openai, transformers
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.checkpoint import Checkpoint
-from ecliptic.checkpoints.hints import Hints
+from ecliptic.checkpoints.identity.hints import Hints
+from ecliptic.checkpoints.layouts import diffusers, native, open_clip, openai, transformers
 from ecliptic.checkpoints.source import Source, single_weights
 from ecliptic.errors import ConfigError, UnsupportedLayoutError
 from ecliptic.storage import WEIGHT_SUFFIXES

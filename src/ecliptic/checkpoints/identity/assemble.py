@@ -11,16 +11,16 @@ from typing import TypeVar
 from torch import Tensor
 
 from ecliptic.checkpoints.checkpoint import Checkpoint
-from ecliptic.checkpoints.conform import conform
-from ecliptic.checkpoints.hints import Hints, Stated
-from ecliptic.checkpoints.identify import (
+from ecliptic.checkpoints.identity.conform import conform
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.identity.identify import (
     check_specs,
     identify,
     image_spec_of,
     tokenizer_spec_of,
     with_activation,
 )
-from ecliptic.checkpoints.rename import KeyTable, Translation
+from ecliptic.checkpoints.key_tables import KeyTable, Translation
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig

@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ecliptic.checkpoints.fields import Fields
+from ecliptic.checkpoints.identity.fields import Fields
+from ecliptic.checkpoints.layouts.writing import json_writer, text_writer
 from ecliptic.checkpoints.source import Source
-from ecliptic.checkpoints.writing import json_writer, text_writer
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import (
     SPECIALS,

@@ -8,10 +8,10 @@ CompVis stable-diffusion, Stability generative-models configs, ComfyUI supported
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ecliptic.checkpoints import open_clip, openai, transformers
-from ecliptic.checkpoints.assemble import assemble
 from ecliptic.checkpoints.checkpoint import Checkpoint
-from ecliptic.checkpoints.hints import Hints, Stated
+from ecliptic.checkpoints.identity.assemble import assemble
+from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.layouts import open_clip, openai, transformers
 from ecliptic.checkpoints.source import Source
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError
 from ecliptic.inputs import TokenizerSpec

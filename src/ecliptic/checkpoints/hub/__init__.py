@@ -1,0 +1,1 @@
+"""From a name to a verified local file: paths, catalog names, repositories of the hub."""

@@ -1,0 +1,1 @@
+"""What a checkpoint is: sizes, heads, activation, specs, and whether the weights fit them."""

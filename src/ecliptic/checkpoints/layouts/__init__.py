@@ -1,0 +1,1 @@
+"""One file per layout: how other projects name and store a model, read and written."""
