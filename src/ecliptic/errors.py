@@ -95,7 +95,11 @@ class ImageLimitError(ImageError):
 
 
 class TextError(InputError):
-    """Not text that the tokenizer can take."""
+    """Not text that the tokenizer can take, or a prompt that its dialect refuses."""
+
+    def __init__(self, message: str, *, place: int | None = None) -> None:
+        super().__init__(message)
+        self.place = place  # of a character of the text, from 0; None if not known
 
 
 class TextTooLongError(TextError):

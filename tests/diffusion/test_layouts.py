@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from ecliptic.diffusion.layouts import LAYOUTS, LaidOut, Layout, equalise, lay_out, pad_chunks
-from ecliptic.diffusion.prompt.reading import Break, Line, Segment
 from ecliptic.diffusion.rows import NO_WORD, Rows, Token
 from ecliptic.diffusion.stream import tokenise
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.inputs import Tokenizer
+from ecliptic.prompts.reading import Break, Line, Segment
 from tests.diffusion.stream_peers import compel_chunks
 
 TOKENIZER = Tokenizer()

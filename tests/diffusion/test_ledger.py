@@ -7,9 +7,9 @@ import torch
 from ecliptic.diffusion.layouts import Layout, lay_out
 from ecliptic.diffusion.ledger import Ledger, lost_words, written_down
 from ecliptic.diffusion.ledger_page import ledger_html
-from ecliptic.diffusion.prompt.reading import Break, Line, Segment
 from ecliptic.diffusion.stream import tokenise
 from ecliptic.inputs import Tokenizer
+from ecliptic.prompts.reading import Break, Line, Segment
 
 TOKENIZER = Tokenizer()
 VOID = {"meta"}

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from ecliptic.diffusion.prompt.reading import Break, Line, Segment
 from ecliptic.diffusion.rows import Token
 from ecliptic.diffusion.stream import tokenise
 from ecliptic.diffusion.wording import Wording
 from ecliptic.errors import ConfigError, ShapeError, TextError
 from ecliptic.inputs import Tokenizer, TokenizerSpec
+from ecliptic.prompts.reading import Break, Line, Segment
 from tests.diffusion.stream_peers import huggingface_ids
 
 TOKENIZER = Tokenizer()

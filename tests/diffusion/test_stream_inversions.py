@@ -7,12 +7,12 @@ from torch import Tensor
 
 from ecliptic.diffusion.inversion_names import InversionMatch, UnknownInversionWarning
 from ecliptic.diffusion.layouts import lay_out
-from ecliptic.diffusion.prompt.reading import Break, Line, Segment
 from ecliptic.diffusion.rows import Token
 from ecliptic.diffusion.stream import tokenise
 from ecliptic.diffusion.wording import Wording
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.inputs import Tokenizer
+from ecliptic.prompts.reading import Break, Line, Segment
 from tests.diffusion.stream_peers import huggingface_ids, huggingface_tokenizer
 
 TOKENIZER = Tokenizer()

@@ -53,10 +53,6 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.lora_stack import LoraReport as LoraReport, LoraStack as LoraStack
     from ecliptic.diffusion.opening import conditioner as conditioner
     from ecliptic.diffusion.options import Options as Options
-    from ecliptic.diffusion.prompt.compiler import Prompt as Prompt, parse as parse
-    from ecliptic.diffusion.prompt.converting import Conversion as Conversion, convert as convert
-    from ecliptic.diffusion.prompt.dialects import Dialect as Dialect
-    from ecliptic.diffusion.prompt.linting import lint_prompt as lint_prompt
     from ecliptic.diffusion.sizes import (
         Sizes as Sizes,
         size_ids as size_ids,
@@ -64,5 +60,13 @@ if TYPE_CHECKING:
         video_ids as video_ids,
     )
     from ecliptic.diffusion.text_encoder import as_text_encoder as as_text_encoder
+    from ecliptic.prompts import (
+        Conversion as Conversion,
+        Dialect as Dialect,
+        Prompt as Prompt,
+        convert as convert,
+        lint_prompt as lint_prompt,
+        parse as parse,
+    )
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import regex
 
-from ecliptic.diffusion.prompt.reading import Span
 from ecliptic.inputs import Tokenizer
+from ecliptic.prompts import Span
 
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 _WORD = regex.compile(_WORDS)

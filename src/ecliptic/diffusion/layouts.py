@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ecliptic.diffusion.compel_layout import compel_sizes
 from ecliptic.diffusion.packing import Packer, a1111_sizes, comfyui_sizes, hard_cut
-from ecliptic.diffusion.prompt.reading import Break
 from ecliptic.diffusion.rows import NO_WORD, Rows, Token
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.prompts import Break
 
 Layout = Literal[
     "truncate",

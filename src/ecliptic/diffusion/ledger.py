@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ecliptic.diffusion.layouts import LaidOut
-from ecliptic.diffusion.prompt.reading import Break, Span
 from ecliptic.diffusion.rows import Token
+from ecliptic.prompts import Break, Span
 
 _QUOTED = 80  # characters of dropped text in a message
 _COLUMNS = ("encoder", "prompt", "chunk", "position", "id", "piece", "text", "weight", "kept")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 
 from ecliptic.diffusion.ledger import Ledger, LedgerRow, counted, visible
-from ecliptic.diffusion.prompt.reading import Span
+from ecliptic.prompts import Span
 
 _STYLE = """
 body { font: 16px/1.6 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;

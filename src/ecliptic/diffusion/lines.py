@@ -16,11 +16,11 @@ from ecliptic.diffusion.encoders import TextEncoder
 from ecliptic.diffusion.layouts import LaidOut, equalise, lay_out
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.pieces import Piece
-from ecliptic.diffusion.prompt.reading import Break, Line, Reading, Segment
 from ecliptic.diffusion.rows import Rows, Token
 from ecliptic.diffusion.stream import tokenise
 from ecliptic.diffusion.wording import Wording
 from ecliptic.errors import NumericalError
+from ecliptic.prompts import Break, Line, Reading, Segment
 
 EMPTY = Line((Segment(""),))
 

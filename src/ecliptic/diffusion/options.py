@@ -8,8 +8,8 @@ from ecliptic.diffusion.behaviours import Behaviour, behaviour_named
 from ecliptic.diffusion.emphasis import Emphasis, EmphasisName
 from ecliptic.diffusion.inversion_names import InversionMatch
 from ecliptic.diffusion.layouts import LAYOUTS, Layout
-from ecliptic.diffusion.prompt.dialects import Dialect
 from ecliptic.errors import ConfigError
+from ecliptic.prompts import Dialect
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from ecliptic.diffusion.ledger import Ledger, written_down
 from ecliptic.diffusion.lines import LineEncoder, Prepared, lines_of
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.pieces import OF_LAYOUT, Piece
-from ecliptic.diffusion.prompt.reading import Line
 from ecliptic.diffusion.timeline import Timeline, timeline
+from ecliptic.prompts import Line
 
 
 class TextSide:

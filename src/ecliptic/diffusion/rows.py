@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ecliptic.diffusion.prompt.reading import Span
+from ecliptic.prompts import Span
 
 NO_WORD = -1  # of start, end and padding in `Rows.words` and `Rows.segments`
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ecliptic.diffusion.inversion_names import MATCHERS, InversionMatch
-from ecliptic.diffusion.prompt.reading import Break, Line, Segment, Span
 from ecliptic.diffusion.rows import Token
 from ecliptic.diffusion.wording import Reader, Word, Wording, check_characters
 from ecliptic.errors import ConfigError, NumericalError, ShapeError, TextError
 from ecliptic.inputs import Tokenizer
+from ecliptic.prompts import Break, Line, Segment, Span
 
 NO_INVERSIONS: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -137,5 +137,6 @@ def _check_weight(segment: Segment, origin: tuple[int, ...]) -> None:
     where = f"at character {origin[0]} " if origin else ""
     raise TextError(
         f"the weight of {segment.text!r} {where}is {segment.weight}, which no encoder can use; "
-        "write a finite number."
+        "write a finite number.",
+        place=origin[0] if origin else None,
     )

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ecliptic.diffusion.options import Options
-from ecliptic.diffusion.prompt.compiler import parse
-from ecliptic.diffusion.prompt.reading import Alternative, Reading
 from ecliptic.errors import ConfigError
+from ecliptic.prompts import Alternative, Reading, parse
 
 Readings = tuple[tuple[Reading, ...], ...]  # per encoder, per prompt
 

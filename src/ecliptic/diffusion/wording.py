@@ -13,9 +13,9 @@ from typing import Literal, get_args
 import regex
 
 from ecliptic.diffusion.huggingface_text import huggingface_words
-from ecliptic.diffusion.prompt.reading import Span
 from ecliptic.errors import ConfigError, TextError
 from ecliptic.inputs import SPECIALS, Tokenizer, ledger
+from ecliptic.prompts import Span
 
 Cleaning = Literal["huggingface", "openai"]
 Exclamation = Literal["word", "pad"]
@@ -134,7 +134,8 @@ def check_characters(text: str, origin: tuple[int, ...]) -> None:
         raise TextError(
             f"character {origin[error.start]} of the prompt is a lone surrogate "
             f"(U+{ord(text[error.start]):04X}), half of a character; read the text with "
-            'errors="replace" or remove it.'
+            'errors="replace" or remove it.',
+            place=origin[error.start],
         ) from None
 
 

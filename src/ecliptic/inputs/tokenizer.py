@@ -129,7 +129,7 @@ class Tokenizer:
         try:
             return self.encode(text)
         except TextError as error:
-            raise TextError(f"text {row}: {error}") from None
+            raise TextError(f"text {row}: {error}", place=error.place) from None
 
     def _encode_chunk(self, chunk: str) -> list[int]:
         """Ids of the words in `chunk`, which holds no white space; remembered when short."""
@@ -175,7 +175,8 @@ def check_text(text: str) -> None:
         if not text.isascii() and (found := _LONE_SURROGATE.search(text)):
             raise TextError(
                 f"character {found.start()} is a lone surrogate (U+{ord(found.group()):04X}), half "
-                'of a character; read the text with errors="replace" or remove it.'
+                'of a character; read the text with errors="replace" or remove it.',
+                place=found.start(),
             )
         return
     if isinstance(text, bytes | bytearray):

@@ -1,1 +1,0 @@
-"""The prompt compiler: text of any dialect -> one syntax tree -> readings, or another dialect."""

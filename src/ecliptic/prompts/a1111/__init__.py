@@ -1,0 +1,1 @@
+"""The prompts of AUTOMATIC1111: AND, schedules and weights."""

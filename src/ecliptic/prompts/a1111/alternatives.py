@@ -1,0 +1,43 @@
+"""A1111's first stage: prompts side by side, joined by AND, each with a weight at its end.
+
+Source: `get_multicond_prompt_list` of modules/prompt_parser.py in AUTOMATIC1111's web UI. Brackets
+are not looked at, and a weight at the end counts even where there is no AND.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ecliptic.prompts.limits import finite
+from ecliptic.prompts.traced import Traced
+
+_AND = re.compile(r"\bAND\b")
+_NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?|\d*\.\d+))")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of AND, or the whole prompt."""
+
+    text: Traced  # without white space at its end
+    weight: float
+    written: bool  # whether the weight was
+
+
+def sides(prompt: Traced) -> list[Side]:
+    """The prompts that AND joins, at least one."""
+    found: list[Side] = []
+    start = 0
+    for match in _AND.finditer(prompt.text):
+        found.append(_side(prompt[start : match.start()]))
+        start = match.end()
+    return [*found, _side(prompt[start:])]
+
+
+def _side(part: Traced) -> Side:
+    text = part.text.rstrip()
+    head, colon, tail = text.rpartition(":")
+    number = _NUMBER.fullmatch(tail) if colon else None
+    if number is None:
+        return Side(part[: len(text)], 1.0, written=False)
+    weight = finite(number[1], part.place(len(head)))
+    return Side(part[: len(head.rstrip())], weight, written=True)

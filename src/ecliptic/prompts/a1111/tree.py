@@ -1,0 +1,181 @@
+"""The syntax tree of A1111's prompts, for printing, converting and linting.
+
+The three stages work on text and may cut across brackets; the tree shows what they do to ordinary
+prompts. Where round and square brackets cross, it shows each piece under the weight it ends up
+with. A BREAK that touches a schedule stands as a `ChunkBreak`, though the words of some step may
+make it part of a longer one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeAlias
+
+from ecliptic.prompts.a1111.alternatives import Side, sides
+from ecliptic.prompts.a1111.attention import Lexeme, Machine, factor, lexemes
+from ecliptic.prompts.a1111.schedule import Change, Cycle, Items, read_items
+from ecliptic.prompts.limits import check_depth
+from ecliptic.prompts.traced import Traced, joined
+from ecliptic.prompts.tree import (
+    Alternating,
+    ChunkBreak,
+    Joined,
+    Mark,
+    Node,
+    Scheduled,
+    Text,
+    Tree,
+    Weighted,
+    merged,
+)
+
+_Atom: TypeAlias = Scheduled | Alternating
+_MARKS: dict[str, Mark] = {")": "(", "]": "[", ":": ":"}
+
+
+def read(text: str) -> Tree:
+    """The tree of a prompt.
+
+    Raises:
+        TextError: a weight or step is no finite number, or brackets are nested too deeply.
+    """
+    prompt = Traced.whole(text)
+    parts = sides(prompt)
+    if len(parts) == 1 and not parts[0].written:
+        return _alone(prompt, parts[0].text)
+    children = tuple((_side(part), part.weight) for part in parts)
+    return (Joined("AND", children, normalize=False, span=(0, len(text))),)
+
+
+def _alone(prompt: Traced, text: Traced) -> Tree:
+    """A prompt with no AND and no weight: the white space at its end stays."""
+    nodes, space = _nodes(read_items(text)), prompt[len(text.text) :]
+    if nodes and isinstance(nodes[-1], ChunkBreak):
+        return nodes  # BREAK takes the space along
+    return merged((*nodes, Text(space.text, space.places)))
+
+
+def _side(part: Side) -> Tree:
+    """One side of AND; white space at its end would make no lexeme and is left out."""
+    nodes = _nodes(read_items(part.text))
+    if not nodes or not isinstance(nodes[-1], Text):
+        return nodes
+    text = nodes[-1].text.rstrip()
+    return merged((*nodes[:-1], Text(text, nodes[-1].origin[: len(text)])))
+
+
+def _nodes(items: Items, *, branch: bool = False) -> Tree:
+    stream = list(_stream(items, branch))
+    found = _Nest().read(stream)
+    return merged(_flat(stream) if found is None else found)
+
+
+def _stream(items: Items, branch: bool) -> Iterator[Lexeme | _Atom]:
+    """Tokens of the text between schedules, and the schedules as nodes."""
+    stretch: list[Traced] = []
+    before = branch
+    for item in items:
+        if isinstance(item, Traced):
+            stretch.append(item)
+            continue
+        yield from lexemes(joined(stretch), before=before, after=True)
+        yield _atom(item)
+        stretch, before = [], True
+    yield from lexemes(joined(stretch), before=before, after=branch)
+
+
+def _atom(item: Change | Cycle) -> _Atom:
+    if isinstance(item, Cycle):
+        return Alternating(tuple(_nodes(one, branch=True) for one in item.options), item.span)
+    before, after = _nodes(item.before, branch=True), _nodes(item.after, branch=True)
+    return Scheduled(before, after, item.when, item.fraction, item.span)
+
+
+def _node(lexeme: Lexeme) -> Node:
+    if lexeme.kind == "break":
+        return ChunkBreak(lexeme.text.span)
+    return Text(lexeme.text.text, lexeme.text.places)
+
+
+@dataclass(slots=True)
+class _Frame:
+    opener: str
+    place: int
+    children: list[Node] = field(default_factory=list)
+
+
+class _Nest:
+    """One stack for both kinds of brackets, which suffices unless they cross."""
+
+    def __init__(self) -> None:
+        self.frames = [_Frame("", 0)]
+
+    def read(self, stream: list[Lexeme | _Atom]) -> list[Node] | None:
+        """The nested nodes, or None where that is not what the brackets mean."""
+        end = 0
+        for lexeme in stream:
+            if isinstance(lexeme, Lexeme):
+                if self._crosses(lexeme):
+                    return None
+                self._take(lexeme)
+                end = lexeme.place + len(lexeme.text.text)
+            else:
+                self._add(lexeme)
+                end = lexeme.span[1]
+        if len(self.frames) > 1 and not all(isinstance(lexeme, Lexeme) for lexeme in stream):
+            return None  # closing a bracket behind a schedule could make a weight of its words
+        while len(self.frames) > 1:
+            by = Lexeme(")" if self.frames[-1].opener == "(" else "]", Traced("", ()), end)
+            self._close(by)
+        return self.frames[0].children
+
+    def _add(self, node: Node) -> None:
+        self.frames[-1].children.append(node)
+
+    def _crosses(self, lexeme: Lexeme) -> bool:
+        opener = _opener(lexeme)
+        inside = any(frame.opener == opener for frame in self.frames)
+        return opener != "" and inside and self.frames[-1].opener != opener
+
+    def _take(self, lexeme: Lexeme) -> None:
+        if lexeme.kind in ("(", "["):
+            self.frames.append(_Frame(lexeme.kind, lexeme.place))
+            check_depth(len(self.frames) - 1, lexeme.place)
+        elif self.frames[-1].opener and self.frames[-1].opener == _opener(lexeme):
+            self._close(lexeme)
+        else:
+            self._add(_node(lexeme))
+
+    def _close(self, lexeme: Lexeme) -> None:
+        frame = self.frames.pop()
+        span = (frame.place, lexeme.place + len(lexeme.text.text))
+        children = merged(frame.children)
+        self._add(Weighted(children, factor(lexeme), _MARKS[lexeme.kind], span))
+
+
+def _opener(lexeme: Lexeme) -> str:
+    return {")": "(", ":": "(", "]": "["}.get(lexeme.kind, "")
+
+
+def _flat(stream: list[Lexeme | _Atom]) -> list[Node]:
+    machine: Machine[Node] = Machine()
+    for lexeme in stream:
+        if not isinstance(lexeme, Lexeme):
+            machine.append(lexeme, 1.0, lexeme.span[0])
+        elif lexeme.kind in ("text", "break") or not machine.bracket(lexeme):
+            machine.append(_node(lexeme), 1.0, lexeme.place)
+    found: list[Node] = []
+    for weight, group in groupby(machine.finish(), key=lambda piece: piece.weight):
+        children = merged(piece.content for piece in group)
+        if weight == 1.0:
+            found += children
+        elif children:
+            span = (_span(children[0])[0], _span(children[-1])[1])
+            found.append(Weighted(children, weight, ":", span))
+    return found
+
+
+def _span(node: Node) -> tuple[int, int]:
+    if isinstance(node, Text):
+        return (node.origin[0], node.origin[-1] + 1) if node.origin else (0, 0)
+    return node.span

@@ -1,0 +1,1 @@
+"""The prompts of compel: weights behind words, .blend, .and, .swap."""

@@ -1,0 +1,1 @@
+"""A prompt written in another dialect, and what is lost."""

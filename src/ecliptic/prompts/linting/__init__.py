@@ -1,0 +1,1 @@
+"""Findings about prompts: one linter for captions and every dialect."""

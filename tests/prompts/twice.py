@@ -1,0 +1,63 @@
+"""Prompts for the property tests, and what must stay when one is printed and read again."""
+
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ecliptic.prompts.prompt import Prompt
+from ecliptic.prompts.reading import Break, Line
+
+_PIECES = [
+    *"()[]:|\\, ab1.+-\n",
+    *("BREAK", "AND", " AND ", " BREAK ", ":1.2)", ":0.5", "[a:b:3]", "[a|b]", "(a:1.1)"),
+    *("[b:.5]", "\\(", "\\:", "BR\\EAK", "A\\ND", "inf", ":-1)", "[a::2]", "é", "日"),
+]
+_PAIRS = ("()", "[]")
+texts = st.one_of(
+    st.text(max_size=40),
+    st.text('()[]:|\\, ab1.+-"ANDBREAK', max_size=40),
+    st.lists(st.sampled_from(_PIECES), max_size=14).map("".join),
+)
+
+
+def bare(value: Any) -> Any:
+    """A tree without its places."""
+    if isinstance(value, tuple):
+        return tuple(bare(item) for item in value)
+    if is_dataclass(value):
+        names = [item.name for item in fields(value) if item.name not in ("span", "origin")]
+        return (type(value).__name__, *(bare(getattr(value, name)) for name in names))
+    return value
+
+
+def heard(prompt: Prompt, steps: int, *, negative: bool = False) -> list[Any]:
+    """What encoders are asked for, character by character: only joins and spaces may differ.
+
+    Spaces at the end of a side or around a BREAK come and go with the words; trees keep the rest.
+    """
+    found: list[Any] = []
+    for side in prompt.readings(steps, negative=negative):
+        for end, reading in side.schedule:
+            assert isinstance(reading, Line)
+            characters: list[Any] = []
+            for part in reading.parts:
+                if isinstance(part, Break):
+                    characters.append("break")
+                else:
+                    weight = round(part.weight, 9)
+                    characters += [(one, weight) for one in part.text if not one.isspace()]
+            found.append((side.weight, end, characters))
+    return found
+
+
+def tidy(text: str) -> bool:
+    """Whether every bracket closes its own kind, so that A1111's stages respect each other."""
+    open_brackets: list[str] = []
+    for bracket in re.sub(r"\\.", "", text, flags=re.DOTALL):
+        if bracket in "([":
+            open_brackets.append(bracket)
+        elif bracket in ")]" and (not open_brackets or open_brackets.pop() + bracket not in _PAIRS):
+            return False
+    return not open_brackets
