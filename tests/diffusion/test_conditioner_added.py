@@ -7,7 +7,8 @@ import torch
 
 from ecliptic.diffusion import Conditioner, conditioner
 from ecliptic.errors import ConfigError, ShapeError
-from tests.diffusion import adapters, pipelines
+from tests.adapters import files as adapters
+from tests.diffusion import pipelines
 
 
 def fresh(family: str) -> Conditioner:

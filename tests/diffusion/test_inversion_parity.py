@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecliptic.diffusion.inversion import Inversion, read_inversion
+from ecliptic.adapters.inversion import Inversion, read_inversion
 from ecliptic.engine import load
 from ecliptic.model import TextOutputs
 from tests import peers
-from tests.diffusion.adapters import SINGLE, saved, vectors
+from tests.adapters.files import SINGLE, saved, vectors
 from tests.diffusion.pipelines import PARITY, encoder, quiet, text_model, tokenizer
 
 END = 49407

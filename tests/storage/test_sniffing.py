@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from ecliptic.errors import CorruptFileError
-from ecliptic.storage.safetensors_files import read_safetensors
+from ecliptic.storage.safetensors_files import read_safetensors, read_tensors
 from ecliptic.storage.sniffing import sniff
 from ecliptic.storage.torch_files import read_torch
 
@@ -84,3 +84,27 @@ def test_each_reader_names_the_others_files(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(saved(True))
     with pytest.raises(CorruptFileError, match=r"as torch\.save writes it"):
         read_safetensors(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("start", [b"PK", b"\x80"])
+def test_a_header_whose_length_begins_like_another_format_is_safetensors(
+    tmp_path: Path, start: bytes
+) -> None:
+    """The length stands first, and that of a header may spell the first bytes of a zip."""
+    path, size = tmp_path / "x.safetensors", int.from_bytes(start, "little")
+    tensors = {"a": torch.ones(2)}
+    bare = int.from_bytes(save(tensors, {"x": ""})[:8], "little")
+    path.write_bytes(save(tensors, {"x": "y" * (size - bare)}))
+    assert path.read_bytes().startswith(start)
+    assert sniff(path) == "safetensors"
+    assert torch.equal(read_tensors(path).tensors["a"], torch.ones(2))
+
+
+def test_either_kind_of_weights_is_read_and_all_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    for data in (save({"a": torch.ones(2)}), saved(True), saved(False)):
+        path.write_bytes(data)
+        assert torch.equal(read_tensors(path).tensors["a"], torch.ones(2))
+    path.write_bytes(PAGE)
+    with pytest.raises(CorruptFileError, match=r"an HTML page.*, not weights of safetensors or Py"):
+        read_tensors(path)

@@ -12,14 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError, UnknownModelError, UnsupportedLayoutError
-from ecliptic.storage import (
-    WEIGHT_SUFFIXES,
-    read_json,
-    read_safetensors,
-    read_shards,
-    read_torch,
-    sniff,
-)
+from ecliptic.storage import WEIGHT_SUFFIXES, read_json, read_shards, read_tensors
 
 
 @dataclass(frozen=True)
@@ -85,11 +78,8 @@ def single_weights(source: Source) -> Source:
 def _read(path: Path) -> State:
     if path.name.endswith(".index.json"):
         return _plain(read_shards(path).tensors, {}, path)
-    if sniff(path) == "safetensors":
-        file = read_safetensors(path)
-        return _plain(file.tensors, file.metadata, path)
-    archive = read_torch(path)
-    return _plain(archive.tensors, archive.metadata, path)
+    file = read_tensors(path)
+    return _plain(file.tensors, file.metadata, path)
 
 
 def _plain(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> State:

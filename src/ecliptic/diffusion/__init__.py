@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.adapters import (
+        Inversion as Inversion,
+        Lora as Lora,
+        LoraReport as LoraReport,
+        LoraStack as LoraStack,
+        read_inversion as read_inversion,
+        read_lora as read_lora,
+    )
     from ecliptic.diffusion.behaviours import BEHAVIOURS as BEHAVIOURS, Behaviour as Behaviour
     from ecliptic.diffusion.cache_findings import Findings as Findings, verify_cache as verify_cache
     from ecliptic.diffusion.cache_keys import (
@@ -37,10 +45,6 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.emphasis_mean import RescaleWarning as RescaleWarning
     from ecliptic.diffusion.families import FAMILIES as FAMILIES, Family as Family
     from ecliptic.diffusion.images import augment_image_vectors as augment_image_vectors
-    from ecliptic.diffusion.inversion import (
-        Inversion as Inversion,
-        read_inversion as read_inversion,
-    )
     from ecliptic.diffusion.kohya_cache import (
         KohyaOutputs as KohyaOutputs,
         read_kohya as read_kohya,
@@ -49,8 +53,6 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.layouts import LAYOUTS as LAYOUTS
     from ecliptic.diffusion.ledger import Ledger as Ledger, LedgerRow as LedgerRow
     from ecliptic.diffusion.ledger_page import ledger_html as ledger_html
-    from ecliptic.diffusion.lora import Lora as Lora, read_lora as read_lora
-    from ecliptic.diffusion.lora_stack import LoraReport as LoraReport, LoraStack as LoraStack
     from ecliptic.diffusion.opening import conditioner as conditioner
     from ecliptic.diffusion.options import Options as Options
     from ecliptic.diffusion.sizes import (

@@ -12,14 +12,12 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
+from ecliptic.adapters import Inversion, LoraReport, LoraStack, read_inversion, read_lora
 from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
 from ecliptic.diffusion.encoders import TextEncoder
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.images import image_conditioning
-from ecliptic.diffusion.inversion import Inversion, read_inversion
 from ecliptic.diffusion.language import LanguageEncoder
-from ecliptic.diffusion.lora import read_lora
-from ecliptic.diffusion.lora_stack import LoraReport, LoraStack
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.diffusion.sizes import Sizes
 from ecliptic.diffusion.text_call import Setting, TextCall

@@ -10,7 +10,7 @@ once they change.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ClipConfig
+from ecliptic.model import ClipConfig, writes
 from ecliptic.settings import to_dict
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
@@ -43,7 +43,7 @@ class Card:
     _made_of: list[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_made_of", writes(self.weights.values()))
+        object.__setattr__(self, "_made_of", self._writes())
 
     @property
     def embed(self) -> int:
@@ -62,7 +62,7 @@ class Card:
         Raises:
             ConfigError: a weight was written to since the card was made.
         """
-        if writes(self.weights.values()) != self._made_of:
+        if self._writes() != self._made_of:
             raise ConfigError(
                 f"the weights of {self.name} changed since this card was made, so it can no longer "
                 "tell their fingerprint; read `clip.card` again."
@@ -95,17 +95,15 @@ class Card:
             "notes": list(self.notes),
         }
 
+    def _writes(self) -> list[int]:
+        return list(map(writes, self.weights.values()))
+
     def _identity(self) -> dict[str, Any]:
         return {
             "config": to_dict(self.config),
             "image_spec": to_dict(self.image_spec),
             "tokenizer_spec": to_dict(self.tokenizer_spec),
         }
-
-
-def writes(tensors: Iterable[Tensor]) -> list[int]:
-    """How often each was written to in place; torch does not count writes to `tensor.data`."""
-    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def _canonical(value: Any) -> bytes:

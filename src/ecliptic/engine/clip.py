@@ -8,6 +8,7 @@ half precision.
 N items, T texts, I images, L labels, E vector size, S image side.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ecliptic import runtime
 from ecliptic.checkpoints import Checkpoint, Layout, write
 from ecliptic.engine.batches import Batcher
 from ecliptic.engine.cache import EmbeddingCache
-from ecliptic.engine.card import DTYPES, Card, writes
+from ecliptic.engine.card import DTYPES, Card
 from ecliptic.engine.images import Encoded, ImageEncoder
 from ecliptic.engine.progress import progress_bar
 from ecliptic.engine.texts import encode_tokens
@@ -37,7 +38,7 @@ from ecliptic.inputs import (
     fill,
     templates as template_set,
 )
-from ecliptic.model import TwoTowers
+from ecliptic.model import TwoTowers, WeightState
 from ecliptic.scoring import cosine, ensemble, probabilities
 
 TEXT_BATCH = 64
@@ -62,7 +63,7 @@ class Clip:
         self._preprocess = preprocess
         self._tokenizer: Tokenizer | None = None
         self._cache = cache
-        self._loaded = self._carded = _state(model)
+        self._loaded = self._carded = WeightState.of(_weights(model))
 
     def __repr__(self) -> str:
         card = self._card
@@ -75,8 +76,7 @@ class Clip:
         A change is seen as torch counts writes, as optimisers make them; writes to `tensor.data`
         are not counted, so after those save the model and load it again.
         """
-        now = _state(self.model)
-        if now != self._carded:
+        if not self._carded.holds(_weights(self.model)):
             note = "the weights changed since loading"
             self._card = replace(
                 self._card,
@@ -85,7 +85,7 @@ class Clip:
                 device=str(self.device),
                 notes=tuple(dict.fromkeys((*self._card.notes, note))),
             )
-            self._carded = now
+            self._carded = WeightState.of(_weights(self.model))
         return self._card
 
     @property
@@ -315,7 +315,7 @@ class Clip:
 
     def _usable_cache(self) -> EmbeddingCache | None:
         """The cache, unless the weights are no longer those that its keys stand for."""
-        if self._cache is None or _state(self.model) != self._loaded:
+        if self._cache is None or not self._loaded.holds(_weights(self.model)):
             return None
         return self._cache
 
@@ -363,10 +363,9 @@ def _checked_labels(labels: Any) -> list[str]:
     return names
 
 
-def _state(model: TwoTowers) -> list[tuple[int, int]]:
-    """Changes when a weight is replaced, moved or written to, as optimisers do."""
-    tensors = (*model.parameters(), *model.buffers())
-    return list(zip(map(Tensor.data_ptr, tensors), writes(tensors), strict=True))
+def _weights(model: TwoTowers) -> Iterator[Tensor]:
+    """Everything that decides the numbers of the model."""
+    return itertools.chain(model.parameters(), model.buffers())
 
 
 def _precision(model: TwoTowers) -> str:

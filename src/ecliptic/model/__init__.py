@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.model.changes import WeightState as WeightState, writes as writes
     from ecliptic.model.config import (
         Activation as Activation,
         ClipConfig as ClipConfig,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TensorFile as TensorFile,
         read_safetensors as read_safetensors,
         read_shards as read_shards,
+        read_tensors as read_tensors,
         write_safetensors as write_safetensors,
     )
     from ecliptic.storage.sniffing import (
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
         refuse_kind as refuse_kind,
         sniff as sniff,
     )
-    from ecliptic.storage.text_files import read_json as read_json, read_text as read_text
+    from ecliptic.storage.text_files import (
+        parse_json as parse_json,
+        read_json as read_json,
+        read_text as read_text,
+    )
     from ecliptic.storage.torch_files import TorchArchive as TorchArchive, read_torch as read_torch
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ecliptic.errors import CorruptFileError
 from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file
 from ecliptic.storage.sniffing import refuse_kind, sniff
-from ecliptic.storage.torch_files import read_torch
+from ecliptic.storage.torch_files import TorchArchive, read_torch
 
 MAX_HEADER = 100_000_000  # bytes, the limit of the reference reader
 DTYPES = {
@@ -92,6 +92,21 @@ def read_safetensors(path: Path | str) -> TensorFile:
     return TensorFile(tensors, metadata)
 
 
+def read_tensors(path: Path) -> TensorFile | TorchArchive:
+    """The tensors of a safetensors or a PyTorch file, told apart by content.
+
+    Raises:
+        UnsafeFileError: a pickle that wants more than tensors.
+        CorruptFileError: neither, or damaged.
+    """
+    kind = sniff(path)
+    if kind in ("zip", "legacy"):
+        return read_torch(path)
+    if kind != "safetensors":
+        refuse_kind(path, kind, "weights of safetensors or PyTorch")
+    return read_safetensors(path)
+
+
 def read_shards(index: Path | str) -> TensorFile:
     """All tensors of a sharded checkpoint, given its `*.index.json`.
 
@@ -105,8 +120,7 @@ def read_shards(index: Path | str) -> TensorFile:
     tensors: dict[str, Tensor] = {}
     for shard, names in _shards(index).items():
         path = index.parent / shard
-        pickled = sniff(path) in ("zip", "legacy")
-        found = read_torch(path).tensors if pickled else read_safetensors(path).tensors
+        found = read_tensors(path).tensors
         if wrong := sorted(names ^ found.keys()):
             raise CorruptFileError(
                 f"{path} and {index.name} differ in {len(wrong)} tensors, "

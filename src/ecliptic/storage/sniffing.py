@@ -27,12 +27,12 @@ def sniff(path: Path) -> Kind:
         return "empty"
     if start.startswith(_LFS):
         return "lfs"
+    if start[8:9] == b"{" and b"\0" in start[:8]:  # the header's length, then the header
+        return "safetensors"  # before zip and pickle: a length may begin with their bytes
     if start.startswith(b"PK"):
         return "zip"
     if _HTML.match(start):
         return "html"
-    if start[8:9] == b"{" and b"\0" in start[:8]:  # the header's length, then the header
-        return "safetensors"
     if start.lstrip()[:1] in (b"{", b"["):
         return "json"
     if start[:1] == b"\x80" and LEGACY_MAGIC in start[:32]:

@@ -15,13 +15,21 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CorruptFileError: too large, not UTF-8, not JSON, or not an object.
     """
-    text = read_text(path)
+    return parse_json(read_text(path), f"{path}")
+
+
+def parse_json(text: str, what: str) -> dict[str, Any]:
+    """The JSON object that `text` is; `what` names it in errors.
+
+    Raises:
+        CorruptFileError: not JSON, or not an object.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path} is not JSON ({error}); fetch it again.") from None
+        raise CorruptFileError(f"{what} is not JSON ({error}); fetch it again.") from None
     if not isinstance(value, dict):
-        raise CorruptFileError(f"{path} holds a {type(value).__name__}, a JSON object is needed.")
+        raise CorruptFileError(f"{what} holds a {type(value).__name__}, a JSON object is needed.")
     return value
 
 

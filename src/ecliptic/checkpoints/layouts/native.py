@@ -21,6 +21,7 @@ from ecliptic.errors import ConfigError, CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
 from ecliptic.settings import from_dict, to_dict
+from ecliptic.storage import parse_json
 
 NAME = "ecliptic"
 FORMAT = 1  # raised when an older ecliptic could no longer read what is written
@@ -50,7 +51,7 @@ def read(source: Source, hints: Hints) -> Checkpoint:
     if source.folder:
         card: Mapping[str, Any] = source.json(CONFIG)
     else:
-        card = _parse(state.metadata[NAME], source.path)
+        card = parse_json(state.metadata[NAME], f"{source.path}: its {NAME} metadata")
     stated, name = _stated(card, source.path)
     checkpoint = assemble(state.tensors, TABLE, stated, hints, layout=NAME, what=str(source.path))
     return checkpoint if hints.name or not name else replace(checkpoint, name=name)
@@ -78,16 +79,6 @@ def _card(checkpoint: Checkpoint) -> dict[str, Any]:
         "image_spec": to_dict(checkpoint.image_spec),
         "tokenizer_spec": to_dict(checkpoint.tokenizer_spec),
     }
-
-
-def _parse(text: str, path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path}: its {NAME} metadata is not JSON ({error}).") from None
-    if not isinstance(card, dict):
-        raise CorruptFileError(f"{path}: its {NAME} metadata is no JSON object.")
-    return card
 
 
 def _stated(card: Mapping[str, Any], path: Path) -> tuple[Stated, str]:

@@ -7,19 +7,18 @@ very parameters they were.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ecliptic.diffusion.lora import Lora, LowRank
-from ecliptic.diffusion.lora_keys import PROJECTION
+from ecliptic.adapters.lora import Lora, LowRank
+from ecliptic.adapters.lora_keys import PROJECTION
+from ecliptic.adapters.parts import PARTS
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
-from ecliptic.model import TextTower
+from ecliptic.model import TextTower, writes
 
-PARTS = ("clip_l", "clip_h", "clip_g")
 _THIRDS = {"attention.q": 0, "attention.k": 1, "attention.v": 2}  # of `attention.qkv`
 
 
@@ -75,8 +74,7 @@ class LoraStack:
         self._parts = {part, ""} if (part != "clip_g" if first is None else first) else {part}
         self._entries: dict[str, _Entry] = {}
         self._originals: dict[str, nn.Parameter] = {}
-        self._merged: dict[str, tuple[nn.Parameter, int]] = {}  # ours, and torch's count of writes
-        self._writes: Counter[str] = Counter()  # times that a weight was computed
+        self._merged: dict[str, tuple[nn.Parameter, int]] = {}  # ours, and its writes
 
     @property
     def scales(self) -> dict[str, float]:
@@ -184,9 +182,9 @@ class LoraStack:
     def _check_untouched(self, parameters: Iterable[str]) -> None:
         """Refuse to overwrite what somebody else did to a merged weight."""
         for name in parameters:
-            ours, writes = self._merged.get(name, (None, 0))
+            ours, count = self._merged.get(name, (None, 0))
             now = self._parameter(name)
-            if ours is not None and (now is not ours or now._version != writes):
+            if ours is not None and (now is not ours or writes(now) != count):
                 raise ConfigError(
                     f"{name} was trained, replaced or merged by another stack since LoRAs were "
                     "merged here, and computing it anew would lose that; undo the other change "
@@ -219,17 +217,11 @@ class LoraStack:
     def _write(self, parameter: str, weight: Tensor) -> None:
         now = self._parameter(parameter)
         if parameter not in self._originals:
-            self._originals[parameter] = now
-            # memory of its own; torch's count of writes goes on where it stood, so that a weight
-            # never looks like an earlier one that lay at the same address
-            fresh = nn.Parameter(torch.empty_like(now), requires_grad=now.requires_grad)
-            for _ in range(self._writes[parameter]):
-                fresh[:0].zero_()
-            self._replace(parameter, fresh)
-            now = fresh
+            self._originals[parameter] = now  # untouched: it may be mapped from a file
+            now = nn.Parameter(torch.empty_like(now), requires_grad=now.requires_grad)
+            self._replace(parameter, now)
         now.copy_(weight)
-        self._writes[parameter] += 1
-        self._merged[parameter] = now, now._version
+        self._merged[parameter] = now, writes(now)
 
     def _restore(self, parameter: str) -> None:
         now, original = self._parameter(parameter), self._originals.pop(parameter, None)

@@ -8,14 +8,11 @@ arXiv:2312.03732), which is an alpha that is sqrt(rank) times as large.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from ecliptic.diffusion.lora_keys import hugging_face_name
+from ecliptic.adapters.lora_keys import hugging_face_name
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
-
-if TYPE_CHECKING:
-    from ecliptic.diffusion.lora import LowRank
 
 _COMPONENTS = {"": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 _NAME = re.compile(r"\^?[\w.]+")  # what PEFT writes: names, "^" where one must be whole
@@ -43,19 +40,18 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Scaling:
+class StatedAlphas:
     """Settings by component; "" holds for all that are not named."""
 
     settings: Mapping[str, Settings]
 
-    def applied(self, layer: "LowRank", part: str, module: str) -> "LowRank":
-        """The layer with the stated alpha, if one is."""
+    def alpha_of(self, part: str, module: str, rank: int) -> float | None:
+        """Alpha of one of our modules, None where nothing is stated."""
         settings = self.settings.get(_COMPONENTS[part], self.settings.get("", Settings()))
-        alpha = settings.alpha_of(hugging_face_name(module), layer.rank)
-        return layer if alpha is None else replace(layer, alpha=alpha)
+        return settings.alpha_of(hugging_face_name(module), rank)
 
 
-def scaling_of(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Scaling:
+def stated_alphas(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> StatedAlphas:
     """What PEFT's config of a folder and diffusers' metadata of a file say.
 
     Raises:
@@ -73,7 +69,7 @@ def scaling_of(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Scalin
         own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
         if own:
             settings[component] = _settings(own)
-    return Scaling(settings)
+    return StatedAlphas(settings)
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:

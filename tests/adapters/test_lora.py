@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ecliptic.diffusion.lora import Lora, read_lora
+from ecliptic.adapters.lora import Lora, read_lora
 from ecliptic.errors import (
     CorruptFileError,
     EclipticError,
@@ -19,7 +19,7 @@ from ecliptic.errors import (
     UnsupportedLayoutError,
     WeightsMismatchError,
 )
-from tests.diffusion.adapters import (
+from tests.adapters.files import (
     ALL,
     SCHEMES,
     Sizes,
@@ -291,9 +291,9 @@ def test_settings_that_cannot_be_followed_are_refused(
 
 
 def test_settings_that_are_no_json_are_corrupt(tmp_path: Path) -> None:
-    with pytest.raises(CorruptFileError, match="no JSON"):
+    with pytest.raises(CorruptFileError, match="lora_adapter_metadata is not JSON"):
         read(tmp_path / "x.safetensors", kohya(pairs(SMALL)), lora_adapter_metadata="{")
-    with pytest.raises(CorruptFileError, match="no JSON object"):
+    with pytest.raises(CorruptFileError, match="a JSON object is needed"):
         read(tmp_path / "x.safetensors", kohya(pairs(SMALL)), lora_adapter_metadata="[]")
 
 

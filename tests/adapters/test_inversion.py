@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.diffusion.inversion import read_inversion
+from ecliptic.adapters.inversion import read_inversion
 from ecliptic.errors import (
     ConfigError,
     CorruptFileError,
@@ -15,7 +15,7 @@ from ecliptic.errors import (
     UnsafeFileError,
     WeightsMismatchError,
 )
-from tests.diffusion.adapters import SINGLE, a1111, saved, vectors
+from tests.adapters.files import SINGLE, a1111, saved, vectors
 
 
 @pytest.mark.parametrize("layout", SINGLE)

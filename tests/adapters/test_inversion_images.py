@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from ecliptic.diffusion.inversion import read_inversion
-from ecliptic.diffusion.inversion_images import masks
+from ecliptic.adapters.inversion import read_inversion
+from ecliptic.adapters.inversion_images import masks
 from ecliptic.errors import CorruptFileError, EclipticError, WeightsMismatchError
-from tests.diffusion.adapters import (
+from tests.adapters.files import (
     a1111,
     encoded,
     picture_with_pixels,

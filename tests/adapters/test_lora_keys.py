@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from ecliptic.diffusion.lora_keys import MODULES, Place, hugging_face_name, is_other, place_of
-from tests.diffusion.adapters import SCHEMES, Sizes, pairs, without_prefix
+from ecliptic.adapters.lora_keys import MODULES, Place, hugging_face_name, is_other, place_of
+from tests.adapters.files import SCHEMES, Sizes, pairs, without_prefix
 
 WORDS = ["lora_te_", "lora_te2_", "text_encoder.", "text_model.", "encoder.layers.", "unet.", "12."]
 WORDS += [

@@ -4,7 +4,6 @@ Gal et al. 2022, arXiv:2208.01618. The layouts of files are `inversion_formats`'
 carry one `inversion_images`'. n vectors of one inversion, D width of the encoder.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ecliptic.checkpoints import read_safetensors, read_torch
-from ecliptic.diffusion.inversion_formats import Found, recognise
-from ecliptic.diffusion.inversion_images import is_picture, read_picture
+from ecliptic.adapters.files import find_file, read_file, sha256_of
+from ecliptic.adapters.inversion_formats import Found, recognise
+from ecliptic.adapters.inversion_images import is_picture, read_picture
+from ecliptic.adapters.parts import PARTS, TITLES, part_of_width
 from ecliptic.errors import (
     ConfigError,
     CorruptFileError,
     ShapeError,
-    UnknownModelError,
     WeightsMismatchError,
 )
 
-PARTS = ("clip_l", "clip_h", "clip_g")
-FAMILIES = {  # by width of the encoder
-    768: "CLIP-L, of SD 1.x, SDXL, SD3 and FLUX",
-    1024: "OpenCLIP-H, of SD 2.x",
-    1280: "OpenCLIP-bigG, of SDXL, SD3 and Stable Cascade",
-}
 FOLDER_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")  # diffusers' names
 
 
@@ -60,8 +53,8 @@ class Inversion:
         if vectors is None or vectors.shape[1] == width:
             return vectors
         raise ShapeError(
-            f"{self.token!r} of {self.source} has {_family(vectors.shape[1])}, but {part} here "
-            f"takes {_family(width)}; use an inversion that was trained for this model."
+            f"{self.token!r} of {self.source} has {_title(vectors.shape[1])}, but {part} here "
+            f"takes {_title(width)}; use an inversion that was trained for this model."
         )
 
 
@@ -83,7 +76,7 @@ def read_inversion(path: Path | str, token: str | None = None) -> tuple[Inversio
         WeightsMismatchError: weights, but no inversion: several or ill-shaped or whole numbers.
         ConfigError: an empty token, or one token for several inversions.
     """
-    file = _file(Path(path))
+    file = find_file(Path(path), FOLDER_FILES, "inversion")
     _check_token(token)
     found = recognise(_content(file), str(file))
     if token is not None and len(found) > 1:
@@ -92,8 +85,7 @@ def read_inversion(path: Path | str, token: str | None = None) -> tuple[Inversio
             f"{file} bundles {len(found)} inversions ({names}), and token={token!r} names one; "
             "leave the token out, and prompts use the names of the file."
         )
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = sha256_of(file)
     return tuple(_inversion(one, token, file, digest) for one in found)
 
 
@@ -152,32 +144,13 @@ def _checked(part: str, tensor: Tensor, file: Path) -> Tensor:
     return vectors
 
 
-def _file(path: Path) -> Path:
-    """The file at `path`, or the one of diffusers' in the folder `path`."""
-    if path.is_dir():
-        files = [path / name for name in FOLDER_FILES if (path / name).is_file()]
-        if files:
-            return files[0]
-        raise UnknownModelError(
-            str(path), fix=f"the folder has none of {', '.join(FOLDER_FILES)}; pass the file."
-        )
-    if not path.is_file():
-        raise UnknownModelError(str(path), fix="check the path of the inversion's file.")
-    return path
-
-
 def _content(file: Path) -> object:
     """What the file holds, by its first bytes and not by its name."""
     with file.open("rb") as stream:
         start = stream.read(16)
-    if is_picture(start):
-        return read_picture(file)
-    pickled = start[:2] == b"PK" or start[:1] == b"\x80"
-    if pickled and start[8:9] != b"{":  # the header of safetensors, its length before it
-        return read_torch(file).tree
-    return read_safetensors(file).tensors
+    return read_picture(file) if is_picture(start) else read_file(file).content
 
 
-def _family(width: int) -> str:
-    known = FAMILIES.get(width)
-    return f"{width} values a vector ({known})" if known else f"{width} values a vector"
+def _title(width: int) -> str:
+    part = part_of_width(width)
+    return f"{width} values a vector" + (f" ({TITLES[part]})" if part else "")

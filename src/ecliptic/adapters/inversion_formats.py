@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ecliptic.adapters.parts import part_of_width
 from ecliptic.errors import WeightsMismatchError
 
 # keys that name an encoder -> the part they mean; `text_encoders_#` is what .pti files write
@@ -22,7 +23,6 @@ ENCODERS = {
     "text_encoders_1": "clip_g",
 }
 OTHER_ENCODERS = ("t5xxl",)
-WIDTHS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 PARAMETER = "string_to_param"
 BUNDLE = "bundle_emb."
 
@@ -145,7 +145,8 @@ def _list(content: Sequence[object], where: str) -> Found:
                 rows.setdefault(tensor.shape[-1], []).append(tensor)
     if not rows:
         raise WeightsMismatchError(f"{where} is a list without tensors; no inversion is in it.")
-    unknown = [width for width in rows if width not in WIDTHS]
+    parts = {width: part_of_width(width) for width in rows}
+    unknown = [width for width, part in parts.items() if part is None]
     if len(rows) > 1 and unknown:
         raise WeightsMismatchError(
             f"{where} is a list of vectors of the widths {sorted(rows)}, and which encoder "
@@ -154,7 +155,7 @@ def _list(content: Sequence[object], where: str) -> Found:
     stacked = {width: _stack(tensors) for width, tensors in rows.items()}
     if len(stacked) == 1:
         return Found("list", {"": next(iter(stacked.values()))})
-    return Found("list", {WIDTHS[width]: tensor for width, tensor in stacked.items()})
+    return Found("list", {parts[width] or "": tensor for width, tensor in stacked.items()})
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:

@@ -4,19 +4,17 @@ Hu et al. 2021, arXiv:2106.09685, section 4.1: W + scale (alpha / rank) up @ dow
 tensors are `lora_keys`', merging into a tower is `lora_stack`'s.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from ecliptic.checkpoints import TensorFile, read_safetensors, read_torch
-from ecliptic.diffusion.lora_keys import Place, is_other, method_of, place_of
-from ecliptic.diffusion.lora_scaling import Scaling, scaling_of
-from ecliptic.errors import CorruptFileError, UnknownModelError, WeightsMismatchError
+from ecliptic.adapters.files import find_file, read_file, sha256_of
+from ecliptic.adapters.lora_alphas import StatedAlphas, stated_alphas
+from ecliptic.adapters.lora_keys import Place, is_other, method_of, place_of
+from ecliptic.errors import CorruptFileError, WeightsMismatchError
+from ecliptic.storage import parse_json, read_text
 
 CONFIG, ADAPTER = "adapter_config.json", "adapter_model"  # PEFT's settings beside its weights
 METADATA = "lora_adapter_metadata"  # the same within the file, by diffusers
@@ -85,13 +83,16 @@ def read_lora(path: Path | str) -> Lora:
         WeightsMismatchError: no LoRA, half of a pair missing, or a pair of two ranks.
         UnsupportedLayoutError: the settings beside it are of another method.
     """
-    file = _file(Path(path))
-    stored = _stored(file)
+    file = find_file(Path(path), FOLDER_FILES, "LoRA")
+    stored = read_file(file)
     beside = file.with_name(CONFIG)
-    config = beside.read_bytes() if file.stem == ADAPTER and beside.is_file() else b""
-    scaling = scaling_of(_json(config, beside), _json_text(stored.metadata.get(METADATA), file))
+    config = read_text(beside) if file.stem == ADAPTER and beside.is_file() else ""
+    alphas = stated_alphas(
+        parse_json(config or "{}", f"{beside}"),
+        parse_json(stored.metadata.get(METADATA) or "{}", f"{file}: its {METADATA}"),
+    )
     other, places, unused = _sorted(stored.tensors)
-    layers = _layers(stored.tensors, places, unused, scaling, str(file))
+    layers = _layers(stored.tensors, places, unused, alphas, str(file))
     if not layers and not other and not any("lora" in key for key in unused):
         names = ", ".join(list(stored.tensors)[:3]) or "none"
         raise WeightsMismatchError(
@@ -99,7 +100,7 @@ def read_lora(path: Path | str) -> Lora:
             "change of a layer that is known here."
         )
     notes = () if layers else ("nothing in it is for a text encoder",)
-    return Lora(layers, other, unused, str(file), _digest(file, config), notes)
+    return Lora(layers, other, unused, str(file), sha256_of(file, config.encode()), notes)
 
 
 def _sorted(
@@ -122,7 +123,7 @@ def _layers(
     tensors: Mapping[str, Tensor],
     places: Mapping[str, Place],
     unused: dict[str, str],
-    scaling: Scaling,
+    alphas: StatedAlphas,
     where: str,
 ) -> dict[tuple[str, str], LowRank]:
     """The pairs, checked; what cannot be used goes to `unused` with the reason."""
@@ -139,9 +140,8 @@ def _layers(
             unused.update(dict.fromkeys(slots.values(), reason))
             continue
         layer = _low_rank(slots, tensors, where)
-        if "alpha" not in slots:
-            layer = scaling.applied(layer, part, module)
-        layers[part, module] = layer
+        alpha = None if "alpha" in slots else alphas.alpha_of(part, module, layer.rank)
+        layers[part, module] = layer if alpha is None else replace(layer, alpha=alpha)
     return layers
 
 
@@ -188,52 +188,3 @@ def _check(key: str, tensor: Tensor, where: str) -> None:
             f"{where}: {key} holds NaN or infinity; the training diverged or the file is damaged, "
             "so use an earlier step of it or fetch it again."
         )
-
-
-def _file(path: Path) -> Path:
-    if path.is_dir():
-        files = [path / name for name in FOLDER_FILES if (path / name).is_file()]
-        if files:
-            return files[0]
-        raise UnknownModelError(
-            str(path), fix=f"the folder has none of {', '.join(FOLDER_FILES)}; pass the file."
-        )
-    if not path.is_file():
-        raise UnknownModelError(str(path), fix="check the path of the LoRA's file.")
-    return path
-
-
-def _stored(file: Path) -> TensorFile:
-    """Tensors and metadata, by the file's first bytes and not by its name."""
-    with file.open("rb") as stream:
-        start = stream.read(16)
-    pickled = start[:2] == b"PK" or start[:1] == b"\x80"
-    if pickled and start[8:9] != b"{":  # the header of safetensors, its length before it
-        return TensorFile(read_torch(file).tensors, {})
-    return read_safetensors(file)
-
-
-def _json_text(text: str | None, where: Path) -> dict[str, Any]:
-    return _json((text or "").encode(), where)
-
-
-def _json(data: bytes, where: Path) -> dict[str, Any]:
-    if not data:
-        return {}
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(
-            f"{where}: the settings of the LoRA are no JSON: {error}."
-        ) from error
-    if not isinstance(content, dict):
-        raise CorruptFileError(f"{where}: the settings of the LoRA are no JSON object.")
-    return content
-
-
-def _digest(file: Path, config: bytes) -> str:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    if config:
-        digest.update(config)
-    return digest.hexdigest()

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ecliptic.diffusion.lora import read_lora
-from ecliptic.diffusion.lora_stack import LoraStack
+from ecliptic.adapters.lora import read_lora
+from ecliptic.adapters.lora_stack import LoraStack
 from ecliptic.engine import load
 from tests import peers
-from tests.diffusion.adapters import (
+from tests.adapters.files import (
     SCHEMES,
     Pairs,
     Sizes,

@@ -1,0 +1,20 @@
+"""Files that change or extend a text encoder: LoRA and textual inversion.
+
+Reading them, merging LoRAs into a tower and taking them out again. Where a prompt names an
+inversion is `diffusion`'s. Names are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.adapters.inversion import (
+        Inversion as Inversion,
+        read_inversion as read_inversion,
+    )
+    from ecliptic.adapters.lora import Lora as Lora, LowRank as LowRank, read_lora as read_lora
+    from ecliptic.adapters.lora_stack import LoraReport as LoraReport, LoraStack as LoraStack
+    from ecliptic.adapters.parts import PARTS as PARTS, WIDTHS as WIDTHS, Part as Part
+
+__getattr__, __dir__ = lazy_names(__name__)
