@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# processes that share the fast tests
+WORKERS ?= 2
 BIN := $(VENV)/bin
 # Every install is held to the pinned versions; the torch pin keeps gigabytes of CUDA away.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -24,9 +26,9 @@ demo: $(VENV)/.core  ## install the package alone and show what it does, in an H
 	$(BIN)/ecliptic demo
 
 test: $(VENV)/.dev  ## all fast tests, a few minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
-test-all: $(VENV)/.dev  ## the full-size models too
+test-all: $(VENV)/.dev  ## the full-size models too; one at a time, for their memory
 	$(BIN)/python -m pytest -m ""
 
 check: $(VENV)/.dev  ## format, lint and types, as they must be

@@ -23,8 +23,8 @@ from benchmarks.models import captions, written
 from benchmarks.timing import report, timed_in_turns
 from ecliptic.checkpoints import Checkpoint, write
 from ecliptic.inputs import TokenizerSpec
-from ecliptic.model import ClipConfig, TextConfig, TextTower, random_model
-from ecliptic.runtime import text_outputs
+from ecliptic.model import ClipConfig, TextConfig, random_model
+from ecliptic.runtime import Runtime
 from tests import peers
 
 BATCH = 4
@@ -64,8 +64,8 @@ def folder(name: str, tiny: bool) -> Path:
 
 
 @cache
-def ours(name: str, tiny: bool) -> TextTower:
-    return ecliptic.load(folder(name, tiny)).model.text_tower
+def ours(name: str, tiny: bool) -> Runtime:
+    return ecliptic.load(folder(name, tiny)).runtime
 
 
 @cache
@@ -79,9 +79,8 @@ def run_ours(reads: list[Read], tokens: Tensor, tiny: bool) -> Encode:
         found = []
         for read in reads:
             options = {"layer": read.layer, "final_norm": read.final_norm}
-            outputs = text_outputs(
-                ours(read.name, tiny), tokens, pooled=bool(read.vectors), **options
-            )
+            runtime = ours(read.name, tiny)
+            outputs = runtime.text_outputs(tokens, pooled=bool(read.vectors), **options)
             found += [outputs.sequence, getattr(outputs, read.vectors, None)]
         return [tensor for tensor in found if tensor is not None]
 

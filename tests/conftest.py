@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Before torch is imported, so that numbers and times do not depend on the machine's cores.
-for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_threads, "2")
+# Before torch is imported, so that numbers and times do not depend on the machine's cores. The
+# workers of xdist share the cores, and threads that wait for each other take several times as long.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ[_variable] = "1"
+    os.environ.setdefault(_variable, "2")
 # What a test starts as another process finds the package too, installed or not.
 _SOURCE = str(Path(__file__).parents[1] / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_SOURCE, os.environ.get("PYTHONPATH")]))

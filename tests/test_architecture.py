@@ -24,6 +24,7 @@ LAYERS = {
     "settings": 1,
     "scoring": 1,
     "storage": 1,
+    "checks": 1,
     "model": 2,
     "inputs": 2,
     "index": 2,

@@ -44,13 +44,17 @@ class ShapeError(EclipticError, ValueError):
     """Tensors whose shapes do not fit together."""
 
 
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """ "did you mean 'X'?" for the nearest of the `known` names, "" where none is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
 class UnknownModelError(EclipticError, LookupError):
     """No catalog name, file or folder is called that."""
 
     def __init__(self, name: str, known: Iterable[str] = (), fix: str = "") -> None:
-        near = difflib.get_close_matches(name, list(known), n=1)
-        near_fix = f"did you mean {near[0]!r}?" if near else ""
-        fix = fix or near_fix or "run `ecliptic models` to list the names."
+        fix = fix or did_you_mean(name, known) or "run `ecliptic models` to list the names."
         super().__init__(f"no model or file is called {name!r}; {fix}")
 
 
@@ -88,6 +92,10 @@ class InputError(EclipticError, ValueError):
 
 class ImageError(InputError):
     """Cannot be decoded, or is not an image of an allowed format."""
+
+    def __init__(self, message: str, *, source: str | None = None) -> None:
+        super().__init__(message)
+        self.source = source  # the image that the message names; None if it names none yet
 
 
 class ImageLimitError(ImageError):

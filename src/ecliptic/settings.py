@@ -6,7 +6,6 @@ case without "Config" ("vit", "resnet").
 """
 
 import dataclasses
-import difflib
 import tomllib
 import types
 import typing
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from ecliptic.errors import SettingsError
+from ecliptic.errors import SettingsError, did_you_mean
 
 T = TypeVar("T")
 
@@ -44,8 +43,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "settings") ->
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            fix = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}."
+            fix = did_you_mean(key, names) or f"known are {', '.join(names)}."
             raise SettingsError(f"{where} has no field {key!r}; {fix}")
     values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()}
     try:

@@ -14,10 +14,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ecliptic.cli.embedding import embed_entries
-from ecliptic.cli.entries import Entry
 from ecliptic.cli.main import app
-from ecliptic.engine import load, load_vectors
+from ecliptic.engine import Item, embed_items, load, load_vectors
 
 
 def test_vectors_are_those_of_the_api(run: Any, model: str, pictures: Path, tmp_path: Path) -> None:
@@ -147,16 +145,16 @@ def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, pictures: P
     """Entries are taken as they are needed, not gathered first."""
     clip, taken = load(model), 0
 
-    def endless() -> Iterator[Entry]:
+    def endless() -> Iterator[Item]:
         nonlocal taken
         while True:
             taken += 1
-            yield Entry(str(taken), str(pictures / "a.png"))
+            yield Item(str(taken), str(pictures / "a.png"))
 
     def stop(count: int) -> None:
         raise KeyboardInterrupt
 
-    with embed_entries(clip, [("image", endless())], batch_size=2, advance=stop) as done:
+    with embed_items(clip, [("image", endless())], batch_size=2, advance=stop) as done:
         assert done.interrupted
         assert 0 < len(done.names) <= taken <= 200
         assert done.vectors().shape == (len(done.names), 32)
@@ -167,14 +165,15 @@ def test_ctrl_c_keeps_what_is_done(model: str, pictures: Path, tmp_path: Path) -
     code = (
         "import itertools, os, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored under nohup
-        "from ecliptic.cli import entries, main\n"
-        "given = entries.pictures\n"
+        "from ecliptic.cli import main\n"
+        "from ecliptic.engine.sources import read\n"
+        "given = read.image_files\n"
         "def slowly(path):\n"
         "    (one,) = given(path)\n"
         "    for i in itertools.count():\n"
         "        if i == 70: os.kill(os.getpid(), signal.SIGINT)\n"
         "        yield one\n"
-        "entries.pictures = slowly\n"
+        "read.image_files = slowly\n"
         "main.run()\n"
     )
     words = ["embed", str(pictures / "a.png"), "-m", model, "-o", str(out), "--batch-size", "2"]

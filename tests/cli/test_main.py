@@ -157,9 +157,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_ctrl_c_exits_with_130_and_no_traceback() -> None:
     code = (
-        "import os, signal\nfrom ecliptic.cli import lines, run\n"
+        "import os, signal\nfrom ecliptic.cli import run, texts\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored under nohup
-        "lines.text_or_file = lambda text: os.kill(os.getpid(), signal.SIGINT)\n"
+        "texts.text_or_file = lambda text: os.kill(os.getpid(), signal.SIGINT)\n"
         "run()\n"
     )
     found = subprocess.run([sys.executable, "-c", code, "lint", "x"], capture_output=True)

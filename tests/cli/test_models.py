@@ -1,6 +1,7 @@
 """`models`, `info`, `convert`: what there is, what it is, and the same in another layout."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,18 @@ def test_parameters_of_one_tower_and_cut_vocabularies(kind: str) -> None:
 
 
 def test_info_is_the_card_of_the_model(run: Any, model: str) -> None:
-    card = load(model).card
+    clip = load(model)
+    card, choices = clip.card, [asdict(choice) for choice in clip.runtime.describe()]
     plain = json.loads(run("info", model, "--json").stdout)
-    assert plain == json.loads(json.dumps(card.to_dict()))
+    assert plain == json.loads(json.dumps(card.to_dict())) | {"runtime": choices}
     assert "space" not in plain
     full = json.loads(run("info", model, "--json", "--fingerprint").stdout)
     assert (full["space"], full["exact"]) == (card.space, card.exact)
     shown = run("info", model).stdout
     assert f"{card.parameters:,}" in shown
     assert "quick_gelu" in shown
+    for choice in choices:
+        assert f"{choice['chosen']} ({choice['why']})" in shown
 
 
 @pytest.mark.parametrize("layout", ["ecliptic", "openai", "open_clip", "transformers"])

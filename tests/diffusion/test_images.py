@@ -23,6 +23,7 @@ from ecliptic.diffusion.images import (
     image_conditioning,
 )
 from ecliptic.engine import Clip
+from ecliptic.engine.images import IMAGE_BATCH
 from ecliptic.errors import (
     ConfigError,
     ImageError,
@@ -32,6 +33,7 @@ from ecliptic.errors import (
     NumericalError,
     ShapeError,
 )
+from ecliptic.runtime import Runtime
 from tests import peers, tiny
 from tests.diffusion import pipelines
 from tests.engine.models import loaded, picture
@@ -167,13 +169,38 @@ def test_every_form_of_a_picture_gives_the_same(rule: ImageRule, tmp_path: Path)
         close(image_conditioning(clip(), form, rule)[0], wanted)
 
 
-def test_more_pictures_than_a_batch_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecliptic.diffusion.images.BATCH", 2)
-    pictures = [picture(seed) for seed in range(5)]
+def test_more_pictures_than_a_batch_keep_their_order() -> None:
+    pictures = [picture(seed % 5) for seed in range(IMAGE_BATCH + 3)]
     found, none = image_conditioning(clip(), pictures, PLUS)
-    assert len(found) == len(none) == 5
-    for row, one in zip(found, pictures, strict=True):
-        close(row[None], image_conditioning(clip(), one, PLUS)[0])
+    assert len(found) == len(none) == IMAGE_BATCH + 3
+    for seed in range(5):
+        alone = image_conditioning(clip(), picture(seed), PLUS)[0]
+        close(found[seed::5], alone.expand_as(found[seed::5]))
+
+
+def test_a_layer_that_does_not_fit_in_memory_is_computed_in_halves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As vectors are; before, hidden layers ran beside the batches of `encode_image`."""
+    pictures = [picture(seed) for seed in range(5)]
+    wanted = image_conditioning(clip(), pictures, PLUS)[0]
+    run, sizes = Runtime.image_sequence, []
+
+    def small(runtime: Runtime, pixels: Tensor, **options: Any) -> Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise RuntimeError("can't allocate memory")
+        return run(runtime, pixels, **options)
+
+    monkeypatch.setattr(Runtime, "image_sequence", small)
+    close(image_conditioning(clip(), pictures, PLUS)[0], wanted)
+    assert sizes[:4] == [5, 2, 2, 1]
+
+
+def test_what_is_no_image_is_refused_as_encode_image_does() -> None:
+    for wrong in ({1: picture()}, {"a.png"}, 7, np.array(["a.png"])):
+        with pytest.raises(InputError, match="images"):
+            image_conditioning(clip(), wrong, PLUS)
 
 
 def test_results_serve_training_of_what_reads_them() -> None:
@@ -229,7 +256,7 @@ def test_schedule_equals_the_noising_scheduler() -> None:
 
 
 def test_no_pictures_are_an_error() -> None:
-    with pytest.raises(InputError, match="no pictures were given"):
+    with pytest.raises(InputError, match="no images were given"):
         image_conditioning(clip(), [], PLAIN)
 
 

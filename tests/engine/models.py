@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from torch import Tensor
 
 import ecliptic
 from ecliptic.checkpoints import Checkpoint, Layout, write
 from ecliptic.engine import Clip
+from ecliptic.runtime import Runtime
 
 
 def saved(checkpoint: Checkpoint, path: Path, layout: Layout = "ecliptic") -> Path:
@@ -40,14 +42,21 @@ def picture(seed: int = 0, width: int = 40, height: int = 36) -> Image.Image:
 
 
 class Calls:
-    """Stands for a tower: remembers the batches, and fails as told."""
+    """Stands for a method of `Runtime`: remembers the batches, and fails as told."""
 
-    def __init__(self, tower: Any, error: Exception | None = None, above: int = 0) -> None:
-        self.tower, self.error, self.above = tower, error, above
+    def __init__(self, method: Any, error: Exception | None = None, above: int = 0) -> None:
+        self.method, self.error, self.above = method, error, above
         self.sizes: list[int] = []
 
-    def __call__(self, tower: Any, rows: Tensor) -> Tensor:
+    @classmethod
+    def of(cls, name: str, monkeypatch: pytest.MonkeyPatch, *failure: Any) -> "Calls":
+        """In the place of the method `name`, for the rest of the test."""
+        calls = cls(getattr(Runtime, name), *failure)
+        monkeypatch.setattr(Runtime, name, lambda runtime, rows: calls(runtime, rows))
+        return calls
+
+    def __call__(self, runtime: Runtime, rows: Tensor) -> Tensor:
         self.sizes.append(len(rows))
         if self.error and len(rows) > self.above:
             raise self.error
-        return self.tower(tower, rows)  # type: ignore[no-any-return]
+        return self.method(runtime, rows)  # type: ignore[no-any-return]

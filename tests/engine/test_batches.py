@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecliptic.engine.batches import Batcher, check_finite
+from ecliptic.engine.batches import Batcher, check_rows
 from ecliptic.errors import NumericalError
 
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
@@ -56,10 +56,10 @@ def test_other_errors_are_not_tried_again() -> None:
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_row_that_is_no_number_is_named(bad: float) -> None:
     vectors = torch.ones(4, 3)
-    check_finite(vectors, str)
+    check_rows(vectors, str)
     vectors[2, 1] = bad
     with pytest.raises(NumericalError, match=r"item 2; .*precision=\"fp32\""):
-        check_finite(vectors, lambda i: f"item {i}")
+        check_rows(vectors, lambda i: f"item {i}")
     vectors[3, 0] = bad
     with pytest.raises(NumericalError, match="item 2 and 1 more"):
-        check_finite(vectors, lambda i: f"item {i}")
+        check_rows(vectors, lambda i: f"item {i}")

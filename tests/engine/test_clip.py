@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ecliptic import runtime
 from ecliptic.engine import Clip, EmbeddingCache
 from ecliptic.errors import ConfigError, InputError, MissingTowerError, NumericalError
 from ecliptic.inputs import fill, templates
@@ -147,9 +146,7 @@ def test_a_cache_is_asked_before_the_towers(
 ) -> None:
     clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
     text, image = clip.encode_text(LABELS[:2]), clip.encode_image(PICTURES[:2])
-    texts, images = Calls(runtime.encode_text), Calls(runtime.encode_image)
-    monkeypatch.setattr(runtime, "encode_text", texts)
-    monkeypatch.setattr(runtime, "encode_image", images)
+    texts, images = Calls.of("text", monkeypatch), Calls.of("image", monkeypatch)
     mixed = [PICTURES[2], b"junk", PICTURES[0], PICTURES[3], PICTURES[1]]
     found = clip.encode_image(mixed, on_error="reject", batch_size=2)
     assert images.sizes == [2]

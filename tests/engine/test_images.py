@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ecliptic import runtime
 from ecliptic.engine import Clip, EmbeddingCache, images
 from ecliptic.engine.images import content_of
 from ecliptic.errors import ConfigError, ImageError, InputError, MissingTowerError, NumericalError
 from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
 from ecliptic.inputs.pool import available_cores
+from ecliptic.runtime import Runtime
 from tests import tiny
 from tests.engine.models import Calls, changed, loaded, picture
 from tests.engine.test_batches import CPU, CUDA
@@ -44,9 +44,7 @@ def png(tmp_path: Path) -> Path:
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, *failure: Any) -> Calls:
-    calls = Calls(runtime.encode_image, *failure)
-    monkeypatch.setattr(runtime, "encode_image", calls)
-    return calls
+    return Calls.of("image", monkeypatch, *failure)
 
 
 def every_kind(clip: Clip, png: Path) -> list[Any]:
@@ -211,12 +209,12 @@ def test_not_a_number_names_the_picture(tmp_path: Path, png: Path) -> None:
 def test_one_picture_beyond_the_numbers_is_rejected_alone(
     cached: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overflowing(tower: Any, pixels: Tensor) -> Tensor:
+    def overflowing(runtime: Runtime, pixels: Tensor) -> Tensor:
         rows = torch.ones(len(pixels), 32)
         rows[pixels.flatten(1).amax(1) > 100] = torch.inf
         return rows
 
-    monkeypatch.setattr(runtime, "encode_image", overflowing)
+    monkeypatch.setattr(Runtime, "image", overflowing)
     loud = torch.full((3, 32, 32), 1000.0)
     found = cached.encode_image([SEVEN[0], loud, SEVEN[1]], on_error="reject")
     assert (found.kept, len(found.vectors)) == ((0, 2), 2)

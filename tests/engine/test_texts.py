@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 import ecliptic
-from ecliptic import runtime
 from ecliptic.engine import Clip
 from ecliptic.errors import (
     ConfigError,
@@ -33,9 +32,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, *failure: Any) -> Calls:
-    calls = Calls(runtime.encode_text, *failure)
-    monkeypatch.setattr(runtime, "encode_text", calls)
-    return calls
+    return Calls.of("text", monkeypatch, *failure)
 
 
 def test_vectors_are_unit_float32_on_cpu_and_fit_for_training(clip: Clip) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ecliptic.checkpoints import catalog, openai_keys
 from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.model import ClipConfig, TwoTowers, build
-from ecliptic.runtime import encode_image, encode_text
 from ecliptic.train import contrastive_loss
 from tests import peers
+from tests.runtime.lone import encode_image, encode_text
 from tests.twins import check_gradients, check_relative, check_unit, gradients, outputs
 
 pytestmark = pytest.mark.slow

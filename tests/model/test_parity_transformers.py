@@ -11,9 +11,9 @@ import torch
 
 from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.model import Activation, VisionTransformer
-from ecliptic.runtime import encode_image, image_sequence
 from ecliptic.train import contrastive_loss
 from tests import peers, tiny, twins
+from tests.runtime.lone import encode_image, image_sequence
 from tests.twins import check_gradients, check_relative, check_unit, gradients
 
 EVERY = pytest.mark.parametrize(("kind", "activation"), twins.TRANSFORMERS)

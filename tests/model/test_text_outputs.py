@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.model import Activation, ClipConfig, TextConfig, TextOutputs, TextTower, random_model
-from ecliptic.runtime import text_outputs
 from tests import peers
+from tests.runtime.lone import text_outputs
 
 ATOL = 2e-5
 END = 59

@@ -21,8 +21,8 @@ from ecliptic.model import (
     ViTConfig,
     random_model,
 )
-from ecliptic.runtime import encode_text, image_sequence, text_outputs
 from tests.model.test_text_outputs import CONFIG, END, check, ids, tower, vectors_of
+from tests.runtime.lone import encode_text, image_sequence, text_outputs
 
 VIT = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, heads=4, mlp=100)
 
@@ -198,7 +198,7 @@ def test_image_sequences_equal_the_model(activation: Activation) -> None:
 def test_a_resnet_has_no_sequence_and_says_so() -> None:
     config = ResNetConfig(image_size=64, width=8, depths=(1, 1, 2, 1), heads=4)
     model = random_model(ClipConfig(embed=24, image=config, text=None)).image_tower
-    with pytest.raises(ConfigError, match="needs a vision transformer"):
+    with pytest.raises(ConfigError, match="use a vision transformer"):
         image_sequence(model, torch.zeros(1, 3, 64, 64))
 
 

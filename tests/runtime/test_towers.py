@@ -5,7 +5,7 @@ import torch
 
 from ecliptic.errors import ConfigError
 from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig, random_model
-from ecliptic.runtime import encode_image, encode_text
+from tests.runtime.lone import encode_image, encode_text
 
 TEXT = TextConfig(vocabulary=60, context=16, width=32, depth=3, heads=4, mlp=96, end_of_text=59)
 VIT = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, heads=4, mlp=100)

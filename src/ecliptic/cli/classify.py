@@ -1,7 +1,6 @@
 """`ecliptic classify`: which of given labels fits each picture."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +8,13 @@ import typer
 
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.options import Json, ModelOptions, expands
-from ecliptic.cli.output import print_json, print_table, readable, say
+from ecliptic.cli.output import print_json, print_table, say
 from ecliptic.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ecliptic.engine import Clip
+    from ecliptic.engine import Clip, Rejects
 
 
 @expands
@@ -50,23 +49,22 @@ def classify(
     names = _labels(labels, labels_file)
     clip = model.clip()
     classifier = clip.text_classifier(names, _templates(templates))
-    results = list(_classified(clip, images, names, classifier, top_k))
-    rejected = [result for result in results if "reason" in result]
-    for result in rejected:
-        say(f"rejected {result['image']}: {result['reason']}")
+    kept, rejects = _classified(clip, images, names, classifier, top_k)
+    for line in rejects.lines(shown=len(rejects)):
+        say(line)
     if json:
-        print_json(results)
+        failed = {r.index: {"image": r.source, "reason": r.reason} for r in rejects}
+        print_json([row for _, row in sorted({**kept, **failed}.items())])
     else:
-        kept = [result for result in results if "labels" in result]
         columns = ("picture", *("label", "% ") * min(top_k, len(names)))
-        print_table(columns, map(_row, kept))
-    if len(rejected) == len(results):
+        print_table(columns, map(_row, kept.values()))
+    if not kept:
         raise InputError("none of the pictures could be used.")
-    leave(REJECTED, when=bool(rejected))
+    leave(REJECTED, when=len(rejects) > 0)
 
 
 def _labels(labels: str | None, file: Path | None) -> list[str]:
-    from ecliptic.cli.lines import lines_of
+    from ecliptic.engine import lines_of
 
     if (labels is None) == (file is None):
         raise typer.BadParameter("give either --labels a,b,c or --labels-file FILE.")
@@ -86,7 +84,7 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
 
 def _templates(name: str | None) -> str | list[str] | None:
     """The lines of a file called `name`, or `name` itself for a shipped set."""
-    from ecliptic.cli.lines import lines_of
+    from ecliptic.engine import lines_of
 
     if name is None or not Path(name).is_file():
         return name
@@ -94,25 +92,25 @@ def _templates(name: str | None) -> str | list[str] | None:
 
 
 def _classified(
-    clip: "Clip", images: list[str], labels: list[str], classifier: "Tensor", top_k: int
-) -> Iterator[dict[str, Any]]:
-    """{"image", "labels"} of each picture in order, or {"image", "reason"}."""
-    from ecliptic.cli.entries import pictures
+    clip: "Clip", paths: list[str], labels: list[str], classifier: "Tensor", top_k: int
+) -> "tuple[dict[int, dict[str, Any]], Rejects]":
+    """{"image", "labels"} of each image that could be used, by its place, and the others."""
+    from ecliptic.engine import Rejects, image_files
     from ecliptic.scoring import cosine, probabilities
 
-    paths = [entry.value for path in images for entry in pictures(path)]
+    items = [item for path in paths for item in image_files(path)]
     scale = float(clip.model.logit_scale.detach().exp())
-    for part in clip.stream_image(paths, on_error="reject"):
+    rows: dict[int, dict[str, Any]] = {}
+    rejects = Rejects()
+    for part in clip.stream_image([item.value for item in items], on_error="reject"):
         found = probabilities(cosine(part.vectors, classifier), scale)  # (N, L)
         best, places = found.topk(min(top_k, len(labels)))
-        rows: dict[int, dict[str, Any]]
-        rows = {reject.index: {"reason": reject.reason} for reject in part.rejected}
-        rows |= {
-            index: {"labels": _ranked([labels[i] for i in row], values)}
-            for index, row, values in zip(part.kept, places.tolist(), best.tolist(), strict=True)
-        }
-        for index in sorted(rows):
-            yield {"image": readable(paths[index])} | rows[index]
+        for index, row, values in zip(part.kept, places.tolist(), best.tolist(), strict=True):
+            ranked = _ranked([labels[i] for i in row], values)
+            rows[index] = {"image": items[index].name, "labels": ranked}
+        for reject in part.rejected:
+            rejects.add(reject.index, items[reject.index].name, reject.error)
+    return rows, rejects
 
 
 def _ranked(labels: list[str], values: list[float]) -> list[dict[str, Any]]:

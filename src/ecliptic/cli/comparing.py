@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecliptic.cli.entries import pictures
-from ecliptic.cli.output import readable
-from ecliptic.engine import Clip, Vectors, load_vectors
+from ecliptic.engine import Clip, Rejects, Vectors, image_files, load_vectors, readable
 from ecliptic.errors import SpaceMismatchError
 
 STORED = {".npy", ".safetensors", ".parquet"}
@@ -26,7 +24,7 @@ class Side:
     names: list[str] = field(default_factory=list)
     vectors: list[Tensor] = field(default_factory=list)  # of (N, E)
     paths: list[str | None] = field(default_factory=list)  # of pictures, for their thumbnails
-    rejected: dict[str, str] = field(default_factory=dict)  # picture -> reason
+    rejects: Rejects = field(default_factory=Rejects)
 
     def add(
         self, names: Iterable[str], vectors: Tensor, paths: Iterable[str] | None = None
@@ -79,11 +77,12 @@ def _checked(stored: Vectors, space: str | None, path: str) -> str:
 
 
 def _add_pictures(side: Side, path: str, clip: Clip) -> None:
-    entries = list(pictures(path))
-    found = clip.encode_image([entry.value for entry in entries], on_error="reject")
-    kept = [entries[i] for i in found.kept]
-    side.add([entry.name for entry in kept], found.vectors, [entry.value for entry in kept])
-    side.rejected |= {entries[bad.index].name: bad.reason for bad in found.rejected}
+    items = list(image_files(path))
+    found = clip.encode_image([item.value for item in items], on_error="reject")
+    kept = [items[i] for i in found.kept]
+    side.add([item.name for item in kept], found.vectors, [str(item.value) for item in kept])
+    for bad in found.rejected:
+        side.rejects.add(len(side.rejects), items[bad.index].name, bad.error)
 
 
 def labels_of(side: Side) -> list[Any]:

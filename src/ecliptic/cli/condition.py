@@ -214,7 +214,7 @@ def condition(
     goes on where the last one ended. Captions that cannot be used are listed on stderr and in
     FOLDER.rejects.jsonl, and the exit code is 3.
     """
-    from ecliptic.cli.entries import is_table
+    from ecliptic.engine import is_table
 
     if table.repair and not table.verify:
         raise typer.BadParameter("--repair goes with --verify.")

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecliptic.cli.embedding import SHOWN, Rejected, write_rejects
-from ecliptic.cli.entries import Columns, Entry, gather
 from ecliptic.cli.exits import FAILED, INTERRUPTED, REJECTED, leave
 from ecliptic.cli.output import on_terminal, print_json, print_table, say
 from ecliptic.diffusion import Caption, Watch, verify_cache, write_cache
-from ecliptic.engine import progress_bar
-from ecliptic.errors import InputError
+from ecliptic.engine import Columns, Item, Rejects, progress_bar, read_items
+from ecliptic.errors import EclipticError, InputError
 from ecliptic.inputs import TruncationWarning
 
 if TYPE_CHECKING:
@@ -37,32 +35,31 @@ def fill(
     json: bool,
 ) -> None:
     """Keep the conditioning of each caption of the table `path` in the folder `out`."""
-    rejected: list[Rejected] = []
+    rejects = Rejects()
 
-    def reject(caption: Caption, error: Exception) -> None:
+    def reject(caption: Caption, error: EclipticError) -> None:
         index = caption.index if isinstance(caption, Numbered) else -1
-        rejected.append(Rejected(index, caption.id, str(error)))
+        rejects.add(index, caption.id, error)
 
-    entries = gather(path, Columns(table.column, table.id_column, "text"))
+    items = read_items(path, Columns(table.column, table.id_column, "text"))
     with progress_bar("captions", None, show=on_terminal()) as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # counted below
         report = write_cache(
             conditioner,
-            _captions(entries, rejected),
+            _captions(items, rejects),
             out,
             batch_size=table.batch_size,
             dtype=table.store,
             watch=Watch(advance, reject, stop_quietly=True),
             **how,
         )
-    rejected.sort(key=lambda reject: reject.index)
-    write_rejects(Path(f"{out}.rejects.jsonl"), rejected)
-    _report(report, rejected, out)
+    rejects.write(Path(f"{out}.rejects.jsonl"))
+    _report(report, rejects, out)
     if json:
-        about = {**dataclasses.asdict(report), "rejected": list(map(dataclasses.asdict, rejected))}
+        about = {**dataclasses.asdict(report), "rejected": rejects.to_json()}
         print_json({"out": str(out), **about})
     leave(INTERRUPTED, when=report.interrupted)
-    leave(REJECTED, when=bool(rejected))
+    leave(REJECTED, when=len(rejects) > 0)
 
 
 def check(
@@ -89,19 +86,17 @@ def check(
     leave(FAILED, when=not found.ok and not repair)
 
 
-def _captions(entries: Iterable[Entry], rejected: list[Rejected]) -> Iterator[Caption]:
-    for index, entry in enumerate(entries):
-        if entry.problem:
-            rejected.append(Rejected(index, entry.name, entry.problem))
+def _captions(items: Iterable[Item], rejects: Rejects) -> Iterator[Caption]:
+    for index, item in enumerate(items):
+        if item.error is not None:
+            rejects.add(index, item.name, item.error)
         else:
-            yield Numbered(entry.name, entry.value, index)
+            yield Numbered(item.name, str(item.value), index)
 
 
-def _report(report: "CacheReport", rejected: list[Rejected], out: Path) -> None:
-    for reject in rejected[:SHOWN]:
-        say(f"rejected {reject.source}: {reject.reason}")
-    if len(rejected) > SHOWN:
-        say(f"and {len(rejected) - SHOWN} more, in the rejects file")
+def _report(report: "CacheReport", rejects: Rejects, out: Path) -> None:
+    for line in rejects.lines():
+        say(line)
     if report.truncated:
         say(f"warning: {report.truncated} prompts lost words; --long chunk keeps all")
     if report.torn:
@@ -111,8 +106,8 @@ def _report(report: "CacheReport", rejected: list[Rejected], out: Path) -> None:
         )
     if report.interrupted:
         say("interrupted; keeping what is done")
-    elif rejected and not report.written + report.reused:
-        raise InputError(f"none of the {len(rejected)} captions could be used.")
+    elif rejects and not report.written + report.reused:
+        raise InputError(f"none of the {len(rejects)} captions could be used.")
     say(
         f"{report.written} prompts written to {out}, {report.reused} captions there before, "
         f"{report.duplicates} of equal text"

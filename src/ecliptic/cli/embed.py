@@ -13,8 +13,7 @@ from ecliptic.cli.output import on_terminal, print_json, say
 from ecliptic.errors import InputError, StorageError
 
 if TYPE_CHECKING:
-    from ecliptic.cli.embedding import Embedding
-    from ecliptic.cli.entries import Entry, Kind
+    from ecliptic.engine import Embedding, Item, Kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,26 +43,25 @@ class InputOptions:
 
     def check(self) -> None:
         """Raise a usage error unless something is named, and the column of tables."""
-        from ecliptic.cli.entries import is_table
+        from ecliptic.engine import is_table
 
         if not (self.inputs or self.text or self.texts):
             raise typer.BadParameter("name pictures, folders or tables, or give --text.")
         if any(map(is_table, self.inputs or ())) and not self.column:
             raise typer.BadParameter("a table needs --column, the name of the column to embed.")
 
-    def sets(self) -> "Iterator[tuple[Kind, Iterator[Entry]]]":
+    def sets(self) -> "Iterator[tuple[Kind, Iterator[Item]]]":
         """What the paths name, then the texts; each set with its kind."""
-        from ecliptic.cli import entries
-        from ecliptic.cli.lines import STDIN
+        from ecliptic.engine import STDIN, Columns, is_table, line_items, read_items, text_item
 
-        columns = entries.Columns(self.column or "", self.id_column, self.kind)
+        columns = Columns(self.column or "", self.id_column, self.kind)
         for path in self.inputs or ():
-            lined = path == STDIN or entries.is_table(path)
-            yield self.kind if lined else "image", entries.gather(path, columns)
+            lined = path == STDIN or is_table(path)
+            yield self.kind if lined else "image", read_items(path, columns)
         if self.text:
-            yield "text", map(entries.text, self.text)
+            yield "text", map(text_item, self.text)
         if self.texts:
-            yield "text", entries.lines(str(self.texts), "text")
+            yield "text", line_items(str(self.texts), "text")
 
 
 @expands
@@ -85,21 +83,20 @@ def embed(
     """
     inputs.check()
     _check_out(out, force=force)
-    from ecliptic.cli.embedding import embed_entries, write_rejects
-    from ecliptic.engine import progress_bar, save_vectors
+    from ecliptic.engine import embed_items, progress_bar, save_vectors
 
     clip = model.clip()
     with progress_bar("items", None, show=on_terminal()) as advance:
-        done = embed_entries(clip, inputs.sets(), batch_size, advance)
+        done = embed_items(clip, inputs.sets(), batch_size, advance, _warn)
     with done:
-        write_rejects(Path(f"{out}.rejects.jsonl"), done.rejected)
+        done.rejects.write(Path(f"{out}.rejects.jsonl"))
         _report(done)
         save_vectors(out, done.vectors(), clip.card, done.names)
     say(f"{len(done.names)} vectors of {done.embed} values in {out}")
     if json:
         print_json(_summary(done, out) | {"space": clip.card.space})
     leave(INTERRUPTED, when=done.interrupted)
-    leave(REJECTED, when=bool(done.rejected))
+    leave(REJECTED, when=len(done.rejects) > 0)
 
 
 def _check_out(out: Path, *, force: bool) -> None:
@@ -111,13 +108,13 @@ def _check_out(out: Path, *, force: bool) -> None:
         raise StorageError(f"{out} exists; pass --force to replace it, or another --out.")
 
 
-def _report(done: "Embedding") -> None:
-    from ecliptic.cli.embedding import SHOWN
+def _warn(message: str) -> None:
+    say(f"warning: {message}")
 
-    for reject in done.rejected[:SHOWN]:
-        say(f"rejected {reject.source}: {reject.reason}")
-    if len(done.rejected) > SHOWN:
-        say(f"and {len(done.rejected) - SHOWN} more, in the rejects file")
+
+def _report(done: "Embedding") -> None:
+    for line in done.rejects.lines():
+        say(line)
     if done.interrupted:
         say(f"interrupted after {done.seen} items; keeping what is done")
         leave(INTERRUPTED, when=not done.names)
@@ -130,6 +127,6 @@ def _summary(done: "Embedding", out: Path) -> dict[str, object]:
         "out": str(out),
         "vectors": len(done.names),
         "embed": done.embed,
-        "rejected": [dataclasses.asdict(reject) for reject in done.rejected],
+        "rejected": done.rejects.to_json(),
         "interrupted": done.interrupted,
     }

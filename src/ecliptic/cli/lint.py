@@ -25,8 +25,8 @@ def lint(
     json: Json = False,
 ) -> None:
     """Name what CLIP will not read, or will read badly."""
-    from ecliptic.cli.lines import text_or_file
-    from ecliptic.diffusion import lint_prompt
+    from ecliptic.cli.texts import text_or_file
+    from ecliptic.prompts import lint_prompt
 
     tokenizer = options.tokenizer()
     found = [(line, one, lint_prompt(one, tokenizer, dialect)) for line, one in text_or_file(text)]

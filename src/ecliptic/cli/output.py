@@ -72,8 +72,3 @@ def tolerant_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def readable(path: str | os.PathLike[str]) -> str:
-    r"""A file name that UTF-8 can hold: bytes that are not UTF-8 are written \udcNN."""
-    return os.fspath(path).encode(errors="backslashreplace").decode()

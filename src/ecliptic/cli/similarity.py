@@ -44,13 +44,13 @@ def similarity(
     Texts are the rows, what PATH... holds the columns; where one is missing, the other stands on
     both sides.
     """
-    from ecliptic.cli.lines import texts_of
+    from ecliptic.cli.texts import texts_of
 
     if plot:
         _check_plot(plot)
     rows, columns = _sides(paths or [], texts_of(text, texts), model)
-    for name, reason in columns.rejected.items():
-        say(f"rejected {name}: {reason}")
+    for line in columns.rejects.lines(shown=len(columns.rejects)):
+        say(line)
     if not columns.names:
         raise InputError("none of the pictures could be used.")
     from ecliptic.scoring import cosine
@@ -62,7 +62,7 @@ def similarity(
         _print(rows.names, columns.names, cosines)
     if plot:
         _plot(plot, cosines, rows, columns)
-    leave(REJECTED, when=bool(columns.rejected))
+    leave(REJECTED, when=len(columns.rejects) > 0)
 
 
 def _check_plot(path: Path) -> None:

@@ -25,7 +25,14 @@ from ecliptic.diffusion.cache_keys import (
 )
 from ecliptic.diffusion.options import HowOptions
 from ecliptic.diffusion.shards import Entry, Shard, named
-from ecliptic.errors import ConfigError, InputError, NumericalError, StorageError, TextError
+from ecliptic.errors import (
+    ConfigError,
+    EclipticError,
+    InputError,
+    NumericalError,
+    StorageError,
+    TextError,
+)
 
 AHEAD = 1024  # captions that are looked up together
 LONGEST = 100_000  # characters of a prompt; its text stands in the shard
@@ -63,7 +70,7 @@ class Watch:
     """Who is told of progress, and of captions that cannot be used."""
 
     advance: Callable[[int], object] = lambda _: None  # how many more captions are done
-    reject: Callable[[Caption, Exception], object] | None = None  # None: the error is raised
+    reject: Callable[[Caption, EclipticError], object] | None = None  # None: the error is raised
     stop_quietly: bool = False  # Ctrl-C ends the run with a report instead of an exception
 
 
@@ -236,7 +243,7 @@ class _Run:
         if self.size >= self.limit or self.text >= MOST_TEXT or rows >= MOST_ROWS:
             self.publish()
 
-    def _reject(self, captions: list[Caption], error: Exception) -> None:
+    def _reject(self, captions: list[Caption], error: EclipticError) -> None:
         if self.watch.reject is None:
             raise error
         for caption in captions:

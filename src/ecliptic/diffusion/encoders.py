@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ecliptic import runtime
 from ecliptic.diffusion.clip_skip import skipped_layer
 from ecliptic.diffusion.families import EncoderRule
 from ecliptic.diffusion.rows import Rows
@@ -85,7 +84,7 @@ class TextEncoder:
         parts = []
         for start in range(0, len(ids), BATCH):
             part = slice(start, start + BATCH)
-            outputs = self.tower.outputs if grad else self._infer
+            outputs = self.tower.outputs if grad else self.clip.runtime.text_outputs
             parts.append(
                 outputs(
                     ids[part],
@@ -97,26 +96,6 @@ class TextEncoder:
                 )
             )
         return TextOutputs(*(_cat([getattr(p, n) for p in parts]) for n in _FIELDS))
-
-    def _infer(
-        self,
-        tokens: Tensor,
-        *,
-        layer: int | None,
-        final_norm: bool,
-        pooled: bool,
-        embedded: Tensor | None,
-        mask: Tensor | None,
-    ) -> TextOutputs:
-        return runtime.text_outputs(
-            self.tower,
-            tokens,
-            layer=layer,
-            final_norm=final_norm,
-            pooled=pooled,
-            embedded=embedded,
-            mask=mask,
-        )
 
     def _embedded(self, rows: Sequence[Rows], ids: Tensor) -> Tensor | None:
         """(B, T, D) with the vectors of inversions in place, or None where there are none."""

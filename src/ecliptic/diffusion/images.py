@@ -6,8 +6,7 @@ B pictures, T tokens, D width, E vector size, S image side, N steps of noise.
 """
 
 import math
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ecliptic.checks import check_finite
 from ecliptic.diffusion.families import ImageRule
 from ecliptic.diffusion.sizes import sinusoid
-from ecliptic.engine import Clip
+from ecliptic.engine import Clip, image_items
 from ecliptic.errors import (
     ConfigError,
     ImageError,
     ImageLimitError,
     InputError,
-    NumericalError,
     ShapeError,
 )
 from ecliptic.inputs import Preprocess, describe, open_image
-from ecliptic.model import VisionTransformer
-
-BATCH = 32  # pictures
 
 
 def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor, Tensor]:
@@ -55,13 +51,15 @@ def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor
     pipeline_stable_diffusion.py, `get_zero_embed` of pipeline_kandinsky2_2_prior.py.
     """
     preprocess = clip.preprocessor  # first: a clip without one is told so, kindly
-    items = _items(images)
+    items = list(image_items(images))
+    if not items:
+        raise InputError("no images were given, and there is nothing to condition on.")
     prepare = blurred if rule.blurred_resize else centred
     image = _encode(clip, (prepare(preprocess, item) for item in items), rule)
     if rule.negative == "zeros":
         return image, torch.zeros_like(image)
     side = preprocess.spec.size
-    none = _encode(clip, iter([torch.zeros(3, side, side)]), rule)  # normalised zeros: mean colour
+    none = _encode(clip, [torch.zeros(3, side, side)], rule)  # normalised zeros: the mean colour
     return image, none.expand_as(image).clone()
 
 
@@ -164,46 +162,15 @@ def augment_image_vectors(
     noised = kept.sqrt() * ((vectors - mean) / std) + (1 - kept).sqrt() * noise
     time = torch.full((len(vectors),), float(level), device=vectors.device)
     waves = sinusoid(time, vectors.shape[1]).to(vectors.dtype)
-    return _finite(torch.cat([noised * std + mean, waves], dim=1), "the noised vectors")
+    noised = torch.cat([noised * std + mean, waves], dim=1)
+    check_finite(noised, "the noised vectors", "look at the vectors, the noise and the statistics.")
+    return noised
 
 
-def _encode(clip: Clip, pictures: Iterator[Tensor], rule: ImageRule) -> Tensor:
+def _encode(clip: Clip, images: Iterable[Tensor], rule: ImageRule) -> Tensor:
     """(B, E), (B, 1, E) or (B, T, D), in memory bounded by the result."""
-    if rule.layer is not None:
-        return _layer(clip, pictures, rule.layer)
-    parts = [part.vectors for part in clip.stream_image(pictures, normalize=False)]
-    vectors = torch.cat(parts)
-    return vectors[:, None] if rule.token_axis else vectors
-
-
-def _layer(clip: Clip, pictures: Iterator[Tensor], layer: int) -> Tensor:
-    """(B, T, D) of hidden layer `layer`, class token first, without the last norm."""
-    tower = clip.model.image_tower
-    if not isinstance(tower, VisionTransformer):
-        raise ConfigError(
-            f"{clip.card.name} is a ResNet, which has no tokens, but layer {layer} of the tokens "
-            "is asked for; use a vision transformer, or the vector."
-        )
-    dtype, parts = next(tower.parameters()).dtype, []
-    with torch.no_grad():
-        while some := list(islice(pictures, BATCH)):
-            pixels = torch.stack(some).to(clip.device, dtype)
-            hidden = tower.sequence(pixels, layer=layer, final_norm=False)
-            parts.append(hidden.float().cpu())
-    return _finite(torch.cat(parts), f"layer {layer} of the image side")
-
-
-def _items(images: Any) -> list[Any]:
-    """A list of pictures; a tensor or array of four axes is a batch."""
-    if isinstance(images, Tensor | np.ndarray):
-        items = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, list | tuple):
-        items = list(images)
-    else:
-        items = [images]
-    if not items:
-        raise InputError("no pictures were given, and there is nothing to condition on.")
-    return items
+    rows = torch.cat([part.vectors for part in clip.image_encoder(rule.layer).stream(images)])
+    return rows[:, None] if rule.token_axis and rule.layer is None else rows
 
 
 def _ready(source: Any) -> bool:
@@ -243,12 +210,3 @@ def _check_fit(vectors: Tensor, noise: Tensor, mean: Tensor | float, std: Tensor
         raise ShapeError(
             f"vectors {tuple(vectors.shape)} must be (B, E) and noise {tuple(noise.shape)} alike."
         )
-
-
-def _finite(values: Tensor, name: str) -> Tensor:
-    if not bool(torch.isfinite(values).all()):
-        raise NumericalError(
-            f"{name} would hold NaN or infinity; look at what went in, and load the encoder with "
-            'precision="fp32" if it is in half precision.'
-        )
-    return values

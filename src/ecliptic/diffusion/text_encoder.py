@@ -10,7 +10,7 @@ B batch, T tokens, D width, E vector size.
 """
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from ecliptic.checkpoints import Checkpoint, write
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, MissingExtraError, ShapeError
-from ecliptic.model import ClipConfig, TextTower
-from ecliptic.runtime import text_outputs
+from ecliptic.model import ClipConfig, TextTower, TwoTowers, build
+from ecliptic.runtime import Runtime
 
 PLAIN, PROJECTED = "CLIPTextModel", "CLIPTextModelWithProjection"
 
@@ -39,12 +39,13 @@ def as_text_encoder(clip: Clip) -> Any:
         MissingTowerError: the checkpoint has no text side.
         MissingExtraError: transformers is not installed.
     """
-    tower = _own(clip.model.text_tower)
+    runtime = Runtime(_own(clip.model.text_tower))
+    tower = runtime.model.text_tower
     start, pad = tower.config.end_of_text - 1, tower.config.end_of_text
     if spec := clip.card.tokenizer_spec:
         start, pad = spec.start_of_text, spec.pad
     kind = _kind(PLAIN if tower.projection is None else PROJECTED)
-    return kind(_config(tower, start, pad), tower).eval()
+    return kind(_config(tower, start, pad), runtime).eval()
 
 
 class _Wrapped:
@@ -53,10 +54,11 @@ class _Wrapped:
     config: Any  # CLIPTextConfig
     tower: TextTower
 
-    def __init__(self, config: Any, tower: TextTower) -> None:
+    def __init__(self, config: Any, runtime: Runtime) -> None:
         super().__init__(config)  # type: ignore[call-arg]  # PreTrainedModel's
         self.post_init()  # type: ignore[attr-defined]  # before there are weights to initialise
-        self.tower = tower
+        self.runtime = runtime
+        self.tower = runtime.model.text_tower
 
     @property
     def text_model(self) -> SimpleNamespace:
@@ -121,7 +123,7 @@ class _Wrapped:
             names = {"last_hidden_state": states.last, "hidden_states": states.hidden}
             names["attentions"] = states.attention if look else None
             return names | {"pooled": states.pooled, "vectors": states.vectors}
-        run = self.tower.outputs if torch.is_grad_enabled() else partial(text_outputs, self.tower)
+        run = self.tower.outputs if torch.is_grad_enabled() else self.runtime.text_outputs
         found = run(ids, mask=mask)
         names = {"last_hidden_state": found.sequence, "hidden_states": None, "attentions": None}
         return names | {"pooled": found.pooled, "vectors": found.vectors}
@@ -168,11 +170,11 @@ def _transformers(module: str) -> Any:
         ) from reason
 
 
-def _own(tower: TextTower) -> TextTower:
-    """A tower of the same weights in the same memory, so that moving it leaves `tower` in place."""
-    with torch.device("meta"):
-        own = TextTower(tower.config, _embed(tower))
-    own.load_state_dict(tower.state_dict(), assign=True)
+def _own(tower: TextTower) -> TwoTowers:
+    """A model of the same weights in the same memory, so that moving it leaves `tower` in place."""
+    own = build(ClipConfig(embed=_embed(tower), image=None, text=tower.config))
+    own.text_tower.load_state_dict(tower.state_dict(), assign=True)
+    own.logit_scale = nn.Parameter(torch.tensor(0.0))  # one tower alone has no temperature
     return own
 
 

@@ -9,10 +9,12 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.engine.cache import EmbeddingCache as EmbeddingCache
-    from ecliptic.engine.card import DTYPES as DTYPES, Card as Card
+    from ecliptic.engine.card import Card as Card
     from ecliptic.engine.clip import Clip as Clip
     from ecliptic.engine.doctor import Diagnosis as Diagnosis, Stage as Stage, diagnose as diagnose
-    from ecliptic.engine.images import Encoded as Encoded
+    from ecliptic.engine.embedding import Embedding as Embedding, embed_items as embed_items
+    from ecliptic.engine.image_lists import Images as Images, image_items as image_items
+    from ecliptic.engine.images import Encoded as Encoded, ImageEncoder as ImageEncoder
     from ecliptic.engine.implementations import (
         OTHERS as OTHERS,
         Implementation as Implementation,
@@ -26,11 +28,28 @@ if TYPE_CHECKING:
         resolve_device as resolve_device,
     )
     from ecliptic.engine.progress import progress_bar as progress_bar
+    from ecliptic.engine.rejects import Rejects as Rejects
+    from ecliptic.engine.sources.folders import image_files as image_files
+    from ecliptic.engine.sources.items import (
+        Item as Item,
+        Kind as Kind,
+        image_item as image_item,
+        readable as readable,
+        text_item as text_item,
+    )
+    from ecliptic.engine.sources.lines import (
+        STDIN as STDIN,
+        lines_of as lines_of,
+        open_text as open_text,
+    )
+    from ecliptic.engine.sources.read import line_items as line_items, read_items as read_items
+    from ecliptic.engine.sources.tables import Columns as Columns, is_table as is_table
     from ecliptic.engine.vectors import (
         Vectors as Vectors,
         check_vectors_path as check_vectors_path,
         load_vectors as load_vectors,
         save_vectors as save_vectors,
     )
+    from ecliptic.runtime import DTYPES as DTYPES
 
 __getattr__, __dir__ = lazy_names(__name__)

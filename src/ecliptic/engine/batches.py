@@ -1,10 +1,11 @@
-"""Batches that fit: halved when memory runs out, checked for numbers that are none. B batch."""
+"""Batches that fit: halved when memory runs out, their results checked to be finite. B batch."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ecliptic.checks import check_count
 from ecliptic.errors import NumericalError
 
 
@@ -12,7 +13,7 @@ class Batcher:
     """Runs a tower over rows, `size` at a time, and fewer once that was too much."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = check_count("batch_size", size)
 
     def run(self, encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         """`encode` of every row, in order; halves the batch each time memory runs out."""
@@ -31,12 +32,12 @@ class Batcher:
 
 
 def not_finite(vectors: Tensor) -> list[int]:
-    """The rows of (N, E) that hold NaN or infinity."""
-    return (~torch.isfinite(vectors).all(dim=-1)).nonzero()[:, 0].tolist()
+    """The rows of (N, ...) that hold NaN or infinity."""
+    return (~torch.isfinite(vectors).flatten(1).all(dim=-1)).nonzero()[:, 0].tolist()
 
 
-def check_finite(vectors: Tensor, names: Callable[[int], str]) -> None:
-    """Raise NumericalError if a row of (N, E) is not finite; `names(i)` says which item it is."""
+def check_rows(vectors: Tensor, names: Callable[[int], str]) -> None:
+    """Raise NumericalError if a row is not finite; `names(i)` says which item it is."""
     if bad := not_finite(vectors):
         raise numerical_error(names(bad[0]), len(bad) - 1)
 

@@ -23,8 +23,6 @@ from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, writes
 from ecliptic.settings import to_dict
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
-
 
 @dataclass(frozen=True)
 class Card:

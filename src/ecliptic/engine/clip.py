@@ -9,23 +9,23 @@ N items, T texts, I images, L labels, E vector size, S image side.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from ecliptic import runtime
 from ecliptic.checkpoints import Checkpoint, Layout, write
+from ecliptic.checks import check_count
 from ecliptic.engine.batches import Batcher
 from ecliptic.engine.cache import EmbeddingCache
-from ecliptic.engine.card import DTYPES, Card
-from ecliptic.engine.images import Encoded, ImageEncoder
+from ecliptic.engine.card import Card
+from ecliptic.engine.image_lists import Images, check_ordered, image_items
+from ecliptic.engine.images import IMAGE_BATCH, Encoded, ImageEncoder
 from ecliptic.engine.progress import progress_bar
 from ecliptic.engine.texts import encode_tokens
 from ecliptic.errors import ConfigError, InputError, MissingTowerError
@@ -39,11 +39,10 @@ from ecliptic.inputs import (
     templates as template_set,
 )
 from ecliptic.model import TwoTowers, WeightState
+from ecliptic.runtime import Runtime
 from ecliptic.scoring import cosine, ensemble, probabilities
 
 TEXT_BATCH = 64
-IMAGE_BATCH = 32
-Images: TypeAlias = "ImageSource | Tensor | Sequence[ImageSource]"  # one, or many
 
 
 class Clip:
@@ -51,13 +50,14 @@ class Clip:
 
     def __init__(
         self,
-        model: TwoTowers,
+        runtime: Runtime,
         card: Card,
         checkpoint: Checkpoint,
         preprocess: Preprocess | None,
         cache: EmbeddingCache | None = None,
     ) -> None:
-        self.model = model
+        self.runtime = runtime
+        self.model = model = runtime.model
         self._card = card
         self._checkpoint = checkpoint
         self._preprocess = preprocess
@@ -81,7 +81,7 @@ class Clip:
             self._card = replace(
                 self._card,
                 weights=self._weights(),
-                precision=_precision(self.model),
+                precision=self.runtime.precision,
                 device=str(self.device),
                 notes=tuple(dict.fromkeys((*self._card.notes, note))),
             )
@@ -135,16 +135,16 @@ class Clip:
             NumericalError: the vector of a text would hold NaN or infinity.
             MissingTowerError: the checkpoint has no text side.
         """
-        tower = self.model.text_tower
-        _check_ordered(texts, "texts")
-        batcher = Batcher(_positive(TEXT_BATCH if batch_size is None else batch_size))
+        _ = self.model.text_tower  # first: a checkpoint without one is told so, kindly
+        check_ordered(texts, "texts")
+        batcher = Batcher(TEXT_BATCH if batch_size is None else batch_size)
         tokens = self.tokenizer.batch(texts, overflow)
         if not len(tokens.ids):
             return torch.empty(0, self._card.embed)
         with progress_bar("texts", len(tokens.ids), show=progress) as advance:
             vectors = encode_tokens(
                 tokens,
-                lambda ids: runtime.encode_text(tower, ids.to(self.device)),
+                self.runtime.text,
                 batcher,
                 cache=self._usable_cache(),
                 exact=lambda: self.card.exact,
@@ -200,7 +200,7 @@ class Clip:
             ConfigError: a ResNet in train mode.
             MissingTowerError: the checkpoint has no image side.
         """
-        items = list(as_items(images))
+        items = list(image_items(images))
         parts: list[Encoded] = []
         with progress_bar("images", len(items), show=progress) as advance:
             for part in self.stream_image(
@@ -227,20 +227,31 @@ class Clip:
         `kept` and `rejected` count from the start of `images`, which is read lazily. Arguments and
         errors are those of `encode_image`; wrong arguments raise at once.
         """
-        tower = self.model.image_tower
         if on_error not in ("raise", "reject"):
             raise ConfigError(f'on_error must be "raise" or "reject", got {on_error!r}.')
-        batcher = Batcher(_positive(IMAGE_BATCH if batch_size is None else batch_size))
-        dtype = next(tower.parameters()).dtype
-        encoder = ImageEncoder(
+        size = check_count("batch_size", IMAGE_BATCH if batch_size is None else batch_size)
+        return self.image_encoder().stream(
+            image_items(images), size, normalize=normalize, reject=on_error == "reject"
+        )
+
+    def image_encoder(self, layer: int | None = None) -> ImageEncoder:
+        """What `stream_image` streams from; with `layer`, the hidden states (T, D) of each image.
+
+        Raises:
+            ConfigError: there is no such layer, or the tower is a ResNet, which has no tokens.
+            MissingTowerError: the checkpoint has no image side.
+        """
+        if layer is not None:
+            encode = partial(self.runtime.image_sequence, layer=layer)
+            return ImageEncoder(self.preprocessor, encode, self.runtime.image_sequence_shape(layer))
+        _ = self.model.image_tower  # first: a checkpoint without one is told so, kindly
+        return ImageEncoder(
             self.preprocessor,
-            lambda pixels: runtime.encode_image(tower, pixels.to(self.device, dtype)),
-            self._card.embed,
+            self.runtime.image,
+            (self._card.embed,),
             self._usable_cache(),
             lambda: self.card.exact,
         )
-        parts = encoder.stream(as_items(images), batcher, reject=on_error == "reject")
-        return (_unit(part) for part in parts) if normalize else parts
 
     def similarity(self, texts: str | Sequence[str], images: Images) -> Tensor:
         """(T, I) cosines of every text with every picture."""
@@ -320,42 +331,8 @@ class Clip:
         return self._cache
 
 
-def as_items(images: Any) -> Iterable[Any]:
-    """One picture, a batch of pixels (N, 3, S, S), or any iterable of pictures, as an iterable.
-
-    Raises:
-        InputError: no picture and no pictures, or pictures without an order.
-    """
-    if isinstance(images, np.ndarray) and images.dtype.kind in "OUST":
-        raise InputError(
-            f"images is an array of {images.dtype}, but arrays are taken for pixels; pass a list: "
-            "images.tolist()."
-        )
-    if isinstance(images, np.ndarray | Tensor):
-        return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | bytes | bytearray | memoryview | Image.Image):
-        return [images]
-    if hasattr(images, "read") or hasattr(images, "__fspath__"):
-        return [images]
-    if not isinstance(images, Iterable):
-        raise InputError(
-            f"images must be pictures or a list of them, got {type(images).__name__}; pass paths, "
-            "PIL images, uint8 arrays, bytes or pixels."
-        )
-    _check_ordered(images, "images")
-    return images
-
-
-def _check_ordered(items: Any, name: str) -> None:
-    if isinstance(items, Mapping | AbstractSet):
-        raise InputError(
-            f"{name} come back as rows in their order, which a {type(items).__name__} does not "
-            "state; pass a list."
-        )
-
-
 def _checked_labels(labels: Any) -> list[str]:
-    _check_ordered(labels, "labels")
+    check_ordered(labels, "labels")
     many = isinstance(labels, Iterable) and not isinstance(labels, str)
     names = list(labels) if many else [labels]
     if not many or not names or not all(isinstance(name, str) for name in names):
@@ -368,22 +345,5 @@ def _weights(model: TwoTowers) -> Iterator[Tensor]:
     return itertools.chain(model.parameters(), model.buffers())
 
 
-def _precision(model: TwoTowers) -> str:
-    """The name of what the towers compute in; torch's own name where `load` has none."""
-    tower = model.image or model.text or model
-    dtype = next(tower.parameters()).dtype
-    return next((name for name, known in DTYPES.items() if known == dtype), str(dtype))
-
-
-def _unit(part: Encoded) -> Encoded:
-    return replace(part, vectors=F.normalize(part.vectors, dim=-1))
-
-
 def _same(stored: Tensor, now: Tensor) -> bool:
     return stored.shape == now.shape and bool(torch.equal(stored.to(now.dtype), now))
-
-
-def _positive(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}.")
-    return batch_size

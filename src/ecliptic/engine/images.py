@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.engine.batches import Batcher, check_finite, not_finite, numerical_error
+from ecliptic.engine.batches import Batcher, check_rows, not_finite, numerical_error
 from ecliptic.engine.cache import EmbeddingCache, key_of
-from ecliptic.errors import ImageError
 from ecliptic.inputs import (
     Preprocess,
     Reject,
@@ -29,6 +29,7 @@ from ecliptic.inputs import (
     read_bytes,
 )
 
+IMAGE_BATCH = 32  # images at a time, unless told otherwise
 _WAITING = 16  # batches' worth of finished rows, cached or rejected, that wait for a full batch
 Rows = dict[int, Tensor | Reject]  # by place in the input
 
@@ -54,17 +55,31 @@ class _Ready:
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """What it takes to turn pictures into vectors."""
+    """What it takes to turn images into vectors, or into another output of the image tower."""
 
     preprocess: Preprocess
-    encode: Callable[[Tensor], Tensor]  # (B, 3, S, S) -> (B, E)
-    embed: int
-    cache: EmbeddingCache | None
-    exact: Callable[[], str]  # the model's fingerprint, asked for only with a cache
+    encode: Callable[[Tensor], Tensor]  # (B, 3, S, S) -> (B, E), or (B, T, D) of a hidden layer
+    shape: tuple[int, ...]  # of one row of what `encode` gives
+    cache: EmbeddingCache | None = None
+    exact: Callable[[], str] = lambda: ""  # the model's fingerprint, asked for only with a cache
 
-    def stream(self, images: Iterable[Any], batcher: Batcher, *, reject: bool) -> Iterator[Encoded]:
-        """Raw vectors of `images`, a batch at a time and in order."""
-        prepare = self._prepare
+    def stream(
+        self,
+        images: Iterable[Any],
+        batch_size: int = IMAGE_BATCH,
+        *,
+        normalize: bool = False,
+        reject: bool = False,
+    ) -> Iterator[Encoded]:
+        """Rows of `images`, a batch at a time and in order, float32 on CPU.
+
+        Args:
+            images: read lazily, a few ahead of the batch.
+            batch_size: images at a time; halved by itself when memory runs out.
+            normalize: make each row unit length.
+            reject: report an image that cannot be used instead of raising its error.
+        """
+        batcher, prepare = Batcher(batch_size), self._prepare
         if self.cache is not None:
             prepare = partial(self._look_up, self.cache, self.exact())
         done: Rows = {}
@@ -79,9 +94,11 @@ class ImageEncoder:
                 else:
                     todo[index] = item
                 if len(todo) == batcher.size or len(done) == _WAITING * batcher.size:
-                    yield self._flush(done, todo, batcher, reject=reject)
+                    self._encode(done, todo, batcher, reject=reject)
+                    yield self._collect(done, normalize=normalize)
         if done or todo:
-            yield self._flush(done, todo, batcher, reject=reject)
+            self._encode(done, todo, batcher, reject=reject)
+            yield self._collect(done, normalize=normalize)
 
     def _prepare(self, source: Any) -> _Ready:
         return _Ready(name_of(source), pixels=self.preprocess(source))
@@ -94,41 +111,37 @@ class ImageEncoder:
         found = cache.get([key]).get(key)
         if found is not None:
             return _Ready(name, key, vector=torch.from_numpy(found))
-        try:
-            return _Ready(name, key, self.preprocess(source))
-        except ImageError as error:  # which knows bytes, not where they came from
-            raise type(error)(str(error).replace(name_of(source), name)) from error
+        return _Ready(name, key, self.preprocess(source, name=name))
 
-    def _flush(
+    def _encode(
         self, done: Rows, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool
-    ) -> Encoded:
-        """Encode what is left to do, and empty both."""
-        if todo:
-            done |= self._encode(todo, batcher, reject=reject)
-        places = sorted(done)
-        rows = {i: row for i in places if isinstance(row := done[i], Tensor)}
-        gone = tuple(row for i in places if isinstance(row := done[i], Reject))
-        done.clear()
-        todo.clear()
-        vectors = torch.stack(list(rows.values())) if rows else torch.empty(0, self.embed)
-        return Encoded(vectors, tuple(rows), gone)
-
-    def _encode(self, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool) -> Rows:
+    ) -> None:
+        """Move what is left to do to what is done."""
+        if not todo:
+            return
         items = list(todo.values())
         pixels = torch.from_numpy(np.stack([item.pixels for item in items]))
-        vectors = batcher.run(self.encode, pixels).float().cpu()
+        rows = batcher.run(self.encode, pixels).float().cpu()
         if not reject:
-            check_finite(vectors, lambda i: items[i].name)
-        rows: Rows = dict(zip(todo, vectors, strict=True))
-        for i in not_finite(vectors):
+            check_rows(rows, lambda i: items[i].name)
+        done |= zip(todo, rows, strict=True)
+        for i in not_finite(rows):
             place, name = list(todo)[i], items[i].name
-            rows[place] = Reject(place, name, numerical_error(name))
+            done[place] = Reject(place, name, numerical_error(name))
         if self.cache is not None:
-            good = ((todo[place].key, row) for place, row in rows.items())
-            self.cache.put(
-                {key: row.numpy() for key, row in good if key and isinstance(row, Tensor)}
-            )
-        return rows
+            keys = {item.key: done[place] for place, item in todo.items()}
+            self.cache.put({k: r.numpy() for k, r in keys.items() if k and isinstance(r, Tensor)})
+        todo.clear()
+
+    def _collect(self, done: Rows, *, normalize: bool) -> Encoded:
+        """What is done, in order; `done` is empty afterwards."""
+        places = sorted(done)
+        rows = {i: row for i in places if isinstance(row := done[i], Tensor)}
+        rejected = tuple(row for i in places if isinstance(row := done[i], Reject))
+        done.clear()
+        vectors = torch.stack(list(rows.values())) if rows else torch.empty(0, *self.shape)
+        vectors = F.normalize(vectors, dim=-1) if normalize else vectors
+        return Encoded(vectors, tuple(rows), rejected)
 
 
 def content_of(source: Any, preprocess: Preprocess) -> tuple[Any, bytes]:

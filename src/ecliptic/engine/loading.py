@@ -4,20 +4,20 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, locate, read
 from ecliptic.engine.cache import EmbeddingCache
-from ecliptic.engine.card import DTYPES, Card
+from ecliptic.engine.card import Card
 from ecliptic.engine.clip import Clip
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
+from ecliptic.runtime import PrecisionName, Runtime, numerics_named
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = PrecisionName
 MINI = Path(__file__).with_name("mini")  # the embedded default
 
 
@@ -64,22 +64,19 @@ def load(
         ConfigError: a device, precision, preprocessing or size that cannot be.
     """
     target = resolve_device(device)  # first what needs no file, nor a download
-    precision = "fp32" if precision == "auto" else precision
-    check_precision(precision)
+    numerics_named(precision)
     hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
     checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
     if image_size is not None:
         checkpoint = at_size(checkpoint, image_size)
     pixels = preprocess_of(checkpoint, preprocess)
-    model = place(assemble(checkpoint), target, precision)
-    card = card_of(checkpoint, pixels, precision, model.logit_scale.device)
+    runtime = Runtime(build_model(checkpoint), precision, target)
+    card = card_of(checkpoint, pixels, runtime)
     kept = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
-    return Clip(model, card, checkpoint, pixels, kept)
+    return Clip(runtime, card, checkpoint, pixels, kept)
 
 
-def card_of(
-    checkpoint: Checkpoint, pixels: Preprocess | None, precision: str, device: torch.device
-) -> Card:
+def card_of(checkpoint: Checkpoint, pixels: Preprocess | None, runtime: Runtime) -> Card:
     """What the checkpoint is once it is placed, with the preprocessing in use."""
     return Card(
         name=checkpoint.name,
@@ -88,8 +85,8 @@ def card_of(
         image_spec=pixels.spec if pixels else None,
         tokenizer_spec=checkpoint.tokenizer_spec,
         preprocess=pixels.fingerprint_fields() if pixels else {},
-        precision=precision,
-        device=str(device),
+        precision=runtime.precision,
+        device=str(runtime.model.logit_scale.device),
         notes=checkpoint.notes,
         weights=checkpoint.weights,
     )
@@ -122,7 +119,7 @@ def _with_idle(checkpoint: Checkpoint, part: str | None, revision: str | None) -
     return replace(checkpoint, notes=(*checkpoint.notes, *notes))
 
 
-def assemble(checkpoint: Checkpoint) -> TwoTowers:
+def build_model(checkpoint: Checkpoint) -> TwoTowers:
     """A model in eval mode that uses the checkpoint's own tensors, without copies."""
     model = build(checkpoint.config)
     weights = dict(checkpoint.weights)
@@ -130,23 +127,6 @@ def assemble(checkpoint: Checkpoint) -> TwoTowers:
         weights.setdefault("logit_scale", torch.tensor(0.0))  # one tower alone stores none
     model.load_state_dict(weights, strict=True, assign=True)
     return model.eval()
-
-
-def place(model: TwoTowers, device: torch.device, precision: str) -> TwoTowers:
-    """Move the towers to `device` in `precision`; the temperature stays float32."""
-    check_precision(precision)
-    for tower in (model.image, model.text):
-        if tower is not None:
-            tower.to(device, DTYPES[precision])
-    model.logit_scale.data = model.logit_scale.data.to(device, torch.float32)
-    return model
-
-
-def check_precision(precision: str) -> None:
-    """Raise ConfigError for a precision that is none."""
-    if precision not in DTYPES:
-        known = ", ".join(["auto", *DTYPES])
-        raise ConfigError(f"precision must be one of {known}, got {precision!r}.")
 
 
 def resolve_device(device: str) -> torch.device:

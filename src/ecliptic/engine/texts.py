@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecliptic.engine.batches import Batcher, check_finite
+from ecliptic.engine.batches import Batcher, check_rows
 from ecliptic.engine.cache import EmbeddingCache, key_of
 from ecliptic.inputs import TokenBatch
 
@@ -50,7 +50,7 @@ def encode_tokens(
         longest = int(tokens.lengths[first[some[-1]]])
         ids = torch.from_numpy(tokens.ids[[first[row] for row in some], :longest])
         vectors = batcher.run(encode, ids).float().cpu()
-        check_finite(vectors, lambda i, some=some: f"text {first[some[i]]}")  # type: ignore[misc]
+        check_rows(vectors, lambda i, some=some: f"text {first[some[i]]}")  # type: ignore[misc]
         found |= dict(zip(some, vectors, strict=True))
         if cache is not None:
             cache.put({keys[row]: np.asarray(found[row]) for row in some})

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -56,7 +56,8 @@ class ImageLimits:
         if width * height > self.pixels or max(width, height) > self.edge:
             raise ImageLimitError(
                 f"{name} is {width}x{height}, over the limit of {self.pixels} pixels and "
-                f"{self.edge} along an edge; shrink it, or allow more with ImageLimits."
+                f"{self.edge} along an edge; shrink it, or allow more with ImageLimits.",
+                source=name,
             )
 
     def check_bytes(self, count: int, name: str) -> None:
@@ -64,7 +65,8 @@ class ImageLimits:
         if count > self.file_bytes:
             raise ImageLimitError(
                 f"{name} holds more than the limit of {self.file_bytes} bytes; "
-                "shrink it, or allow more with ImageLimits(file_bytes=...)."
+                "shrink it, or allow more with ImageLimits(file_bytes=...).",
+                source=name,
             )
 
 
@@ -96,33 +98,39 @@ def decoding(name: str) -> Iterator[None]:
         with quiet_pillow():
             yield
     except ImageError as error:
-        if name in str(error):
+        if error.source is not None:
             raise
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}", source=name) from error
     except EclipticError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as reason:
         raise ImageLimitError(
             f"{name} is too large to decode: {reason} Shrink it, or allow more with both "
-            "ImageLimits(pixels=...) and PIL.Image.MAX_IMAGE_PIXELS."
+            "ImageLimits(pixels=...) and PIL.Image.MAX_IMAGE_PIXELS.",
+            source=name,
         ) from reason
     except Exception as reason:
         if isinstance(reason, OSError) and reason.strerror:  # the system's, not a decoder's
-            raise ImageError(f"{name} cannot be read: {reason.strerror}.") from reason
+            raise ImageError(f"{name} cannot be read: {reason.strerror}.", source=name) from reason
         raise ImageError(
             f"{name} cannot be decoded: {str(reason) or type(reason).__name__}; "
-            "the file may be damaged or cut short, so try to open or fetch it again."
+            "the file may be damaged or cut short, so try to open or fetch it again.",
+            source=name,
         ) from reason
 
 
-def read_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+def read_bytes(
+    source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS, name: str | None = None
+) -> bytes:
     """The encoded bytes of a path, bytes or an open binary file, at most `limits.file_bytes`.
+
+    `name` is what messages call it; None is `describe(source)`.
 
     Raises:
         ImageLimitError: more bytes than allowed; no more than one above the limit is read.
         ImageError: missing, a folder or device, a URL, or not something to read from.
     """
-    name = describe(source)
+    name = name or describe(source)
     with decoding(name):
         if isinstance(source, bytes | bytearray | memoryview):
             limits.check_bytes(memoryview(source).nbytes, name)
@@ -135,29 +143,36 @@ def read_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> byt
             return _read(cast("IO[bytes]", source), limits, name)
     raise ImageError(
         f"{name} is no picture; pass a path, bytes, an open binary file, a PIL image, "
-        "an (H, W, C) uint8 array or a (3, H, W) tensor."
+        "an (H, W, C) uint8 array or a (3, H, W) tensor.",
+        source=name,
     )
+
+
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise ImageError(f"{name} {reason}", source=name)
 
 
 def _check_path(path: str | os.PathLike[str], name: str) -> None:
     if isinstance(path, str) and _URL.match(path):
-        raise ImageError(f"{name} is a URL, and none are fetched; download it and pass its bytes.")
+        _refuse(name, "is a URL, and none are fetched; download it and pass its bytes.")
     mode = Path(path).stat().st_mode
     if stat.S_ISDIR(mode):
-        raise ImageError(f"{name} is a folder; pass the files inside it.")
+        _refuse(name, "is a folder; pass the files inside it.")
     if not stat.S_ISREG(mode):  # a pipe or device could block or never end
-        raise ImageError(f"{name} is no regular file; read it yourself and pass the bytes.")
+        _refuse(name, "is no regular file; read it yourself and pass the bytes.")
 
 
 def _read(file: IO[bytes], limits: ImageLimits, name: str) -> bytes:
     data = file.read(limits.file_bytes + 1)
     if not isinstance(data, bytes):
-        raise ImageError(f"{name} gives {type(data).__name__}; open the file in binary mode.")
+        _refuse(name, f"gives {type(data).__name__}; open the file in binary mode.")
     limits.check_bytes(len(data), name)
     return data
 
 
-def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+def open_image(
+    source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS, name: str | None = None
+) -> Image.Image:
     """A loaded PIL image in its own mode; the first frame of an animation.
 
     Args:
@@ -165,19 +180,20 @@ def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
             (H, W[, C]) or uint8 tensor (C, H, W).
         limits: held before decoding; the allow-list is for encoded sources, since a PIL image was
             opened by the caller.
+        name: what messages call it; None is `describe(source)`.
 
     Raises:
         ImageLimitError: too many bytes, pixels or frames, or too long an edge.
         ImageError: not an allowed format, damaged, cut short, or empty.
     """
-    name = describe(source)
+    name = name or describe(source)
     with decoding(name):
         if isinstance(source, Image.Image):
             with _shared_image:  # one lazily opened image may stand twice in a batch
                 return _load(source, limits, name)
         if isinstance(source, np.ndarray) or is_tensor(source):
             return _load(picture_from_array(source), limits, name)
-        return _load(_identify(read_bytes(source, limits), limits, name), limits, name)
+        return _load(_identify(read_bytes(source, limits, name), limits, name), limits, name)
 
 
 def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
@@ -186,13 +202,15 @@ def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
     except UnidentifiedImageError as reason:
         raise ImageError(
             f"{name} is not an image of an allowed format ({', '.join(limits.formats)}), or its "
-            "header is damaged; convert it, or allow its format with ImageLimits(formats=...)."
+            "header is damaged; convert it, or allow its format with ImageLimits(formats=...).",
+            source=name,
         ) from reason
     frames = 1 if image.format in ("GIF", "TIFF") else getattr(image, "n_frames", 1)
     if frames > limits.frames:  # GIF and TIFF would have to be read to the end to count
         raise ImageLimitError(
             f"{name} has {frames} frames, over the limit of {limits.frames}; pass its first "
-            "frame alone, or allow more with ImageLimits(frames=...)."
+            "frame alone, or allow more with ImageLimits(frames=...).",
+            source=name,
         )
     return image
 
@@ -212,6 +230,6 @@ def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
 def _load(image: Image.Image, limits: ImageLimits, name: str) -> Image.Image:
     limits.check_size(*image.size, name)
     if 0 in image.size:
-        raise ImageError(f"{name} has no pixels: its size is {image.width}x{image.height}.")
+        _refuse(name, f"has no pixels: its size is {image.width}x{image.height}.")
     image.load()
     return image

@@ -52,24 +52,27 @@ class Preprocess:
         if self.mode == "reference" and (self.icc or self.background != WHITE):
             raise ConfigError("the reference knows no background or icc; use mode='robust'.")
 
-    def __call__(self, source: ImageSource) -> NDArray[np.float32]:
+    def __call__(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.float32]:
         """(3, size, size) normalised pixels of a picture; floats of that shape pass through.
 
         Args:
             source: anything `open_image` takes, or floats that are pixels already.
+            name: what messages call it; None is `describe(source)`.
 
         Raises:
             ImageError: the picture cannot be used; the message says why.
         """
-        with decoding(describe(source)):
+        name = name or describe(source)
+        with decoding(name):
             pixels = ready_pixels(source, self.spec.size)
-        return self.normalize(self.rgb(source)) if pixels is None else pixels
+        return self.normalize(self.rgb(source, name=name)) if pixels is None else pixels
 
-    def rgb(self, source: ImageSource) -> NDArray[np.uint8]:
+    def rgb(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.uint8]:
         """(size, size, 3) RGB after resize and crop: all but the arithmetic, in a quarter of
         the memory."""
-        with decoding(describe(source)):
-            image = open_image(source, self.limits)
+        name = name or describe(source)
+        with decoding(name):
+            image = open_image(source, self.limits, name)
             if self.mode == "robust":
                 image = flatten(image, self.background, srgb=self.icc == "srgb")
             return np.asarray(self._fit(image).convert("RGB"))

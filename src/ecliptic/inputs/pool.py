@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from ecliptic.errors import ConfigError, ImageError, NumericalError
+from ecliptic.errors import ConfigError, EclipticError, ImageError
 from ecliptic.inputs.decode import describe
 
 OnError = Literal["raise", "reject"]
@@ -21,16 +21,20 @@ R = TypeVar("R")  # what a picture becomes: an array, or whatever the caller mak
 
 @dataclass(frozen=True)
 class Reject:
-    """One picture that could not be used, and why."""
+    """One item that could not be used, and why."""
 
-    index: int  # place among the sources, from 0
+    index: int  # place among the items, from 0
     source: str  # its name for people
-    error: ImageError | NumericalError  # the latter from a model, never from here
+    error: EclipticError
 
     @property
     def reason(self) -> str:
         """The error's message."""
         return str(self.error)
+
+    def to_json(self) -> dict[str, object]:
+        """Place, name and reason as JSON values."""
+        return {"index": self.index, "source": self.source, "reason": self.reason}
 
 
 def available_cores() -> int:

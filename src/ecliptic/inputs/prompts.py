@@ -4,13 +4,12 @@ The sets lie in `templates.toml` (Radford et al. 2021, arXiv:2103.00020, section
 ensemble of sentences classifies better than the bare label). Encoding them is the engine's work.
 """
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, did_you_mean
 
 PLACE = "{}"  # where the label goes
 
@@ -24,8 +23,7 @@ def templates(name: str) -> tuple[str, ...]:
     """The templates of the set called `name`; ConfigError if there is none."""
     if name in _sets():
         return _sets()[name]
-    near = difflib.get_close_matches(name, template_sets(), n=1)
-    fix = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(template_sets())}."
+    fix = did_you_mean(name, template_sets()) or f"choose from {', '.join(template_sets())}."
     raise ConfigError(f"no set of templates is called {name!r}; {fix}")
 
 

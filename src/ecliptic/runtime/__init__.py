@@ -1,15 +1,17 @@
-"""Exact rewrites of the towers for inference."""
+"""Everything that runs a tower without gradients: the reference's numbers with less work."""
 
 from typing import TYPE_CHECKING
 
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.runtime.towers import (
-        encode_image as encode_image,
-        encode_text as encode_text,
-        image_sequence as image_sequence,
-        text_outputs as text_outputs,
+    from ecliptic.runtime.precisions import (
+        DTYPES as DTYPES,
+        NUMERICS as NUMERICS,
+        Numerics as Numerics,
+        PrecisionName as PrecisionName,
+        numerics_named as numerics_named,
     )
+    from ecliptic.runtime.runtime import Choice as Choice, Runtime as Runtime
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -38,7 +38,9 @@ def run_all(
 ) -> Tensor:
     """All `blocks` over (B, T, D), every token of each; `x` stays as it is."""
     for block in blocks:
-        x = _block(block, x, causal=causal, mask=mask)
+        assert isinstance(block, Block)  # what towers are made of
+        x = block.attention(block.ln_1(x), causal=causal, mask=mask).add_(x)
+        x = _mlp(block, block.ln_2(x)).add_(x)
     return x
 
 
@@ -72,12 +74,6 @@ def _block_packed(block: nn.Module, x: Tensor, places: Tensor, room: Tensor) -> 
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     y = y.transpose(1, 2).reshape(B * T, -1)[places]  # (N, D)
     x = attention.out(y).add_(x)
-    return _mlp(block, block.ln_2(x)).add_(x)
-
-
-def _block(block: nn.Module, x: Tensor, *, causal: bool, mask: Tensor | None) -> Tensor:
-    assert isinstance(block, Block)  # what towers are made of
-    x = block.attention(block.ln_1(x), causal=causal, mask=mask).add_(x)
     return _mlp(block, block.ln_2(x)).add_(x)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.model import TwoTowers
+from ecliptic.runtime import Runtime
 from ecliptic.train.augment import on_colour
 from ecliptic.train.batches import tokens_of
 from ecliptic.train.pictures import Pictures, read_emoji
@@ -54,12 +55,11 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    names = _vectors_of_names(model, validation.design, tokenizer)
+    runtime = Runtime(model)
+    names = _vectors_of_names(runtime, validation.design, tokenizer)
     found = {
-        "design": recall(_vectors(model, validation.design, image_spec), names, validation.design),
-        "concepts": recall(
-            _vectors(model, validation.concepts, image_spec), names, validation.concepts
-        ),
+        name: recall(_vectors(runtime, pictures, image_spec), names, pictures)
+        for name, pictures in (("design", validation.design), ("concepts", validation.concepts))
     }
     model.train(training)
     return found
@@ -73,19 +73,19 @@ def recall(images: Tensor, names: Tensor, pictures: Pictures) -> Recall:
     return Recall(float(at_1), float(at_5), len(images), len(names))
 
 
-def _vectors(model: TwoTowers, pictures: Pictures, spec: ImageSpec) -> Tensor:
+def _vectors(runtime: Runtime, pictures: Pictures, spec: ImageSpec) -> Tensor:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     rows = []
     for rgba in torch.split(pictures.at_size(spec.size).rgba, 128):
         pixels = (on_colour(rgba) - mean) / std
-        rows.append(model.encode_image(pixels.to(model.logit_scale.device)).cpu())
+        rows.append(runtime.image(pixels).cpu())
     return F.normalize(torch.cat(rows).float(), dim=-1)
 
 
-def _vectors_of_names(model: TwoTowers, pictures: Pictures, tokenizer: Tokenizer) -> Tensor:
+def _vectors_of_names(runtime: Runtime, pictures: Pictures, tokenizer: Tokenizer) -> Tensor:
     names = [concept.name for concept in pictures.concepts]
     rows = []
     for i in range(0, len(names), 256):
         tokens, _ = tokens_of(tokenizer, names[i : i + 256])
-        rows.append(model.encode_text(tokens.to(model.logit_scale.device)).cpu())
+        rows.append(runtime.text(tokens).cpu())
     return F.normalize(torch.cat(rows).float(), dim=-1)

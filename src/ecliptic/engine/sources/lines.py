@@ -1,4 +1,4 @@
-"""Lines of text files and of stdin.
+"""Lines of text files and of standard input.
 
 Bytes that are not UTF-8 become lone surrogates, which file names need and texts are refused for.
 """
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-STDIN = "-"
+STDIN = "-"  # the name of standard input
 
 
 @contextmanager
 def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """A UTF-8 file opened for reading, its byte order mark dropped; "-" is stdin."""
+    """A UTF-8 file opened for reading, its byte order mark dropped; "-" is standard input."""
     options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if os.fspath(path) != STDIN:
         with Path(path).open(**options) as file:  # type: ignore[call-overload]
@@ -26,7 +26,7 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     try:
         yield wrapper
     finally:
-        wrapper.detach()  # leave stdin itself open
+        wrapper.detach()  # leave standard input itself open
 
 
 def lines_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
@@ -35,16 +35,3 @@ def lines_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line.rstrip("\r\n")
-
-
-def text_or_file(text: str) -> Iterator[tuple[int, str]]:
-    """The lines of the file called `text`, of stdin for "-", or `text` itself as line 1."""
-    if text == STDIN or os.path.isfile(text):  # noqa: PTH113 Path.is_file fails on long texts
-        yield from lines_of(text)
-    else:
-        yield 1, text
-
-
-def texts_of(texts: list[str] | None, file: Path | None) -> list[str]:
-    """Texts given one by one, then those of a file with one a line."""
-    return [*(texts or ()), *(line for _, line in (lines_of(file) if file else ()))]

@@ -1,0 +1,130 @@
+"""Items to vectors on disk: any number of them, spooled as they come, rejects kept aside.
+
+Images are decoded and encoded a batch at a time and vectors spooled to a temporary file, so memory
+holds names only. N rows, E vector size.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecliptic.engine.clip import Clip
+from ecliptic.engine.rejects import SHOWN, Rejects
+from ecliptic.engine.sources.items import Item, Kind
+
+TEXTS = 4096  # tokenized and sorted by length together
+
+
+class Embedding:
+    """What has been embedded so far; a context manager that drops the temporary file."""
+
+    def __init__(self, embed: int) -> None:
+        self.embed = embed  # E
+        self.names: list[str] = []  # of the rows
+        self.rejects = Rejects()
+        self.seen = 0  # items
+        self.interrupted = False
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
+
+    def add(self, vectors: Tensor, names: Iterable[str]) -> None:
+        """Keep rows of (N, E) vectors and what they are."""
+        self._spool.write(vectors.contiguous().numpy().tobytes())
+        self.names += names
+
+    def usable(self, items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
+        """(index, item) of every item without an error; the others are rejected."""
+        for item in items:
+            index, self.seen = self.seen, self.seen + 1
+            if item.error is not None:
+                self.rejects.add(index, item.name, item.error)
+            else:
+                yield index, item
+
+    def vectors(self) -> NDArray[np.float32]:
+        """(N, E), mapped from disk."""
+        shape = (len(self.names), self.embed)
+        self._spool.flush()
+        if not self.names:
+            return np.empty(shape, dtype=np.float32)
+        return np.memmap(self._spool, dtype=np.float32, mode="r", shape=shape)
+
+
+def embed_items(
+    clip: Clip,
+    sets: Iterable[tuple[Kind, Iterable[Item]]],
+    batch_size: int | None = None,
+    advance: Callable[[int], object] = lambda _: None,
+    warn: Callable[[str], object] = lambda _: None,
+) -> Embedding:
+    """Embed each set of items in turn. Ctrl-C ends it early, with what is done so far.
+
+    Args:
+        clip: the model.
+        sets: images or texts, and their kind.
+        batch_size: items at a time; None is that of `encode_text` and `encode_image`.
+        advance: told how many more items are done.
+        warn: told of texts that were cut.
+    """
+    done = Embedding(clip.card.embed)
+    try:
+        for kind, items in sets:
+            if kind == "image":
+                counts = _images(clip, items, batch_size, done)
+            else:
+                counts = _texts(clip, items, batch_size, done, warn)
+            for count in counts:
+                advance(count)
+    except KeyboardInterrupt:
+        done.interrupted = True
+    return done
+
+
+def _images(
+    clip: Clip, items: Iterable[Item], batch_size: int | None, done: Embedding
+) -> Iterator[int]:
+    """Add the images' vectors to `done`; yields how many images were dealt with."""
+    asked: list[tuple[int, str]] = []  # (index, name) of every image given to the model
+
+    def sources() -> Iterator[str | bytes]:
+        for index, item in done.usable(items):
+            asked.append((index, item.name))
+            yield item.value
+
+    for part in clip.stream_image(sources(), batch_size=batch_size, on_error="reject"):
+        done.add(part.vectors, [asked[i][1] for i in part.kept])
+        for reject in part.rejected:
+            done.rejects.add(*asked[reject.index], reject.error)
+        yield len(part.kept) + len(part.rejected)
+
+
+def _texts(
+    clip: Clip,
+    items: Iterable[Item],
+    batch_size: int | None,
+    done: Embedding,
+    warn: Callable[[str], object],
+) -> Iterator[int]:
+    """Add the texts' vectors to `done`; yields how many texts were dealt with."""
+    usable, cut = done.usable(items), 0
+    while some := list(islice(usable, TEXTS)):
+        texts = [str(item.value) for _, item in some]
+        for row, words in clip.tokenizer.batch(texts, "truncate").truncated:
+            cut += 1
+            if cut <= SHOWN:
+                warn(f"text {some[row][0]} is too long and loses {words[:80]!r}")
+        vectors = clip.encode_text(texts, overflow="truncate", batch_size=batch_size)
+        done.add(vectors, [item.name for _, item in some])
+        yield len(some)
+    if cut:
+        warn(f"{cut} text(s) needed more than {clip.tokenizer.spec.context} tokens")

@@ -1,0 +1,51 @@
+"""Items that could not be used: collected, counted, listed and written in one way."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ecliptic.errors import EclipticError
+from ecliptic.inputs import Reject
+from ecliptic.storage import replace_file
+
+SHOWN = 5  # rejects that are listed one by one
+
+
+class Rejects:
+    """The rejects of one run, in the order of the items."""
+
+    def __init__(self, rejects: Iterable[Reject] = ()) -> None:
+        self._rejects = list(rejects)
+
+    def __len__(self) -> int:
+        return len(self._rejects)
+
+    def __iter__(self) -> Iterator[Reject]:
+        return iter(sorted(self._rejects, key=lambda reject: reject.index))
+
+    def add(self, index: int, source: str, error: EclipticError) -> None:
+        """Note that item `index`, called `source`, cannot be used."""
+        self._rejects.append(Reject(index, source, error))
+
+    def lines(self, shown: int = SHOWN) -> Iterator[str]:
+        """What to tell people: the first rejects with reasons, and how many more there are."""
+        for _, reject in zip(range(shown), self, strict=False):
+            yield f"rejected {reject.source}: {reject.reason}"
+        if len(self) > shown:
+            yield f"and {len(self) - shown} more, in the rejects file"
+
+    def to_json(self) -> list[dict[str, object]]:
+        """Every reject as JSON values."""
+        return [reject.to_json() for reject in self]
+
+    def write(self, path: Path) -> None:
+        """One JSON object a line; an earlier file is removed when nothing was rejected now.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        lines = [json.dumps(reject) + "\n" for reject in self.to_json()]
+        if lines:
+            replace_file(path, lambda draft: draft.write_text("".join(lines), encoding="utf-8"))
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Files, folders, globs, tables and standard input, read lazily into items."""

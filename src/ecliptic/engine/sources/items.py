@@ -1,0 +1,38 @@
+"""What there is to encode: one `Item` for each image or text, with its error if it has one."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from ecliptic.errors import EclipticError, TextError
+
+Kind = Literal["image", "text"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image or text that has not been looked at yet."""
+
+    name: str  # for people, and the id of its vector
+    value: str | bytes  # the text; or the image's path, or its encoded bytes
+    error: EclipticError | None = None  # why it cannot be used
+
+
+def image_item(path: str) -> Item:
+    """The image in the file `path`."""
+    return Item(readable(path), path)
+
+
+def text_item(text: str) -> Item:
+    """A text; bytes that were not UTF-8, or half a character, are its error."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        problem = TextError("not valid UTF-8; save the text as UTF-8.", place=error.start)
+        return Item(readable(text), text, problem)
+    return Item(text, text)
+
+
+def readable(path: str | os.PathLike[str]) -> str:
+    r"""A file name that UTF-8 can hold: bytes that are not UTF-8 are written \udcNN."""
+    return os.fspath(path).encode(errors="backslashreplace").decode()

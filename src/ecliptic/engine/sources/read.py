@@ -1,0 +1,30 @@
+"""`read_items`: anything that a user names becomes items."""
+
+from collections.abc import Iterator
+
+from ecliptic.engine.sources.folders import image_files
+from ecliptic.engine.sources.items import Item, Kind, image_item, text_item
+from ecliptic.engine.sources.lines import STDIN, lines_of
+from ecliptic.engine.sources.tables import Columns, is_table, table_items
+
+
+def read_items(path: str, columns: Columns) -> Iterator[Item]:
+    """The items of an image, a folder, a glob, a table, or of standard input for "-".
+
+    Args:
+        path: what was named.
+        columns: of tables; their kind is that of standard input too.
+
+    Raises:
+        InputError: a folder or glob without images.
+        StorageError: a table that cannot be read, or without the column.
+    """
+    if path == STDIN:
+        return line_items(path, columns.kind)
+    return table_items(path, columns) if is_table(path) else image_files(path)
+
+
+def line_items(path: str, kind: Kind) -> Iterator[Item]:
+    """A text, or the path of an image, from each line that is not blank."""
+    make = text_item if kind == "text" else image_item
+    return (make(line) for _, line in lines_of(path))

@@ -1,0 +1,131 @@
+"""Tables of images or texts: CSV, TSV, JSON lines and Parquet, a row at a time.
+
+In Parquet an image is a path, encoded bytes, or a struct of `bytes` and `path`, as Hugging Face
+data sets have it; pyarrow reads it.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecliptic.engine.sources.items import Item, Kind, readable, text_item
+from ecliptic.engine.sources.lines import lines_of, open_text
+from ecliptic.errors import InputError, MissingExtraError, StorageError
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+TABLE_SUFFIXES = (*SEPARATORS, ".jsonl", ".parquet")
+_LONGEST_CELL = 2**27  # characters; csv's own limit of 131,072 is too short for some captions
+_AT_ONCE = 1024  # rows of Parquet
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table keeps what is encoded."""
+
+    value: str = ""
+    id: str | None = None  # the value itself unless given
+    kind: Kind = "image"
+
+
+def is_table(path: str) -> bool:
+    """Whether the suffix is that of a table."""
+    return Path(path).suffix.lower() in TABLE_SUFFIXES
+
+
+def table_items(path: str, columns: Columns) -> Iterator[Item]:
+    """One item per row; paths of images count from the table's folder.
+
+    Raises:
+        StorageError: the table cannot be read, or has no such column.
+        MissingExtraError: a Parquet file, and pyarrow is not installed.
+    """
+    for number, row in _rows(path, columns):
+        yield _item(row, columns, Path(path).parent, f"{readable(path)}, row {number}")
+
+
+def _rows(path: str, columns: Columns) -> Iterator[tuple[int, Any]]:
+    suffix = Path(path).suffix.lower()
+    if suffix == ".parquet":
+        return _parquet_rows(path, columns)
+    if suffix in SEPARATORS:
+        return _csv_rows(path, SEPARATORS[suffix], columns)
+    return _json_rows(path)
+
+
+def _item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
+    if isinstance(row, str):  # what is wrong with the row
+        return Item(where, "", InputError(row))
+    value: Any = row.get(columns.value)
+    name = ""
+    if columns.kind == "image" and isinstance(value, Mapping):  # of Hugging Face's data sets
+        value, name = value.get("bytes") or value.get("path"), value.get("path") or ""
+    encoded = isinstance(value, bytes) and columns.kind == "image"
+    if not value or not (encoded or isinstance(value, str)):
+        problem = f"nothing usable in column {columns.value!r}; it must hold a text."
+        return Item(where, "", InputError(problem))
+    if columns.kind == "text":
+        item = text_item(value)
+    elif encoded:
+        item = Item(readable(name) or where, value)
+    else:
+        item = Item(readable(value), str(folder / value))
+    id_ = row.get(columns.id) if columns.id else None
+    return item if id_ is None else Item(readable(str(id_)), item.value, item.error)
+
+
+def _csv_rows(
+    path: str, separator: str, columns: Columns
+) -> Iterator[tuple[int, dict[str | Any, Any]]]:
+    csv.field_size_limit(_LONGEST_CELL)
+    with open_text(path) as file:
+        reader = csv.DictReader(file, delimiter=separator)
+        try:
+            _check_columns(path, reader.fieldnames or (), columns)
+            yield from enumerate(reader, start=1)
+        except csv.Error as error:
+            raise StorageError(f"{readable(path)}, line {reader.line_num}: {error}.") from None
+
+
+def _parquet_rows(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise MissingExtraError(
+            "Parquet files need pyarrow; `pip install 'ecliptic[parquet]'`, or write a .csv."
+        ) from None
+    wanted = [name for name in (columns.value, columns.id) if name is not None]
+    number = 0
+    try:
+        with parquet.ParquetFile(os.fspath(path)) as file:
+            _check_columns(path, file.schema_arrow.names, columns)
+            for batch in file.iter_batches(batch_size=_AT_ONCE, columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except ArrowException as error:
+        raise StorageError(f"{readable(path)} cannot be read: {error}.") from None
+
+
+def _check_columns(path: str, header: Sequence[str], columns: Columns) -> None:
+    for name in (columns.value, columns.id):
+        if name is not None and name not in header:
+            known = ", ".join(header) or "none, the file is empty"
+            raise StorageError(f"{readable(path)} has no column {name!r}; its columns: {known}.")
+
+
+def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Rows as objects; what is no object is a complaint in words."""
+    for number, line in lines_of(path):
+        yield number, _json_row(line)
+
+
+def _json_row(line: str) -> dict[str, Any] | str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}."
+    return row if isinstance(row, dict) else "not a JSON object."

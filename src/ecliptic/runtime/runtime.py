@@ -1,0 +1,264 @@
+"""`Runtime`: both towers of a model for inference, the reference's numbers with less work.
+
+Text vectors are computed only up to each row's end of text: attention is causal, so what follows
+cannot change them. Sequences, which diffusion models read, need every token of the wanted layer;
+above it again only what the pooled token sees is computed, and equal rows are computed once.
+`model` is the route for gradients. B batch, T tokens, D width, S image side, E vector size.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ecliptic.errors import ConfigError
+from ecliptic.model import (
+    ImageTower,
+    ModifiedResNet,
+    TextOutputs,
+    TwoTowers,
+    VisionTransformer,
+    end_positions,
+    layer_index,
+    wanted_layer,
+)
+from ecliptic.runtime.blocks import run, run_all, run_packed
+from ecliptic.runtime.precisions import name_of, numerics_named
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that the runtime decided."""
+
+    what: str  # "precision", "text", "image", "activation"
+    chosen: str
+    why: str
+
+
+class Runtime:
+    """Runs the towers of one model without gradients.
+
+    Whatever a precision or device needs beside the model's own weights belongs here. Today's
+    precisions need nothing, so a runtime follows whatever is done to the weights of its model.
+    """
+
+    def __init__(
+        self,
+        model: TwoTowers,
+        precision: str | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Place `model`, which is changed in place; the temperature stays float32.
+
+        Args:
+            model: with one tower or both.
+            precision: "auto", "fp32", "bf16" or "fp16"; None leaves the weights as they are.
+            device: None leaves them where they are.
+
+        Raises:
+            ConfigError: no such precision.
+        """
+        self.model = model
+        if precision is None and device is None:
+            return
+        dtype = None if precision is None else numerics_named(precision).weights
+        for tower in (model.image, model.text):
+            if tower is not None:
+                tower.to(device, dtype)
+        model.logit_scale.data = model.logit_scale.data.to(device, torch.float32)
+
+    @property
+    def precision(self) -> str:
+        """What the towers compute in: "fp32", ..., or torch's name of a dtype that has no other."""
+        return name_of(next(_towers(self.model)).dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers are."""
+        return next(_towers(self.model)).device
+
+    @torch.inference_mode()
+    def text(self, tokens: Tensor) -> Tensor:
+        """(B, T) ids -> (B, E) raw vectors, those of the text tower up to rounding.
+
+        Raises:
+            ShapeError: a row without an end of text.
+            MissingTowerError: there is no text tower.
+        """
+        tower = self.model.text_tower
+        tokens = tokens.to(tower.positions.device)
+        ends = end_positions(tokens, tower.config.end_of_text)
+        x = tower.embed(tokens[:, : int(ends.max()) + 1])
+        return tower.project(tower.ln_final(run_packed(tower.blocks, x, ends)))
+
+    @torch.no_grad()  # inference mode is no faster here, and its tensors could not be trained on
+    def text_outputs(
+        self,
+        tokens: Tensor,
+        *,
+        layer: int | None = -1,
+        final_norm: bool = True,
+        pooled: bool = True,
+        embedded: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> TextOutputs:
+        """What `TextTower.outputs` gives for the same arguments, up to rounding; errors too."""
+        tower = self.model.text_tower
+        tokens = tokens.to(tower.positions.device)
+        wanted = wanted_layer(layer, tower.config.depth, pooled=pooled)
+        ends = end_positions(tokens, tower.config.end_of_text) if pooled else None
+        copies = None
+        if embedded is None and mask is None:
+            tokens, ends, copies = _once(tokens, ends)
+        x, hiding = tower.embed(tokens, embedded), tower.hiding(tokens, mask)
+        sequence = state = None
+        if wanted is not None:
+            x = sequence = run_all(tower.blocks[:wanted], x, causal=True, mask=hiding)
+        if ends is not None:
+            state = tower.ln_final(_at_ends(tower.blocks[wanted or 0 :], x, ends, hiding))
+        if sequence is not None and final_norm:
+            sequence = tower.ln_final(sequence)
+        vectors = None if state is None else tower.project(state)
+        return TextOutputs(*(_repeat(found, copies) for found in (sequence, state, vectors)))
+
+    @torch.inference_mode()
+    def image(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) pixels -> (B, E) raw vectors, those of the image tower up to rounding.
+
+        Raises:
+            ShapeError: pixels of another size.
+            ConfigError: a ResNet in train mode, whose batch norms would mix the images of a batch.
+            MissingTowerError: there is no image tower.
+        """
+        tower = self.model.image_tower
+        pixels = _beside(pixels, tower)
+        if isinstance(tower, ModifiedResNet):
+            _check_eval(tower)
+            # Channels last: convolutions on CPU need not reorder what lies between them.
+            return tower(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+        x = tower.embed(pixels)
+        first = torch.zeros(len(x), dtype=torch.long, device=x.device)  # the class token
+        return tower.ln_post(run(tower.blocks, x, first, causal=False)) @ tower.projection  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def image_sequence(
+        self, pixels: Tensor, *, layer: int = -2, final_norm: bool = False
+    ) -> Tensor:
+        """(B, 3, S, S) pixels -> (B, T, D) hidden layer `layer`, class token first.
+
+        That of `VisionTransformer.sequence` up to rounding. The defaults are what IP-Adapter
+        "plus" reads.
+
+        Raises:
+            ConfigError: there is no such layer, or the tower is a ResNet and has no tokens.
+            MissingTowerError: there is no image tower.
+        """
+        tower = _transformer(self.model.image_tower, layer)
+        blocks = tower.blocks[: layer_index(layer, tower.config.depth)]
+        x = run_all(blocks, tower.embed(_beside(pixels, tower)), causal=False)
+        return tower.ln_post(x) if final_norm else x
+
+    def image_sequence_shape(self, layer: int) -> tuple[int, int]:
+        """(T, D) of what `image_sequence` gives for each image; the same errors."""
+        config = _transformer(self.model.image_tower, layer).config
+        layer_index(layer, config.depth)
+        return 1 + config.grid**2, config.width
+
+    def describe(self) -> tuple[Choice, ...]:
+        """What was chosen to run this model, and why."""
+        return tuple(_choices(self.model, self.precision, self.device))
+
+
+def _towers(model: TwoTowers) -> Iterator[Tensor]:
+    """A weight of each tower."""
+    for tower in (model.image, model.text, model):
+        if tower is not None:
+            yield next(tower.parameters())
+
+
+def _beside(pixels: Tensor, tower: ImageTower) -> Tensor:
+    """The pixels where the tower is, in its dtype."""
+    weight = next(tower.parameters())
+    return pixels.to(weight.device, weight.dtype)
+
+
+def _choices(model: TwoTowers, precision: str, device: torch.device) -> Iterator[Choice]:
+    numerics = numerics_named(precision) if precision.isalnum() else None
+    yield Choice(
+        "precision",
+        f"{precision} on {device}",
+        numerics.why if numerics else "the weights were cast to it after loading",
+    )
+    if model.text is not None:
+        yield Choice(
+            "text",
+            "packed, up to each end of text; the last block for that token alone",
+            "attention is causal, so nothing behind the end of text reaches a vector",
+        )
+    if isinstance(model.image, ModifiedResNet):
+        yield Choice("image", "channels last", "convolutions read what lies side by side")
+    elif model.image is not None:
+        yield Choice(
+            "image",
+            "the last block for the class token alone",
+            "no other token of it reaches the vector",
+        )
+    activations = {
+        tower.activation
+        for tower in (model.config.image, model.config.text)
+        if tower is not None and hasattr(tower, "activation")
+    }
+    if "quick_gelu" in activations:
+        yield Choice(
+            "activation",
+            "QuickGELU as SiLU, its factor in the matrix products around it",
+            "x sigmoid(1.702 x) is silu(1.702 x) / 1.702: one pass over memory, not three",
+        )
+
+
+def _transformer(tower: ImageTower, layer: int) -> VisionTransformer:
+    if isinstance(tower, ModifiedResNet):
+        raise ConfigError(
+            f"the image tower is a ResNet, which has no tokens, but layer {layer} of the tokens "
+            "is asked for; use a vision transformer, or the vector."
+        )
+    return tower
+
+
+def _check_eval(tower: ModifiedResNet) -> None:
+    if any(module.training for module in tower.modules() if isinstance(module, nn.BatchNorm2d)):
+        raise ConfigError(
+            "the ResNet is in train mode, in which the vector of an image depends on its batch "
+            "and every call changes the statistics; call `clip.model.eval()` before encoding."
+        )
+
+
+def _once(tokens: Tensor, ends: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Each different row, its end, and which of them row b is (None: all are different)."""
+    places: dict[tuple[int, ...], int] = {}
+    if tokens.ndim != 2:
+        return tokens, ends, None  # refused later, with its shape
+    copies = [places.setdefault(tuple(row), len(places)) for row in tokens.tolist()]
+    if len(places) == len(tokens):
+        return tokens, ends, None
+    firsts = torch.tensor([copies.index(n) for n in range(len(places))], device=tokens.device)
+    repeats = torch.tensor(copies, device=tokens.device)
+    return tokens[firsts], None if ends is None else ends[firsts], repeats
+
+
+def _at_ends(blocks: nn.ModuleList, x: Tensor, ends: Tensor, mask: Tensor | None) -> Tensor:
+    """What leaves `blocks` at `ends`: (B, D); `x` stays as it is."""
+    if not len(blocks):
+        return x[torch.arange(len(x), device=x.device), ends]
+    if mask is not None:  # nothing is cut: what may see nothing looks at all tokens alike
+        return run(blocks, x, ends, causal=True, mask=mask)
+    x = x[:, : int(ends.max()) + 1]
+    if len(blocks) == 1:  # computes one token of each row already, so there is nothing to pack
+        return run(blocks, x, ends, causal=True)
+    return run_packed(blocks, x.clone(), ends)
+
+
+def _repeat(found: Tensor | None, copies: Tensor | None) -> Tensor | None:
+    """Row `copies[b]` of `found` for each b."""
+    return found if found is None or copies is None else found[copies]

@@ -1,0 +1,184 @@
+"""What a user names becomes items: in order, each with an id, or with what is wrong."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecliptic.engine import (
+    Columns,
+    Item,
+    image_files,
+    line_items,
+    lines_of,
+    read_items,
+    readable,
+    text_item,
+)
+from ecliptic.engine.sources.tables import table_items
+from ecliptic.errors import InputError, MissingExtraError, StorageError
+
+
+def test_a_folder_gives_its_pictures_sorted_with_those_below(pictures_folder: Path) -> None:
+    names = [item.name for item in image_files(str(pictures_folder))]
+    assert names == [str(pictures_folder / n) for n in ("b.png", "c.JPG", "a/z.webp")]
+
+
+@pytest.fixture
+def pictures_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    (folder / "a").mkdir(parents=True)
+    for name in ("c.JPG", "b.png", "a/z.webp", "notes.txt"):
+        (folder / name).touch()
+    return folder
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no images"):
+        list(image_files(str(tmp_path)))
+
+
+def test_links_that_run_in_circles_end(pictures_folder: Path) -> None:
+    (pictures_folder / "again").symlink_to(pictures_folder, target_is_directory=True)
+    assert len(list(image_files(str(pictures_folder)))) == 3
+
+
+def test_names_that_are_not_utf8_keep_their_bytes_and_get_a_printable_name(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    Path(path).touch()
+    (item,) = image_files(str(tmp_path))
+    assert Path(item.value).exists()
+    assert item.name.endswith(r"caf\udce9.png")
+    assert item.name.encode()
+    assert readable("\ud800") == r"\ud800"
+
+
+def test_csv_rows_by_column_with_ids_and_rejects(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text('\ufeffid,caption\n1,"a cat, sitting\nstill"\n2,\n3,b\n', encoding="utf-8")
+    one, empty, three = table_items(str(file), Columns("caption", "id", "text"))
+    assert one == Item("1", "a cat, sitting\nstill")
+    assert "nothing usable in column 'caption'" in str(empty.error)
+    assert "row 2" in empty.name
+    assert three == Item("3", "b")
+
+
+def test_picture_paths_of_a_table_count_from_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "t.tsv"
+    file.write_text("path\tx\nsub/a.png\t1\n/elsewhere/b.png\t2\n")
+    found = list(read_items(str(file), Columns("path")))
+    assert found == [
+        Item("sub/a.png", str(tmp_path / "sub/a.png")),
+        Item("/elsewhere/b.png", "/elsewhere/b.png"),
+    ]
+
+
+def test_a_missing_column_names_those_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("id,caption\n")
+    with pytest.raises(StorageError, match="no column 'text'; its columns: id, caption"):
+        list(table_items(str(file), Columns("text")))
+    with pytest.raises(StorageError, match="no column 'key'"):
+        list(table_items(str(file), Columns("caption", "key")))
+
+
+def test_jsonl_rejects_lines_not_files(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    rows = ['{"c": "a", "n": 7}', "{broken", "[1]", '{"c": 5}', '{"c": "\\ud800"}', '"text"']
+    file.write_text("\n".join(rows))
+    found = list(table_items(str(file), Columns("c", "n", "text")))
+    assert found[0] == Item("7", "a")
+    problems = [str(item.error) for item in found[1:]]
+    assert "not JSON" in problems[0]
+    assert "not a JSON object" in problems[1]
+    assert "nothing usable" in problems[2]
+    assert "not valid UTF-8" in problems[3]
+    assert "not a JSON object" in problems[4]
+
+
+def test_texts_that_are_not_utf8_are_a_problem_not_a_crash(tmp_path: Path) -> None:
+    file = tmp_path / "t.txt"
+    file.write_bytes(b"fine\ncaf\xe9\n\n\r\nend")
+    fine, bad, end = line_items(str(file), "text")
+    assert (fine.value, end.value) == ("fine", "end")
+    assert "save the text as UTF-8" in str(bad.error)
+    assert [number for number, _ in lines_of(file)] == [1, 2, 5]
+
+
+def test_a_text_is_its_own_id() -> None:
+    assert text_item("a cat") == Item("a cat", "a cat")
+
+
+def test_tables_are_read_lazily(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    with file.open("w") as out:
+        out.write("c\n")
+        out.writelines(f"row {i}\n" for i in range(100_000))
+    rows = table_items(str(file), Columns("c", None, "text"))
+    assert next(rows).value == "row 0"
+    rows.close()  # type: ignore[attr-defined]
+
+
+def test_a_glob_gives_the_files_that_match_sorted(pictures_folder: Path) -> None:
+    found = [item.name for item in read_items(str(pictures_folder / "**" / "*.[pw]*"), Columns())]
+    assert found == [str(pictures_folder / name) for name in ("a/z.webp", "b.png")]
+    with pytest.raises(InputError, match=r"no file matches .*x\*\.png; check the pattern"):
+        list(read_items(str(pictures_folder / "x*.png"), Columns()))
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "[a].png").touch()
+    (tmp_path / "a.png").touch()
+    (item,) = image_files(str(tmp_path / "[a].png"))
+    assert item.value == str(tmp_path / "[a].png")
+
+
+def parquet(file: Path, /, **columns: Any) -> str:
+    arrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), file)
+    return str(file)
+
+
+def test_parquet_columns_of_texts_and_paths(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "t.parquet", id=[7, 8, 9], caption=["a cat", "", None])
+    one, empty, none = read_items(file, Columns("caption", "id", "text"))
+    assert one == Item("7", "a cat")
+    assert "row 2" in empty.name
+    assert "nothing usable in column 'caption'" in str(none.error)
+    file = parquet(tmp_path / "p.parquet", path=["sub/a.png"])
+    assert list(read_items(file, Columns("path"))) == [
+        Item("sub/a.png", str(tmp_path / "sub/a.png"))
+    ]
+    with pytest.raises(StorageError, match="no column 'c'; its columns: path"):
+        list(read_items(file, Columns("c")))
+
+
+def test_parquet_holds_images_as_bytes_or_as_hugging_face_has_them(tmp_path: Path) -> None:
+    rows = [{"bytes": b"png", "path": "a.png"}, {"bytes": None, "path": "b.png"}]
+    file = parquet(tmp_path / "t.parquet", image=rows, raw=[b"1", b"2"])
+    assert list(read_items(file, Columns("image"))) == [
+        Item("a.png", b"png"),
+        Item("b.png", str(tmp_path / "b.png")),
+    ]
+    first, second = read_items(file, Columns("raw"))
+    assert (first.value, second.value) == (b"1", b"2")
+    assert second.name.endswith("t.parquet, row 2")
+    (wrong, _) = read_items(file, Columns("raw", kind="text"))
+    assert "it must hold a text" in str(wrong.error)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(StorageError, match=r"t\.parquet cannot be read"):
+        list(read_items(str(tmp_path / "t.parquet"), Columns("c")))
+
+
+def test_parquet_without_pyarrow_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ecliptic\[parquet\]'"):
+        list(read_items(str(tmp_path / "t.parquet"), Columns("c")))
