@@ -29,6 +29,15 @@ def test_what_is_not_is_named_with_the_way_out(values: Any) -> None:
         check_finite(values, "the values", "look at them.", ShapeError)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_first_value_that_is_not_finite_is_named(dtype: torch.dtype) -> None:
+    bad = torch.ones(2, 3, dtype=dtype).requires_grad_()
+    with torch.no_grad():
+        bad[1, 2] = math.inf
+    with pytest.raises(NumericalError, match=r"infinity \(1 of 6 values, the first at \(1, 2\)\);"):
+        check_finite(bad, "the vectors of 'a cat'", "use milder weights.")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.bool, torch.int64])
 def test_every_dtype_can_be_asked(dtype: torch.dtype) -> None:
     assert is_finite(torch.ones(2, dtype=dtype))

@@ -39,7 +39,20 @@ def check_finite(
         NumericalError: or `error`: a value is NaN or infinite.
     """
     if not is_finite(values):
-        raise error(f"{what} must be finite, but there is NaN or infinity; {fix}")
+        where = _first(values)
+        raise error(f"{what} must be finite, but there is NaN or infinity{where}; {fix}")
+
+
+def _first(values: Any) -> str:
+    """How many values of an array or tensor are not finite, and where the first is."""
+    if isinstance(values, int | float | list | tuple):
+        return ""
+    import numpy as np
+
+    array = np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values)
+    bad = np.argwhere(~np.isfinite(array))
+    place = tuple(map(int, bad[0]))
+    return f" ({len(bad)} of {array.size} values, the first at {place})"
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:

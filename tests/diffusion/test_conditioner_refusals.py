@@ -27,7 +27,7 @@ from tests.diffusion.test_conditioner import made
         ({"emphasis": "loud"}, "there is no emphasis 'loud'"),
         ({"long": "wrap"}, "long must be one of chunk, truncate"),
         ({"compat": "comfy"}, "did you mean 'comfyui'"),
-        ({"steps": 0}, "steps must be a whole number from 1"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"images_per_prompt": 0}, "at least 1"),
         ({"prompt_2": "b"}, "one text encoder, so prompt_2 means nothing"),
         ({"images": ["a.jpg"]}, "no image encoder"),
@@ -127,7 +127,7 @@ def test_t5_that_fits_no_guidance_is_refused() -> None:
     good = torch.zeros(1, 7, 112)
     with pytest.raises(ShapeError, match="pad both to one length"):
         made("sd3")("a", t5=good, negative_t5=torch.zeros(1, 5, 112))
-    with pytest.raises(NumericalError, match="t5 holds NaN"):
+    with pytest.raises(NumericalError, match="t5 must be finite"):
         made("sd3")("a", t5=good * float("nan"), negative_t5=good)
     with pytest.raises(ConfigError, match="tensor of floats"):
         made("sd3")("a", t5=good.long(), negative_t5=good)

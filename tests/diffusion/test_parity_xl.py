@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecliptic.diffusion.sizes import Sizes
+from ecliptic.diffusion.micro_conditioning import Sizes
 from tests.diffusion import pipelines
 from tests.diffusion.parity import LONG, PROMPTS, check, cut, ours
 

@@ -21,7 +21,7 @@ TOWER_CALLS = {"outputs", "sequence", "states", "patches", "look", "encode_image
 ROUTES_FOR_GRADIENTS = {
     "compat/facade.py",  # scripts train through the old names
     "compat/views.py",
-    "diffusion/encoders.py",  # grad=True
+    "diffusion/encode/encoders.py",  # grad=True
     "train/loop.py",
 }
 ROUTES_FOR_LOOKING_INSIDE = {

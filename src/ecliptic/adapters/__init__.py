@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     )
     from ecliptic.adapters.lora import Lora as Lora, LowRank as LowRank, read_lora as read_lora
     from ecliptic.adapters.lora_stack import LoraReport as LoraReport, LoraStack as LoraStack
-    from ecliptic.adapters.parts import PARTS as PARTS, WIDTHS as WIDTHS, Part as Part
+    from ecliptic.adapters.parts import (
+        PARTS as PARTS,
+        WIDTHS as WIDTHS,
+        Part as Part,
+        part_of_width as part_of_width,
+    )
 
 __getattr__, __dir__ = lazy_names(__name__)

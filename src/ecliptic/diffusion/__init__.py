@@ -17,51 +17,55 @@ if TYPE_CHECKING:
         read_lora as read_lora,
     )
     from ecliptic.diffusion.behaviours import BEHAVIOURS as BEHAVIOURS, Behaviour as Behaviour
-    from ecliptic.diffusion.cache_findings import Findings as Findings, verify_cache as verify_cache
-    from ecliptic.diffusion.cache_keys import (
+    from ecliptic.diffusion.cache.keys import (
         StoredConditioning as StoredConditioning,
         cache_identity as cache_identity,
         condition_key as condition_key,
     )
-    from ecliptic.diffusion.cached_encoder import (
+    from ecliptic.diffusion.cache.kohya import (
+        KohyaOutputs as KohyaOutputs,
+        read_kohya as read_kohya,
+        write_kohya as write_kohya,
+    )
+    from ecliptic.diffusion.cache.memory import (
+        CachedConditioner as CachedConditioner,
         CachedTextEncoder as CachedTextEncoder,
         CacheStatistics as CacheStatistics,
     )
-    from ecliptic.diffusion.caption_cache import (
+    from ecliptic.diffusion.cache.read import ConditionCache as ConditionCache
+    from ecliptic.diffusion.cache.verify import Findings as Findings, verify_cache as verify_cache
+    from ecliptic.diffusion.cache.write import (
         CacheReport as CacheReport,
         Caption as Caption,
         Watch as Watch,
         write_cache as write_cache,
     )
-    from ecliptic.diffusion.clip_skip import SkipNames as SkipNames, skip_names as skip_names
-    from ecliptic.diffusion.condition_cache import ConditionCache as ConditionCache
     from ecliptic.diffusion.conditioners import Conditioner as Conditioner
     from ecliptic.diffusion.conditioning import (
         Conditioning as Conditioning,
         ConditioningWarning as ConditioningWarning,
+        save_conditioning as save_conditioning,
     )
-    from ecliptic.diffusion.conditioning_file import save_conditioning as save_conditioning
-    from ecliptic.diffusion.emphasis import Emphasis as Emphasis
-    from ecliptic.diffusion.emphasis_mean import RescaleWarning as RescaleWarning
+    from ecliptic.diffusion.emphasis.scaling import RescaleWarning as RescaleWarning
     from ecliptic.diffusion.families import FAMILIES as FAMILIES, Family as Family
     from ecliptic.diffusion.images import augment_image_vectors as augment_image_vectors
-    from ecliptic.diffusion.kohya_cache import (
-        KohyaOutputs as KohyaOutputs,
-        read_kohya as read_kohya,
-        write_kohya as write_kohya,
-    )
-    from ecliptic.diffusion.layouts import LAYOUTS as LAYOUTS
-    from ecliptic.diffusion.ledger import Ledger as Ledger, LedgerRow as LedgerRow
-    from ecliptic.diffusion.ledger_page import ledger_html as ledger_html
-    from ecliptic.diffusion.opening import conditioner as conditioner
-    from ecliptic.diffusion.options import Options as Options
-    from ecliptic.diffusion.sizes import (
+    from ecliptic.diffusion.micro_conditioning import (
         Sizes as Sizes,
         size_ids as size_ids,
         vector_y as vector_y,
         video_ids as video_ids,
     )
+    from ecliptic.diffusion.opening import conditioner as conditioner
+    from ecliptic.diffusion.options import (
+        LAYOUTS as LAYOUTS,
+        Emphasis as Emphasis,
+        Options as Options,
+        SkipNames as SkipNames,
+        skip_names as skip_names,
+    )
     from ecliptic.diffusion.text_encoder import as_text_encoder as as_text_encoder
+    from ecliptic.diffusion.tokens.ledger import Ledger as Ledger, LedgerRow as LedgerRow
+    from ecliptic.diffusion.tokens.ledger_page import ledger_html as ledger_html
     from ecliptic.prompts import (
         Conversion as Conversion,
         Dialect as Dialect,

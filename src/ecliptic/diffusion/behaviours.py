@@ -5,15 +5,15 @@ The default is diffusers. Sources: reference pipelines of diffusers 0.42, stable
 sdxl_clip.py, sd3_clip.py), kohya sd-scripts (library/strategy_sd3.py, sdxl_train_util.py).
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from ecliptic.diffusion.wording import Cleaning, Exclamation
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, did_you_mean
 
+Cleaning = Literal["huggingface", "openai"]
+Exclamation = Literal["word", "pad"]
 Unequal = Literal["layout", "repeat last", "repeat whole", "empty chunk"]
 
 
@@ -83,6 +83,5 @@ def behaviour_named(compat: str | Behaviour) -> Behaviour:
         return compat
     if isinstance(compat, str) and compat in BEHAVIOURS:
         return BEHAVIOURS[compat]
-    near = difflib.get_close_matches(str(compat), BEHAVIOURS, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"compat must be one of {', '.join(BEHAVIOURS)}, got {compat!r}. {hint}")
+    known, hint = ", ".join(BEHAVIOURS), did_you_mean(compat, BEHAVIOURS)
+    raise ConfigError(f"compat must be one of {known}, got {compat!r}. {hint}".rstrip())

@@ -13,15 +13,16 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from ecliptic.adapters import Inversion, LoraReport, LoraStack, read_inversion, read_lora
+from ecliptic.checks import check_count
 from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
-from ecliptic.diffusion.encoders import TextEncoder
+from ecliptic.diffusion.encode.call import TextCall
+from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.request import Request, Texts, make_request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.images import image_conditioning
-from ecliptic.diffusion.language import LanguageEncoder
+from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, t5_tensors
+from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
-from ecliptic.diffusion.sizes import Sizes
-from ecliptic.diffusion.text_call import Setting, TextCall
-from ecliptic.diffusion.wanted import Texts, Wanted, wanted
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, InputError
 
@@ -97,27 +98,39 @@ class Conditioner:
             ConditioningWarning: something had no effect.
         """
         options = self._options(how)
-        if type(images_per_prompt) is not int or images_per_prompt < 1:
-            raise ConfigError(f"images_per_prompt must be at least 1, got {images_per_prompt!r}.")
+        check_count("images_per_prompt", images_per_prompt)
         if prompt is None and images is None:
             wants = "images" if not self.encoders else "a prompt"
             raise InputError(f"{self.family.title} is conditioned on {wants}; pass one.")
         found = Conditioning(self.family)
         if prompt is not None:
-            asked = self._wanted(prompt, negative, prompt_2, negative_2)
-            call = TextCall(self._setting(), asked, options, sizes)
-            found = call.conditioning(t5, negative_t5)
+            request = self._request(prompt, negative, prompt_2, negative_2)
+            zeros = self.force_zeros
+            call = TextCall(
+                self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
+            )
+            language = self._t5(request, t5, negative_t5)
+            call.encode()
+            found = call.conditioning(language)
         if images is not None:
             found = self._with_images(found, images, patches=patches)
-        return found.repeated(images_per_prompt)
+        return found.repeat(images_per_prompt)
 
     def each(self, prompts: Sequence[str], **how: Unpack[HowOptions]) -> list[Conditioning]:
         """One conditioning per prompt, without negatives, each at its own length.
 
         Raises what a call raises; a prompt that changes over the steps is a ConfigError.
         """
-        asked = self._wanted(prompts, None, None, None)
-        return TextCall(self._setting(), asked, self._options(how)).each()
+        options = self._options(how)
+        # the tensors of one prompt may not depend on which others are encoded beside it
+        alone = replace(options.behaviour, mean_over_batch=False)
+        request = self._request(prompts)
+        options = replace(options, compat=alone)
+        call = TextCall(self.family, self.encoders, request, options, positive_only=True)
+        call.check_single()
+        language = self._t5(request)
+        call.encode()
+        return call.each(language)
 
     def identity(self, **how: Unpack[HowOptions]) -> dict[str, Any]:
         """All but the prompt that decides the numbers, as JSON values, for the keys of caches."""
@@ -197,11 +210,6 @@ class Conditioner:
         for stack in self._stacks:
             stack.remove(name)
 
-    def _setting(self) -> Setting:
-        return Setting(
-            self.family, self.encoders, self.force_zeros, self._language, self._language_width
-        )
-
     def _options(self, how: Mapping[str, Any]) -> Options:
         """Checked, and without a clip_skip that the chosen tool ignores."""
         options = Options.of(how)
@@ -211,21 +219,32 @@ class Conditioner:
                 f"{options.behaviour.name} ignores clip skip on {self.family.title}, and so does "
                 'compat= after it; pass compat="diffusers" to apply it.',
                 ConditioningWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
             return replace(options, clip_skip=None)
         return options
 
-    def _wanted(
+    def _request(
         self,
         prompt: Texts,
-        negative: Texts | None,
-        prompt_2: Texts | None,
-        negative_2: Texts | None,
-    ) -> Wanted:
+        negative: Texts | None = None,
+        prompt_2: Texts | None = None,
+        negative_2: Texts | None = None,
+    ) -> Request:
         if not self.encoders:
             raise ConfigError(f"{self.family.title} reads no text; pass images=.")
-        return wanted(self.family, prompt, negative, prompt_2, negative_2)
+        return make_request(self.family, prompt, negative, prompt_2, negative_2)
+
+    def _t5(
+        self, request: Request, t5: Tensor | None = None, negative_t5: Tensor | None = None
+    ) -> T5Tensors:
+        return t5_tensors(
+            self.family,
+            self._language,
+            request.language,
+            (t5, negative_t5),
+            width=self._language_width,
+        )
 
     def _with_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:
         rule = self.family.image

@@ -1,19 +1,24 @@
 """What a conditioner returns: the tensors of a diffusion model, and how they came about.
 
+In a file they have the names that a diffusers pipeline uses; what a pipeline takes and is no
+tensor, and what the tensors are of, stand as JSON in the metadata under `ecliptic`.
 B prompts, T tokens, D width, E vector size.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ecliptic.checks import check_finite
 from ecliptic.diffusion.families import Family
-from ecliptic.diffusion.ledger import Ledger
-from ecliptic.errors import ConfigError
+from ecliptic.diffusion.tokens.ledger import Ledger
+from ecliptic.errors import ConfigError, InputError
+from ecliptic.storage import replace_file, write_safetensors
 
 
 class ConditioningWarning(UserWarning):
@@ -75,7 +80,7 @@ class Conditioning:
                 "this prompt has more than one set of tensors, but a pipeline takes one; call "
                 f"to_diffusers() of {parts}."
             )
-        found = {name: self._field(spec) for name, spec in self.family.keywords.items()}
+        found = self.family.arguments(self)
         return {name: value for name, value in found.items() if value is not None}
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -86,7 +91,7 @@ class Conditioning:
             found |= {f"negative.{name}": x for name, x in self.negative.tensors().items()}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
-    def repeated(self, times: int) -> "Conditioning":
+    def repeat(self, times: int) -> "Conditioning":
         """Every row `times` times, one behind the other: p0, p0, p1, p1."""
         if times == 1:
             return self
@@ -101,23 +106,50 @@ class Conditioning:
             mask=rows(self.mask),
             image=rows(self.image),
             size_ids=rows(self.size_ids),
-            negative=None if self.negative is None else self.negative.repeated(times),
-            alternatives=tuple((c.repeated(times), weight) for c, weight in self.alternatives),
-            schedule=tuple((last, c.repeated(times)) for last, c in self.schedule),
+            negative=None if self.negative is None else self.negative.repeat(times),
+            alternatives=tuple((c.repeat(times), weight) for c, weight in self.alternatives),
+            schedule=tuple((last, c.repeat(times)) for last, c in self.schedule),
         )
 
-    def _field(self, spec: str) -> Any:
-        """The value that a row's `keywords` spell: see `families.py`."""
-        if spec.startswith("["):
-            here = getattr(self, spec[1:-1].removeprefix("negative+"))
-            other = getattr(self.negative, spec[1:-1].removeprefix("negative+"))
-            return [torch.stack([other, here])]  # one adapter: (2, N, ...), negatives first
-        if "," in spec:
-            return tuple(self._field(name) for name in spec.split(","))
-        if spec.startswith("negative+"):
-            name = spec.removeprefix("negative+")
-            here = getattr(self, name)
-            other = None if self.negative is None else getattr(self.negative, name)
-            return here if other is None or here is None else torch.cat([other, here])
-        owner = self.negative if spec.startswith("negative.") else self
-        return None if owner is None else getattr(owner, spec.removeprefix("negative."))
+
+def save_conditioning(
+    conditioning: Conditioning, path: Path | str, about: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """Write `conditioning.to_diffusers()`, whole or not at all; the names of its tensors.
+
+    Args:
+        conditioning: of one call.
+        path: file to write; what is there is replaced.
+        about: more for the metadata, as JSON values.
+
+    Raises:
+        ConfigError: there is more than one set of tensors, under AND or over the steps.
+        InputError: the family has no tensors for these inputs.
+        NumericalError: a value is NaN or infinite.
+        StorageError: nothing can be written there.
+    """
+    path = Path(path)
+    given = conditioning.to_diffusers()
+    tensors = dict(_tensors(given))
+    if not tensors:
+        raise InputError(
+            f"{conditioning.family.title} has no tensors for these inputs; pass what it reads."
+        )
+    for name, tensor in tensors.items():
+        check_finite(tensor, name, "nothing is written.")
+    others = {name: value for name, value in given.items() if not list(_tensors({name: value}))}
+    facts = {"family": conditioning.family.name, "other": others, **(about or {})}
+    metadata = {"format": "pt", "ecliptic": json.dumps(facts, sort_keys=True, allow_nan=False)}
+    replace_file(path, lambda draft: write_safetensors(draft, tensors, metadata))
+    return tuple(tensors)
+
+
+def _tensors(given: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+    """The tensors among a pipeline's arguments; those of a list are numbered: `name.0`."""
+    found: list[tuple[str, Tensor]] = []
+    for name, value in given.items():
+        if isinstance(value, Tensor):
+            found.append((name, value.detach().cpu().clone().contiguous()))
+        elif isinstance(value, list | tuple):
+            found += _tensors({f"{name}.{place}": item for place, item in enumerate(value)})
+    return found

@@ -5,15 +5,24 @@ penultimate. Sources: diffusers 0.42 pipelines named in the rows; the released c
 generative-models (configs/inference/sd_xl_base.yaml, encoders/modules.py) and sd3-ref.
 """
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from ecliptic.errors import ConfigError
+from ecliptic.adapters import Part
+from ecliptic.diffusion.arguments import (
+    Arguments,
+    ip_adapter,
+    kandinsky_prior,
+    prompt_embeds,
+    stable_cascade,
+    unclip,
+    video_diffusion,
+    with_pooled,
+)
+from ecliptic.errors import ConfigError, did_you_mean
 
-Part = Literal["clip_l", "clip_h", "clip_g"]
 Pad = Literal["end", "zero"]
 Pooled = Literal["state", "vector"]
 
@@ -33,7 +42,7 @@ class EncoderRule:
 
 
 @dataclass(frozen=True)
-class Language:
+class LanguageRule:
     """How the tensor of a language model (T5) joins those of CLIP."""
 
     join: Literal["tokens", "alone"]  # behind CLIP's on the token axis, or in their place
@@ -62,31 +71,14 @@ class Family:
     negative: Literal["encode", "zeros", "if given"] = "encode"  # what None stands for
     returns_mask: bool = False  # (B, T) bool of the tokens up to the end of text
     pooled_axis: bool = False  # (B, 1, E) instead of (B, E)
-    language: Language | None = None
+    language: LanguageRule | None = None
     sizes: Literal["sdxl", "refiner"] | None = None  # numbers beside the pooled vector
     image: ImageRule | None = None
-    takes: str = "pipeline"  # what `keywords` are for
-    keywords: Mapping[str, str] = field(default_factory=dict)  # argument -> fields of the result
+    takes: str = "pipeline"  # what `arguments` are for
+    arguments: Arguments = prompt_embeds  # of diffusers, from a conditioning
     source: str = ""
 
 
-_PLAIN = {"prompt_embeds": "tokens", "negative_prompt_embeds": "negative.tokens"}
-_POOLED = {
-    **_PLAIN,
-    "pooled_prompt_embeds": "pooled",
-    "negative_pooled_prompt_embeds": "negative.pooled",
-}
-_CASCADE = {
-    **_PLAIN,
-    "prompt_embeds_pooled": "pooled",
-    "negative_prompt_embeds_pooled": "negative.pooled",
-}
-_KARLO = {"text_model_output": "pooled,tokens", "text_attention_mask": "mask"}
-_PRIOR = {
-    "proj_embedding": "negative+pooled",
-    "encoder_hidden_states": "negative+tokens",
-    "attention_mask": "negative+mask",
-}
 _L, _G = "text_encoder", "text_encoder_2"
 
 _ROWS = (
@@ -94,14 +86,14 @@ _ROWS = (
         "sd1",
         "Stable Diffusion 1.x",
         (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True),),
-        keywords=_PLAIN,
+        arguments=prompt_embeds,
         source="pipeline_stable_diffusion.py encode_prompt",
     ),
     Family(
         "sd2",
         "Stable Diffusion 2.x",
         (EncoderRule("clip_h", _L, "zero", layer=-1, final_norm=True, whole_layer=-2),),
-        keywords=_PLAIN,
+        arguments=prompt_embeds,
         source="encoders/modules.py FrozenOpenCLIPEmbedder, layer penultimate",
     ),
     Family(
@@ -113,7 +105,7 @@ _ROWS = (
         ),
         negative="zeros",
         sizes="sdxl",
-        keywords=_POOLED,
+        arguments=with_pooled,
         source="pipeline_stable_diffusion_xl.py encode_prompt",
     ),
     Family(
@@ -121,7 +113,7 @@ _ROWS = (
         "Stable Diffusion XL refiner",
         (EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),),
         sizes="refiner",
-        keywords=_POOLED,
+        arguments=with_pooled,
         source="pipeline_stable_diffusion_xl_img2img.py encode_prompt",
     ),
     Family(
@@ -131,8 +123,8 @@ _ROWS = (
             EncoderRule("clip_l", _L, "end", layer=-2, pooled="state"),
             EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),
         ),
-        language=Language("tokens", width=4096, length=256),
-        keywords=_POOLED,
+        language=LanguageRule("tokens", width=4096, length=256),
+        arguments=with_pooled,
         source="pipeline_stable_diffusion_3.py encode_prompt",
     ),
     Family(
@@ -140,8 +132,8 @@ _ROWS = (
         "FLUX.1",
         (EncoderRule("clip_l", _L, "end", pooled="state"),),
         negative="if given",
-        language=Language("alone", width=4096, length=512),
-        keywords=_POOLED,
+        language=LanguageRule("alone", width=4096, length=512),
+        arguments=with_pooled,
         source="pipeline_flux.py encode_prompt",
     ),
     Family(
@@ -149,7 +141,7 @@ _ROWS = (
         "Stable Cascade",
         (EncoderRule("clip_g", _L, "end", layer=-1, pooled="vector", masks_padding=True),),
         pooled_axis=True,
-        keywords=_CASCADE,
+        arguments=stable_cascade,
         source="pipeline_stable_cascade_prior.py encode_prompt",
     ),
     Family(
@@ -157,7 +149,7 @@ _ROWS = (
         "unCLIP (Karlo)",
         (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True, pooled="vector"),),
         returns_mask=True,
-        keywords=_KARLO,
+        arguments=unclip,
         image=ImageRule(negative="zeros"),
         source="deprecated/unclip/pipeline_unclip.py _encode_prompt",
     ),
@@ -168,7 +160,7 @@ _ROWS = (
         returns_mask=True,
         image=ImageRule(negative="encoded zeros"),
         takes="prior",
-        keywords=_PRIOR,
+        arguments=kandinsky_prior,
         source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
     ),
     Family(
@@ -176,14 +168,14 @@ _ROWS = (
         "Stable Video Diffusion",
         image=ImageRule(token_axis=True, blurred_resize=True),
         takes="unet",
-        keywords={"encoder_hidden_states": "negative+image"},
+        arguments=video_diffusion,
         source="pipeline_stable_video_diffusion.py _encode_image",
     ),
     Family(
         "ip-adapter",
         "IP-Adapter",
         image=ImageRule(),
-        keywords={"ip_adapter_image_embeds": "[negative+image]"},
+        arguments=ip_adapter,
         source="pipeline_stable_diffusion.py encode_image",
     ),
 )
@@ -198,11 +190,9 @@ def family_named(name: str) -> Family:
     """
     if name in FAMILIES:
         return FAMILIES[name]
-    near = difflib.get_close_matches(str(name), FAMILIES, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"no conditioning family is called {name!r}; {hint}use {_listed()}.")
-
-
-def _listed() -> str:
     *most, last = FAMILIES
-    return f"{', '.join(most)} or {last}"
+    hint = did_you_mean(name, FAMILIES)
+    raise ConfigError(
+        f"no conditioning family is called {name!r}; {hint}{' ' if hint else ''}use "
+        f"{', '.join(most)} or {last}."
+    )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.families import ImageRule
-from ecliptic.diffusion.sizes import sinusoid
+from ecliptic.diffusion.micro_conditioning import sinusoid
 from ecliptic.engine import Clip, image_items
 from ecliptic.errors import (
     ConfigError,

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ecliptic.checks import check_finite
 from ecliptic.diffusion.conditioning import ConditioningWarning
 from ecliptic.diffusion.families import Family
 from ecliptic.errors import (
     ConfigError,
     MissingExtraError,
-    NumericalError,
     ShapeError,
     UnknownModelError,
 )
@@ -42,7 +42,7 @@ class LanguageEncoder:
     ) -> None:
         for path in (folder, tokenizer or folder):
             if not Path(path).is_dir():
-                raise UnknownModelError(str(path), fix="t5 must be a folder of Hugging Face.")
+                raise UnknownModelError(str(path), fix="t5 must be a Hugging Face folder.")
         library = _transformers()
         self.length = length
         self.tokenizer: Any = library.AutoTokenizer.from_pretrained(tokenizer or folder)
@@ -68,63 +68,72 @@ class LanguageEncoder:
 
 
 @dataclass(frozen=True, eq=False)
-class Language:
+class T5Tensors:
     """The tensors of T5 for both sides of a call; None where there is none."""
 
     positive: Tensor | None  # (B, T, D)
     negative: Tensor | None
+    width: int  # of the model, for zeros
 
-    def row(self, number: int) -> "Language":
+    def row(self, number: int) -> "T5Tensors":
         """That of one prompt."""
         here, there = (
             None if x is None else x[number : number + 1] for x in (self.positive, self.negative)
         )
-        return Language(here, there)
+        return T5Tensors(here, there, self.width)
 
-    def joined(self, tokens: Tensor, *, negative: bool, empty: int, width: int) -> Tensor:
-        """CLIP's (B, T, D), then T5's, or `empty` zero tokens of `width` where there is none.
+    def append_to(self, tokens: Tensor, *, negative: bool, empty: int) -> Tensor:
+        """CLIP's (B, T, D), then T5's, or `empty` zero tokens of its width where there is none.
 
         Source: pipeline_stable_diffusion_3.py `encode_prompt`.
         """
         t5 = self.negative if negative else self.positive
         if t5 is None:
-            t5 = tokens.new_zeros(len(tokens), empty, max(width, tokens.shape[-1]))
-        return joined_language(tokens, t5)
+            t5 = tokens.new_zeros(len(tokens), empty, max(self.width, tokens.shape[-1]))
+        return append_t5(tokens, t5)
 
 
-def language_of(
+def t5_tensors(
     family: Family,
     encoder: LanguageEncoder | None,
     texts: tuple[Sequence[str], Sequence[str]],
     given: tuple[Tensor | None, Tensor | None],
-) -> Language:
+    *,
+    width: int | None = None,
+) -> T5Tensors:
     """T5 of both sides: as given, else encoded from `texts`.
+
+    Args:
+        family: whose tensors are made.
+        encoder: of T5, if there is one.
+        texts: prompts of the positive and of the negative side.
+        given: (B, T, D) of both sides, where the caller has them.
+        width: D of the model, where the pipeline says it; None is that of the family.
 
     Raises:
         ConfigError: the family has no place for T5.
         ShapeError: not three axes, or another number of prompts.
     """
-    if family.language is None and any(one is not None for one in given):
-        raise ConfigError(f"{family.title} reads no T5, so t5 means nothing; leave it out.")
+    rule = family.language
+    if rule is None:
+        if any(one is not None for one in given):
+            raise ConfigError(f"{family.title} reads no T5, so t5 means nothing; leave it out.")
+        return T5Tensors(None, None, 0)
     found: list[Tensor | None] = []
     for one, prompts in zip(given, texts, strict=True):
         if one is None and encoder is not None:
             one = encoder.encode(prompts)
         if one is not None:
-            _check_tensor(one)
-        if one is not None and (one.ndim != 3 or len(one) not in (1, len(prompts))):
-            raise ShapeError(
-                f"t5 {tuple(one.shape)} must be (prompts, tokens, width) for {len(prompts)} "
-                "prompt(s); pass the encoder's last hidden state."
-            )
-        found.append(None if one is None else one.expand(len(prompts), -1, -1))
+            _check_tensor(one, len(prompts))
+            one = one.expand(len(prompts), -1, -1)
+        found.append(one)
     positive, negative = found
     if (positive is None) != (negative is None) and family.negative == "encode":
         warnings.warn(
             "only one of t5 and negative_t5 was given, so the other side has zeros in its place, "
             "which no model was trained on; pass both t5= and negative_t5=.",
             ConditioningWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
         positive, negative = (
             torch.zeros_like(other) if one is None and other is not None else one
@@ -135,18 +144,22 @@ def language_of(
             f"t5 {tuple(positive.shape)} and negative_t5 {tuple(negative.shape)} differ, and "
             "guidance runs both sides in one batch; pad both to one length."
         )
-    return Language(positive, negative)
+    return T5Tensors(positive, negative, width or rule.width)
 
 
-def _check_tensor(t5: Tensor) -> None:
+def _check_tensor(t5: Tensor, count: int) -> None:
     if not isinstance(t5, Tensor) or not t5.is_floating_point():
         kind = t5.dtype if isinstance(t5, Tensor) else type(t5).__name__
         raise ConfigError(f"t5 must be a tensor of floats, T5's last hidden state, got {kind}.")
-    if not bool(t5.isfinite().all()):
-        raise NumericalError("t5 holds NaN or infinity; look at the encoder that made it.")
+    check_finite(t5, "t5", "look at the encoder that made it.")
+    if t5.ndim != 3 or len(t5) not in (1, count):
+        raise ShapeError(
+            f"t5 {tuple(t5.shape)} must be (prompts, tokens, width) for {count} prompt(s); pass "
+            "the encoder's last hidden state."
+        )
 
 
-def joined_language(tokens: Tensor, t5: Tensor) -> Tensor:
+def append_t5(tokens: Tensor, t5: Tensor) -> Tensor:
     """(B, T, D) of CLIP, zeros up to the width of T5, then T5 on the token axis."""
     room = t5.shape[-1] - tokens.shape[-1]
     if room < 0:

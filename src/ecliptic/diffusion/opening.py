@@ -1,25 +1,25 @@
 """From names to encoders: `conditioner` finds and loads what a family needs."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ecliptic.diffusion.conditioners import Conditioner
-from ecliptic.diffusion.encoders import TextEncoder
+from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.families import Family, family_named
 from ecliptic.diffusion.language import LanguageEncoder
 from ecliptic.engine import Clip, Precision, load
 from ecliptic.errors import ConfigError
+from ecliptic.storage import read_json
 
-Source = str | Path | Clip
+EncoderSource = str | Path | Clip  # anything `load` takes, or what it returned
 INDEX = "model_index.json"  # of a diffusers pipeline
 DENOISER = "transformer/config.json"  # likewise, of SD3
 
 
 def conditioner(
     family: str,
-    encoders: Source | Sequence[Source],
+    encoders: EncoderSource | Sequence[EncoderSource],
     *,
     t5: str | Path | None = None,
     force_zeros: bool | None = None,
@@ -55,14 +55,14 @@ def conditioner(
         for clip, rule, source in zip(clips, row.encoders, sources, strict=False)
     )
     if force_zeros is None and row.sizes:
-        force_zeros = _json(encoders, INDEX).get("force_zeros_for_empty_prompt")
+        force_zeros = _read(encoders, INDEX).get("force_zeros_for_empty_prompt")
     return Conditioner(
         row,
         texts,
         image=clips[-1] if row.image is not None and len(clips) > len(texts) else None,
         force_zeros=row.negative == "zeros" if force_zeros is None else bool(force_zeros),
         language=_language(row, t5),
-        language_width=_json(encoders, DENOISER).get("joint_attention_dim"),
+        language_width=_read(encoders, DENOISER).get("joint_attention_dim"),
     )
 
 
@@ -72,7 +72,9 @@ def _folders(family: Family) -> list[str]:
     return [*texts, family.image.folder] if family.image else texts
 
 
-def _sources(family: Family, encoders: Source | Sequence[Source]) -> list[Source]:
+def _sources(
+    family: Family, encoders: EncoderSource | Sequence[EncoderSource]
+) -> list[EncoderSource]:
     """One source for each encoder; an image encoder beside text encoders may be missing."""
     wanted = _folders(family)
     if isinstance(encoders, str | Path | Clip):
@@ -92,16 +94,16 @@ def _sources(family: Family, encoders: Source | Sequence[Source]) -> list[Source
     return found
 
 
-def _is_folder(source: Source) -> bool:
+def _is_folder(source: EncoderSource) -> bool:
     return not isinstance(source, Clip) and Path(source).is_dir()
 
 
-def _json(encoders: Source | Sequence[Source], name: str) -> dict[str, Any]:
+def _read(encoders: EncoderSource | Sequence[EncoderSource], name: str) -> dict[str, Any]:
     """A JSON file of the one pipeline folder among `encoders`; empty where there is none."""
     source = encoders if isinstance(encoders, str | Path | Clip) else next(iter(encoders), "")
     if isinstance(source, Clip) or not (Path(source) / name).is_file():
         return {}
-    found = json.loads((Path(source) / name).read_text(encoding="utf-8"))
+    found = read_json(Path(source) / name)
     return found if isinstance(found, dict) else {}
 
 

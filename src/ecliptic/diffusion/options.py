@@ -1,19 +1,68 @@
-"""How prompts are read and encoded: the options of a conditioner's call, checked once."""
+"""How prompts are read and encoded: the options of a conditioner's call, checked once.
 
-import difflib
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypedDict, get_args
+The fields of `Options` are the one list of them: the flags of `ecliptic condition` and the page
+docs/options.md are made from it. Imports no torch.
+"""
 
-from ecliptic.diffusion.behaviours import Behaviour, behaviour_named
-from ecliptic.diffusion.emphasis import Emphasis, EmphasisName
-from ecliptic.diffusion.inversion_names import InversionMatch
-from ecliptic.diffusion.layouts import LAYOUTS, Layout
-from ecliptic.errors import ConfigError
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
+
+from ecliptic.checks import check_count
+from ecliptic.diffusion.behaviours import BEHAVIOURS, Behaviour, behaviour_named
+from ecliptic.errors import ConfigError, did_you_mean
 from ecliptic.prompts import Dialect
+
+Layout: TypeAlias = Literal[
+    "truncate",
+    "a1111",
+    "comfyui",
+    "compel",
+    "compel-phrases",
+    "compel-words",
+    "compel-brutal",
+    "kohya",
+    "lpw",
+]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+EmphasisName: TypeAlias = Literal[
+    "original",  # A1111: times w, the mean of each chunk kept
+    "no-norm",  # A1111's "No norm", kohya's weighted captions: times w
+    "ignore",  # A1111's "Ignore": weights are read and do nothing
+    "lpw",  # diffusers' lpw pipelines, ADV_CLIP_emb's "A1111": times w, the prompt's mean kept
+    "comfyui",  # away from the empty prompt
+    "compel",  # as ComfyUI, and light fragments hidden from attention
+    "adv-compel",  # ADV_CLIP_emb's "compel": as ComfyUI, and light words replaced
+    "comfy++",  # ADV_CLIP_emb: light words replaced, heavy ones away from their replacement
+    "down-weight",  # ADV_CLIP_emb: the heaviest word counts 1, all lighter ones are replaced
+]
+Normalization: TypeAlias = Literal["none", "mean", "length", "length+mean"]
+InversionMatch: TypeAlias = Literal["diffusers", "a1111", "comfyui"]
 
 
 @dataclass(frozen=True)
-class Own:
+class Emphasis:
+    """What weights do, and what is done to them before; the defaults are A1111's."""
+
+    name: EmphasisName = "original"
+    normalization: Normalization = "none"
+
+    def __post_init__(self) -> None:
+        for name, known in (("name", EmphasisName), ("normalization", Normalization)):
+            if (value := getattr(self, name)) not in get_args(known):
+                choices = ", ".join(map(repr, get_args(known)))
+                what = "emphasis" if name == "name" else "normalization of weights"
+                raise ConfigError(f"there is no {what} {value!r}; use one of {choices}.")
+        if self.name == "compel" and self.normalization != "none":
+            raise ConfigError(
+                f"normalization {self.normalization!r} gives the words of a fragment different "
+                'weights, and "compel" weights whole fragments; use "adv-compel", which takes it.'
+            )
+
+
+@dataclass(frozen=True)
+class DialectDefaults:
     """What a dialect's own tool does, where nothing else is asked for."""
 
     emphasis: EmphasisName
@@ -21,16 +70,18 @@ class Own:
     match: InversionMatch  # how names of textual inversions are found
 
 
-OWN = {
-    "plain": Own("ignore", "a1111", "diffusers"),
-    "a1111": Own("original", "a1111", "a1111"),
-    "comfyui": Own("comfyui", "comfyui", "comfyui"),
-    "compel": Own("compel", "compel", "diffusers"),
-}
+DEFAULTS: Mapping[Dialect, DialectDefaults] = MappingProxyType(
+    {
+        "plain": DialectDefaults("ignore", "a1111", "diffusers"),
+        "a1111": DialectDefaults("original", "a1111", "a1111"),
+        "comfyui": DialectDefaults("comfyui", "comfyui", "comfyui"),
+        "compel": DialectDefaults("compel", "compel", "diffusers"),
+    }
+)
 
 
 class HowOptions(TypedDict, total=False):
-    """The keyword arguments that `Options` takes."""
+    """The types of the keyword arguments that `Options` takes, for type checkers."""
 
     dialect: Dialect
     emphasis: EmphasisName | Emphasis | None
@@ -41,44 +92,97 @@ class HowOptions(TypedDict, total=False):
     grad: bool
 
 
+def _about(
+    meaning: str,
+    values: tuple[str, ...] = (),
+    *,
+    shown: str = "",
+    least: int = 0,
+    flag: bool = True,
+) -> dict[str, Any]:
+    """What is said about a field of `Options`.
+
+    Args:
+        meaning: in words, for help and docs.
+        values: the names that it may have.
+        shown: the default in words, where the value does not say it.
+        least: the smallest number that it may be.
+        flag: whether the command line has it.
+    """
+    return {"meaning": meaning, "values": values, "shown": shown, "least": least, "flag": flag}
+
+
 @dataclass(frozen=True)
 class Options:
     """How the prompts of one call are read and encoded."""
 
-    dialect: Dialect = "plain"  # what brackets, signs and words like BREAK mean
-    emphasis: EmphasisName | Emphasis | None = (
-        None  # what weights do; None is the dialect's own tool's way
+    dialect: Dialect = field(
+        default="plain",
+        metadata=_about("What brackets, signs and words such as BREAK mean.", get_args(Dialect)),
     )
-    long: Layout | Literal["chunk"] = (
-        "truncate"  # "chunk" is the dialect's own layout; or a layout by name
+    emphasis: EmphasisName | Emphasis | None = field(
+        default=None,
+        metadata=_about(
+            "What weights do to the vectors.",
+            get_args(EmphasisName),
+            shown="what the dialect's own tool does",
+        ),
     )
-    clip_skip: int | None = None  # hidden layers skipped, counted as in diffusers
-    compat: str | Behaviour = "diffusers"  # whose way, where tools disagree
-    steps: int | None = None  # of sampling, for prompts that change over them
-    grad: bool = False  # keep what gradients need
+    long: Layout | Literal["chunk"] = field(
+        default="truncate",
+        metadata=_about(
+            "How long prompts are laid out; chunk is the layout of the dialect's own tool.",
+            ("chunk", *LAYOUTS),
+        ),
+    )
+    clip_skip: int | None = field(
+        default=None,
+        metadata=_about("Hidden layers that are skipped, counted as in diffusers.", shown="none"),
+    )
+    compat: str | Behaviour = field(
+        default="diffusers",
+        metadata=_about("Whose way, where tools disagree.", tuple(BEHAVIOURS)),
+    )
+    steps: int | None = field(
+        default=None,
+        metadata=_about(
+            "Sampling steps, for prompts that change over them.", shown="unknown", least=1
+        ),
+    )
+    grad: bool = field(default=False, metadata=_about("Keep what gradients need.", flag=False))
 
     def __post_init__(self) -> None:
-        known = get_args(Dialect)
-        if self.dialect not in known:
-            raise ConfigError(f"dialect must be one of {', '.join(known)}, got {self.dialect!r}.")
-        if self.long != "chunk" and self.long not in LAYOUTS:
-            raise ConfigError(
-                f"long must be one of chunk, {', '.join(LAYOUTS)}, got {self.long!r}."
-            )
-        if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
-            raise ConfigError(f"steps must be a whole number from 1, got {self.steps!r}.")
+        for name in ("dialect", "long"):
+            values = self.about(name).metadata["values"]
+            if (value := getattr(self, name)) not in values:
+                raise ConfigError(f"{name} must be one of {', '.join(values)}, got {value!r}.")
+        if self.steps is not None:
+            check_count("steps", self.steps)
         _ = self.behaviour, self.weighting  # both check themselves
 
     @classmethod
-    def of(cls, options: Any) -> "Options":
-        """From keyword arguments; ConfigError for a name that is none."""
-        names = [field.name for field in fields(cls)]
+    def of(cls, options: Mapping[str, Any]) -> "Options":
+        """From keyword arguments.
+
+        Raises:
+            ConfigError: an unknown option, or a value that it cannot have.
+        """
+        names = [one.name for one in fields(cls)]
         for name in options:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}."
+                hint = did_you_mean(name, names) or f"there are {', '.join(names)}."
                 raise ConfigError(f"there is no option {name!r}; {hint}")
         return cls(**options)
+
+    @classmethod
+    def about(cls, name: str) -> "Field[Any]":
+        """The field called `name`, with its meaning and values as metadata."""
+        return next(one for one in fields(cls) if one.name == name)
+
+    @classmethod
+    def flags(cls) -> "Iterator[Field[Any]]":
+        """The fields that the command line has."""
+        return (one for one in fields(cls) if one.metadata["flag"])
 
     @property
     def behaviour(self) -> Behaviour:
@@ -90,13 +194,13 @@ class Options:
         """What weights do."""
         if isinstance(self.emphasis, Emphasis):
             return self.emphasis
-        name = OWN[self.dialect].emphasis if self.emphasis is None else self.emphasis
+        name = DEFAULTS[self.dialect].emphasis if self.emphasis is None else self.emphasis
         return Emphasis(name)
 
     @property
     def layout(self) -> Layout:
         """The name of the layout of long prompts."""
-        return OWN[self.dialect].layout if self.long == "chunk" else self.long
+        return DEFAULTS[self.dialect].layout if self.long == "chunk" else self.long
 
     @property
     def shares_means(self) -> bool:
@@ -106,7 +210,7 @@ class Options:
     @property
     def match(self) -> InversionMatch:
         """How names of textual inversions are found."""
-        return OWN[self.dialect].match
+        return DEFAULTS[self.dialect].match
 
     def identity(self) -> dict[str, Any]:
         """All of it that decides numbers, as JSON values."""
@@ -122,3 +226,24 @@ class Options:
                 "ignores_skip": list(self.behaviour.ignores_skip),
             },
         }
+
+
+@dataclass(frozen=True)
+class SkipNames:
+    """What tools call one number of skipped layers on SD 1.x."""
+
+    diffusers: int | None
+    a1111: int  # also kohya's --clip_skip and stable-diffusion.cpp
+    comfyui: int  # stop_at_clip_layer
+    invokeai: int
+
+
+def skip_names(clip_skip: int | None) -> SkipNames:
+    """The numbers of other tools for `clip_skip` on SD 1.x.
+
+    Here, as in diffusers, `clip_skip=k` reads k hidden layers before the one the family reads;
+    None and 0 are the family's own. Sources: diffusers `encode_prompt`; stable-diffusion-webui
+    `CLIP_stop_at_last_layers`; ComfyUI `CLIPSetLastLayer`; InvokeAI `skipped_layers`.
+    """
+    k = clip_skip or 0
+    return SkipNames(clip_skip or None, k + 1, -(k + 1), k)

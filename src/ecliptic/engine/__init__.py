@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.engine.batches import numerical_error as numerical_error
     from ecliptic.engine.cache import EmbeddingCache as EmbeddingCache
     from ecliptic.engine.card import Card as Card
     from ecliptic.engine.clip import Clip as Clip

@@ -1,0 +1,226 @@
+"""A conditioner that remembers: the last results in memory, for interactive use.
+
+Bounded, dropping what was used longest ago; what it gives is the caller's own copy. Equal requests
+at the same time are computed once. A key covers the identity of the conditioner at that moment, so
+a LoRA put in between misses. A folder of `write_cache` may stand behind it for single prompts.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, Unpack
+
+from torch import Tensor
+
+from ecliptic.diffusion.cache.keys import (
+    PromptTensors,
+    TextConditioner,
+    cache_identity,
+    canonical,
+    condition_key,
+    size_of,
+)
+from ecliptic.diffusion.cache.read import ConditionCache
+from ecliptic.diffusion.options import HowOptions, Options
+from ecliptic.errors import ConfigError
+
+C = TypeVar("C", bound=PromptTensors)
+C_co = TypeVar("C_co", bound=PromptTensors, covariant=True)
+
+
+class CallableConditioner(TextConditioner, Protocol[C_co]):
+    """A conditioner that is called with a prompt."""
+
+    def __call__(self, *prompt: Any, **options: Any) -> C_co:
+        """The conditioning of one call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheStatistics:
+    """What a memory has done so far, and what it holds now."""
+
+    hits: int
+    misses: int
+    evictions: int
+    entries: int
+    bytes: int  # of the tensors
+
+
+class CachedConditioner(Generic[C]):
+    """Called like the conditioner it wraps; results of equal calls come from memory."""
+
+    def __init__(
+        self,
+        conditioner: CallableConditioner[C],
+        capacity: int = 256,
+        *,
+        limit: int | None = None,
+        folder: Path | str | None = None,
+    ) -> None:
+        """Wrap `conditioner`.
+
+        Args:
+            conditioner: what computes.
+            capacity: most results to remember.
+            limit: most bytes of tensors to remember; a larger result is not kept at all.
+            folder: of `write_cache`; `each` reads it before it computes.
+        """
+        if capacity < 1 or (limit is not None and limit < 1):
+            raise ConfigError(
+                f"a memory needs room for at least one result and one byte, got capacity "
+                f"{capacity} and limit {limit}; call the conditioner itself to remember nothing."
+            )
+        self.conditioner = conditioner
+        self.capacity, self.limit = capacity, limit
+        self._folder = None if folder is None else ConditionCache(folder)
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, tuple[Future[Any], int]] = OrderedDict()  # bytes too
+        self._running: dict[str, Future[Any]] = {}
+        self._hits = self._misses = self._evictions = self._bytes = 0
+
+    def __call__(self, prompt: Any, negative: Any = None, **options: Any) -> C:
+        """What the conditioner gives for the same arguments."""
+        given = {"prompt": prompt, "negative": negative, **options}
+
+        def compute() -> C:
+            return self.conditioner(prompt, negative=negative, **options)
+
+        key = _key_of_call(self.conditioner, given)
+        if key is None:  # an argument without JSON form, such as a picture
+            with self._lock:
+                self._misses += 1
+            return compute()
+        found: C = self._recall(key, compute)
+        return found
+
+    def each(
+        self, prompts: Sequence[str], **options: Unpack[HowOptions]
+    ) -> Sequence[PromptTensors]:
+        """One conditioning per prompt, each at its own length: from memory, folder, or computed."""
+        identity = cache_identity(self.conditioner, **options)
+
+        def made(prompt: str, key: str) -> Callable[[], PromptTensors]:
+            def compute() -> PromptTensors:
+                stored = None if self._folder is None else self._folder.get(key)
+                return stored or self.conditioner.each([prompt], **options)[0]
+
+            return compute
+
+        keys = [condition_key(identity, prompt) for prompt in prompts]
+        pairs = zip(prompts, keys, strict=True)
+        return [self._recall(key, made(prompt, key)) for prompt, key in pairs]
+
+    def identity(self, **options: Unpack[HowOptions]) -> Mapping[str, Any]:
+        """That of the conditioner, so that this may stand in its place."""
+        return self.conditioner.identity(**options)
+
+    @property
+    def statistics(self) -> CacheStatistics:
+        """Counts so far."""
+        with self._lock:
+            return CacheStatistics(
+                self._hits, self._misses, self._evictions, len(self._kept), self._bytes
+            )
+
+    def clear(self) -> None:
+        """Forget all results; the counts stay."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def _recall(self, key: str, compute: Callable[[], Any]) -> Any:
+        """A copy of the result of `key`; computed by whoever asks first, awaited by the others."""
+        with self._lock:
+            found = self._find(key)
+            if found is None:
+                self._misses += 1
+                mine = self._running[key] = Future()
+            else:
+                self._hits += 1
+        if found is not None:
+            return clone(found.result())
+        try:
+            result = compute()
+            mine.set_result(result)
+            self._keep(key, mine)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._running[key]
+        return clone(result)
+
+    def _find(self, key: str) -> Future[Any] | None:
+        """The result that is kept, or will be."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+        return self._running.get(key)
+
+    def _keep(self, key: str, result: Future[Any]) -> None:
+        tensors = list(tensors_in(result.result()))
+        size = size_of(tensors)
+        too_large = self.limit is not None and size > self.limit
+        if too_large or any(tensor.requires_grad for tensor in tensors):
+            return  # a graph can be walked back only once, so it is nobody else's
+        with self._lock:
+            self._kept[key] = (result, size)
+            self._bytes += size
+            while len(self._kept) > self.capacity or self._bytes > (self.limit or self._bytes):
+                _, (_, dropped) = self._kept.popitem(last=False)
+                self._bytes -= dropped
+                self._evictions += 1
+
+
+CachedTextEncoder = CachedConditioner  # its earlier name
+
+
+def clone(value: Any) -> Any:
+    """`value` with every tensor in it copied; what holds no tensor is shared."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, Mapping):
+        return {key: clone(item) for key, item in value.items()}
+    if isinstance(value, tuple | list) and next(tensors_in(value), None) is not None:
+        return type(value)(clone(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if next(tensors_in(value), None) is None:
+            return value
+        made = copy.copy(value)
+        for field in dataclasses.fields(value):
+            object.__setattr__(made, field.name, clone(getattr(value, field.name)))
+        return made
+    return value
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors inside dataclasses, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from tensors_in(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, field.name))
+
+
+_HOW = {field.name for field in dataclasses.fields(Options)}
+
+
+def _key_of_call(conditioner: TextConditioner, given: Mapping[str, Any]) -> str | None:
+    """SHA-256 of all arguments and of the conditioner's identity; None where one has no JSON."""
+    options = {name: value for name, value in given.items() if name in _HOW}
+    try:
+        whole = {"given": given, "identity": conditioner.identity(**options)}
+        return hashlib.sha256(canonical(whole)).hexdigest()
+    except TypeError:
+        return None

@@ -1,0 +1,148 @@
+"""A dataset cache opened for reading: conditionings by key, by id or by prompt.
+
+`write.py` writes the folder and `verify.py` checks it. What is read has passed its
+checksum. Memory holds a few mapped files, whatever the size of the folder.
+"""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ecliptic.diffusion.cache.index import CacheIndex
+from ecliptic.diffusion.cache.keys import StoredConditioning, condition_key
+from ecliptic.diffusion.cache.shards import Shard, read_shard, shard_path, shard_paths
+from ecliptic.errors import ConfigError, CorruptFileError, StorageError
+
+_OPEN = 16  # mapped shards
+
+
+class ConditionCache:
+    """The conditionings in a folder that `write_cache` filled.
+
+    May be shared by threads, and by the worker processes of a data loader. Shards that another
+    process writes meanwhile are seen after `refresh()`.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open `folder`.
+
+        Raises:
+            StorageError: there is no such folder, or nothing in it can be read.
+        """
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
+        self._index = CacheIndex(self.folder)
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return type(self), (self.folder,)
+
+    def __len__(self) -> int:
+        """How many different prompts are there."""
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys."""
+        return self._index.keys()
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self._index.shards_of([key]))
+
+    def get(self, key: str) -> StoredConditioning | None:
+        """The conditioning of `key`, or None where there is none.
+
+        Raises:
+            CorruptFileError: it is there, but not what was stored.
+        """
+        number = self._index.shards_of([key]).get(key)
+        if number is None:
+            return None
+        shard = self._shard(number)
+        if key not in shard.entries or not shard.intact(key):
+            raise CorruptFileError(
+                f"{shard_path(self.folder, number)} holds other numbers for {key[:12]} than were "
+                "stored; let `ecliptic condition --verify --repair` remove them, and run again."
+            )
+        return shard.conditioning(key)
+
+    def load(self, name: str, identity: Mapping[str, Any] | None = None) -> StoredConditioning:
+        """The conditioning of a caption.
+
+        Args:
+            name: its id, or else its prompt.
+            identity: of `cache_identity`; needed where the folder holds several.
+
+        Raises:
+            StorageError: nothing is stored for it.
+            ConfigError: several identities, and none is given.
+        """
+        identity = self._only() if identity is None else identity
+        known = self._index.keys_of([name], identity)
+        key = known.get(name) or condition_key(identity, name)
+        found = self.get(key)
+        if found is None:
+            raise StorageError(
+                f"{self.folder} holds nothing for {name[:80]!r} under these settings; write it "
+                "with `ecliptic condition` or `write_cache`."
+            )
+        return found
+
+    def items(self) -> Iterator[tuple[str, str, StoredConditioning]]:
+        """(key, prompt, conditioning) of all, shard by shard in the order they were written."""
+        for number, path in shard_paths(self.folder).items():
+            shard = read_shard(path)
+            here = self._index.shards_of(list(shard.entries))
+            for key, entry in shard.entries.items():
+                found = self.get(key) if here.get(key) == number else None
+                if found is not None:
+                    yield key, entry.prompt, found
+
+    def identities(self) -> list[dict[str, Any]]:
+        """What the keys in the folder share: one identity per setting it was written with."""
+        return [json.loads(text) for text in self._index.identities()]
+
+    def refresh(self) -> None:
+        """Take in what other processes wrote since."""
+        with self._lock:
+            self._shards.clear()
+        self._index.sync()
+
+    def __enter__(self) -> "ConditionCache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        with self._lock:
+            self._shards.clear()
+        self._index.close()
+
+    def _only(self) -> dict[str, Any]:
+        found = self.identities()
+        if len(found) > 1:
+            raise ConfigError(
+                f"{self.folder} holds conditionings of {len(found)} settings, so a name alone "
+                "does not tell which; pass identity=cache_identity(conditioner, ...)."
+            )
+        return found[0] if found else {}
+
+    def _shard(self, number: int) -> Shard:
+        with self._lock:
+            if number not in self._shards:
+                try:
+                    self._shards[number] = read_shard(shard_path(self.folder, number))
+                except FileNotFoundError:
+                    raise StorageError(
+                        f"{shard_path(self.folder, number)} was removed meanwhile; call refresh()."
+                    ) from None
+            self._shards.move_to_end(number)
+            while len(self._shards) > _OPEN:
+                self._shards.popitem(last=False)
+            return self._shards[number]

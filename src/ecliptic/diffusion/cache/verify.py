@@ -1,0 +1,183 @@
+"""What is wrong in a dataset cache, and its removal, so that the next run computes it again.
+
+One shard is in memory at a time; findings name the shard and, where it is one, the prompt's key.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Unpack
+
+from torch import Tensor
+
+from ecliptic.checks import is_finite
+from ecliptic.diffusion.cache.index import CacheIndex
+from ecliptic.diffusion.cache.keys import STORED, TextConditioner, canonical, condition_key
+from ecliptic.diffusion.cache.shards import Shard, read_shard, replace, shard_paths
+from ecliptic.diffusion.options import HowOptions
+from ecliptic.errors import CorruptFileError, StorageError
+
+Kind = Literal["torn", "missing", "checksum", "not finite", "shape", "key", "stale", "index"]
+_AXES = {  # (1, T, D); (1, E), or (1, 1, E) of Stable Cascade; (1, T)
+    "tokens": (3,),
+    "pooled": (2, 3),
+    "mask": (2,),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    kind: Kind
+    shard: str  # file name; "" where it is the index's
+    key: str  # "" where it is the whole shard's
+    detail: str
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is wrong in a folder, and how much was looked at."""
+
+    items: tuple[Finding, ...]
+    shards: int
+    entries: int
+    repaired: bool = False
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.items
+
+
+def verify_cache(
+    folder: Path | str,
+    conditioner: TextConditioner | None = None,
+    *,
+    repair: bool = False,
+    advance: Callable[[int], object] = lambda _: None,
+    **options: Unpack[HowOptions],
+) -> Findings:
+    """Look at every byte of the cache in `folder`.
+
+    Args:
+        folder: of `write_cache`.
+        conditioner: if given, whatever another one or other options made is stale.
+        repair: remove what is bad; the next `write_cache` computes it again.
+        advance: told how many more shards are done.
+        **options: of the conditioner.
+
+    Raises:
+        StorageError: there is no such folder, or it cannot be changed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
+    wanted = None if conditioner is None else canonical(conditioner.identity(**options))
+    index = CacheIndex(folder)
+    found: list[Finding] = []
+    shards = entries = 0
+    for number, path in shard_paths(folder).items():
+        here, count = _look(path, wanted, index.keys_in(number), repair=repair)
+        found += here
+        shards, entries = shards + 1, entries + count
+        advance(1)
+    if repair:
+        index.clean()
+        index.rebuild()
+    index.close()
+    return Findings(tuple(found), shards, entries, repair)
+
+
+def _look(
+    path: Path, wanted: bytes | None, indexed: set[str], *, repair: bool
+) -> tuple[list[Finding], int]:
+    """The findings of one shard, and how many prompts it holds."""
+    try:
+        shard = read_shard(path)
+    except CorruptFileError as error:
+        if repair:
+            path.unlink(missing_ok=True)
+        return [Finding("torn", path.name, "", str(error))], 0
+    except FileNotFoundError:  # another process repaired it away
+        return [], 0
+    if wanted is not None and canonical(shard.identity["conditioner"]) != wanted:
+        if repair:
+            path.unlink(missing_ok=True)
+        why = f"{len(shard.entries)} prompts of {_differences(shard, wanted)}"
+        return [Finding("stale", path.name, "", why)], len(shard.entries)
+    found = list(_entries(path, shard))
+    if repair and found:
+        _drop(path, shard, {finding.key for finding in found})
+    return found + list(_index(path, shard, indexed)), len(shard.entries)
+
+
+def _entries(path: Path, shard: Shard) -> Iterator[Finding]:
+    """One finding for each prompt that is not as it was stored."""
+    widths: dict[str, int] = {}  # of the shard's first entry: one identity, one width
+    for key, entry in shard.entries.items():
+        parts = shard.parts(key)
+        kind, why = _wrong(parts, widths)
+        if not parts:
+            kind, why = "missing", "none of its tensors is there"
+        elif not shard.intact(key):
+            kind, why = "checksum", "its tensors are not those that were stored"
+        elif condition_key(shard.identity, entry.prompt) != key:
+            kind, why = "key", "its key is that of another prompt or other settings"
+        if kind is not None:
+            yield Finding(kind, path.name, key, f"{why} ({entry.prompt[:60]!r})")
+    strays = {name.rpartition(".")[0] for name in shard.tensors} - shard.entries.keys()
+    for key in sorted(strays):
+        yield Finding("missing", path.name, key, "its tensors are there, but not what they are of")
+
+
+def _wrong(parts: Mapping[str, Tensor], widths: dict[str, int]) -> tuple[Kind | None, str]:
+    """What is wrong with the tensors of one prompt; notes the widths of the first."""
+    for part, tensor in parts.items():
+        if tensor.ndim not in _AXES[part] or tensor.shape[0] != 1 or not tensor.numel():
+            return "shape", f"{part} has the shape {tuple(tensor.shape)}"
+        width = tensor.shape[-1]
+        if part != "mask" and widths.setdefault(part, width) != width:
+            return "shape", f"{part} is {width} wide where others have {widths[part]}"
+        if not is_finite(tensor):
+            return "not finite", f"{part} holds NaN or infinity"
+    if "mask" in parts and "tokens" in parts:
+        length, seen = parts["tokens"].shape[1], parts["mask"].shape[1]
+        if length != seen:
+            return "shape", f"its mask is for {seen} tokens, there are {length}"
+    return None, ""
+
+
+def _index(path: Path, shard: Shard, indexed: set[str]) -> Iterator[Finding]:
+    """Rows of the index that point at nothing; of equal keys another shard may count."""
+    for key in sorted(indexed - shard.entries.keys()):
+        yield Finding("index", path.name, key, "the index points at an entry that is not there")
+
+
+def _drop(path: Path, shard: Shard, bad: set[str]) -> None:
+    """Write the shard again without the prompts `bad`; none left, none written."""
+    entries = {key: entry for key, entry in shard.entries.items() if key not in bad}
+    if not entries and not shard.ids:
+        path.unlink(missing_ok=True)
+        return
+    names = {f"{key}.{part}" for key in entries for part in STORED}
+    tensors = {name: t.clone() for name, t in shard.tensors.items() if name in names}
+    replace(path, Shard(shard.identity, entries, shard.ids, tensors))
+
+
+def _differences(shard: Shard, wanted: bytes) -> str:
+    """In which fields the shard's identity differs."""
+    now, then = json.loads(wanted), shard.identity["conditioner"]
+    names = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
+    return f"other settings: {', '.join(names)}"

@@ -1,0 +1,273 @@
+"""Writes the conditionings of any number of captions into a folder, each prompt once.
+
+Memory holds one shard, `AHEAD` captions and one batch, whatever the number of captions: what is
+already there is asked of the folder's index. Ending a run at any time, by kill -9 too, leaves
+whole shards; the next run computes the rest. Several processes may write into one folder.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import Tensor
+
+from ecliptic.checks import check_count
+from ecliptic.diffusion.cache.index import CacheIndex
+from ecliptic.diffusion.cache.keys import (
+    PromptTensors,
+    TextConditioner,
+    cache_identity,
+    condition_key,
+    digest,
+    keep,
+    size_of,
+)
+from ecliptic.diffusion.cache.shards import Entry, Shard, name_tensors
+from ecliptic.diffusion.options import HowOptions
+from ecliptic.errors import (
+    ConfigError,
+    EclipticError,
+    InputError,
+    NumericalError,
+    StorageError,
+    TextError,
+)
+
+AHEAD = 1024  # captions that are looked up together
+LONGEST = 100_000  # characters of a prompt; its text stands in the shard
+MOST_ROWS = 50_000  # ids and prompts of one shard, whose header must stay below 100 MB
+MOST_TEXT = 8 << 20  # characters of ids and prompts, likewise; JSON may write 6 bytes for one
+_REFUSED = (InputError, NumericalError, ConfigError)  # what is wrong with one prompt; options
+# that are wrong for all have been refused when the identity was asked for
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A prompt and the name it goes by, such as the picture's."""
+
+    id: str
+    text: str
+
+
+@dataclass
+class CacheReport:
+    """What became of the captions."""
+
+    written: int = 0  # prompts that were computed
+    reused: int = 0  # captions whose prompt was there before
+    duplicates: int = 0  # captions whose prompt came earlier in this run
+    truncated: int = 0  # of `written`: those that lost words
+    rejected: int = 0  # captions that cannot be used
+    torn: tuple[int, ...] = ()  # numbers of shards that cannot be read; their prompts count as new
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of progress, and of captions that cannot be used."""
+
+    advance: Callable[[int], object] = lambda _: None  # how many more captions are done
+    reject: Callable[[Caption, EclipticError], object] | None = None  # None: the error is raised
+    stop_quietly: bool = False  # Ctrl-C ends the run with a report instead of an exception
+
+
+def write_cache(
+    conditioner: TextConditioner,
+    captions: Iterable[Caption],
+    folder: Path | str,
+    *,
+    batch_size: int = 32,
+    shard_size: int = 256 << 20,
+    dtype: str | None = None,
+    watch: Watch | None = None,
+    **options: Unpack[HowOptions],
+) -> CacheReport:
+    """Store the conditioning of each caption under all that decides it.
+
+    Args:
+        conditioner: of `conditioner(...)`.
+        captions: read once and in order, and never held all at once.
+        folder: made if it is not there.
+        batch_size: prompts encoded together.
+        shard_size: bytes of tensors in one file.
+        dtype: "fp32", "bf16" or "fp16" to store in; None is as computed.
+        watch: progress and rejects.
+        **options: of the conditioner; they are part of the keys.
+
+    Raises:
+        InputError, NumericalError, ConfigError: of a caption, where `watch` takes no rejects.
+        StorageError: the folder cannot be written.
+    """
+    check_count("batch_size", batch_size)
+    check_count("shard_size", shard_size)
+    watch = watch or Watch()
+    identity = cache_identity(conditioner, dtype, **options)
+    index = _open(Path(folder))
+    run = _Run(index, identity, shard_size, CacheReport(torn=tuple(index.torn())), watch)
+
+    def encode(prompts: list[str]) -> Iterator[PromptTensors]:
+        return iter(conditioner.each(prompts, **options))
+
+    try:
+        remaining = iter(captions)
+        while some := list(islice(remaining, AHEAD)):
+            run.add(some, encode, batch_size, dtype)
+            watch.advance(len(some))
+    except KeyboardInterrupt:
+        run.report.interrupted = True
+        if not watch.stop_quietly:
+            raise
+    finally:
+        run.publish()
+        index.close()
+    return run.report
+
+
+def _open(folder: Path) -> CacheIndex:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the cache folder {folder} cannot be made: {error.strerror}; pass a folder you may "
+            "write to."
+        ) from None
+    index = CacheIndex(folder)
+    index.clean()
+    return index
+
+
+@dataclass
+class _Run:
+    """One run: what waits to be written, and the counts so far."""
+
+    index: CacheIndex
+    identity: dict[str, Any]
+    limit: int  # bytes of tensors in a shard
+    report: CacheReport
+    watch: Watch
+    entries: dict[str, Entry] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    size: int = 0  # bytes of the tensors
+    text: int = 0  # characters of ids and prompts
+    own: set[int] = field(default_factory=set)  # shards of this run
+
+    def add(
+        self,
+        captions: list[Caption],
+        encode: Callable[[list[str]], Iterable[PromptTensors]],
+        batch_size: int,
+        dtype: str | None,
+    ) -> None:
+        """Store the captions that are new, and note the ids of all."""
+        fresh = list(self._new(captions).items())
+        for start in range(0, len(fresh), batch_size):
+            batch = dict(fresh[start : start + batch_size])
+            for key, made in self._encode(batch, encode):
+                self._store(key, batch[key], made, dtype)
+
+    def publish(self) -> None:
+        """Write the shard that waits, if any."""
+        if self.entries or self.ids:
+            shard = Shard(self.identity, self.entries, self.ids, self.tensors)
+            self.entries, self.ids, self.tensors = {}, {}, {}
+            self.size = self.text = 0
+            self.own.add(self.index.publish(shard))
+
+    def _new(self, captions: list[Caption]) -> dict[str, list[Caption]]:
+        """The captions whose prompt is not stored yet, by key."""
+        fresh: dict[str, list[Caption]] = {}
+        keys = [condition_key(self.identity, caption.text) for caption in captions]
+        there = self.index.shards_of(keys)
+        for key, caption in zip(keys, captions, strict=True):
+            if key in self.entries or there.get(key) in self.own:
+                self.report.duplicates += 1
+            elif key in there:
+                self.report.reused += 1
+            elif len(caption.text) > LONGEST:
+                self._reject([caption], TextError(_too_long(caption)))
+                continue
+            else:
+                fresh.setdefault(key, []).append(caption)
+                continue
+            self._name(key, [caption])
+        return fresh
+
+    def _encode(
+        self,
+        batch: dict[str, list[Caption]],
+        encode: Callable[[list[str]], Iterable[PromptTensors]],
+    ) -> Iterator[tuple[str, PromptTensors]]:
+        """Each key and what its prompt became; one by one where some prompt is refused."""
+        prompts = [captions[0].text for captions in batch.values()]
+        try:
+            made = list(encode(prompts))
+        except _REFUSED as error:
+            if len(batch) > 1:
+                for key, captions in batch.items():
+                    yield from self._encode({key: captions}, encode)
+            else:
+                self._reject(next(iter(batch.values())), error)
+            return
+        yield from zip(batch, made, strict=True)
+
+    def _store(
+        self, key: str, captions: list[Caption], made: PromptTensors, dtype: str | None
+    ) -> None:
+        try:
+            _check_single(captions[0], made)
+            parts = keep(made, dtype)
+        except _REFUSED as error:
+            self._reject(captions, error)
+            return
+        self.entries[key] = Entry(captions[0].text, digest(parts))
+        self.tensors.update(name_tensors(key, parts))
+        self.size += size_of(parts.values())
+        self.text += len(captions[0].text)
+        self.report.written += 1
+        self.report.duplicates += len(captions) - 1
+        self.report.truncated += _lost_words(made)
+        self._name(key, captions)
+
+    def _name(self, key: str, captions: list[Caption]) -> None:
+        """Note which key the captions' ids go by, unless that is known."""
+        ids = [caption.id for caption in captions if caption.id != caption.text]
+        known = self.index.keys_of(ids, self.identity)
+        for id_ in ids:
+            if self.ids.get(id_, known.get(id_)) != key:
+                self.ids[id_] = key
+                self.text += len(id_)
+        rows = len(self.entries) + len(self.ids)
+        if self.size >= self.limit or self.text >= MOST_TEXT or rows >= MOST_ROWS:
+            self.publish()
+
+    def _reject(self, captions: list[Caption], error: EclipticError) -> None:
+        if self.watch.reject is None:
+            raise error
+        for caption in captions:
+            self.report.rejected += 1
+            self.watch.reject(caption, error)
+
+
+def _too_long(caption: Caption) -> str:
+    return (
+        f"the caption {caption.id[:80]!r} has {len(caption.text)} characters, at most {LONGEST} "
+        "can be kept; is it a caption? Shorten it, or check the column."
+    )
+
+
+def _check_single(caption: Caption, made: PromptTensors) -> None:
+    """TextError where one prompt became several sets of tensors, of which one would be kept."""
+    for name, cause in (("alternatives", "AND"), ("schedule", "a schedule")):
+        if len(getattr(made, name, ())) > 1:
+            raise TextError(
+                f"the caption {caption.id[:80]!r} has more than one set of tensors because of "
+                f"{cause}, and a cache keeps one; take that out, or use dialect='plain'."
+            )
+
+
+def _lost_words(made: PromptTensors) -> bool:
+    """Whether the ledger of `made`, if it has one, shows tokens that were dropped."""
+    return bool(getattr(getattr(made, "ledger", None), "dropped", ()))

@@ -1,0 +1,1 @@
+"""One call of a conditioner: its prompts in time, through every encoder, to equal lengths."""

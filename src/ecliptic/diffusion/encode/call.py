@@ -1,0 +1,197 @@
+"""One call's prompts become one `Conditioning`: both sides, AND, schedules, zeros, T5, sizes.
+
+B prompts, T tokens, D width, E vector size.
+"""
+
+import warnings
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ecliptic.diffusion.conditioning import Conditioning
+from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.lengths import (
+    join,
+    lengthen,
+    needs_empty,
+    shared_length,
+    unequal_rule,
+)
+from ecliptic.diffusion.encode.lines import LineEncoder
+from ecliptic.diffusion.encode.request import Request
+from ecliptic.diffusion.encode.side import Moment, Side
+from ecliptic.diffusion.families import Family
+from ecliptic.diffusion.language import T5Tensors
+from ecliptic.diffusion.micro_conditioning import Sizes
+from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.tokens.ledger import Ledger, lost_words
+from ecliptic.errors import ConfigError
+from ecliptic.inputs import TruncationWarning
+from ecliptic.prompts import Line
+
+
+class TextCall:
+    """The prompts of one call: parsed when it is made, then `encode`, then `conditioning`."""
+
+    def __init__(
+        self,
+        family: Family,
+        encoders: Sequence[TextEncoder],
+        request: Request,
+        options: Options,
+        *,
+        positive_only: bool = False,
+        force_zeros: bool = False,
+        sizes: Sizes | None = None,
+    ) -> None:
+        """Parse the prompts.
+
+        Args:
+            family: what to make.
+            encoders: the family's.
+            request: the prompts.
+            options: how they are read.
+            positive_only: leave the negatives out.
+            force_zeros: no negative is zeros instead of the empty prompt.
+            sizes: what SDXL is told about the image.
+        """
+        self.family = family
+        self.request = request
+        self.options = options
+        self.sizes = sizes or Sizes()
+        self.zeros = not positive_only and self._negative_is_zeros(force_zeros)
+        self.positive = Side(request.positive, encoders, options)
+        self.negative = None if positive_only else self._negative_side(encoders)
+        self.sides = [side for side in (self.positive, self.negative) if side is not None]
+        self.length = 0  # tokens of every prompt, once they are encoded
+
+    def encode(self) -> None:
+        """Encode every line of both sides, each encoder in one batch.
+
+        Warns:
+            TruncationWarning: tokens were lost.
+        """
+        mixes = any(side.mixes for side in self.sides)
+        for (encoder, group), lines in _by_encoder(self.sides).items():
+            encoder.encode(lines, empty=mixes, group=group)
+        prompts = [
+            prompt
+            for side in self.sides
+            for moment in side.moments()
+            for prompt in side.prompts(moment, leveled=False)
+        ]
+        rule = unequal_rule(self.options)
+        if needs_empty(prompts, rule):
+            for encoder in dict.fromkeys(one for side in self.sides for one in side.encoders):
+                encoder.encode((), empty=True)
+        self.length = shared_length(prompts, rule)
+        lost = [lost_words(ledger) for side in self.sides for ledger in side.losses()]
+        if lost:
+            message = " ".join(dict.fromkeys(lost))
+            warnings.warn(message, TruncationWarning, stacklevel=3)
+
+    def conditioning(self, t5: T5Tensors) -> Conditioning:
+        """Everything that the call asked for."""
+        weights = self.positive.timeline.weights
+        moments = [moment for side in self.sides for moment in side.moments()]
+        ends = sorted({end for _, end in moments})
+        parts = []
+        for number in range(len(weights)):
+            found = [(end, self._at((number, end), t5)) for end in ends]
+            first = found[0][1]
+            parts.append(replace(first, schedule=tuple(found)) if len(found) > 1 else first)
+        if len(parts) == 1:
+            return parts[0]
+        return replace(parts[0], alternatives=tuple(zip(parts, weights, strict=True)))
+
+    def check_single(self) -> None:
+        """Raise ConfigError where a prompt has more than one set of tensors."""
+        if len(self.positive.moments()) > 1:
+            raise ConfigError(
+                "a prompt changes over the steps or joins several by AND, so it has more than one "
+                "set of tensors; call the conditioner on it, and keep what you need of the result."
+            )
+
+    def each(self, t5: T5Tensors) -> list[Conditioning]:
+        """Every prompt at its own length, without negatives."""
+        moment = self.positive.moments()[0]
+        return [
+            replace(
+                self._finish(join([prompt], self.family), t5.row(number), negative=False),
+                read_ledger=partial(self.positive.ledger, moment, number),
+            )
+            for number, prompt in enumerate(self.positive.prompts(moment))
+        ]
+
+    def _negative_is_zeros(self, force_zeros: bool) -> bool:
+        rule = self.options.behaviour.zeros
+        if rule == "negative is empty":
+            return self.family.sizes is not None and self.request.negative_is_empty
+        return rule == "negative is None" and force_zeros and not self.request.stated
+
+    def _negative_side(self, encoders: Sequence[TextEncoder]) -> Side | None:
+        """None where the negative is zeros, or where there is none."""
+        request, unasked = self.request, self.family.negative == "if given"
+        if self.zeros or (unasked and not request.stated):
+            return None
+        return Side(request.negative, encoders, self.options, negative=True, beside=self.positive)
+
+    def _at(self, moment: Moment, t5: T5Tensors) -> Conditioning:
+        """Both sides at `moment`."""
+        here, there = self._side(self.positive, moment), None
+        if self.zeros:
+            tokens, pooled = _zeros(here.tokens), _zeros(here.pooled)
+            there = replace(here, tokens=tokens, pooled=pooled, read_ledger=Ledger)
+        elif self.negative is not None:
+            there = self._side(self.negative, (0, moment[1]))  # AND is of the positive side alone
+        found = self._finish(here, t5, negative=False)
+        if there is None:
+            return found
+        return replace(found, negative=self._finish(there, t5, negative=True))
+
+    def _side(self, side: Side, moment: Moment) -> Conditioning:
+        rule = unequal_rule(self.options)
+        empties = [encoder.empty for encoder in side.encoders]
+        prompts = [lengthen(one, self.length, rule, empties) for one in side.prompts(moment)]
+        return replace(join(prompts, self.family), read_ledger=partial(side.ledger, moment))
+
+    def _finish(self, found: Conditioning, t5: T5Tensors, *, negative: bool) -> Conditioning:
+        """One side's tensors with T5, sizes, and in the shape and dtype the family has."""
+        behaviour, family = self.options.behaviour, self.family
+        batch = next(len(x) for x in (found.tokens, found.pooled) if x is not None)
+        tokens, pooled = (
+            x.float() if x is not None and behaviour.float32 else x
+            for x in (found.tokens, found.pooled)
+        )
+        rule, sizes = family.language, family.sizes
+        if rule is not None and rule.join == "alone":
+            tokens = t5.negative if negative else t5.positive
+        elif rule is not None and tokens is not None:
+            missing = behaviour.missing_t5
+            tokens = t5.append_to(
+                tokens,
+                negative=negative,
+                empty=tokens.shape[1] if missing is None else missing,
+            )
+        if pooled is not None and family.pooled_axis:
+            pooled = pooled[:, None]  # (B, 1, E)
+        ids = self.sizes.ids(sizes, batch, negative=negative) if sizes else None
+        return replace(found, tokens=tokens, pooled=pooled, size_ids=ids)
+
+
+def _by_encoder(
+    sides: Iterable[Side],
+) -> dict[tuple[LineEncoder, Hashable], list[Line]]:
+    """The lines of each encoder and group."""
+    found: dict[tuple[LineEncoder, Hashable], list[Line]] = {}
+    for side in sides:
+        for encoder, group, line in side.lines():
+            found.setdefault((encoder, group), []).append(line)
+    return found
+
+
+def _zeros(x: Tensor | None) -> Tensor | None:
+    return None if x is None else torch.zeros_like(x)

@@ -1,0 +1,165 @@
+"""One text encoder of a family: its tower, its padding, the vectors and weights added to it.
+
+B rows, T tokens of context, D width, E vector size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ecliptic.adapters import WIDTHS, part_of_width
+from ecliptic.diffusion.families import EncoderRule
+from ecliptic.diffusion.tokens.chunks import Chunks
+from ecliptic.engine import Clip
+from ecliptic.errors import ConfigError
+from ecliptic.inputs import Tokenizer
+from ecliptic.model import TextOutputs, TextTower
+
+BATCH = 64  # rows at a time
+WHOLE_H = 24  # blocks of OpenCLIP-H; diffusers' folders hold 23
+
+
+class TextEncoder:
+    """A loaded text encoder under a family's rule.
+
+    Args:
+        clip: what was loaded.
+        rule: what the family reads of it.
+        folder: it came as a folder of its own, as diffusers stores encoders.
+    """
+
+    def __init__(self, clip: Clip, rule: EncoderRule, *, folder: bool) -> None:
+        self.clip = clip
+        self.rule = rule
+        self.tower: TextTower = clip.model.text_tower
+        self.as_stored_by_diffusers = folder and clip.card.config.image is None
+        self.inversions: dict[str, Tensor] = {}  # token -> (n, D)
+        _check(self)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The encoder's tokenizer."""
+        return self.clip.tokenizer
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.tower.config.width
+
+    @property
+    def pad(self) -> int:
+        """The id after the end of text: the family's, whatever the file's tokenizer says."""
+        return 0 if self.rule.pad == "zero" else self.tokenizer.spec.end_of_text
+
+    @property
+    def own_layer(self) -> int | None:
+        """The hidden layer that the family reads."""
+        rule, depth = self.rule, self.tower.config.depth
+        if rule.whole_layer is None:
+            return rule.layer
+        cut = self.as_stored_by_diffusers and depth != WHOLE_H
+        return rule.layer if cut else rule.whole_layer
+
+    def layer(self, clip_skip: int | None) -> int | None:
+        """The hidden layer after skipping `clip_skip` layers, counted as in diffusers.
+
+        Raises:
+            ConfigError: no whole number of layers, or more than the encoder has.
+        """
+        own, depth, k = self.own_layer, self.tower.config.depth, clip_skip or 0
+        if own is None:
+            return None
+        if type(k) is not int or k < 0:
+            raise ConfigError(
+                f"clip_skip counts skipped layers from 0, got {clip_skip!r}; A1111's N is N - 1 "
+                "here, ComfyUI's -N is N - 1."
+            )
+        if depth + 1 + own - k < 0:
+            raise ConfigError(
+                f"clip_skip {k} leads below the first layer: {self.rule.part} has {depth} blocks "
+                f"and this family reads layer {own}, so at most {depth + 1 + own} can be skipped."
+            )
+        return own - k
+
+    def projects(self, *, folders_do: bool) -> bool:
+        """Whether the pooled vector goes through the projection."""
+        if self.rule.pooled == "vector":
+            return True
+        return folders_do and self.as_stored_by_diffusers
+
+    def run(
+        self, prompts: Sequence[Chunks], layer: int | None, *, pooled: bool, grad: bool
+    ) -> TextOutputs:
+        """Outputs of all chunks of all `prompts`, in order: (B, T, D), (B, D), (B, E)."""
+        ids = torch.cat([one.ids for one in prompts]).to(self.clip.device)
+        embedded, mask = self._embedded(prompts, ids), self._mask(prompts, ids)
+        parts = []
+        for start in range(0, len(ids), BATCH):
+            part = slice(start, start + BATCH)
+            outputs = self.tower.outputs if grad else self.clip.runtime.text_outputs
+            parts.append(
+                outputs(
+                    ids[part],
+                    layer=layer,
+                    final_norm=self.rule.final_norm,
+                    pooled=pooled,
+                    embedded=None if embedded is None else embedded[part],
+                    mask=None if mask is None else mask[part],
+                )
+            )
+        return TextOutputs(*(_cat([getattr(p, n) for p in parts]) for n in _FIELDS))
+
+    def _embedded(self, prompts: Sequence[Chunks], ids: Tensor) -> Tensor | None:
+        """(B, T, D) with the vectors of inversions in place, or None where there are none."""
+        if not any(one.vectors for one in prompts):
+            return None
+        embedded = self.tower.token_embedding(ids)
+        places, vectors, first = [], [], 0
+        for one in prompts:
+            for (chunk, place), vector in one.vectors.items():
+                places.append((first + chunk, place))
+                vectors.append(vector)
+            first += len(one)
+        chunk_of, place_of = torch.tensor(places, device=ids.device).T
+        spliced = torch.stack(vectors).to(embedded)
+        return embedded.index_put((chunk_of, place_of), spliced)  # type: ignore[no-any-return]
+
+    def _mask(self, prompts: Sequence[Chunks], ids: Tensor) -> Tensor | None:
+        """(B, T) bool of what may be attended to, or None where that is everything."""
+        if not self.rule.masks_padding and all(one.mask is None for one in prompts):
+            return None
+        seen = [
+            torch.ones_like(one.ids, dtype=torch.bool) if one.mask is None else one.mask
+            for one in prompts
+        ]
+        mask = torch.cat(seen).to(ids.device)
+        return mask & self.in_use(ids) if self.rule.masks_padding else mask
+
+    def in_use(self, ids: Tensor) -> Tensor:
+        """(B, T) bool: tokens up to the first end of text."""
+        ends = (ids == self.tokenizer.spec.end_of_text).int()
+        return ends.cumsum(dim=-1) - ends == 0
+
+
+_FIELDS = ("sequence", "pooled", "vectors")
+
+
+def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found else None
+
+
+def _check(encoder: TextEncoder) -> None:
+    rule, width = encoder.rule, encoder.width
+    found = part_of_width(width)
+    if found not in (None, rule.part):
+        raise ConfigError(
+            f"{encoder.clip.card.name} is {width} wide, which is {found}, but {rule.part} "
+            f"({WIDTHS[rule.part]}) belongs here; pass the encoders in the family's order."
+        )
+    if rule.pooled == "vector" and encoder.tower.projection is None:
+        raise ConfigError(
+            f"{encoder.clip.card.name} has no text projection, but {rule.part} must give a "
+            "projected vector here; use a CLIPTextModelWithProjection or a whole CLIP."
+        )

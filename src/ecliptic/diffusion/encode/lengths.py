@@ -1,0 +1,143 @@
+"""Encoded prompts made equally long, and put side by side.
+
+Which rule makes positive and negative equally long is each tool's own: stable-diffusion-webui
+`stack_conds` repeats the last vector; ComfyUI repeats the whole sequence up to a common multiple,
+which changes no attention result; compel and lpw add chunks of the empty prompt.
+B prompts, T tokens, D width, E vector size.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ecliptic.diffusion.behaviours import Unequal
+from ecliptic.diffusion.conditioning import Conditioning
+from ecliptic.diffusion.families import Family
+from ecliptic.diffusion.options import Options
+from ecliptic.errors import ConfigError, ShapeError
+
+MOST_REPEATS = 16  # of the longest prompt
+# What a layout's own tool does about prompts of different length; the others add empty chunks.
+_OF_LAYOUT: dict[str, Unequal] = {"a1111": "repeat last", "comfyui": "repeat whole"}
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What one encoder made of one prompt."""
+
+    sequence: Tensor | None  # (T, D); None where the family reads none
+    pooled: Tensor | None  # (E,), likewise
+    mask: Tensor  # (T,) bool: tokens up to each chunk's end of text
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return len(self.mask)
+
+
+EncodedPrompt = tuple[Encoding, ...]  # one prompt, by encoder
+Empties = Sequence[Encoding | None]  # the empty prompt, one chunk, by encoder; None if not needed
+
+
+def unequal_rule(options: Options) -> Unequal:
+    """What makes prompts of different length equal under these options."""
+    rule = options.behaviour.unequal
+    return _OF_LAYOUT.get(options.layout, "empty chunk") if rule == "layout" else rule
+
+
+def needs_empty(prompts: Sequence[EncodedPrompt], rule: Unequal) -> bool:
+    """Whether it takes the empty prompt to make all encodings equally long."""
+    lengths = [{one.length for one in prompt} for prompt in prompts]
+    if rule == "empty chunk":
+        return len(set().union(*lengths)) > 1
+    return any(len(of_prompt) > 1 for of_prompt in lengths)
+
+
+def level(prompt: EncodedPrompt, empties: Empties) -> EncodedPrompt:
+    """One prompt's encodings made equally long with empty chunks, as ComfyUI does for SDXL."""
+    longest = max(one.length for one in prompt)
+    return lengthen(prompt, longest, "empty chunk", empties)
+
+
+def shared_length(prompts: Sequence[EncodedPrompt], rule: Unequal) -> int:
+    """How long all prompts of a call become under `rule`.
+
+    Raises:
+        ConfigError: they would have to be repeated too often.
+    """
+    lengths = [max(one.length for one in prompt) for prompt in prompts]
+    if rule != "repeat whole":
+        return max(lengths)
+    if (common := math.lcm(*lengths)) > MOST_REPEATS * max(lengths):
+        raise ConfigError(
+            f"prompts of {', '.join(map(str, sorted(set(lengths))))} tokens have no common "
+            f"multiple below {common}, up to which ComfyUI would repeat them; use a layout of "
+            "whole chunks, or another compat."
+        )
+    return common
+
+
+def lengthen(prompt: EncodedPrompt, length: int, rule: Unequal, empties: Empties) -> EncodedPrompt:
+    """Each encoding of a prompt with `length` tokens.
+
+    Raises:
+        ShapeError: no number of chunks gives that length.
+    """
+    return tuple(
+        one if one.length == length else _lengthen(one, length, rule, empty)
+        for one, empty in zip(prompt, empties, strict=True)
+    )
+
+
+def join(prompts: Sequence[EncodedPrompt], family: Family) -> Conditioning:
+    """Encoders side by side on the channels, prompts one below the other."""
+    sequences = [[e.sequence for e in prompt if e.sequence is not None] for prompt in prompts]
+    pooled = [[e.pooled for e in prompt if e.pooled is not None] for prompt in prompts]
+    return Conditioning(
+        family,
+        tokens=_stack(sequences),
+        pooled=_stack(pooled),
+        mask=torch.stack([p[0].mask for p in prompts]) if family.returns_mask else None,
+    )
+
+
+def _stack(parts: Sequence[Sequence[Tensor]]) -> Tensor | None:
+    return torch.stack([torch.cat(list(one), dim=-1) for one in parts]) if parts[0] else None
+
+
+def _lengthen(one: Encoding, length: int, rule: Unequal, empty: Encoding | None) -> Encoding:
+    if rule == "repeat whole":
+        return _map(one, lambda x: x.repeat(length // len(x), *[1] * (x.ndim - 1)))
+    if rule == "repeat last":
+        more = length - one.length
+        return _map(one, lambda x: torch.cat([x, x[-1:].expand(more, *x.shape[1:])]))
+    assert empty is not None  # `needs_empty` asked for it
+    return _add_chunks(one, length, empty)
+
+
+def _add_chunks(one: Encoding, length: int, empty: Encoding) -> Encoding:
+    """Whole empty chunks behind it, or only their inside before its end where ends are shared."""
+    missing, inside = length - one.length, empty.length - 2
+    if missing % empty.length == 0:
+        times = missing // empty.length
+        return _map(one, lambda x, e: torch.cat([x, *[e] * times]), empty)
+    if missing % inside == 0:
+        times = missing // inside
+        return _map(one, lambda x, e: torch.cat([x[:-1], *[e[1:-1]] * times, x[-1:]]), empty)
+    raise ShapeError(
+        f"a prompt of {one.length} tokens cannot be filled up to {length} with chunks of "
+        f"{empty.length}; use one layout for all prompts, or pass compat= with another rule."
+    )
+
+
+def _map(one: Encoding, change: Callable[..., Tensor], *others: Encoding) -> Encoding:
+    """`change` of the sequence and of the mask, with those of `others`."""
+    sequences = [e.sequence for e in (one, *others)]
+    return replace(
+        one,
+        sequence=None if one.sequence is None else change(*sequences),
+        mask=change(*(e.mask for e in (one, *others))),
+    )

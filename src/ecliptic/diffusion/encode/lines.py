@@ -1,0 +1,228 @@
+"""Lines of a prompt through one encoder: tokens, chunks, vectors, weights, blends.
+
+C chunks, T tokens, D width, E vector size.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, islice
+
+import torch
+from torch import Tensor
+
+from ecliptic.checks import is_finite
+from ecliptic.diffusion.emphasis.blending import (
+    blend,
+    blend_pooled,
+    concatenate,
+    concatenate_pooled,
+)
+from ecliptic.diffusion.emphasis.scaling import original_batch
+from ecliptic.diffusion.emphasis.variants import Variant
+from ecliptic.diffusion.emphasis.weighting import Plan, Weighted, plan
+from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.lengths import Encoding
+from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.tokens.chunks import NO_WORD, Chunks, TokenizedLine, equalise, lay_out
+from ecliptic.diffusion.tokens.tokens import tokenise
+from ecliptic.diffusion.tokens.words import Wording
+from ecliptic.engine import numerical_error
+from ecliptic.model import TextOutputs
+from ecliptic.prompts import Line, Mix, Reading, Segment
+
+EMPTY = Line((Segment(""),))
+VARIANTS = 32  # forms of prompts that are encoded together
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A line that is to be encoded."""
+
+    line: Line
+    chunks: Chunks
+    plan: Plan | None  # of its weights; None where they do nothing, or act on the whole group
+    group: Hashable = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is the empty prompt, and nothing else is done to its vectors."""
+        alone = self.group is None and len(self.chunks) == 1
+        return alone and not bool((self.chunks.words != NO_WORD).any())
+
+
+class LineEncoder:
+    """Encodes lines with one encoder under one call's options, and remembers them."""
+
+    def __init__(self, encoder: TextEncoder, options: Options, *, negative: bool) -> None:
+        self.encoder = encoder
+        self.options = options
+        skips = options.behaviour.skips_negative or not negative
+        self.layer = encoder.layer(options.clip_skip if skips else None)
+        self.empty: Encoding | None = None  # the empty prompt, once it was asked for
+        self._empty_vectors: Tensor | None = None  # (1, T, D)
+        self._tokenized: dict[Line, TokenizedLine] = {}
+        self._encodings: dict[tuple[Hashable, Line], Encoding] = {}
+
+    def tokenize(self, line: Line) -> TokenizedLine:
+        """Tokens and chunks of `line`; nothing is encoded."""
+        if line not in self._tokenized:
+            encoder, spec = self.encoder, self.encoder.tokenizer.spec
+            stream = tokenise(
+                line,
+                encoder.tokenizer,
+                self._wording(),
+                inversions=encoder.inversions,
+                match=self.options.match,
+            )
+            self._tokenized[line] = lay_out(
+                stream,
+                self.options.layout,
+                context=spec.context,
+                start=spec.start_of_text,
+                end=spec.end_of_text,
+                pad=encoder.pad,
+            )
+        return self._tokenized[line]
+
+    def encode(self, lines: Sequence[Line], *, empty: bool = False, group: Hashable = None) -> None:
+        """Encode lines in one batch, with all that their weights need, for `encoding` to find.
+
+        Args:
+            lines: what is not yet encoded of them.
+            empty: encode the empty prompt too.
+            group: the lines form a group of this name, whose weights share their means; a line
+                may be in several groups.
+        """
+        work = self._work(lines, empty, group)
+        if not work:
+            return
+        rule, grad = self.encoder.rule, self.options.grad
+        prompts = [one.chunks for one in work]
+        outputs = self.encoder.run(prompts, self.layer, pooled=rule.pooled is not None, grad=grad)
+        begun = self._begin(work, outputs, group)
+        for some in _batches(work, begun):
+            forms = [variant.chunks for _, variant in some]
+            found = self.encoder.run(forms, self.layer, pooled=False, grad=grad).sequence
+            assert found is not None  # weights act on sequences alone
+            parts = torch.split(found, list(map(len, forms)))
+            for (weighted, variant), vectors in zip(some, parts, strict=True):
+                weighted.add(variant, vectors)
+        self._keep(work, begun, outputs)
+
+    def encoding(self, reading: Reading, group: Hashable = None) -> Encoding:
+        """What the encoder made of `reading`, whose lines were encoded."""
+        if isinstance(reading, Line):
+            return self._encodings[group, reading]
+        parts = [self.encoding(part, group) for part, _ in reading.parts]
+        return self._mix(reading, parts, [weight for _, weight in reading.parts])
+
+    def _wording(self) -> Wording:
+        behaviour, padded = self.options.behaviour, self.encoder.rule.pad == "zero"
+        if padded:
+            return Wording(behaviour.exclamation, behaviour.cleaning_zero_padded)
+        return Wording("word", behaviour.cleaning)
+
+    def _work(self, lines: Sequence[Line], empty: bool, group: Hashable) -> list[_Work]:
+        """What is left to do; an empty prompt that only the others need is last."""
+        shared = group is not None
+        todo = list(lines) if shared else list(dict.fromkeys(lines))
+        todo = [line for line in todo if (group, line) not in self._encodings]
+        chunks = [self.tokenize(line).chunks for line in todo]
+        if shared:
+            end, pad = self.encoder.tokenizer.spec.end_of_text, self.encoder.pad
+            chunks = equalise(chunks, end=end, pad=pad)
+        plain = shared or self.layer is None
+        plans = [None if plain else plan(one, self.options.weighting) for one in chunks]
+        work = [_Work(*one, group) for one in zip(todo, chunks, plans, strict=True)]
+        wanted = empty or any(one is not None and one.needs_empty for one in plans)
+        if wanted and self.empty is None and not any(one.is_empty for one in work):
+            work.append(_Work(EMPTY, self.tokenize(EMPTY).chunks, None))
+        return work
+
+    def _begin(
+        self, work: Sequence[_Work], outputs: TextOutputs, group: Hashable
+    ) -> list[Tensor | Weighted | None]:
+        """The vectors of each line, those under weights ready for their variants."""
+        if outputs.sequence is None:
+            return [None] * len(work)
+        z = list(torch.split(outputs.sequence, [len(one.chunks) for one in work]))
+        for one, vectors in zip(work, z, strict=True):
+            if one.is_empty:
+                self._empty_vectors = vectors
+        if group is not None:
+            members = [one.chunks for one in work if one.group is not None]
+            z[: len(members)] = original_batch(z[: len(members)], members)
+        return [
+            vectors if one.plan is None else Weighted(one.plan, vectors, self._empty_vectors)
+            for one, vectors in zip(work, z, strict=True)
+        ]
+
+    def _keep(
+        self,
+        work: Sequence[_Work],
+        begun: Sequence[Tensor | Weighted | None],
+        outputs: TextOutputs,
+    ) -> None:
+        folders_do = self.options.behaviour.projects_folder_l
+        projects = self.encoder.projects(folders_do=folders_do)
+        pooled = outputs.vectors if projects else outputs.pooled
+        firsts = accumulate((len(one.chunks) for one in work), initial=0)
+        for one, z, first in zip(work, begun, firsts, strict=False):
+            vectors = z.result() if isinstance(z, Weighted) else z
+            found = self._encoding(one, vectors, None if pooled is None else pooled[first])
+            self._encodings[one.group, one.line] = found
+            if one.is_empty:
+                self.empty = found
+
+    def _encoding(self, one: _Work, z: Tensor | None, pooled: Tensor | None) -> Encoding:
+        """One line's outputs, those that its layout leaves out taken away; checked to be finite."""
+        for tensor in (z, pooled):
+            if tensor is not None and not is_finite(tensor):
+                raise numerical_error(repr(text_of(one.line)))
+        ids = one.chunks.ids.to(self.encoder.clip.device)
+        kept = one.chunks.kept.to(ids.device)
+        return Encoding(None if z is None else z[kept], pooled, self.encoder.in_use(ids)[kept])
+
+    def _mix(self, mix: Mix, parts: Sequence[Encoding], weights: Sequence[float]) -> Encoding:
+        """compel's `.blend` and `.and` of encoded parts."""
+        sequences = [part.sequence for part in parts if part.sequence is not None]
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        empty = None if self.empty is None else self.empty.sequence
+        if mix.kind == "and":
+            return Encoding(
+                concatenate(sequences, weights, empty=empty) if sequences else None,
+                concatenate_pooled(pooled) if pooled else None,
+                torch.cat([part.mask for part in parts]),
+            )
+        normalize = mix.normalize
+        return Encoding(
+            blend(sequences, weights, normalize=normalize, empty=empty) if sequences else None,
+            blend_pooled(pooled, weights, normalize=normalize) if pooled else None,
+            max(parts, key=lambda part: part.length).mask,
+        )
+
+
+def lines_of(reading: Reading) -> list[Line]:
+    """Every line inside `reading`, in order."""
+    if isinstance(reading, Line):
+        return [reading]
+    return [line for part, _ in reading.parts for line in lines_of(part)]
+
+
+def text_of(line: Line) -> str:
+    """The words of `line` for a message."""
+    return "".join(part.text for part in line.parts if isinstance(part, Segment))
+
+
+def _batches(
+    work: Sequence[_Work], begun: Sequence[Tensor | Weighted | None]
+) -> Iterator[list[tuple[Weighted, Variant]]]:
+    """The variants of all prompts and where they belong, a few at a time."""
+    variants = (
+        (z, variant)
+        for one, z in zip(work, begun, strict=True)
+        if isinstance(z, Weighted) and one.plan is not None
+        for variant in one.plan.variants
+    )
+    while some := list(islice(variants, VARIANTS)):
+        yield some

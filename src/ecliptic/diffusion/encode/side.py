@@ -1,0 +1,116 @@
+"""One side of a call, positive or negative: its prompts, and what every encoder made of them.
+
+P prompts.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.lengths import EncodedPrompt, level
+from ecliptic.diffusion.encode.lines import LineEncoder, lines_of
+from ecliptic.diffusion.encode.timeline import timeline
+from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.tokens.chunks import TokenizedLine
+from ecliptic.diffusion.tokens.ledger import Ledger, ledger_of
+from ecliptic.prompts import Line
+
+Moment = tuple[int, int]  # (alternative of AND, last step of a part of the schedule)
+
+
+class Side:
+    """The prompts of one side for all encoders."""
+
+    def __init__(
+        self,
+        texts: Sequence[Sequence[str]],
+        encoders: Sequence[TextEncoder],
+        options: Options,
+        *,
+        negative: bool = False,
+        beside: "Side | None" = None,
+    ) -> None:
+        """Parse the prompts; nothing is encoded.
+
+        Args:
+            texts: one list of P prompts per encoder.
+            encoders: the family's.
+            options: of the call.
+            negative: which side it is.
+            beside: the other side; equal lines of both are encoded once where the options allow.
+        """
+        self.texts = texts
+        self.timeline = timeline(texts, options, negative=negative)
+        self.encoders = [LineEncoder(one, options, negative=negative) for one in encoders]
+        self._in_groups = options.shares_means  # lines in force together share their means
+        if beside is not None and not self._in_groups:
+            self.encoders = [
+                theirs if theirs.layer == ours.layer else ours
+                for theirs, ours in zip(beside.encoders, self.encoders, strict=True)
+            ]
+
+    def moments(self) -> list[Moment]:
+        """Every part of the timeline in which nothing changes."""
+        numbers = range(len(self.timeline.weights))
+        return [(number, end) for number in numbers for end in self.timeline.ends(number)]
+
+    def lines(self) -> Iterator[tuple[LineEncoder, Moment | None, Line]]:
+        """(encoder, group, line) of all that has to be encoded, with repetitions."""
+        for moment in self.moments():
+            group = moment if self._in_groups else None
+            for encoder, readings in zip(self.encoders, self.timeline.at(*moment), strict=True):
+                for reading in readings:
+                    yield from ((encoder, group, line) for line in lines_of(reading))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a prompt blends or joins several, which takes the empty prompt too."""
+        return any(not isinstance(reading, Line) for _, reading in self.timeline.everything())
+
+    def prompts(self, moment: Moment, *, leveled: bool = True) -> list[EncodedPrompt]:
+        """The encodings of every prompt in force at `moment`.
+
+        Args:
+            moment: an alternative, and a step.
+            leveled: those of one prompt are as long as each other.
+        """
+        number, step = moment
+        ends = self.timeline.ends(number)
+        group = None
+        if self._in_groups:
+            group = number, next((end for end in ends if step <= end), ends[-1])
+        parts = [
+            [encoder.encoding(reading, group) for reading in readings]
+            for encoder, readings in zip(self.encoders, self.timeline.at(*moment), strict=True)
+        ]
+        found = list(zip(*parts, strict=True))
+        empties = [encoder.empty for encoder in self.encoders]
+        return [level(prompt, empties) for prompt in found] if leveled else found
+
+    def losses(self) -> list[Ledger]:
+        """The ledgers of every moment at which a token has no place."""
+        return [
+            self.ledger(moment)
+            for moment in self.moments()
+            if any(line.dropped for *_, line in self._tokenized(moment))
+        ]
+
+    def ledger(self, moment: Moment, only: int | None = None) -> Ledger:
+        """The tokens of every prompt, or of one, as they are at `moment`."""
+        found = Ledger()
+        chunks: dict[tuple[int, int], int] = {}  # of lines before, by encoder and prompt
+        for number, prompt, line in self._tokenized(moment):
+            if only is not None and prompt != only:
+                continue
+            before = chunks.get((number, prompt), 0)
+            chunks[number, prompt] = before + len(line.chunks)
+            part = self.encoders[number].encoder.rule.part
+            found += ledger_of(self.texts[number][prompt], line, encoder=part, chunk=before)
+        return found
+
+    def _tokenized(self, moment: Moment) -> Iterator[tuple[int, int, TokenizedLine]]:
+        """(encoder, prompt, tokens of a line) of all that is in force at `moment`."""
+        readings = zip(self.encoders, self.timeline.at(*moment), strict=True)
+        for number, (encoder, prompts) in enumerate(readings):
+            for prompt, reading in enumerate(prompts):
+                for line in lines_of(reading):
+                    yield number, prompt, encoder.tokenize(line)

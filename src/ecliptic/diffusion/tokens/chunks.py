@@ -1,0 +1,225 @@
+"""Tokens laid out in chunks that a text encoder reads one by one: one row of a table per tool.
+
+`packing.py` says where chunks end. C chunks, T tokens of context, D width.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from ecliptic.diffusion.options import Layout
+from ecliptic.diffusion.tokens.packing import (
+    Packer,
+    a1111_sizes,
+    comfyui_sizes,
+    compel_sizes,
+    hard_cut,
+)
+from ecliptic.diffusion.tokens.tokens import Token
+from ecliptic.errors import ConfigError, ShapeError, did_you_mean
+from ecliptic.prompts import Break
+
+NO_WORD = -1  # of start, end and padding in `Chunks.words` and `Chunks.segments`
+Place = tuple[int, int]  # (chunk, position), start of text at position 0
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """The chunks of one prompt for one encoder, ready for its tower."""
+
+    ids: Tensor  # (C, T) int64
+    weights: Tensor  # (C, T) float32; 1 on start, end and padding
+    words: Tensor  # (C, T) int64, NO_WORD where there is none
+    segments: Tensor  # (C, T) int64, NO_WORD where there is none
+    vectors: Mapping[Place, Tensor] = field(default_factory=dict)  # place -> (D,)
+    mask: Tensor | None = None  # (C, T) bool: tokens that may be attended to; None is all
+    used: Tensor | None = None  # (C, T) bool: positions of the output that are kept; None is all
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def kept(self) -> Tensor:
+        """(C, T) bool: positions of the output that are kept."""
+        return torch.ones_like(self.ids, dtype=torch.bool) if self.used is None else self.used
+
+    def only(self, numbers: Sequence[int]) -> "Chunks":
+        """Some of the chunks, without what says which outputs are kept."""
+        rows = torch.tensor(numbers)
+        new = {number: place for place, number in enumerate(numbers)}
+        return Chunks(
+            self.ids[rows],
+            self.weights[rows],
+            self.words[rows],
+            self.segments[rows],
+            {(new[c], p): vector for (c, p), vector in self.vectors.items() if c in new},
+            None if self.mask is None else self.mask[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedLine:
+    """A line of a prompt as tokens, and the chunks that they were laid out in."""
+
+    tokens: tuple[Token, ...]
+    chunks: Chunks
+    places: tuple[Place | None, ...]  # of each token; None where no chunk holds it
+
+    @property
+    def dropped(self) -> tuple[Token, ...]:
+        """Tokens that no chunk holds, in order."""
+        pairs = zip(self.tokens, self.places, strict=True)
+        return tuple(token for token, place in pairs if place is None)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the output."""
+        return int(self.chunks.kept.sum())
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """How one layout fills chunks."""
+
+    sizes: Packer
+    most: int | None = None  # chunks; tokens beyond are dropped
+    breaks: bool = True  # BREAK begins a chunk
+    shares_ends: bool = False  # start and end of inner chunks are left out of the output
+
+
+_SCHEMES: Mapping[Layout, _Scheme] = MappingProxyType(
+    {
+        "truncate": _Scheme(hard_cut, most=1, breaks=False),
+        "a1111": _Scheme(a1111_sizes),
+        "comfyui": _Scheme(comfyui_sizes),
+        "compel": _Scheme(compel_sizes("sentences")),
+        "compel-phrases": _Scheme(compel_sizes("phrases")),
+        "compel-words": _Scheme(compel_sizes("words")),
+        "compel-brutal": _Scheme(hard_cut),
+        "kohya": _Scheme(hard_cut, most=3, shares_ends=True),  # max_token_length 225
+        "lpw": _Scheme(hard_cut, most=3),  # max_embeddings_multiples 3
+    }
+)
+
+
+def lay_out(
+    stream: Sequence[Token | Break],
+    layout: Layout,
+    *,
+    context: int,
+    start: int,
+    end: int,
+    pad: int,
+) -> TokenizedLine:
+    """The chunks of one prompt: start, tokens, end, padding. The empty prompt is one chunk.
+
+    Args:
+        stream: tokens and breaks of one line, without start and end.
+        layout: one of `LAYOUTS`.
+        context: tokens of a chunk, start and end included.
+        start: id of the start of text.
+        end: id of the end of text.
+        pad: id that fills a chunk after its end of text.
+
+    Raises:
+        ConfigError: there is no such layout, or a context too short for a token.
+    """
+    if layout not in _SCHEMES:
+        known, hint = ", ".join(_SCHEMES), did_you_mean(layout, _SCHEMES)
+        raise ConfigError(f"layout must be one of {known}, got {layout!r}. {hint}".rstrip())
+    if context < 3:
+        raise ConfigError(f"context must hold start, one token and end, got {context}.")
+    scheme = _SCHEMES[layout]
+    chunks = list(_chunks(stream, scheme, context - 2))
+    kept = chunks[: scheme.most]
+    made = _filled(kept, context=context, start=start, end=end, pad=pad)
+    if scheme.shares_ends:
+        made = replace(made, used=_inner(*made.ids.shape))
+    tokens = tuple(token for chunk in chunks for token in chunk)
+    held = [(c, place) for c, chunk in enumerate(kept) for place in range(1, len(chunk) + 1)]
+    return TokenizedLine(tokens, made, (*held, *[None] * (len(tokens) - len(held))))
+
+
+def pad_chunks(chunks: Chunks, count: int, *, end: int, pad: int) -> Chunks:
+    """The same prompt in `count` chunks, those added being the empty prompt.
+
+    A1111 (by option), compel and kohya lengthen the shorter of two prompts like this.
+
+    Raises:
+        ShapeError: there are more chunks already.
+    """
+    C, T = chunks.ids.shape
+    if count < C:
+        raise ShapeError(
+            f"a prompt of {C} chunks cannot be padded to {count}; ask for at least {C}."
+        )
+    if count == C:
+        return chunks
+    start = int(chunks.ids[0, 0])
+    added = _filled([[]] * (count - C), context=T, start=start, end=end, pad=pad)
+    seen = torch.ones_like(added.ids, dtype=torch.bool)
+    return Chunks(
+        torch.cat([chunks.ids, added.ids]),
+        torch.cat([chunks.weights, added.weights]),
+        torch.cat([chunks.words, added.words]),
+        torch.cat([chunks.segments, added.segments]),
+        chunks.vectors,
+        None if chunks.mask is None else torch.cat([chunks.mask, seen]),
+        None if chunks.used is None else _inner(count, T),
+    )
+
+
+def equalise(prompts: Sequence[Chunks], *, end: int, pad: int) -> list[Chunks]:
+    """Every prompt with as many chunks as the longest has, by `pad_chunks`."""
+    longest = max(map(len, prompts), default=0)
+    return [pad_chunks(chunks, longest, end=end, pad=pad) for chunks in prompts]
+
+
+def _chunks(stream: Sequence[Token | Break], scheme: _Scheme, room: int) -> Iterator[list[Token]]:
+    """The tokens of each chunk; one at least, and an empty one for a BREAK after nothing."""
+    runs: list[list[Token]] = [[]]
+    for item in stream:
+        if isinstance(item, Token):
+            runs[-1].append(item)
+        elif scheme.breaks:
+            runs.append([])
+    for number, run in enumerate(runs):
+        tokens = iter(run)
+        for size in scheme.sizes(run, room):
+            yield list(islice(tokens, size))
+        if not run and (number < len(runs) - 1 or not number):
+            yield []
+
+
+def _filled(
+    chunks: Sequence[Sequence[Token]], *, context: int, start: int, end: int, pad: int
+) -> Chunks:
+    def column(fill: int, of: Callable[[Token], int]) -> Tensor:
+        table = torch.full((len(chunks), context), fill)  # (C, T) int64
+        for row, chunk in zip(table, chunks, strict=True):
+            row[1 : len(chunk) + 1] = torch.tensor([of(token) for token in chunk])
+        return table
+
+    ids = column(pad, lambda token: token.id)
+    weights = torch.ones(ids.shape)
+    vectors: dict[Place, Tensor] = {}
+    ids[:, 0] = start
+    for number, chunk in enumerate(chunks):
+        ids[number, len(chunk) + 1] = end
+        weights[number, 1 : len(chunk) + 1] = torch.tensor([token.weight for token in chunk])
+        placed = enumerate(chunk, start=1)
+        vectors |= {(number, p): t.vector for p, t in placed if t.vector is not None}
+    words = column(NO_WORD, lambda token: token.word)
+    return Chunks(ids, weights, words, column(NO_WORD, lambda token: token.segment), vectors)
+
+
+def _inner(chunks: int, context: int) -> Tensor:
+    """Positions kept where the starts and ends of inner chunks are left out."""
+    used = torch.ones((chunks, context), dtype=torch.bool)  # (C, T)
+    used[1:, 0] = False
+    used[:-1, -1] = False
+    return used

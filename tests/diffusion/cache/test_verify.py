@@ -1,0 +1,117 @@
+"""`verify_cache`: what is torn, wrong or stale is found, and goes when asked."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecliptic.diffusion.cache import shards
+from ecliptic.diffusion.cache.keys import cache_identity, condition_key, digest
+from ecliptic.diffusion.cache.read import ConditionCache
+from ecliptic.diffusion.cache.verify import verify_cache
+from ecliptic.errors import CorruptFileError
+from tests.diffusion.cache.counted import IDENTITY, PROMPTS, Counted, fill, first_shard, same
+
+
+def test_a_truncated_shard_is_found_and_its_prompts_computed_again(tmp_path: Path) -> None:
+    fill(tmp_path)
+    victim = first_shard(tmp_path)
+    lost = len(shards.read_shard(victim).entries)
+    data = victim.read_bytes()
+    victim.unlink()
+    victim.write_bytes(data[: len(data) // 2])
+    found = verify_cache(tmp_path)
+    assert [(f.kind, f.shard) for f in found] == [("torn", victim.name)]
+    report = fill(tmp_path)
+    assert (report.written, report.reused, report.torn) == (lost, 9 - lost, (0,))
+    assert not verify_cache(tmp_path, repair=True).ok
+    assert not victim.exists()
+    assert verify_cache(tmp_path).ok
+    for number, made in enumerate(Counted().each(PROMPTS)):
+        same(ConditionCache(tmp_path), PROMPTS[number], made)
+
+
+def damage(path: Path, at: int) -> None:
+    """Flip a bit in place, keeping size and time."""
+    state = path.stat()
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_a_changed_bit_is_never_handed_out_and_repaired(tmp_path: Path) -> None:
+    fill(tmp_path)
+    victim = first_shard(tmp_path)
+    damage(victim, -3)  # in the last tensor
+    cache = ConditionCache(tmp_path)
+    found = verify_cache(tmp_path)
+    assert [f.kind for f in found] == ["checksum"]
+    with pytest.raises(CorruptFileError, match="--verify --repair"):
+        cache.get(found.items[0].key)
+    verify_cache(tmp_path, repair=True)
+    assert verify_cache(tmp_path).ok
+    assert fill(tmp_path).written == 1
+    for number, made in enumerate(Counted().each(PROMPTS)):
+        same(ConditionCache(tmp_path), f"{number}.png", made)
+
+
+def test_a_changed_bit_in_the_metadata_is_found(tmp_path: Path) -> None:
+    fill(tmp_path)
+    victim = first_shard(tmp_path)
+    damage(victim, victim.read_bytes().index(b"a picture of"))
+    assert [f.kind for f in verify_cache(tmp_path)] == ["torn"]
+
+
+def broken_shards() -> dict[str, shards.Shard]:
+    """By the finding they should give; checksums fit, so that only the content is wrong."""
+    identity = cache_identity(Counted())
+    key = condition_key(identity, "p")
+    good = {"tokens": torch.ones(1, 3, 4), "pooled": torch.ones(1, 4)}
+
+    def shard(parts: dict[str, torch.Tensor], key: str = key) -> shards.Shard:
+        entry = shards.Entry("p", digest(parts))
+        return shards.Shard(identity, {key: entry}, {}, dict(shards.name_tensors(key, parts)))
+
+    nan = {**good, "tokens": torch.full((1, 3, 4), torch.nan)}
+    return {
+        "missing": shard({}),
+        "not finite": shard(nan),
+        "shape": shard({**good, "mask": torch.ones(1, 5, dtype=torch.bool)}),
+        "key": shard(good, key="ab" * 32),
+    }
+
+
+@pytest.mark.parametrize("kind", ["missing", "not finite", "shape", "key"])
+def test_entries_that_no_conditioner_gives_are_found(tmp_path: Path, kind: str) -> None:
+    shards.publish(tmp_path, broken_shards()[kind], 0)
+    assert [f.kind for f in verify_cache(tmp_path)] == [kind]
+    verify_cache(tmp_path, repair=True)
+    assert verify_cache(tmp_path).ok
+    assert len(ConditionCache(tmp_path)) == 0
+
+
+def test_stale_entries_are_those_of_another_identity(tmp_path: Path) -> None:
+    fill(tmp_path)
+    other = Counted({**IDENTITY, "clip_skip": 2})
+    assert verify_cache(tmp_path, Counted()).ok
+    found = verify_cache(tmp_path, other)
+    assert {f.kind for f in found} == {"stale"}
+    assert "other settings: clip_skip" in found.items[0].detail
+    fill(tmp_path, other)
+    verify_cache(tmp_path, other, repair=True)
+    assert len(ConditionCache(tmp_path)) == 9
+    assert verify_cache(tmp_path, other).ok
+
+
+def test_rows_of_the_index_that_point_at_nothing_are_found(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (path,) = tmp_path.glob("index-*.sqlite")
+    with sqlite3.connect(path) as index:
+        index.execute("INSERT INTO entries VALUES (?, 0)", (b"\1" * 32,))
+    index.close()
+    assert [f.kind for f in verify_cache(tmp_path)] == ["index"]
+    verify_cache(tmp_path, repair=True)
+    assert verify_cache(tmp_path).ok

@@ -1,0 +1,95 @@
+"""What is given to an encoder: each line once, the empty prompt once, variants in few batches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from ecliptic.diffusion import Conditioner, Options, conditioner
+from ecliptic.diffusion.encode.lines import LineEncoder
+from ecliptic.diffusion.tokens.chunks import Chunks
+from ecliptic.model import TextOutputs
+from ecliptic.prompts import Line, parse
+from tests.diffusion import pipelines
+
+
+class Runs:
+    """Every run of one encoder of a fresh conditioner: the chunks of its prompts."""
+
+    def __init__(self, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.conditioner: Conditioner = conditioner(family, encoders=pipelines.encoders(family))
+        self.encoder = self.conditioner.encoders[0]
+        self.prompts: list[Sequence[Chunks]] = []
+        run = self.encoder.run
+
+        def recorded(prompts: Sequence[Chunks], *given: Any, **options: Any) -> TextOutputs:
+            self.prompts.append(prompts)
+            return run(prompts, *given, **options)
+
+        monkeypatch.setattr(self.encoder, "run", recorded)
+
+    def words(self) -> list[list[int]]:
+        """How many words each prompt of each run has."""
+        return [[int((c.words >= 0).sum()) for c in prompts] for prompts in self.prompts]
+
+
+@pytest.mark.parametrize("emphasis", ["comfyui", "compel", "adv-compel"])
+def test_the_empty_prompt_is_encoded_once_beside_all_others(
+    emphasis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs("sd1", monkeypatch)
+    prompts = ["a (fox:1.2) BREAK a dog", "a (cat:1.3)", "plain words here"]
+    runs.conditioner(prompts, dialect="a1111", emphasis=emphasis, long="chunk")
+    (run,) = runs.words()
+    assert sorted(run) == [0, 2, 3, 4]  # the negative is the empty prompt
+    # a second call remembers nothing: what it needs may have changed in between
+    runs.conditioner(prompts[1], dialect="a1111", emphasis=emphasis)
+    assert sorted(runs.words()[1]) == [0, 2]
+
+
+def test_the_variants_of_all_prompts_are_encoded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = Runs("sd1", monkeypatch)
+    prompts = ["a (fox:0.5) and a (dog:0.7)", "a (cat:0.3)"]
+    runs.conditioner(prompts, dialect="a1111", emphasis="compel")
+    first, second = runs.prompts
+    assert len(first) == 3
+    masks = [None if chunks.mask is None else chunks.mask.sum() for chunks in second]
+    assert masks == [76, 76, 76]
+    assert [int(chunks.ids.shape[0]) for chunks in second] == [1, 1, 1]
+
+
+def test_a_line_is_encoded_once_however_often_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = Runs("sd1", monkeypatch)
+    runs.conditioner(["a cat", "a cat", "a dog"], negative=["a dog", "blurry", "blurry"])
+    assert runs.words() == [[2, 2, 1]]
+
+
+@torch.no_grad()
+def test_an_encoder_that_hides_padding_hides_it_in_the_empty_prompt_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = conditioner("cascade", encoders=pipelines.encoders("cascade")).encoders[0]
+    masks: list[torch.Tensor | None] = []
+    outputs = encoder.clip.runtime.text_outputs
+
+    def recorded(ids: torch.Tensor, **options: Any) -> TextOutputs:
+        masks.append(options["mask"])
+        return outputs(ids, **options)
+
+    monkeypatch.setattr(encoder.clip.runtime, "text_outputs", recorded)
+    lines = LineEncoder(encoder, Options(dialect="a1111", emphasis="compel"), negative=False)
+    reading = parse("a (cat:0.5)", "a1111").readings(None)[0].schedule[0][1]
+    assert isinstance(reading, Line)
+    lines.encode([reading])
+    first, second = masks
+    assert first is not None
+    assert second is not None
+    prompt, empty = first.int().tolist()
+    assert prompt[:5] == [1, 1, 1, 1, 0]
+    assert empty[:3] == [1, 1, 0]
+    assert second.int().tolist()[0][:5] == [1, 1, 0, 1, 0]  # without the cat

@@ -1,0 +1,62 @@
+"""How far it is from a public call down to the arithmetic: the functions in between are counted."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import ecliptic
+from ecliptic.diffusion import conditioner
+from ecliptic.model import Attention, TextTower
+from tests import tiny
+from tests.diffusion import pipelines
+from tests.engine.models import loaded
+
+PACKAGE = Path(ecliptic.__file__).parent
+PROMPT = "a (red:1.3) fox"
+
+
+def frames(
+    monkeypatch: pytest.MonkeyPatch, owner: type, method: str, call: Callable[[], Any]
+) -> list[str]:
+    """The package's own functions from `call` to the first `owner.method`, the outermost first."""
+    found: list[str] = []
+    inner = getattr(owner, method)
+
+    def recorded(self: Any, *given: Any, **options: Any) -> Any:
+        if not found:
+            frame = sys._getframe(1)
+            while frame.f_back is not None:
+                if Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
+                    found.append(frame.f_code.co_qualname)
+                frame = frame.f_back
+            found.reverse()
+            found.append(inner.__qualname__)
+        return inner(self, *given, **options)
+
+    monkeypatch.setattr(owner, method, recorded)
+    call()
+    return found
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "flux"])
+def test_a_prompt_is_at_most_7_frames_above_its_tower(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = conditioner(family, encoders=pipelines.encoders(family))
+    found = frames(monkeypatch, TextTower, "embed", lambda: made(PROMPT, dialect="a1111"))
+    assert (found[0], found[-1]) == ("Conditioner.__call__", "TextTower.embed")
+    assert len(found) <= 7, found
+
+
+def test_an_image_is_at_most_8_frames_above_attention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit")
+    image = Image.new("RGB", (40, 30), "red")
+    found = frames(monkeypatch, Attention, "forward", lambda: clip.encode_image(image))
+    assert (found[0], found[-1]) == ("Clip.encode_image", "Attention.forward")
+    assert len(found) <= 8, found
