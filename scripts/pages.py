@@ -2,7 +2,8 @@
 
 `reference.md` lists every public name with the first line of its docstring, `settings.md` every
 field of a training recipe with its default and the comment beside it, `catalog.md` every released
-model that has a name. The commands' page is written by `ecliptic.cli.pages`.
+model that has a name, `options.md` every option of a prompt. The commands' page is written by
+`ecliptic.cli.pages`.
 """
 
 import ast
@@ -111,6 +112,29 @@ def catalog() -> str:
     return "\n".join(lines) + "\n"
 
 
+def options() -> str:
+    """The page of the options of prompts: each field of `Options`, with all that it may be."""
+    from ecliptic.diffusion import Options
+
+    lines = [WRITTEN, "# Options of a prompt", ""]
+    lines += [
+        "Keyword arguments of a conditioner's call and of `write_cache`, and flags of `ecliptic",
+        "condition` and `ecliptic captions`. Examples: [conditioning.md](conditioning.md).",
+        "",
+        "| keyword | flag | values | default | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for field in dataclasses.fields(Options):
+        about = field.metadata
+        flag = f"`--{field.name.replace('_', '-')}`" if about["flag"] else ""
+        kind = "`True`, `False`" if field.default is False else f"a number from {about['least']}"
+        values = ", ".join(f"`{value}`" for value in about["values"]) or kind
+        default = about["shown"] or f"`{field.default}`"
+        row = (f"`{field.name}`", flag, values, default, about["meaning"])
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _unusual(spec: Any) -> str:
     """What sets a picture preparation apart from OpenAI's, in words."""
     usual = type(spec)(size=spec.size)
@@ -194,7 +218,12 @@ def _fields(cls: type) -> Iterator[tuple[str, str, str, str]]:
             yield node.target.id, f"`{kind}`", "see below" if nested else f"`{default}`", comment
 
 
-PAGES = {"reference.md": reference, "settings.md": settings, "catalog.md": catalog}
+PAGES = {
+    "reference.md": reference,
+    "settings.md": settings,
+    "catalog.md": catalog,
+    "options.md": options,
+}
 
 if __name__ == "__main__":
     main()

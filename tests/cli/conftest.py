@@ -39,4 +39,4 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def run() -> Run:
     """Run a command in this process."""
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    return lambda *words, **more: CliRunner().invoke(app, [str(word) for word in words], **more)

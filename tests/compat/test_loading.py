@@ -214,7 +214,7 @@ def test_options_by_position_follow_open_clips_order(monkeypatch: pytest.MonkeyP
 def test_positions_are_open_clips_own() -> None:
     from inspect import signature
 
-    from ecliptic.compat.options import CREATE, FROM_PRETRAINED
+    from ecliptic.compat.keywords import CREATE, FROM_PRETRAINED
 
     library = peers.open_clip()
     for name, order in (

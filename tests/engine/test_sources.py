@@ -12,8 +12,8 @@ from ecliptic.engine import (
     Item,
     image_files,
     line_items,
-    lines_of,
     read_items,
+    read_lines,
     readable,
     text_item,
 )
@@ -104,7 +104,7 @@ def test_texts_that_are_not_utf8_are_a_problem_not_a_crash(tmp_path: Path) -> No
     fine, bad, end = line_items(str(file), "text")
     assert (fine.value, end.value) == ("fine", "end")
     assert "save the text as UTF-8" in str(bad.error)
-    assert [number for number, _ in lines_of(file)] == [1, 2, 5]
+    assert [number for number, _ in read_lines(file)] == [1, 2, 5]
 
 
 def test_a_text_is_its_own_id() -> None:

@@ -14,7 +14,7 @@ from ecliptic.errors import MissingTowerError
 from ecliptic.report import DemoResult, demo
 from ecliptic.report.bundled import bundled
 from ecliptic.report.page import page
-from ecliptic.report.results import Guess, Hit, Reading, Search
+from ecliptic.report.results import Guess, Hit, Search, TokenReading
 from ecliptic.report.sections import ABOUT
 from ecliptic.report.summary import print_summary
 from tests import tiny
@@ -140,7 +140,7 @@ def test_dropped_words_are_named(result: DemoResult) -> None:
     cut = [reading for reading in result.readings if reading.dropped]
     assert cut, "the second text is longer than this model's context"
     assert "over the volcano" in "".join(Reader(page(result)).words)
-    whole = Reading("a", result.readings[0].tokens[:1], 77)
+    whole = TokenReading("a", result.readings[0].tokens[:1], 77)
     assert whole.dropped == 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.options import Json, ModelOptions, expands
+from ecliptic.cli.flags import Json, ModelFlags, expands
 from ecliptic.cli.output import print_json, print_table, say
 from ecliptic.errors import InputError
 
@@ -39,7 +39,7 @@ def classify(
         ),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Labels per picture.")] = 5,
-    model: ModelOptions,
+    model: ModelFlags,
     json: Json = False,
 ) -> None:
     """Give the probability of each label for each picture.
@@ -64,7 +64,7 @@ def classify(
 
 
 def _labels(labels: str | None, file: Path | None) -> list[str]:
-    from ecliptic.engine import lines_of
+    from ecliptic.engine import read_lines
 
     if (labels is None) == (file is None):
         raise typer.BadParameter("give either --labels a,b,c or --labels-file FILE.")
@@ -73,7 +73,7 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
             f"--labels {labels} is a file; read its lines with --labels-file {labels}, or write "
             f"{labels!r} with a comma behind it for a label of that name."
         )
-    given = [line for _, line in lines_of(file)] if file else (labels or "").split(",")
+    given = [line for _, line in read_lines(file)] if file else (labels or "").split(",")
     names = [label.strip() for label in given if label.strip()]
     if not names:
         raise InputError("no labels are given; write at least one, as in --labels cat,dog.")
@@ -84,11 +84,11 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
 
 def _templates(name: str | None) -> str | list[str] | None:
     """The lines of a file called `name`, or `name` itself for a shipped set."""
-    from ecliptic.engine import lines_of
+    from ecliptic.engine import read_lines
 
     if name is None or not Path(name).is_file():
         return name
-    return [line for _, line in lines_of(name)]
+    return [line for _, line in read_lines(name)]
 
 
 def _classified(

@@ -18,7 +18,7 @@ STORED = {".npy", ".safetensors", ".parquet"}
 
 
 @dataclass
-class Side:
+class Compared:
     """Named vectors: the rows or the columns of a similarity matrix."""
 
     names: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ def is_stored(path: str) -> bool:
     return Path(path).suffix in STORED
 
 
-def side_of_paths(paths: Iterable[str], clip: Clip | None) -> Side:
+def compare_paths(paths: Iterable[str], clip: Clip | None) -> Compared:
     """Pictures, folders and files of stored vectors, in order.
 
     `clip` may be None when all are stored vectors.
@@ -53,7 +53,7 @@ def side_of_paths(paths: Iterable[str], clip: Clip | None) -> Side:
     Raises:
         SpaceMismatchError: stored vectors of another space than the model's, or than each other's.
     """
-    side, space = Side(), clip.card.space if clip and any(map(is_stored, paths)) else None
+    side, space = Compared(), clip.card.space if clip and any(map(is_stored, paths)) else None
     for path in paths:
         if is_stored(path):
             stored = load_vectors(path, clip.card if clip else None)
@@ -76,7 +76,7 @@ def _checked(stored: Vectors, space: str | None, path: str) -> str:
     return stored.space
 
 
-def _add_pictures(side: Side, path: str, clip: Clip) -> None:
+def _add_pictures(side: Compared, path: str, clip: Clip) -> None:
     items = list(image_files(path))
     found = clip.encode_image([item.value for item in items], on_error="reject")
     kept = [items[i] for i in found.kept]
@@ -85,7 +85,7 @@ def _add_pictures(side: Side, path: str, clip: Clip) -> None:
         side.rejects.add(len(side.rejects), items[bad.index].name, bad.error)
 
 
-def labels_of(side: Side) -> list[Any]:
+def labels_of(side: Compared) -> list[Any]:
     """Pictures where there are some, names otherwise, for a plot."""
     from ecliptic.inputs import open_image
 

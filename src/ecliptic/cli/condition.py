@@ -6,130 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ecliptic.cli.options import Force, Json, expands
+from ecliptic.cli.captions import TableFlags, check_captions, write_captions
+from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
+from ecliptic.cli.flags import Force, Json, expands
 from ecliptic.cli.output import print_json, say
 from ecliptic.errors import StorageError
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
 
-
-@dataclasses.dataclass(frozen=True)
-class EncoderOptions:
-    """Whose conditioning, and where it is computed."""
-
-    family: Annotated[
-        str | None,
-        typer.Option(
-            "--for",
-            help="Which model: sd1, sd2, sdxl, sdxl-refiner, sd3, flux, cascade, unclip or "
-            "kandinsky2-prior.",
-            metavar="FAMILY",
-        ),
-    ] = None
-    encoders: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--encoders",
-            "-e",
-            help="A diffusers folder or checkpoint file with all text encoders; or one catalog "
-            "name, file or folder each, in the model's order: give it again for the next.",
-            metavar="MODEL",
-        ),
-    ] = None
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(help="Merge a LoRA; FILE=0.8 is weaker. Again for more.", metavar="FILE"),
-    ] = None
-    inversion: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A textual inversion; FILE=NAME is what prompts call it. Again for more.",
-            metavar="FILE",
-        ),
-    ] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Numbers it computes in.")
-    ] = "auto"
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what is on this machine.")
-    ] = False
-
-    def conditioner(self) -> "Conditioner":
-        """The conditioner, LoRAs and inversions in it."""
-        from ecliptic.diffusion import conditioner
-
-        if not self.family or not self.encoders:
-            raise typer.BadParameter(
-                "name the model with --for, such as --for sdxl, and its text encoders with "
-                "--encoders."
-            )
-        loras = [(path, _scale(value)) for path, value in map(_split, self.lora or ())]
-        made = conditioner(
-            self.family,
-            self.encoders[0] if len(self.encoders) == 1 else self.encoders,
-            device=self.device,
-            precision=self.precision,
-            offline=self.offline or None,
-        )
-        for path, scale in loras:
-            made.add_lora(path, scale)
-        for path, name in map(_split, self.inversion or ()):
-            made.add_inversion(path, name)
-        return made
-
-
-def _split(given: str) -> tuple[str, str | None]:
-    """FILE=VALUE, or a FILE that exists and may have "=" in its name."""
-    path, equals, value = given.rpartition("=")
-    return (path, value) if equals and not Path(given).exists() else (given, None)
-
-
-def _scale(value: str | None) -> float:
-    try:
-        return 1.0 if value is None else float(value)
-    except ValueError:
-        raise typer.BadParameter(f"--lora is FILE or FILE=0.8, {value!r} is no number.") from None
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # a prompt that ends like this is a table's name
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadingOptions:
-    """How prompts are read; what is not given is the default of `Options`."""
-
-    dialect: Annotated[
-        str | None,
-        typer.Option(help="plain, a1111, comfyui or compel.", show_default="plain"),
-    ] = None
-    emphasis: Annotated[
-        str | None,
-        typer.Option(help="What weights do, as original.", show_default="the dialect's tool's way"),
-    ] = None
-    long: Annotated[
-        str | None,
-        typer.Option(help="Long prompts: truncate, chunk or a layout.", show_default="truncate"),
-    ] = None
-    clip_skip: Annotated[
-        int | None, typer.Option(help="Layers skipped, counted as in diffusers.", min=0)
-    ] = None
-    compat: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose way, where tools disagree: diffusers, a1111, comfyui or kohya.",
-            show_default="diffusers",
-        ),
-    ] = None
-    steps: Annotated[
-        int | None, typer.Option(help="Of sampling, for prompts that change.", min=1)
-    ] = None
-
-    def how(self) -> dict[str, Any]:
-        """What was given, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
-
-@dataclasses.dataclass(frozen=True)
-class PromptOptions:
+class PromptFlags:
     """More about a single prompt, and what is shown of it."""
 
     negative: Annotated[
@@ -147,94 +37,88 @@ class PromptOptions:
     ] = None
 
 
-@dataclasses.dataclass(frozen=True)
-class TableOptions:
-    """How a table of captions is kept in a folder, and whether the folder is checked."""
+def _old(flag: str, **more: Any) -> Any:
+    return typer.Option(flag, hidden=True, help="See `ecliptic captions`.", **more)
 
-    column: Annotated[str, typer.Option(help="Column of the table with the captions.")] = "caption"
-    id_column: Annotated[
-        str | None, typer.Option("--id", help="Column with the ids.", show_default="the caption")
-    ] = None
-    batch_size: Annotated[int, typer.Option(min=1, help="Captions at a time.")] = 32
-    store: Annotated[
-        Literal["fp32", "bf16", "fp16"] | None,
-        typer.Option(help="Numbers to store.", show_default="as computed"),
-    ] = None
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Check a cache; with --for and the rest, for being stale too."
-        ),
-    ] = False
-    repair: Annotated[
-        bool,
-        typer.Option(
-            "--repair",
-            help="With --verify: remove what is bad, and with --for also what other settings made.",
-        ),
-    ] = False
+
+@dataclasses.dataclass(frozen=True)
+class TableForm:
+    """Flags of tables of captions, from before there was `ecliptic captions`; not in the help."""
+
+    column: Annotated[str | None, _old("--column")] = None
+    id_column: Annotated[str | None, _old("--id")] = None
+    batch_size: Annotated[int | None, _old("--batch-size", min=1)] = None
+    store: Annotated[Literal["fp32", "bf16", "fp16"] | None, _old("--store")] = None
+    verify: Annotated[bool, _old("--verify")] = False
+    repair: Annotated[bool, _old("--repair")] = False
+
+    def given(self) -> dict[str, Any]:
+        """What was given."""
+        return {name: value for name, value in vars(self).items() if value}
+
+    def columns(self) -> TableFlags:
+        """The flags of `captions write`."""
+        names = [field.name for field in dataclasses.fields(TableFlags)]
+        return TableFlags(**{n: value for n, value in self.given().items() if n in names})
 
 
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        help="File for a prompt's tensors (.safetensors), or folder for a table's.",
-        metavar="PATH",
-    ),
+    typer.Option("--out", "-o", help="Write the tensors to this .safetensors.", metavar="FILE"),
 ]
 
 
 @expands
 def condition(
     *,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="PROMPT",
-            help="A prompt, a table of captions (.csv, .tsv, .jsonl), or with --verify the folder "
-            "of a cache.",
-        ),
-    ],
-    encoders: EncoderOptions,
-    reading: ReadingOptions,
-    prompt: PromptOptions,
-    table: TableOptions,
+    source: Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt.")],
+    encoders: EncoderFlags,
+    reading: ReadingFlags,
+    prompt: PromptFlags,
+    table: TableForm,
     out: Output = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Show or keep what a text-to-image model gets from CLIP.
+    """Show or keep what a diffusion model gets for a prompt.
 
-    Of a prompt, every token is shown: its characters, chunk and weight, and whether it is kept;
-    --out writes the tensors under the names of diffusers.
-
-    Of a table, each different caption is encoded once and kept in the folder --out; another run
-    goes on where the last one ended. Captions that cannot be used are listed on stderr and in
-    FOLDER.rejects.jsonl, and the exit code is 3.
+    Every token is shown: its characters, chunk and weight, and whether it is kept; --out writes
+    the tensors under the names of diffusers. For tables of captions there is `ecliptic captions`.
     """
-    from ecliptic.engine import is_table
+    if table.verify or table.repair or source.lower().endswith(TABLES):
+        _run_table_form(source, encoders, reading, table, out, json=json)
+        return
+    if table.given():
+        flags = ", ".join(f"--{name}" for name in table.given())
+        raise typer.BadParameter(f"{flags} is for tables of captions; see `ecliptic captions`.")
+    for path in (out, prompt.html):
+        _check_new(path, force=force)
+    if out is not None and out.suffix != ".safetensors":
+        raise typer.BadParameter("--out of a prompt ends in .safetensors.")
+    _show(source, encoders.conditioner(), prompt, reading.how, out=out, json=json)
 
+
+def _run_table_form(
+    source: str,
+    encoders: EncoderFlags,
+    reading: ReadingFlags,
+    table: TableForm,
+    out: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Do what `ecliptic captions` does, and say once that it is called that now."""
+    command = ("repair" if table.repair else "verify") if table.verify else "write"
     if table.repair and not table.verify:
         raise typer.BadParameter("--repair goes with --verify.")
+    say(f"note: this is now `ecliptic captions {command}`; the old form still works.")
     if table.verify:
-        from ecliptic.cli.condition_folder import check
-
-        source_or_none = encoders.conditioner() if encoders.family else None
-        check(Path(source), source_or_none, reading.how(), repair=table.repair, json=json)
-    elif is_table(source):
-        from ecliptic.cli.condition_folder import fill
-
-        if out is None:
-            raise typer.BadParameter("a table needs --out, the folder of its cache.")
-        fill(source, encoders.conditioner(), out, table, reading.how(), json=json)
-    else:
-        for path in (out, prompt.html):
-            _check_new(path, force=force)
-        if out is not None and out.suffix != ".safetensors":
-            raise typer.BadParameter("--out of a prompt ends in .safetensors.")
-        _show(source, encoders.conditioner(), prompt, reading.how(), out=out, json=json)
+        check_captions(Path(source), encoders, reading, repair=table.repair, json=json)
+        return
+    if out is None:
+        raise typer.BadParameter("a table needs --out, the folder of its cache.")
+    conditioner = encoders.conditioner()
+    write_captions(source, conditioner, out, table.columns(), reading.how, json=json)
 
 
 def _check_new(path: Path | None, *, force: bool) -> None:
@@ -246,7 +130,7 @@ def _check_new(path: Path | None, *, force: bool) -> None:
 def _show(
     text: str,
     conditioner: "Conditioner",
-    prompt: PromptOptions,
+    prompt: PromptFlags,
     how: dict[str, Any],
     *,
     out: Path | None,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ecliptic.cli.options import Force, IdentityOptions, Json, ModelArgument, expands
+from ecliptic.cli.flags import Force, IdentityFlags, Json, ModelArgument, expands
 from ecliptic.cli.output import print_json, say
 
 
@@ -20,7 +20,7 @@ def convert(
         Literal["ecliptic", "openai", "open_clip", "transformers"],
         typer.Option("--layout", "-l", help="Whose naming and files."),
     ] = "ecliptic",
-    identity: IdentityOptions,
+    identity: IdentityFlags,
     force: Force = False,
     json: Json = False,
 ) -> None:

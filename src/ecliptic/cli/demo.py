@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ecliptic.cli.options import MODEL_HELP
+from ecliptic.cli.flags import MODEL_HELP
 from ecliptic.cli.output import say
 
 

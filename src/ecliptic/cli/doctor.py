@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecliptic.cli.exits import FAILED, leave
-from ecliptic.cli.options import IdentityOptions, Json, Texts, expands
+from ecliptic.cli.flags import IdentityFlags, Json, Texts, expands
 from ecliptic.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def doctor(
     slack: Annotated[
         float, typer.Option(min=0.0, help="Factor on every tolerance; 1000 suits half precision.")
     ] = 1.0,
-    identity: IdentityOptions,
+    identity: IdentityFlags,
     json: Json = False,
 ) -> None:
     """Compare A with B stage by stage; name the first difference.
@@ -53,7 +53,7 @@ def doctor(
     leave(FAILED, when=found.first is not None)
 
 
-def _implementation(source: str, identity: IdentityOptions) -> "Implementation":
+def _implementation(source: str, identity: IdentityFlags) -> "Implementation":
     from ecliptic.engine import OTHERS, ours
 
     kind, _, rest = source.partition(":")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ecliptic.cli.exits import INTERRUPTED, REJECTED, leave
-from ecliptic.cli.options import Force, Json, ModelOptions, Out, Texts, TextsFile, expands
+from ecliptic.cli.flags import Force, Json, ModelFlags, Out, Texts, TextsFile, expands
 from ecliptic.cli.output import on_terminal, print_json, say
 from ecliptic.errors import InputError, StorageError
 
@@ -71,7 +71,7 @@ def embed(
     out: Out = Path("vectors.npy"),
     batch_size: Annotated[int | None, typer.Option(min=1, help="Items at a time.")] = None,
     force: Force = False,
-    model: ModelOptions,
+    model: ModelFlags,
     json: Json = False,
 ) -> None:
     """Write a unit-length vector per picture or text to a file.

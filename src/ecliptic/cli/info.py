@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecliptic.cli.options import IdentityOptions, Json, ModelArgument, expands
+from ecliptic.cli.flags import IdentityFlags, Json, ModelArgument, expands
 from ecliptic.cli.output import print_facts, print_json
 
 
@@ -14,7 +14,7 @@ from ecliptic.cli.output import print_facts, print_json
 def info(
     *,
     model: ModelArgument,
-    identity: IdentityOptions,
+    identity: IdentityFlags,
     fingerprint: Annotated[
         bool, typer.Option("--fingerprint", help="Hash the weights too; reads all of them.")
     ] = False,

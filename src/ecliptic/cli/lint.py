@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ecliptic.cli.exits import FAILED, leave
-from ecliptic.cli.options import Json, TokenizerOptions, expands
+from ecliptic.cli.flags import Json, TokenizerFlags, expands
 from ecliptic.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def lint(
     *,
     text: Annotated[str, typer.Argument(help="A text, a file with one a line, or - for stdin.")],
-    options: TokenizerOptions,
+    options: TokenizerFlags,
     dialect: Annotated[
         Literal["plain", "a1111", "comfyui", "compel"],
         typer.Option(help="Whose prompt syntax the text is written in."),

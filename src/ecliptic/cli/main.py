@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from ecliptic import __version__
 from ecliptic.cli import (
+    captions,
     classify,
     condition,
     convert,
@@ -39,7 +40,7 @@ class Commands(TyperGroup):
         """Run the command that `ctx` holds."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's last breath
+            sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
         except (EclipticError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise  # typer ends quietly
@@ -102,6 +103,7 @@ for command in (
     train.train,
 ):
     app.command()(command)
+app.add_typer(captions.app, name="captions")
 
 
 def run() -> None:

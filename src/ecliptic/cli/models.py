@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecliptic.cli.options import Json
+from ecliptic.cli.flags import Json
 from ecliptic.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:

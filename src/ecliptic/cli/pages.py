@@ -5,6 +5,7 @@ on every machine.
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +33,39 @@ def page() -> str:
     """The page in Markdown."""
     from ecliptic.cli.main import app
 
-    group: Any = typer.main.get_command(app)
-    listed = [f"- [`{name}`](#ecliptic-{name}): {_first(c)}" for name, c in group.commands.items()]
-    parts = [HEAD, "\n".join(listed) + "\n", *map(_command, group.commands.values())]
+    commands = list(list_commands(typer.main.get_command(app)))
+    listed = [
+        f"- [`{name}`](#ecliptic-{name.replace(' ', '-')}): {_first(command)}"
+        for name, command in commands
+    ]
+    parts = [HEAD, "\n".join(listed) + "\n", *(_command(*one) for one in commands)]
     return "\n".join(parts)
+
+
+def list_commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, command) of all commands, those of a group as `group command`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from list_commands(command, f"{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _first(command: Any) -> str:
     return str(command.help).splitlines()[0]
 
 
-def _command(command: Any) -> str:
+def _command(name: str, command: Any) -> str:
     """One command: its words, its usage, and a table of what it takes."""
     context = typer.Context(command, info_name=command.name)
-    parameters = [p for p in command.get_params(context) if p.name != "help"]
+    parameters = [
+        parameter
+        for parameter in command.get_params(context)
+        if parameter.name != "help" and not getattr(parameter, "hidden", False)
+    ]
     places = [_place(p) for p in parameters if p.param_type_name == "argument"]
-    lines = [f"## ecliptic {command.name}", "", command.help, "", "```"]
-    lines += [" ".join(["ecliptic", command.name, "[OPTIONS]", *places]), "```", ""]
+    lines = [f"## ecliptic {name}", "", command.help, "", "```"]
+    lines += [" ".join(["ecliptic", name, "[OPTIONS]", *places]), "```", ""]
     lines += ["| | | default |", "|---|---|---|"]
     lines += [_row(parameter, context) for parameter in parameters]
     return "\n".join(lines) + "\n"

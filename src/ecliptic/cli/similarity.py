@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.options import Json, ModelOptions, Texts, TextsFile, expands
+from ecliptic.cli.flags import Json, ModelFlags, Texts, TextsFile, expands
 from ecliptic.cli.output import print_json, print_table, say
 from ecliptic.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ecliptic.cli.comparing import Side
+    from ecliptic.cli.comparing import Compared
 
 WIDEST = 10  # columns of a table; above, each row shows its best ones
 BEST = 5
@@ -36,7 +36,7 @@ def similarity(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the matrix into a picture.")
     ] = None,
-    model: ModelOptions,
+    model: ModelFlags,
     json: Json = False,
 ) -> None:
     """Show the cosines of texts, pictures and stored vectors.
@@ -75,17 +75,17 @@ def _check_plot(path: Path) -> None:
         raise StorageError(f"{place} {reason}, so no picture can be written to {path}.")
 
 
-def _sides(paths: list[str], texts: list[str], model: ModelOptions) -> "tuple[Side, Side]":
+def _sides(paths: list[str], texts: list[str], model: ModelFlags) -> "tuple[Compared, Compared]":
     """Texts and what the paths hold; either with itself where the other is missing."""
     if not paths and not texts:
         raise typer.BadParameter("name pictures or stored vectors, or give --text.")
-    from ecliptic.cli.comparing import Side, is_stored, side_of_paths
+    from ecliptic.cli.comparing import Compared, compare_paths, is_stored
 
     clip = None if not texts and all(map(is_stored, paths)) else model.clip()
-    columns = side_of_paths(paths, clip)
+    columns = compare_paths(paths, clip)
     if not texts or clip is None:
         return columns, columns
-    rows = Side()
+    rows = Compared()
     rows.add(texts, clip.encode_text(texts))
     return rows, columns if paths else rows
 
@@ -107,7 +107,7 @@ def _print(rows: list[str], columns: list[str], cosines: "Tensor") -> None:
     print_table(("", "rank ", "nearest", "cosine "), best)
 
 
-def _plot(path: Path, cosines: "Tensor", rows: "Side", columns: "Side") -> None:
+def _plot(path: Path, cosines: "Tensor", rows: "Compared", columns: "Compared") -> None:
     from ecliptic.cli.comparing import labels_of
     from ecliptic.plots import similarity_matrix
 

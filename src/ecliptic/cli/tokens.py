@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecliptic.cli.options import Json, TokenizerOptions, expands
+from ecliptic.cli.flags import Json, TokenizerFlags, expands
 from ecliptic.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def tokens(
     *,
     text: Annotated[str, typer.Argument(help="The text to take apart.")],
-    options: TokenizerOptions,
+    options: TokenizerFlags,
     json: Json = False,
 ) -> None:
     """Show the tokens of TEXT and the characters they stand for."""

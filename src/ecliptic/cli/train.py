@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecliptic.cli.exits import INTERRUPTED, leave
-from ecliptic.cli.options import Force
+from ecliptic.cli.flags import Force
 from ecliptic.cli.output import on_terminal, say
 from ecliptic.errors import StorageError
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import catalog
+from ecliptic.compat.architectures import check_sizes, implied_by, random_towers
 from ecliptic.compat.facade import OpenClipModel
+from ecliptic.compat.keywords import CREATE, FROM_PRETRAINED, Keywords, read_options
 from ecliptic.compat.loading import Placement, load_as_named, warn_of_folder
-from ecliptic.compat.options import CREATE, FROM_PRETRAINED, Options, read_options
 from ecliptic.compat.pixels import ToPixels, ToTrainingPixels
 from ecliptic.compat.simple_tokenizer import OpenClipTokenizer as SimpleTokenizer, tokenize_rows
-from ecliptic.compat.sizes import check_sizes, implied_by, random_towers
 from ecliptic.engine import DTYPES
 from ecliptic.errors import UnknownModelError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
@@ -50,7 +50,7 @@ def create_model_and_transforms(
         pretrained: a tag of `list_pretrained()`, a file, or None for random weights, which are
             seeded by `torch.manual_seed`. Ignored for the two prefixes, as in open_clip.
         positional: options in open_clip's order: load_weights, precision, device, ...
-        options: fields of `Options`.
+        options: fields of `Keywords`.
 
     Raises:
         ConfigError: an option that does not exist here.
@@ -155,7 +155,9 @@ def get_cast_dtype(precision: str) -> torch.dtype | None:
     return DTYPES[precision] if precision in ("bf16", "fp16") else None
 
 
-def _create(name: str, pretrained: str | None, options: Options) -> tuple[OpenClipModel, ImageSpec]:
+def _create(
+    name: str, pretrained: str | None, options: Keywords
+) -> tuple[OpenClipModel, ImageSpec]:
     """The facade in eval mode, and how its pictures are prepared."""
     warn_of_folder("cache_dir", options.cache_dir)
     if name.startswith((_FOLDER, _HUB)):
@@ -176,7 +178,7 @@ def _prefixed(name: str) -> str:
     return name.removeprefix(_FOLDER) if name.startswith(_FOLDER) else f"hf:{name[len(_HUB) :]}"
 
 
-def _released(name: str, pretrained: str, options: Options) -> tuple[TwoTowers, ImageSpec | None]:
+def _released(name: str, pretrained: str, options: Keywords) -> tuple[TwoTowers, ImageSpec | None]:
     if not Path(pretrained).exists():
         loaded = load_as_named(f"{name}/{pretrained}", options.placement)
         return loaded.model, loaded.card.image_spec

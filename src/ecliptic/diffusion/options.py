@@ -1,7 +1,7 @@
 """How prompts are read and encoded: the options of a conditioner's call, checked once.
 
-The fields of `Options` are the one list of them: the flags of `ecliptic condition` and the page
-docs/options.md are made from it. Imports no torch.
+The fields of `Options` are the one list of them: the flags of `ecliptic condition` and `ecliptic
+captions` and the page docs/options.md are made from it. Imports no torch.
 """
 
 from collections.abc import Iterator, Mapping

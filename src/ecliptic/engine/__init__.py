@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     )
     from ecliptic.engine.sources.lines import (
         STDIN as STDIN,
-        lines_of as lines_of,
         open_text as open_text,
+        read_lines as read_lines,
     )
     from ecliptic.engine.sources.read import line_items as line_items, read_items as read_items
     from ecliptic.engine.sources.tables import Columns as Columns, is_table as is_table

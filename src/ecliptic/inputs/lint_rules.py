@@ -1,8 +1,8 @@
 """Advice about one text for CLIP: what it will not read, and what it reads badly.
 
-Each rule is a small function in `RULES` from a `Reading` of the text to findings; a new rule is a
-new function in the table. The advice follows Radford et al. 2021 (arXiv:2103.00020, section 3.1.4)
-and the tokenizer's own pattern.
+Each rule is a small function in `RULES` from a `TextReading` of the text to findings; a new rule
+is a new function in the table. The advice follows Radford et al. 2021 (arXiv:2103.00020, section
+3.1.4) and the tokenizer's own pattern.
 """
 
 from bisect import bisect_left
@@ -54,7 +54,7 @@ STOP = regex.compile(
 
 
 @dataclass(frozen=True)
-class Reading:
+class TextReading:
     """A text and what the tokenizer makes of it; parts are worked out when a rule asks."""
 
     text: str
@@ -85,7 +85,7 @@ class Reading:
         return quote(self.text[slice(*span)])
 
 
-Rule = Callable[[Reading], Iterator[Finding]]
+Rule = Callable[[TextReading], Iterator[Finding]]
 
 
 def lint(text: str, tokenizer: Tokenizer) -> list[Finding]:
@@ -93,7 +93,7 @@ def lint(text: str, tokenizer: Tokenizer) -> list[Finding]:
 
     Raises TextError as the tokenizer does.
     """
-    reading = Reading(text, tokenizer)
+    reading = TextReading(text, tokenizer)
     if not reading.tokens:
         return [_empty(text)]
     found = [finding for rule in RULES for finding in rule(reading)]
@@ -105,7 +105,7 @@ def _empty(text: str) -> Finding:
     return Finding("empty", message, (0, len(text)), "error")
 
 
-def _too_long(reading: Reading) -> Iterator[Finding]:
+def _too_long(reading: TextReading) -> Iterator[Finding]:
     dropped = [token for token in reading.tokens if not token.kept]
     if not dropped:
         return
@@ -119,14 +119,14 @@ def _too_long(reading: Reading) -> Iterator[Finding]:
     )
 
 
-def _repeated(reading: Reading) -> Iterator[Finding]:
+def _repeated(reading: TextReading) -> Iterator[Finding]:
     for run in REPEATED.finditer(reading.text):
         times = len(regex.findall(r"\w+", run.group()))
         message = f"{quote(run[1])} stands {times} times in a row; CLIP gains nothing by it."
         yield Finding("repeated-word", message, run.span(), "warning")
 
 
-def _overused(reading: Reading) -> Iterator[Finding]:
+def _overused(reading: TextReading) -> Iterator[Finding]:
     uses: dict[str, list[Span]] = {}
     for word, span in reading.words:
         uses.setdefault(word, []).append(span)
@@ -136,7 +136,7 @@ def _overused(reading: Reading) -> Iterator[Finding]:
             yield Finding("overused-word", message, spans[MANY_USES - 1], "hint")
 
 
-def _split_words(reading: Reading) -> Iterator[Finding]:
+def _split_words(reading: TextReading) -> Iterator[Finding]:
     for word, span in reading.words:
         tokens = reading.tokens_in(span)
         if len(tokens) >= MANY_PIECES and not FOREIGN.search(word):
@@ -148,7 +148,7 @@ def _split_words(reading: Reading) -> Iterator[Finding]:
             yield Finding("split-word", message, span, "hint")
 
 
-def _specials(reading: Reading) -> Iterator[Finding]:
+def _specials(reading: TextReading) -> Iterator[Finding]:
     for match in SPECIAL.finditer(reading.text):
         message = (
             f"{quote(match.group())} is a token of the tokenizer, added by itself; "
@@ -157,7 +157,7 @@ def _specials(reading: Reading) -> Iterator[Finding]:
         yield Finding("stray-special", message, match.span(), "warning")
 
 
-def _weight_syntax(reading: Reading) -> Iterator[Finding]:
+def _weight_syntax(reading: TextReading) -> Iterator[Finding]:
     for match in SYNTAX.finditer(reading.text):
         message = (
             f"{quote(match.group())} looks like the syntax of an image generator; "
@@ -166,7 +166,7 @@ def _weight_syntax(reading: Reading) -> Iterator[Finding]:
         yield Finding("weight-syntax", message, match.span(), "warning")
 
 
-def _vague(reading: Reading) -> Iterator[Finding]:
+def _vague(reading: TextReading) -> Iterator[Finding]:
     content = [(word, span) for word, span in reading.words if not STOP.fullmatch(word)]
     if len(content) == 1 and GENERIC.fullmatch(content[0][0]):
         word, span = content[0]
@@ -177,13 +177,13 @@ def _vague(reading: Reading) -> Iterator[Finding]:
         yield Finding("vague", message, span, "hint")
 
 
-def _nested_medium(reading: Reading) -> Iterator[Finding]:
+def _nested_medium(reading: TextReading) -> Iterator[Finding]:
     for match in NESTED_MEDIUM.finditer(reading.text):
         message = f"{quote(match.group())} names the medium twice; once is enough."
         yield Finding("redundant", message, match.span(), "hint")
 
 
-def _changed_by_cleaning(reading: Reading) -> Iterator[Finding]:
+def _changed_by_cleaning(reading: TextReading) -> Iterator[Finding]:
     for original, repaired, offset in repaired_pieces(reading.text):
         if original == repaired:
             continue
@@ -199,7 +199,7 @@ def _changed_by_cleaning(reading: Reading) -> Iterator[Finding]:
             yield Finding("control-characters", message, span, "hint")
 
 
-def _foreign(reading: Reading) -> Iterator[Finding]:
+def _foreign(reading: TextReading) -> Iterator[Finding]:
     for match in FOREIGN.finditer(reading.text):
         letters, tokens = len(match.group()), len(reading.tokens_in(match.span()))
         if tokens >= MIN_FOREIGN and 2 * tokens > letters:
@@ -210,7 +210,7 @@ def _foreign(reading: Reading) -> Iterator[Finding]:
             yield Finding("foreign-script", message, match.span(), "warning")
 
 
-def _numbers(reading: Reading) -> Iterator[Finding]:
+def _numbers(reading: TextReading) -> Iterator[Finding]:
     for match in NUMBER.finditer(reading.text):
         digits = sum(char.isnumeric() for char in match.group())
         if digits >= LONG_NUMBER:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import zip_longest
 
-from ecliptic.prompts.limits import check_depth, check_finite
+from ecliptic.prompts.limits import check_depth, check_weight
 from ecliptic.prompts.printing import decimal, foreign
 from ecliptic.prompts.reading import Alternative, Line, Segment, Span
 from ecliptic.prompts.traced import Traced
@@ -128,7 +128,7 @@ class _Reader:
         if number is None:
             return Weighted(self.nodes(start + 1, end - 1, depth + 1), GROUP, "(", span)
         colon, weight = number
-        check_finite(weight, self.shape[colon + 1 : end - 1], self.text.place(colon))
+        check_weight(weight, self.shape[colon + 1 : end - 1], self.text.place(colon))
         return Weighted(self.nodes(start + 1, colon, depth + 1), weight, ":", span)
 
 
@@ -150,7 +150,7 @@ def _segments(tree: Tree, weight: float) -> Iterator[Segment]:
         elif isinstance(node, Weighted):
             inner = weight * GROUP if node.mark == "(" else node.weight
             if not math.isfinite(inner):
-                check_finite(inner, str(inner), node.span[0])
+                check_weight(inner, str(inner), node.span[0])
             yield from _segments(node.children, inner)
 
 

@@ -31,11 +31,11 @@ def finite(number: str, place: int) -> float:
         value = float(number)
     except ValueError:
         value = math.nan
-    check_finite(value, number, place)
+    check_weight(value, number, place)
     return value
 
 
-def check_finite(value: float, written: str, place: int) -> None:
+def check_weight(value: float, written: str, place: int) -> None:
     """Raise when a weight, alone or multiplied by those around it, left the finite numbers.
 
     Raises:

@@ -19,7 +19,7 @@ from ecliptic.inputs import ledger
 from ecliptic.plots import MatrixStyle, similarity_matrix
 from ecliptic.report.bundled import Questions, bundled
 from ecliptic.report.page import write_page
-from ecliptic.report.results import DemoResult, Guess, Hit, Reading, Search, Timing
+from ecliptic.report.results import DemoResult, Guess, Hit, Search, Timing, TokenReading
 from ecliptic.report.summary import print_summary
 from ecliptic.scoring import cosine, probabilities
 
@@ -142,10 +142,11 @@ def _matrix(questions: Questions, images: Tensor, labels: Tensor) -> Image.Image
     return similarity_matrix(cosines, questions.matrix, columns, style=MatrixStyle(cell=76))
 
 
-def _read(model: Clip, questions: Questions) -> tuple[Reading, ...]:
+def _read(model: Clip, questions: Questions) -> tuple[TokenReading, ...]:
     context = model.tokenizer.spec.context
     return tuple(
-        Reading(text, tuple(ledger(text, model.tokenizer)), context) for text in questions.texts
+        TokenReading(text, tuple(ledger(text, model.tokenizer)), context)
+        for text in questions.texts
     )
 
 

@@ -47,7 +47,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenReading:
     """A text as the model reads it."""
 
     text: str
@@ -82,7 +82,7 @@ class DemoResult:
     searches: tuple[Search, ...]  # by words
     neighbours: tuple[Search, ...]  # by picture
     matrix: Image.Image
-    readings: tuple[Reading, ...]
+    readings: tuple[TokenReading, ...]
     timings: tuple[Timing, ...]
     machine: str
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ecliptic.inputs import TokenSpan
 from ecliptic.report.facts import facts
 from ecliptic.report.markup import Html, join, picture, tag
-from ecliptic.report.results import DemoResult, Guess, Reading, Search
+from ecliptic.report.results import DemoResult, Guess, Search, TokenReading
 
 ABOUT = (
     "This is mini, the small CLIP inside the package. It was trained from nothing on emoji, clip "
@@ -88,7 +88,7 @@ def _search(search: Search) -> Html:
     return tag("article", asked, tag("ol", hits), class_="search")
 
 
-def _reading(reading: Reading) -> Html:
+def _reading(reading: TokenReading) -> Html:
     used = sum(token.kept for token in reading.tokens)
     told = f"{used} of {reading.context} tokens used"
     if reading.dropped:
@@ -112,7 +112,7 @@ def _token(token: TokenSpan) -> Html:
     return tag("li", tag("b", piece), tag("small", str(token.id)), class_=kind + joined)
 
 
-def _lost_words(reading: Reading) -> str:
+def _lost_words(reading: TokenReading) -> str:
     """The part of the text that the dropped tokens stand for."""
     spans: Iterable[tuple[int, int]] = [t.span for t in reading.tokens if not t.kept]
     return reading.text[min(start for start, _ in spans) : max(end for _, end in spans)]

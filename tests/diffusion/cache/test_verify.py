@@ -72,7 +72,7 @@ def broken_shards() -> dict[str, shards.Shard]:
     good = {"tokens": torch.ones(1, 3, 4), "pooled": torch.ones(1, 4)}
 
     def shard(parts: dict[str, torch.Tensor], key: str = key) -> shards.Shard:
-        entry = shards.Entry("p", digest(parts))
+        entry = shards.ShardEntry("p", digest(parts))
         return shards.Shard(identity, {key: entry}, {}, dict(shards.name_tensors(key, parts)))
 
     nan = {**good, "tokens": torch.full((1, 3, 4), torch.nan)}

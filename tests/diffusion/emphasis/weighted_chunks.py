@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ecliptic.diffusion.emphasis.weighting import Weighted, plan
+from ecliptic.diffusion.emphasis.weighting import WeightedVectors, plan
 from ecliptic.diffusion.options import Emphasis, EmphasisName, Normalization
 from ecliptic.diffusion.tokens.chunks import NO_WORD, Chunks
 from ecliptic.model import TextTower
@@ -68,7 +68,7 @@ def weighted(
     if found is None:
         return z
     empty = encode(weigh([], context=given.ids.shape[1])) if found.needs_empty else None
-    result = Weighted(found, z, empty)
+    result = WeightedVectors(found, z, empty)
     for variant in found.variants:
         result.add(variant, encode(variant.chunks))
     return result.result()

@@ -66,7 +66,7 @@ class ConditionCache:
         if key not in shard.entries or not shard.intact(key):
             raise CorruptFileError(
                 f"{shard_path(self.folder, number)} holds other numbers for {key[:12]} than were "
-                "stored; let `ecliptic condition --verify --repair` remove them, and run again."
+                "stored; let `ecliptic captions repair` remove them, and run again."
             )
         return shard.conditioning(key)
 
@@ -88,7 +88,7 @@ class ConditionCache:
         if found is None:
             raise StorageError(
                 f"{self.folder} holds nothing for {name[:80]!r} under these settings; write it "
-                "with `ecliptic condition` or `write_cache`."
+                "with `ecliptic captions write` or `write_cache`."
             )
         return found
 

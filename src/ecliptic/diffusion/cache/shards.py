@@ -28,7 +28,7 @@ _NAME = re.compile(rf"{_START}(\d{{5,9}})\.safetensors")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ShardEntry:
     """What the metadata say of one prompt."""
 
     prompt: str
@@ -40,7 +40,7 @@ class Shard:
     """The content of one file; `tensors` may be mapped from it."""
 
     identity: Mapping[str, Any]
-    entries: Mapping[str, Entry] = field(default_factory=dict)  # by key
+    entries: Mapping[str, ShardEntry] = field(default_factory=dict)  # by key
     ids: Mapping[str, str] = field(default_factory=dict)  # id -> key, of this or another shard
     tensors: Mapping[str, Tensor] = field(default_factory=dict)  # by KEY.part
 
@@ -105,14 +105,14 @@ def read_shard(path: Path) -> Shard:
     if found.metadata.get("sha256") != _sum(texts):
         raise CorruptFileError(
             f"{path} is no intact shard of conditionings: its metadata do not match their "
-            "checksum; let `ecliptic condition --verify --repair` remove it, and run again."
+            "checksum; let `ecliptic captions repair` remove it, and run again."
         )
     about, entries, ids = (json.loads(text) for text in texts.values())
     if about["version"] > VERSION:
         raise StorageError(
             f"{path} has version {about['version']}, known is up to {VERSION}; update ecliptic."
         )
-    made = {key: Entry(*row) for key, row in entries.items()}
+    made = {key: ShardEntry(*row) for key, row in entries.items()}
     return Shard(about["identity"], made, ids, found.tensors)
 
 

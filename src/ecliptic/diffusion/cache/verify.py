@@ -27,7 +27,7 @@ _AXES = {  # (1, T, D); (1, E), or (1, 1, E) of Stable Cascade; (1, T)
 
 
 @dataclass(frozen=True)
-class Finding:
+class CacheFinding:
     """One thing that is wrong."""
 
     kind: Kind
@@ -44,12 +44,12 @@ class Finding:
 class Findings:
     """All that is wrong in a folder, and how much was looked at."""
 
-    items: tuple[Finding, ...]
+    items: tuple[CacheFinding, ...]
     shards: int
     entries: int
     repaired: bool = False
 
-    def __iter__(self) -> Iterator[Finding]:
+    def __iter__(self) -> Iterator[CacheFinding]:
         return iter(self.items)
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ def verify_cache(
         raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
     wanted = None if conditioner is None else canonical(conditioner.identity(**options))
     index = CacheIndex(folder)
-    found: list[Finding] = []
+    found: list[CacheFinding] = []
     shards = entries = 0
     for number, path in shard_paths(folder).items():
         here, count = _look(path, wanted, index.keys_in(number), repair=repair)
@@ -102,28 +102,28 @@ def verify_cache(
 
 def _look(
     path: Path, wanted: bytes | None, indexed: set[str], *, repair: bool
-) -> tuple[list[Finding], int]:
+) -> tuple[list[CacheFinding], int]:
     """The findings of one shard, and how many prompts it holds."""
     try:
         shard = read_shard(path)
     except CorruptFileError as error:
         if repair:
             path.unlink(missing_ok=True)
-        return [Finding("torn", path.name, "", str(error))], 0
+        return [CacheFinding("torn", path.name, "", str(error))], 0
     except FileNotFoundError:  # another process repaired it away
         return [], 0
     if wanted is not None and canonical(shard.identity["conditioner"]) != wanted:
         if repair:
             path.unlink(missing_ok=True)
         why = f"{len(shard.entries)} prompts of {_differences(shard, wanted)}"
-        return [Finding("stale", path.name, "", why)], len(shard.entries)
+        return [CacheFinding("stale", path.name, "", why)], len(shard.entries)
     found = list(_entries(path, shard))
     if repair and found:
         _drop(path, shard, {finding.key for finding in found})
     return found + list(_index(path, shard, indexed)), len(shard.entries)
 
 
-def _entries(path: Path, shard: Shard) -> Iterator[Finding]:
+def _entries(path: Path, shard: Shard) -> Iterator[CacheFinding]:
     """One finding for each prompt that is not as it was stored."""
     widths: dict[str, int] = {}  # of the shard's first entry: one identity, one width
     for key, entry in shard.entries.items():
@@ -136,10 +136,12 @@ def _entries(path: Path, shard: Shard) -> Iterator[Finding]:
         elif condition_key(shard.identity, entry.prompt) != key:
             kind, why = "key", "its key is that of another prompt or other settings"
         if kind is not None:
-            yield Finding(kind, path.name, key, f"{why} ({entry.prompt[:60]!r})")
+            yield CacheFinding(kind, path.name, key, f"{why} ({entry.prompt[:60]!r})")
     strays = {name.rpartition(".")[0] for name in shard.tensors} - shard.entries.keys()
     for key in sorted(strays):
-        yield Finding("missing", path.name, key, "its tensors are there, but not what they are of")
+        yield CacheFinding(
+            "missing", path.name, key, "its tensors are there, but not what they are of"
+        )
 
 
 def _wrong(parts: Mapping[str, Tensor], widths: dict[str, int]) -> tuple[Kind | None, str]:
@@ -159,10 +161,12 @@ def _wrong(parts: Mapping[str, Tensor], widths: dict[str, int]) -> tuple[Kind | 
     return None, ""
 
 
-def _index(path: Path, shard: Shard, indexed: set[str]) -> Iterator[Finding]:
+def _index(path: Path, shard: Shard, indexed: set[str]) -> Iterator[CacheFinding]:
     """Rows of the index that point at nothing; of equal keys another shard may count."""
     for key in sorted(indexed - shard.entries.keys()):
-        yield Finding("index", path.name, key, "the index points at an entry that is not there")
+        yield CacheFinding(
+            "index", path.name, key, "the index points at an entry that is not there"
+        )
 
 
 def _drop(path: Path, shard: Shard, bad: set[str]) -> None:

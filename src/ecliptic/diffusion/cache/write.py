@@ -24,7 +24,7 @@ from ecliptic.diffusion.cache.keys import (
     keep,
     size_of,
 )
-from ecliptic.diffusion.cache.shards import Entry, Shard, name_tensors
+from ecliptic.diffusion.cache.shards import Shard, ShardEntry, name_tensors
 from ecliptic.diffusion.options import HowOptions
 from ecliptic.errors import (
     ConfigError,
@@ -45,10 +45,11 @@ _REFUSED = (InputError, NumericalError, ConfigError)  # what is wrong with one p
 
 @dataclass(frozen=True)
 class Caption:
-    """A prompt and the name it goes by, such as the picture's."""
+    """A prompt and the name it goes by, such as that of its image."""
 
     id: str
     text: str
+    index: int = -1  # its place in the table, for reports
 
 
 @dataclass
@@ -147,7 +148,7 @@ class _Run:
     limit: int  # bytes of tensors in a shard
     report: CacheReport
     watch: Watch
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, ShardEntry] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     size: int = 0  # bytes of the tensors
@@ -222,7 +223,7 @@ class _Run:
         except _REFUSED as error:
             self._reject(captions, error)
             return
-        self.entries[key] = Entry(captions[0].text, digest(parts))
+        self.entries[key] = ShardEntry(captions[0].text, digest(parts))
         self.tensors.update(name_tensors(key, parts))
         self.size += size_of(parts.values())
         self.text += len(captions[0].text)

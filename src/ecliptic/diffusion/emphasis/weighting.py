@@ -1,8 +1,9 @@
 """What the weights of a prompt do to its vectors: asked for before encoding, applied after it.
 
 A dialect says which weight each token has; an emphasis says what a weight does. `plan` says which
-other forms of the prompt have to be encoded (`variants.py`), and `Weighted` takes their vectors in
-one by one. Rules that only multiply need none (`scaling.py`). No rule touches the pooled vector.
+other forms of the prompt have to be encoded (`variants.py`), and `WeightedVectors` takes their
+vectors in one by one. Rules that only multiply need none (`scaling.py`). No rule touches the
+pooled vector.
 C chunks, T tokens, D width.
 """
 
@@ -76,7 +77,7 @@ def plan(chunks: Chunks, emphasis: Emphasis) -> Plan | None:
     return Plan(emphasis, weighted, away, tuple(variants))
 
 
-class Weighted:
+class WeightedVectors:
     """The vectors of one prompt while its variants come in. Half precision is kept in float32."""
 
     def __init__(self, plan: Plan, z: Tensor, empty: Tensor | None = None) -> None:

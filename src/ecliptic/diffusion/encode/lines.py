@@ -19,7 +19,7 @@ from ecliptic.diffusion.emphasis.blending import (
 )
 from ecliptic.diffusion.emphasis.scaling import original_batch
 from ecliptic.diffusion.emphasis.variants import Variant
-from ecliptic.diffusion.emphasis.weighting import Plan, Weighted, plan
+from ecliptic.diffusion.emphasis.weighting import Plan, WeightedVectors, plan
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import Encoding
 from ecliptic.diffusion.options import Options
@@ -141,7 +141,7 @@ class LineEncoder:
 
     def _begin(
         self, work: Sequence[_Work], outputs: TextOutputs, group: Hashable
-    ) -> list[Tensor | Weighted | None]:
+    ) -> list[Tensor | WeightedVectors | None]:
         """The vectors of each line, those under weights ready for their variants."""
         if outputs.sequence is None:
             return [None] * len(work)
@@ -153,14 +153,14 @@ class LineEncoder:
             members = [one.chunks for one in work if one.group is not None]
             z[: len(members)] = original_batch(z[: len(members)], members)
         return [
-            vectors if one.plan is None else Weighted(one.plan, vectors, self._empty_vectors)
+            vectors if one.plan is None else WeightedVectors(one.plan, vectors, self._empty_vectors)
             for one, vectors in zip(work, z, strict=True)
         ]
 
     def _keep(
         self,
         work: Sequence[_Work],
-        begun: Sequence[Tensor | Weighted | None],
+        begun: Sequence[Tensor | WeightedVectors | None],
         outputs: TextOutputs,
     ) -> None:
         folders_do = self.options.behaviour.projects_folder_l
@@ -168,7 +168,7 @@ class LineEncoder:
         pooled = outputs.vectors if projects else outputs.pooled
         firsts = accumulate((len(one.chunks) for one in work), initial=0)
         for one, z, first in zip(work, begun, firsts, strict=False):
-            vectors = z.result() if isinstance(z, Weighted) else z
+            vectors = z.result() if isinstance(z, WeightedVectors) else z
             found = self._encoding(one, vectors, None if pooled is None else pooled[first])
             self._encodings[one.group, one.line] = found
             if one.is_empty:
@@ -215,13 +215,13 @@ def text_of(line: Line) -> str:
 
 
 def _batches(
-    work: Sequence[_Work], begun: Sequence[Tensor | Weighted | None]
-) -> Iterator[list[tuple[Weighted, Variant]]]:
+    work: Sequence[_Work], begun: Sequence[Tensor | WeightedVectors | None]
+) -> Iterator[list[tuple[WeightedVectors, Variant]]]:
     """The variants of all prompts and where they belong, a few at a time."""
     variants = (
         (z, variant)
         for one, z in zip(work, begun, strict=True)
-        if isinstance(z, Weighted) and one.plan is not None
+        if isinstance(z, WeightedVectors) and one.plan is not None
         for variant in one.plan.variants
     )
     while some := list(islice(variants, VARIANTS)):

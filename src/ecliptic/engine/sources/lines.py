@@ -29,7 +29,7 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         wrapper.detach()  # leave standard input itself open
 
 
-def lines_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """(number from 1, line without its end) of every line that is not blank."""
     with open_text(path) as file:
         for number, line in enumerate(file, start=1):

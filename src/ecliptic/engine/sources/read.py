@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ecliptic.engine.sources.folders import image_files
 from ecliptic.engine.sources.items import Item, Kind, image_item, text_item
-from ecliptic.engine.sources.lines import STDIN, lines_of
+from ecliptic.engine.sources.lines import STDIN, read_lines
 from ecliptic.engine.sources.tables import Columns, is_table, table_items
 
 
@@ -27,4 +27,4 @@ def read_items(path: str, columns: Columns) -> Iterator[Item]:
 def line_items(path: str, kind: Kind) -> Iterator[Item]:
     """A text, or the path of an image, from each line that is not blank."""
     make = text_item if kind == "text" else image_item
-    return (make(line) for _, line in lines_of(path))
+    return (make(line) for _, line in read_lines(path))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ecliptic.engine.sources.items import Item, Kind, readable, text_item
-from ecliptic.engine.sources.lines import lines_of, open_text
+from ecliptic.engine.sources.lines import open_text, read_lines
 from ecliptic.errors import InputError, MissingExtraError, StorageError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -119,7 +119,7 @@ def _check_columns(path: str, header: Sequence[str], columns: Columns) -> None:
 
 def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows as objects; what is no object is a complaint in words."""
-    for number, line in lines_of(path):
+    for number, line in read_lines(path):
         yield number, _json_row(line)
 
 

@@ -15,29 +15,29 @@ _NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?|\d*\.\d+))")
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side of AND, or the whole prompt."""
+class AndPart:
+    """One part of a prompt with AND, or the whole prompt."""
 
     text: Traced  # without white space at its end
     weight: float
     written: bool  # whether the weight was
 
 
-def sides(prompt: Traced) -> list[Side]:
+def split_at_and(prompt: Traced) -> list[AndPart]:
     """The prompts that AND joins, at least one."""
-    found: list[Side] = []
+    found: list[AndPart] = []
     start = 0
     for match in _AND.finditer(prompt.text):
-        found.append(_side(prompt[start : match.start()]))
+        found.append(_weigh(prompt[start : match.start()]))
         start = match.end()
-    return [*found, _side(prompt[start:])]
+    return [*found, _weigh(prompt[start:])]
 
 
-def _side(part: Traced) -> Side:
+def _weigh(part: Traced) -> AndPart:
     text = part.text.rstrip()
     head, colon, tail = text.rpartition(":")
     number = _NUMBER.fullmatch(tail) if colon else None
     if number is None:
-        return Side(part[: len(text)], 1.0, written=False)
+        return AndPart(part[: len(text)], 1.0, written=False)
     weight = finite(number[1], part.place(len(head)))
-    return Side(part[: len(head.rstrip())], weight, written=True)
+    return AndPart(part[: len(head.rstrip())], weight, written=True)

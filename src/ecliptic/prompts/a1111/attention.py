@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from ecliptic.prompts.limits import check_depth, check_finite, finite
+from ecliptic.prompts.limits import check_depth, check_weight, finite
 from ecliptic.prompts.reading import Break, Line, Segment
 from ecliptic.prompts.traced import Traced, joined
 
@@ -121,7 +121,7 @@ class Machine(Generic[T]):
             for start in self.open[kind]:
                 self._multiply(start, by)
         for piece in self.pieces:
-            check_finite(piece.weight, str(piece.weight), piece.place)
+            check_weight(piece.weight, str(piece.weight), piece.place)
         return self.pieces
 
     def _multiply(self, start: int, by: float) -> None:

@@ -1,9 +1,9 @@
 """AUTOMATIC1111's dialect: AND, schedules and attention, run one after the other on the text."""
 
 from ecliptic.errors import ConfigError
-from ecliptic.prompts.a1111.alternatives import sides
+from ecliptic.prompts.a1111.alternatives import split_at_and
 from ecliptic.prompts.a1111.attention import lexemes, line, weigh
-from ecliptic.prompts.a1111.schedule import changing, read_items, texts_by_step
+from ecliptic.prompts.a1111.schedule import changing, parse_items, texts_by_step
 from ecliptic.prompts.a1111.tree import read
 from ecliptic.prompts.a1111.writing import write
 from ecliptic.prompts.reading import Alternative
@@ -21,12 +21,12 @@ def spans(text: str) -> list[tuple[str, float]]:
 
 def alternatives(text: str) -> list[tuple[str, float]]:
     """The AND stage alone."""
-    return [(side.text.text, side.weight) for side in sides(Traced.whole(text))]
+    return [(part.text.text, part.weight) for part in split_at_and(Traced.whole(text))]
 
 
 def schedule(text: str, steps: int, base_steps: int | None) -> list[tuple[int, str]]:
     """The schedule stage alone: the last step of each text."""
-    items = read_items(Traced.whole(text))
+    items = parse_items(Traced.whole(text))
     return [(end, one.text) for end, one in texts_by_step(items, steps, base_steps)]
 
 
@@ -40,7 +40,7 @@ def readings(text: str, steps: int | None, negative: bool) -> tuple[Alternative,
     prompt = Traced.whole(text)
     if negative:
         return (_alternative(prompt, 1.0, steps),)
-    return tuple(_alternative(side.text, side.weight, steps) for side in sides(prompt))
+    return tuple(_alternative(part.text, part.weight, steps) for part in split_at_and(prompt))
 
 
 def loras(tree: Tree) -> tuple[tuple[str, float], ...]:
@@ -50,7 +50,7 @@ def loras(tree: Tree) -> tuple[tuple[str, float], ...]:
 
 
 def _alternative(text: Traced, weight: float, steps: int | None) -> Alternative:
-    items = read_items(text)
+    items = parse_items(text)
     if steps is None and changing(items):
         raise ConfigError(
             f"the prompt {text.text!r} changes over the sampling steps, so what it asks for depends"

@@ -147,7 +147,7 @@ class _Reader:
         self.frames.clear()
 
 
-def read_items(text: Traced) -> Items:
+def parse_items(text: Traced) -> Items:
     """Text and the places where it changes.
 
     Raises:
@@ -174,7 +174,7 @@ def texts_by_step(items: Items, steps: int, base_steps: int | None) -> list[tupl
     """The last step, counted from 1, of each text.
 
     Args:
-        items: what `read_items` found.
+        items: what `parse_items` found.
         steps: of the pass that is sampled.
         base_steps: steps of the first pass where this is the second, "hires" one: integers then
             count on from the first pass, and its fractions begin at 1.0.

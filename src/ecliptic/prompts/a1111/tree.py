@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeAlias
 
-from ecliptic.prompts.a1111.alternatives import Side, sides
+from ecliptic.prompts.a1111.alternatives import AndPart, split_at_and
 from ecliptic.prompts.a1111.attention import Lexeme, Machine, factor, lexemes
-from ecliptic.prompts.a1111.schedule import Change, Cycle, Items, read_items
+from ecliptic.prompts.a1111.schedule import Change, Cycle, Items, parse_items
 from ecliptic.prompts.limits import check_depth
 from ecliptic.prompts.traced import Traced, joined
 from ecliptic.prompts.tree import (
@@ -40,7 +40,7 @@ def read(text: str) -> Tree:
         TextError: a weight or step is no finite number, or brackets are nested too deeply.
     """
     prompt = Traced.whole(text)
-    parts = sides(prompt)
+    parts = split_at_and(prompt)
     if len(parts) == 1 and not parts[0].written:
         return _alone(prompt, parts[0].text)
     children = tuple((_side(part), part.weight) for part in parts)
@@ -49,15 +49,15 @@ def read(text: str) -> Tree:
 
 def _alone(prompt: Traced, text: Traced) -> Tree:
     """A prompt with no AND and no weight: the white space at its end stays."""
-    nodes, space = _nodes(read_items(text)), prompt[len(text.text) :]
+    nodes, space = _nodes(parse_items(text)), prompt[len(text.text) :]
     if nodes and isinstance(nodes[-1], ChunkBreak):
         return nodes  # BREAK takes the space along
     return merged((*nodes, Text(space.text, space.places)))
 
 
-def _side(part: Side) -> Tree:
+def _side(part: AndPart) -> Tree:
     """One side of AND; white space at its end would make no lexeme and is left out."""
-    nodes = _nodes(read_items(part.text))
+    nodes = _nodes(parse_items(part.text))
     if not nodes or not isinstance(nodes[-1], Text):
         return nodes
     text = nodes[-1].text.rstrip()

@@ -8,9 +8,9 @@ instead of failing, and every error is a TextError that names the character.
 from collections.abc import Iterator
 
 from ecliptic.prompts.compel.characters import characters_of
-from ecliptic.prompts.compel.parsing import Grammar
+from ecliptic.prompts.compel.parsing import CompelGrammar
 from ecliptic.prompts.compel.writing import KNOWN, written
-from ecliptic.prompts.limits import check_finite
+from ecliptic.prompts.limits import check_weight
 from ecliptic.prompts.printing import foreign
 from ecliptic.prompts.reading import Alternative, Line, Mix, Reading, Segment
 from ecliptic.prompts.tree import (
@@ -26,7 +26,7 @@ from ecliptic.prompts.tree import (
 
 def read(text: str) -> Tree:
     """The tree of `text`; TextError with the position where compel refuses it."""
-    return Grammar(characters_of(text)).whole()
+    return CompelGrammar(characters_of(text)).whole()
 
 
 def write(tree: Tree) -> str:
@@ -104,7 +104,7 @@ def _flat(tree: Tree, scale: float) -> Iterator[Segment | None]:
 
 def _product(scale: float, node: Weighted) -> float:
     weight = scale * node.weight
-    check_finite(weight, str(weight), node.span[0])
+    check_weight(weight, str(weight), node.span[0])
     return weight
 
 

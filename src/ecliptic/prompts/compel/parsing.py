@@ -33,7 +33,7 @@ Option: TypeAlias = tuple[str, str | None, Span]  # name or number, value, place
 Rule: TypeAlias = Callable[[int], Parsed | None]
 
 
-class Grammar:
+class CompelGrammar:
     """The rules over one source; a quoted part is a source of its own."""
 
     def __init__(self, source: Characters) -> None:
@@ -130,12 +130,12 @@ class Grammar:
     def _quoted_prompt(self, at: int) -> Parsed | None:
         return self._inside_quotes(at, lambda inner: inner.prompt(0))
 
-    def _inside_quotes(self, at: int, rule: "Callable[[Grammar], Parsed]") -> Parsed | None:
+    def _inside_quotes(self, at: int, rule: "Callable[[CompelGrammar], Parsed]") -> Parsed | None:
         found = _QUOTED.match(self.text, self._skip(at))
         if found is None:
             return None
         self._deeper(found.start())
-        inner = Grammar(self.source.quoted(*found.span(1)))
+        inner = CompelGrammar(self.source.quoted(*found.span(1)))
         inner._depth = self._depth
         self._depth -= 1
         if not inner.text.strip(BLANK):

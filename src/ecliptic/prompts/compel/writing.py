@@ -9,7 +9,7 @@ import re
 
 from ecliptic.errors import ConfigError, TextError
 from ecliptic.prompts.compel.characters import BLANK, characters_of
-from ecliptic.prompts.compel.parsing import Grammar
+from ecliptic.prompts.compel.parsing import CompelGrammar
 from ecliptic.prompts.printing import decimal, foreign
 from ecliptic.prompts.tree import Joined, LoraUse, Node, Swap, Text, Tree, Weighted
 
@@ -39,7 +39,7 @@ def bracketable(word: str) -> bool:
 
 def _reads_as(text: str, tree: Tree) -> bool:
     try:
-        return _shape(Grammar(characters_of(text)).whole()) == _shape(tree)
+        return _shape(CompelGrammar(characters_of(text)).whole()) == _shape(tree)
     except TextError:
         return False
 

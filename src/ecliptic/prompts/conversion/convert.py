@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import regex
 
-from ecliptic.prompts.conversion.rules import Flat, build
+from ecliptic.prompts.conversion.rules import Flat, build_tree
 from ecliptic.prompts.dialects import Dialect, grammar
 from ecliptic.prompts.prompt import Prompt, parse
 from ecliptic.prompts.reading import Line, Segment
@@ -47,7 +47,7 @@ def convert(prompt: Prompt, dialect: Dialect) -> Conversion:
     if dialect == prompt.dialect:
         return Conversion(prompt.print(), dialect, ())
     flat = _flat(prompt)
-    tree, weighted = build(flat, dialect)
+    tree, weighted = build_tree(flat, dialect)
     text = target.write(tree)
     again = _flat(parse(text, dialect))
     differences = list(dict.fromkeys(flat.differences))

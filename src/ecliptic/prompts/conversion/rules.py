@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from ecliptic.prompts.compel.writing import bracketable
 from ecliptic.prompts.dialects import Dialect
-from ecliptic.prompts.limits import check_finite
+from ecliptic.prompts.limits import check_weight
 from ecliptic.prompts.printing import decimal
 from ecliptic.prompts.reading import Segment
 from ecliptic.prompts.tree import (
@@ -34,7 +34,7 @@ Kind: TypeAlias = Literal["AND", "blend", "and", "BREAK", "one"]
 
 
 @dataclass
-class Side:
+class FlatSide:
     """Texts of one side; more than one chunk where BREAKs part them."""
 
     weight: float = 1.0
@@ -48,7 +48,7 @@ class Flat:
     dialect: Dialect
     kind: Kind = "one"
     normalize: bool = True
-    sides: list[Side] = field(default_factory=list)
+    sides: list[FlatSide] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
     def read(self, tree: Tree) -> None:
@@ -58,15 +58,15 @@ class Flat:
         self.normalize = joined is None or joined.normalize
         for node in tree if joined else ():
             if isinstance(node, LoraUse):
-                self._take(Side(), node, 1.0)
+                self._take(FlatSide(), node, 1.0)
         for part, weight in ((tree, 1.0),) if joined is None else joined.parts:
-            side = Side(weight)
+            side = FlatSide(weight)
             self._nodes(side, part, 1.0)
             self.sides.append(side)
 
     def read_line(self, segments: Iterable[Segment]) -> None:
         """Take in texts as the encoder gets them, one behind the other."""
-        side = Side()
+        side = FlatSide()
         for segment in segments:
             if self.dialect == "compel":
                 _space(side.chunks[0])
@@ -78,19 +78,19 @@ class Flat:
         for side in self.sides:
             yield from (tuple(chunk) for chunk in side.chunks)
 
-    def _nodes(self, side: Side, tree: Tree, scale: float) -> None:
+    def _nodes(self, side: FlatSide, tree: Tree, scale: float) -> None:
         for node in tree:
             if self.dialect == "compel":
                 _space(side.chunks[-1])
             self._take(side, node, scale)
 
-    def _take(self, side: Side, node: Node, scale: float) -> None:
+    def _take(self, side: FlatSide, node: Node, scale: float) -> None:
         if isinstance(node, Text):
             _add(side.chunks[-1], node.text, scale, merges=self.dialect == "a1111")
         elif isinstance(node, Weighted):
             replaces = self.dialect == "comfyui" and node.mark == ":"
             inner = node.weight if replaces else scale * node.weight
-            check_finite(inner, str(inner), node.span[0])
+            check_weight(inner, str(inner), node.span[0])
             self._nodes(side, node.children, inner)
         elif isinstance(node, ChunkBreak):
             side.chunks.append([])
@@ -102,7 +102,7 @@ class Flat:
         else:
             self._choose(side, node, scale)
 
-    def _choose(self, side: Side, node: Node, scale: float) -> None:
+    def _choose(self, side: FlatSide, node: Node, scale: float) -> None:
         if isinstance(node, Swap):
             chosen, what = node.before, "of .swap() the first side alone is kept"
         elif isinstance(node, Scheduled):
@@ -143,7 +143,7 @@ def _glued(before: str, after: str) -> bool:
     return last.isalpha() == first.isalpha() or last == "'"
 
 
-def build(flat: Flat, dialect: Dialect) -> tuple[Tree, bool]:
+def build_tree(flat: Flat, dialect: Dialect) -> tuple[Tree, bool]:
     """The tree of `flat` for another dialect, and whether it holds a weight.
 
     What cannot be kept is changed in `flat` itself and named in its differences.
@@ -169,7 +169,7 @@ def _one_side(flat: Flat) -> None:
         )
     if any(len(side.chunks) > 1 for side in flat.sides):
         flat.differences.append("BREAK has no counterpart; no new chunk begins there.")
-    flat.kind, flat.sides = "one", [Side(1.0, [_chained(runs)])]
+    flat.kind, flat.sides = "one", [FlatSide(1.0, [_chained(runs)])]
 
 
 def _chained(runs: list[list[tuple[str, float]]]) -> list[tuple[str, float]]:
@@ -193,7 +193,7 @@ def _sides_of_a1111(flat: Flat) -> None:
             ".and() becomes BREAK: the parts fill chunks, and a weight multiplies those of words."
         )
         chunks = [_times(run, side.weight) for side in flat.sides for run in side.chunks]
-        flat.kind, flat.sides = "one", [Side(1.0, chunks)]
+        flat.kind, flat.sides = "one", [FlatSide(1.0, chunks)]
 
 
 def _times(run: list[tuple[str, float]], weight: float) -> list[tuple[str, float]]:
@@ -216,7 +216,7 @@ def _sides_of_compel(flat: Flat) -> None:
             "BREAK becomes .and(): each part is encoded apart, and an empty one is left out."
         )
         chunks = [chunk for side in flat.sides for chunk in side.chunks if chunk]
-        flat.kind, flat.sides = "and", [Side(1.0, [chunk]) for chunk in chunks or [[]]]
+        flat.kind, flat.sides = "and", [FlatSide(1.0, [chunk]) for chunk in chunks or [[]]]
 
 
 # what becomes of texts and weights
@@ -277,7 +277,7 @@ def _flat_tree(flat: Flat) -> Tree:
     return (Joined("AND", tuple(sides), normalize=False, span=(0, 0)),)
 
 
-def _breaks(side: Side) -> Tree:
+def _breaks(side: FlatSide) -> Tree:
     nodes: list[Node] = []
     for number, chunk in enumerate(side.chunks):
         nodes += [ChunkBreak((0, 0))] if number else []

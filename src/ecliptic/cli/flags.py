@@ -45,7 +45,7 @@ TextsFile = Annotated[
 
 
 @dataclasses.dataclass(frozen=True)
-class IdentityOptions:
+class IdentityFlags:
     """What a file may fail to tell about itself, and how to find it."""
 
     activation: Annotated[
@@ -128,7 +128,7 @@ def _inline(cls: type[Spec], text: str | None) -> Spec | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelOptions(IdentityOptions):
+class ModelFlags(IdentityFlags):
     """Which model, and where and how it runs."""
 
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini"
@@ -155,7 +155,7 @@ class ModelOptions(IdentityOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerOptions:
+class TokenizerFlags:
     """Whose tokenizer; nothing is downloaded and no weights are read for a catalog name."""
 
     model: Annotated[
@@ -192,23 +192,27 @@ def _tokenizer_spec(source: str) -> "TokenizerSpec | None":
 
 
 def expands(command: Command) -> Command:
-    """`command` with each dataclass among its parameters replaced by that dataclass's fields."""
+    """`command` with one parameter for each flag of the groups among its parameters.
+
+    A group is a dataclass, whose fields are the flags, or a class whose `flags()` lists them.
+    """
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {
-        n: hint for n, hint in hints.items() if dataclasses.is_dataclass(hint)
+    groups: dict[str, tuple[Any, list[inspect.Parameter]]] = {
+        name: (hint, hint.flags() if hasattr(hint, "flags") else _flags(hint))
+        for name, hint in hints.items()
+        if dataclasses.is_dataclass(hint) or hasattr(hint, "flags")
     }
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in groups:
-            parameters += _flags(groups[name])
+            parameters += groups[name][1]
         else:
             parameters.append(parameter.replace(annotation=hints[name]))
 
     @functools.wraps(command)
     def expanded(**given: Any) -> None:
-        for name, group in groups.items():
-            fields = [field.name for field in dataclasses.fields(group)]
-            given[name] = group(**{field: given.pop(field) for field in fields})
+        for name, (group, flags) in groups.items():
+            given[name] = group(**{flag.name: given.pop(flag.name) for flag in flags})
         command(**given)
 
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

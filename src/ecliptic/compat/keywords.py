@@ -20,7 +20,7 @@ _PRECISIONS: Mapping[str, Precision] = {  # amp keeps float32 weights, autocast 
 
 
 @dataclass(frozen=True)
-class Options:
+class Keywords:
     """The keyword arguments of open_clip's `create_model...` that have a meaning here."""
 
     precision: str = "fp32"
@@ -80,8 +80,8 @@ FROM_PRETRAINED = tuple(
 
 def read_options(
     given: Mapping[str, Any], values: Sequence[Any] = (), order: Sequence[str] = ()
-) -> Options:
-    """`Options` of keyword arguments, and of positional `values` in open_clip's `order`.
+) -> Keywords:
+    """`Keywords` of keyword arguments, and of positional `values` in open_clip's `order`.
 
     Raises:
         ConfigError: an option that does not exist here, comes twice, or one value too many.
@@ -89,17 +89,17 @@ def read_options(
     if len(values) > len(order) or (twice := set(order[: len(values)]) & set(given)):
         reason = f"{', '.join(twice)} given twice" if len(values) <= len(order) else "too many"
         raise ConfigError(f"options by position: {reason}; pass them by name.")
-    known = {field.name for field in fields(Options)}
+    known = {field.name for field in fields(Keywords)}
     placed = dict(zip(order, values, strict=False))
     left_out = {name for name in placed if name not in known and not placed[name]}
     given = {**{n: v for n, v in placed.items() if n not in left_out}, **given}
     return _options(given)
 
 
-def _options(given: Mapping[str, Any]) -> Options:
-    known = {field.name for field in fields(Options)}
+def _options(given: Mapping[str, Any]) -> Keywords:
+    known = {field.name for field in fields(Keywords)}
     if unknown := sorted(set(given) - known):
         raise ConfigError(
             f"{', '.join(unknown)} has no meaning here; there are {', '.join(sorted(known))}."
         )
-    return Options(**given)
+    return Keywords(**given)

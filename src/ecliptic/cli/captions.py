@@ -1,0 +1,211 @@
+"""`ecliptic captions`: a table of captions into a folder of conditionings, its check and repair."""
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
+from ecliptic.cli.exits import FAILED, INTERRUPTED, REJECTED, leave
+from ecliptic.cli.flags import Json, expands
+from ecliptic.cli.output import on_terminal, print_json, print_table, say
+from ecliptic.errors import EclipticError, InputError
+
+if TYPE_CHECKING:
+    from ecliptic.diffusion import CacheReport, Caption, Conditioner, Findings
+    from ecliptic.engine import Item, Rejects
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Encode tables of captions into a folder; verify and repair it.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TableFlags:
+    """How a table of captions is read and stored."""
+
+    column: Annotated[str, typer.Option(help="Column of the table with the captions.")] = "caption"
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column with the ids.", show_default="the caption")
+    ] = None
+    batch_size: Annotated[int, typer.Option(min=1, help="Captions at a time.")] = 32
+    store: Annotated[
+        Literal["fp32", "bf16", "fp16"] | None,
+        typer.Option(help="Numbers to store.", show_default="as computed"),
+    ] = None
+
+
+Folder = Annotated[Path, typer.Argument(metavar="CACHE", help="The folder of a `captions write`.")]
+
+
+@app.command()
+@expands
+def write(
+    *,
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", help="Captions: .csv, .tsv, .jsonl, .parquet, or - for lines on stdin."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the cache.", metavar="CACHE")],
+    encoders: EncoderFlags,
+    reading: ReadingFlags,
+    columns: TableFlags,
+    json: Json = False,
+) -> None:
+    """Encode each different caption of a table once, into a folder.
+
+    Another run goes on where the last one ended. Captions that cannot be used are listed on stderr
+    and in CACHE.rejects.jsonl, and the exit code is 3.
+    """
+    write_captions(table, encoders.conditioner(), out, columns, reading.how, json=json)
+
+
+@app.command()
+@expands
+def verify(
+    *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
+) -> None:
+    """Check every byte of such a folder.
+
+    The exit code is 1 where something is wrong. With --for and --encoders, whatever another model
+    or other settings made is stale, and wrong.
+    """
+    check_captions(folder, encoders, reading, repair=False, json=json)
+
+
+@app.command()
+@expands
+def repair(
+    *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
+) -> None:
+    """Remove what `captions verify` finds.
+
+    The next `captions write` computes it again. With --for and --encoders, whatever another model
+    or other settings made is removed too.
+    """
+    check_captions(folder, encoders, reading, repair=True, json=json)
+
+
+def write_captions(
+    path: str,
+    conditioner: "Conditioner",
+    out: Path,
+    columns: TableFlags,
+    how: dict[str, Any],
+    *,
+    json: bool,
+) -> None:
+    """Keep the conditioning of each caption of the table `path` in the folder `out`."""
+    from ecliptic.diffusion import Watch, write_cache
+    from ecliptic.engine import Columns, Rejects, progress_bar, read_items
+    from ecliptic.inputs import TruncationWarning
+
+    rejects = Rejects()
+
+    def reject(caption: "Caption", error: EclipticError) -> None:
+        rejects.add(caption.index, caption.id, error)
+
+    _check_table(path)
+    items = read_items(path, Columns(columns.column, columns.id_column, "text"))
+    with progress_bar("captions", None, show=on_terminal()) as advance, warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # counted below
+        report = write_cache(
+            conditioner,
+            _captions(items, rejects),
+            out,
+            batch_size=columns.batch_size,
+            dtype=columns.store,
+            watch=Watch(advance, reject, stop_quietly=True),
+            **how,
+        )
+    rejects.write(Path(f"{out}.rejects.jsonl"))
+    _report(report, rejects, out)
+    if json:
+        about = {**dataclasses.asdict(report), "rejected": rejects.to_json()}
+        print_json({"out": str(out), **about})
+    leave(INTERRUPTED, when=report.interrupted)
+    leave(REJECTED, when=len(rejects) > 0)
+
+
+def check_captions(
+    folder: Path, encoders: EncoderFlags, reading: ReadingFlags, *, repair: bool, json: bool
+) -> None:
+    """Report all that is wrong in the cache `folder`; exit code 1 if it stays."""
+    from ecliptic.diffusion import verify_cache
+    from ecliptic.engine import progress_bar
+
+    conditioner = encoders.conditioner() if encoders.family or encoders.encoders else None
+    if conditioner is None and reading.how:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in reading.how)
+        raise typer.BadParameter(
+            f"{flags} says what is stale only beside a model; add --for and --encoders."
+        )
+    with progress_bar("shards", None, show=on_terminal()) as advance:
+        found = verify_cache(folder, conditioner, repair=repair, advance=advance, **reading.how)
+    if json:
+        print_json(_summary(found))
+    elif not found.ok:
+        rows = [(one.kind, one.shard, one.key[:12], one.detail) for one in found]
+        print_table(("what", "shard", "key", ""), rows)
+    say(
+        f"{found.entries} prompts in {found.shards} shards, {len(found)} findings"
+        + ", removed; run again to compute what is missing" * (repair and not found.ok)
+    )
+    leave(FAILED, when=not found.ok and not repair)
+
+
+def _check_table(path: str) -> None:
+    from ecliptic.engine import STDIN, is_table
+
+    if not (is_table(path) or path == STDIN):
+        raise typer.BadParameter(
+            f"{path} is not a table of captions (.csv, .tsv, .jsonl, .parquet, or - for stdin); "
+            "`ecliptic condition` takes a prompt."
+        )
+
+
+def _captions(items: "Iterable[Item]", rejects: "Rejects") -> "Iterator[Caption]":
+    from ecliptic.diffusion import Caption
+
+    for index, item in enumerate(items):
+        if item.error is not None:
+            rejects.add(index, item.name, item.error)
+        else:
+            yield Caption(item.name, str(item.value), index)
+
+
+def _report(report: "CacheReport", rejects: "Rejects", out: Path) -> None:
+    for line in rejects.lines():
+        say(line)
+    if report.truncated:
+        say(f"warning: {report.truncated} prompts lost words; --long chunk keeps all")
+    if report.torn:
+        say(
+            f"warning: {len(report.torn)} shards of {out} cannot be read; `ecliptic captions "
+            f"repair {out}` removes them"
+        )
+    if report.interrupted:
+        say("interrupted; keeping what is done")
+    elif rejects and not report.written + report.reused:
+        raise InputError(f"none of the {len(rejects)} captions could be used.")
+    say(
+        f"{report.written} prompts written to {out}, {report.reused} captions there before, "
+        f"{report.duplicates} of equal text"
+    )
+
+
+def _summary(found: "Findings") -> dict[str, object]:
+    return {
+        "ok": found.ok,
+        "shards": found.shards,
+        "entries": found.entries,
+        "repaired": found.repaired,
+        "findings": [one.to_json() for one in found],
+    }
