@@ -7,8 +7,10 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,7 @@ LAYERS = {
     "compat": 7,
 }
 LONGEST_FILE, LONGEST_FUNCTION = 400, 40  # lines
+MOST_MODULES = 16  # directly in a folder
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools"}
 EFFECTS = {  # calls that may never run while a module is imported
     "mkdir",
@@ -160,6 +163,88 @@ def test_imports_point_down_and_through_the_front_door(path: Path) -> None:
 def test_the_import_rule_itself(own: str, module: str, name: str, rule: str | None) -> None:
     found = _broken_rule(own, module, name)
     assert found is None if rule is None else rule in (found or "")
+
+
+def _module(path: Path) -> str:
+    """The dotted name of a module; that of the package for its `__init__`."""
+    steps = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(steps[:-1] if steps[-1] == "__init__" else steps)
+
+
+NAMES = {_module(path): path for path in MODULES}
+
+
+def _imported_modules(path: Path) -> set[str]:
+    """Modules that a module imports from, also in functions and for types alone."""
+    found = set()
+    for _, module, name in _imports(_tree(path)):
+        home = f"{module}.{name}" if f"{module}.{name}" in NAMES else module
+        if home in NAMES and home != "ecliptic":
+            found.add(home)
+    return found - {_module(path)}
+
+
+def _circle(graph: dict[str, set[str]]) -> list[str]:
+    """The names along one circle of `graph`, the first one again at the end; [] without one."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {name: _imported_modules(path) for name, path in NAMES.items()}
+    circle = _circle(graph)
+    assert not circle, f"imports run in a circle: {' <- '.join(circle)}"
+
+
+def test_no_room_imports_itself_through_others() -> None:
+    """A room is a folder inside a part; what lies beside the rooms may be used by all of them."""
+    graph: dict[str, set[str]] = {}
+    for name, path in NAMES.items():
+        for other in _imported_modules(path):
+            here, there = name.split(".")[:3], other.split(".")[:3]
+            rooms = [step for step in (here, there) if (PACKAGE.parent / Path(*step)).is_dir()]
+            if len(rooms) == 2 and here[:2] == there[:2] and here != there and len(here) == 3:
+                graph.setdefault(".".join(here), set()).add(".".join(there))
+    circle = _circle(graph)
+    assert not circle, f"imports run in a circle: {' <- '.join(circle)}"
+
+
+@pytest.mark.parametrize(
+    ("graph", "circle"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, 0),
+        ({"a": {"b"}, "b": {"a"}}, 3),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a"}}, 4),
+    ],
+)
+def test_the_search_for_circles_itself(graph: dict[str, set[str]], circle: int) -> None:
+    assert len(_circle(graph)) == circle
+
+
+def test_imports_in_functions_and_for_types_count_as_well() -> None:
+    path = PACKAGE / "cli" / "condition.py"
+    assert {"ecliptic.diffusion", "ecliptic.cli.captions"} <= _imported_modules(path)
+
+
+def test_folders_stay_small() -> None:
+    counts = Counter(path.parent for path in MODULES if path.stem != "__init__")
+    full = {str(f.relative_to(PACKAGE)): n for f, n in counts.items() if n > MOST_MODULES}
+    assert full.keys() <= {"cli"}, f"give these folders rooms, the limit is {MOST_MODULES}: {full}"
+
+
+def test_one_word_means_one_thing() -> None:
+    """No two classes have one name; `compat` repeats the names of other packages."""
+    names = Counter(
+        node.name
+        for path in MODULES
+        if _part(path) != "compat"
+        for node in _tree(path).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_files_stay_short() -> None:
