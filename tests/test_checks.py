@@ -34,7 +34,9 @@ def test_the_first_value_that_is_not_finite_is_named(dtype: torch.dtype) -> None
     bad = torch.ones(2, 3, dtype=dtype).requires_grad_()
     with torch.no_grad():
         bad[1, 2] = math.inf
-    with pytest.raises(NumericalError, match=r"infinity \(1 of 6 values, the first at \(1, 2\)\);"):
+    with pytest.raises(
+        NumericalError, match=r"but 1 of 6 values are NaN or infinity, the first at \[1, 2\];"
+    ):
         check_finite(bad, "the vectors of 'a cat'", "use milder weights.")
 
 

@@ -39,20 +39,36 @@ def check_finite(
         NumericalError: or `error`: a value is NaN or infinite.
     """
     if not is_finite(values):
-        where = _first(values)
-        raise error(f"{what} must be finite, but there is NaN or infinity{where}; {fix}")
+        raise error(f"{what} must be finite, {_found(values)}; {fix}")
 
 
-def _first(values: Any) -> str:
-    """How many values of an array or tensor are not finite, and where the first is."""
+def _found(values: Any) -> str:
+    """The numbers themselves; of arrays and tensors how many are not finite, and the first."""
     if isinstance(values, int | float | list | tuple):
-        return ""
+        return f"got {values!r}"
     import numpy as np
 
     array = np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values)
     bad = np.argwhere(~np.isfinite(array))
-    place = tuple(map(int, bad[0]))
-    return f" ({len(bad)} of {array.size} values, the first at {place})"
+    if array.size == 1:
+        return f"got {array.item()}"
+    place = ", ".join(map(str, bad[0]))
+    return f"but {len(bad)} of {array.size} values are NaN or infinity, the first at [{place}]"
+
+
+def rows_not_finite(rows: Any) -> list[int]:
+    """Which of (N, ...) rows of an array or tensor hold NaN or infinity; in memory of N values."""
+    if not math.prod(rows.shape):
+        return []
+    flat = rows.reshape(len(rows), -1)
+    if hasattr(flat, "amin"):  # a tensor
+        low, high = flat.amin(1), flat.amax(1)  # NaN wins in both
+        bad = ~(low.isfinite() & high.isfinite())
+        return bad.nonzero()[:, 0].tolist()  # type: ignore[no-any-return]
+    import numpy as np
+
+    bad = ~(np.isfinite(flat.min(axis=1)) & np.isfinite(flat.max(axis=1)))
+    return np.flatnonzero(bad).tolist()
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:

@@ -244,9 +244,9 @@ def _without(slot: str) -> dict[str, Tensor]:
         (
             kohya(pairs(SMALL)) | {f"{FIRST}.lora_up.weight": torch.full((32, 4), math.nan)},
             CorruptFileError,
-            "q_proj.lora_up.weight holds NaN",
+            "q_proj.lora_up.weight must be finite",
         ),
-        (kohya(pairs(SMALL), math.inf), CorruptFileError, "alpha holds NaN or infinity"),
+        (kohya(pairs(SMALL), math.inf), CorruptFileError, "alpha must be finite, got inf"),
         (
             kohya(pairs(SMALL)) | {f"{FIRST}.alpha": torch.ones(2)},
             WeightsMismatchError,

@@ -10,6 +10,10 @@ from torch import Tensor
 from ecliptic.errors import UnknownModelError
 from ecliptic.storage import TensorFile, TorchArchive, read_tensors
 
+DIVERGED = (
+    "the training diverged or the file is damaged; use an earlier step of it or fetch it again."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class AdapterFile:

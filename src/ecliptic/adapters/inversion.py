@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ecliptic.adapters.files import find_file, read_file, sha256_of
+from ecliptic.adapters.files import DIVERGED, find_file, read_file, sha256_of
 from ecliptic.adapters.inversion_formats import Found, recognise
 from ecliptic.adapters.inversion_images import is_picture, read_picture
 from ecliptic.adapters.parts import PARTS, TITLES, part_of_width
+from ecliptic.checks import check_finite
 from ecliptic.errors import (
     ConfigError,
     CorruptFileError,
@@ -136,11 +137,7 @@ def _checked(part: str, tensor: Tensor, file: Path) -> Tensor:
             "least one vector."
         )
     vectors = torch.empty(rows.shape, dtype=torch.float32).copy_(rows.detach())
-    if not bool(vectors.isfinite().all()):
-        raise CorruptFileError(
-            f"{what} hold NaN or infinity; the training diverged or the file is damaged, so use "
-            "an earlier step of it or fetch it again."
-        )
+    check_finite(vectors, what, DIVERGED, CorruptFileError)
     return vectors
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ecliptic.adapters.files import find_file, read_file, sha256_of
+from ecliptic.adapters.files import DIVERGED, find_file, read_file, sha256_of
 from ecliptic.adapters.lora_alphas import StatedAlphas, stated_alphas
 from ecliptic.adapters.lora_keys import Place, is_other, method_of, place_of
+from ecliptic.checks import check_finite
 from ecliptic.errors import CorruptFileError, WeightsMismatchError
 from ecliptic.storage import parse_json, read_text
 
@@ -183,8 +184,4 @@ def _check(key: str, tensor: Tensor, where: str) -> None:
         raise WeightsMismatchError(f"{where}: {key} is {tuple(tensor.shape)}, not {wanted}.")
     if not alpha and not tensor.is_floating_point():
         raise WeightsMismatchError(f"{where}: {key} is {tensor.dtype}, not floating-point.")
-    if not bool(tensor.float().isfinite().all()):
-        raise CorruptFileError(
-            f"{where}: {key} holds NaN or infinity; the training diverged or the file is damaged, "
-            "so use an earlier step of it or fetch it again."
-        )
+    check_finite(tensor, f"{where}: {key}", DIVERGED, CorruptFileError)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecliptic.adapters.lora_keys import hugging_face_name
+from ecliptic.checks import is_finite
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
 
 _COMPONENTS = {"": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
@@ -91,6 +92,6 @@ def _settings(config: Mapping[str, Any]) -> Settings:
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not is_finite(value):
         raise CorruptFileError(f"the LoRA's settings have the alpha {str(value)[:40]!r}.")
     return float(value)

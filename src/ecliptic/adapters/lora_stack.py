@@ -6,7 +6,6 @@ are kept, not overwritten (they may be mapped from the checkpoint's file), and c
 very parameters they were.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from ecliptic.adapters.lora import Lora, LowRank
 from ecliptic.adapters.lora_keys import PROJECTION
 from ecliptic.adapters.parts import PARTS
-from ecliptic.errors import ConfigError, NumericalError, ShapeError
+from ecliptic.checks import check_finite
+from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.model import TextTower, writes
 
 _THIRDS = {"attention.q": 0, "attention.k": 1, "attention.v": 2}  # of `attention.qkv`
@@ -207,11 +207,8 @@ class LoraStack:
         if total is None:
             return None
         weight = total.to(now.dtype)
-        if not bool(weight.isfinite().all()):
-            raise NumericalError(
-                f"with the LoRAs {', '.join(entries)}, {parameter} is not finite in {now.dtype}; "
-                "use smaller scales or a wider precision."
-            )
+        what = f"with the LoRAs {', '.join(entries)}, {parameter} in {now.dtype}"
+        check_finite(weight, what, "use smaller scales or a wider precision.")
         return weight
 
     def _write(self, parameter: str, weight: Tensor) -> None:
@@ -250,5 +247,4 @@ def _target(module: str) -> _Target:
 
 
 def _check_scale(scale: float) -> None:
-    if not math.isfinite(scale):
-        raise ConfigError(f"the scale of a LoRA must be finite, got {scale}.")
+    check_finite(scale, "the scale of a LoRA", "1.0 is the whole of it.", ConfigError)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from ecliptic.checks import check_finite
 from ecliptic.errors import ConfigError, ShapeError
 
 SizeRule: TypeAlias = Literal["sdxl", "refiner"]
@@ -67,8 +68,7 @@ def size_ids(
     crop = _pair("crop_top_left", crop_top_left)
     target = original if target_size is None else _pair("target_size", target_size)
     score = AESTHETIC[negative] if aesthetic_score is None else aesthetic_score
-    if not math.isfinite(score):
-        raise ConfigError(f"aesthetic_score must be a finite number, 0 to 10, got {score!r}.")
+    check_finite(score, "aesthetic_score", "pass a number from 0 to 10.", ConfigError)
     last = target if rule == "sdxl" else (score,)
     return torch.tensor([[*original, *crop, *last]], dtype=torch.float32)  # (1, N)
 
@@ -89,11 +89,8 @@ def video_ids(
     Source: diffusers pipeline_stable_video_diffusion.py `__call__`, its defaults too.
     """
     numbers = (fps - 1, motion_bucket_id, noise_aug_strength)
-    if not all(map(math.isfinite, numbers)):
-        raise ConfigError(
-            "fps, motion_bucket_id and noise_aug_strength must be finite, got "
-            f"{fps!r}, {motion_bucket_id!r} and {noise_aug_strength!r}."
-        )
+    what = "fps, motion_bucket_id and noise_aug_strength"
+    check_finite(numbers, what, "the defaults are 7, 127 and 0.02.", ConfigError)
     return torch.tensor([numbers], dtype=torch.float32)
 
 

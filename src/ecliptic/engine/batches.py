@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ecliptic.checks import check_count
+from ecliptic.checks import check_count, rows_not_finite
 from ecliptic.errors import NumericalError
 
 
@@ -31,14 +31,9 @@ class Batcher:
         return torch.cat(done)
 
 
-def not_finite(vectors: Tensor) -> list[int]:
-    """The rows of (N, ...) that hold NaN or infinity."""
-    return (~torch.isfinite(vectors).flatten(1).all(dim=-1)).nonzero()[:, 0].tolist()
-
-
 def check_rows(vectors: Tensor, names: Callable[[int], str]) -> None:
     """Raise NumericalError if a row is not finite; `names(i)` says which item it is."""
-    if bad := not_finite(vectors):
+    if bad := rows_not_finite(vectors):
         raise numerical_error(names(bad[0]), len(bad) - 1)
 
 

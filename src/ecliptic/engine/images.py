@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.engine.batches import Batcher, check_rows, not_finite, numerical_error
+from ecliptic.checks import rows_not_finite
+from ecliptic.engine.batches import Batcher, check_rows, numerical_error
 from ecliptic.engine.cache import EmbeddingCache, key_of
 from ecliptic.inputs import (
     Preprocess,
@@ -125,7 +126,7 @@ class ImageEncoder:
         if not reject:
             check_rows(rows, lambda i: items[i].name)
         done |= zip(todo, rows, strict=True)
-        for i in not_finite(rows):
+        for i in rows_not_finite(rows):
             place, name = list(todo)[i], items[i].name
             done[place] = Reject(place, name, numerical_error(name))
         if self.cache is not None:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from ecliptic.checks import rows_not_finite
 from ecliptic.engine.card import Card
 from ecliptic.errors import (
     MissingExtraError,
@@ -65,10 +66,10 @@ def save_vectors(
     if ids is not None and len(ids) != len(rows):
         raise ShapeError(f"{len(rows)} vectors need {len(rows)} ids, got {len(ids)}.")
     names = None if ids is None else [str(i) for i in ids]
-    if (row := _first_not_finite(rows)) is not None:
-        name = f" ({names[row]})" if names else ""
+    if bad := rows_not_finite(rows):
+        name = f" ({names[bad[0]]})" if names else ""
         raise NumericalError(
-            f"row {row}{name} holds NaN or infinity, with which nothing can be compared; encode "
+            f"row {bad[0]}{name} holds NaN or infinity, with which nothing can be compared; encode "
             "that item again, or leave it out."
         )
     writer = _format(path)[0]
@@ -130,8 +131,8 @@ def _checked(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
     """ValueError unless these are finite vectors, as many ids or none, and two fingerprints."""
     if rows.ndim != 2 or rows.dtype != np.float32:
         raise ValueError(f"{rows.dtype} of shape {rows.shape} where (N, E) float32 is needed")
-    if (row := _first_not_finite(rows)) is not None:
-        raise ValueError(f"row {row} holds NaN or infinity")
+    if bad := rows_not_finite(rows):
+        raise ValueError(f"row {bad[0]} holds NaN or infinity")
     texts = isinstance(ids, list) and all(isinstance(i, str) for i in ids)
     if ids is not None and (not texts or len(ids) != len(rows)):
         raise ValueError(f"its ids are not {len(rows)} texts")
@@ -139,14 +140,6 @@ def _checked(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
     if not all(isinstance(value, str) for value in stated):
         raise ValueError("its fingerprints are no texts")
     return Vectors(rows, None if ids is None else tuple(ids), *stated)
-
-
-def _first_not_finite(rows: Array) -> int | None:
-    """The first of (N, E) rows that holds NaN or infinity; takes N values of memory, not N E."""
-    if not rows.size:
-        return None
-    bad = np.flatnonzero(~(np.isfinite(rows.min(axis=1)) & np.isfinite(rows.max(axis=1))))
-    return int(bad[0]) if len(bad) else None
 
 
 def _format(path: Path) -> tuple[Save, Read]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ecliptic.checks import check_finite
 from ecliptic.errors import ImageError
 
 Array = NDArray[Any]
@@ -41,8 +42,7 @@ def ready_pixels(source: object, size: int) -> NDArray[np.float32] | None:
             f"(3, {size}, {size}), but these have {source.shape}; pass a picture as uint8, "
             "or one item of a batch at a time."
         )
-    if not np.isfinite(source).all():
-        raise ImageError("these pixels hold NaN or infinity; look at the step that made them.")
+    check_finite(source, "the pixels", "look at the step that made them.", ImageError)
     return np.ascontiguousarray(source, dtype=np.float32)
 
 

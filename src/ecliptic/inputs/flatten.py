@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ecliptic.checks import check_finite
 from ecliptic.errors import ImageError
 
 Colour = tuple[int, int, int]
@@ -84,8 +85,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
     """(H, W) integers or floats as 0..255: by their known white, else from least to greatest."""
-    if not np.isfinite(values).all():
-        raise ImageError("the picture holds NaN or infinity; replace them before passing it.")
+    check_finite(values, "the image", "replace NaN and infinity first.", ImageError)
     low, high = float(values.min()), float(values.max())
     black, white = low, high
     if values.dtype.kind == "f" and low >= 0 and high <= 255:

@@ -3,11 +3,11 @@
 Both specs are part of the embedding space: vectors made under different specs never mix.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ecliptic.checks import is_finite
 from ecliptic.errors import ConfigError
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -45,7 +45,7 @@ class ImageSpec:
 def _colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
     """Three finite numbers as a tuple, whatever sequence they came in."""
     numbers = isinstance(values, Sequence) and all(isinstance(x, int | float) for x in values)
-    if not numbers or len(values) != 3 or not all(map(math.isfinite, values)):
+    if not numbers or len(values) != 3 or not is_finite(list(values)):
         raise ConfigError(f"{name} must be three numbers, one per colour, got {values!r}.")
     red, green, blue = map(float, values)
     return red, green, blue

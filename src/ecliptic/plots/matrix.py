@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
+from ecliptic.checks import check_finite
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.plots.colours import RGB, WHITE, colour_at, ink_on
 from ecliptic.plots.labels import Label, draw_label, draw_labels, font_of
@@ -72,8 +73,8 @@ def _checked(cosines: ArrayLike, rows: int, columns: int) -> NDArray[np.float64]
             f"a matrix of shape {values.shape} does not fit {rows} row and {columns} column "
             "labels; pass one label per row and per column, at least one of each."
         )
-    if not np.isfinite(values).all():
-        raise ShapeError("the matrix holds NaN or infinity, which has no colour; replace it first.")
+    fix = "replace NaN and infinity, which have no colour."
+    check_finite(values, "the matrix", fix, ShapeError)
     return values
 
 

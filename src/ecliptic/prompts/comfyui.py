@@ -5,7 +5,6 @@ text. Brackets that do not balance are text up to the end, unless what is left h
 a closing one: then it is a group all the same. Square brackets, BREAK and AND are text.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -149,8 +148,7 @@ def _segments(tree: Tree, weight: float) -> Iterator[Segment]:
             yield Segment(node.text, weight, node.origin)
         elif isinstance(node, Weighted):
             inner = weight * GROUP if node.mark == "(" else node.weight
-            if not math.isfinite(inner):
-                check_weight(inner, str(inner), node.span[0])
+            check_weight(inner, str(inner), node.span[0])
             yield from _segments(node.children, inner)
 
 

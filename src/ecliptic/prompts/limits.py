@@ -2,6 +2,7 @@
 
 import math
 
+from ecliptic.checks import is_finite
 from ecliptic.errors import TextError
 
 NESTING_LIMIT = 64  # brackets open at once
@@ -41,7 +42,7 @@ def check_weight(value: float, written: str, place: int) -> None:
     Raises:
         TextError: with the place of the weight or of the words under it.
     """
-    if not math.isfinite(value):
+    if not is_finite(value):
         raise TextError(
             f"the weight {written!r} at position {place} of the prompt is no finite number; write "
             "one such as 1.2, or a backslash before a bracket or colon that is meant as text.",

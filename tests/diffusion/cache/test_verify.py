@@ -49,7 +49,7 @@ def test_a_changed_bit_is_never_handed_out_and_repaired(tmp_path: Path) -> None:
     cache = ConditionCache(tmp_path)
     found = verify_cache(tmp_path)
     assert [f.kind for f in found] == ["checksum"]
-    with pytest.raises(CorruptFileError, match="--verify --repair"):
+    with pytest.raises(CorruptFileError, match="captions repair"):
         cache.get(found.items[0].key)
     verify_cache(tmp_path, repair=True)
     assert verify_cache(tmp_path).ok

@@ -1,9 +1,9 @@
 """Typed access to the JSON configs of other projects, whose fields may be absent or null."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
+from ecliptic.checks import is_finite
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Fields:
             value = float(value)
         if type(value) is not type(default):
             self.damaged(name, f"a {type(default).__name__}")
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, float) and not is_finite(value):
             self.damaged(name, "a finite number")
         return value
 
@@ -45,9 +45,7 @@ class Fields:
     def triple(self, name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
         """Three numbers, one per colour."""
         value = self.get(name, list(default))
-        if len(value) != 3 or not all(
-            isinstance(x, int | float) and math.isfinite(x) for x in value
-        ):
+        if len(value) != 3 or not all(isinstance(x, int | float) and is_finite(x) for x in value):
             self.refuse(name, "three numbers")
         red, green, blue = map(float, value)
         return red, green, blue
