@@ -1,6 +1,6 @@
 """Pixels -> vectors beside open_clip and transformers: `python -m benchmarks.image [ARCH ...]`.
 
-The pictures are already decoded and prepared (`benchmarks.preprocess` times that), 8 and 32 at a
+The images are already decoded and prepared (`benchmarks.preprocess` times that), 8 and 32 at a
 time.
 """
 

@@ -2,7 +2,7 @@
 
 The same weights from safetensors in every library's own layout, in the page cache. ecliptic maps
 the file and reads a weight when it is first used, so "first vectors" (load, then one text and one
-picture) is the fair comparison.
+image) is the fair comparison.
 """
 
 import torch

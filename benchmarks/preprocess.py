@@ -1,4 +1,4 @@
-"""Pictures -> pixels beside open_clip and transformers: `python -m benchmarks.preprocess`.
+"""Images -> pixels beside open_clip and transformers: `python -m benchmarks.preprocess`.
 
 Every contender gets the same encoded files and makes (3, 224, 224) float32 on one core; the
 decode pool is timed apart. Pass files of your own, or photographs are taken from ../shared.

@@ -11,14 +11,14 @@ import torch
 import ecliptic
 from ecliptic.scoring import cosine
 
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "pictures")
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "images")
 stored = Path("likeness.npy")
-pictures = sorted(folder.glob("*.png"))
+images = sorted(folder.glob("*.png"))
 
 clip = ecliptic.load()
 if not stored.exists():
-    names = [path.name for path in pictures]
-    ecliptic.save_vectors(stored, clip.encode_image(pictures), clip.card, ids=names)
+    names = [path.name for path in images]
+    ecliptic.save_vectors(stored, clip.encode_image(images), clip.card, ids=names)
 found = ecliptic.load_vectors(stored, clip.card)  # refused if another model made them
 
 rows = torch.from_numpy(found.vectors)

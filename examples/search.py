@@ -5,16 +5,16 @@ from pathlib import Path
 
 import ecliptic
 
-folder, *texts = sys.argv[1:] or ["pictures"]
+folder, *texts = sys.argv[1:] or ["images"]
 texts = texts or ["an animal", "something to eat"]
-pictures = sorted(Path(folder).glob("*.png"))
+images = sorted(Path(folder).glob("*.png"))
 
 clip = ecliptic.load()
-cosines = clip.similarity(texts, pictures)  # (T, N)
+cosines = clip.similarity(texts, images)  # (T, N)
 for text, row in zip(texts, cosines, strict=True):
-    best = row.topk(min(3, len(pictures)))
+    best = row.topk(min(3, len(images)))
     found = ", ".join(
-        f"{pictures[place].name} {value:.2f}"
+        f"{images[place].name} {value:.2f}"
         for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     )
     print(f"{text}: {found}")

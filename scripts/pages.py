@@ -103,7 +103,7 @@ def catalog() -> str:
     lines += [
         'Load one with `ecliptic.load("ARCH/TAG")`. [models.md](models.md) says how names work.',
         "",
-        "| name | activation | pictures | repository |",
+        "| name | activation | images | repository |",
         "|---|---|---|---|",
     ]
     for row in map(table.find, table.names()):
@@ -136,7 +136,7 @@ def options() -> str:
 
 
 def _unusual(spec: Any) -> str:
-    """What sets a picture preparation apart from OpenAI's, in words."""
+    """What sets an image preparation apart from OpenAI's, in words."""
     usual = type(spec)(size=spec.size)
     return "".join(
         f", {field.name} {getattr(spec, field.name)}"

@@ -20,7 +20,7 @@ from tests.test_architecture import LAYERS
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
-PICTURES = ROOT / "src" / "ecliptic" / "report" / "pictures"
+DRAWINGS = ROOT / "src" / "ecliptic" / "report" / "drawings"
 RECIPES = sorted(ROOT.glob("recipes/*.toml"))
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
@@ -152,8 +152,8 @@ def _snippets(page: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if _snippets(p)], ids=_name)
 def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one page share their names and run beside `pictures/`, the bundled drawings."""
-    shutil.copytree(PICTURES, tmp_path / "pictures")
+    """Blocks of one page share their names and run beside `images/`, the bundled drawings."""
+    shutil.copytree(DRAWINGS, tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     for line, code in _snippets(page):
@@ -189,9 +189,9 @@ def test_shell_lines_use_commands_and_flags_that_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.py")), ids=_name)
 def test_examples_run(example: Path, tmp_path: Path) -> None:
-    shutil.copytree(PICTURES, tmp_path / "pictures")
+    shutil.copytree(DRAWINGS, tmp_path / "images")
     ran = subprocess.run(
-        [sys.executable, str(example), "pictures"],
+        [sys.executable, str(example), "images"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

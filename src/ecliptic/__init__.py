@@ -1,4 +1,4 @@
-"""ecliptic: one plane on which pictures and words meet.
+"""ecliptic: one plane on which images and words meet.
 
 `load` a CLIP, `encode_text`, `encode_image`, compare. Importing this module imports no torch.
 """

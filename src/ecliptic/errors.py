@@ -12,7 +12,7 @@ EclipticError
 │   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors
 │   ├── UnsupportedLayoutError the layout cannot hold, or cannot be, what was asked
 │   └── DownloadError          the hub could not be reached, or gave something else
-├── InputError             one picture or text that cannot be used
+├── InputError             one image or text that cannot be used
 │   ├── ImageError             cannot be decoded, or is not an image of an allowed format
 │   │   └── ImageLimitError        too many bytes, pixels or too long an edge
 │   └── TextError              not text the tokenizer can take
@@ -87,7 +87,7 @@ class DownloadError(CheckpointError):
 
 
 class InputError(EclipticError, ValueError):
-    """One picture or text that cannot be used."""
+    """One image or text that cannot be used."""
 
 
 class ImageError(InputError):

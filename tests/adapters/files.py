@@ -64,15 +64,15 @@ SINGLE: dict[str, tuple[str, Callable[[Tensor], Any]]] = {
 
 
 def png_with_chunk(path: Path, content: Mapping[str, Any]) -> Path:
-    """A picture with the inversion in its text chunk."""
+    """An image with the inversion in its text chunk."""
     info = PngImagePlugin.PngInfo()
     info.add_text("sd-ti-embedding", base64.b64encode(_json(content)).decode())
     Image.new("RGB", (24, 16), (200, 30, 90)).save(path, pnginfo=info)
     return path
 
 
-def picture_with_pixels(path: Path, content: Mapping[str, Any], height: int = 64) -> Path:
-    """A picture with the inversion in the low bits of its pixels, as A1111 lays it out."""
+def image_with_pixels(path: Path, content: Mapping[str, Any], height: int = 64) -> Path:
+    """An image with the inversion in the low bits of its pixels, as A1111 lays it out."""
     data = np.frombuffer(zlib.compress(_json(content), 9), np.uint8)
     row = height * 3
     padded = np.resize(data, (len(data) // row + 1) * row).reshape(height, -1, 3)
@@ -88,7 +88,7 @@ def picture_with_pixels(path: Path, content: Mapping[str, Any], height: int = 64
 
 
 def encoded(path: Path, format_: str) -> bytes:
-    """The picture at `path` in another format."""
+    """The image at `path` in another format."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
         image.convert("RGB").save(buffer, format_)

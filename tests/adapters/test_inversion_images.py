@@ -1,4 +1,4 @@
-"""A1111's pictures give back the inversion that lies in their chunk or in their pixels."""
+"""A1111's images give back the inversion that lies in their chunk or in their pixels."""
 
 import base64
 from pathlib import Path
@@ -15,7 +15,7 @@ from ecliptic.errors import CorruptFileError, EclipticError, WeightsMismatchErro
 from tests.adapters.files import (
     a1111,
     encoded,
-    picture_with_pixels,
+    image_with_pixels,
     png_with_chunk,
     vectors,
 )
@@ -39,7 +39,7 @@ def test_an_inversion_in_the_text_chunk_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["shot.png", "shot.webp"])
 @pytest.mark.parametrize("count", [1, 8])
 def test_an_inversion_in_the_pixels_is_read(name: str, count: int, tmp_path: Path) -> None:
-    path = picture_with_pixels(tmp_path / name, a1111(vectors(count, 768), "cat"))
+    path = image_with_pixels(tmp_path / name, a1111(vectors(count, 768), "cat"))
     [found] = read_inversion(path)
     assert found.token == "cat"
     torch.testing.assert_close(
@@ -53,7 +53,7 @@ def _plain(path: Path) -> Path:
 
 
 def _lossy(path: Path) -> Path:
-    picture_with_pixels(path, a1111(vectors()))
+    image_with_pixels(path, a1111(vectors()))
     path.write_bytes(encoded(path, "WEBP"))  # lossy: the low bits are gone
     return path
 
@@ -66,12 +66,12 @@ def _bad_chunk(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("make", [_plain, _lossy])
-def test_a_picture_without_an_inversion_says_so(make: Any, tmp_path: Path) -> None:
+def test_an_image_without_an_inversion_says_so(make: Any, tmp_path: Path) -> None:
     with pytest.raises(CorruptFileError, match="carries no inversion"):
         read_inversion(make(tmp_path / "x.png"))
 
 
-def test_a_black_picture_carries_none(tmp_path: Path) -> None:
+def test_a_black_image_carries_none(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     with pytest.raises(CorruptFileError, match="carries no inversion"):
         read_inversion(tmp_path / "x.png")
@@ -98,8 +98,8 @@ def test_other_data_in_the_chunk_is_no_inversion(tmp_path: Path) -> None:
         read_inversion(_bad_chunk(tmp_path / "x.png", text))
 
 
-def test_a_cut_picture_is_an_error_of_ours(tmp_path: Path) -> None:
-    path = picture_with_pixels(tmp_path / "x.png", a1111(vectors()))
+def test_a_cut_image_is_an_error_of_ours(tmp_path: Path) -> None:
+    path = image_with_pixels(tmp_path / "x.png", a1111(vectors()))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(EclipticError):

@@ -74,7 +74,7 @@ def test_open_clip_loads_what_is_written_and_agrees(
     assert preprocess.transforms[0].size == checkpoint.image_spec.size
 
 
-def test_open_clip_prepares_pictures_as_the_spec_says(tmp_path: Path) -> None:
+def test_open_clip_prepares_images_as_the_spec_says(tmp_path: Path) -> None:
     spec = ImageSpec(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear", "squash")
     write(replace(tiny.checkpoint(), image_spec=spec), tmp_path, "open_clip")
     model = peers.open_clip().create_model_from_pretrained(

@@ -1,4 +1,4 @@
-"""A tiny model on disk and a few pictures, which every command's tests use."""
+"""A tiny model on disk and a few images, which every command's tests use."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,15 +24,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder with a.png, sub/b.png, a file that is no picture, and a text to leave alone."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """A folder with a.png, sub/b.png, a file that is no image, and a text to leave alone."""
+    folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     for seed, name in enumerate(("a.png", "sub/b.png")):
         noise = np.random.default_rng(seed).integers(0, 256, (40, 50 + seed, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / name)
-    (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 

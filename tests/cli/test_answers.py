@@ -13,8 +13,8 @@ from ecliptic.engine import load
 from tests import tiny
 
 
-def test_texts_are_rows_and_pictures_columns(run: Any, model: str, pictures: Path) -> None:
-    one, two = pictures / "a.png", pictures / "sub/b.png"
+def test_texts_are_rows_and_images_columns(run: Any, model: str, images: Path) -> None:
+    one, two = images / "a.png", images / "sub/b.png"
     words = ["similarity", one, two, "-t", "a cat", "-t", "a dog", "-t", "x", "-m", model]
     found = json.loads(run(*words, "--json").stdout)
     assert found["rows"] == ["a cat", "a dog", "x"]
@@ -24,8 +24,8 @@ def test_texts_are_rows_and_pictures_columns(run: Any, model: str, pictures: Pat
     assert f"{expected[0, 0]:.3f}" in run(*words).stdout
 
 
-def test_one_kind_is_compared_with_itself(run: Any, model: str, pictures: Path) -> None:
-    for words in ([pictures / "a.png", pictures / "sub"], ["-t", "a", "-t", "b"]):
+def test_one_kind_is_compared_with_itself(run: Any, model: str, images: Path) -> None:
+    for words in ([images / "a.png", images / "sub"], ["-t", "a", "-t", "b"]):
         found = json.loads(run("similarity", *words, "-m", model, "--json").stdout)
         assert found["rows"] == found["columns"]
         np.testing.assert_allclose(np.diag(found["cosines"]), 1, atol=1e-6)
@@ -40,12 +40,12 @@ def test_many_columns_become_a_ranking(run: Any, model: str) -> None:
 
 
 def test_stored_vectors_join_in_their_space_only(
-    run: Any, model: str, pictures: Path, tmp_path: Path
+    run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "v.npy"
-    assert run("embed", pictures / "a.png", "-m", model, "-o", out).exit_code == 0
+    assert run("embed", images / "a.png", "-m", model, "-o", out).exit_code == 0
     found = json.loads(run("similarity", out, "-t", "a cat", "-m", model, "--json").stdout)
-    assert found["columns"] == [str(pictures / "a.png")]
+    assert found["columns"] == [str(images / "a.png")]
     alone = run("similarity", out, "-m", tmp_path / "no model is loaded", "--json")
     assert json.loads(alone.stdout)["cosines"][0][0] == pytest.approx(1, abs=1e-6)
 
@@ -58,15 +58,15 @@ def test_stored_vectors_join_in_their_space_only(
     assert "another space" in run("similarity", out, other).stderr
 
 
-def test_rejected_pictures_exit_with_3(run: Any, model: str, pictures: Path) -> None:
-    result = run("similarity", pictures, "-t", "a cat", "-m", model)
+def test_rejected_images_exit_with_3(run: Any, model: str, images: Path) -> None:
+    result = run("similarity", images, "-t", "a cat", "-m", model)
     assert result.exit_code == 3
     assert "broken.png" in result.stderr
 
 
-def test_plot_draws_the_matrix(run: Any, model: str, pictures: Path, tmp_path: Path) -> None:
+def test_plot_draws_the_matrix(run: Any, model: str, images: Path, tmp_path: Path) -> None:
     plot = tmp_path / "plot.png"
-    words = ["similarity", pictures / "a.png", "-t", "a cat", "-m", model, "--plot", plot]
+    words = ["similarity", images / "a.png", "-t", "a cat", "-m", model, "--plot", plot]
     assert run(*words).exit_code == 0
     with Image.open(plot) as drawn:
         assert min(drawn.size) > 20
@@ -82,20 +82,20 @@ def test_plot_draws_the_matrix(run: Any, model: str, pictures: Path, tmp_path: P
     ],
 )
 def test_a_plot_that_cannot_be_written_stops_before_the_model_is_loaded(
-    run: Any, pictures: Path, name: str, code: int, message: str
+    run: Any, images: Path, name: str, code: int, message: str
 ) -> None:
-    words = ["similarity", pictures / "a.png", "-m", "no such model", "--plot", pictures / name]
+    words = ["similarity", images / "a.png", "-m", "no such model", "--plot", images / name]
     result = run(*words)
     assert result.exit_code == code
     assert message in result.stderr
     assert "no such model" not in result.stderr
 
 
-def test_classify_ranks_labels_as_the_api_does(run: Any, model: str, pictures: Path) -> None:
+def test_classify_ranks_labels_as_the_api_does(run: Any, model: str, images: Path) -> None:
     labels = ["cat", "dog", "bird"]
-    words = ["classify", pictures / "a.png", "-l", "cat, dog,bird", "-m", model]
+    words = ["classify", images / "a.png", "-l", "cat, dog,bird", "-m", model]
     (found,) = json.loads(run(*words, "--templates", "photo", "--json").stdout)
-    expected = load(model).classify(pictures / "a.png", labels, "photo")[0]
+    expected = load(model).classify(images / "a.png", labels, "photo")[0]
     assert [one["label"] for one in found["labels"]] == [
         labels[i] for i in expected.argsort(descending=True)
     ]
@@ -107,17 +107,17 @@ def test_classify_ranks_labels_as_the_api_does(run: Any, model: str, pictures: P
 
 
 def test_labels_and_templates_may_come_from_files(
-    run: Any, model: str, pictures: Path, tmp_path: Path
+    run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "labels").write_text("cat\n\ndog, or hound\n")
     (tmp_path / "templates").write_text("a drawing of {}\n{} again\n")
-    words = ["classify", pictures / "a.png", "--labels-file", tmp_path / "labels", "-m", model]
+    words = ["classify", images / "a.png", "--labels-file", tmp_path / "labels", "-m", model]
     (found,) = json.loads(run(*words, "--templates", tmp_path / "templates", "--json").stdout)
     assert {one["label"] for one in found["labels"]} == {"cat", "dog, or hound"}
 
 
-def test_rejected_pictures_stand_among_the_results(run: Any, model: str, pictures: Path) -> None:
-    result = run("classify", pictures, "-l", "cat,dog", "-m", model, "--json")
+def test_rejected_images_stand_among_the_results(run: Any, model: str, images: Path) -> None:
+    result = run("classify", images, "-l", "cat,dog", "-m", model, "--json")
     assert result.exit_code == 3
     found = json.loads(result.stdout)
     assert [Path(one["image"]).name for one in found] == ["a.png", "broken.png", "b.png"]
@@ -125,16 +125,16 @@ def test_rejected_pictures_stand_among_the_results(run: Any, model: str, picture
 
 
 def test_a_file_given_as_a_label_is_a_mistake(
-    run: Any, model: str, pictures: Path, tmp_path: Path
+    run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
-    result = run("classify", pictures / "a.png", "-l", tmp_path / "labels.txt", "-m", model)
+    result = run("classify", images / "a.png", "-l", tmp_path / "labels.txt", "-m", model)
     assert result.exit_code == 2
     assert "--labels-file" in result.stderr
 
 
-def test_a_single_label_is_warned_of(run: Any, model: str, pictures: Path) -> None:
-    result = run("classify", pictures / "a.png", "-l", "cat", "-m", model)
+def test_a_single_label_is_warned_of(run: Any, model: str, images: Path) -> None:
+    result = run("classify", images / "a.png", "-l", "cat", "-m", model)
     assert result.exit_code == 0
     assert "the only label" in result.stderr
 
@@ -149,8 +149,8 @@ def test_a_single_label_is_warned_of(run: Any, model: str, pictures: Path) -> No
     ],
 )
 def test_labels_are_asked_for_kindly(
-    run: Any, model: str, pictures: Path, words: list[str], code: int, message: str
+    run: Any, model: str, images: Path, words: list[str], code: int, message: str
 ) -> None:
-    result = run("classify", pictures / "a.png", "-m", model, *words)
+    result = run("classify", images / "a.png", "-m", model, *words)
     assert result.exit_code == code
     assert message in result.stderr

@@ -42,7 +42,7 @@ def test_a_changed_weight_is_a_difference_of_bytes_and_of_weights(
 
 
 def test_other_implementations_are_asked_by_name(
-    run: Any, model: str, pictures: Path, tmp_path: Path
+    run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
     peers.transformers()
     write(tiny.checkpoint("vit"), tmp_path / "hf", "transformers")

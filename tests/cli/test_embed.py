@@ -18,17 +18,15 @@ from ecliptic.cli.main import app
 from ecliptic.engine import Item, embed_items, load, load_vectors
 
 
-def test_vectors_are_those_of_the_api(run: Any, model: str, pictures: Path, tmp_path: Path) -> None:
+def test_vectors_are_those_of_the_api(run: Any, model: str, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.npy"
-    result = run(
-        "embed", pictures / "a.png", pictures / "sub", "-t", "a cat", "-m", model, "-o", out
-    )
+    result = run("embed", images / "a.png", images / "sub", "-t", "a cat", "-m", model, "-o", out)
     assert result.exit_code == 0, result.stderr
     clip = load(model)
     stored = load_vectors(out, clip.card)
-    assert stored.ids == (str(pictures / "a.png"), str(pictures / "sub/b.png"), "a cat")
-    images = clip.encode_image([pictures / "a.png", pictures / "sub/b.png"])
-    expected = torch.cat([images, clip.encode_text("a cat")])
+    assert stored.ids == (str(images / "a.png"), str(images / "sub/b.png"), "a cat")
+    vectors = clip.encode_image([images / "a.png", images / "sub/b.png"])
+    expected = torch.cat([vectors, clip.encode_text("a cat")])
     np.testing.assert_allclose(stored.vectors, expected.numpy(), atol=1e-6)
     assert not Path(f"{out}.rejects.jsonl").exists()
 
@@ -47,22 +45,22 @@ def test_every_format_holds_vectors_and_ids(
 
 
 def test_rejects_are_listed_and_exit_with_3(
-    run: Any, model: str, pictures: Path, tmp_path: Path
+    run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "v.npy"
-    result = run("embed", pictures, tmp_path / "gone.png", "-m", model, "-o", out, "--json")
+    result = run("embed", images, tmp_path / "gone.png", "-m", model, "-o", out, "--json")
     assert result.exit_code == 3
     assert "rejected" in result.stderr
     lines = Path(f"{out}.rejects.jsonl").read_text().splitlines()
     rejects = [json.loads(line) for line in lines]
     assert [r["source"] for r in rejects] == [
-        str(pictures / "broken.png"),
+        str(images / "broken.png"),
         str(tmp_path / "gone.png"),
     ]
     assert [r["index"] for r in rejects] == [1, 0] or rejects[0]["index"] == 1
     assert all(r["reason"] for r in rejects)
     assert json.loads(result.stdout)["vectors"] == 2
-    assert load_vectors(out).ids == (str(pictures / "a.png"), str(pictures / "sub/b.png"))
+    assert load_vectors(out).ids == (str(images / "a.png"), str(images / "sub/b.png"))
 
 
 def test_an_old_list_of_rejects_does_not_stay(run: Any, model: str, tmp_path: Path) -> None:
@@ -74,9 +72,9 @@ def test_an_old_list_of_rejects_does_not_stay(run: Any, model: str, tmp_path: Pa
 
 
 def test_nothing_usable_is_a_failure_and_writes_no_vectors(
-    run: Any, model: str, pictures: Path, tmp_path: Path
+    run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
-    result = run("embed", pictures / "broken.png", "-m", model, "-o", tmp_path / "v.npy")
+    result = run("embed", images / "broken.png", "-m", model, "-o", tmp_path / "v.npy")
     assert result.exit_code == 1
     assert "none of the 1 items" in result.stderr
     assert not (tmp_path / "v.npy").exists()
@@ -111,9 +109,9 @@ def test_a_table_of_texts(run: Any, model: str, tmp_path: Path) -> None:
     assert load_vectors(out).ids == ("7", "8")
 
 
-def test_paths_and_texts_from_stdin(model: str, pictures: Path, tmp_path: Path) -> None:
+def test_paths_and_texts_from_stdin(model: str, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.npy"
-    names = f"{pictures / 'a.png'}\n{pictures / 'sub/b.png'}\n"
+    names = f"{images / 'a.png'}\n{images / 'sub/b.png'}\n"
     words = ["embed", "-", "-m", model, "-o", str(out), "--force"]
     assert CliRunner().invoke(app, words, input=names).exit_code == 0
     assert load_vectors(out).ids == tuple(names.split())
@@ -130,18 +128,18 @@ def test_long_texts_are_cut_and_named_by_their_place(run: Any, model: str, tmp_p
 
 
 def test_names_that_are_not_utf8_survive(
-    run: Any, model: str, pictures: Path, tmp_path: Path
+    run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
     name = os.fsdecode(b"caf\xe9.png")
-    (pictures / "a.png").rename(pictures / name)
+    (images / "a.png").rename(images / name)
     out = tmp_path / "v.parquet"
     pytest.importorskip("pyarrow")
-    result = run("embed", pictures / name, "-m", model, "-o", out, "--json")
+    result = run("embed", images / name, "-m", model, "-o", out, "--json")
     assert result.exit_code == 0, result.stderr
-    assert load_vectors(out).ids == (str(pictures / r"caf\udce9.png"),)
+    assert load_vectors(out).ids == (str(images / r"caf\udce9.png"),)
 
 
-def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, pictures: Path) -> None:
+def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, images: Path) -> None:
     """Entries are taken as they are needed, not gathered first."""
     clip, taken = load(model), 0
 
@@ -149,7 +147,7 @@ def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, pictures: P
         nonlocal taken
         while True:
             taken += 1
-            yield Item(str(taken), str(pictures / "a.png"))
+            yield Item(str(taken), str(images / "a.png"))
 
     def stop(count: int) -> None:
         raise KeyboardInterrupt
@@ -160,7 +158,7 @@ def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, pictures: P
         assert done.vectors().shape == (len(done.names), 32)
 
 
-def test_ctrl_c_keeps_what_is_done(model: str, pictures: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_done(model: str, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.npy"
     code = (
         "import itertools, os, signal\n"
@@ -176,7 +174,7 @@ def test_ctrl_c_keeps_what_is_done(model: str, pictures: Path, tmp_path: Path) -
         "read.image_files = slowly\n"
         "main.run()\n"
     )
-    words = ["embed", str(pictures / "a.png"), "-m", model, "-o", str(out), "--batch-size", "2"]
+    words = ["embed", str(images / "a.png"), "-m", model, "-o", str(out), "--batch-size", "2"]
     found = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120
     )

@@ -122,9 +122,9 @@ JSON_COMMANDS = {
     "info": ["info", "MODEL", "--json", "--fingerprint"],
     "convert": ["convert", "MODEL", "TMP/out", "--json"],
     "doctor": ["doctor", "MODEL", "MODEL", "--json"],
-    "embed": ["embed", "PICTURES", "-t", "a cat", "-m", "MODEL", "-o", "TMP/v.npy", "--json"],
-    "similarity": ["similarity", "PICTURES", "-t", "a cat", "-m", "MODEL", "--json"],
-    "classify": ["classify", "PICTURES", "-l", "cat,dog", "-m", "MODEL", "--json"],
+    "embed": ["embed", "IMAGES", "-t", "a cat", "-m", "MODEL", "-o", "TMP/v.npy", "--json"],
+    "similarity": ["similarity", "IMAGES", "-t", "a cat", "-m", "MODEL", "--json"],
+    "classify": ["classify", "IMAGES", "-l", "cat,dog", "-m", "MODEL", "--json"],
     "tokens": ["tokens", "a cat", "--json"],
     "lint": ["lint", "a cat cat", "--json"],
 }
@@ -132,9 +132,9 @@ JSON_COMMANDS = {
 
 @pytest.mark.parametrize("words", JSON_COMMANDS.values(), ids=JSON_COMMANDS.keys())
 def test_stdout_is_json_and_nothing_else(
-    run: Any, words: list[str], model: str, pictures: Path, tmp_path: Path
+    run: Any, words: list[str], model: str, images: Path, tmp_path: Path
 ) -> None:
-    places = {"MODEL": model, "PICTURES": str(pictures), "TMP": str(tmp_path)}
+    places = {"MODEL": model, "IMAGES": str(images), "TMP": str(tmp_path)}
     for name, place in places.items():
         words = [word.replace(name, place) for word in words]
     result = run(*words)

@@ -12,7 +12,7 @@ from ecliptic.errors import AmbiguousCheckpointError, ConfigError, ShapeError, U
 from tests import peers, tiny
 from tests.compat.twins import twin
 
-PICTURE = Image.linear_gradient("L").convert("RGB")
+IMAGE = Image.linear_gradient("L").convert("RGB")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def bare(path: Path) -> Path:
 def test_the_script_of_clips_readme(archive: Path) -> None:
     device = "cpu"
     model, preprocess = clip.load(archive, device=device)
-    image = preprocess(PICTURE).unsqueeze(0).to(device)
+    image = preprocess(IMAGE).unsqueeze(0).to(device)
     text = clip.tokenize(["a diagram", "a dog", "a cat"], context_length=16).to(device)
     with torch.no_grad():
         image_features = model.encode_image(image)
@@ -63,8 +63,8 @@ def test_the_script_of_open_clips_readme(folder: Path) -> None:
     model.eval()
     theirs.eval()
     tokenizer = open_clip.get_tokenizer(name)
-    image = preprocess(PICTURE).unsqueeze(0)
-    assert torch.equal(image, their_preprocess(PICTURE).unsqueeze(0))
+    image = preprocess(IMAGE).unsqueeze(0)
+    assert torch.equal(image, their_preprocess(IMAGE).unsqueeze(0))
     text = tokenizer(["a diagram", "a dog", "a cat"])
     with torch.no_grad():
         image_features = model.encode_image(image)
@@ -97,8 +97,8 @@ def test_random_models_follow_the_scripts_seed(monkeypatch: pytest.MonkeyPatch) 
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         model, train, test = open_clip.create_model_and_transforms("tiny")
-        assert train(PICTURE).shape == test(PICTURE).shape == (3, 32, 32)
-        vectors.append(model.encode_image(test(PICTURE)[None]))
+        assert train(IMAGE).shape == test(IMAGE).shape == (3, 32, 32)
+        vectors.append(model.encode_image(test(IMAGE)[None]))
     assert torch.equal(vectors[0], vectors[1])
     assert not torch.equal(vectors[0], vectors[2])
 
@@ -119,7 +119,7 @@ def test_random_models_take_the_options(monkeypatch: pytest.MonkeyPatch) -> None
     assert preprocess.spec.size == 64
     assert preprocess.spec.mean == model.visual.image_mean == (0.5, 0.5, 0.5)
     assert model.visual.preprocess_cfg["resize_mode"] == "squash"
-    pixels = preprocess(PICTURE)[None].bfloat16()
+    pixels = preprocess(IMAGE)[None].bfloat16()
     assert set(model(pixels)) == {"image_features", "text_features", "logit_scale"}
 
 

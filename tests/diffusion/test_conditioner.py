@@ -11,7 +11,7 @@ from ecliptic.diffusion import BEHAVIOURS, FAMILIES, Conditioner, conditioner, s
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.inputs import TruncationWarning
 from tests.diffusion import pipelines
-from tests.diffusion.test_text_encoder import PIXEL, picture, theirs
+from tests.diffusion.test_text_encoder import PIXEL, draw, theirs
 
 LONG = "a cat and a dog on a mat, " * 20  # three chunks of 75 tokens
 FAMILY_NAMES = [name for name, row in FAMILIES.items() if row.encoders]
@@ -90,12 +90,12 @@ def test_a_gradient_reaches_the_weights_only_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_a_pipeline_paints_the_same_picture_from_our_tensors(family: str) -> None:
+def test_a_pipeline_paints_the_same_image_from_our_tensors(family: str) -> None:
     """On a tiny random UNet and VAE, given `to_diffusers()` instead of the prompt."""
     pipe = theirs(family)
     ours = made(family)("a cat on a mat", negative="blurry").to_diffusers()
-    wanted = picture(pipe, negative_prompt="blurry", guidance_scale=5.0)
-    found = picture(pipe, None, guidance_scale=5.0, **ours)  # type: ignore[arg-type]
+    wanted = draw(pipe, negative_prompt="blurry", guidance_scale=5.0)
+    found = draw(pipe, None, guidance_scale=5.0, **ours)  # type: ignore[arg-type]
     assert abs(found - wanted).max() <= PIXEL
 
 

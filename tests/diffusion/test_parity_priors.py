@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.diffusion import pipelines
 from tests.diffusion.parity import LONG, PROMPTS, check, cut, ours, sides
-from tests.engine.models import picture
+from tests.engine.models import draw
 
 KANDINSKY = ["kandinsky2-prior", "kandinsky21-prior"]
 FAMILY = {"kandinsky21-prior": "kandinsky2-prior"}  # one row of ours, two pipelines
@@ -119,8 +119,8 @@ def test_the_prior_takes_our_keywords() -> None:
 
 
 @pytest.mark.parametrize("row", KANDINSKY)
-def test_pictures_of_the_prior_come_with_its_zero_embed(row: str) -> None:
-    found = conditioned(row, None, images=[picture(0), picture(1)])
+def test_images_of_the_prior_come_with_its_zero_embed(row: str) -> None:
+    found = conditioned(row, None, images=[draw(0), draw(1)])
     with torch.no_grad():
         zero = pipelines.peer(row).get_zero_embed(2)
     check(found, {"negative.image": zero})

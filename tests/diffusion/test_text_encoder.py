@@ -108,7 +108,7 @@ def theirs(family: str) -> Any:
     return pipeline(family, lambda kind: copy.deepcopy(pipelines.text_model(kind)))
 
 
-def picture(pipe: Any, prompt: str = "a cat on a mat", **options: Any) -> np.ndarray:
+def draw(pipe: Any, prompt: str = "a cat on a mat", **options: Any) -> np.ndarray:
     size = {"height": 16, "width": 16, "num_inference_steps": 2, "output_type": "np"}
     noise = torch.Generator().manual_seed(3)
     with quiet():
@@ -130,15 +130,15 @@ def embeddings(pipe: Any, prompt: str, **options: Any) -> list[Tensor]:
 
 @FAMILIES
 @pytest.mark.parametrize("clip_skip", [None, 1])
-def test_the_picture_is_the_same_as_on_transformers_own_encoder(
+def test_the_image_is_the_same_as_on_transformers_own_encoder(
     family: str, clip_skip: int | None
 ) -> None:
     options = {"negative_prompt": "blurry", "guidance_scale": 5.0, "clip_skip": clip_skip}
-    found, wanted = picture(ours(family), **options), picture(theirs(family), **options)
+    found, wanted = draw(ours(family), **options), draw(theirs(family), **options)
     assert found.shape == wanted.shape == (1, 16, 16, 3)
     assert wanted.std() > 0.01  # something is painted
     assert np.abs(found - wanted).max() <= PIXEL
-    other = picture(theirs(family), "a dog", **options)
+    other = draw(theirs(family), "a dog", **options)
     assert np.abs(other - wanted).max() > PIXEL  # the prompt does reach it
 
 
@@ -252,7 +252,7 @@ def test_textual_inversion_of_diffusers_splices_its_vectors(vectors: int) -> Non
     torch.testing.assert_close(found.hidden_states[-2], wanted.sequence, rtol=0, atol=PARITY)
     torch.testing.assert_close(found.text_embeds, wanted.vectors, rtol=0, atol=PARITY)
     assert len(tower.token_embedding.weight) == tower.config.vocabulary == 49408  # as it was
-    assert picture(pipe, "a <it> hat").shape == (1, 16, 16, 3)
+    assert draw(pipe, "a <it> hat").shape == (1, 16, 16, 3)
     with quiet():
         pipe.unload_textual_inversion("<it>", **words)
     left = len(pipe.text_encoder_2.get_input_embeddings().weight)
@@ -271,7 +271,7 @@ def test_a_saved_pipeline_is_loaded_by_transformers(family: str, tmp_path: Path)
     if family == "sdxl":
         assert index["text_encoder_2"] == ["transformers", "CLIPTextModelWithProjection"]
     assert type(again.text_encoder) is peers.transformers().CLIPTextModel
-    assert np.abs(picture(again) - picture(pipe)).max() <= PIXEL
+    assert np.abs(draw(again) - draw(pipe)).max() <= PIXEL
     assert torch.equal(
         ecliptic.load(tmp_path / "text_encoder").encode_text("a cat"),
         clip("l").encode_text("a cat"),
@@ -289,7 +289,7 @@ def test_from_pretrained_takes_ours_in_place_of_the_folders(family: str, tmp_pat
         pipe = type(wanted).from_pretrained(tmp_path, **own)
     pipe.set_progress_bar_config(disable=True)
     assert pipe.text_encoder is own["text_encoder"]
-    assert np.abs(picture(pipe) - picture(wanted)).max() <= PIXEL
+    assert np.abs(draw(pipe) - draw(wanted)).max() <= PIXEL
 
 
 def test_adapters_are_refused_with_what_to_do_instead() -> None:

@@ -1,4 +1,4 @@
-"""Tiny models as files, and pictures for them, for tests of the engine."""
+"""Tiny models as files, and images for them, for tests of the engine."""
 
 from dataclasses import replace
 from functools import cache
@@ -35,8 +35,8 @@ def changed(checkpoint: Checkpoint, **weights: Tensor) -> Checkpoint:
 
 
 @cache
-def picture(seed: int = 0, width: int = 40, height: int = 36) -> Image.Image:
-    """A smooth random picture; do not change it, it is shared."""
+def draw(seed: int = 0, width: int = 40, height: int = 36) -> Image.Image:
+    """A smooth random image; do not change it, it is shared."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 

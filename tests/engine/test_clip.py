@@ -13,9 +13,9 @@ from ecliptic.engine import Clip, EmbeddingCache
 from ecliptic.errors import ConfigError, InputError, MissingTowerError, NumericalError
 from ecliptic.inputs import fill, templates
 from tests import tiny
-from tests.engine.models import Calls, loaded, picture
+from tests.engine.models import Calls, draw, loaded
 
-PICTURES = [picture(seed) for seed in range(4)]
+IMAGES = [draw(seed) for seed in range(4)]
 LABELS = ["cat", "dog", "red house"]
 SCALE = math.exp(tiny.checkpoint("vit").weights["logit_scale"])
 PROMPTS = ["a {}", "two {}s", "{}"]
@@ -35,7 +35,7 @@ def text_rows(clip: Clip, texts: list[str]) -> NDArray[Any]:
 
 def image_rows(clip: Clip) -> NDArray[Any]:
     with torch.no_grad():
-        rows = clip.model.encode_image(torch.stack([clip.preprocess(i) for i in PICTURES]))
+        rows = clip.model.encode_image(torch.stack([clip.preprocess(i) for i in IMAGES]))
     return unit(rows.double().numpy())
 
 
@@ -49,15 +49,15 @@ def softmax(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def test_similarity_is_the_cosine_of_every_pair(clip: Clip) -> None:
-    found = clip.similarity(LABELS, PICTURES)
+    found = clip.similarity(LABELS, IMAGES)
     assert found.shape == (3, 4)
     np.testing.assert_allclose(found, text_rows(clip, LABELS) @ image_rows(clip).T, atol=1e-5)
-    assert clip.similarity("cat", PICTURES[0]).shape == (1, 1)
+    assert clip.similarity("cat", IMAGES[0]).shape == (1, 1)
 
 
 def test_classes_are_a_softmax_at_the_models_temperature(clip: Clip) -> None:
     wanted = softmax(SCALE * image_rows(clip) @ text_rows(clip, LABELS).T)
-    found = clip.classify(PICTURES, LABELS)
+    found = clip.classify(IMAGES, LABELS)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert not found.requires_grad
 
@@ -72,7 +72,7 @@ def test_prompts_are_averaged_as_unit_vectors(clip: Clip, labels: Any) -> None:
 def test_classes_use_the_prompts(clip: Clip) -> None:
     classifier = clip.text_classifier(LABELS, PROMPTS).double().numpy()
     wanted = softmax(SCALE * image_rows(clip) @ classifier.T)
-    np.testing.assert_allclose(clip.classify(PICTURES, LABELS, PROMPTS), wanted, atol=1e-5)
+    np.testing.assert_allclose(clip.classify(IMAGES, LABELS, PROMPTS), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 100.0])
@@ -80,7 +80,7 @@ def test_classes_need_a_temperature(tmp_path: Path, value: float) -> None:
     clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit")
     clip.model.logit_scale.data.fill_(value)  # as a training run that diverged leaves it
     with pytest.raises(NumericalError, match="logit_scale is damaged"):
-        clip.classify(PICTURES, LABELS)
+        clip.classify(IMAGES, LABELS)
 
 
 def test_templates_may_be_given_by_name(clip: Clip) -> None:
@@ -116,7 +116,7 @@ def test_prompts_without_a_place_for_the_label_are_refused(clip: Clip, prompts: 
 
 
 def test_tokens_and_pixels_are_what_the_towers_take(clip: Clip) -> None:
-    tokens, pixels = clip.tokenize(LABELS), clip.preprocess(PICTURES[0])
+    tokens, pixels = clip.tokenize(LABELS), clip.preprocess(IMAGES[0])
     assert (tokens.shape, tokens.dtype) == ((3, 16), torch.int64)
     assert (pixels.shape, pixels.dtype) == ((3, 32, 32), torch.float32)
     assert clip.model(pixels[None], tokens).shape == (1, 3)
@@ -129,12 +129,12 @@ def test_half_a_model_does_what_its_half_can(tmp_path: Path) -> None:
     text = loaded(tiny.checkpoint("text"), tmp_path / "text")
     image = loaded(tiny.checkpoint("resnet_image"), tmp_path / "image")
     assert text.encode_text(LABELS).shape == (3, 32)
-    assert image.encode_image(PICTURES).shape == (4, 32)
+    assert image.encode_image(IMAGES).shape == (4, 32)
     for call in (text.similarity, image.similarity):
         with pytest.raises(MissingTowerError):
-            call(LABELS, PICTURES)
+            call(LABELS, IMAGES)
     with pytest.raises(MissingTowerError, match="no image side"):
-        text.classify(PICTURES, LABELS)
+        text.classify(IMAGES, LABELS)
     with pytest.raises(MissingTowerError):
         _ = image.tokenizer
     with pytest.raises(MissingTowerError):
@@ -145,9 +145,9 @@ def test_a_cache_is_asked_before_the_towers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
-    text, image = clip.encode_text(LABELS[:2]), clip.encode_image(PICTURES[:2])
+    text, image = clip.encode_text(LABELS[:2]), clip.encode_image(IMAGES[:2])
     texts, images = Calls.of("text", monkeypatch), Calls.of("image", monkeypatch)
-    mixed = [PICTURES[2], b"junk", PICTURES[0], PICTURES[3], PICTURES[1]]
+    mixed = [IMAGES[2], b"junk", IMAGES[0], IMAGES[3], IMAGES[1]]
     found = clip.encode_image(mixed, on_error="reject", batch_size=2)
     assert images.sizes == [2]
     assert (found.kept, [r.index for r in found.rejected]) == ((0, 2, 3, 4), [1])
@@ -172,11 +172,11 @@ def test_one_cache_serves_every_way_of_passing_it(tmp_path: Path) -> None:
 def test_the_cache_rests_once_the_weights_change(tmp_path: Path) -> None:
     """Its keys name the model as it was loaded, so a trained one would get old vectors."""
     clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
-    before = clip.encode_text(LABELS), clip.encode_image(PICTURES)
+    before = clip.encode_text(LABELS), clip.encode_image(IMAGES)
     with torch.no_grad():
         clip.model.text_tower.ln_final.weight.mul_(-1)
         clip.model.image_tower.projection.mul_(-1)
     assert not torch.allclose(clip.encode_text(LABELS), before[0], atol=1e-3)
-    torch.testing.assert_close(clip.encode_image(PICTURES), -before[1])
+    torch.testing.assert_close(clip.encode_image(IMAGES), -before[1])
     again = loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
-    assert torch.equal(again.encode_image(PICTURES), before[1])
+    assert torch.equal(again.encode_image(IMAGES), before[1])

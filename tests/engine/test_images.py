@@ -1,4 +1,4 @@
-"""Pictures: every kind in one list, order, rejects, laziness, and errors that name the picture."""
+"""Images: every kind in one list, order, rejects, laziness, and errors that name the image."""
 
 import io
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
 from ecliptic.inputs.pool import available_cores
 from ecliptic.runtime import Runtime
 from tests import tiny
-from tests.engine.models import Calls, changed, loaded, picture
+from tests.engine.models import Calls, changed, draw, loaded
 from tests.engine.test_batches import CPU, CUDA
 
-SEVEN = [picture(seed) for seed in range(7)]
+SEVEN = [draw(seed) for seed in range(7)]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def cached(tmp_path: Path) -> Clip:
 
 @pytest.fixture
 def png(tmp_path: Path) -> Path:
-    picture().save(tmp_path / "one.png")
+    draw().save(tmp_path / "one.png")
     return tmp_path / "one.png"
 
 
@@ -48,15 +48,15 @@ def watched(monkeypatch: pytest.MonkeyPatch, *failure: Any) -> Calls:
 
 
 def every_kind(clip: Clip, png: Path) -> list[Any]:
-    """One picture in every form that is taken."""
-    array, data = np.asarray(picture()), png.read_bytes()
-    forms = [str(png), png, picture(), array, torch.from_numpy(array.copy()).permute(2, 0, 1)]
+    """One image in every form that is taken."""
+    array, data = np.asarray(draw()), png.read_bytes()
+    forms = [str(png), png, draw(), array, torch.from_numpy(array.copy()).permute(2, 0, 1)]
     forms += [data, bytearray(data), memoryview(data), io.BytesIO(data)]
     return [*forms, clip.preprocess(png), clip.preprocess(png).numpy()]
 
 
-def test_every_kind_of_picture_gives_one_vector(clip: Clip, png: Path) -> None:
-    alone = clip.encode_image(picture())
+def test_every_kind_of_image_gives_one_vector(clip: Clip, png: Path) -> None:
+    alone = clip.encode_image(draw())
     found = clip.encode_image(every_kind(clip, png))
     assert (found.shape, found.dtype, str(found.device)) == ((11, 32), torch.float32, "cpu")
     torch.testing.assert_close(found, alone.expand(11, -1))
@@ -73,7 +73,7 @@ def test_vectors_are_unit_and_fit_for_training(clip: Clip) -> None:
     assert not raw.is_inference()
 
 
-def test_a_batch_of_pixels_or_pictures_is_many(clip: Clip) -> None:
+def test_a_batch_of_pixels_or_images_is_many(clip: Clip) -> None:
     pixels = torch.stack([clip.preprocess(image) for image in SEVEN])
     wanted = clip.encode_image(SEVEN)
     torch.testing.assert_close(clip.encode_image(pixels), wanted)
@@ -110,7 +110,7 @@ def test_batches_shrink_when_memory_runs_out(
 
 
 def test_rejects_are_told_and_the_rest_kept(clip: Clip, tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     sources = [SEVEN[0], b"junk", SEVEN[1], tmp_path / "gone.png", tmp_path / "text.png", SEVEN[2]]
     found = clip.encode_image(sources, on_error="reject", batch_size=2)
     assert found.kept == (0, 2, 5)
@@ -132,15 +132,15 @@ def test_all_may_be_rejected(clip: Clip) -> None:
         ("https://example.org/a.png", "is a URL, and none are fetched"),
         ("gone.png", "No such file"),
         (b"junk", "not an image of an allowed format"),
-        ([picture(), None], "NoneType object is no picture"),
-        ([picture(), {"a": 1}], "dict object is no picture"),
-        ([picture(), 3], "int object is no picture"),
+        ([draw(), None], "NoneType object is no image"),
+        ([draw(), {"a": 1}], "dict object is no image"),
+        ([draw(), 3], "int object is no image"),
         (torch.zeros(3, 8, 8), r"of shape \(3, 32, 32\), but these have \(3, 8, 8\)"),
         (torch.full((3, 32, 32), torch.nan), "NaN or infinity"),
         (np.zeros((4, 4, 3), np.uint16), "this one is uint16"),
     ],
 )
-def test_what_is_no_picture_is_named(clip: Clip, source: Any, words: str) -> None:
+def test_what_is_no_image_is_named(clip: Clip, source: Any, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         clip.encode_image(source)
 
@@ -150,7 +150,7 @@ def test_what_is_no_picture_is_named(clip: Clip, source: Any, words: str) -> Non
     [(None, "got NoneType"), (3, "got int"), ({"a.png": 1}, "a dict does"), ({"a.png"}, "a set")]
     + [(np.array(["a.png"], dtype), r"images\.tolist\(\)") for dtype in ("U", "S", "O")],
 )
-def test_what_are_no_pictures_in_order_are_refused(clip: Clip, images: Any, words: str) -> None:
+def test_what_are_no_images_in_order_are_refused(clip: Clip, images: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         clip.encode_image(images)
     with pytest.raises(InputError, match=words):
@@ -158,7 +158,7 @@ def test_what_are_no_pictures_in_order_are_refused(clip: Clip, images: Any, word
 
 
 def test_wrong_arguments_fail_at_once(clip: Clip) -> None:
-    """Before the first picture is asked for, also from a stream."""
+    """Before the first image is asked for, also from a stream."""
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
         clip.stream_image([], batch_size=0)
     with pytest.raises(ConfigError, match='on_error must be "raise" or "reject"'):
@@ -184,7 +184,7 @@ def test_a_stream_is_read_as_it_is_used(clip: Clip) -> None:
     stream.close()  # type: ignore[attr-defined]
 
 
-def test_a_stream_of_one_picture_is_one(clip: Clip, png: Path) -> None:
+def test_a_stream_of_one_image_is_one(clip: Clip, png: Path) -> None:
     (part,) = clip.stream_image(str(png))
     torch.testing.assert_close(part.vectors, clip.encode_image(png))
 
@@ -198,7 +198,7 @@ def test_an_error_of_the_input_itself_passes_through(clip: Clip) -> None:
         clip.encode_image(failing(), on_error="reject")  # type: ignore[call-overload]
 
 
-def test_not_a_number_names_the_picture(tmp_path: Path, png: Path) -> None:
+def test_not_a_number_names_the_image(tmp_path: Path, png: Path) -> None:
     checkpoint = tiny.checkpoint("vit")
     weights = torch.full_like(checkpoint.weights["image.projection"], torch.nan)
     clip = loaded(changed(checkpoint, image_projection=weights), tmp_path / "nan")
@@ -206,7 +206,7 @@ def test_not_a_number_names_the_picture(tmp_path: Path, png: Path) -> None:
         clip.encode_image([png, SEVEN[0]])
 
 
-def test_one_picture_beyond_the_numbers_is_rejected_alone(
+def test_one_image_beyond_the_numbers_is_rejected_alone(
     cached: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overflowing(runtime: Runtime, pixels: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ def test_a_text_encoder_says_that_it_has_no_image_side(tmp_path: Path) -> None:
 
 
 def test_content_tells_apart_whatever_gives_other_pixels() -> None:
-    """Two pictures of one key would share a cached vector."""
+    """Two images of one key would share a cached vector."""
     grey = Image.new("P", (4, 4), 1)
     red, blue, clear, turned = (grey.copy() for _ in range(4))
     red.putpalette([0, 0, 0, 255, 0, 0])
@@ -266,7 +266,7 @@ def test_one_lazily_opened_image_may_stand_many_times_beside_a_cache(cached: Cli
     exif = Image.Exif()
     exif[0x0112] = 6
     data = io.BytesIO()
-    picture(0, 300, 300).save(data, "PNG", exif=exif)
+    draw(0, 300, 300).save(data, "PNG", exif=exif)
     for _ in range(5):
         content = [content_of(Image.open(data), cached.preprocessor)[1]] * 8
         lazy = Image.open(data)
@@ -288,7 +288,7 @@ def test_what_cannot_be_read_is_named_alike_with_and_without_a_cache(
     clip: Clip, cached: Clip, tmp_path: Path, png: Path
 ) -> None:
     (tmp_path / "cut.png").write_bytes(png.read_bytes()[:-100])
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     bad = [tmp_path / name for name in ("gone.png", "cut.png", "text.png")]
     bad += [
         b"junk",
@@ -310,7 +310,7 @@ def test_a_file_that_changes_while_it_is_read_never_spoils_the_cache(
 
     def swap(source: Any, preprocess: Preprocess) -> Any:
         found = content_of(source, preprocess)
-        picture(5).save(png)
+        draw(5).save(png)
         return found
 
     cached._cache = EmbeddingCache(png.parent / "other")

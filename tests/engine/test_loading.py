@@ -15,7 +15,7 @@ from ecliptic.errors import ConfigError, UnknownModelError
 from ecliptic.inputs import ImageSpec, Preprocess
 from ecliptic.model import resize_positions
 from tests import tiny
-from tests.engine.models import loaded, picture, saved
+from tests.engine.models import draw, loaded, saved
 
 VIT = tiny.checkpoint("vit")
 TEXTS = ["a", "two dogs", "a photo of a cat"]
@@ -33,9 +33,9 @@ def clip(path: Path) -> Clip:
 
 def check_same(one: Clip, other: Clip, least: float = 1 - 1e-6) -> None:
     """Both give the same vectors, up to a cosine."""
-    pictures = [picture(0), picture(1)]
+    images = [draw(0), draw(1)]
     text = F.cosine_similarity(one.encode_text(TEXTS), other.encode_text(TEXTS))
-    image = F.cosine_similarity(one.encode_image(pictures), other.encode_image(pictures))
+    image = F.cosine_similarity(one.encode_image(images), other.encode_image(images))
     assert min(text.min(), image.min()) > least
 
 
@@ -114,7 +114,7 @@ def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path:
     half, full = ecliptic.load(path, precision=precision), ecliptic.load(path)
     assert next(half.model.image_tower.parameters()).dtype == getattr(torch, dtype)
     assert half.model.logit_scale.dtype == torch.float32
-    assert half.encode_text("a").dtype == half.encode_image(picture()).dtype == torch.float32
+    assert half.encode_text("a").dtype == half.encode_image(draw()).dtype == torch.float32
     check_same(half, full, 0.999)
     assert full.card.precision == "fp32"
     assert half.card.precision == precision
@@ -133,11 +133,11 @@ def test_another_size_interpolates_the_positions(kind: str, size: int, tmp_path:
     assert clip.card.config.image
     wanted = resize_positions(weights[name], clip.card.config.image.grid)
     assert torch.equal(clip.model.state_dict()[name], wanted)
-    assert clip.preprocess(picture()).shape == (3, size, size)
+    assert clip.preprocess(draw()).shape == (3, size, size)
     assert clip.card.image_spec
     assert clip.card.image_spec.size == size
     assert "interpolated" in clip.card.notes[-1]
-    assert clip.encode_image(picture()).shape == (1, 32)
+    assert clip.encode_image(draw()).shape == (1, 32)
     clip.save(tmp_path / "resized")
     check_same(ecliptic.load(tmp_path / "resized"), clip)
 
@@ -168,7 +168,7 @@ def test_a_preprocess_of_ones_own_is_used_said_and_saved(
         other = ecliptic.load(path, preprocess=own)
     assert seen[0].filename == __file__
     assert other.card.image_spec == own.spec
-    wide = picture(0, 80, 36)
+    wide = draw(0, 80, 36)
     assert not torch.allclose(other.preprocess(wide), clip.preprocess(wide))
     other.save(tmp_path / "own")
     again = ecliptic.load(tmp_path / "own")
@@ -220,7 +220,7 @@ def test_training_in_place_never_writes_into_the_file(path: Path) -> None:
     clip, other = ecliptic.load(path), ecliptic.load(path)
     wanted = other.encode_text(TEXTS)
     optimiser = torch.optim.SGD(clip.model.parameters(), lr=0.1)
-    pixels = torch.stack([clip.preprocess(picture(i)) for i in range(3)])
+    pixels = torch.stack([clip.preprocess(draw(i)) for i in range(3)])
     clip.model(pixels, clip.tokenize(TEXTS)).diagonal().sum().backward()
     optimiser.step()
     assert not torch.allclose(clip.encode_text(TEXTS), wanted, atol=1e-4)
@@ -236,8 +236,8 @@ def test_every_weight_of_the_model_gets_a_gradient(path: Path) -> None:
     """Also after encoding, which itself needs none."""
     clip = ecliptic.load(path)
     clip.encode_text(TEXTS)
-    clip.encode_image(picture())
-    pixels = clip.preprocess(picture())[None].requires_grad_()
+    clip.encode_image(draw())
+    pixels = clip.preprocess(draw())[None].requires_grad_()
     clip.model(pixels, clip.tokenize(TEXTS)).square().sum().backward()
     for name, tensor in [("pixels", pixels), *clip.model.named_parameters()]:
         assert tensor.grad is not None, name

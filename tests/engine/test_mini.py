@@ -15,7 +15,7 @@ from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "mini.toml"
-PICTURES = Path(ecliptic.__file__).parent / "report" / "pictures"
+DRAWINGS = Path(ecliptic.__file__).parent / "report" / "drawings"
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,15 @@ def test_it_is_small_and_what_the_recipe_makes(mini: ecliptic.Clip) -> None:
     assert 1 < float(mini.model.logit_scale.detach().exp()) <= 100
 
 
-def test_any_text_and_any_picture_can_be_encoded(mini: ecliptic.Clip) -> None:
+def test_any_text_and_any_image_can_be_encoded(mini: ecliptic.Clip) -> None:
     vectors = mini.encode_text(["a cat", "猫 😀 \x00 كلب", "&amp;lt;", ""])
-    pictures = mini.encode_image([PICTURES / "cat.png", Image.new("L", (3, 900))])
-    for rows in (vectors, pictures):
+    images = mini.encode_image([DRAWINGS / "cat.png", Image.new("L", (3, 900))])
+    for rows in (vectors, images):
         torch.testing.assert_close(rows.norm(dim=-1), torch.ones(len(rows)))
 
 
 def test_it_names_more_than_half_of_the_bundled_drawings(mini: ecliptic.Clip) -> None:
-    files = sorted(PICTURES.glob("*.png"))
+    files = sorted(DRAWINGS.glob("*.png"))
     labels = [file.stem.replace("-", " ") for file in files]
     right = mini.classify(files, labels).argmax(dim=-1) == torch.arange(len(files))
     assert float(right.float().mean()) > 0.5  # chance is 0.03
@@ -52,15 +52,15 @@ def test_recall_on_the_design_it_never_saw(mini: ecliptic.Clip, shared: Path) ->
     with (folder / "emoji.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     place = {row["key"]: i for i, row in enumerate(rows)}
-    pictures, own = [], []
+    images, own = [], []
     with tarfile.open(folder / "fxemoji.tar") as tar:
         for member in tar:
             if (data := tar.extractfile(member)) is not None:
                 drawing = Image.open(io.BytesIO(data.read())).convert("RGBA")
                 paper = Image.new("RGBA", drawing.size, "white")
-                pictures.append(Image.alpha_composite(paper, drawing).convert("RGB"))
+                images.append(Image.alpha_composite(paper, drawing).convert("RGB"))
                 own.append(place[Path(member.name).stem])
-    cosines = mini.similarity([row["name"] for row in rows], pictures).T  # (777, 1708)
+    cosines = mini.similarity([row["name"] for row in rows], images).T  # (777, 1708)
     best = cosines.topk(5, dim=-1).indices == torch.tensor(own)[:, None]
     assert cosines.shape == (777, 1708)
     assert float(best[:, 0].float().mean()) >= 0.47  # 0.483 when it was trained

@@ -1,4 +1,4 @@
-"""From strings and pictures to vectors: `load` of any layout gives what the peers give."""
+"""From strings and images to vectors: `load` of any layout gives what the peers give."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ LABELS = ["cat", "dog", "aeroplane"]
 
 
 def photos() -> list[Image.Image]:
-    """Three pictures of different shapes."""
+    """Three images of different shapes."""
     generator = np.random.default_rng(0)
     sizes = [(40, 51), (33, 32), (90, 64)]
     small = [generator.integers(0, 256, (5, 6, 3), dtype=np.uint8) for _ in sizes]
@@ -43,7 +43,7 @@ def written(kind: str, activation: Activation, layout: Layout, folder: Path) -> 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 @pytest.mark.parametrize("kind", ["vit", "resnet", "odd"])
 @torch.no_grad()
-def test_open_clip_gives_the_same_from_strings_and_pictures(
+def test_open_clip_gives_the_same_from_strings_and_images(
     kind: str, activation: Activation, tmp_path: Path
 ) -> None:
     path, library = written(kind, activation, "open_clip", tmp_path), peers.open_clip()
@@ -64,7 +64,7 @@ def test_open_clip_gives_the_same_from_strings_and_pictures(
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 @pytest.mark.parametrize("kind", ["vit", "odd"])
 @torch.no_grad()
-def test_transformers_gives_the_same_from_strings_and_pictures(
+def test_transformers_gives_the_same_from_strings_and_images(
     kind: str, activation: Activation, tmp_path: Path
 ) -> None:
     path, library = written(kind, activation, "transformers", tmp_path), peers.transformers()

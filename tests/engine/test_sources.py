@@ -21,13 +21,13 @@ from ecliptic.engine.sources.tables import table_items
 from ecliptic.errors import InputError, MissingExtraError, StorageError
 
 
-def test_a_folder_gives_its_pictures_sorted_with_those_below(pictures_folder: Path) -> None:
-    names = [item.name for item in image_files(str(pictures_folder))]
-    assert names == [str(pictures_folder / n) for n in ("b.png", "c.JPG", "a/z.webp")]
+def test_a_folder_gives_its_images_sorted_with_those_below(images_folder: Path) -> None:
+    names = [item.name for item in image_files(str(images_folder))]
+    assert names == [str(images_folder / n) for n in ("b.png", "c.JPG", "a/z.webp")]
 
 
 @pytest.fixture
-def pictures_folder(tmp_path: Path) -> Path:
+def images_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "folder"
     (folder / "a").mkdir(parents=True)
     for name in ("c.JPG", "b.png", "a/z.webp", "notes.txt"):
@@ -35,14 +35,14 @@ def pictures_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images"):
         list(image_files(str(tmp_path)))
 
 
-def test_links_that_run_in_circles_end(pictures_folder: Path) -> None:
-    (pictures_folder / "again").symlink_to(pictures_folder, target_is_directory=True)
-    assert len(list(image_files(str(pictures_folder)))) == 3
+def test_links_that_run_in_circles_end(images_folder: Path) -> None:
+    (images_folder / "again").symlink_to(images_folder, target_is_directory=True)
+    assert len(list(image_files(str(images_folder)))) == 3
 
 
 def test_names_that_are_not_utf8_keep_their_bytes_and_get_a_printable_name(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_csv_rows_by_column_with_ids_and_rejects(tmp_path: Path) -> None:
     assert three == Item("3", "b")
 
 
-def test_picture_paths_of_a_table_count_from_its_folder(tmp_path: Path) -> None:
+def test_image_paths_of_a_table_count_from_its_folder(tmp_path: Path) -> None:
     file = tmp_path / "t.tsv"
     file.write_text("path\tx\nsub/a.png\t1\n/elsewhere/b.png\t2\n")
     found = list(read_items(str(file), Columns("path")))
@@ -121,11 +121,11 @@ def test_tables_are_read_lazily(tmp_path: Path) -> None:
     rows.close()  # type: ignore[attr-defined]
 
 
-def test_a_glob_gives_the_files_that_match_sorted(pictures_folder: Path) -> None:
-    found = [item.name for item in read_items(str(pictures_folder / "**" / "*.[pw]*"), Columns())]
-    assert found == [str(pictures_folder / name) for name in ("a/z.webp", "b.png")]
+def test_a_glob_gives_the_files_that_match_sorted(images_folder: Path) -> None:
+    found = [item.name for item in read_items(str(images_folder / "**" / "*.[pw]*"), Columns())]
+    assert found == [str(images_folder / name) for name in ("a/z.webp", "b.png")]
     with pytest.raises(InputError, match=r"no file matches .*x\*\.png; check the pattern"):
-        list(read_items(str(pictures_folder / "x*.png"), Columns()))
+        list(read_items(str(images_folder / "x*.png"), Columns()))
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:

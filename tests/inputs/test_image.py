@@ -15,7 +15,7 @@ from ecliptic.errors import ConfigError, ImageError, ImageLimitError, ShapeError
 from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
 from ecliptic.inputs.image import centre_box, shorter_side_to
 from tests import peers
-from tests.inputs.pictures import FIXTURES, SHARED, manifest, needs_shared, noise
+from tests.inputs.drawn_images import FIXTURES, SHARED, manifest, needs_shared, noise
 
 SPECS = (
     ImageSpec(),
@@ -148,7 +148,7 @@ def test_floats_of_the_right_shape_pass_through() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 9, 8), (8, 8, 3), (2, 3, 8, 8), (8, 8)])
 def test_floats_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ImageError, match=r"of shape \(3, 8, 8\).*pass a picture as uint8"):
+    with pytest.raises(ImageError, match=r"of shape \(3, 8, 8\).*pass an image as uint8"):
         Preprocess(ImageSpec(size=8))(np.zeros(shape, np.float32))
 
 
@@ -196,7 +196,7 @@ def test_fingerprint_names_every_choice() -> None:
     assert len({tuple(sorted(one.items())) for one in fields}) == len(choices)
 
 
-def test_preparing_a_picture_does_not_import_torch() -> None:
+def test_preparing_an_image_does_not_import_torch() -> None:
     code = (
         "import sys, numpy; from ecliptic.inputs import ImageSpec, Preprocess;"
         "Preprocess(ImageSpec())(numpy.zeros((9, 9, 3), 'uint8'));"

@@ -1,4 +1,4 @@
-"""Many pictures at once: in order, bounded, nothing lost, nothing left running."""
+"""Many images at once: in order, bounded, nothing lost, nothing left running."""
 
 import io
 import threading
@@ -11,7 +11,7 @@ from PIL import Image
 
 from ecliptic.errors import ConfigError, ImageError
 from ecliptic.inputs import ImageSpec, Preprocess, Reject, decode_many
-from tests.inputs.pictures import encoded, noise
+from tests.inputs.drawn_images import encoded, noise
 
 PREPARE = Preprocess(ImageSpec(size=8))
 GOOD = [encoded(Image.fromarray(noise(20, 30, seed=seed)), "PNG") for seed in range(12)]
@@ -29,7 +29,7 @@ def test_results_are_those_of_one_thread_in_order() -> None:
         np.testing.assert_array_equal(pixels, PREPARE(source))
 
 
-def test_order_holds_when_early_pictures_are_slow() -> None:
+def test_order_holds_when_early_images_are_slow() -> None:
     def slow_first(index: int) -> np.ndarray:
         time.sleep(0.02 if index % 3 == 0 else 0)
         return np.array(index)
@@ -82,7 +82,7 @@ def test_closing_early_leaves_no_thread_behind() -> None:
     assert not decoding_threads()
 
 
-def test_errors_that_are_not_about_pictures_pass_through() -> None:
+def test_errors_that_are_not_about_images_pass_through() -> None:
     def broken(source: bytes) -> np.ndarray:
         raise ZeroDivisionError
 
@@ -102,7 +102,7 @@ def test_one_lazily_opened_image_may_stand_many_times() -> None:
                 np.testing.assert_array_equal(pixels, prepare(data))
 
 
-def test_settings_are_checked_before_the_first_picture() -> None:
+def test_settings_are_checked_before_the_first_image() -> None:
     for wrong in ({"workers": 0}, {"ahead": 0}, {"on_error": "skip"}):
         with pytest.raises(ConfigError):
             decode_many(GOOD, PREPARE, **wrong)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSpec, Preprocess
 from ecliptic.inputs.flatten import flatten
-from tests.inputs.pictures import FIXTURES, encoded, needs_shared, noise
+from tests.inputs.drawn_images import FIXTURES, encoded, needs_shared, noise
 
 WHITE = (255, 255, 255)
 SPEC = ImageSpec(size=48)
@@ -194,9 +194,9 @@ def test_a_profile_that_does_not_fit_is_refused_not_ignored() -> None:
     image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     broken = Image.new("RGB", (4, 4))
     broken.info["icc_profile"] = b"no profile"
-    for picture in (image, broken):
+    for each in (image, broken):
         with pytest.raises(
             ImageError, match=r"^PIL image 4x4 .*colour profile cannot be applied.*icc=None"
         ):
-            Preprocess(SPEC, "robust", icc="srgb")(picture)
-        Preprocess(SPEC, "robust")(picture)
+            Preprocess(SPEC, "robust", icc="srgb")(each)
+        Preprocess(SPEC, "robust")(each)

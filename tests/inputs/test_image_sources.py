@@ -1,4 +1,4 @@
-"""What may become a picture, and that everything else is refused by name before it is decoded."""
+"""What may become an image, and that everything else is refused by name before it is decoded."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from ecliptic.errors import ConfigError, ImageError, ImageLimitError
 from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess, open_image, read_bytes
 from ecliptic.inputs.decode import FORMATS
 from ecliptic.inputs.quiet import quiet_pillow
-from tests.inputs.pictures import (
+from tests.inputs.drawn_images import (
     FIXTURES,
     encoded,
     manifest,
@@ -37,8 +37,8 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+def test_every_kind_of_source_gives_the_same_image(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(PNG)
     lazy = Image.open(io.BytesIO(PNG))
     sources = (
@@ -74,17 +74,17 @@ def test_arrays_and_tensors_keep_their_channels(shape: tuple[int, ...], mode: st
     [
         (np.zeros((0, 5, 3), np.uint8), "no pixels"),
         (np.zeros((5, 0), np.uint8), "no pixels"),
-        (np.zeros((5, 5, 2), np.uint8), r"expected a picture of shape \(H, W\) or \(H, W, C\)"),
-        (np.zeros(5, np.uint8), "expected a picture of shape"),
-        (np.zeros((2, 5, 5, 3), np.uint8), "expected a picture of shape"),
+        (np.zeros((5, 5, 2), np.uint8), r"expected an image of shape \(H, W\) or \(H, W, C\)"),
+        (np.zeros(5, np.uint8), "expected an image of shape"),
+        (np.zeros((2, 5, 5, 3), np.uint8), "expected an image of shape"),
         (np.zeros((5, 5, 3), np.uint16), "uint16.*divide by 257"),
         (np.zeros((5, 5, 3), np.float64), "float64"),
         (np.array(["a.png"]), "<U5"),
         (torch.zeros(5, 5, 3, dtype=torch.uint8), r"shape \(C, H, W\).*got \(5, 5, 3\)"),
         (torch.zeros(3, 5, 5, dtype=torch.int64), "int64"),
         (Image.new("RGB", (0, 5)), "no pixels"),
-        ([1, 2], "list object is no picture; pass a path"),
-        (None, "NoneType object is no picture"),
+        ([1, 2], "list object is no image; pass a path"),
+        (None, "NoneType object is no image"),
         (io.StringIO("text"), "binary mode"),
     ],
 )
@@ -119,7 +119,7 @@ def test_names_that_are_not_utf8_work_and_print(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
     path.write_bytes(PNG)
     assert open_image(path).size == open_image(str(path)).size == (17, 12)
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"caf\\udce9") as caught:
         open_image(path)
     str(caught.value).encode("utf-8")
@@ -148,7 +148,7 @@ def test_lazily_opened_bombs_are_refused_too() -> None:
 
 
 def test_limits_can_be_set_per_call(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(PNG)
     for source in (path, PNG, io.BytesIO(PNG)):
         with pytest.raises(ImageLimitError, match=r"limit of 99 bytes.*file_bytes"):
@@ -165,8 +165,8 @@ def test_limits_can_be_set_per_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
 def test_files_cut_anywhere_are_refused(layout: str) -> None:
     ramp = np.linspace(0, 255, 96).astype(np.uint8)
-    picture = np.stack([np.broadcast_to(ramp, (80, 96)), noise(80, 96, 1), noise(80, 96, 1)], -1)
-    whole = encoded(Image.fromarray(picture), layout)
+    image = np.stack([np.broadcast_to(ramp, (80, 96)), noise(80, 96, 1), noise(80, 96, 1)], -1)
+    whole = encoded(Image.fromarray(image), layout)
     open_image(whole)
     for percent in range(0, 97, 3):
         with pytest.raises(ImageError):
@@ -174,7 +174,7 @@ def test_files_cut_anywhere_are_refused(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
-def test_flipped_bytes_give_a_picture_or_an_image_error(layout: str) -> None:
+def test_flipped_bytes_give_an_image_or_an_image_error(layout: str) -> None:
     whole = encoded(Image.fromarray(noise(24, 24)), layout)
     places = np.random.default_rng(0).integers(0, len(whole), (150, 3))
     for spots in places:
@@ -208,9 +208,9 @@ def test_other_formats_named_jpg_are_refused_without_a_process(
 
     monkeypatch.setattr("subprocess.Popen", started)
     monkeypatch.setattr("os.system", started)
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(FOREIGN[kind])
-    with pytest.raises(ImageError, match=r"picture\.jpg' is not an image of an allowed format"):
+    with pytest.raises(ImageError, match=r"image\.jpg' is not an image of an allowed format"):
         open_image(path)
 
 
@@ -252,7 +252,7 @@ def test_stated_frames_are_limited() -> None:
         open_image(data, ImageLimits(frames=2))
 
 
-def test_a_polyglot_is_only_ever_its_picture() -> None:
+def test_a_polyglot_is_only_ever_its_image() -> None:
     jpeg = encoded(Image.fromarray(ARRAY), "JPEG")
     page = b"<script>alert(1)</script>PK\x03\x04" + bytes(30)
     image = open_image(jpeg + page)

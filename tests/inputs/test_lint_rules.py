@@ -33,7 +33,7 @@ BAD = [
     ("cat++ dog", "weight-syntax", "++"),
     ("a cat --ar 16:9", "weight-syntax", "--ar 16:9"),
     ("a photo", "vague", "photo"),
-    ("an image of a picture of a cat", "redundant", "image of a picture of"),
+    ("an image of an image of a cat", "redundant", "image of an image of"),
     ("salt &amp; pepper", "entity", "&amp;"),
     ("a caf\u00c3\u00a9", "mojibake", "\u00c3\u00a9"),
     ("a\x07 cat", "control-characters", "\x07"),

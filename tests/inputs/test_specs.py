@@ -1,4 +1,4 @@
-"""A spec that no picture or text could be prepared by is refused, and equal specs are equal."""
+"""A spec that no image or text could be prepared by is refused, and equal specs are equal."""
 
 from typing import Any
 

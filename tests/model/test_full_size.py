@@ -91,7 +91,7 @@ def test_open_clip_computes_the_same(name: str, sides: tuple[str, ...]) -> None:
             vectors["text"] = peer["text"](tokens)
         differences |= compare_text(model, tokens, vectors["text"], hidden)
     if "image" in sides:
-        pixels = pictures(config)
+        pixels = images(config)
         with outputs(stages_of(peer["image"])) as hidden:
             vectors["image"] = peer["image"](pixels)
         differences |= compare_image(model, pixels, vectors["image"], hidden)
@@ -111,7 +111,7 @@ def test_transformers_computes_the_same(name: str) -> None:
     randomise(peer)
     config = catalog.architecture(name)
     model = assembled(config, TABLE.to_native(peer.state_dict()).weights)
-    tokens, pixels = captions(config), pictures(config)
+    tokens, pixels = captions(config), images(config)
     wanted = peer(input_ids=tokens, pixel_values=pixels, output_hidden_states=True)
     text, image = wanted.text_model_output, wanted.vision_model_output
     differences = compare_text(model, tokens, wanted.text_embeds, text.hidden_states[1:])
@@ -146,7 +146,7 @@ def test_gradients_of_the_contrastive_loss_are_open_clips() -> None:
     config = catalog.architecture(name)
     table = openai_keys(config)
     model = assembled(config, table.to_native(peer.state_dict()).weights).requires_grad_(True)
-    tokens, pixels = captions(config, pairs), pictures(config, len(pairs))
+    tokens, pixels = captions(config, pairs), images(config, len(pairs))
     vectors = model.encode_image(pixels), model.encode_text(tokens)
     loss = contrastive_loss(*vectors, model.logit_scale)
     wanted = library.ClipLoss()(*peer(pixels, tokens))
@@ -243,7 +243,7 @@ def captions(config: ClipConfig, lengths: tuple[int, ...] = (3, 12, 77)) -> Tens
     return tokens
 
 
-def pictures(config: ClipConfig, count: int = 2) -> Tensor:
+def images(config: ClipConfig, count: int = 2) -> Tensor:
     """(B, 3, S, S) pixels: smooth shapes with noise, as bright as real ones."""
     assert config.image
     generator, size = torch.Generator().manual_seed(3), config.image.image_size

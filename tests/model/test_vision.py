@@ -41,7 +41,7 @@ def test_pixels_of_another_shape_are_refused_with_the_right_one(
 
 
 @torch.no_grad()
-def test_a_picture_does_not_depend_on_its_companions() -> None:
+def test_an_image_does_not_depend_on_its_companions() -> None:
     model, pixels = twins.ours("vit", "gelu"), tiny.pixels(tiny.checkpoint("vit", "gelu"), 5)
     together = model.encode_image(pixels)
     for row in range(5):
@@ -63,8 +63,8 @@ def test_layers_are_counted_from_both_ends() -> None:
 
 
 @torch.no_grad()
-def test_patches_lie_where_they_are_in_the_picture() -> None:
-    """Row 2, column 1 of the grid changes most when that patch of the picture does."""
+def test_patches_lie_where_they_are_in_the_image() -> None:
+    """Row 2, column 1 of the grid changes most when that patch of the image does."""
     model = tower()
     pixels = torch.zeros(1, 3, 32, 32)
     changed = pixels.clone()
@@ -98,7 +98,7 @@ def test_positions_that_form_no_square_are_refused() -> None:
         resize_positions(torch.zeros(16, 8), 5)
 
 
-def test_patches_that_do_not_fill_the_picture_are_refused() -> None:
+def test_patches_that_do_not_fill_the_image_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"30 leaves 6 pixels over.*use 24"):
         replace(CONFIG, image_size=30)
 

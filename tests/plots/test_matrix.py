@@ -13,8 +13,8 @@ VALUES = np.array([[0.9, 0.1, 0.2], [0.0, 0.5, 0.3]])
 RED = Image.new("RGB", (40, 20), "red")
 
 
-def colours(picture: Image.Image) -> set[tuple[int, int, int]]:
-    return set(map(tuple, np.asarray(picture).reshape(-1, 3).tolist()))
+def colours(image: Image.Image) -> set[tuple[int, int, int]]:
+    return set(map(tuple, np.asarray(image).reshape(-1, 3).tolist()))
 
 
 def test_a_matrix_spans_the_whole_colour_map() -> None:
@@ -36,7 +36,7 @@ def test_tensors_arrays_and_lists_draw_the_same() -> None:
     assert drawn[0].tobytes() == drawn[1].tobytes() == drawn[2].tobytes()
 
 
-def test_pictures_become_thumbnails_on_either_axis() -> None:
+def test_images_become_thumbnails_on_either_axis() -> None:
     assert (255, 0, 0) in colours(similarity_matrix(VALUES, ["cat", "dog"], [RED] * 3))
     assert (255, 0, 0) in colours(similarity_matrix(VALUES, [RED] * 2, ["a", "b", "c"]))
 

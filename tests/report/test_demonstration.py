@@ -37,9 +37,9 @@ def answered(result: DemoResult, right: int) -> DemoResult:
     """The same result with exactly `right` right guesses."""
     names = bundled().names
     guesses = []
-    for place, picture in enumerate(bundled().pictures):
-        first = picture.name if place < right else names[place - 1]
-        guesses.append(Guess(picture, ((first, 0.9), ("snail", 0.05), ("key", 0.001))))
+    for place, drawing in enumerate(bundled().drawings):
+        first = drawing.name if place < right else names[place - 1]
+        guesses.append(Guess(drawing, ((first, 0.9), ("snail", 0.05), ("key", 0.001))))
     return dataclasses.replace(result, guesses=tuple(guesses))
 
 
@@ -59,7 +59,7 @@ class Reader(HTMLParser):
         self.sources += [v or "" for k, v in attrs if k in ("src", "srcset", "data", "poster")]
         self.policies += [v or "" for k, v in attrs if tag == "meta" and k == "content"]
         if tag == "img":
-            assert dict(attrs)["alt"], "every picture says what it is"
+            assert dict(attrs)["alt"], "every drawing says what it is"
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
@@ -67,7 +67,7 @@ class Reader(HTMLParser):
 
 def test_answers_are_what_the_model_says(result: DemoResult, clip: Clip) -> None:
     questions = bundled()
-    paths = [picture.path for picture in questions.pictures]
+    paths = [drawing.path for drawing in questions.drawings]
     chances = clip.classify(paths, questions.names)
     for guess, row in zip(result.guesses, chances, strict=True):
         label, chance = guess.labels[0]
@@ -80,9 +80,9 @@ def test_answers_are_what_the_model_says(result: DemoResult, clip: Clip) -> None
         assert values == sorted(values, reverse=True)
 
 
-def test_a_picture_is_not_its_own_neighbour(result: DemoResult) -> None:
+def test_a_drawing_is_not_its_own_neighbour(result: DemoResult) -> None:
     for search in result.neighbours:
-        assert search.query not in [hit.picture for hit in search.hits]
+        assert search.query not in [hit.drawing for hit in search.hits]
         assert all(torch.isfinite(torch.tensor(hit.cosine)) for hit in search.hits)
 
 
@@ -159,8 +159,8 @@ def test_the_summary_names_mistakes_and_goes_to_stderr(
 
 
 def test_markup_of_the_terminal_in_a_text_is_shown_as_it_is(result: DemoResult) -> None:
-    picture = bundled().pictures[0]
-    strange = Search("[red]a[/red] [/nonsense]", (Hit(picture, 0.5, fits=True),) * 4)
+    drawing = bundled().drawings[0]
+    strange = Search("[red]a[/red] [/nonsense]", (Hit(drawing, 0.5, fits=True),) * 4)
     written = StringIO()
     odd = dataclasses.replace(result, searches=(strange,), card={**result.card, "name": "[b]x"})
     print_summary(odd, Console(file=written, width=100))

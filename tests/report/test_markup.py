@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from ecliptic.report.markup import Html, picture, tag
+from ecliptic.report.markup import Html, inline_image, tag
 
 HOSTILE = "<script>alert('x')</script>\" onload=\"x &amp;"
 
@@ -46,8 +46,8 @@ def test_joining_text_to_html_does_not_make_it_html() -> None:
     assert not isinstance(Html("<b>") + "<i>", Html)
 
 
-def test_pictures_travel_inside_the_page() -> None:
-    _, attributes, _ = parsed(picture(Image.new("RGB", (2, 2)), HOSTILE))
+def test_drawings_travel_inside_the_page() -> None:
+    _, attributes, _ = parsed(inline_image(Image.new("RGB", (2, 2)), HOSTILE))
     assert attributes["alt"] == HOSTILE
     assert str(attributes["src"]).startswith("data:image/png;base64,")
 

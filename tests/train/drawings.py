@@ -37,9 +37,9 @@ def write_data(root: Path) -> Path:
     ]
     _csv(emoji / "emoji.csv", rows)
     for design in ("noto", *DESIGNS):
-        pictures = {f"{i:x}": draw(c, s, design.replace("noto", "flat"))
+        drawings = {f"{i:x}": draw(c, s, design.replace("noto", "flat"))
                     for i, (c, s) in enumerate(concepts)}  # fmt: skip
-        _tar(emoji / f"{design}.tar", pictures)
+        _tar(emoji / f"{design}.tar", drawings)
     titles = ["Various", "Various", "Various", "A teal circle"]
     clipart = [
         {"file": f"c{i}.png", "title": t, "stem": f"stem {i}", "keywords": "x", "category": "a_b"}
@@ -63,9 +63,9 @@ def _csv(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def _tar(path: Path, pictures: dict[str, Image.Image]) -> None:
+def _tar(path: Path, drawings: dict[str, Image.Image]) -> None:
     with tarfile.open(path, "w") as tar:
-        for name, image in pictures.items():
+        for name, image in drawings.items():
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             member = tarfile.TarInfo(f"{name}.png")

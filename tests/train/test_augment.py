@@ -1,4 +1,4 @@
-"""Variations stay pictures: in range, repeatable, and never blank."""
+"""Variations stay drawings: in range, repeatable, and never blank."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_augmented_pictures_are_in_range_repeatable_and_visible() -> None:
+def test_augmented_drawings_are_in_range_repeatable_and_visible() -> None:
     first = augmentation.augment(drawings(64), generator())
     again = augmentation.augment(drawings(64), generator())
     assert first.shape == (64, 3, 96, 96)

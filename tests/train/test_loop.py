@@ -13,8 +13,8 @@ from ecliptic.model import ClipConfig, ResNetConfig, TextConfig
 from ecliptic.train import DataSettings, OptimiserSettings, TrainSettings, train
 from ecliptic.train.batches import Stream
 from ecliptic.train.captions import caption
+from ecliptic.train.drawings import Concept, read_emoji, read_game_icons, read_openclipart
 from ecliptic.train.loop import sources_of
-from ecliptic.train.pictures import Concept, read_emoji, read_game_icons, read_openclipart
 
 from .drawings import DESIGNS, write_data
 
@@ -58,9 +58,9 @@ def test_training_learns_and_validates_on_unseen_drawings(data: Path) -> None:
     losses = [line["loss"] for line in run.history if "loss" in line]
     assert losses[-1] < 0.85 * losses[0]
     found = run.history[-1]
-    assert found["design"]["pictures"] == 16
+    assert found["design"]["drawings"] == 16
     assert found["design"]["names"] == 16
-    assert found["concepts"]["pictures"] == 3  # one concept in three designs
+    assert found["concepts"]["drawings"] == 3  # one concept in three designs
     assert found["design"]["at_5"] > 0.45  # chance is 0.31
     assert seen == list(run.history)
     assert not run.model.training
@@ -80,8 +80,8 @@ def test_the_validation_design_and_concepts_are_never_trained_on(data: Path) -> 
     emoji = next(iter(sources_of(SETTINGS, data)))
     assert len(emoji) == 15 * 2  # fifteen training concepts in two designs
     unseen = read_emoji(data / "emoji", (DESIGNS[2],), None)
-    for picture in unseen.rgba:
-        assert not bool((emoji.rgba == picture).flatten(1).all(dim=1).any())
+    for drawing in unseen.rgba:
+        assert not bool((emoji.rgba == drawing).flatten(1).all(dim=1).any())
     assert 3 not in emoji.concept.tolist()
     with pytest.raises(ConfigError, match="validation design; take it out"):
         DataSettings(validation="noto")

@@ -1,6 +1,6 @@
 """Textual inversions: learned vectors that stand in a prompt where their token is written.
 
-Gal et al. 2022, arXiv:2208.01618. The layouts of files are `inversion_formats`', pictures that
+Gal et al. 2022, arXiv:2208.01618. The layouts of files are `inversion_formats`', images that
 carry one `inversion_images`'. n vectors of one inversion, D width of the encoder.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ecliptic.adapters.files import DIVERGED, find_file, read_file, sha256_of
 from ecliptic.adapters.inversion_formats import Found, recognise
-from ecliptic.adapters.inversion_images import is_picture, read_picture
+from ecliptic.adapters.inversion_images import is_image, read_image
 from ecliptic.adapters.parts import PARTS, TITLES, part_of_width
 from ecliptic.checks import check_finite
 from ecliptic.errors import (
@@ -63,7 +63,7 @@ def read_inversion(path: Path | str, token: str | None = None) -> tuple[Inversio
     """The inversions of a file: one, or as many as a LoRA bundles.
 
     Reads what A1111, diffusers, kohya, SDXL trainers and ComfyUI write, as PyTorch or safetensors
-    files, A1111's pictures with an inversion inside (PNG, and lossless WebP), and a folder with
+    files, A1111's images with an inversion inside (PNG, and lossless WebP), and a folder with
     diffusers' `learned_embeds`.
 
     Args:
@@ -145,7 +145,7 @@ def _content(file: Path) -> object:
     """What the file holds, by its first bytes and not by its name."""
     with file.open("rb") as stream:
         start = stream.read(16)
-    return read_picture(file) if is_picture(start) else read_file(file).content
+    return read_image(file) if is_image(start) else read_file(file).content
 
 
 def _title(width: int) -> str:

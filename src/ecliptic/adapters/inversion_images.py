@@ -1,8 +1,8 @@
-"""Pictures that carry a textual inversion, as A1111 saves them.
+"""Images that carry a textual inversion, as A1111 saves them.
 
 A1111 modules/textual_inversion/image_embedding.py. A PNG has the inversion as JSON in base64 in
 its text chunk `sd-ti-embedding`. The same data also lies in the pixels, which is what survives
-where chunks are stripped and all that a (lossless) WebP has: left and right of the picture, set
+where chunks are stripped and all that a (lossless) WebP has: left and right of the image, set
 off by a black column each, stand the low and the high four bits of the JSON, deflated, in the low
 four bits of every channel and XORed with a fixed sequence; the high four bits are ornament.
 H rows, W columns.
@@ -32,18 +32,18 @@ LOW = np.uint8(0x0F)  # the four bits that carry data
 _MULTIPLIER, _INCREMENT, _MODULUS = 1664525, 1013904223, 255  # of the sequence, modulo 2**32
 
 
-def is_picture(start: bytes) -> bool:
+def is_image(start: bytes) -> bool:
     """Whether a file that starts so is a PNG or a WebP."""
     return start.startswith(b"\x89PNG\r\n\x1a\n") or (
         start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     )
 
 
-def read_picture(path: Path) -> dict[str, Any]:
-    """The content of the inversion in a picture, as A1111's .pt files have it.
+def read_image(path: Path) -> dict[str, Any]:
+    """The content of the inversion in an image, as A1111's .pt files have it.
 
     Raises:
-        CorruptFileError: the picture is damaged, or carries no inversion.
+        CorruptFileError: the image is damaged, or carries no inversion.
         ImageLimitError: too many bytes or pixels.
     """
     limits = ImageLimits(formats=("PNG", "WEBP"))
@@ -72,7 +72,7 @@ def _from_pixels(pixels: Pixels, path: Path) -> bytes:
     black = np.flatnonzero(low.sum(axis=(0, 2), dtype=np.int64) == 0)
     none = CorruptFileError(
         f"{path} carries no inversion, neither in a text chunk {CHUNK!r} nor in its pixels; "
-        "pictures keep it only as the PNG that A1111 saved, not converted, scaled or cut."
+        "images keep it only as the PNG that A1111 saved, not converted, scaled or cut."
     )
     if len(black) < 2:
         raise none
@@ -126,8 +126,8 @@ def _content(data: bytes, path: Path) -> dict[str, Any]:
         content = json.loads(data, object_hook=decoded)
     except (ValueError, TypeError, RuntimeError, RecursionError) as error:
         raise CorruptFileError(
-            f"{path}: the inversion in the picture cannot be read: {str(error)[:200]}."
+            f"{path}: the inversion in the image cannot be read: {str(error)[:200]}."
         ) from error
     if not isinstance(content, dict):
-        raise CorruptFileError(f"{path}: the inversion in the picture is no JSON object.")
+        raise CorruptFileError(f"{path}: the inversion in the image is no JSON object.")
     return content

@@ -1,4 +1,4 @@
-"""The released models by name: "ARCH/TAG" -> sizes, activation, picture preparation, repository.
+"""The released models by name: "ARCH/TAG" -> sizes, activation, image preparation, repository.
 
 Everything is data in `catalog.toml`; a new model is a new line there. No torch is imported here,
 so that commands can list names quickly. Fetching the files is `location.py`'s work.

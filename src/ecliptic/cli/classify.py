@@ -1,4 +1,4 @@
-"""`ecliptic classify`: which of given labels fits each picture."""
+"""`ecliptic classify`: which of given labels fits each image."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def classify(
     *,
     images: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Pictures, or folders of pictures.")
+        list[str], typer.Argument(metavar="PATH", help="Images, or folders of images.")
     ],
     labels: Annotated[
         str | None, typer.Option("--labels", "-l", help="Labels with commas between them.")
@@ -38,11 +38,11 @@ def classify(
             show_default="the bare label",
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Labels per picture.")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Labels per image.")] = 5,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
-    """Give the probability of each label for each picture.
+    """Give the probability of each label for each image.
 
     The labels share 100 %, so one that fits belongs among them.
     """
@@ -56,10 +56,10 @@ def classify(
         failed = {r.index: {"image": r.source, "reason": r.reason} for r in rejects}
         print_json([row for _, row in sorted({**kept, **failed}.items())])
     else:
-        columns = ("picture", *("label", "% ") * min(top_k, len(names)))
+        columns = ("image", *("label", "% ") * min(top_k, len(names)))
         print_table(columns, map(_row, kept.values()))
     if not kept:
-        raise InputError("none of the pictures could be used.")
+        raise InputError("none of the images could be used.")
     leave(REJECTED, when=len(rejects) > 0)
 
 
@@ -78,7 +78,7 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
     if not names:
         raise InputError("no labels are given; write at least one, as in --labels cat,dog.")
     if len(names) == 1:
-        say(f"warning: {names[0]!r} is the only label, so it gets 100 % of every picture")
+        say(f"warning: {names[0]!r} is the only label, so it gets 100 % of every image")
     return names
 
 

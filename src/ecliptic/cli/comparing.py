@@ -1,4 +1,4 @@
-"""The work behind `ecliptic similarity`: texts, pictures and stored vectors as rows and columns.
+"""The work behind `ecliptic similarity`: texts, images and stored vectors as rows and columns.
 
 N rows, E vector size.
 """
@@ -23,7 +23,7 @@ class Compared:
 
     names: list[str] = field(default_factory=list)
     vectors: list[Tensor] = field(default_factory=list)  # of (N, E)
-    paths: list[str | None] = field(default_factory=list)  # of pictures, for their thumbnails
+    paths: list[str | None] = field(default_factory=list)  # of images, for their thumbnails
     rejects: Rejects = field(default_factory=Rejects)
 
     def add(
@@ -46,7 +46,7 @@ def is_stored(path: str) -> bool:
 
 
 def compare_paths(paths: Iterable[str], clip: Clip | None) -> Compared:
-    """Pictures, folders and files of stored vectors, in order.
+    """Images, folders and files of stored vectors, in order.
 
     `clip` may be None when all are stored vectors.
 
@@ -63,7 +63,7 @@ def compare_paths(paths: Iterable[str], clip: Clip | None) -> Compared:
             )
             side.add(names, torch.from_numpy(stored.vectors))
         elif clip is not None:
-            _add_pictures(side, path, clip)
+            _add_images(side, path, clip)
     return side
 
 
@@ -76,7 +76,7 @@ def _checked(stored: Vectors, space: str | None, path: str) -> str:
     return stored.space
 
 
-def _add_pictures(side: Compared, path: str, clip: Clip) -> None:
+def _add_images(side: Compared, path: str, clip: Clip) -> None:
     items = list(image_files(path))
     found = clip.encode_image([item.value for item in items], on_error="reject")
     kept = [items[i] for i in found.kept]
@@ -86,7 +86,7 @@ def _add_pictures(side: Compared, path: str, clip: Clip) -> None:
 
 
 def labels_of(side: Compared) -> list[Any]:
-    """Pictures where there are some, names otherwise, for a plot."""
+    """Images where there are some, names otherwise, for a plot."""
     from ecliptic.inputs import open_image
 
     return [

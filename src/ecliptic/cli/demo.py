@@ -1,4 +1,4 @@
-"""`ecliptic demo`: what the toolkit does, on the built-in model and pictures."""
+"""`ecliptic demo`: what the toolkit does, on the built-in model and images."""
 
 from pathlib import Path
 from typing import Annotated

@@ -25,7 +25,7 @@ def doctor(
     image: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="A picture for both; again for more.", show_default="two drawn"
+            metavar="FILE", help="An image for both; again for more.", show_default="two drawn"
         ),
     ] = None,
     text: Texts = None,

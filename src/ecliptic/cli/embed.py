@@ -1,4 +1,4 @@
-"""`ecliptic embed`: pictures and texts to a file of vectors."""
+"""`ecliptic embed`: images and texts to a file of vectors."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class InputOptions:
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Pictures, folders of pictures (with all below them), tables (.csv, .tsv, "
+            help="Images, folders of images (with all below them), tables (.csv, .tsv, "
             ".jsonl), or - for stdin, one a line.",
             show_default=False,
         ),
@@ -46,7 +46,7 @@ class InputOptions:
         from ecliptic.engine import is_table
 
         if not (self.inputs or self.text or self.texts):
-            raise typer.BadParameter("name pictures, folders or tables, or give --text.")
+            raise typer.BadParameter("name images, folders or tables, or give --text.")
         if any(map(is_table, self.inputs or ())) and not self.column:
             raise typer.BadParameter("a table needs --column, the name of the column to embed.")
 
@@ -74,7 +74,7 @@ def embed(
     model: ModelFlags,
     json: Json = False,
 ) -> None:
-    """Write a unit-length vector per picture or text to a file.
+    """Write a unit-length vector per image or text to a file.
 
     The file ends in .npy, .safetensors or .parquet, and holds the ids too.
 

@@ -58,7 +58,7 @@ class IdentityFlags:
     ] = None
     image_spec: Annotated[
         str | None,
-        typer.Option(help="How pictures are prepared, likewise, as 'size=224'.", metavar="TOML"),
+        typer.Option(help="How images are prepared, likewise, as 'size=224'.", metavar="TOML"),
     ] = None
     tokenizer_spec: Annotated[
         str | None, typer.Option(help="How texts are, likewise, as 'context=77'.", metavar="TOML")

@@ -22,7 +22,7 @@ def info(
 ) -> None:
     """Show the card of MODEL and what was decided on reading it.
 
-    The card holds the sizes, the activation, and how pictures and texts are prepared. Below it
+    The card holds the sizes, the activation, and how images and texts are prepared. Below it
     stands how the model is run on this machine, and why.
     """
     clip = identity.load(model, device="cpu")

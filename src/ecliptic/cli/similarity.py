@@ -1,4 +1,4 @@
-"""`ecliptic similarity`: cosines of texts, pictures and stored vectors."""
+"""`ecliptic similarity`: cosines of texts, images and stored vectors."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,19 +27,19 @@ def similarity(
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Pictures, folders of pictures, or vectors written by `ecliptic embed`.",
+            help="Images, folders of images, or vectors written by `ecliptic embed`.",
             show_default=False,
         ),
     ] = None,
     text: Texts = None,
     texts: TextsFile = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the matrix into a picture.")
+        Path | None, typer.Option(metavar="FILE", help="Draw the matrix into an image.")
     ] = None,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
-    """Show the cosines of texts, pictures and stored vectors.
+    """Show the cosines of texts, images and stored vectors.
 
     Texts are the rows, what PATH... holds the columns; where one is missing, the other stands on
     both sides.
@@ -52,7 +52,7 @@ def similarity(
     for line in columns.rejects.lines(shown=len(columns.rejects)):
         say(line)
     if not columns.names:
-        raise InputError("none of the pictures could be used.")
+        raise InputError("none of the images could be used.")
     from ecliptic.scoring import cosine
 
     cosines = cosine(rows.matrix(), columns.matrix())  # (R, C)
@@ -66,19 +66,19 @@ def similarity(
 
 
 def _check_plot(path: Path) -> None:
-    """Say now, not after the work, that the picture could not be written."""
+    """Say now, not after the work, that the image could not be written."""
     if path.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"--plot {path} must end in one of {', '.join(PLOTS)}.")
     if not path.parent.is_dir() or path.is_dir():
         place = path if path.is_dir() else path.parent
         reason = "is a folder" if path.is_dir() else "is no folder"
-        raise StorageError(f"{place} {reason}, so no picture can be written to {path}.")
+        raise StorageError(f"{place} {reason}, so no image can be written to {path}.")
 
 
 def _sides(paths: list[str], texts: list[str], model: ModelFlags) -> "tuple[Compared, Compared]":
     """Texts and what the paths hold; either with itself where the other is missing."""
     if not paths and not texts:
-        raise typer.BadParameter("name pictures or stored vectors, or give --text.")
+        raise typer.BadParameter("name images or stored vectors, or give --text.")
     from ecliptic.cli.comparing import Compared, compare_paths, is_stored
 
     clip = None if not texts and all(map(is_stored, paths)) else model.clip()

@@ -111,7 +111,7 @@ class OpenAIModel(Facade):
         super().__init__(towers, OPENAI)
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and ids -> (I, T) logits of pictures against texts, and their transpose."""
+        """Pixels and ids -> (I, T) logits of images against texts, and their transpose."""
         logits = self.towers.logits(self.encode_image(image), self.encode_text(text))
         return logits, logits.T
 
@@ -127,15 +127,15 @@ class OpenClipModel(Facade):
     def forward(
         self, image: Tensor | None = None, text: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor] | dict[str, Tensor | None]:
-        """Unit vectors of pictures and of texts (None for what is not given), and the scale."""
-        pictures = None if image is None else self.encode_image(image, normalize=True)
+        """Unit vectors of images and of texts (None for what is not given), and the scale."""
+        images = None if image is None else self.encode_image(image, normalize=True)
         texts = None if text is None else self.encode_text(text, normalize=True)
         scale: Tensor = self.logit_scale.exp()
         if self.output_dict:
-            return {"image_features": pictures, "text_features": texts, "logit_scale": scale}
-        return pictures, texts, scale
+            return {"image_features": images, "text_features": texts, "logit_scale": scale}
+        return images, texts, scale
 
     def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and ids -> (I, T) logits of pictures against texts, and their transpose."""
+        """Pixels and ids -> (I, T) logits of images against texts, and their transpose."""
         logits = self.towers.logits(self.encode_image(image), self.encode_text(text))
         return logits, logits.T

@@ -158,7 +158,7 @@ def get_cast_dtype(precision: str) -> torch.dtype | None:
 def _create(
     name: str, pretrained: str | None, options: Keywords
 ) -> tuple[OpenClipModel, ImageSpec]:
-    """The facade in eval mode, and how its pictures are prepared."""
+    """The facade in eval mode, and how its images are prepared."""
     warn_of_folder("cache_dir", options.cache_dir)
     if name.startswith((_FOLDER, _HUB)):
         loaded = load_as_named(_prefixed(name), options.placement)

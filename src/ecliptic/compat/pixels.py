@@ -1,4 +1,4 @@
-"""The `preprocess` callables that scripts are handed: a picture in, a (3, S, S) tensor out.
+"""The `preprocess` callables that scripts are handed: an image in, a (3, S, S) tensor out.
 
 They hold settings only, so that data loaders can send them to other processes.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from ecliptic.inputs import ImageSource, ImageSpec, Preprocess
 
 # open_clip/transform.py `AugmentationCfg` and torchvision's RandomResizedCrop
-TRAIN_AREA = (0.9, 1.0)  # of the picture
+TRAIN_AREA = (0.9, 1.0)  # of the image
 TRAIN_ASPECT = (3 / 4, 4 / 3)  # width / height
 _TRIES = 10
 
@@ -34,7 +34,7 @@ class ToPixels:
 
 
 class ToTrainingPixels(ToPixels):
-    """open_clip's training crop: nearly the whole picture, resized without keeping its aspect."""
+    """open_clip's training crop: nearly the whole image, resized without keeping its aspect."""
 
     def __call__(self, image: ImageSource) -> Tensor:
         """(3, S, S) normalised float32 pixels of a random crop, drawn from torch's generator."""

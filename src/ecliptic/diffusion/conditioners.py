@@ -1,4 +1,4 @@
-"""`Conditioner`: prompts and pictures in, the tensors of one family out.
+"""`Conditioner`: prompts and images in, the tensors of one family out.
 
 Hides parsing, tokens, chunks, weights, layers and what tools disagree on; each is its own module,
 and this one only leads from one to the next. B prompts, T tokens, D width, E vector size.
@@ -72,18 +72,18 @@ class Conditioner:
         images_per_prompt: int = 1,
         **how: Unpack[HowOptions],
     ) -> Conditioning:
-        """Conditioning for B prompts, or for pictures, or for both.
+        """Conditioning for B prompts, or for images, or for both.
 
         Args:
             prompt: a text or B of them.
             negative: what to steer away from; None and "" differ where the family says so.
             prompt_2: another wording for the second encoder.
             negative_2: likewise; as in diffusers it counts only beside `negative`.
-            images: pictures, for families with an image encoder.
+            images: images, for families with an image encoder.
             patches: of IP-Adapter plus: the penultimate layer instead of the vector.
             t5: (B, T, D) last hidden state of T5, for SD3 and FLUX.
             negative_t5: likewise, of the negatives.
-            sizes: what SDXL is told about the picture.
+            sizes: what SDXL is told about the image.
             images_per_prompt: rows for each prompt, one behind the other.
             **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps, grad.
 

@@ -1,8 +1,8 @@
-"""What diffusion models read from a picture: its vector or its patches, and what stands for none.
+"""What diffusion models read from an image: its vector or its patches, and what stands for none.
 
-The rules are `ImageRule` of `families.py`. Reading and normalising pictures is `inputs`'s; fitting
+The rules are `ImageRule` of `families.py`. Reading and normalising images is `inputs`'s; fitting
 them to the square is done here, as the pipelines do it. No vector is made unit length.
-B pictures, T tokens, D width, E vector size, S image side, N steps of noise.
+B images, T tokens, D width, E vector size, S image side, N steps of noise.
 """
 
 import math
@@ -30,11 +30,11 @@ from ecliptic.inputs import Preprocess, describe, open_image
 
 
 def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor, Tensor]:
-    """What a denoiser reads from each picture, and from no picture; float32 on CPU.
+    """What a denoiser reads from each image, and from no image; float32 on CPU.
 
     Args:
         clip: has an image side.
-        images: a picture or a list of them, as `Clip.encode_image` takes; floats of shape
+        images: an image or a list of them, as `Clip.encode_image` takes; floats of shape
             (3, S, S) are pixels that are resized and normalised already.
         rule: which layer, which negative, which resize.
 
@@ -42,7 +42,7 @@ def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor
         Both of one shape: (B, E) vectors, (B, 1, E) with a token axis, or (B, T, D) of a layer.
 
     Raises:
-        InputError: no pictures; ImageError: one that cannot be used.
+        InputError: no images; ImageError: one that cannot be used.
         ConfigError: a hidden layer of a ResNet, or one that is not there.
         NumericalError: a result would hold NaN or infinity.
         MissingTowerError: the clip has no image side.
@@ -64,10 +64,10 @@ def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor
 
 
 def blurred(preprocess: Preprocess, source: Any) -> Tensor:
-    """(3, S, S) pixels of a picture, blurred, squashed to the square and normalised.
+    """(3, S, S) pixels of an image, blurred, squashed to the square and normalised.
 
     As the pipeline does, this ignores EXIF rotation and what lies behind transparency; rotate and
-    flatten such pictures first.
+    flatten such images first.
 
     Source: diffusers pipeline_stable_video_diffusion.py `_resize_with_antialiasing`: on values of
     -1 to 1, a Gaussian of (scale - 1) / 2 pixels, then bicubic between the corners' centres.
@@ -79,7 +79,7 @@ def blurred(preprocess: Preprocess, source: Any) -> Tensor:
     if min(height, width) < 2:
         raise ImageError(
             f"{describe(source)} is {width}x{height} pixels, and a line cannot be blurred; "
-            "use a picture of at least 2x2."
+            "use an image of at least 2x2."
         )
     values = torch.from_numpy(rgb / 255.0).permute(2, 0, 1)[None] * 2 - 1  # (1, 3, H, W)
     side = preprocess.spec.size
@@ -92,7 +92,7 @@ def blurred(preprocess: Preprocess, source: Any) -> Tensor:
 
 
 def centred(preprocess: Preprocess, source: Any) -> Tensor:
-    """(3, S, S) pixels of a picture, its middle cut out as diffusers' feature extractors do.
+    """(3, S, S) pixels of an image, its middle cut out as diffusers' feature extractors do.
 
     They cut from floor((n - S) / 2), which open_clip rounds to the nearest, and make it RGB
     before they resize it. A clip loaded with `preprocess="robust"` keeps its own way.

@@ -1,4 +1,4 @@
-"""The numbers beside a prompt: picture sizes of SDXL, frame rate and motion of SVD.
+"""The numbers beside a prompt: image sizes of SDXL, frame rate and motion of SVD.
 
 Sizes are height first. Sources: diffusers `_get_add_time_ids` of the SDXL, SDXL img2img and Stable
 Video Diffusion pipelines; diffusers models/embeddings.py `get_timestep_embedding`, which
@@ -25,7 +25,7 @@ LONGEST_PERIOD = 10_000.0  # of the sinusoids
 
 @dataclass(frozen=True)
 class Sizes:
-    """What SDXL is told about the picture; the defaults are its pipelines'."""
+    """What SDXL is told about the image; the defaults are its pipelines'."""
 
     original: Pair = (1024, 1024)  # height and width before training resized it, pixels
     crop: Pair = (0, 0)  # top and left of the crop, pixels
@@ -53,7 +53,7 @@ def size_ids(
 
     Args:
         rule: "sdxl" (original, crop, target) or "refiner" (original, crop, score).
-        original_size: height and width of the picture before training resized it, pixels.
+        original_size: height and width of the image before training resized it, pixels.
         crop_top_left: where the crop began, pixels.
         target_size: height and width that are asked for, pixels; None is `original_size`.
         aesthetic_score: 0 to 10, of the refiner alone; None is 6, or 2.5 for a negative prompt.
@@ -81,7 +81,7 @@ def video_ids(
     Args:
         fps: frames each second of the video; the model was trained on one less.
         motion_bucket_id: more is more motion, 0 to 255.
-        noise_aug_strength: noise in the picture that is begun from, standard deviations.
+        noise_aug_strength: noise in the image that is begun from, standard deviations.
 
     Raises:
         ConfigError: a number that is not finite.

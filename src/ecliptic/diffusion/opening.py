@@ -27,7 +27,7 @@ def conditioner(
     precision: Precision = "auto",
     offline: bool | None = None,
 ) -> Conditioner:
-    """What turns prompts and pictures into the tensors of a diffusion model.
+    """What turns prompts and images into the tensors of a diffusion model.
 
     Args:
         family: a row of `FAMILIES`: "sd1", "sdxl", "flux", ...
@@ -48,7 +48,7 @@ def conditioner(
         source
         if isinstance(source, Clip)
         else load(source, part=folder, device=device, precision=precision, offline=offline)
-        for source, folder in zip(sources, _folders(row), strict=False)  # pictures are optional
+        for source, folder in zip(sources, _folders(row), strict=False)  # images are optional
     ]
     texts = tuple(
         TextEncoder(clip, rule, folder=_is_folder(source))
@@ -81,8 +81,8 @@ def _sources(
         encoders = [encoders]
     found = list(encoders)
     if len(found) == 1 and not isinstance(found[0], Clip) and len(wanted) > 1:
-        pictured = family.image is not None and (Path(found[0]) / family.image.folder).is_dir()
-        return found * (len(family.encoders) + pictured)
+        imaged = family.image is not None and (Path(found[0]) / family.image.folder).is_dir()
+        return found * (len(family.encoders) + imaged)
     least = len(family.encoders) or 1
     if not least <= len(found) <= len(wanted):
         names: list[str] = [rule.part for rule in family.encoders]

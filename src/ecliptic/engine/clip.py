@@ -1,4 +1,4 @@
-"""`Clip`: pictures and texts in, vectors and answers out.
+"""`Clip`: images and texts in, vectors and answers out.
 
 Hides tokenizing, decoding, batches, devices, precision and caching. Vectors are float32 on CPU and
 unit length unless asked otherwise. The cache knows the model as it was loaded, so it rests once
@@ -105,7 +105,7 @@ class Clip:
 
     @property
     def preprocessor(self) -> Preprocess:
-        """What turns pictures into pixels; MissingTowerError when there is no image side."""
+        """What turns images into pixels; MissingTowerError when there is no image side."""
         if self._preprocess is None:
             _ = self.model.image_tower  # raises, kindly
             raise MissingTowerError(f"{self._card.name} has no preprocessing.")
@@ -183,19 +183,19 @@ class Clip:
         progress: bool = False,
         on_error: Literal["raise", "reject"] = "raise",
     ) -> Tensor | Encoded:
-        """(N, E) float32 vectors of N pictures, in order; a single picture is one row.
+        """(N, E) float32 vectors of N images, in order; a single image is one row.
 
         Args:
             images: paths, PIL images, (H, W, C) uint8 arrays, encoded bytes, (3, S, S) pixels from
                 `preprocess`, or a list that mixes them.
             normalize: make each vector unit length.
-            batch_size: pictures at a time; halved by itself when memory runs out.
+            batch_size: images at a time; halved by itself when memory runs out.
             progress: show a bar on stderr.
-            on_error: "raise" at the first picture that cannot be used, or "reject" it: the result
-                then has `.vectors`, `.kept` (which picture each row is) and `.rejected`.
+            on_error: "raise" at the first image that cannot be used, or "reject" it: the result
+                then has `.vectors`, `.kept` (which image each row is) and `.rejected`.
 
         Raises:
-            ImageError: a picture cannot be used, under `on_error="raise"`.
+            ImageError: an image cannot be used, under `on_error="raise"`.
             NumericalError: its vector would hold NaN or infinity, likewise.
             ConfigError: a ResNet in train mode.
             MissingTowerError: the checkpoint has no image side.
@@ -222,7 +222,7 @@ class Clip:
         batch_size: int | None = None,
         on_error: Literal["raise", "reject"] = "raise",
     ) -> Iterator[Encoded]:
-        """Vectors of any number of pictures, a batch at a time and in order; memory is bounded.
+        """Vectors of any number of images, a batch at a time and in order; memory is bounded.
 
         `kept` and `rejected` count from the start of `images`, which is read lazily. Arguments and
         errors are those of `encode_image`; wrong arguments raise at once.
@@ -254,7 +254,7 @@ class Clip:
         )
 
     def similarity(self, texts: str | Sequence[str], images: Images) -> Tensor:
-        """(T, I) cosines of every text with every picture."""
+        """(T, I) cosines of every text with every image."""
         return cosine(self.encode_text(texts), self.encode_image(images))
 
     def classify(
@@ -297,7 +297,7 @@ class Clip:
         return torch.from_numpy(self.tokenizer(texts, overflow))
 
     def preprocess(self, image: ImageSource) -> Tensor:
-        """(3, S, S) float32 normalised pixels of one picture."""
+        """(3, S, S) float32 normalised pixels of one image."""
         return torch.from_numpy(self.preprocessor(image))
 
     def save(

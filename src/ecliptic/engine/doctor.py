@@ -78,14 +78,14 @@ class Diagnosis:
 
 
 def probe_images() -> tuple[Image.Image, ...]:
-    """Two drawn pictures whose odd sizes show how resize and crop round."""
-    pictures = []
+    """Two drawn images whose odd sizes show how resize and crop round."""
+    images = []
     for seed, (height, width) in enumerate(((231, 340), (413, 290))):
         y, x = np.mgrid[0:height, 0:width] / 40.0
         waves = np.stack([np.sin(x + y), np.cos(2 * x - y), np.sin(x * y / 4)], axis=-1)
         grain = np.random.default_rng(seed).normal(0, 12, waves.shape)
-        pictures.append(Image.fromarray(np.clip(127 + 100 * waves + grain, 0, 255).astype("u1")))
-    return tuple(pictures)
+        images.append(Image.fromarray(np.clip(127 + 100 * waves + grain, 0, 255).astype("u1")))
+    return tuple(images)
 
 
 @torch.inference_mode()
@@ -101,7 +101,7 @@ def diagnose(
     Args:
         a: gives the inputs of both towers where they fit.
         b: the other one.
-        images: pictures to show both; two drawn ones unless given.
+        images: images to show both; two drawn ones unless given.
         texts: texts to show both; `PROBE_TEXTS` unless given. Long ones are cut.
         slack: factor on every tolerance; 1000 suits half precision.
 

@@ -1,6 +1,6 @@
-"""Pictures to vectors: decoded ahead by threads, encoded in batches, yielded in order.
+"""Images to vectors: decoded ahead by threads, encoded in batches, yielded in order.
 
-Reads a few pictures ahead of the batch it fills, so memory does not grow with the input. N rows,
+Reads a few images ahead of the batch it fills, so memory does not grow with the input. N rows,
 E vector size.
 """
 
@@ -37,16 +37,16 @@ Rows = dict[int, Tensor | Reject]  # by place in the input
 
 @dataclass(frozen=True)
 class Encoded:
-    """Vectors of a run of pictures."""
+    """Vectors of a run of images."""
 
     vectors: Tensor  # (N, E) float32 on CPU
-    kept: tuple[int, ...]  # which picture each row is, counted from the start of the input
+    kept: tuple[int, ...]  # which image each row is, counted from the start of the input
     rejected: tuple[Reject, ...]  # the others, with reasons
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """One picture after the decoding threads: its pixels, or its vector if the cache had it."""
+    """One image after the decoding threads: its pixels, or its vector if the cache had it."""
 
     name: str  # for people
     key: bytes | None = None  # in the cache; None without one
@@ -146,7 +146,7 @@ class ImageEncoder:
 
 
 def content_of(source: Any, preprocess: Preprocess) -> tuple[Any, bytes]:
-    """A picture, read if it was a file, and the SHA-256 of all of it that decides its pixels.
+    """An image, read if it was a file, and the SHA-256 of all of it that decides its pixels.
 
     The limits count too: what other limits let pass is not found under these.
 

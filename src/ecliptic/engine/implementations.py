@@ -30,9 +30,9 @@ Stages = dict[str, Tensor]  # "layer 0" ... "layer N", "pooled", "vectors", in o
 class Tower:
     """One side of a model, as three functions."""
 
-    inputs: Callable[[Sequence[Any]], Tensor]  # texts -> (B, T) ids, pictures -> (B, 3, S, S)
+    inputs: Callable[[Sequence[Any]], Tensor]  # texts -> (B, T) ids, images -> (B, 3, S, S)
     stages: Callable[[Tensor], Stages]  # of one forward pass over such inputs
-    vectors: Callable[[Sequence[Any]], Tensor]  # texts or pictures -> (B, E), end to end
+    vectors: Callable[[Sequence[Any]], Tensor]  # texts or images -> (B, E), end to end
     end_of_text: int | None = None  # id that ends each row of `inputs`, of a text tower
 
 

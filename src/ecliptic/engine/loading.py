@@ -46,7 +46,7 @@ def load(
         device: "cpu", "cuda", "mps", ...; "auto" is CUDA if there is one, else CPU.
         precision: of the weights: "fp32", "bf16" or "fp16"; "auto" is fp32, which has parity.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
-            pictures upright, removes alpha and scales 16 bit. Or a `Preprocess` of your own.
+            images upright, removes alpha and scales 16 bit. Or a `Preprocess` of your own.
         image_size: another size than the trained one; position embeddings are interpolated.
         part: which encoder of a diffusion pipeline ("text_encoder", "clip_g", ...).
         activation: "gelu" or "quick_gelu", for files that do not tell.

@@ -1,4 +1,4 @@
-"""Pictures become pixels, texts become tokens; knows no weights.
+"""Images become pixels, texts become tokens; knows no weights.
 
 Names other than the two specs are imported when first used, so that reading a spec stays cheap.
 """

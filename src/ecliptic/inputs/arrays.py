@@ -1,6 +1,6 @@
-"""Arrays and tensors as pictures, or as pixels that are ready; torch is never imported here.
+"""Arrays and tensors as images, or as pixels that are ready; torch is never imported here.
 
-Conventions: a NumPy array is a picture (H, W[, C]); a torch tensor is a picture (C, H, W); either
+Conventions: a NumPy array is an image (H, W[, C]); a torch tensor is an image (C, H, W); either
 one with floats is pixels (3, size, size) that were resized and normalised already.
 """
 
@@ -25,7 +25,7 @@ def is_tensor(source: object) -> bool:
 
 
 def ready_pixels(source: object, size: int) -> NDArray[np.float32] | None:
-    """`source` itself as (3, size, size) float32 if it holds floats, None if it is a picture.
+    """`source` itself as (3, size, size) float32 if it holds floats, None if it is an image.
 
     Raises:
         ImageError: floats of another shape, or not finite.
@@ -39,14 +39,14 @@ def ready_pixels(source: object, size: int) -> NDArray[np.float32] | None:
     if source.shape != (3, size, size):
         raise ImageError(
             f"floats are taken as pixels that are resized and normalised already, of shape "
-            f"(3, {size}, {size}), but these have {source.shape}; pass a picture as uint8, "
+            f"(3, {size}, {size}), but these have {source.shape}; pass an image as uint8, "
             "or one item of a batch at a time."
         )
     check_finite(source, "the pixels", "look at the step that made them.", ImageError)
     return np.ascontiguousarray(source, dtype=np.float32)
 
 
-def picture_from_array(source: object) -> Image.Image:
+def image_from_array(source: object) -> Image.Image:
     """An L, RGB or RGBA image of a uint8 array (H, W[, C]) or tensor (C, H, W).
 
     Raises:
@@ -55,13 +55,13 @@ def picture_from_array(source: object) -> Image.Image:
     array, wanted = _height_width_channels(source)
     if array.dtype != np.uint8:
         raise ImageError(
-            f"a picture in an array holds uint8 from 0 to 255, but this one is {array.dtype}; "
+            f"an image in an array holds uint8 from 0 to 255, but this one is {array.dtype}; "
             "scale it to 0..255 and convert it (16 bit: divide by 257)."
         )
     if array.ndim != 3 or array.shape[2] not in CHANNELS:
-        raise ImageError(f"expected a picture of shape {wanted}, got {_shape(source)}.")
+        raise ImageError(f"expected an image of shape {wanted}, got {_shape(source)}.")
     if array.size == 0:
-        raise ImageError(f"a picture of shape {_shape(source)} has no pixels.")
+        raise ImageError(f"an image of shape {_shape(source)} has no pixels.")
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 

@@ -2,7 +2,7 @@
 
 Only formats on the allow-list are looked at, so no other decoder (and no Ghostscript) starts;
 bytes, pixels, edges and frames are checked from the header, before anything is decoded. Whatever
-goes wrong is an `ImageError` that names the picture. Turning images into pixels is `image.py`.
+goes wrong is an `ImageError` that names the image. Turning images into pixels is `image.py`.
 """
 
 import io
@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ecliptic.errors import ConfigError, EclipticError, ImageError, ImageLimitError
-from ecliptic.inputs.arrays import Array, is_tensor, picture_from_array
+from ecliptic.inputs.arrays import Array, image_from_array, is_tensor
 from ecliptic.inputs.quiet import quiet_pillow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageSource: TypeAlias = (  # a picture, in whatever form
+ImageSource: TypeAlias = (  # an image, in whatever form
     "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image"
     " | Array | Tensor"
 )
@@ -39,7 +39,7 @@ _shared_image = threading.Lock()
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is refused before decoding; the defaults suit pictures from strangers."""
+    """What is refused before decoding; the defaults suit images from strangers."""
 
     formats: tuple[str, ...] = FORMATS  # Pillow's names
     file_bytes: int = 256 * 2**20
@@ -52,7 +52,7 @@ class ImageLimits:
             raise ConfigError(f"ImageLimits needs a format and limits of at least 1, got {self}.")
 
     def check_size(self, width: int, height: int, name: str) -> None:
-        """Raise `ImageLimitError` for a picture, loaded or not, that is too large."""
+        """Raise `ImageLimitError` for an image, loaded or not, that is too large."""
         if width * height > self.pixels or max(width, height) > self.edge:
             raise ImageLimitError(
                 f"{name} is {width}x{height}, over the limit of {self.pixels} pixels and "
@@ -142,7 +142,7 @@ def read_bytes(
         if hasattr(source, "read"):
             return _read(cast("IO[bytes]", source), limits, name)
     raise ImageError(
-        f"{name} is no picture; pass a path, bytes, an open binary file, a PIL image, "
+        f"{name} is no image; pass a path, bytes, an open binary file, a PIL image, "
         "an (H, W, C) uint8 array or a (3, H, W) tensor.",
         source=name,
     )
@@ -192,7 +192,7 @@ def open_image(
             with _shared_image:  # one lazily opened image may stand twice in a batch
                 return _load(source, limits, name)
         if isinstance(source, np.ndarray) or is_tensor(source):
-            return _load(picture_from_array(source), limits, name)
+            return _load(image_from_array(source), limits, name)
         return _load(_identify(read_bytes(source, limits, name), limits, name), limits, name)
 
 

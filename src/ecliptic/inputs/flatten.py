@@ -57,7 +57,7 @@ def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Im
 
 
 def orientation(image: Image.Image) -> int | None:
-    """How the camera was held, 1 to 8 in EXIF; None where the picture does not tell."""
+    """How the camera was held, 1 to 8 in EXIF; None where the image does not tell."""
     try:
         with _exif_lock:
             found = image.getexif().get(_ORIENTATION)
@@ -108,14 +108,14 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _managed(colours: Image.Image, profile: bytes) -> Image.Image:
     """`colours` from `profile` to sRGB, with the perceptual intent."""
-    from PIL import ImageCms  # loads LittleCMS, which few pictures need
+    from PIL import ImageCms  # loads LittleCMS, which few images need
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
         mode = _PROFILE_MODES[space]
         if colours.mode != mode and (mode == "CMYK" or colours.mode == "CMYK" or mode == "L"):
-            raise ValueError(f"it is for {space}, the picture is {colours.mode}")
+            raise ValueError(f"it is for {space}, the image is {colours.mode}")
         target = ImageCms.createProfile("sRGB")
         plain = colours if colours.mode == mode else colours.convert(mode)
         transform = ImageCms.buildTransform(source, target, mode, "RGB")

@@ -1,8 +1,8 @@
-"""Pictures -> pixels, exactly as the reference implementations do, or robustly.
+"""Images -> pixels, exactly as the reference implementations do, or robustly.
 
 `reference` repeats open_clip's `image_transform` (torchvision's Resize, CenterCrop, ToTensor,
 Normalize on PIL images) bit for bit, its oddities included: palettes are resized before they
-become RGB, EXIF orientation is ignored, 16 bits saturate. `robust` first makes the picture plain
+become RGB, EXIF orientation is ignored, 16 bits saturate. `robust` first makes the image plain
 upright RGB (`flatten.py`). NumPy only, so that decoding workers need no torch.
 """
 
@@ -34,7 +34,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns one picture into what the image tower expects; safe to share between threads."""
+    """Turns one image into what the image tower expects; safe to share between threads."""
 
     spec: ImageSpec
     mode: PreprocessMode = "reference"
@@ -53,14 +53,14 @@ class Preprocess:
             raise ConfigError("the reference knows no background or icc; use mode='robust'.")
 
     def __call__(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.float32]:
-        """(3, size, size) normalised pixels of a picture; floats of that shape pass through.
+        """(3, size, size) normalised pixels of an image; floats of that shape pass through.
 
         Args:
             source: anything `open_image` takes, or floats that are pixels already.
             name: what messages call it; None is `describe(source)`.
 
         Raises:
-            ImageError: the picture cannot be used; the message says why.
+            ImageError: the image cannot be used; the message says why.
         """
         name = name or describe(source)
         with decoding(name):
@@ -113,7 +113,7 @@ class Preprocess:
             return image
         if to[0] * to[1] > self.limits.pixels:  # a strip of 1x20000 would grow to 224x4480000
             raise ImageLimitError(
-                f"a picture of {image.width}x{image.height} would grow to {to[0]}x{to[1]} when "
+                f"an image of {image.width}x{image.height} would grow to {to[0]}x{to[1]} when "
                 f"its shorter side is resized, over the limit of {self.limits.pixels} pixels; "
                 "crop it first."
             )

@@ -171,7 +171,7 @@ def _vague(reading: TextReading) -> Iterator[Finding]:
     if len(content) == 1 and GENERIC.fullmatch(content[0][0]):
         word, span = content[0]
         message = (
-            f"{quote(word)} alone fits almost every picture; name what is shown, "
+            f"{quote(word)} alone fits almost every image; name what is shown, "
             'as in "a photo of a red bicycle".'
         )
         yield Finding("vague", message, span, "hint")

@@ -1,7 +1,7 @@
-"""Many pictures prepared by threads: order kept, memory bounded, rejects reported.
+"""Many images prepared by threads: order kept, memory bounded, rejects reported.
 
 Threads suffice because Pillow decodes and resizes outside the interpreter lock. What is done to
-one picture is `image.py`.
+one image is `image.py`.
 """
 
 import os
@@ -16,7 +16,7 @@ from ecliptic.inputs.decode import describe
 
 OnError = Literal["raise", "reject"]
 S = TypeVar("S")
-R = TypeVar("R")  # what a picture becomes: an array, or whatever the caller makes of it
+R = TypeVar("R")  # what an image becomes: an array, or whatever the caller makes of it
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def decode_many(
         sources: any iterable; it is read lazily, at most `ahead` items past the last one yielded.
         preprocess: a `Preprocess`, or its `rgb` for a quarter of the memory.
         workers: threads; one per available core unless given.
-        ahead: pictures in flight, waiting results included; four per thread unless given.
+        ahead: images in flight, waiting results included; four per thread unless given.
         on_error: "raise" the first `ImageError` in its place, or yield a `Reject` there.
 
     Closing the iterator early cancels what has not begun and waits for the rest. Errors of
     `sources` itself, and any that are no `ImageError`, always pass through.
 
     Raises:
-        ConfigError: fewer than one worker or picture in flight, or an unknown `on_error`.
+        ConfigError: fewer than one worker or image in flight, or an unknown `on_error`.
     """
     workers = available_cores() if workers is None else workers
     ahead = 4 * workers if ahead is None else ahead

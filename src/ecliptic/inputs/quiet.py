@@ -1,4 +1,4 @@
-"""Pillow's warnings kept from the caller while a picture is decoded, in any number of threads.
+"""Pillow's warnings kept from the caller while an image is decoded, in any number of threads.
 
 Pillow warns about odd metadata that changes no pixel, and about bombs that `ImageLimits` refuses
 anyway. `warnings.catch_warnings` swaps one list for the whole process, so decoding threads would

@@ -1,4 +1,4 @@
-"""What a checkpoint needs of its inputs, as data: how pictures and texts are prepared.
+"""What a checkpoint needs of its inputs, as data: how images and texts are prepared.
 
 Both specs are part of the embedding space: vectors made under different specs never mix.
 """
@@ -21,7 +21,7 @@ FULL_MERGES = 48894  # lines 1..49152-256-2 of bpe_simple_vocab_16e6.txt
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """How a picture becomes pixels; the defaults are OpenAI's."""
+    """How an image becomes pixels; the defaults are OpenAI's."""
 
     size: int = 224  # pixels, square
     mean: tuple[float, float, float] = OPENAI_MEAN

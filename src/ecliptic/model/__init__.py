@@ -1,4 +1,4 @@
-"""The two towers of CLIP: tensors in, tensors out; no files, no pictures, no strings.
+"""The two towers of CLIP: tensors in, tensors out; no files, no images, no strings.
 
 The sizes (`ClipConfig` and its parts) import no torch; the modules arrive when first named.
 """

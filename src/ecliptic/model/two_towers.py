@@ -50,7 +50,7 @@ class TwoTowers(nn.Module):
         if self.image is None:
             raise MissingTowerError(
                 "this checkpoint is a text encoder and has no image side; load a full CLIP to "
-                "encode pictures."
+                "encode images."
             )
         return self.image
 
@@ -75,7 +75,7 @@ class TwoTowers(nn.Module):
         return self.logit_scale.exp() * cosines
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:
-        """(I, T) logits of every picture against every text."""
+        """(I, T) logits of every image against every text."""
         return self.logits(self.encode_image(pixels), self.encode_text(tokens))
 
 

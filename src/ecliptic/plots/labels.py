@@ -1,4 +1,4 @@
-"""What stands beside the rows and above the columns of a plot: words, or small pictures."""
+"""What stands beside the rows and above the columns of a plot: words, or small images."""
 
 from collections.abc import Sequence
 
@@ -24,8 +24,8 @@ def text_size(text: str, font: Font) -> tuple[int, int]:
 
 
 def draw_label(label: Label, size: int, font: Font, ink: RGB = BLACK) -> Image.Image:
-    """`label` on transparent ground: a picture fitted into `size` x `size`, or one line of text."""
-    return _picture(label, size) if isinstance(label, Image.Image) else _words(label, font, ink)
+    """`label` on transparent ground: an image fitted into `size` x `size`, or one line of text."""
+    return _image(label, size) if isinstance(label, Image.Image) else _words(label, font, ink)
 
 
 def draw_labels(labels: Sequence[Label], size: int, font: Font) -> list[Image.Image]:
@@ -33,8 +33,8 @@ def draw_labels(labels: Sequence[Label], size: int, font: Font) -> list[Image.Im
     return [draw_label(label, size, font) for label in labels]
 
 
-def _picture(picture: Image.Image, size: int) -> Image.Image:
-    small = ImageOps.contain(picture.convert("RGBA"), (size, size), Image.Resampling.LANCZOS)
+def _image(image: Image.Image, size: int) -> Image.Image:
+    small = ImageOps.contain(image.convert("RGBA"), (size, size), Image.Resampling.LANCZOS)
     tile = Image.new("RGBA", (size, size))
     tile.alpha_composite(small, ((size - small.width) // 2, (size - small.height) // 2))
     return tile

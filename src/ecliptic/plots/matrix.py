@@ -1,4 +1,4 @@
-"""A similarity matrix as a picture: one coloured, numbered cell per pair, labels on both axes.
+"""A similarity matrix as an image: one coloured, numbered cell per pair, labels on both axes.
 
 R rows, C columns.
 """
@@ -46,13 +46,13 @@ def similarity_matrix(
 
     Args:
         cosines: (R, C) finite numbers: an array, a CPU tensor, nested lists.
-        rows: R labels from top to bottom, texts or pictures; pictures become thumbnails.
+        rows: R labels from top to bottom, texts or images; images become thumbnails.
         columns: C labels from left to right; texts stand upright when they are wider than a cell.
         title: one line above the matrix.
         style: sizes, number format and colour range.
 
     Returns:
-        An RGB picture on white.
+        An RGB image on white.
 
     Raises:
         ShapeError: the labels do not fit the matrix, or a value is not finite.

@@ -1,4 +1,4 @@
-"""The drawings that ship with the package, and what the demo asks about them (`pictures/`)."""
+"""The drawings that ship with the package, and what the demo asks about them (`drawings/`)."""
 
 import tomllib
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).with_name("pictures")
+FOLDER = Path(__file__).with_name("drawings")
 CREDIT = "FxEmojis by the Mozilla Foundation"
 LICENCE = "CC BY 4.0"
 LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
@@ -14,7 +14,7 @@ CHANGES = "rendered at 96 pixels on white"
 
 
 @dataclass(frozen=True)
-class Picture:
+class Drawing:
     """One bundled drawing."""
 
     name: str  # what is drawn; also its label
@@ -31,9 +31,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Questions:
-    """What the demo asks; all names are those of pictures."""
+    """What the demo asks; all names are those of drawings."""
 
-    pictures: tuple[Picture, ...]
+    drawings: tuple[Drawing, ...]
     queries: tuple[Query, ...]
     like: tuple[str, ...]  # drawings to find neighbours of
     matrix: tuple[str, ...]  # drawings whose cosines are drawn
@@ -41,21 +41,21 @@ class Questions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all pictures, in order."""
-        return tuple(picture.name for picture in self.pictures)
+        """Names of all drawings, in order."""
+        return tuple(drawing.name for drawing in self.drawings)
 
     def places(self, names: tuple[str, ...]) -> list[int]:
-        """Where `names` stand among the pictures."""
+        """Where `names` stand among the drawings."""
         return [self.names.index(name) for name in names]
 
 
 @cache
 def bundled() -> Questions:
-    """Everything in `pictures/pictures.toml`."""
-    table: dict[str, Any] = tomllib.loads((FOLDER / "pictures.toml").read_text(encoding="utf-8"))
+    """Everything in `drawings/drawings.toml`."""
+    table: dict[str, Any] = tomllib.loads((FOLDER / "drawings.toml").read_text(encoding="utf-8"))
     return Questions(
-        pictures=tuple(
-            Picture(name, FOLDER / f"{name.replace(' ', '-')}.png") for name in table["names"]
+        drawings=tuple(
+            Drawing(name, FOLDER / f"{name.replace(' ', '-')}.png") for name in table["names"]
         ),
         queries=tuple(Query(q["text"], tuple(q["fits"])) for q in table["queries"]),
         like=tuple(table["like"]),

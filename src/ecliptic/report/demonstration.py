@@ -1,6 +1,6 @@
 """The demo: one model, the bundled drawings, and everything the engine does with them.
 
-I pictures, L labels, Q queries, E vector size.
+I drawings, L labels, Q queries, E vector size.
 """
 
 import os
@@ -25,7 +25,7 @@ from ecliptic.scoring import cosine, probabilities
 
 T = TypeVar("T")
 
-BEST_LABELS, BEST_PICTURES = 3, 4  # shown of each
+BEST_LABELS, BEST_DRAWINGS = 3, 4  # shown of each
 
 
 def demo(out: Path, clip: Clip | None = None, *, quiet: bool = False) -> DemoResult:
@@ -54,8 +54,8 @@ def explore(out: Path, clip: Clip | None = None) -> DemoResult:
     """The demo's answers, without writing or printing them."""
     clock, questions = _Clock(), bundled()
     model = clip or clock.time("load the model", load)
-    paths = [picture.path for picture in questions.pictures]
-    images = clock.time("encode pictures", lambda: model.encode_image(paths), len(paths))  # (I, E)
+    paths = [drawing.path for drawing in questions.drawings]
+    images = clock.time("encode drawings", lambda: model.encode_image(paths), len(paths))  # (I, E)
     labels = clock.time(
         "encode labels", lambda: model.text_classifier(questions.names), len(questions.names)
     )  # (L, E)
@@ -95,12 +95,12 @@ class _Clock:
 def _answers(
     model: Clip, questions: Questions, images: Tensor, labels: Tensor, queries: Tensor
 ) -> tuple[tuple[Guess, ...], tuple[Search, ...], tuple[Search, ...]]:
-    """Guesses, searches by words and searches by picture, from unit vectors."""
+    """Guesses, searches by words and searches by drawing, from unit vectors."""
     scale = float(model.model.logit_scale.detach().exp())
     chances = probabilities(cosine(images, labels), scale)  # (I, L)
     guesses = tuple(
-        Guess(picture, _best_labels(row, questions))
-        for picture, row in zip(questions.pictures, chances, strict=True)
+        Guess(drawing, _best_labels(row, questions))
+        for drawing, row in zip(questions.drawings, chances, strict=True)
     )
     searches = tuple(
         Search(query.text, _hits(row, questions, query.fits))
@@ -108,9 +108,9 @@ def _answers(
     )
     own = questions.places(questions.like)
     rows = cosine(images[own], images).clone()
-    rows[torch.arange(len(own)), own] = -torch.inf  # not the picture itself
+    rows[torch.arange(len(own)), own] = -torch.inf  # not the drawing itself
     neighbours = tuple(
-        Search(questions.pictures[place], _hits(row, questions))
+        Search(questions.drawings[place], _hits(row, questions))
         for place, row in zip(own, rows, strict=True)
     )
     return guesses, searches, neighbours
@@ -127,17 +127,17 @@ def _best_labels(chances: Tensor, questions: Questions) -> tuple[tuple[str, floa
 def _hits(
     cosines: Tensor, questions: Questions, fits: tuple[str, ...] | None = None
 ) -> tuple[Hit, ...]:
-    values, places = cosines.topk(BEST_PICTURES)
-    found = [questions.pictures[place] for place in places.tolist()]
+    values, places = cosines.topk(BEST_DRAWINGS)
+    found = [questions.drawings[place] for place in places.tolist()]
     return tuple(
-        Hit(picture, value, None if fits is None else picture.name in fits)
-        for picture, value in zip(found, values.tolist(), strict=True)
+        Hit(drawing, value, None if fits is None else drawing.name in fits)
+        for drawing, value in zip(found, values.tolist(), strict=True)
     )
 
 
 def _matrix(questions: Questions, images: Tensor, labels: Tensor) -> Image.Image:
     places = questions.places(questions.matrix)
-    columns = [Image.open(questions.pictures[place].path) for place in places]
+    columns = [Image.open(questions.drawings[place].path) for place in places]
     cosines = cosine(labels[places], images[places])
     return similarity_matrix(cosines, questions.matrix, columns, style=MatrixStyle(cell=76))
 

@@ -34,7 +34,7 @@ def _card_rows(result: DemoResult) -> Iterable[tuple[str, str | Html]]:
     yield "vectors", f"{card['embed']} numbers, unit length"
     yield "image tower", _sizes(config["image"])
     yield "text tower", _sizes(config["text"])
-    yield "pictures become", _sizes(image_spec)
+    yield "drawings become", _sizes(image_spec)
     yield "texts become", _sizes(tokenizer)
     yield "computed in", f"{card['precision']} on {card['device']}"
     yield "space", join([tag("code", result.space), " vectors that share it may be compared"])

@@ -42,7 +42,7 @@ def join(children: Iterable[Child]) -> Html:
     return Html("".join(_written(child) for child in children))
 
 
-def picture(source: Path | Image.Image, alt: str, **attributes: str) -> Html:
+def inline_image(source: Path | Image.Image, alt: str, **attributes: str) -> Html:
     """An `img` that carries its PNG inside the page."""
     if isinstance(source, Path):
         data = source.read_bytes()

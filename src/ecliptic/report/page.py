@@ -1,4 +1,4 @@
-"""The demo's page: one HTML file with its pictures and style inside, which loads nothing."""
+"""The demo's page: one HTML file with its drawings and style inside, which loads nothing."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def page(result: DemoResult) -> Html:
     header = tag(
         "header",
         tag("p", "ecliptic", class_="brand"),
-        tag("h1", "One plane on which pictures and words meet"),
+        tag("h1", "One plane on which images and words meet"),
         tag("p", ABOUT if result.embedded else _about_other(name), class_="lead"),
         headline(result),
     )

@@ -8,36 +8,36 @@ from typing import Any
 from PIL import Image
 
 from ecliptic.inputs import TokenSpan
-from ecliptic.report.bundled import Picture
+from ecliptic.report.bundled import Drawing
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The labels a model finds most likely for one picture."""
+    """The labels a model finds most likely for one drawing."""
 
-    picture: Picture
+    drawing: Drawing
     labels: tuple[tuple[str, float], ...]  # (label, probability), likeliest first
 
     @property
     def right(self) -> bool:
-        """Whether the first label is the picture's own name."""
-        return self.labels[0][0] == self.picture.name
+        """Whether the first label is the drawing's own name."""
+        return self.labels[0][0] == self.drawing.name
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture that a search found."""
+    """One drawing that a search found."""
 
-    picture: Picture
+    drawing: Drawing
     cosine: float
     fits: bool | None = None  # whether it answers the query; None where nobody says
 
 
 @dataclass(frozen=True)
 class Search:
-    """The nearest pictures of a text or of another picture, nearest first."""
+    """The nearest drawings of a text or of another drawing, nearest first."""
 
-    query: str | Picture
+    query: str | Drawing
     hits: tuple[Hit, ...]
 
     @property
@@ -66,7 +66,7 @@ class Timing:
 
     step: str
     seconds: float
-    items: int = 0  # pictures or texts; 0 where a rate means nothing
+    items: int = 0  # drawings or texts; 0 where a rate means nothing
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class DemoResult:
     exact: str
     guesses: tuple[Guess, ...]
     searches: tuple[Search, ...]  # by words
-    neighbours: tuple[Search, ...]  # by picture
+    neighbours: tuple[Search, ...]  # by drawing
     matrix: Image.Image
     readings: tuple[TokenReading, ...]
     timings: tuple[Timing, ...]
@@ -88,12 +88,12 @@ class DemoResult:
 
     @property
     def right(self) -> int:
-        """Pictures whose first label is their own name."""
+        """Drawings whose first label is their own name."""
         return sum(guess.right for guess in self.guesses)
 
     @property
     def found(self) -> int:
-        """Texts whose first picture answers them."""
+        """Texts whose first drawing answers them."""
         return sum(search.right for search in self.searches)
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ecliptic.inputs import TokenSpan
 from ecliptic.report.facts import facts
-from ecliptic.report.markup import Html, join, picture, tag
+from ecliptic.report.markup import Html, inline_image, join, tag
 from ecliptic.report.results import DemoResult, Guess, Search, TokenReading
 
 ABOUT = (
@@ -18,11 +18,11 @@ ABOUT = (
 
 def headline(result: DemoResult) -> Html:
     """The four figures at the top."""
-    pace = next(timing for timing in result.timings if timing.step == "encode pictures")
+    pace = next(timing for timing in result.timings if timing.step == "encode drawings")
     figures = (
         (f"{result.right} of {len(result.guesses)}", "drawings named right at the first guess"),
         (f"{result.found} of {len(result.searches)}", "searches by words right at the first hit"),
-        (f"{pace.items / pace.seconds:.0f} / s", "pictures encoded, decoding included"),
+        (f"{pace.items / pace.seconds:.0f} / s", "drawings encoded, decoding included"),
         (f"{result.seconds:.1f} s", "for everything on this page"),
     )
     return tag(
@@ -49,7 +49,7 @@ def _section(part: "_Part", result: DemoResult) -> Html:
 
 
 def _guess(guess: Guess) -> Html:
-    name = guess.picture.name
+    name = guess.drawing.name
     rows = (
         tag(
             "li",
@@ -62,7 +62,7 @@ def _guess(guess: Guess) -> Html:
     verdict = "right" if guess.right else f"wrong, it shows {_article(name)}"
     return tag(
         "article",
-        picture(guess.picture.path, f"drawing: {name}"),
+        inline_image(guess.drawing.path, f"drawing: {name}"),
         tag("ol", rows),
         tag("p", verdict, class_="verdict"),
         class_="guess" if guess.right else "guess wrong",
@@ -73,12 +73,12 @@ def _search(search: Search) -> Html:
     if isinstance(search.query, str):
         asked = tag("p", f"“{search.query}”", class_="asked")
     else:
-        drawn = picture(search.query.path, f"drawing: {search.query.name}")
+        drawn = inline_image(search.query.path, f"drawing: {search.query.name}")
         asked = tag("p", drawn, class_="asked")
     hits = (
         tag(
             "li",
-            picture(hit.picture.path, hit.picture.name),
+            inline_image(hit.drawing.path, hit.drawing.name),
             tag("span", f"{hit.cosine:.2f}", class_="number"),
             tag("span", "fits" if hit.fits else "", class_="mark"),
             class_="fits" if hit.fits else "",
@@ -141,20 +141,20 @@ _PARTS = (
         "Name what is drawn",
         "Zero-shot: for each drawing the model chooses among the same {count} labels, never "
         "having been trained to sort into them. Chance is 1 in {count}.",
-        "clip.classify(pictures, labels)",
+        "clip.classify(images, labels)",
         lambda result: tag("div", map(_guess, result.guesses), class_="grid"),
     ),
     _Part(
-        "Find a picture by words",
+        "Find a drawing by words",
         "The text and every drawing become vectors; the nearest drawings come first. The numbers "
         "are cosines.",
-        "clip.similarity(texts, pictures)",
+        "clip.similarity(texts, images)",
         lambda result: tag("div", map(_search, result.searches), class_="searches"),
     ),
     _Part(
         "Find more like this",
         "The same with a drawing as the question. No names are used.",
-        "vectors = clip.encode_image(pictures); vectors @ vectors.T",
+        "vectors = clip.encode_image(images); vectors @ vectors.T",
         lambda result: tag("div", map(_search, result.neighbours), class_="searches"),
     ),
     _Part(
@@ -162,7 +162,9 @@ _PARTS = (
         "Cosines of names (rows) with drawings (columns). A frame marks the best drawing of each "
         "row; the diagonal is where it belongs.",
         "ecliptic.plots.similarity_matrix(cosines, rows, columns)",
-        lambda result: tag("div", picture(result.matrix, "similarity matrix"), class_="matrix"),
+        lambda result: tag(
+            "div", inline_image(result.matrix, "similarity matrix"), class_="matrix"
+        ),
     ),
     _Part(
         "Read as the model reads",

@@ -37,7 +37,7 @@ def print_summary(result: DemoResult, console: Console | None = None) -> None:
 
 def _mistake(guess: Guess) -> str:
     label, chance = guess.labels[0]
-    return f"{guess.picture.name} was taken for {label} ({chance:.0%})"
+    return f"{guess.drawing.name} was taken for {label} ({chance:.0%})"
 
 
 def _table(title: str, searches: tuple[Search, ...]) -> Table:
@@ -48,7 +48,7 @@ def _table(title: str, searches: tuple[Search, ...]) -> Table:
     for search in searches:
         asked = search.query if isinstance(search.query, str) else search.query.name
         hits = [
-            Text(f"{hit.picture.name} {hit.cosine:.2f}", "green" if hit.fits else "")
+            Text(f"{hit.drawing.name} {hit.cosine:.2f}", "green" if hit.fits else "")
             for hit in search.hits[:3]
         ]
         table.add_row(Text(asked), *hits)

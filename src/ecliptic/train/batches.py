@@ -13,12 +13,12 @@ from torch import Tensor
 from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.train.augment import augment
 from ecliptic.train.captions import caption
-from ecliptic.train.pictures import Pictures
+from ecliptic.train.drawings import Drawings
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures and their captions."""
+    """B drawings and their captions."""
 
     pixels: Tensor  # (B, 3, S, S) normalised
     tokens: Tensor  # (B, T), T the longest caption's
@@ -26,19 +26,19 @@ class Batch:
 
 
 class Stream:
-    """Batches from several sets of pictures; the same seed gives the same batches."""
+    """Batches from several sets of drawings; the same seed gives the same batches."""
 
     def __init__(
         self,
-        sources: dict[Pictures, int],
+        sources: dict[Drawings, int],
         image_spec: ImageSpec,
         tokenizer: Tokenizer,
         seed: int,
     ) -> None:
         side = image_spec.size
         self.sources = [
-            (_Rounds(pictures, seed + i), pictures.at_size(side), count)
-            for i, (pictures, count) in enumerate(sources.items())
+            (_Rounds(drawings, seed + i), drawings.at_size(side), count)
+            for i, (drawings, count) in enumerate(sources.items())
         ]
         self.image_spec = image_spec
         self.tokenizer = tokenizer
@@ -53,12 +53,12 @@ class Stream:
 
     def batch(self) -> Batch:
         """The next batch."""
-        pictures, texts = [], []
+        drawings, texts = [], []
         for rounds, source, count in self.sources:
             rows = rounds.take(count)
-            pictures.append(source.rgba[rows])
+            drawings.append(source.rgba[rows])
             texts += [caption(source.concepts[int(source.concept[r])], self.draw) for r in rows]
-        colours = augment(torch.cat(pictures), self.generator)
+        colours = augment(torch.cat(drawings), self.generator)
         tokens, lengths = tokens_of(self.tokenizer, texts)
         return Batch((colours - self.mean) / self.std, tokens, lengths)
 
@@ -71,14 +71,14 @@ def tokens_of(tokenizer: Tokenizer, texts: list[str]) -> tuple[Tensor, Tensor]:
 
 
 class _Rounds:
-    """Rounds through the concepts of a set, each time with one of its pictures at random."""
+    """Rounds through the concepts of a set, each time with one of its drawings at random."""
 
-    def __init__(self, pictures: Pictures, seed: int) -> None:
+    def __init__(self, drawings: Drawings, seed: int) -> None:
         self.draw = random.Random(seed)
         rows: dict[int, list[int]] = {}
-        for row, concept in enumerate(pictures.concept.tolist()):
+        for row, concept in enumerate(drawings.concept.tolist()):
             rows.setdefault(concept, []).append(row)
-        self.rows = list(rows.values())  # picture numbers of each drawn concept
+        self.rows = list(rows.values())  # drawing numbers of each drawn concept
         self.queue: list[int] = []
 
     def take(self, count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 import random
 
-from ecliptic.train.pictures import Concept
+from ecliptic.train.drawings import Concept
 
 TEMPLATES = (
     "a drawing of {}",

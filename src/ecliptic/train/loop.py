@@ -15,9 +15,9 @@ from ecliptic.errors import NumericalError
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, random_model
 from ecliptic.train.batches import Batch, Stream
+from ecliptic.train.drawings import read_emoji, read_game_icons, read_openclipart
 from ecliptic.train.loss import clamp_temperature, contrastive_loss
 from ecliptic.train.optimiser import adamw, rate_at
-from ecliptic.train.pictures import read_emoji, read_game_icons, read_openclipart
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.validation import Validation, evaluate
 
@@ -57,7 +57,7 @@ def train(
         settings: the recipe.
         data: folder with `emoji/`, `openclipart/` and `game_icons/`.
         report: called with each line of the history: losses every `log_every` steps, recall of
-            the validation pictures every `evaluate_every` steps and at the end.
+            the validation drawings every `evaluate_every` steps and at the end.
         stop: asked after each step; True ends the run there, with a last line that says so.
 
     Raises:
@@ -89,7 +89,7 @@ def train(
 
 
 def sources_of(settings: TrainSettings, data: Path) -> dict[Any, int]:
-    """The sets of pictures, and how many of each go into a batch."""
+    """The sets of drawings, and how many of each go into a batch."""
     shares, batch = settings.data, settings.batch
     clipart, icons = round(batch * shares.openclipart), round(batch * shares.game_icons)
     sources = {read_emoji(data / "emoji", shares.designs, "train"): batch - clipart - icons}

@@ -1,4 +1,4 @@
-"""How well pictures find their names: recall over a fixed list of names. N pictures, C concepts."""
+"""How well drawings find their names: recall over a fixed list of names. N drawings, C concepts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +12,26 @@ from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
 from ecliptic.train.augment import on_colour
 from ecliptic.train.batches import tokens_of
-from ecliptic.train.pictures import Pictures, read_emoji
+from ecliptic.train.drawings import Drawings, read_emoji
 from ecliptic.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of pictures whose own name is among the best 1 and 5."""
+    """Share of drawings whose own name is among the best 1 and 5."""
 
     at_1: float
     at_5: float
-    pictures: int
+    drawings: int
     names: int
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The pictures that training never saw."""
+    """The drawings that training never saw."""
 
-    design: Pictures  # every concept, in a design that was never trained on
-    concepts: Pictures  # concepts that were never trained on, in every design
+    design: Drawings  # every concept, in a design that was never trained on
+    concepts: Drawings  # concepts that were never trained on, in every design
 
     @classmethod
     def read(cls, data: Path, settings: TrainSettings) -> "Validation":
@@ -50,7 +50,7 @@ def evaluate(
 ) -> dict[str, Recall]:
     """Recall of the unseen design and of the unseen concepts, among all names.
 
-    The keys are "design" and "concepts". Pictures lie on white; names stand alone, without
+    The keys are "design" and "concepts". Drawings lie on white; names stand alone, without
     template. The model is put in eval mode for it.
     """
     training = model.training
@@ -58,32 +58,32 @@ def evaluate(
     runtime = Runtime(model)
     names = _vectors_of_names(runtime, validation.design, tokenizer)
     found = {
-        name: recall(_vectors(runtime, pictures, image_spec), names, pictures)
-        for name, pictures in (("design", validation.design), ("concepts", validation.concepts))
+        name: recall(_vectors(runtime, drawings, image_spec), names, drawings)
+        for name, drawings in (("design", validation.design), ("concepts", validation.concepts))
     }
     model.train(training)
     return found
 
 
-def recall(images: Tensor, names: Tensor, pictures: Pictures) -> Recall:
+def recall(images: Tensor, names: Tensor, drawings: Drawings) -> Recall:
     """Recall at 1 and 5 of (N, E) image vectors against (C, E) name vectors, both unit length."""
     best = (images @ names.T).topk(5, dim=-1).indices  # (N, 5)
-    hits = best == pictures.concept[:, None]
+    hits = best == drawings.concept[:, None]
     at_1, at_5 = hits[:, 0].float().mean(), hits.any(dim=-1).float().mean()
     return Recall(float(at_1), float(at_5), len(images), len(names))
 
 
-def _vectors(runtime: Runtime, pictures: Pictures, spec: ImageSpec) -> Tensor:
+def _vectors(runtime: Runtime, drawings: Drawings, spec: ImageSpec) -> Tensor:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     rows = []
-    for rgba in torch.split(pictures.at_size(spec.size).rgba, 128):
+    for rgba in torch.split(drawings.at_size(spec.size).rgba, 128):
         pixels = (on_colour(rgba) - mean) / std
         rows.append(runtime.image(pixels).cpu())
     return F.normalize(torch.cat(rows).float(), dim=-1)
 
 
-def _vectors_of_names(runtime: Runtime, pictures: Pictures, tokenizer: Tokenizer) -> Tensor:
-    names = [concept.name for concept in pictures.concepts]
+def _vectors_of_names(runtime: Runtime, drawings: Drawings, tokenizer: Tokenizer) -> Tensor:
+    names = [concept.name for concept in drawings.concepts]
     rows = []
     for i in range(0, len(names), 256):
         tokens, _ = tokens_of(tokenizer, names[i : i + 256])

@@ -87,7 +87,7 @@ class Counted:
         return Made(tokens, pooled, mask, None, rows, (1, 2) if " AND " in prompt else ())
 
 
-PROMPTS = [f"a picture of thing {number} masked" for number in range(9)]
+PROMPTS = [f"an image of thing {number} masked" for number in range(9)]
 SMALL = 2000  # bytes: about four prompts a shard
 
 

@@ -61,7 +61,7 @@ def test_a_changed_bit_is_never_handed_out_and_repaired(tmp_path: Path) -> None:
 def test_a_changed_bit_in_the_metadata_is_found(tmp_path: Path) -> None:
     fill(tmp_path)
     victim = first_shard(tmp_path)
-    damage(victim, victim.read_bytes().index(b"a picture of"))
+    damage(victim, victim.read_bytes().index(b"an image of"))
     assert [f.kind for f in verify_cache(tmp_path)] == ["torn"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ecliptic.checkpoints import catalog
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.hub.repository import Repository
-from ecliptic.errors import UnknownModelError
+from ecliptic.errors import UnknownModelError, did_you_mean
 from ecliptic.storage import WEIGHT_SUFFIXES
 
 HUB_PREFIX = "hf:"
@@ -101,7 +101,7 @@ def _find(source: str) -> Row:
         return catalog.find(source)
     except UnknownModelError:
         sizes = source.split("/")[0]
-        if source.count("/") == 1 and not difflib.get_close_matches(sizes, catalog.architectures()):
+        if source.count("/") == 1 and not did_you_mean(sizes, catalog.architectures()):
             fix = f"for the repository of that name on the Hugging Face hub write 'hf:{source}'."
             raise UnknownModelError(source, fix=fix) from None
         raise

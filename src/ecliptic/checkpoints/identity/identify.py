@@ -65,13 +65,13 @@ def image_spec_of(config: ClipConfig, notes: list[str], what: str) -> ImageSpec 
     specs = {row.image_spec for row in _released() if row.config == config}
     if len(specs) == 1:
         notes.append(
-            "the file does not say how pictures are prepared; taken from the released models of "
+            "the file does not say how images are prepared; taken from the released models of "
             "these sizes (image_spec= decides otherwise)"
         )
         return specs.pop()
     known = "; ".join(sorted(map(str, specs))) or "no released model has these sizes"
     raise AmbiguousCheckpointError(
-        f"{what} does not say how pictures are resized and normalised, and released models of "
+        f"{what} does not say how images are resized and normalised, and released models of "
         f"these sizes do not settle it ({known}); pass image_spec=ImageSpec(...)."
     )
 

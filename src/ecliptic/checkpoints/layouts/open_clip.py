@@ -272,5 +272,5 @@ def _obstacles(checkpoint: Checkpoint) -> Iterator[str]:
             text.activation
         )
     if checkpoint.image_spec and checkpoint.image_spec.size != image.image_size:
-        yield f"pictures are {image.image_size} pixels in it, not {checkpoint.image_spec.size}"
+        yield f"images are {image.image_size} pixels in it, not {checkpoint.image_spec.size}"
     yield from tokenizer_obstacles(checkpoint)

@@ -91,7 +91,7 @@ class CachedConditioner(Generic[C]):
             return self.conditioner(prompt, negative=negative, **options)
 
         key = _key_of_call(self.conditioner, given)
-        if key is None:  # an argument without JSON form, such as a picture
+        if key is None:  # an argument without JSON form, such as an image
             with self._lock:
                 self._misses += 1
             return compute()

@@ -34,7 +34,7 @@ def without_norm(chunks: Chunks, z: Tensor) -> Tensor:
 def original(chunks: Chunks, z: Tensor) -> Tensor:
     """Times the weight, then times `mean(z) / mean(z w)`, one ratio for each chunk.
 
-    A1111 takes both means over its whole batch, so that a picture depends on its neighbours;
+    A1111 takes both means over its whole batch, so that an image depends on its neighbours;
     `original_batch` does that.
     """
     weighted = without_norm(chunks, z)

@@ -132,7 +132,7 @@ def _extreme(written: Written) -> Iterator[Remark]:
             yield (
                 node.span,
                 f"{written.quote(node.span)} ends up with weight {weight:.4g}, outside "
-                f"{LEAST} to {MOST}, where pictures tend to break; use a milder weight.",
+                f"{LEAST} to {MOST}, where images tend to break; use a milder weight.",
             )
 
 
@@ -269,7 +269,7 @@ def _exclamation(written: Written) -> Iterator[Remark]:
             (place, place + 1),
             'padding is id 0 here, the "!", as in SD 2 and the second encoder of SDXL, where '
             'diffusers reads every "!" of a prompt as padding and other tools read a word; leave '
-            "it out to get the same picture from all.",
+            "it out to get the same image from all.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures for the tests of image inputs: fixture files, and crafted or hostile bytes."""
+"""Images for the tests of image inputs: fixture files, and crafted or hostile bytes."""
 
 import csv
 import io

@@ -8,23 +8,23 @@ import torch
 
 from tests.diffusion import pipelines
 from tests.diffusion.parity import check, ours, sides
-from tests.engine.models import picture
+from tests.engine.models import draw
 
 
 def adapter(**options: Any) -> Any:
     return ours("ip-adapter", row="ip-adapter-alone", **options)
 
 
-def pictures(count: int) -> list[Any]:
-    return [picture(seed, 50, 43) for seed in range(count)]
+def drawn(count: int) -> list[Any]:
+    return [draw(seed, 50, 43) for seed in range(count)]
 
 
 @pytest.mark.parametrize(("count", "videos"), [*product([1, 3], [1, 2])])
 @pytest.mark.parametrize("source", ["encoders", "folder"])
 def test_svd(count: int, videos: int, source: str) -> None:
     with torch.no_grad():
-        wanted = pipelines.peer("svd")._encode_image(pictures(count), "cpu", videos, True)
-    found = ours("svd", source)(images=pictures(count), images_per_prompt=videos)
+        wanted = pipelines.peer("svd")._encode_image(drawn(count), "cpu", videos, True)
+    found = ours("svd", source)(images=drawn(count), images_per_prompt=videos)
     check(found, sides(image=wanted))
     both = torch.cat([found.negative.image, found.image])
     assert torch.equal(found.to_diffusers()["encoder_hidden_states"], both)
@@ -34,27 +34,27 @@ def test_svd(count: int, videos: int, source: str) -> None:
 def test_ip_adapter(count: int, images: int, patches: bool) -> None:
     with torch.no_grad():
         image, none = pipelines.peer("ip-adapter").encode_image(
-            pictures(count), "cpu", images, patches
+            drawn(count), "cpu", images, patches
         )
-    found = adapter()(images=pictures(count), patches=patches, images_per_prompt=images)
+    found = adapter()(images=drawn(count), patches=patches, images_per_prompt=images)
     check(found, {"image": image, "negative.image": none})
 
 
 def test_an_ip_adapter_folder_is_read_without_its_text_encoder() -> None:
     with torch.no_grad():
-        image, none = pipelines.peer("ip-adapter").encode_image(pictures(2), "cpu", 1, False)
-    found = ours("ip-adapter", "folder")(images=pictures(2))
+        image, none = pipelines.peer("ip-adapter").encode_image(drawn(2), "cpu", 1, False)
+    found = ours("ip-adapter", "folder")(images=drawn(2))
     check(found, {"image": image, "negative.image": none})
 
 
 @pytest.mark.parametrize("patches", [False, True])
 def test_the_pipeline_takes_our_ip_adapter_keywords(patches: bool) -> None:
-    found = adapter()(images=pictures(2), patches=patches)
+    found = adapter()(images=drawn(2), patches=patches)
     keywords = found.to_diffusers()
     pipe = pipelines.peer("ip-adapter")
     pipe.check_inputs("a cat", 64, 64, None, **keywords)
     prepared = pipe.prepare_ip_adapter_image_embeds(
         None, keywords["ip_adapter_image_embeds"], "cpu", 1, True
     )
-    assert torch.equal(prepared[0][0], found.negative.image)  # each (1, pictures, ...)
+    assert torch.equal(prepared[0][0], found.negative.image)  # each (1, images, ...)
     assert torch.equal(prepared[0][1], found.image)

@@ -1,7 +1,7 @@
-"""The drawings that the embedded default learns from: pictures, names and keywords in memory.
+"""The drawings that the embedded default learns from: drawings, names and keywords in memory.
 
 Reads the folder described by the training data's own README: `emoji/` (designs as tar files and
-`emoji.csv`), `openclipart/`, `game_icons/`. N pictures, C concepts.
+`emoji.csv`), `openclipart/`, `game_icons/`. N drawings, C concepts.
 """
 
 import csv
@@ -30,8 +30,8 @@ class Concept:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """N pictures of C concepts; one concept may have been drawn several times."""
+class Drawings:
+    """N drawings of C concepts; one concept may have been drawn several times."""
 
     rgba: Tensor  # (N, 4, 96, 96) uint8 as stored, alpha not premultiplied
     concept: Tensor  # (N,) index into `concepts`
@@ -40,13 +40,13 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.concept)
 
-    def at_size(self, side: int) -> "Pictures":
-        """The same pictures (N, 4, side, side), antialiased; colour weighs by its coverage."""
+    def at_size(self, side: int) -> "Drawings":
+        """The same drawings (N, 4, side, side), antialiased; colour weighs by its coverage."""
         parts = [_resized(part, side) for part in torch.split(self.rgba, 512)]
-        return Pictures(torch.cat(parts), self.concept, self.concepts)
+        return Drawings(torch.cat(parts), self.concept, self.concepts)
 
 
-def read_emoji(folder: Path, designs: tuple[str, ...], split: str | None) -> Pictures:
+def read_emoji(folder: Path, designs: tuple[str, ...], split: str | None) -> Drawings:
     """Emoji of `designs` whose concept is in `split` ("train", "val", or None for both).
 
     `concepts` holds every emoji's concept in the csv's order, whatever the split.
@@ -54,45 +54,45 @@ def read_emoji(folder: Path, designs: tuple[str, ...], split: str | None) -> Pic
     rows = read_csv(folder / "emoji.csv")
     concepts = tuple(Concept(r["name"], split_keywords(r["keywords"])) for r in rows)
     wanted = {r["key"]: i for i, r in enumerate(rows) if split in (None, r["concept_split"])}
-    pictures: list[np.ndarray] = []
+    drawings: list[np.ndarray] = []
     index: list[int] = []
     for design in designs:
         for key, data in read_tar(folder / f"{design}.tar"):
             if key in wanted:
-                pictures.append(data)
+                drawings.append(data)
                 index.append(wanted[key])
-    return _stack(pictures, index, concepts)
+    return _stack(drawings, index, concepts)
 
 
-def read_openclipart(folder: Path) -> Pictures:
+def read_openclipart(folder: Path) -> Drawings:
     """Each drawing is a concept of its own, named by its title, or its file where that is vague."""
     rows = {r["file"]: r for r in read_csv(folder / "openclipart.csv")}
     titles = [r["title"].strip().lower() for r in rows.values()]
     concepts: list[Concept] = []
-    pictures: list[np.ndarray] = []
+    drawings: list[np.ndarray] = []
     for key, data in read_tar(folder / "openclipart.tar"):
         row = rows[f"{key}.png"]
         title = row["title"].strip()
         shared = titles.count(title.lower()) > 2  # "Various Cliparts" names nothing
         words = (*split_keywords(row["keywords"]), row["category"].replace("_", " "))
         concepts.append(Concept(row["stem"] if shared or not title else title, words))
-        pictures.append(data)
-    return _stack(pictures, list(range(len(pictures))), tuple(concepts))
+        drawings.append(data)
+    return _stack(drawings, list(range(len(drawings))), tuple(concepts))
 
 
-def read_game_icons(folder: Path) -> Pictures:
+def read_game_icons(folder: Path) -> Drawings:
     """White-on-black icons as black drawings on nothing; "abstract ..." ones mean nothing."""
     rows = {r["file"]: r["name"] for r in read_csv(folder / "game_icons.csv")}
     concepts: dict[str, int] = {}
-    pictures: list[np.ndarray] = []
+    drawings: list[np.ndarray] = []
     index: list[int] = []
     for key, data in read_tar(folder / "game_icons.tar"):
         name = rows[f"{key}.png"]
         if name.startswith("abstract"):
             continue
-        pictures.append(np.concatenate([np.zeros_like(data[:3]), data[:1]]))
+        drawings.append(np.concatenate([np.zeros_like(data[:3]), data[:1]]))
         index.append(concepts.setdefault(name, len(concepts)))
-    return _stack(pictures, index, tuple(Concept(name) for name in concepts))
+    return _stack(drawings, index, tuple(Concept(name) for name in concepts))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -111,7 +111,7 @@ def read_tar(path: Path) -> list[tuple[str, np.ndarray]]:
     """(stem, (4, 96, 96) uint8 RGBA) of every PNG of a tar file, in its order."""
     if not path.exists():
         raise StorageError(f"there is no {path}; pass the folder that holds it with --data.")
-    pictures = []
+    drawings = []
     with tarfile.open(path) as tar:
         for member in tar:
             file = tar.extractfile(member) if member.name.endswith(".png") else None
@@ -119,8 +119,8 @@ def read_tar(path: Path) -> list[tuple[str, np.ndarray]]:
                 image = Image.open(io.BytesIO(file.read()), formats=("PNG",)).convert("RGBA")
                 if image.size != (SIDE, SIDE):
                     raise StorageError(f"{member.name} in {path} is not {SIDE}x{SIDE} pixels.")
-                pictures.append((Path(member.name).stem, np.asarray(image).transpose(2, 0, 1)))
-    return pictures
+                drawings.append((Path(member.name).stem, np.asarray(image).transpose(2, 0, 1)))
+    return drawings
 
 
 def split_keywords(text: str) -> tuple[str, ...]:
@@ -138,5 +138,5 @@ def _resized(rgba: Tensor, side: int) -> Tensor:
     return (x.clamp(0, 1) * 255).round().byte()
 
 
-def _stack(pictures: list[np.ndarray], index: list[int], concepts: tuple[Concept, ...]) -> Pictures:
-    return Pictures(torch.from_numpy(np.stack(pictures)), torch.tensor(index), concepts)
+def _stack(drawings: list[np.ndarray], index: list[int], concepts: tuple[Concept, ...]) -> Drawings:
+    return Drawings(torch.from_numpy(np.stack(drawings)), torch.tensor(index), concepts)

@@ -1,7 +1,7 @@
 """Draw docs/images/demo.png: two stretches of the demo's page, side by side.
 
 Needs Chromium (`apt-get install chromium`). Run from the checkout, with `src` on PYTHONPATH or the
-package installed:  python scripts/demo_picture.py
+package installed:  python scripts/demo_image.py
 """
 
 import shutil
@@ -14,10 +14,10 @@ from PIL import Image
 
 from ecliptic.report import demo
 
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.png"
+IMAGE = Path(__file__).parents[1] / "docs" / "images" / "demo.png"
 PARTS = (  # style that leaves only what a part shows
     "",
-    "header, #name-what-is-drawn, #find-a-picture-by-words, #find-more-like-this { display: none }"
+    "header, #name-what-is-drawn, #find-a-image-by-words, #find-more-like-this { display: none }"
     "main { margin-top: -3.5rem }",
 )
 WIDTH, HEIGHT = 820, 1290  # pixels of each part
@@ -34,9 +34,9 @@ def main() -> None:
     joined = Image.new("RGB", (WIDTH * len(shots), HEIGHT))
     for place, shot in enumerate(shots):
         joined.paste(shot, (place * WIDTH, 0))
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    joined.save(PICTURE, optimize=True)
-    print(f"{PICTURE}: {PICTURE.stat().st_size // 1024} KiB")
+    IMAGE.parent.mkdir(parents=True, exist_ok=True)
+    joined.save(IMAGE, optimize=True)
+    print(f"{IMAGE}: {IMAGE.stat().st_size // 1024} KiB")
 
 
 def _shoot(browser: str, page: Path, style: str) -> Image.Image:

@@ -1,6 +1,6 @@
-"""Say what each drawing in a folder shows: python examples/sort_pictures.py FOLDER [LABEL ...].
+"""Say what each drawing in a folder shows: python examples/sort_images.py FOLDER [LABEL ...].
 
-Pictures that cannot be read are listed, and do not stop the others.
+Images that cannot be read are listed, and do not stop the others.
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import ecliptic
 
-folder, *labels = sys.argv[1:] or ["pictures"]
+folder, *labels = sys.argv[1:] or ["images"]
 labels = labels or ["animal", "vehicle", "food", "weather", "building"]
 paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
 
