@@ -46,9 +46,8 @@ def original(chunks: Chunks, z: Tensor) -> Tensor:
 def over_prompt(chunks: Chunks, z: Tensor) -> Tensor:
     """As `original`, with one ratio for all chunks, of the positions that are kept."""
     weighted = without_norm(chunks, z)
-    used = chunks.kept.to(z.device)
     changed = (chunks.weights.to(z.device) != 1).any()
-    return weighted * _ratio(z[used].mean(), weighted[used].mean(), changed)
+    return weighted * _ratio(chunks.keep(z).mean(), chunks.keep(weighted).mean(), changed)
 
 
 def original_batch(z: Sequence[Tensor], prompts: Sequence[Chunks]) -> list[Tensor]:

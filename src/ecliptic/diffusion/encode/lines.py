@@ -23,7 +23,7 @@ from ecliptic.diffusion.emphasis.weighting import Plan, WeightedVectors, plan
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import Encoding
 from ecliptic.diffusion.options import Options
-from ecliptic.diffusion.tokens.chunks import NO_WORD, Chunks, TokenizedLine, equalise, lay_out
+from ecliptic.diffusion.tokens.chunks import Chunks, TokenizedLine, equalise, lay_out
 from ecliptic.diffusion.tokens.tokens import tokenise
 from ecliptic.diffusion.tokens.words import Wording
 from ecliptic.engine import numerical_error
@@ -41,13 +41,8 @@ class _Work:
     line: Line
     chunks: Chunks
     plan: Plan | None  # of its weights; None where they do nothing, or act on the whole group
-    group: Hashable = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it is the empty prompt, and nothing else is done to its vectors."""
-        alone = self.group is None and len(self.chunks) == 1
-        return alone and not bool((self.chunks.words != NO_WORD).any())
+    group: Hashable
+    is_empty: bool  # the empty prompt, and nothing else is done to its vectors
 
 
 class LineEncoder:
@@ -127,16 +122,19 @@ class LineEncoder:
         shared = group is not None
         todo = list(lines) if shared else list(dict.fromkeys(lines))
         todo = [line for line in todo if (group, line) not in self._encodings]
-        chunks = [self.tokenize(line).chunks for line in todo]
+        tokenized = [self.tokenize(line) for line in todo]
+        empties = [not shared and one.is_empty for one in tokenized]
+        chunks = [one.chunks for one in tokenized]
         if shared:
             end, pad = self.encoder.tokenizer.spec.end_of_text, self.encoder.pad
             chunks = equalise(chunks, end=end, pad=pad)
         plain = shared or self.layer is None
         plans = [None if plain else plan(one, self.options.weighting) for one in chunks]
-        work = [_Work(*one, group) for one in zip(todo, chunks, plans, strict=True)]
+        parts = zip(todo, chunks, plans, empties, strict=True)
+        work = [_Work(line, one, plan, group, none) for line, one, plan, none in parts]
         wanted = empty or any(one is not None and one.needs_empty for one in plans)
-        if wanted and self.empty is None and not any(one.is_empty for one in work):
-            work.append(_Work(EMPTY, self.tokenize(EMPTY).chunks, None))
+        if wanted and self.empty is None and not any(empties):
+            work.append(_Work(EMPTY, self.tokenize(EMPTY).chunks, None, None, is_empty=True))
         return work
 
     def _begin(
@@ -180,8 +178,8 @@ class LineEncoder:
             if tensor is not None and not is_finite(tensor):
                 raise numerical_error(repr(text_of(one.line)))
         ids = one.chunks.ids.to(self.encoder.clip.device)
-        kept = one.chunks.kept.to(ids.device)
-        return Encoding(None if z is None else z[kept], pooled, self.encoder.in_use(ids)[kept])
+        keep = one.chunks.keep
+        return Encoding(None if z is None else keep(z), pooled, keep(self.encoder.in_use(ids)))
 
     def _mix(self, mix: Mix, parts: Sequence[Encoding], weights: Sequence[float]) -> Encoding:
         """compel's `.blend` and `.and` of encoded parts."""

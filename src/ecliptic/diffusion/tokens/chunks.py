@@ -42,10 +42,11 @@ class Chunks:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def kept(self) -> Tensor:
-        """(C, T) bool: positions of the output that are kept."""
-        return torch.ones_like(self.ids, dtype=torch.bool) if self.used is None else self.used
+    def keep(self, output: Tensor) -> Tensor:
+        """(C, T, ...) output of an encoder -> (N, ...), the positions that are kept in order."""
+        if self.used is None:
+            return output.flatten(0, 1)
+        return output[self.used.to(output.device)]
 
     def only(self, numbers: Sequence[int]) -> "Chunks":
         """Some of the chunks, without what says which outputs are kept."""
@@ -76,9 +77,9 @@ class TokenizedLine:
         return tuple(token for token, place in pairs if place is None)
 
     @property
-    def length(self) -> int:
-        """Tokens of the output."""
-        return int(self.chunks.kept.sum())
+    def is_empty(self) -> bool:
+        """Whether it is the empty prompt."""
+        return not self.tokens and len(self.chunks) == 1
 
 
 @dataclass(frozen=True)
