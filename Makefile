@@ -1,15 +1,15 @@
 # From a fresh machine to a result:  make demo
 # Before every commit:               make check test
 #
-# Needs Python 3.11 or newer, a C compiler and a package registry; nothing else is assumed.
+# Needs Python 3.11 or newer, a C compiler and a package registry, nothing else.
 # Another interpreter:  make demo PYTHON=python3.12      Another environment:  VENV=/somewhere/else
 
 PYTHON ?= python3
 VENV ?= .venv
-# processes that share the fast tests
+# number of processes that run the fast tests
 WORKERS ?= 2
 BIN := $(VENV)/bin
-# Every install is held to the pinned versions; the torch pin keeps gigabytes of CUDA away.
+# Every install uses the pinned versions; the torch pin avoids downloading gigabytes of CUDA.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CODE := src tests benchmarks examples scripts
 BENCHMARKS = $(basename $(notdir $(shell grep -l '__main__' benchmarks/*.py)))
@@ -20,18 +20,18 @@ BENCHMARKS = $(basename $(notdir $(shell grep -l '__main__' benchmarks/*.py)))
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-install: $(VENV)/.dev  ## the package with everything that tests and benchmarks need
+install: $(VENV)/.dev  ## install the package with everything that tests and benchmarks need
 
-demo: $(VENV)/.core  ## install the package alone and show what it does, in an HTML page
+demo: $(VENV)/.core  ## install the package alone, run it on the bundled drawings, write an HTML page
 	$(BIN)/ecliptic demo
 
-test: $(VENV)/.dev  ## all fast tests, a few minutes on two cores
+test: $(VENV)/.dev  ## run all fast tests, a few minutes on two cores
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-test-all: $(VENV)/.dev  ## the full-size models too; one at a time, for their memory
+test-all: $(VENV)/.dev  ## run the tests of full-size models too; in one process, to limit memory
 	$(BIN)/python -m pytest -m ""
 
-check: $(VENV)/.dev  ## format, lint and types, as they must be
+check: $(VENV)/.dev  ## check format, lint and types
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
@@ -40,14 +40,14 @@ format: $(VENV)/.dev  ## format and sort imports in place
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-bench: $(VENV)/.dev  ## every benchmark beside the peers; each ends with one JSON line
+bench: $(VENV)/.dev  ## run every benchmark against the peers; each ends with one JSON line
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
-docs: $(VENV)/.dev  ## the pages derived from the code: commands, names, settings
+docs: $(VENV)/.dev  ## write the pages of docs/ that are generated from the code
 	$(BIN)/python -m ecliptic.cli.pages docs/cli.md
 	$(BIN)/python -m scripts.pages docs
 
-pins: $(VENV)/.dev  ## write constraints.txt anew from what is installed
+pins: $(VENV)/.dev  ## rewrite constraints.txt with the installed versions
 	$(BIN)/python -m scripts.pins > constraints.new && mv constraints.new constraints.txt
 
 clean:  ## remove the environment and caches
@@ -64,6 +64,6 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing ecliptic, its tests and its peers into $(VENV), some minutes the first time"
+	@echo "installing ecliptic and the packages of its tests into $(VENV), some minutes the first time"
 	$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.core $@

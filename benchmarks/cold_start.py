@@ -1,7 +1,7 @@
-"""Process start to the first text vector of a ViT-B/32: `python -m benchmarks.cold_start`.
+"""Process start -> first text vector of a ViT-B/32: `python -m benchmarks.cold_start`.
 
 Each contender starts in a new interpreter, loads the same weights from safetensors and encodes one
-text. "import torch" is the part that all of them share. Files are in the page cache.
+text. "import torch" is a part of each. The files are in the page cache.
 """
 
 import subprocess
@@ -12,8 +12,8 @@ from benchmarks.starts import scripts
 from benchmarks.timing import report_seconds
 
 
-def seconds_of(source: str) -> float:
-    """From starting the interpreter to the script's first line of output."""
+def time_start(source: str) -> float:
+    """Seconds from the start of the interpreter to the script's first line of output."""
     start = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -27,7 +27,7 @@ def seconds_of(source: str) -> float:
 
 
 def main(repeats: int) -> None:
-    """Print seconds of each contender, one start of each per round."""
+    """Print the seconds of each contender, after one start of each per round."""
     sources = {
         name: f"{source}\nprint(first(load()).shape, flush=True)\n"
         for name, source in scripts().items()
@@ -36,10 +36,10 @@ def main(repeats: int) -> None:
     taken: dict[str, list[float]] = {name: [] for name in sources}
     for turn in range(repeats + 1):
         for name, source in sources.items():
-            seconds = seconds_of(source)
+            seconds = time_start(source)
             if turn:  # the first round fills the page cache
                 taken[name].append(seconds)
-    report_seconds("cold_start", taken, "ecliptic")
+    report_seconds("cold_start", taken)
 
 
 if __name__ == "__main__":

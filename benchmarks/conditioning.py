@@ -1,9 +1,9 @@
-"""SDXL conditioning at released sizes beside diffusers: `python -m benchmarks.conditioning`.
+"""SDXL conditioning at released sizes, against diffusers: `python -m benchmarks.conditioning`.
 
-CLIP-L and bigG text towers with random weights, float32, the same files on both sides; diffusers'
-`StableDiffusionXLPipeline.encode_prompt` without a denoiser. A prompt with its negative, then 8
-prompts with theirs. Peak memory is the kernel's count of a new process per side that loads both
-encoders and encodes one prompt; Linux only. `--tiny` is a quick check on encoders of no use.
+Both sides read the same files: CLIP-L and bigG text towers with random weights, float32. diffusers
+runs `StableDiffusionXLPipeline.encode_prompt` without a denoiser. One prompt with a negative, then
+8 prompts with negatives. Peak memory is measured by the kernel in a new process per side, which
+loads both encoders and encodes one prompt; Linux only. `--tiny` is a check with tiny encoders.
 """
 
 import json
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.models import captions, written
-from benchmarks.timing import machine, report, timed_in_turns
+from benchmarks.models import captions, make_checkpoint
+from benchmarks.timing import machine, measure_in_turns, report
 from ecliptic.diffusion import Conditioner, conditioner
 from tests import peers
 from tests.diffusion import pipelines
@@ -26,22 +26,22 @@ NEGATIVE = "blurry, low quality, watermark"
 
 
 def folders(tiny: bool) -> list[Path]:
-    """CLIP-L and bigG as transformers stores them."""
+    """CLIP-L and bigG in the layout of transformers."""
     if tiny:
         return pipelines.encoders("sdxl")
     names = ("ViT-L-14-quickgelu", "ViT-bigG-14")
-    return [written(name, "transformers", "text") for name in names]
+    return [make_checkpoint(name, "transformers", "text") for name in names]
 
 
 @cache
-def ours(tiny: bool) -> Conditioner:
+def load_ours(tiny: bool) -> Conditioner:
     """Our SDXL conditioner."""
     return conditioner("sdxl", encoders=folders(tiny))
 
 
 @cache
-def theirs(tiny: bool) -> Any:
-    """diffusers' SDXL pipeline with nothing but its encoders and tokenizers."""
+def load_theirs(tiny: bool) -> Any:
+    """diffusers' SDXL pipeline, with its encoders and tokenizers only."""
     library, transformers = peers.diffusers(), peers.transformers()
     first, second = folders(tiny)
     made = library.StableDiffusionXLPipeline
@@ -58,15 +58,15 @@ def theirs(tiny: bool) -> Any:
 
 
 def encode_ours(prompts: list[str], tiny: bool) -> list[Tensor]:
-    """Tokens, negative tokens, pooled, negative pooled."""
-    found = ours(tiny)(prompts, negative=[NEGATIVE] * len(prompts)).to_diffusers()
+    """Tokens, negative tokens, pooled and negative pooled, by ecliptic."""
+    found = load_ours(tiny)(prompts, negative=[NEGATIVE] * len(prompts)).to_diffusers()
     return list(found.values())
 
 
 def encode_theirs(prompts: list[str], tiny: bool) -> list[Tensor]:
-    """Likewise, by the pipeline."""
+    """The same tensors, by the pipeline of diffusers."""
     with torch.no_grad():
-        found = theirs(tiny).encode_prompt(
+        found = load_theirs(tiny).encode_prompt(
             prompt=prompts,
             negative_prompt=[NEGATIVE] * len(prompts),
             device=torch.device("cpu"),
@@ -80,20 +80,20 @@ SIDES = {"ecliptic": encode_ours, "diffusers": encode_theirs}
 
 
 def difference(prompts: list[str], tiny: bool) -> float:
-    """The largest difference of any value, as a part of the largest value."""
+    """The largest difference of a tensor relative to its largest value, over all tensors."""
     pairs = zip(*(encode(prompts, tiny) for encode in SIDES.values()), strict=True)
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
 
 
-def peak(side: str, tiny: bool) -> float:
-    """GB that a new process has held at most, after one prompt."""
+def measure_peak(side: str, tiny: bool) -> float:
+    """Peak memory in GB of a new process that encodes one prompt."""
     command = [sys.executable, "-m", "benchmarks.conditioning", f"--side={side}"]
     command += ["--tiny"] if tiny else []
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(ran.stdout.split()[-1])
 
 
-def one_side(side: str, tiny: bool) -> None:
+def run_one_side(side: str, tiny: bool) -> None:
     """Encode one prompt and print the peak memory of this process in GB."""
     SIDES[side](captions(1), tiny)
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -102,7 +102,7 @@ def one_side(side: str, tiny: bool) -> None:
 
 def main(repeats: int, tiny: bool) -> None:
     """Print time and memory of both sides."""
-    held = {side: round(peak(side, tiny), 2) for side in SIDES}
+    held = {side: round(measure_peak(side, tiny), 2) for side in SIDES}
     print(f"peak memory, {machine()}: {held} GB")
     for count in (1, 8):
         prompts = captions(count)
@@ -113,7 +113,7 @@ def main(repeats: int, tiny: bool) -> None:
         }
         report(
             f"conditioning_sdxl_{count}",
-            timed_in_turns(runs, repeats),
+            measure_in_turns(runs, repeats),
             count,
             "prompts",
             "ecliptic",
@@ -125,6 +125,6 @@ if __name__ == "__main__":
     tiny = "--tiny" in sys.argv
     chosen = [word.removeprefix("--side=") for word in sys.argv if word.startswith("--side=")]
     if chosen:
-        one_side(chosen[0], tiny)
+        run_one_side(chosen[0], tiny)
     else:
         main(repeats=3 if tiny else 5, tiny=tiny)

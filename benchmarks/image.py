@@ -1,7 +1,6 @@
-"""Pixels -> vectors beside open_clip and transformers: `python -m benchmarks.image [ARCH ...]`.
+"""Pixels -> vectors, against open_clip and transformers: `python -m benchmarks.image [ARCH ...]`.
 
-The images are already decoded and prepared (`benchmarks.preprocess` times that), 8 and 32 at a
-time.
+The input is pixels, in batches of 8 and 32; `benchmarks.preprocess` times decoding and preparing.
 """
 
 import sys
@@ -12,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ecliptic
-from benchmarks.models import sizes, written
-from benchmarks.timing import report, timed_in_turns
+from benchmarks.models import make_checkpoint, sizes
+from benchmarks.timing import measure_in_turns, report
 from ecliptic.checkpoints import openai_keys, read
 from ecliptic.model import ImageConfig, ViTConfig
 from tests import peers
@@ -21,39 +20,39 @@ from tests import peers
 Encode = Callable[[Tensor], Tensor]
 
 
-def ours(name: str) -> Encode:
-    return ecliptic.load(written(name, "ecliptic", "image")).encode_image
+def load_ours(name: str) -> Encode:
+    return ecliptic.load(make_checkpoint(name, "ecliptic", "image")).encode_image
 
 
-def open_clip(name: str) -> Encode:
+def load_open_clip(name: str) -> Encode:
     library, config = peers.open_clip(), sizes(name, "image")
     table = library.get_model_config(name)
     tower = library.model._build_vision_tower(config.embed, table["vision_cfg"]).eval()
-    weights = read(written(name, "ecliptic", "image")).weights
+    weights = read(make_checkpoint(name, "ecliptic", "image")).weights
     theirs = openai_keys(config).from_native(weights)
     tower.load_state_dict({key.removeprefix("visual."): value for key, value in theirs.items()})
     return lambda pixels: F.normalize(tower(pixels), dim=-1)
 
 
-def transformers(name: str) -> Encode:
-    path = written(name, "transformers", "image")
+def load_transformers(name: str) -> Encode:
+    path = make_checkpoint(name, "transformers", "image")
     tower = peers.transformers().CLIPVisionModelWithProjection.from_pretrained(path).eval()
     return lambda pixels: F.normalize(tower(pixel_values=pixels).image_embeds, dim=-1)
 
 
 def contenders(config: ImageConfig) -> dict[str, Callable[[str], Encode]]:
-    """Who has such a tower; transformers' CLIP has no ResNet."""
-    found = {"ecliptic": ours, "open_clip": open_clip}
-    return found | ({"transformers": transformers} if isinstance(config, ViTConfig) else {})
+    """The libraries that have such a tower; transformers' CLIP has no ResNet."""
+    found = {"ecliptic": load_ours, "open_clip": load_open_clip}
+    return found | ({"transformers": load_transformers} if isinstance(config, ViTConfig) else {})
 
 
 def main(names: list[str], repeats: int) -> None:
-    """Print images per second of each contender."""
+    """Print the images per second of each contender."""
     for name in names:
         config = sizes(name, "image").image
         assert config
         pixels = torch.randn(32, 3, config.image_size, config.image_size)
-        encoders = {label: make(name) for label, make in contenders(config).items()}
+        encoders = {label: load(name) for label, load in contenders(config).items()}
         with torch.inference_mode():
             vectors = [encode(pixels[:2]) for encode in encoders.values()]
             for other in vectors[1:]:
@@ -63,7 +62,7 @@ def main(names: list[str], repeats: int) -> None:
                     label: lambda encode=encode, some=pixels[:batch]: encode(some)
                     for label, encode in encoders.items()
                 }
-                seconds = timed_in_turns(fed, repeats, warmup=1)
+                seconds = measure_in_turns(fed, repeats, warmup=1)
                 report(f"image_{name}_batch_{batch}", seconds, batch, "images", "ecliptic")
 
 

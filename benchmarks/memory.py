@@ -1,9 +1,9 @@
 """Peak memory of loading a ViT-B/32 (fp32): `python -m benchmarks.memory`.
 
 A new interpreter per contender imports torch, notes its peak resident memory, loads the same
-weights from safetensors, reads every weight once (mapped files count only when touched), and
-notes the peak again. The result is in units of the weights' own size. Linux only: getrusage
-inherits the parent's peak, so the kernel's own count of the process is read.
+weights from safetensors, reads every weight once (pages of a mapped file count only when read) and
+notes the peak again. The result is divided by the size of the weights. Linux only: the peak of
+getrusage includes that of the parent process, so VmHWM of the kernel is read.
 """
 
 import json
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from benchmarks.models import written
+from benchmarks.models import make_checkpoint
 from benchmarks.starts import scripts
 from benchmarks.timing import machine
 
@@ -37,8 +37,8 @@ print(load_peak / size, (peak() - before) / size, flush=True)
 """
 
 
-def peaks(source: str) -> tuple[float, float]:
-    """Peak after loading, and after the first text, in units of the weights' size."""
+def measure_peaks(source: str) -> tuple[float, float]:
+    """Peak after loading and peak after the first text, divided by the size of the weights."""
     found = subprocess.run(
         [sys.executable, "-c", _MEASURE.format(source=source)],
         capture_output=True,
@@ -50,14 +50,14 @@ def peaks(source: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print each contender's peaks; the numbers hardly vary, so once is enough."""
-    found: Mapping[str, tuple[float, float]] = {n: peaks(s) for n, s in scripts().items()}
-    weights = (written("ViT-B-32", "ecliptic") / "model.safetensors").stat().st_size
-    print(f"peak memory over an imported torch, weights of {weights / 1e6:.0f} MB, {machine()}")
+    """Print the peaks of each contender; they hardly vary, so one measurement is enough."""
+    found: Mapping[str, tuple[float, float]] = {n: measure_peaks(s) for n, s in scripts().items()}
+    weights = (make_checkpoint("ViT-B-32", "ecliptic") / "model.safetensors").stat().st_size
+    print(f"peak memory above that of import torch, weights {weights / 1e6:.0f} MB, {machine()}")
     for name, (loaded, used) in found.items():
-        print(f"  {name:16} loading {loaded:.2f} x the weights, after a first text {used:.2f} x")
-    times = {name: [round(value, 3) for value in values] for name, values in found.items()}
-    print(json.dumps({"bench": "memory", "unit": "x weights", "peaks": times}))
+        print(f"  {name:16} loading {loaded:.2f} x the weights, after the first text {used:.2f} x")
+    peaks = {name: [round(value, 3) for value in values] for name, values in found.items()}
+    print(json.dumps({"bench": "memory", "unit": "x weights", "peaks": peaks}))
 
 
 if __name__ == "__main__":

@@ -29,16 +29,16 @@ def captions(count: int) -> list[str]:
     return [f"{pairs[n % len(pairs)]} {n}" for n in range(count)]
 
 
-def sizes(name: str, sides: str = "both") -> ClipConfig:
-    """Of a released architecture, or of one of its towers ("image", "text")."""
+def sizes(name: str, sides: str) -> ClipConfig:
+    """Config of a released architecture ("both"), or of one of its towers ("image", "text")."""
     config = catalog.architecture(name)
     if sides == "both":
         return config
     return replace(config, **{"image" if sides == "text" else "text": None})
 
 
-def written(name: str, layout: Layout, sides: str = "both") -> Path:
-    """A checkpoint of these sizes in `layout`; the same files serve the next run."""
+def make_checkpoint(name: str, layout: Layout, sides: str = "both") -> Path:
+    """Write a checkpoint of these sizes in `layout`, unless it exists; returns its path."""
     path = CACHE / f"{name}-{sides}-{layout}"
     if path.exists():
         return path

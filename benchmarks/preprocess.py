@@ -1,7 +1,7 @@
-"""Images -> pixels beside open_clip and transformers: `python -m benchmarks.preprocess`.
+"""Images -> pixels, against open_clip and transformers: `python -m benchmarks.preprocess`.
 
 Every contender gets the same encoded files and makes (3, 224, 224) float32 on one core; the
-decode pool is timed apart. Pass files of your own, or photographs are taken from ../shared.
+decode pool is timed separately. The default images are photographs in ../shared; or pass files.
 """
 
 import io
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.timing import report, timed_in_turns
+from benchmarks.timing import measure_in_turns, report
 from ecliptic.inputs import ImageSpec, Preprocess, decode_many
 from tests import peers
 
@@ -30,7 +30,7 @@ Prepare = Callable[[Image.Image], object]
 
 
 def contenders() -> dict[str, Prepare]:
-    """What turns a PIL image into pixels, by name; ours first."""
+    """Functions from a PIL image to pixels, by name; ours first."""
     open_clip, transformers = peers.open_clip(), peers.transformers()
     fast = transformers.CLIPImageProcessor()
     slow = transformers.CLIPImageProcessorPil()
@@ -43,7 +43,7 @@ def contenders() -> dict[str, Prepare]:
     }
 
 
-def over_files(prepare: Prepare, files: list[bytes]) -> Callable[[], None]:
+def prepare_files(prepare: Prepare, files: list[bytes]) -> Callable[[], None]:
     def run() -> None:
         for data in files:
             with Image.open(io.BytesIO(data)) as image:
@@ -52,7 +52,7 @@ def over_files(prepare: Prepare, files: list[bytes]) -> Callable[[], None]:
     return run
 
 
-def over_images(prepare: Prepare, images: list[Image.Image]) -> Callable[[], None]:
+def prepare_images(prepare: Prepare, images: list[Image.Image]) -> Callable[[], None]:
     def run() -> None:
         for image in images:
             prepare(image)
@@ -60,7 +60,7 @@ def over_images(prepare: Prepare, images: list[Image.Image]) -> Callable[[], Non
     return run
 
 
-def over_pool(files: list[bytes], workers: int) -> Callable[[], None]:
+def run_pool(files: list[bytes], workers: int) -> Callable[[], None]:
     prepare = Preprocess(ImageSpec())
     return lambda: [None for _ in decode_many(files * 4, prepare, workers=workers)] and None
 
@@ -73,12 +73,12 @@ def main(paths: list[Path]) -> None:
     prepares = contenders()
     ours, theirs = prepares["ecliptic"](images[0]), prepares["open_clip"](images[0])
     assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
-    from_bytes = {name: over_files(prepare, files) for name, prepare in prepares.items()}
-    report("preprocess_files", timed_in_turns(from_bytes, 15), len(files), "images", "ecliptic")
-    decoded = {name: over_images(prepare, images) for name, prepare in prepares.items()}
-    report("preprocess_images", timed_in_turns(decoded, 25), len(files), "images", "ecliptic")
-    pools = {f"{workers} threads": over_pool(files, workers) for workers in (1, 2)}
-    report("decode_pool", timed_in_turns(pools, 5), 4 * len(files), "images", "2 threads")
+    from_bytes = {name: prepare_files(prepare, files) for name, prepare in prepares.items()}
+    report("preprocess_files", measure_in_turns(from_bytes, 15), len(files), "images", "ecliptic")
+    decoded = {name: prepare_images(prepare, images) for name, prepare in prepares.items()}
+    report("preprocess_images", measure_in_turns(decoded, 25), len(files), "images", "ecliptic")
+    pools = {f"{workers} threads": run_pool(files, workers) for workers in (1, 2)}
+    report("decode_pool", measure_in_turns(pools, 5), 4 * len(files), "images", "2 threads")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Prompts -> what diffusion models read, beside transformers: `python -m benchmarks.sequence`.
+"""Prompts -> tensors of diffusion models, against transformers: `python -m benchmarks.sequence`.
 
-Text towers of released widths with random weights, the same on both sides, 4 different prompts of
-77 ids at a time. transformers is called as diffusers 0.42 calls it, with every hidden state.
-`sdxl` is the penultimate layer of CLIP-L and of bigG and bigG's vectors, `sd1` CLIP-L's last layer
-normed, `flux` CLIP-L's pooled state alone. Give families to run only those; `--tiny` is a quick
-check on towers of no use.
+Text towers of released sizes with random weights, the same on both sides; batches of 4 prompts of
+77 ids. transformers is called as diffusers 0.42 calls it, with every hidden state. `sdxl` is the
+penultimate layer of CLIP-L and of bigG and bigG's vectors, `sd1` CLIP-L's last layer after the
+final norm, `flux` CLIP-L's pooled state alone. Pass families to run only those; `--tiny` is a
+quick check with tiny towers.
 """
 
 import sys
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import ecliptic
-from benchmarks.models import captions, written
-from benchmarks.timing import report, timed_in_turns
+from benchmarks.models import captions, make_checkpoint
+from benchmarks.timing import measure_in_turns, report
 from ecliptic.checkpoints import Checkpoint, write
 from ecliptic.inputs import TokenizerSpec
 from ecliptic.model import ClipConfig, TextConfig, random_model
@@ -34,12 +34,12 @@ TINY = TextConfig(width=64, depth=3, heads=4, mlp=128)
 
 @dataclass(frozen=True)
 class Read:
-    """What a family reads of one tower."""
+    """The tensors that a family reads from one tower."""
 
     name: str
     layer: int | None
     final_norm: bool = False
-    vectors: str = ""  # "vectors", "pooled" or nothing
+    vectors: str = ""  # "vectors", "pooled" or ""
 
 
 FAMILIES = {
@@ -52,9 +52,9 @@ Encode = Callable[[], list[Tensor]]
 
 @cache
 def folder(name: str, tiny: bool) -> Path:
-    """The tower's weights as transformers reads them."""
+    """The weights of a tower in the layout of transformers."""
     if not tiny:
-        return written(name, "transformers", "text")
+        return make_checkpoint(name, "transformers", "text")
     path, activation = Path(mkdtemp()) / name, "gelu" if name == G else "quick_gelu"
     config = ClipConfig(embed=32, image=None, text=replace(TINY, activation=activation))
     weights = random_model(config).state_dict()
@@ -64,12 +64,12 @@ def folder(name: str, tiny: bool) -> Path:
 
 
 @cache
-def ours(name: str, tiny: bool) -> Runtime:
+def load_ours(name: str, tiny: bool) -> Runtime:
     return ecliptic.load(folder(name, tiny)).runtime
 
 
 @cache
-def theirs(name: str, tiny: bool) -> Any:
+def load_theirs(name: str, tiny: bool) -> Any:
     library = peers.transformers()
     return library.CLIPTextModelWithProjection.from_pretrained(folder(name, tiny)).eval()
 
@@ -79,7 +79,7 @@ def run_ours(reads: list[Read], tokens: Tensor, tiny: bool) -> Encode:
         found = []
         for read in reads:
             options = {"layer": read.layer, "final_norm": read.final_norm}
-            runtime = ours(read.name, tiny)
+            runtime = load_ours(read.name, tiny)
             outputs = runtime.text_outputs(tokens, pooled=bool(read.vectors), **options)
             found += [outputs.sequence, getattr(outputs, read.vectors, None)]
         return [tensor for tensor in found if tensor is not None]
@@ -91,7 +91,7 @@ def run_theirs(reads: list[Read], tokens: Tensor, tiny: bool) -> Encode:
     def encode() -> list[Tensor]:
         found = []
         for read in reads:
-            model = theirs(read.name, tiny)
+            model = load_theirs(read.name, tiny)
             encoder = model if read.vectors == "vectors" else model.text_model
             outputs = encoder(tokens, output_hidden_states=read.layer == -2)
             if read.layer is not None:
@@ -105,7 +105,7 @@ def run_theirs(reads: list[Read], tokens: Tensor, tiny: bool) -> Encode:
 
 
 def main(families: list[str], repeats: int, tiny: bool) -> None:
-    """Print prompts per second of each contender."""
+    """Print the prompts per second of each contender."""
     for family in families:
         reads = FAMILIES[family]
         tokens = ecliptic.load(folder(reads[0].name, tiny)).tokenize(captions(BATCH))
@@ -115,7 +115,7 @@ def main(families: list[str], repeats: int, tiny: bool) -> None:
             found, wanted = (encode() for encode in encoders.values())
             for a, b in zip(found, wanted, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-            seconds = timed_in_turns(encoders, repeats)
+            seconds = measure_in_turns(encoders, repeats)
         report(f"sequence_{family}", seconds, BATCH, "prompts", "ecliptic")
 
 

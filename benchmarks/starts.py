@@ -1,12 +1,12 @@
-"""What a fresh process runs to load a ViT-B/32 and encode one text, by contender.
+"""Scripts that load a ViT-B/32 and encode one text in a new process, by contender.
 
-Each script defines `load()` and `first(model)`, a unit vector of a text. Strings, because they
-are run by new interpreters, which must not import more than a user's script would.
+Each script defines `load()` and `first(model)`, which returns the unit vector of a text. They are
+strings: a new interpreter runs them and must not import more than the script of a user would.
 """
 
-from benchmarks.models import written
+from benchmarks.models import make_checkpoint
 
-# PyPI's torchvision does not import beside a CPU build of torch without this (see tests/peers.py).
+# Without this, PyPI's torchvision does not import with a CPU build of torch (see tests/peers.py).
 _TORCHVISION = """
 import torch
 _lib = torch.library.Library("torchvision", "FRAGMENT")
@@ -55,11 +55,11 @@ def first(pair):
 
 
 def scripts() -> dict[str, str]:
-    """Source by contender; all load the same weights from safetensors, ours and the peers' own."""
+    """Source by contender; all load the same weights, as safetensors in their own layouts."""
     name = "ViT-B-32"
-    theirs = written(name, "open_clip") / "open_clip_model.safetensors"
+    theirs = make_checkpoint(name, "open_clip") / "open_clip_model.safetensors"
     return {
-        "ecliptic": _OURS.format(path=str(written(name, "ecliptic"))),
+        "ecliptic": _OURS.format(path=str(make_checkpoint(name, "ecliptic"))),
         "open_clip": _OPEN_CLIP.format(path=str(theirs)),
-        "transformers": _TRANSFORMERS.format(path=str(written(name, "transformers"))),
+        "transformers": _TRANSFORMERS.format(path=str(make_checkpoint(name, "transformers"))),
     }

@@ -1,4 +1,4 @@
-"""How every benchmark measures and reports, so that their numbers compare."""
+"""Measuring and reporting, the same in every benchmark, so that their numbers can be compared."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 
-def timed(fn: Callable[[], object], repeats: int = 10, warmup: int = 2) -> list[float]:
-    """Seconds of each of `repeats` calls after `warmup` more; waits for CUDA if it is in use."""
+def measure(fn: Callable[[], object], repeats: int, warmup: int) -> list[float]:
+    """Seconds of each of `repeats` calls, after `warmup` calls; waits for CUDA if it is in use."""
     for _ in range(warmup):
         fn()
     seconds = []
@@ -25,33 +25,33 @@ def timed(fn: Callable[[], object], repeats: int = 10, warmup: int = 2) -> list[
     return seconds
 
 
-def timed_in_turns(
-    fns: dict[str, Callable[[], object]], repeats: int = 10, warmup: int = 2
+def measure_in_turns(
+    fns: dict[str, Callable[[], object]], repeats: int, warmup: int = 2
 ) -> dict[str, list[float]]:
-    """Seconds of every function, one call of each per round, so that a busy machine hits all."""
+    """Seconds of every function, one call of each per round, so that other load affects all."""
     seconds: dict[str, list[float]] = {name: [] for name in fns}
     for fn in fns.values():
-        timed(fn, repeats=0, warmup=warmup)
+        measure(fn, repeats=0, warmup=warmup)
     for _ in range(repeats):
         for name, fn in fns.items():
-            seconds[name] += timed(fn, repeats=1, warmup=0)
+            seconds[name] += measure(fn, repeats=1, warmup=0)
     return seconds
 
 
 def machine() -> str:
-    """Processor, cores this process may use, and Python: what a number was measured on."""
+    """The machine of a measurement: processor, cores this process may use, Python version."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor()}, {cores} cores, Python {platform.python_version()}"
 
 
 def report(bench: str, rates: dict[str, list[float]], work: float, unit: str, ours: str) -> None:
-    """Median, range and ratio to `ours` for people, then one JSON line for scripts.
+    """Print median, range and ratio to `ours` for people, then one JSON line for scripts.
 
     Args:
         bench: name of the benchmark.
         rates: seconds of each call, by contender.
-        work: units done in one call.
-        unit: what a unit is, e.g. "images".
+        work: number of units in one call.
+        unit: name of a unit, e.g. "images".
         ours: the contender that the others are compared with.
     """
     medians = {name: work / statistics.median(seconds) for name, seconds in rates.items()}
@@ -68,15 +68,15 @@ def report(bench: str, rates: dict[str, list[float]], work: float, unit: str, ou
     print(json.dumps(line))
 
 
-def report_seconds(bench: str, taken: dict[str, list[float]], ours: str) -> None:
-    """As `report`, for things that are done once and counted in seconds."""
+def report_seconds(bench: str, taken: dict[str, list[float]]) -> None:
+    """Print the same as `report`, in seconds per call and relative to ecliptic."""
     medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
     print(f"{bench} on {machine()}")
     for name, seconds in taken.items():
-        ratio = medians[name] / medians[ours]
+        ratio = medians[name] / medians["ecliptic"]
         print(
             f"  {name:32} {medians[name]:8.3f} s  "
-            f"({min(seconds):.3f} to {max(seconds):.3f})  {ratio:.2f}x {ours}'s"
+            f"({min(seconds):.3f} to {max(seconds):.3f})  {ratio:.2f}x ecliptic's"
         )
     line: dict[str, Any] = {"bench": bench, "unit": "s", "machine": machine()}
     line["seconds"] = {name: round(median, 4) for name, median in medians.items()}

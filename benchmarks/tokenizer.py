@@ -1,8 +1,8 @@
-"""Captions -> (N, 77) ids beside open_clip and transformers: `python -m benchmarks.tokenizer`.
+"""Captions -> (N, 77) ids, against open_clip and transformers: `python -m benchmarks.tokenizer`.
 
-The captions are ImageNet templates filled with titles from ../shared; name a file with one caption
-a line for your own. Every contender has seen the captions once, as in
-training, where each recurs every epoch; "new words" is ecliptic with an empty cache every time.
+The captions are ImageNet templates with titles from ../shared; or pass a file with one caption per
+line. Every contender has tokenized the captions once before, as in training, where they recur every
+epoch; "new words" is ecliptic with an empty cache each time.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import report, timed_in_turns
+from benchmarks.timing import measure_in_turns, report
 from ecliptic.inputs import Tokenizer, fill, templates
 from tests import peers
 
@@ -23,7 +23,7 @@ BATCH = 32
 
 
 def captions() -> list[str]:
-    """OpenAI's templates filled, one each in turn, with titles that people gave to clip art."""
+    """One caption per title of a clip art image, with OpenAI's templates in turn."""
     labels = [f"thing {number}" for number in range(COUNT)]
     if CLIPART.exists():
         with CLIPART.open(newline="", encoding="utf-8") as lines:
@@ -39,7 +39,7 @@ def contenders(texts: list[str]) -> dict[str, Callable[[], object]]:
     for batch in batches:
         np.testing.assert_array_equal(ours(batch, "truncate"), theirs(batch).numpy())
     fast = peers.transformers().CLIPTokenizer(
-        vocab=spelled_as_openai(theirs.encoder), merges=list(theirs.bpe_ranks)
+        vocab=rename_specials(theirs.encoder), merges=list(theirs.bpe_ranks)
     )
     padding = {"padding": "max_length", "truncation": True, "max_length": 77}
     return {
@@ -54,17 +54,17 @@ def contenders(texts: list[str]) -> dict[str, Callable[[], object]]:
     }
 
 
-def spelled_as_openai(encoder: dict[str, int]) -> dict[str, int]:
-    """The vocabulary of open_clip with the special strings that transformers expects."""
+def rename_specials(encoder: dict[str, int]) -> dict[str, int]:
+    """Give the special tokens of open_clip's vocabulary the names that transformers expects."""
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     return {names.get(piece, piece): id_ for piece, id_ in encoder.items()}
 
 
 def main(texts: list[str]) -> None:
-    """Print captions per second of each contender."""
+    """Print the captions per second of each contender."""
     words = sum(len(text.split()) for text in texts) / len(texts)
     print(f"{len(texts)} captions of {words:.1f} words in batches of {BATCH}")
-    seconds = timed_in_turns(contenders(texts), repeats=9, warmup=1)
+    seconds = measure_in_turns(contenders(texts), repeats=9, warmup=1)
     report("tokenizer", seconds, len(texts), "captions", "ecliptic")
 
 

@@ -1,6 +1,7 @@
-"""Which drawings in a folder look alike: python examples/likeness.py FOLDER.
+"""Find the most similar other drawing for each in a folder: python examples/likeness.py [FOLDER].
 
-Vectors are encoded once and kept in a file; a second run only reads them.
+The first run stores the vectors in likeness.npy; later runs read that file, so delete it before
+you pass another folder.
 """
 
 import sys
@@ -11,7 +12,7 @@ import torch
 import ecliptic
 from ecliptic.scoring import cosine
 
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "images")
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "src/ecliptic/report/drawings")
 stored = Path("likeness.npy")
 images = sorted(folder.glob("*.png"))
 
@@ -19,9 +20,9 @@ clip = ecliptic.load()
 if not stored.exists():
     names = [path.name for path in images]
     ecliptic.save_vectors(stored, clip.encode_image(images), clip.card, ids=names)
-found = ecliptic.load_vectors(stored, clip.card)  # refused if another model made them
+found = ecliptic.load_vectors(stored, clip.card)  # an error if they are of another model
 
 rows = torch.from_numpy(found.vectors)
-alike = cosine(rows, rows).fill_diagonal_(-1)  # (N, N); not with itself
+alike = cosine(rows, rows).fill_diagonal_(-1)  # (N, N); no image matches itself
 for name, row in zip(found.ids or (), alike, strict=True):
     print(f"{name}  ~  {(found.ids or ())[int(row.argmax())]}  {float(row.max()):.2f}")

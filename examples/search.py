@@ -1,11 +1,11 @@
-"""Find the drawings in a folder that fit a text: python examples/search.py FOLDER [TEXT ...]."""
+"""Find the drawings in a folder that fit a text: python examples/search.py [FOLDER [TEXT ...]]."""
 
 import sys
 from pathlib import Path
 
 import ecliptic
 
-folder, *texts = sys.argv[1:] or ["images"]
+folder, *texts = sys.argv[1:] or ["src/ecliptic/report/drawings"]
 texts = texts or ["an animal", "something to eat"]
 images = sorted(Path(folder).glob("*.png"))
 

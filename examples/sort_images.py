@@ -1,6 +1,6 @@
-"""Say what each drawing in a folder shows: python examples/sort_images.py FOLDER [LABEL ...].
+"""Choose a label for each drawing in a folder: python examples/sort_images.py [FOLDER [LABEL ...]].
 
-Images that cannot be read are listed, and do not stop the others.
+Files that are not images are listed; the others are still sorted.
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import ecliptic
 
-folder, *labels = sys.argv[1:] or ["images"]
+folder, *labels = sys.argv[1:] or ["src/ecliptic/report/drawings"]
 labels = labels or ["animal", "vehicle", "food", "weather", "building"]
 paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
 

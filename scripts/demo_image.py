@@ -1,4 +1,4 @@
-"""Draw docs/images/demo.png: two stretches of the demo's page, side by side.
+"""Draw docs/images/demo.png: two parts of the demo's page, side by side.
 
 Needs Chromium (`apt-get install chromium`). Run from the checkout, with `src` on PYTHONPATH or the
 package installed:  python scripts/demo_image.py
@@ -15,16 +15,15 @@ from PIL import Image
 from ecliptic.report import demo
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "demo.png"
-PARTS = (  # style that leaves only what a part shows
+PARTS = (  # styles: the whole page, and the page from its fourth section on
     "",
-    "header, #name-what-is-drawn, #find-a-image-by-words, #find-more-like-this { display: none }"
-    "main { margin-top: -3.5rem }",
+    "header, section:nth-of-type(-n + 3) { display: none } main { margin-top: -3.5rem }",
 )
 WIDTH, HEIGHT = 820, 1290  # pixels of each part
 
 
 def main() -> None:
-    """Write the page, photograph its parts, join them."""
+    """Write the page, take a screenshot of each part, join them."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("no chromium on the PATH; install it with `apt-get install chromium`.")
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def _shoot(browser: str, page: Path, style: str) -> Image.Image:
-    """What a window of WIDTH x HEIGHT shows of `page` with `style` added."""
+    """Take a screenshot of `page` with `style` added, in a window of WIDTH x HEIGHT."""
     shown, shot = page.with_name("shown.html"), page.with_name("shot.png")
     whole = page.read_text(encoding="utf-8")
     shown.write_text(whole.replace("</style>", f"{style}</style>"), encoding="utf-8")

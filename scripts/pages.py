@@ -1,9 +1,9 @@
-"""Write the pages of the docs that follow from the code: `python -m scripts.pages docs`.
+"""Write the pages of the docs that are generated from the code: `python -m scripts.pages docs`.
 
 `reference.md` lists every public name with the first line of its docstring, `settings.md` every
 field of a training recipe with its default and the comment beside it, `catalog.md` every released
-model that has a name, `options.md` every option of a prompt. The commands' page is written by
-`ecliptic.cli.pages`.
+model that has a name, `options.md` every option of a prompt. `ecliptic.cli.pages` writes the page
+of the commands.
 """
 
 import ast
@@ -38,19 +38,19 @@ def public_names() -> Iterator[tuple[str, str, Any]]:
         f"ecliptic.{part}" for part in parts
     ]:
         home = import_module(module)
-        names = getattr(home, "__all__", None) or _defined(home)
+        names = getattr(home, "__all__", None) or _names_from(home)
         for name in names:
             yield module, name, getattr(home, name)
 
 
 def summary(found: Any) -> str:
-    """First line of the docstring an object was given, "" when it has none of its own."""
+    """First paragraph of an object's docstring, on one line; "" if it has none of its own."""
     if typing.get_origin(found) is typing.Literal:
         return "one of " + ", ".join(f"`{value!r}`" for value in typing.get_args(found))
     text = inspect.getdoc(found) if inspect.isclass(found) or callable(found) else None
     if not text or text.startswith(f"{found.__name__}("):
-        return ""  # none, or the one that @dataclass makes up
-    return " ".join(text.partition("\n\n")[0].split())
+        return ""  # none, or the one that @dataclass generates
+    return _first_paragraph(text)
 
 
 def reference() -> str:
@@ -73,7 +73,7 @@ def reference() -> str:
 
 
 def settings() -> str:
-    """The page of the fields a recipe may set, table by table."""
+    """The page of the fields of a recipe, table by table."""
     from ecliptic.train import TrainSettings
 
     lines = [WRITTEN, "# Settings of a training run", ""]
@@ -96,7 +96,7 @@ def settings() -> str:
 
 
 def catalog() -> str:
-    """The page of released models: what differs between checkpoints of one architecture."""
+    """The page of released models, with the settings in which checkpoints differ."""
     from ecliptic.checkpoints import catalog as table
 
     lines = [WRITTEN, "# Catalog of released models", ""]
@@ -107,13 +107,13 @@ def catalog() -> str:
         "|---|---|---|---|",
     ]
     for row in map(table.find, table.names()):
-        image = f"{row.image_spec.size} px{_unusual(row.image_spec)}"
+        image = f"{row.image_spec.size} px{_differences(row.image_spec)}"
         lines.append(f"| `{row.name}` | {row.activation} | {image} | {row.hub} |")
     return "\n".join(lines) + "\n"
 
 
 def options() -> str:
-    """The page of the options of prompts: each field of `Options`, with all that it may be."""
+    """The page of the options of prompts: each field of `Options`, with its values."""
     from ecliptic.diffusion import Options
 
     lines = [WRITTEN, "# Options of a prompt", ""]
@@ -135,8 +135,8 @@ def options() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _unusual(spec: Any) -> str:
-    """What sets an image preparation apart from OpenAI's, in words."""
+def _differences(spec: Any) -> str:
+    """The fields in which an image preparation differs from OpenAI's."""
     usual = type(spec)(size=spec.size)
     return "".join(
         f", {field.name} {getattr(spec, field.name)}"
@@ -145,7 +145,8 @@ def _unusual(spec: Any) -> str:
     )
 
 
-def _defined(home: Any) -> list[str]:
+def _names_from(home: Any) -> list[str]:
+    """The public names that a module without `__all__` defines."""
     return [
         name
         for name, found in vars(home).items()
@@ -156,8 +157,11 @@ def _defined(home: Any) -> list[str]:
 
 
 def _about(module: str) -> str:
-    text = inspect.getdoc(import_module(module)) or ""
-    return " ".join(text.partition("\n\n")[0].split())
+    return _first_paragraph(inspect.getdoc(import_module(module)) or "")
+
+
+def _first_paragraph(docstring: str) -> str:
+    return " ".join(docstring.partition("\n\n")[0].split())
 
 
 def _dash(text: str) -> str:
@@ -179,7 +183,7 @@ def _arguments(found: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
             shown.append("*")
         if parameter.name != "self":
-            shown.append(str(parameter.replace(annotation=EMPTY, default=EMPTY)))  # with its stars
+            shown.append(str(parameter.replace(annotation=EMPTY, default=EMPTY)))  # with * or **
     return f"({', '.join(shown)})"
 
 
@@ -191,8 +195,7 @@ def _methods(found: Any) -> Iterator[str]:
         method = getattr(member, "__func__", member)
         about = inspect.getdoc(method) if not name.startswith("_") else None
         if about and (inspect.isfunction(method) or isinstance(method, PROPERTIES)):
-            line = " ".join(about.partition("\n\n")[0].split())
-            yield f"    - `{name}{_arguments(method)}`{_dash(line)}"
+            yield f"    - `{name}{_arguments(method)}`{_dash(_first_paragraph(about))}"
 
 
 def _tables(cls: type, table: str) -> Iterator[tuple[str, type]]:
@@ -205,7 +208,7 @@ def _tables(cls: type, table: str) -> Iterator[tuple[str, type]]:
 
 
 def _fields(cls: type) -> Iterator[tuple[str, str, str, str]]:
-    """(field, type, default, meaning), the meaning being the comment beside the field."""
+    """(field, type, default, meaning) of each field; the meaning is the comment beside it."""
     source = textwrap.dedent(inspect.getsource(cls))
     lines = source.splitlines()
     body = typing.cast(ast.ClassDef, ast.parse(source).body[0]).body

@@ -1,8 +1,8 @@
 """Print constraints.txt: the exact version of every package that the extras pull in.
 
-Run inside an environment made by `make install`. Local version labels (`+cpu`) are cut off, so
-that the lines hold on every machine; CUDA packages stop the script, because a pinned CPU build of
-torch is the reason the file exists.
+Run it in the environment of `make install`. Local version labels (`+cpu`) are removed, so that the
+lines work on every machine. CUDA packages are an error, because the file is there to pin a CPU
+build of torch.
 """
 
 import sys
@@ -18,21 +18,23 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Write the pins to stdout, sorted by name."""
+    """Print the pins, sorted by name."""
     pins: dict[str, str] = {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for wanted in (project["dependencies"], *project["optional-dependencies"].values()):
-        collect(map(Requirement, wanted), pins, own=project["name"])
+    for required in (project["dependencies"], *project["optional-dependencies"].values()):
+        collect(map(Requirement, required), pins, own=project["name"])
     if cuda := [name for name in pins if name.startswith(("nvidia-", "triton"))]:
-        sys.exit(f"{', '.join(cuda)}: this torch is a CUDA build; pin from a CPU-only environment.")
+        sys.exit(
+            f"{', '.join(cuda)}: this torch is a CUDA build; run `make pins` with a CPU build."
+        )
     print("# Versions that were tested together; every install uses `-c constraints.txt`.")
     print("# Written by `make pins`. torch is pinned first of all: a bare `torch` pulls in CUDA.")
     print("\n".join(f"{name}=={version}" for name, version in sorted(pins.items())))
 
 
-def collect(wanted: Iterable[Requirement], pins: dict[str, str], own: str) -> None:
-    """Add to `pins` what `wanted` and everything below it resolved to."""
-    for requirement in wanted:
+def collect(required: Iterable[Requirement], pins: dict[str, str], own: str) -> None:
+    """Add the installed versions of `required` and of their dependencies to `pins`."""
+    for requirement in required:
         name = canonicalize_name(requirement.name)
         if name == own or name in pins or not _applies(requirement):
             continue
@@ -41,8 +43,7 @@ def collect(wanted: Iterable[Requirement], pins: dict[str, str], own: str) -> No
         except PackageNotFoundError:
             sys.exit(f"{name} is required but not installed; run `make install` first.")
         pins[name] = found.version.partition("+")[0]
-        below = map(Requirement, found.requires or ())
-        collect(below, pins, own)
+        collect(map(Requirement, found.requires or ()), pins, own)
 
 
 def _applies(requirement: Requirement) -> bool:

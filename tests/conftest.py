@@ -1,4 +1,4 @@
-"""What every test stands on: two threads, fixed seeds, no network, the data beside the checkout."""
+"""Settings of every test: two threads, fixed seeds, no network, data beside the checkout."""
 
 import os
 import random
@@ -13,11 +13,11 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ[_variable] = "1"
     os.environ.setdefault(_variable, "2")
-# What a test starts as another process finds the package too, installed or not.
+# Processes that a test starts find the package too, installed or not.
 _SOURCE = str(Path(__file__).parents[1] / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_SOURCE, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # transformers' warning after a fork
-os.environ.pop("COLUMNS", None)  # a worker of xdist has it, and tables would be as narrow
+os.environ.pop("COLUMNS", None)  # workers of xdist set it, and tables would be that narrow
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
@@ -35,7 +35,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 def shared() -> Path:
     """The folder of data sets and golden numbers beside the checkout."""
     if not SHARED.is_dir():
-        pytest.skip("needs the data folder `shared` beside the checkout, which is not there")
+        pytest.skip("needs the data folder `shared` beside the checkout, which is missing")
     return SHARED
 
 
@@ -55,7 +55,9 @@ def _only_this_machine() -> Any:
     def connect_locally(self: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else ""
         if host and host not in ("localhost", "::1") and not host.startswith("127."):
-            raise ConnectionRefusedError(f"tests use no network, but one connects to {address}")
+            raise ConnectionRefusedError(
+                f"tests use no network, but this one connects to {address}"
+            )
         connect(self, address)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,8 +1,8 @@
-"""A stand-in for the Hugging Face hub on this machine: enough of its protocol to download from.
+"""A local server that imitates the Hugging Face hub: enough of its protocol for downloads.
 
-Served: the listing of a repository (`/api/models/...?blobs=true`) and its files
-(`/org/name/resolve/revision/file`, with HEAD, ETag and Range). What can be broken on purpose:
-`cut` ends a transfer early, `spoilt` sends other bytes than listed, `refusals` answers a status.
+It serves the listing of a repository (`/api/models/...?blobs=true`) and its files
+(`/org/name/resolve/revision/file`, with HEAD, ETag and Range). Faults on purpose: `cut` ends a
+transfer early, `spoilt` sends other bytes than listed, `refusals` answers with a status.
 """
 
 import hashlib
@@ -22,19 +22,21 @@ COMMIT = "c0ffee" + "0" * 34
 
 @dataclass
 class Hub:
-    """What is served, and what was asked."""
+    """The served files, the faults, and the requests so far."""
 
     repositories: dict[str, dict[str, bytes]]  # "org/name" -> file -> content
-    cut: dict[str, int] = field(default_factory=dict)  # file -> bytes after which to hang up, once
-    spoilt: dict[str, bytes] = field(default_factory=dict)  # file -> what is sent in its place
+    cut: dict[str, int] = field(
+        default_factory=dict
+    )  # file -> bytes after which to disconnect, once
+    spoilt: dict[str, bytes] = field(default_factory=dict)  # file -> bytes to send instead
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository -> status, code
     requests: list[str] = field(default_factory=list)  # "GET /path bytes=5-"
     address: str = ""
 
 
 @contextmanager
-def serving(monkeypatch: pytest.MonkeyPatch, cache: str, hub: Hub) -> Iterator[Hub]:
-    """`hub` answering on a free port, and the client pointed at it with an empty cache."""
+def serve(monkeypatch: pytest.MonkeyPatch, cache: str, hub: Hub) -> Iterator[Hub]:
+    """Serve `hub` on a free port, and point the client to it with an empty cache."""
     handler = type("Bound", (_Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     hub.address = f"http://127.0.0.1:{server.server_port}"
@@ -51,7 +53,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, cache: str, hub: Hub) -> Iterator[H
 
 
 def point_client(monkeypatch: pytest.MonkeyPatch, cache: str, address: str) -> None:
-    """The client reads its settings from the environment when imported; set them here."""
+    """Set the client's settings, which it reads from the environment when imported."""
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -74,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, *_: object) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
     def _answer(self, *, body: bool) -> None:
         wanted = self.headers.get("Range", "")
@@ -98,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind != "resolve" or file not in self.hub.repositories[repository]:
             self._refuse(404, "EntryNotFound")
         else:
-            self._file(file, self.hub.repositories[repository][file], wanted, body)
+            self._send_file(file, self.hub.repositories[repository][file], wanted, body)
 
     def _listing(self, repository: str) -> dict[str, object]:
         siblings = [
@@ -108,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         return {"id": repository, "sha": COMMIT, "siblings": siblings}
 
-    def _file(self, file: str, data: bytes, wanted: str, body: bool) -> None:
+    def _send_file(self, file: str, data: bytes, wanted: str, body: bool) -> None:
         etag = hashlib.sha256(data).hexdigest()
         data = self.hub.spoilt.get(file, data)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0

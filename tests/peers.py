@@ -1,7 +1,7 @@
-"""The reference implementations that tests and benchmarks compare with, imported so that they work.
+"""Imports the reference implementations that tests and benchmarks compare with.
 
 PyPI's torchvision does not import beside a CPU build of torch before its two missing operators
-are declared. Warnings the peers raise while being imported are theirs, not ours.
+are declared. Warnings of the peers during import are ignored.
 """
 
 import warnings
@@ -21,10 +21,10 @@ def _declare_torchvision_operators() -> torch.library.Library:
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
             library.define(name + _NMS)
-    return library  # its declarations live as long as it does
+    return library  # its declarations live as long as this object
 
 
-def _peer(name: str) -> ModuleType:
+def _import_peer(name: str) -> ModuleType:
     _declare_torchvision_operators()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -35,24 +35,24 @@ def _peer(name: str) -> ModuleType:
 
 
 def compel() -> ModuleType:
-    return _peer("compel")
+    return _import_peer("compel")
 
 
 def diffusers() -> ModuleType:
-    return _peer("diffusers")
+    return _import_peer("diffusers")
 
 
 def open_clip() -> ModuleType:
-    return _peer("open_clip")
+    return _import_peer("open_clip")
 
 
 def peft() -> ModuleType:
-    return _peer("peft")
+    return _import_peer("peft")
 
 
 def torchvision() -> ModuleType:
-    return _peer("torchvision")
+    return _import_peer("torchvision")
 
 
 def transformers() -> ModuleType:
-    return _peer("transformers")
+    return _import_peer("transformers")

@@ -1,6 +1,6 @@
-"""The tree is the architecture: imports point down the layers, files stay short.
+"""The folder tree follows the layers: imports point down, files stay short.
 
-Read from the source by `ast`, so a rule is broken when it is written and not when it runs.
+The tests read the source with `ast`, so they find a broken rule without running the code.
 """
 
 import ast
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from ecliptic.lazy import listed_names
+from ecliptic.lazy import find_names
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "ecliptic"
-FACE = 8  # ecliptic/__init__.py and __main__.py: above every part, imported by none
+FACE = 8  # ecliptic/__init__.py and __main__.py: above every part; no part imports it
 LAYERS = {
     "errors": 0,
     "lazy": 0,
@@ -72,7 +72,7 @@ SOURCES = sorted(
 
 
 def _part(path: Path) -> str:
-    """The folder or top-level file that a module belongs to; "" for the package's face."""
+    """The folder or top-level file of a module; "" for `__init__` and `__main__`."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return "" if first in ("__init__", "__main__") else first
 
@@ -82,7 +82,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str, str | None]]:
-    """(line, module, name) of everything imported from ecliptic, type-only imports included."""
+    """Yield (line, module, name) of every import, also of imports for types only."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, None) for alias in node.names)
@@ -102,7 +102,7 @@ def _called(node: ast.Call) -> str:
 @cache
 def _exported(part: str) -> set[str]:
     """The public names of a part."""
-    return {name for name, _ in listed_names(_tree(PACKAGE / part / "__init__.py"))}
+    return {name for name, _ in find_names(_tree(PACKAGE / part / "__init__.py"))}
 
 
 def _broken_rule(own: str, module: str, name: str | None) -> str | None:
@@ -175,7 +175,7 @@ NAMES = {_module(path): path for path in MODULES}
 
 
 def _imported_modules(path: Path) -> set[str]:
-    """Modules that a module imports from, also in functions and for types alone."""
+    """Modules that a module imports from, also in functions and only for types."""
     found = set()
     for _, module, name in _imports(_tree(path)):
         home = f"{module}.{name}" if f"{module}.{name}" in NAMES else module
@@ -200,7 +200,7 @@ def test_no_module_imports_itself_through_others() -> None:
 
 
 def test_no_room_imports_itself_through_others() -> None:
-    """A room is a folder inside a part; what lies beside the rooms may be used by all of them."""
+    """A room is a folder inside a part; all rooms may use the files beside them."""
     graph: dict[str, set[str]] = {}
     for name, path in NAMES.items():
         for other in _imported_modules(path):
@@ -254,7 +254,7 @@ def test_files_stay_short() -> None:
 
 
 def _length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from `def` to the end without the docstring, so that explaining costs nothing."""
+    """Lines from `def` to the end; the docstring does not count."""
     lines = (function.end_lineno or function.lineno) - function.lineno + 1
     first = function.body[0]
     if ast.get_docstring(function, clean=False) is not None:
@@ -292,7 +292,7 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def _import_time_calls(node: ast.AST) -> Iterator[ast.Call]:
-    """Calls that run when the module is imported: not those in functions, nor in its main block."""
+    """Calls that run at import: not those in functions or in the main block."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
@@ -344,7 +344,7 @@ def test_cheap_things_do_not_import_torch(code: str) -> None:
 
 
 def test_importing_everything_touches_nothing() -> None:
-    """With an audit hook in place, no import of ours makes a folder, writes, or connects."""
+    """With an audit hook, no import of ours makes a folder, writes, or connects."""
     names = [
         ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
         for path in MODULES

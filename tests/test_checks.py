@@ -1,4 +1,4 @@
-"""The checks that every part makes: numbers, arrays and tensors alike."""
+"""The checks that all parts share, for numbers, arrays and tensors."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecliptic.checks import check_count, check_finite, is_finite
+from ecliptic.checks import check_choice, check_count, check_finite, is_finite, rows_not_finite
 from ecliptic.errors import ConfigError, NumericalError, ShapeError, did_you_mean
 
 FINITE = [0, 1.5, [1.0, 2], (), np.zeros(3), np.zeros(0), torch.zeros(2), torch.tensor([1, 2])]
@@ -58,3 +58,21 @@ def test_the_nearest_name_is_offered() -> None:
     assert did_you_mean("sdlx", ["sd1", "sdxl"]) == "did you mean 'sdxl'?"
     assert did_you_mean("nothing like it", ["sd1", "sdxl"]) == ""
     assert did_you_mean(7, ["sd1"]) == ""
+
+
+def test_choices_are_listed_and_the_nearest_is_offered() -> None:
+    check_choice("family", "sdxl", {"sd1": 1, "sdxl": 2})
+    message = r"^family must be one of sd1, sdxl, got 'sdlx'; did you mean 'sdxl'\?$"
+    with pytest.raises(ConfigError, match=message):
+        check_choice("family", "sdlx", ["sd1", "sdxl"])
+    with pytest.raises(ConfigError, match=r"^size must be one of a, b, got 7\.$"):
+        check_choice("size", 7, iter(["a", "b"]))
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_rows_that_are_not_finite_are_numbered(make: Any) -> None:
+    rows = [[0.0, 1.0], [math.nan, 0.0], [1.0, 2.0], [0.0, -math.inf], [math.inf, math.nan]]
+    assert rows_not_finite(make(rows)) == [1, 3, 4]
+    assert rows_not_finite(make([[[1.0], [math.inf]], [[0.0], [0.0]]])) == [0]
+    assert rows_not_finite(make(rows)[:0]) == []
+    assert rows_not_finite(make(rows)[:, :0]) == []

@@ -1,4 +1,4 @@
-"""The docs stay true: every name is documented, every snippet runs, every link leads somewhere."""
+"""Check the docs: every name is documented, every snippet runs, every link has a target."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ DRAWINGS = ROOT / "src" / "ecliptic" / "report" / "drawings"
 RECIPES = sorted(ROOT.glob("recipes/*.toml"))
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
-PRIVATE = re.compile(  # folders of somebody's machine, and hosts that an install may come from
+PRIVATE = re.compile(  # folders of one machine, and hosts from which packages are installed
     r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+|opt/\w+)/|files\.pythonhosted\.|://pypi\."
 )
 
@@ -37,8 +37,8 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _tracked() -> list[Path]:
-    """Every text file under version control, or every one there is outside a checkout."""
+def _text_files() -> list[Path]:
+    """Every text file under version control; outside a checkout, every text file."""
     git = ["git", "ls-files", "--cached", "-z"]
     listed = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     paths = [ROOT / name for name in listed.split("\0") if name] or list(ROOT.rglob("*.*"))
@@ -72,7 +72,7 @@ def test_the_page_of_commands_is_current(tmp_path: Path) -> None:
 
 
 def test_what_users_import_is_explained_in_prose() -> None:
-    """The names of `ecliptic` itself stand in a page that somebody wrote, not only in the list."""
+    """The names of `ecliptic` itself are in a hand-written page, not only in the generated list."""
     written = "".join(_text(page) for page in PAGES if page.stem not in ("reference", "cli"))
     missing = [
         name for name in ecliptic.__all__ if not re.search(rf"\becliptic\.{name}\b", written)
@@ -152,8 +152,8 @@ def _snippets(page: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if _snippets(p)], ids=_name)
 def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one page share their names and run beside `images/`, the bundled drawings."""
-    shutil.copytree(DRAWINGS, tmp_path / "images")
+    """Blocks of one page share their names; the drawings have the same path as in a checkout."""
+    shutil.copytree(DRAWINGS, tmp_path / DRAWINGS.relative_to(ROOT))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     for line, code in _snippets(page):
@@ -198,7 +198,7 @@ def test_examples_run(example: Path, tmp_path: Path) -> None:
         timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip(), "an example shows something"
+    assert ran.stdout.strip(), "an example prints something"
 
 
 # --- recipes, versions, paths ------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_the_changelog_names_this_version() -> None:
 def test_no_file_names_a_folder_of_one_machine() -> None:
     found = [
         f"{_name(path)}: {match[0]}"
-        for path in _tracked()
+        for path in _text_files()
         for match in PRIVATE.finditer(path.read_text(encoding="utf-8", errors="replace"))
     ]
     assert not found, f"write these relative to the checkout: {found}"

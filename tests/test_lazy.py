@@ -1,4 +1,4 @@
-"""Names arrive when they are used, and a name that is not there is named."""
+"""Names are imported when they are used, and the error for an unknown name contains it."""
 
 import ast
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 import ecliptic
 from ecliptic import inputs
-from ecliptic.lazy import lazy_names, listed_names, public_names
+from ecliptic.lazy import find_names, lazy_names, public_names
 
 SOURCE = Path(ecliptic.__file__).parent
 PACKAGES = [
@@ -31,7 +31,7 @@ def test_an_unknown_name_is_named() -> None:
 
 def test_only_names_under_type_checking_that_name_themselves_are_public() -> None:
     listing = "if TYPE_CHECKING:\n    from a import b as b, c as d, e\nfrom f import g as g"
-    assert dict(listed_names(ast.parse(listing))) == {"b": "a"}
+    assert dict(find_names(ast.parse(listing))) == {"b": "a"}
 
 
 def test_the_public_names_are_listed() -> None:

@@ -1,4 +1,4 @@
-"""Cosines, probabilities and ensembles, held against their formulas in float64."""
+"""Cosines, probabilities and ensembles equal their formulas in float64."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_a_damaged_temperature_is_named(scale: float) -> None:
 
 
 def test_every_prompt_of_an_ensemble_weighs_the_same() -> None:
-    """Prompts are made unit before the mean, so a long vector does not outvote the others."""
+    """Prompts are normalised before the mean, so a long vector has no larger weight."""
     prompts = torch.tensor([[[3.0, 0.0], [0.0, 0.1]], [[2.0, 0.0], [2.0, 0.0]]])
     found = scoring.ensemble(prompts)
     torch.testing.assert_close(found, torch.tensor([[0.5**0.5, 0.5**0.5], [1.0, 0.0]]))

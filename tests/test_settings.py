@@ -1,4 +1,4 @@
-"""Settings survive a round trip, and mistakes in them are named."""
+"""Settings survive a round trip, and errors name the field."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

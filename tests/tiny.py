@@ -1,6 +1,6 @@
-"""Tiny seeded random checkpoints of every architecture, for tests of anything that loads one.
+"""Tiny random checkpoints of every architecture, with fixed seeds, for tests that load one.
 
-All tensors are random, norms and biases too, so that a swapped, transposed or forgotten tensor
+All tensors are random, norms and biases too, so that a swapped, transposed or missing tensor
 changes the output. `write` of `ecliptic.checkpoints` turns them into files of every layout.
 """
 
@@ -30,10 +30,10 @@ TEXT = TextConfig(context=16, width=64, depth=3, heads=1, mlp=256)
 CUT = TokenizerSpec(merges=20, context=12)
 
 CONFIGS = {
-    # Sizes that OpenAI's `build_model` would make: width // 64 heads, an MLP of four widths.
+    # Sizes as in OpenAI's `build_model`: width // 64 heads, an MLP of four widths.
     "vit": ClipConfig(embed=32, image=VIT, text=TEXT),
     "resnet": ClipConfig(embed=32, image=RESNET, text=TEXT),
-    # As in H/14, g/14 and bigG/14: other heads, an MLP of no whole multiple; another eps.
+    # As in H/14, g/14 and bigG/14: other heads, an MLP width that is not a multiple; another eps.
     "odd": ClipConfig(
         embed=20,
         image=replace(VIT, width=48, heads=4, mlp=147, eps=1e-6),
@@ -113,7 +113,7 @@ def tokens(checkpoint: Checkpoint) -> Tensor:
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], **beside: object) -> Path:
-    """A training script's file: the tensors under `state_dict`, `beside` next to them."""
+    """Save like a training script: the tensors under `state_dict`, `beside` next to them."""
     torch.save({**beside, "state_dict": tensors} if beside else tensors, path)
     return path
 

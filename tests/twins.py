@@ -1,6 +1,6 @@
-"""The tiny models of `tiny.py` and the same weights in the reference implementations.
+"""The tiny models of `tiny.py`, and the same weights in the reference implementations.
 
-Peers read what `write` wrote, so their sizes come from their own reading of the config.
+Peers read the files of `write`, so their sizes come from their own reading of the config.
 """
 
 from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ def transformers(kind: str, activation: Activation) -> Any:
 
 @contextmanager
 def outputs(modules: Any) -> Iterator[list[Tensor]]:
-    """What each of `modules` gives during the block."""
+    """Collect the outputs of `modules` during the block."""
     found: list[Tensor] = []
     hooks = [m.register_forward_hook(lambda _m, _i, out: found.append(out)) for m in modules]
     yield found
@@ -63,7 +63,7 @@ def outputs(modules: Any) -> Iterator[list[Tensor]]:
 
 
 def check_unit(found: Tensor, wanted: Tensor) -> float:
-    """Rows of both, made unit length, differ by at most 1e-5; gives by how much."""
+    """Check that rows at unit length differ by at most 1e-5; return the difference."""
     assert found.shape == wanted.shape
     unit = torch.nn.functional.normalize
     difference = float((unit(found, dim=-1) - unit(wanted, dim=-1)).abs().max())
@@ -72,7 +72,7 @@ def check_unit(found: Tensor, wanted: Tensor) -> float:
 
 
 def check_relative(found: Tensor, wanted: Tensor, name: str = "") -> float:
-    """Both differ by at most 1e-4 of the largest value; gives by how much."""
+    """Check that both differ by at most 1e-4 of the largest value; return the difference."""
     assert found.shape == wanted.shape, name
     difference = relative(found, wanted)
     assert difference <= RELATIVE, name
@@ -87,12 +87,12 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def check_gradients(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """Each gradient differs by at most 1e-4 of its largest value; gives the worst.
+    """Check that each gradient differs by at most 1e-4 of its largest value; return the worst.
 
-    Softmax ignores what all keys share, so the gradient of a key's bias is rounding alone: it is
-    only held to be that small beside the gradient of the key's weight.
+    Softmax ignores a value that all keys share, so the gradient of a key's bias is rounding error:
+    it must only be that small compared with the gradient of the key's weight.
     """
-    ours, theirs = _parts(found), _parts(wanted)
+    ours, theirs = split_qkv(found), split_qkv(wanted)
     assert ours.keys() == theirs.keys()
     worst = 0.0
     for name, gradient in ours.items():
@@ -105,8 +105,8 @@ def check_gradients(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
     return worst
 
 
-def _parts(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Queries, keys and values apart, as each has a scale of its own."""
+def split_qkv(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Split queries, keys and values, as each has its own scale."""
     parts = {}
     for name, gradient in gradients.items():
         if ".qkv." in name:
@@ -118,6 +118,6 @@ def _parts(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference as a part of the largest value."""
+    """The largest difference, relative to the largest value."""
     largest = max(float(wanted.abs().max()), 1e-12)
     return float((found - wanted).abs().max()) / largest

@@ -1,4 +1,4 @@
-"""ecliptic: one plane on which images and words meet.
+"""ecliptic: CLIP models, which encode images and texts as comparable vectors.
 
 `load` a CLIP, `encode_text`, `encode_image`, compare. Importing this module imports no torch.
 """

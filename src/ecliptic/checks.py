@@ -1,17 +1,18 @@
-"""Checks that every part makes in one way: finite numbers and counts. Imports no torch."""
+"""Checks that all parts share: finite numbers and counts. Imports no torch."""
 
 import math
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
-from ecliptic.errors import ConfigError, EclipticError, NumericalError
+from ecliptic.errors import ConfigError, EclipticError, NumericalError, did_you_mean
 
 
 def is_finite(values: Any) -> bool:
-    """Whether no value is NaN or infinite.
+    """Whether all values are finite: no NaN, no infinity.
 
     Args:
-        values: a number, a NumPy array, a tensor (whole numbers are finite), or a list of these.
+        values: a number, a NumPy array, a tensor (integers are finite), or a list of these.
     """
     if isinstance(values, int | float):
         return math.isfinite(values)
@@ -31,19 +32,19 @@ def check_finite(
 
     Args:
         values: as for `is_finite`.
-        what: whose values these are, for the message: "the noised vectors".
+        what: the name of the values in the message: "the noised vectors".
         fix: what to do about it, the end of the message.
-        error: what is raised.
+        error: the class to raise.
 
     Raises:
         NumericalError: or `error`: a value is NaN or infinite.
     """
     if not is_finite(values):
-        raise error(f"{what} must be finite, {_found(values)}; {fix}")
+        raise error(f"{what} must be finite, {_describe(values)}; {fix}")
 
 
-def _found(values: Any) -> str:
-    """The numbers themselves; of arrays and tensors how many are not finite, and the first."""
+def _describe(values: Any) -> str:
+    """Show the numbers; for arrays and tensors, the count that is not finite and the first one."""
     if isinstance(values, int | float | list | tuple):
         return f"got {values!r}"
     import numpy as np
@@ -57,7 +58,7 @@ def _found(values: Any) -> str:
 
 
 def rows_not_finite(rows: Any) -> list[int]:
-    """Which of (N, ...) rows of an array or tensor hold NaN or infinity; in memory of N values."""
+    """Find rows of an (N, ...) array or tensor with NaN or infinity; needs memory for N values."""
     if not math.prod(rows.shape):
         return []
     flat = rows.reshape(len(rows), -1)
@@ -72,13 +73,21 @@ def rows_not_finite(rows: Any) -> list[int]:
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
-    """`value`, if it is a whole number of at least `least`.
+    """Return `value` as an int if it is a whole number of at least `least`.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not a whole number, or is smaller.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigError(f"{name} must be a whole number, got {value!r}.")
     if value < least:
         raise ConfigError(f"{name} must be at least {least}, got {value!r}.")
     return int(value)
+
+
+def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    """Raise ConfigError unless `value` is one of the `known` names; `name` is the argument's."""
+    known = list(known)
+    if value not in known:
+        hint = f"; {found}" if (found := did_you_mean(value, known)) else "."
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")

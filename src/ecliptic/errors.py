@@ -2,22 +2,22 @@
 
 EclipticError
 ├── ConfigError            sizes or settings that contradict each other
-├── SettingsError          a settings file or override that names an unknown or ill-typed field
+│   └── SettingsError          a settings file or override with an unknown or ill-typed field
 ├── ShapeError             tensors whose shapes do not fit together
-├── UnknownModelError      no catalog name, file or folder is called that
-├── CheckpointError        something about weights on disk
-│   ├── UnsafeFileError        a pickle or archive that wants more than tensors
-│   ├── CorruptFileError       truncated, not weights at all, or failing its own checks
-│   ├── AmbiguousCheckpointError  the file does not tell; the message names the argument
+├── UnknownModelError      no catalog entry, file or folder has that name
+├── CheckpointError        a problem with weights on disk
+│   ├── UnsafeFileError        a pickle or archive that asks for more than tensors
+│   ├── CorruptFileError       truncated, damaged, or not a weight file
+│   ├── AmbiguousCheckpointError  the file leaves something open; an argument decides it
 │   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors
-│   ├── UnsupportedLayoutError the layout cannot hold, or cannot be, what was asked
-│   └── DownloadError          the hub could not be reached, or gave something else
+│   ├── UnsupportedLayoutError a layout that cannot be read, or cannot store the checkpoint
+│   └── DownloadError          the hub cannot be reached, or sends wrong data
 ├── InputError             one image or text that cannot be used
-│   ├── ImageError             cannot be decoded, or is not an image of an allowed format
+│   ├── ImageError             cannot be decoded, or is not in an allowed format
 │   │   └── ImageLimitError        too many bytes, pixels or too long an edge
-│   └── TextError              not text the tokenizer can take
+│   └── TextError              not text, or a prompt that its dialect refuses
 │       └── TextTooLongError       more tokens than the context, under overflow="error"
-├── MissingTowerError      the checkpoint has no image (or no text) side
+├── MissingTowerError      the checkpoint has no image (or no text) tower
 ├── SpaceMismatchError     vectors of two different embedding spaces
 ├── NumericalError         the model produced NaN or infinity for an item
 ├── StorageError           vectors or cache entries that cannot be read or written
@@ -29,7 +29,7 @@ from collections.abc import Iterable
 
 
 class EclipticError(Exception):
-    """Root of the tree; `except EclipticError` catches whatever ecliptic raises on purpose."""
+    """The base class of all errors that ecliptic raises on purpose."""
 
 
 class ConfigError(EclipticError, ValueError):
@@ -37,7 +37,7 @@ class ConfigError(EclipticError, ValueError):
 
 
 class SettingsError(ConfigError):
-    """A settings file or override that names an unknown or ill-typed field."""
+    """A settings file or override with an unknown or ill-typed field."""
 
 
 class ShapeError(EclipticError, ValueError):
@@ -45,13 +45,13 @@ class ShapeError(EclipticError, ValueError):
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """ "did you mean 'X'?" for the nearest of the `known` names, "" where none is near."""
+    """ "did you mean 'X'?" for the nearest of the `known` names, "" if none is near."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
 
 
 class UnknownModelError(EclipticError, LookupError):
-    """No catalog name, file or folder is called that."""
+    """No catalog entry, file or folder has that name."""
 
     def __init__(self, name: str, known: Iterable[str] = (), fix: str = "") -> None:
         fix = fix or did_you_mean(name, known) or "run `ecliptic models` to list the names."
@@ -59,19 +59,19 @@ class UnknownModelError(EclipticError, LookupError):
 
 
 class CheckpointError(EclipticError):
-    """Something about weights on disk."""
+    """A problem with weights on disk."""
 
 
 class UnsafeFileError(CheckpointError):
-    """A pickle or archive that wants more than tensors."""
+    """A pickle or archive that asks for more than tensors."""
 
 
 class CorruptFileError(CheckpointError):
-    """Truncated, not weights at all, or failing its own checks."""
+    """A file that is truncated, damaged, or not a weight file."""
 
 
 class AmbiguousCheckpointError(CheckpointError):
-    """The file does not tell what is needed; the message names the argument that decides."""
+    """The file leaves something open; the message names the argument that decides it."""
 
 
 class WeightsMismatchError(CheckpointError):
@@ -79,11 +79,11 @@ class WeightsMismatchError(CheckpointError):
 
 
 class UnsupportedLayoutError(CheckpointError):
-    """The layout cannot hold, or cannot be, what was asked."""
+    """A layout that cannot be read, or cannot store the checkpoint."""
 
 
 class DownloadError(CheckpointError):
-    """The hub could not be reached, or gave something else."""
+    """The hub cannot be reached, or sends wrong data."""
 
 
 class InputError(EclipticError, ValueError):
@@ -91,7 +91,7 @@ class InputError(EclipticError, ValueError):
 
 
 class ImageError(InputError):
-    """Cannot be decoded, or is not an image of an allowed format."""
+    """An image that cannot be decoded, or is not in an allowed format."""
 
     def __init__(self, message: str, *, source: str | None = None) -> None:
         super().__init__(message)
@@ -103,7 +103,7 @@ class ImageLimitError(ImageError):
 
 
 class TextError(InputError):
-    """Not text that the tokenizer can take, or a prompt that its dialect refuses."""
+    """Not text that the tokenizer accepts, or a prompt that its dialect refuses."""
 
     def __init__(self, message: str, *, place: int | None = None) -> None:
         super().__init__(message)
@@ -115,7 +115,7 @@ class TextTooLongError(TextError):
 
 
 class MissingTowerError(EclipticError):
-    """The checkpoint has no image (or no text) side."""
+    """The checkpoint has no image (or no text) tower."""
 
 
 class SpaceMismatchError(EclipticError, ValueError):

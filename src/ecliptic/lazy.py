@@ -1,4 +1,4 @@
-"""Lazy public names: a package offers them at once and imports each when it is first used.
+"""Lazy public names: a package imports each of its names when it is first used.
 
 A package lists its public names once, in its `__init__.py`, as imports that only type checkers and
 editors run:
@@ -9,7 +9,7 @@ editors run:
     __getattr__, __dir__ = lazy_names(__name__)
 
 `name as name` marks a name as public for type checkers (PEP 484, stub files). `lazy_names` reads
-the same lines when a name is first asked for, so nothing is imported before that.
+the same lines when a name is first used, so nothing is imported before that.
 """
 
 import ast
@@ -21,10 +21,10 @@ from typing import Any
 
 
 def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package (PEP 562); `__all__` is its public names.
+    """Make `__getattr__` and `__dir__` of a package (PEP 562); `__all__` has its public names.
 
-    No module of the package may have the name of something public: once it is imported, Python
-    puts the module in the place of that name.
+    No module of the package may share a public name: once it is imported, Python replaces the name
+    by the module.
     """
 
     def fetch(name: str) -> Any:
@@ -37,11 +37,11 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
             return import_module(f"{package}.{name}")
         return getattr(import_module(home), name)
 
-    def listed() -> list[str]:
+    def list_names() -> list[str]:
         special = (name for name in vars(sys.modules[package]) if name.startswith("__"))
         return sorted({*special, *public_names(package)})
 
-    return fetch, listed
+    return fetch, list_names
 
 
 @cache
@@ -49,7 +49,7 @@ def public_names(package: str) -> dict[str, str]:
     """Name -> the module that defines it, for every public name of a package.
 
     Raises:
-        ImportError: the source of the package is not there, as in a bundle of bytecode alone.
+        ImportError: the package has no source, as in a bundle of bytecode only.
     """
     loader: Any = sys.modules[package].__loader__
     source = loader.get_source(package) if hasattr(loader, "get_source") else None
@@ -58,11 +58,11 @@ def public_names(package: str) -> dict[str, str]:
             f"the public names of {package} are read from its source, which is missing here; "
             "install ecliptic with its .py files."
         )
-    return dict(listed_names(ast.parse(source)))
+    return dict(find_names(ast.parse(source)))
 
 
-def listed_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """(name, module) of every `from module import name as name` under `if TYPE_CHECKING:`."""
+def find_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield (name, module) of every `from module import name as name` under `if TYPE_CHECKING:`."""
     for block in tree.body:
         if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING":
             for line in block.body:

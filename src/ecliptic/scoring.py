@@ -33,14 +33,14 @@ def probabilities(cosines: Tensor, scale: float) -> Tensor:
     """
     if not math.isfinite(scale):
         raise NumericalError(
-            f"the temperature exp(logit_scale) is {scale}, so there are no probabilities; the "
+            f"the scale exp(logit_scale) is {scale}, so there are no probabilities; the "
             "weight logit_scale is damaged: fetch the checkpoint again, or compare cosines."
         )
     return (scale * cosines).softmax(dim=-1)
 
 
 def ensemble(prompts: Tensor) -> Tensor:
-    """(L, P, E) prompt vectors -> (L, E): each made unit, their mean, made unit again.
+    """(L, P, E) prompt vectors -> (L, E): the mean of their unit vectors, at unit length.
 
     Source: openai/CLIP notebooks/Prompt_Engineering_for_ImageNet.ipynb; open_clip
     `build_zero_shot_classifier`.

@@ -1,8 +1,8 @@
-"""Dataclasses from and to plain data (TOML, JSON), checked field by field; imports no torch.
+"""Converts plain data (TOML, JSON) to checked dataclasses and back; imports no torch.
 
 A field may be a number, string, bool, path, `Literal`, tuple, optional value, another dataclass, or
-a union of dataclasses, which is written as a table with a `kind` key: the class's name in lower
-case without "Config" ("vit", "resnet").
+a union of dataclasses, which is a table with a `kind` key: the class's name in lower case
+without "Config" ("vit", "resnet").
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
-        _override(data, override)
+        _apply_override(data, override)
     return from_dict(cls, data, where=path.name)
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "settings") -> T:
-    """An instance of the dataclass `cls`; missing fields keep their defaults."""
+    """Make an instance of the dataclass `cls`; missing fields have their defaults."""
     if not isinstance(data, Mapping):
         raise SettingsError(f"{where} must be a table of {cls.__name__}'s fields, got {data!r}.")
     hints = typing.get_type_hints(cls)
@@ -53,7 +53,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "settings") ->
 
 
 def to_dict(value: Any) -> Any:
-    """Plain data that `from_dict` reads back; fields that are None are left out."""
+    """Convert to plain data that `from_dict` reads; fields that are None are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = typing.get_type_hints(type(value))
         plain = {}
@@ -72,7 +72,7 @@ def to_dict(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def _apply_override(data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise SettingsError(f"override {override!r} needs the form table.field=value.")
@@ -105,7 +105,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is Path and isinstance(value, str):
         return Path(value)
     wanted = origin or hint
-    if hint is not Any and (not isinstance(value, wanted) or _is_stray_bool(wanted, value)):
+    stray = isinstance(value, bool) and wanted is not bool  # a bool is an int in Python
+    if hint is not Any and (stray or not isinstance(value, wanted)):
         raise SettingsError(
             f"{where} must be {wanted.__name__}, got {type(value).__name__} {value!r}."
         )
@@ -151,7 +152,3 @@ def _dataclasses_in(hint: Any) -> list[type]:
 
 def _kind(cls: type) -> str:
     return cls.__name__.removesuffix("Config").lower()
-
-
-def _is_stray_bool(wanted: Any, value: Any) -> bool:
-    return isinstance(value, bool) and wanted is not bool

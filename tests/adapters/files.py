@@ -1,4 +1,4 @@
-"""Makers of textual inversion and LoRA files, as each tool writes them, from seeded numbers."""
+"""Makes textual inversion and LoRA files as each tool writes them, from seeded random numbers."""
 
 import base64
 import io
@@ -21,13 +21,13 @@ ALL = (*ATTENTION, "mlp.fc1", "mlp.fc2")
 
 
 def vectors(count: int = 3, width: int = 32, seed: int = 0) -> Tensor:
-    """(count, width), as large as token embeddings of the tiny encoders."""
+    """(count, width), with values like the token embeddings of the tiny encoders."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, width, generator=generator) * width**-0.5
 
 
 def a1111(rows: Tensor, name: str = "trained") -> dict[str, Any]:
-    """What A1111's `Embedding.save` stores."""
+    """The content of a file of A1111's `Embedding.save`."""
     return {
         "string_to_token": {"*": 265},
         "string_to_param": {"*": rows},
@@ -38,8 +38,8 @@ def a1111(rows: Tensor, name: str = "trained") -> dict[str, Any]:
     }
 
 
-def saved(path: Path, content: Any) -> Path:
-    """`content` by torch.save, or by safetensors where the name says so."""
+def save(path: Path, content: Any) -> Path:
+    """Save `content` with torch.save, or with safetensors if the suffix is its own."""
     if path.suffix == ".safetensors":
         save_file({key: tensor.contiguous() for key, tensor in content.items()}, path)
     else:
@@ -64,7 +64,7 @@ SINGLE: dict[str, tuple[str, Callable[[Tensor], Any]]] = {
 
 
 def png_with_chunk(path: Path, content: Mapping[str, Any]) -> Path:
-    """An image with the inversion in its text chunk."""
+    """Save an image with the inversion in its text chunk."""
     info = PngImagePlugin.PngInfo()
     info.add_text("sd-ti-embedding", base64.b64encode(_json(content)).decode())
     Image.new("RGB", (24, 16), (200, 30, 90)).save(path, pnginfo=info)
@@ -72,7 +72,7 @@ def png_with_chunk(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def image_with_pixels(path: Path, content: Mapping[str, Any], height: int = 64) -> Path:
-    """An image with the inversion in the low bits of its pixels, as A1111 lays it out."""
+    """Save an image with the inversion in the low bits of its pixels, in A1111's layout."""
     data = np.frombuffer(zlib.compress(_json(content), 9), np.uint8)
     row = height * 3
     padded = np.resize(data, (len(data) // row + 1) * row).reshape(height, -1, 3)
@@ -81,14 +81,12 @@ def image_with_pixels(path: Path, content: Mapping[str, Any], height: int = 64) 
     black = np.zeros((height, 1, 3), np.uint8)
     middle = np.full((height, 40, 3), 0x77, np.uint8)
     pixels = np.concatenate([low, black, middle, black, high], axis=1)
-    Image.fromarray(pixels).save(path, lossless=True) if path.suffix == ".webp" else (
-        Image.fromarray(pixels).save(path)
-    )
+    Image.fromarray(pixels).save(path, lossless=True)  # PNG always is
     return path
 
 
-def encoded(path: Path, format_: str) -> bytes:
-    """The image at `path` in another format."""
+def encode(path: Path, format_: str) -> bytes:
+    """Encode the image at `path` in another format."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
         image.convert("RGB").save(buffer, format_)
@@ -96,7 +94,7 @@ def encoded(path: Path, format_: str) -> bytes:
 
 
 def _mask(shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A1111's sequence, one number after another."""
+    """A1111's sequence, computed one number after another."""
     values, state = [], 0
     for _ in range(int(np.prod(shape))):
         state = (1664525 * state + 1013904223) % 2**32
@@ -113,7 +111,7 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of an encoder that LoRAs are made for."""
+    """Sizes of an encoder that LoRAs are made for."""
 
     width: int = 32
     mlp: int = 64
@@ -128,7 +126,7 @@ def pairs(
     seed: int = 0,
     blocks: Iterable[int] | None = None,
 ) -> Pairs:
-    """Random pairs, large enough to be seen, for `inner` modules of every block."""
+    """Random pairs, large enough to change results, for `inner` modules of every block."""
     generator = torch.Generator().manual_seed(seed)
     made: Pairs = {}
     for block in range(sizes.depth) if blocks is None else blocks:
@@ -142,7 +140,7 @@ def pairs(
 
 
 def kohya(pairs: Pairs, alpha: float | None = None, prefix: str = "lora_te_") -> dict[str, Tensor]:
-    """sd-scripts: words joined by underscores, alpha as a tensor."""
+    """The keys of sd-scripts: words joined by underscores, alpha as a tensor."""
     tensors = {}
     for module, (up, down) in pairs.items():
         name = prefix + module.replace(".", "_")
@@ -153,7 +151,7 @@ def kohya(pairs: Pairs, alpha: float | None = None, prefix: str = "lora_te_") ->
 
 
 def peft(pairs: Pairs, prefix: str = "text_encoder.") -> dict[str, Tensor]:
-    """PEFT, with the component of diffusers before it."""
+    """The keys of PEFT, after the component of diffusers."""
     tensors = {}
     for module, (up, down) in pairs.items():
         tensors[f"{prefix}{module}.lora_B.weight"] = up
@@ -162,7 +160,7 @@ def peft(pairs: Pairs, prefix: str = "text_encoder.") -> dict[str, Tensor]:
 
 
 def diffusers(pairs: Pairs, prefix: str = "text_encoder.") -> dict[str, Tensor]:
-    """diffusers' own scheme."""
+    """The keys of diffusers' own scheme."""
     tensors = {}
     for module, (up, down) in pairs.items():
         tensors[f"{prefix}{module}.lora_linear_layer.up.weight"] = up
@@ -171,7 +169,7 @@ def diffusers(pairs: Pairs, prefix: str = "text_encoder.") -> dict[str, Tensor]:
 
 
 def diffusers_old(pairs: Pairs, prefix: str = "text_encoder.") -> dict[str, Tensor]:
-    """diffusers' older scheme, which renames attention and keeps the new one for the MLP."""
+    """The keys of diffusers' older scheme: older names for attention, newer ones for the MLP."""
     tensors = {}
     for module, (up, down) in pairs.items():
         if "self_attn" not in module:
@@ -184,7 +182,7 @@ def diffusers_old(pairs: Pairs, prefix: str = "text_encoder.") -> dict[str, Tens
 
 
 def without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same keys as transformers 5.6 and later have them, without `text_model`."""
+    """The same keys as in transformers 5.6 and later, without `text_model`."""
     return {
         key.replace("text_model.", "").replace("text_model_", ""): tensor
         for key, tensor in tensors.items()
@@ -200,7 +198,7 @@ SCHEMES: dict[str, Callable[[Pairs], dict[str, Tensor]]] = {
 
 
 def delta(pair: tuple[Tensor, Tensor], alpha: float | None, scale: float = 1.0) -> Tensor:
-    """The formula, scale (alpha / rank) up @ down."""
+    """The formula scale (alpha / rank) up @ down."""
     up, down = pair
     rank = down.shape[0]
     return scale * (rank if alpha is None else alpha) / rank * (up @ down)

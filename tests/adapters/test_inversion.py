@@ -1,4 +1,4 @@
-"""Textual inversions of every layout become the same vectors, and damaged ones say so."""
+"""Textual inversions of every layout give the same vectors; damaged files give clear errors."""
 
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from ecliptic.errors import (
     UnsafeFileError,
     WeightsMismatchError,
 )
-from tests.adapters.files import SINGLE, a1111, saved, vectors
+from tests.adapters.files import SINGLE, a1111, save, vectors
 
 
 @pytest.mark.parametrize("layout", SINGLE)
 def test_every_layout_of_one_encoder_holds_the_same_vectors(layout: str, tmp_path: Path) -> None:
     name, content = SINGLE[layout]
-    [found] = read_inversion(saved(tmp_path / name, content(vectors())), "cat")
+    [found] = read_inversion(save(tmp_path / name, content(vectors())), "cat")
     assert found.token == "cat"
     assert found.layout == layout.partition("-")[0]
     assert found.vectors.keys() == {""}
@@ -34,20 +34,20 @@ def test_a_single_vector_without_a_row_axis_is_one_vector(layout: str, tmp_path:
     name, content = SINGLE[layout]
     flat = vectors(1)[0]
     stored = [flat] if layout == "list" else content(flat)
-    [found] = read_inversion(saved(tmp_path / name, stored), "cat")
+    [found] = read_inversion(save(tmp_path / name, stored), "cat")
     torch.testing.assert_close(found.vectors[""], flat[None], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_precision_is_read_as_float32(dtype: torch.dtype, tmp_path: Path) -> None:
     rows = vectors().to(dtype)
-    [found] = read_inversion(saved(tmp_path / "x.safetensors", {"emb_params": rows}))
+    [found] = read_inversion(save(tmp_path / "x.safetensors", {"emb_params": rows}))
     assert found.vectors[""].dtype == torch.float32
     torch.testing.assert_close(found.vectors[""], rows.float(), rtol=0, atol=0)
 
 
 def test_vectors_do_not_depend_on_the_file_after_reading(tmp_path: Path) -> None:
-    path = saved(tmp_path / "x.safetensors", {"emb_params": vectors()})
+    path = save(tmp_path / "x.safetensors", {"emb_params": vectors()})
     [found] = read_inversion(path)
     kept = found.vectors[""].clone()
     with path.open("r+b") as stream:
@@ -59,7 +59,7 @@ def test_vectors_do_not_depend_on_the_file_after_reading(tmp_path: Path) -> None
 @pytest.mark.parametrize("keys", [("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1")])
 def test_dual_encoders_each_get_their_own(keys: tuple[str, str], tmp_path: Path) -> None:
     rows = {keys[0]: vectors(2, 32), keys[1]: vectors(2, 40, seed=1)}
-    [found] = read_inversion(saved(tmp_path / "sad.safetensors", rows))
+    [found] = read_inversion(save(tmp_path / "sad.safetensors", rows))
     assert (found.token, found.layout) == ("sad", "sdxl")
     assert "stem" in found.notes[0]
     for part, width, key in (("clip_l", 32, keys[0]), ("clip_g", 40, keys[1])):
@@ -68,21 +68,21 @@ def test_dual_encoders_each_get_their_own(keys: tuple[str, str], tmp_path: Path)
 
 
 def test_one_encoder_of_two_leaves_the_other_without(tmp_path: Path) -> None:
-    [found] = read_inversion(saved(tmp_path / "x.safetensors", {"clip_g": vectors(2, 40)}), "x")
+    [found] = read_inversion(save(tmp_path / "x.safetensors", {"clip_g": vectors(2, 40)}), "x")
     assert found.for_encoder("clip_l", 32) is None
     assert found.for_encoder("clip_g", 40) is not None
 
 
 def test_vectors_for_a_t5_are_left_out_and_said(tmp_path: Path) -> None:
     rows = {"clip_l": vectors(), "clip_g": vectors(3, 40), "t5xxl": vectors(3, 64)}
-    [found] = read_inversion(saved(tmp_path / "x.safetensors", rows), "x")
+    [found] = read_inversion(save(tmp_path / "x.safetensors", rows), "x")
     assert found.vectors.keys() == {"clip_l", "clip_g"}
     assert "t5xxl" in found.notes[0]
 
 
 def test_unequal_numbers_of_vectors_are_noted(tmp_path: Path) -> None:
     rows = {"clip_l": vectors(2), "clip_g": vectors(3, 40)}
-    [found] = read_inversion(saved(tmp_path / "x.safetensors", rows), "x")
+    [found] = read_inversion(save(tmp_path / "x.safetensors", rows), "x")
     assert "2 for clip_l, 3 for clip_g" in found.notes[0]
 
 
@@ -94,7 +94,7 @@ def test_a_lora_bundles_several_inversions(tmp_path: Path) -> None:
         "bundle_emb.v1.5 two.clip_g": vectors(3, 40, seed=3),
         "bundle_emb.three.emb_params": vectors(seed=4),
     }
-    path = saved(tmp_path / "lora.safetensors", tensors)
+    path = save(tmp_path / "lora.safetensors", tensors)
     found = {one.token: one for one in read_inversion(path)}
     assert found.keys() == {"one", "v1.5 two", "three"}
     torch.testing.assert_close(found["one"].for_encoder("clip_l", 32), vectors(seed=1))
@@ -106,34 +106,37 @@ def test_a_lora_bundles_several_inversions(tmp_path: Path) -> None:
 
 def test_a_list_of_two_released_widths_is_told_apart(tmp_path: Path) -> None:
     content = [{"a": vectors(2, 768), "b": vectors(1, 1280)}, {"c": vectors(1, 768, seed=1)}]
-    [found] = read_inversion(saved(tmp_path / "x.pt", content), "x")
+    [found] = read_inversion(save(tmp_path / "x.pt", content), "x")
     expected = torch.cat([vectors(2, 768), vectors(1, 768, seed=1)])
     torch.testing.assert_close(found.for_encoder("clip_l", 768), expected)
     assert found.vectors.keys() == {"clip_l", "clip_g"}
 
 
 def test_a_folder_of_diffusers_is_read(tmp_path: Path) -> None:
-    saved(tmp_path / "learned_embeds.bin", {"<cat>": vectors()})
+    save(tmp_path / "learned_embeds.bin", {"<cat>": vectors()})
     [found] = read_inversion(tmp_path)
     assert found.token == "<cat>"
+
+
+NO_TOKEN = "names no token, so the file's stem 'file' is used"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "token", "note"),
     [
-        ("file.pt", a1111(vectors()), "trained", "stem, 'file'"),
+        ("file.pt", a1111(vectors()), "trained", "file's stem, 'file'"),
         ("trained.pt", a1111(vectors()), "trained", None),
-        ("file.pt", {"string_to_param": {"*": vectors()}}, "file", "names no token"),
-        ("file.pt", a1111(vectors(), " "), "file", "names no token"),
+        ("file.pt", {"string_to_param": {"*": vectors()}}, "file", NO_TOKEN),
+        ("file.pt", a1111(vectors(), " "), "file", NO_TOKEN),
         ("file.bin", {"<cat>": vectors()}, "<cat>", None),
-        ("file.safetensors", {"emb_params": vectors()}, "file", "names no token"),
-        ("file.pt", vectors(), "file", "names no token"),
+        ("file.safetensors", {"emb_params": vectors()}, "file", NO_TOKEN),
+        ("file.pt", vectors(), "file", NO_TOKEN),
     ],
 )
 def test_the_token_is_the_files_name_for_it_else_the_stem(
     name: str, content: Any, token: str, note: str | None, tmp_path: Path
 ) -> None:
-    path = saved(tmp_path / name, content)
+    path = save(tmp_path / name, content)
     [found] = read_inversion(path)
     assert found.token == token
     assert (note in found.notes[0]) if note else not found.notes
@@ -153,7 +156,7 @@ def test_the_token_is_the_files_name_for_it_else_the_stem(
 def test_vectors_of_another_family_say_whose_they_are(
     width: int, part: str, here: int, families: tuple[str, str], tmp_path: Path
 ) -> None:
-    [found] = read_inversion(saved(tmp_path / "x.pt", a1111(vectors(2, width))))
+    [found] = read_inversion(save(tmp_path / "x.pt", a1111(vectors(2, width))))
     with pytest.raises(ShapeError) as error:
         found.for_encoder(part, here)
     for family in families:
@@ -161,7 +164,7 @@ def test_vectors_of_another_family_say_whose_they_are(
 
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
-    [found] = read_inversion(saved(tmp_path / "x.pt", a1111(vectors())))
+    [found] = read_inversion(save(tmp_path / "x.pt", a1111(vectors())))
     with pytest.raises(ConfigError, match=r"clip_l, clip_h, clip_g.*'t5'"):
         found.for_encoder("t5", 32)
 
@@ -203,7 +206,7 @@ def test_what_is_no_inversion_says_what_it_is(
     content: Any, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
-        read_inversion(saved(tmp_path / "x.pt", content))
+        read_inversion(save(tmp_path / "x.pt", content))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +215,7 @@ def test_what_is_no_inversion_says_what_it_is(
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64, "Git LFS"),
         (b"<!DOCTYPE html><html></html>", "HTML"),
-        (b"\x07" * 40, "no format|not a safetensors"),
+        (b"\x07" * 40, "an unknown format|not a safetensors"),
     ],
 )
 def test_what_is_no_weights_file_says_so(data: bytes, message: str, tmp_path: Path) -> None:
@@ -224,7 +227,7 @@ def test_what_is_no_weights_file_says_so(data: bytes, message: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
 def test_a_cut_file_is_corrupt(name: str, tmp_path: Path) -> None:
-    path = saved(tmp_path / name, {"<a>": vectors()})
+    path = save(tmp_path / name, {"<a>": vectors()})
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CorruptFileError):
         read_inversion(path)
@@ -233,7 +236,7 @@ def test_a_cut_file_is_corrupt(name: str, tmp_path: Path) -> None:
 def test_pickles_that_want_code_are_refused(tmp_path: Path) -> None:
     content = {"string_to_param": {"*": vectors()}, "extra": torch.nn.Linear(1, 1)}
     with pytest.raises(UnsafeFileError, match="Nothing was run"):
-        read_inversion(saved(tmp_path / "x.pt", content))
+        read_inversion(save(tmp_path / "x.pt", content))
 
 
 def test_missing_files_and_senseless_tokens_are_refused(tmp_path: Path) -> None:
@@ -242,4 +245,4 @@ def test_missing_files_and_senseless_tokens_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match="learned_embeds"):
         read_inversion(tmp_path)
     with pytest.raises(ConfigError, match="written in a prompt"):
-        read_inversion(saved(tmp_path / "x.pt", {"<a>": vectors()}), " ")
+        read_inversion(save(tmp_path / "x.pt", {"<a>": vectors()}), " ")

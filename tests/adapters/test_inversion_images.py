@@ -1,4 +1,4 @@
-"""A1111's images give back the inversion that lies in their chunk or in their pixels."""
+"""The inversion in the chunk or the pixels of A1111's images is read."""
 
 import base64
 from pathlib import Path
@@ -14,7 +14,7 @@ from ecliptic.adapters.inversion_images import masks
 from ecliptic.errors import CorruptFileError, EclipticError, WeightsMismatchError
 from tests.adapters.files import (
     a1111,
-    encoded,
+    encode,
     image_with_pixels,
     png_with_chunk,
     vectors,
@@ -22,7 +22,7 @@ from tests.adapters.files import (
 
 
 def test_the_mask_is_a1111s_sequence() -> None:
-    """The first numbers and the sum that modules/textual_inversion/image_embedding.py checks."""
+    """The numbers and the sum that modules/textual_inversion/image_embedding.py checks."""
     found = masks(100_100)
     assert found[:8].tolist() == [253, 242, 127, 44, 157, 27, 239, 133]
     assert found[96:100].tolist() == [198, 118, 240, 97]
@@ -54,7 +54,7 @@ def _plain(path: Path) -> Path:
 
 def _lossy(path: Path) -> Path:
     image_with_pixels(path, a1111(vectors()))
-    path.write_bytes(encoded(path, "WEBP"))  # lossy: the low bits are gone
+    path.write_bytes(encode(path, "WEBP"))  # lossy: the low bits are gone
     return path
 
 
@@ -67,22 +67,22 @@ def _bad_chunk(path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("make", [_plain, _lossy])
 def test_an_image_without_an_inversion_says_so(make: Any, tmp_path: Path) -> None:
-    with pytest.raises(CorruptFileError, match="carries no inversion"):
+    with pytest.raises(CorruptFileError, match="contains no inversion"):
         read_inversion(make(tmp_path / "x.png"))
 
 
 def test_a_black_image_carries_none(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
-    with pytest.raises(CorruptFileError, match="carries no inversion"):
+    with pytest.raises(CorruptFileError, match="contains no inversion"):
         read_inversion(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("!!!", "no base64"),
+        ("!!!", "is not base64"),
         (base64.b64encode(b"not json").decode(), "cannot be read"),
-        (base64.b64encode(b"[1]").decode(), "no JSON object"),
+        (base64.b64encode(b"[1]").decode(), "is not a JSON object"),
         (base64.b64encode(b"[" * 100_000).decode(), "cannot be read"),
         (base64.b64encode(b'{"a": {"TORCHTENSOR": [[1], [2, 3]]}}').decode(), "cannot be read"),
     ],

@@ -1,4 +1,4 @@
-"""LoRA files of every scheme become the same layers; what cannot be used is named."""
+"""LoRA files of every scheme give the same layers; unusable keys are reported."""
 
 import json
 import math
@@ -26,7 +26,7 @@ from tests.adapters.files import (
     kohya,
     pairs,
     peft,
-    saved,
+    save,
     without_prefix,
 )
 
@@ -118,7 +118,7 @@ def test_alpha_over_rank_scales(alpha: float | None, factor: float, tmp_path: Pa
 
 
 def test_pickled_files_are_read(tmp_path: Path) -> None:
-    check(read_lora(saved(tmp_path / "x.bin", peft(pairs(SMALL)))))
+    check(read_lora(save(tmp_path / "x.bin", peft(pairs(SMALL)))))
 
 
 def _folder(path: Path, **config: Any) -> Lora:
@@ -189,8 +189,8 @@ FIRST = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
         ({"lora_te_text_model_encoder_layers_0_mlp_fc9.alpha": torch.ones(1)}, "no such", False),
         ({"lora_te_text_model_final_layer_norm.alpha": torch.ones(1)}, "no such linear", False),
         ({"text_encoder.model.layers.0.q_proj.lora_A.weight": torch.ones(1)}, "no such", False),
-        ({f"{FIRST}.surprise": torch.ones(1)}, "'surprise' is no part", False),
-        ({"elsewhere.lora_A.weight": torch.ones(1)}, "begins with no encoder", False),
+        ({f"{FIRST}.surprise": torch.ones(1)}, "'surprise' is not a part", False),
+        ({"elsewhere.lora_A.weight": torch.ones(1)}, "does not begin with a known encoder", False),
     ],
 )
 def test_keys_that_cannot_be_used_are_named_with_the_reason(
@@ -200,7 +200,9 @@ def test_keys_that_cannot_be_used_are_named_with_the_reason(
     [key] = extra
     assert reason in lora.unused[key]
     assert len(lora.layers) == 2 * len(ALL) - lost
-    assert len(lora.unused) == (3 if lost else 1)  # DoRA and the like take the module's pair along
+    assert len(lora.unused) == (
+        3 if lost else 1
+    )  # with DoRA and others, the pair of the module is unused too
 
 
 @pytest.mark.parametrize(
@@ -234,8 +236,8 @@ def _without(slot: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("tensors", "error", "message"),
     [
-        (_without("lora_up.weight"), WeightsMismatchError, "q_proj.lora_down.*partner for 'up'"),
-        (_without("lora_down.weight"), WeightsMismatchError, "q_proj.lora_up.*partner for 'down'"),
+        (_without("lora_up.weight"), WeightsMismatchError, "q_proj.lora_down.*no partner 'up'"),
+        (_without("lora_down.weight"), WeightsMismatchError, "q_proj.lora_up.*no partner 'down'"),
         (
             kohya(pairs(SMALL)) | {f"{FIRST}.lora_up.weight": torch.ones(32, 3)},
             WeightsMismatchError,
@@ -263,8 +265,8 @@ def _without(slot: str) -> dict[str, Tensor]:
             "int32",
         ),
         (kohya(pairs(SMALL)) | peft(pairs(SMALL)), WeightsMismatchError, "mean the same tensor"),
-        ({"weight": torch.ones(2)}, WeightsMismatchError, "no LoRA.*1 tensors"),
-        ({}, WeightsMismatchError, "no LoRA"),
+        ({"weight": torch.ones(2)}, WeightsMismatchError, "is not a LoRA: none of its 1 tensors"),
+        ({}, WeightsMismatchError, "is not a LoRA"),
     ],
 )
 def test_files_that_are_wrong_say_where(
@@ -278,9 +280,9 @@ def test_files_that_are_wrong_say_where(
     ("config", "error", "message"),
     [
         ({"peft_type": "LOHA"}, UnsupportedLayoutError, "'LOHA', not LoRA"),
-        ({"lora_alpha": "much"}, CorruptFileError, "alpha 'much'"),
+        ({"lora_alpha": "much"}, CorruptFileError, "alpha must be finite, got 'much'"),
         ({"lora_alpha": 1, "alpha_pattern": {"a|b": 2}}, UnsupportedLayoutError, "regular"),
-        ({"lora_alpha": 1, "alpha_pattern": [1]}, CorruptFileError, "no object"),
+        ({"lora_alpha": 1, "alpha_pattern": [1]}, CorruptFileError, "is not an object"),
     ],
 )
 def test_settings_that_cannot_be_followed_are_refused(
@@ -293,7 +295,7 @@ def test_settings_that_cannot_be_followed_are_refused(
 def test_settings_that_are_no_json_are_corrupt(tmp_path: Path) -> None:
     with pytest.raises(CorruptFileError, match="lora_adapter_metadata is not JSON"):
         read(tmp_path / "x.safetensors", kohya(pairs(SMALL)), lora_adapter_metadata="{")
-    with pytest.raises(CorruptFileError, match="a JSON object is needed"):
+    with pytest.raises(CorruptFileError, match="is a list, but must be a JSON object"):
         read(tmp_path / "x.safetensors", kohya(pairs(SMALL)), lora_adapter_metadata="[]")
 
 

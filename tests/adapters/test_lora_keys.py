@@ -1,4 +1,4 @@
-"""Names of LoRA tensors: each is understood by itself, and any string has an answer."""
+"""Each name of a LoRA tensor is read on its own, and any string gives a place or a reason."""
 
 import pytest
 from hypothesis import example, given, settings, strategies as st

@@ -1,4 +1,4 @@
-"""Merged text encoders give what diffusers and PEFT give with the same LoRA loaded."""
+"""Merged text encoders give the same numbers as diffusers and PEFT with the same LoRA."""
 
 import copy
 from functools import cache
@@ -22,7 +22,7 @@ from tests.adapters.files import (
     kohya,
     pairs,
     peft,
-    saved,
+    save,
 )
 from tests.diffusion.pipelines import ENCODERS, PARITY, encoder, quiet
 
@@ -37,7 +37,7 @@ def sizes(kind: str) -> Sizes:
 
 
 def model(kind: str) -> Any:
-    """The encoder in transformers, one of its own, since loading changes it."""
+    """A copy of the encoder in transformers, since loading changes it."""
     return copy.deepcopy(_model(kind))
 
 
@@ -50,7 +50,7 @@ def _model(kind: str) -> Any:
 
 @cache
 def tower(kind: str) -> Any:
-    """Ours; every test takes out what it merged."""
+    """Our tower; every test removes the LoRAs that it merged."""
     return load(encoder(kind)).model.text_tower
 
 
@@ -61,7 +61,7 @@ def ids() -> Tensor:
 
 
 def load_into(theirs: Any, file: Path, scale: float, prefix: str) -> None:
-    """As `load_lora_weights` does for a text encoder; it would also want a UNet."""
+    """Load as `load_lora_weights` does for a text encoder; that function also needs a UNet."""
     pipeline = peers.diffusers().StableDiffusionXLPipeline
     peers.peft()
     with quiet():
@@ -74,7 +74,7 @@ def load_into(theirs: Any, file: Path, scale: float, prefix: str) -> None:
 
 
 def check(kind: str, theirs: Any, file: Path, scale: float) -> None:
-    """All hidden states and the vectors, and that the LoRA matters."""
+    """Check all hidden states and the vectors, and that the LoRA changes them."""
     stack = LoraStack(tower(kind), PART[kind])
     with torch.no_grad():
         plain = tower(kind).states(ids()).last
@@ -97,14 +97,14 @@ def test_every_scheme_gives_diffusers_hidden_states(
     scheme: str, rank: int, scale: float, tmp_path: Path
 ) -> None:
     tensors = SCHEMES[scheme](pairs(sizes("l"), rank=rank))
-    file, theirs = saved(tmp_path / "x.safetensors", tensors), model("l")
+    file, theirs = save(tmp_path / "x.safetensors", tensors), model("l")
     load_into(theirs, file, scale, "text_encoder")
     check("l", theirs, file, scale)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 16.0])
 def test_kohyas_alpha_scales_as_in_diffusers(alpha: float, tmp_path: Path) -> None:
-    file = saved(tmp_path / "x.safetensors", kohya(pairs(sizes("l")), alpha))
+    file = save(tmp_path / "x.safetensors", kohya(pairs(sizes("l")), alpha))
     theirs = model("l")
     load_into(theirs, file, 1.0, "text_encoder")
     check("l", theirs, file, 1.0)
@@ -121,7 +121,7 @@ def _dual(left: Pairs, right: Pairs, scheme: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("scheme", ["kohya", "peft", "diffusers"])
 def test_both_encoders_of_sdxl_get_their_own(scheme: str, scale: float, tmp_path: Path) -> None:
     tensors = _dual(pairs(sizes("l")), pairs(sizes("g"), seed=1), scheme)
-    file = saved(tmp_path / "x.safetensors", tensors)
+    file = save(tmp_path / "x.safetensors", tensors)
     for kind, prefix in PREFIX.items():
         theirs = model(kind)
         load_into(theirs, file, scale, prefix)
@@ -174,9 +174,9 @@ def test_alpha_in_diffusers_metadata_scales_as_there(tmp_path: Path) -> None:
 def test_where_the_peer_fails_or_applies_a_part_ours_applies_all(
     scheme: str, inner: tuple[str, ...], theirs_applied: int | None, tmp_path: Path
 ) -> None:
-    """None: it raises. `test_lora_stack` holds ours to the formula with the same modules."""
+    """None: it raises. `test_lora_stack` checks ours against the formula with the same modules."""
     made = pairs(sizes("l"), inner)
-    file = saved(tmp_path / "x.safetensors", SCHEMES[scheme](made))
+    file = save(tmp_path / "x.safetensors", SCHEMES[scheme](made))
     stack = LoraStack(tower("l"))
     report = stack.add("x", read_lora(file))
     stack.clear()

@@ -1,4 +1,4 @@
-"""LoRAs are merged by the formula and taken out without a trace, in any order."""
+"""LoRAs are merged by the formula and removed exactly, in any order."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.model import TextTower, WeightState
 from tests import tiny
-from tests.adapters.files import ALL, Pairs, Sizes, delta, kohya, pairs, peft, saved
-from tests.engine.models import loaded
+from tests.adapters.files import ALL, Pairs, Sizes, delta, kohya, pairs, peft, save
+from tests.engine.models import reload
 
 SIZES = Sizes(width=64, mlp=256, depth=3)  # of tiny's text tower
 PARTS = {
@@ -31,7 +31,7 @@ PARTS = {
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Clip:
-    return loaded(tiny.checkpoint("vit"), tmp_path / "clip")
+    return reload(tiny.checkpoint("vit"), tmp_path / "clip")
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def tower(clip: Clip) -> TextTower:
 
 
 def lora(folder: Path, made: Pairs, alpha: float | None = None, name: str = "x") -> Lora:
-    return read_lora(saved(folder / f"{name}.safetensors", kohya(made, alpha)))
+    return read_lora(save(folder / f"{name}.safetensors", kohya(made, alpha)))
 
 
-def expected(
+def apply_formula(
     before: dict[str, Tensor], *changes: tuple[Pairs, float | None, float]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every weight after the formula, module by module."""
+    """Yield every weight after the formula is applied, module by module."""
     after = {name: tensor.clone() for name, tensor in before.items()}
     for made, alpha, scale in changes:
         for module, pair in made.items():
@@ -64,7 +64,7 @@ def check(
     tower: TextTower, before: dict[str, Tensor], *changes: tuple[Pairs, float | None, float]
 ) -> None:
     now = tower.state_dict()
-    for name, tensor in expected(before, *changes):
+    for name, tensor in apply_formula(before, *changes):
         torch.testing.assert_close(now[name], tensor, rtol=0, atol=2e-6, msg=name)
 
 
@@ -87,7 +87,7 @@ def check_restored(tower: TextTower, before: dict[str, Tensor]) -> None:
 def test_every_module_of_a_file_is_merged_by_the_formula(
     inner: tuple[str, ...], alpha: float | None, scale: float, tower: TextTower, tmp_path: Path
 ) -> None:
-    """Also the sets of modules with which diffusers fails or leaves most out (reference 1.7)."""
+    """Includes sets of modules with which diffusers fails or skips most (reference 1.7)."""
     before, made = state(tower), pairs(SIZES, inner)
     report = LoraStack(tower).add("x", lora(tmp_path, made, alpha), scale)
     check(tower, before, (made, alpha, scale))
@@ -99,7 +99,7 @@ def test_ranks_and_alphas_may_differ_by_module(tower: TextTower, tmp_path: Path)
     before = state(tower)
     narrow, wide = pairs(SIZES, ALL[:2], rank=2), pairs(SIZES, ALL[2:], rank=8, seed=1)
     tensors = kohya(narrow, 1.0) | kohya(wide, 3.0)
-    merged = read_lora(saved(tmp_path / "x.safetensors", tensors))
+    merged = read_lora(save(tmp_path / "x.safetensors", tensors))
     LoraStack(tower).add("x", merged)
     check(tower, before, (narrow, 1.0, 1.0), (wide, 3.0, 1.0))
 
@@ -149,7 +149,7 @@ def test_several_are_removed_exactly_in_any_order(
         alone = LoraStack(fresh := tiny.model(tiny.checkpoint("vit")).text_tower)
         for other in left:
             alone.add(other, files[other], 0.5)
-        check_restored(tower, state(fresh))  # as if the removed one had never been there
+        check_restored(tower, state(fresh))  # as if the removed one had never been merged
     check_restored(tower, before)
 
 
@@ -175,7 +175,7 @@ def test_rescaling_leaves_nothing_of_earlier_scales(
 def test_every_change_makes_another_card(
     rescaled: bool, clip: Clip, tower: TextTower, tmp_path: Path
 ) -> None:
-    """Memory that is freed and used again must not look like the weights that lay there."""
+    """Freed memory that is used again must not look like the earlier weights."""
     file, stack = lora(tmp_path, pairs(SIZES, ALL[:1], blocks=[0])), LoraStack(tower)
     plain, spaces, seen = clip.card.space, [], []
     for scale in range(1, 7):
@@ -196,7 +196,7 @@ def test_half_precision_is_summed_in_float32(tower: TextTower, tmp_path: Path) -
     stack.add("x", lora(tmp_path, made))
     wide = {name: tensor.float() for name, tensor in before.items()}
     now = tower.state_dict()
-    for name, tensor in expected(wide, (made, None, 1.0)):
+    for name, tensor in apply_formula(wide, (made, None, 1.0)):
         assert torch.equal(now[name], tensor.to(torch.bfloat16)), name
     stack.remove("x")
     check_restored(tower, before)
@@ -233,17 +233,17 @@ def test_the_projection_is_changed_in_its_own_orientation(tower: TextTower, tmp_
     }
     assert tower.projection is not None
     before = tower.projection.detach().clone()  # (width, embed)
-    LoraStack(tower).add("x", read_lora(saved(tmp_path / "x.safetensors", tensors)))
+    LoraStack(tower).add("x", read_lora(save(tmp_path / "x.safetensors", tensors)))
     torch.testing.assert_close(tower.projection.detach(), before + (up @ down).T)
 
 
 def test_each_part_takes_its_own_layers(tower: TextTower, tmp_path: Path) -> None:
     first, second = pairs(SIZES, seed=1), pairs(SIZES, ALL[:3], seed=2)
-    dual = saved(
+    dual = save(
         tmp_path / "x.safetensors",
         kohya(first, prefix="lora_te1_") | peft(second, "text_encoder_2."),
     )
-    unnamed = saved(tmp_path / "y.safetensors", kohya(first))
+    unnamed = save(tmp_path / "y.safetensors", kohya(first))
     before = state(tower)
     for part, path, made, options in (
         ("clip_l", dual, first, {}),
@@ -303,7 +303,7 @@ def test_names_and_scales_are_checked(tower: TextTower, tmp_path: Path) -> None:
         (lambda: stack.add("x", file), "merged already"),
         (lambda: stack.add("y", file, float("nan")), "must be finite"),
         (lambda: stack.rescale("x", float("inf")), "must be finite"),
-        (lambda: stack.remove("y"), "there are: 'x'"),
+        (lambda: stack.remove("y"), "the merged ones are: 'x'"),
         (lambda: LoraStack(tower, "t5"), "clip_l, clip_h, clip_g"),
     ):
         with pytest.raises(ConfigError, match=message):

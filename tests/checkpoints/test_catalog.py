@@ -1,4 +1,4 @@
-"""The catalog says what the released models are, as the installed open_clip says it."""
+"""The catalog agrees with the tables of the installed open_clip."""
 
 import json
 import re
@@ -24,7 +24,7 @@ OTHERS = re.compile(
 E32 = "timm/vit_base_patch16_plus_clip_240.laion400m_e32"
 
 
-def released() -> dict[str, dict[str, Any]]:
+def read_released() -> dict[str, dict[str, Any]]:
     """open_clip's own table of the families we have: "ARCH/TAG" -> its fields."""
     table = peers.open_clip().pretrained._PRETRAINED
     return {
@@ -36,18 +36,18 @@ def released() -> dict[str, dict[str, Any]]:
 
 
 def test_every_released_row_is_there_and_no_other() -> None:
-    assert set(names()) == set(released())
+    assert set(names()) == set(read_released())
     assert len(names()) == 70
 
 
 @pytest.mark.parametrize("name", names())
 def test_rows_equal_open_clip(name: str) -> None:
-    row, wanted = find(name), released()[name]
+    row, wanted = find(name), read_released()[name]
     hub = E32 if name == "ViT-B-16-plus-240/laion400m_e32" else wanted["hf_hub"].rstrip("/")
     assert row.hub == hub
     assert row.activation == ("quick_gelu" if wanted.get("quick_gelu") else "gelu")
     assert row.image_spec == ImageSpec(
-        size=model_config(row.architecture)["vision_cfg"]["image_size"],
+        size=read_model_config(row.architecture)["vision_cfg"]["image_size"],
         mean=wanted["mean"],
         std=wanted["std"],
         interpolation=wanted["interpolation"],
@@ -55,7 +55,7 @@ def test_rows_equal_open_clip(name: str) -> None:
     )
 
 
-def model_config(sizes: str) -> dict[str, Any]:
+def read_model_config(sizes: str) -> dict[str, Any]:
     folder = Path(peers.open_clip().__file__).parent / "model_configs"
     config: dict[str, Any] = json.loads((folder / f"{sizes}.json").read_text())
     return config
@@ -63,7 +63,7 @@ def model_config(sizes: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("sizes", catalog.architectures())
 def test_sizes_equal_open_clip(sizes: str) -> None:
-    config, wanted = architecture(sizes), model_config(sizes)
+    config, wanted = architecture(sizes), read_model_config(sizes)
     vision, text = wanted["vision_cfg"], wanted["text_cfg"]
     assert config.embed == wanted["embed_dim"]
     assert config.image is not None

@@ -1,4 +1,4 @@
-"""Nothing that a config or a name from elsewhere says ends in an untyped error, or hangs."""
+"""A bad value in a foreign config or name gives a typed error, and nothing hangs."""
 
 import json
 import os

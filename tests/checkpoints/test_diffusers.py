@@ -11,6 +11,7 @@ from ecliptic.checkpoints.layouts.openai import WITH_VIT
 from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError
 from tests import tiny
+from tests.checkpoints.test_open_clip import check_weights
 
 UNET = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}
 FIRST, SECOND = tiny.checkpoint("unprojected"), tiny.checkpoint("text", "gelu", seed=1)
@@ -49,18 +50,16 @@ def save(family: str, folder: Path) -> Path:
     return tiny.save_state(folder / f"{family}.ckpt", {**UNET, **state}, global_step=470000)
 
 
-def check_weights(found: Checkpoint, wanted: Checkpoint) -> None:
+def check_encoder(found: Checkpoint, wanted: Checkpoint) -> None:
     assert found.layout == "diffusers"
-    assert found.weights.keys() == wanted.weights.keys()
-    for name, tensor in wanted.weights.items():
-        assert torch.equal(found.weights[name], tensor), name
+    check_weights(found.weights, wanted.weights)
 
 
 @pytest.mark.parametrize(("family", "part"), PARTS)
 def test_encoders_of_single_files_are_read(family: str, part: str, tmp_path: Path) -> None:
     found = read(save(family, tmp_path), Hints(part=part, heads=1))
     wanted = FIRST if part == "clip_l" else SECOND
-    check_weights(found, wanted)
+    check_encoder(found, wanted)
     assert found.config == wanted.config
     assert found.tokenizer_spec
     assert found.tokenizer_spec.pad == (49407 if part == "clip_l" else 0)
@@ -82,8 +81,8 @@ def test_a_single_encoder_needs_no_part(family: str, tmp_path: Path) -> None:
 
 def test_parts_are_also_called_as_diffusers_calls_them(tmp_path: Path) -> None:
     path = save("sdxl", tmp_path)
-    check_weights(read(path, Hints(part="text_encoder_2", heads=1)), SECOND)
-    check_weights(read(path, Hints(part="text_encoder", heads=1)), FIRST)
+    check_encoder(read(path, Hints(part="text_encoder_2", heads=1)), SECOND)
+    check_encoder(read(path, Hints(part="text_encoder", heads=1)), FIRST)
 
 
 def test_a_projection_saved_as_a_linear_layer_is_turned(tmp_path: Path) -> None:
@@ -91,10 +90,10 @@ def test_a_projection_saved_as_a_linear_layer_is_turned(tmp_path: Path) -> None:
     name = "conditioner.embedders.1.model.text_projection"
     state[f"{name}.weight"] = state.pop(name).t().contiguous()
     torch.save(state, tmp_path / "model.ckpt")
-    check_weights(read(tmp_path / "model.ckpt", Hints(heads=1)), SECOND)
+    check_encoder(read(tmp_path / "model.ckpt", Hints(heads=1)), SECOND)
 
 
-def pipeline(folder: Path) -> Path:
+def write_pipeline(folder: Path) -> Path:
     """An SDXL-like folder: two encoders, their tokenizers, an image encoder, other parts."""
     folder.mkdir()
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "Pipeline"}))
@@ -116,13 +115,13 @@ def pipeline(folder: Path) -> Path:
 
 
 def test_encoders_of_a_folder_are_read_with_their_own_tokenizers(tmp_path: Path) -> None:
-    folder = pipeline(tmp_path / "pipeline")
+    folder = write_pipeline(tmp_path / "pipeline")
     first = read(folder, Hints(part="text_encoder"))
     second = read(folder, Hints(part="text_encoder_2"))
     image = read(folder, Hints(part="image_encoder"))
-    check_weights(first, FIRST)
-    check_weights(second, SECOND)
-    check_weights(image, tiny.checkpoint("image"))
+    check_encoder(first, FIRST)
+    check_encoder(second, SECOND)
+    check_encoder(image, tiny.checkpoint("image"))
     assert first.tokenizer_spec
     assert (first.tokenizer_spec.pad, first.name) == (49407, "pipeline")
     assert second.tokenizer_spec == SECOND.tokenizer_spec
@@ -132,10 +131,10 @@ def test_encoders_of_a_folder_are_read_with_their_own_tokenizers(tmp_path: Path)
 
 
 def test_encoders_that_are_no_clip_are_not_offered(tmp_path: Path) -> None:
-    folder = pipeline(tmp_path / "pipeline")
+    folder = write_pipeline(tmp_path / "pipeline")
     for name in ("text_encoder_2", "image_encoder"):
         (folder / name / "config.json").write_text('{"model_type": "t5"}')
-    check_weights(read(folder), FIRST)
+    check_encoder(read(folder), FIRST)
     (folder / "text_encoder" / "config.json").unlink()
     with pytest.raises(UnsupportedLayoutError, match="without a CLIP encoder"):
         read(folder)

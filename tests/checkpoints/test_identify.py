@@ -14,11 +14,11 @@ from ecliptic.errors import AmbiguousCheckpointError, ConfigError, WeightsMismat
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, ViTConfig, build
 from tests import tiny
-from tests.checkpoints.test_open_clip import hints_for, theirs
+from tests.checkpoints.test_open_clip import hints_for, to_open_clip
 
 
-def bare(config: ClipConfig, hints: Hints, stated: Stated | None = None) -> Checkpoint:
-    """What becomes of a bare state dict of these sizes; on the meta device, so of any size."""
+def assemble_bare(config: ClipConfig, hints: Hints, stated: Stated | None = None) -> Checkpoint:
+    """Assemble a bare state dict of these sizes; on the meta device, so any size works."""
     resnet = isinstance(config.image, ResNetConfig)
     table = openai.WITH_RESNET if resnet else openai.WITH_VIT
     tensors = table.from_native(build(config).state_dict())
@@ -28,7 +28,7 @@ def bare(config: ClipConfig, hints: Hints, stated: Stated | None = None) -> Chec
 @pytest.mark.parametrize("name", catalog.names())
 def test_every_released_model_is_identified_from_its_shapes(name: str) -> None:
     row = catalog.find(name)
-    found = bare(row.config, Hints(activation=row.activation, image_spec=row.image_spec))
+    found = assemble_bare(row.config, Hints(activation=row.activation, image_spec=row.image_spec))
     assert found.config == row.config
     assert found.tokenizer_spec == TokenizerSpec()
 
@@ -63,14 +63,14 @@ def test_a_width_and_depth_has_one_head_count_in_the_catalog() -> None:
 
 def test_an_h14_in_openais_layout_is_a_question_because_its_builder_is_wrong() -> None:
     stated = Stated(activation="quick_gelu", head_width=64, image_spec=ImageSpec())
-    with pytest.raises(AmbiguousCheckpointError, match=r"makes 20 of them, the released .* has 16"):
-        bare(catalog.architecture("ViT-H-14"), Hints(), stated)
-    assert bare(catalog.architecture("ViT-B-32"), Hints(), stated).config.image
+    with pytest.raises(AmbiguousCheckpointError, match=r"uses 20 heads, the released model has 16"):
+        assemble_bare(catalog.architecture("ViT-H-14"), Hints(), stated)
+    assert assemble_bare(catalog.architecture("ViT-B-32"), Hints(), stated).config.image
 
 
 def test_the_question_about_a_b32_names_who_it_could_be() -> None:
     with pytest.raises(AmbiguousCheckpointError) as caught:
-        bare(ClipConfig(), Hints())
+        assemble_bare(ClipConfig(), Hints())
     message = str(caught.value)
     assert "x.pt does not say its activation" in message
     assert "ViT-B-32-shaped" in message
@@ -82,7 +82,7 @@ def test_the_question_about_a_b32_names_who_it_could_be() -> None:
 
 
 def test_released_models_that_agree_settle_the_preprocessing_with_a_note() -> None:
-    found = bare(ClipConfig(), Hints(activation="gelu"))
+    found = assemble_bare(ClipConfig(), Hints(activation="gelu"))
     assert found.image_spec == ImageSpec()
     assert any("image_spec=" in note for note in found.notes)
 
@@ -90,12 +90,12 @@ def test_released_models_that_agree_settle_the_preprocessing_with_a_note() -> No
 @pytest.mark.parametrize(("name", "activation"), [("ViT-L-14", "gelu"), ("ViT-H-14", "quick_gelu")])
 def test_released_models_that_differ_do_not_settle_it(name: str, activation: str) -> None:
     with pytest.raises(AmbiguousCheckpointError, match=r"pass image_spec=ImageSpec\(\.\.\.\)"):
-        bare(catalog.architecture(name), Hints(activation=activation))  # type: ignore[arg-type]
+        assemble_bare(catalog.architecture(name), Hints(activation=activation))  # type: ignore[arg-type]
 
 
 def test_a_catalog_row_answers_every_question(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint()
-    torch.save(theirs(checkpoint), tmp_path / "model.pt")
+    torch.save(to_open_clip(checkpoint), tmp_path / "model.pt")
     spec = ImageSpec(size=32, resize="squash")
     row = replace(catalog.find("ViT-B-32/openai"), image_spec=spec)
     found = read(tmp_path / "model.pt", Hints(heads=(2, 1)), row)
@@ -116,8 +116,8 @@ def test_a_resnet_alone_has_no_activation_to_ask_for(tmp_path: Path) -> None:
 def test_a_cut_vocabulary_asks_for_its_tokenizer(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint("cut")
     path = tmp_path / "model.pt"
-    torch.save(theirs(checkpoint), path)
-    with pytest.raises(AmbiguousCheckpointError, match="534 tokens where the reference"):
+    torch.save(to_open_clip(checkpoint), path)
+    with pytest.raises(AmbiguousCheckpointError, match="534 tokens, but the reference"):
         read(path, hints_for(checkpoint))
     found = read(path, replace(hints_for(checkpoint), tokenizer_spec=tiny.CUT))
     assert found.config == checkpoint.config
@@ -141,7 +141,7 @@ def test_arguments_that_contradict_the_file_win_and_are_noted(tmp_path: Path) ->
 
 
 def test_one_error_lists_every_difference(tmp_path: Path) -> None:
-    state = theirs(tiny.checkpoint())
+    state = to_open_clip(tiny.checkpoint())
     del state["ln_final.bias"], state["visual.transformer.resblocks.1.ln_2.weight"]
     state["text_projection"] = state["text_projection"].t().contiguous()
     state["visual.class_embedding"] = state["visual.class_embedding"].long()
@@ -172,7 +172,7 @@ def test_a_missing_third_of_the_attention_is_named(tmp_path: Path) -> None:
 
 def test_files_that_are_no_clip_say_what_they_hold(tmp_path: Path) -> None:
     torch.save({"linear.weight": torch.zeros(2, 2)}, tmp_path / "head.pt")
-    with pytest.raises(Exception, match=r"1 tensors \(linear.weight, ...\) under the names of no"):
+    with pytest.raises(Exception, match=r"1 tensors \(linear.weight, ...\), whose names match no"):
         read(tmp_path / "head.pt")
     torch.save({"token_embedding.weight": torch.zeros(2, 2)}, tmp_path / "rest.pt")
     with pytest.raises(WeightsMismatchError, match="missing: ln_final"):

@@ -15,7 +15,7 @@ from ecliptic.checkpoints.catalog import find
 from ecliptic.checkpoints.hub.location import Located, locate
 from ecliptic.checkpoints.hub.repository import choose
 from ecliptic.errors import DownloadError, UnknownModelError
-from tests.hub import COMMIT, Hub, point_client, serving
+from tests.hub import COMMIT, Hub, point_client, serve
 
 NAME = "ViT-B-32/laion2b_s34b_b79k"
 REPOSITORY = find(NAME).hub
@@ -55,7 +55,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         },
         "a/empty": {"README.md": b"words"},
     }
-    with serving(monkeypatch, str(tmp_path / "cache"), Hub(repositories)) as hub:
+    with serve(monkeypatch, str(tmp_path / "cache"), Hub(repositories)) as hub:
         yield hub
 
 
@@ -157,7 +157,7 @@ def test_without_network_the_error_names_what_was_tried(
     [
         (404, "RepoNotFound", "no such repository"),
         (401, "RepoNotFound", "hf auth login"),
-        (403, "GatedRepo", "access has to be asked for"),
+        (403, "GatedRepo", "access must be requested on its page"),
         (500, "", "status 500"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_missing_path_lists_what_is_near(tmp_path: Path, make: type) -> None:
     with pytest.raises(UnknownModelError, match="there is no folder"):
         locate(make(tmp_path / "a" / "b" / "x.pt"))
     (tmp_path / "bare").mkdir()
-    with pytest.raises(UnknownModelError, match="no file of weights"):
+    with pytest.raises(UnknownModelError, match="has no weights file"):
         locate(make(tmp_path / "bare" / "x.pt"))
 
 
@@ -267,7 +267,7 @@ def test_a_missing_path_lists_what_is_near(tmp_path: Path, make: type) -> None:
         ("RN50", "'RN50/openai'"),
         ("hf:alone", "write it as 'hf:org/name'"),
         ("hf:a/../b", "write it as 'hf:org/name'"),
-        ("https://example.org/x.pt", "addresses are not fetched"),
+        ("https://example.org/x.pt", "URLs are not downloaded"),
         ("", "run `ecliptic models`"),
     ],
 )

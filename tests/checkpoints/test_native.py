@@ -45,7 +45,7 @@ def test_the_key_table_knows_every_tensor_of_the_model(kind: str) -> None:
         ({"config": {"image": {"kind": ["vit"]}}}, "kind must be one of vit, resnet"),
         ({"config": {"image": None, "text": TEXT | {"width": -64}}}, "width must be"),
         ({"image_spec": {"size": "large"}}, "image_spec.size must be int"),
-        ({"image_spec": {"std": [1.0, 1.0, 0.0]}}, "std divides"),
+        ({"image_spec": {"std": [1.0, 1.0, 0.0]}}, "every std must be above 0"),
         ({"tokenizer_spec": []}, "tokenizer_spec must be a table"),
     ],
 )

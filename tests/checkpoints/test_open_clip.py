@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, read, write
 from ecliptic.checkpoints.layouts.open_clip import mlp_ratio
-from ecliptic.checkpoints.layouts.openai import table_for
+from ecliptic.checkpoints.layouts.openai import choose_table
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec
 from tests import peers, tiny
@@ -19,15 +20,15 @@ from tests import peers, tiny
 KINDS = ["vit", "resnet", "odd"]
 
 
-def theirs(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights under open_clip's names."""
+def to_open_clip(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Give the weights open_clip's names."""
     resnet = checkpoint.config.image is not None and "image.pool.positions" in checkpoint.weights
-    table = table_for(["visual.attnpool."] if resnet else [])
+    table = choose_table(["visual.attnpool."] if resnet else [])
     return {k: v.contiguous() for k, v in table.from_native(checkpoint.weights).items()}
 
 
 def hints_for(checkpoint: Checkpoint) -> Hints:
-    """What a bare file of this checkpoint does not say."""
+    """The settings that a bare file of this checkpoint does not state."""
     image, text = checkpoint.config.image, checkpoint.config.text
     assert image
     assert text
@@ -42,18 +43,18 @@ def hints_for(checkpoint: Checkpoint) -> Hints:
 def check_outputs(checkpoint: Checkpoint, model: Any) -> None:
     ours = tiny.model(checkpoint)
     pixels, tokens = tiny.pixels(checkpoint), tiny.tokens(checkpoint)
-    torch.testing.assert_close(
-        F.normalize(ours.encode_image(pixels)),
-        F.normalize(model.encode_image(pixels)),
-        atol=1e-5,
-        rtol=0,
+    pairs = (
+        (ours.encode_image(pixels), model.encode_image(pixels)),
+        (ours.encode_text(tokens), model.encode_text(tokens)),
     )
-    torch.testing.assert_close(
-        F.normalize(ours.encode_text(tokens)),
-        F.normalize(model.encode_text(tokens)),
-        atol=1e-5,
-        rtol=0,
-    )
+    for mine, other in pairs:
+        torch.testing.assert_close(F.normalize(mine), F.normalize(other), atol=1e-5, rtol=0)
+
+
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,10 +66,7 @@ def test_open_clip_loads_what_is_written_and_agrees(
     write(checkpoint, tmp_path, "open_clip")
     model, preprocess = peers.open_clip().create_model_from_pretrained(f"local-dir:{tmp_path}")
     model.eval()
-    wanted = theirs(checkpoint)
-    assert model.state_dict().keys() == wanted.keys()
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, wanted[name]), name
+    check_weights(model.state_dict(), to_open_clip(checkpoint))
     check_outputs(checkpoint, model)
     assert checkpoint.image_spec
     assert preprocess.transforms[0].size == checkpoint.image_spec.size
@@ -90,7 +88,7 @@ def test_open_clip_prepares_images_as_the_spec_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["bare", "nested", "distributed", "safetensors", "legacy"])
 def test_every_form_of_a_bare_file_is_read(kind: str, form: str, tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint(kind)
-    state, path = theirs(checkpoint), tmp_path / "epoch_3.pt"
+    state, path = to_open_clip(checkpoint), tmp_path / "epoch_3.pt"
     if form == "nested":
         tiny.save_state(path, state, epoch=3, optimizer={"state": {0: torch.ones(2)}})
     elif form == "distributed":
@@ -103,15 +101,14 @@ def test_every_form_of_a_bare_file_is_read(kind: str, form: str, tmp_path: Path)
     found = read(path, hints_for(checkpoint))
     assert found.layout == "open_clip"
     assert found.name == "epoch_3"
-    if kind != "odd":  # its eps is another than open_clip's default, which a bare file means
+    if kind != "odd":  # its eps is not open_clip's default, which a bare file implies
         assert found.config == checkpoint.config
-    for name, tensor in checkpoint.weights.items():
-        assert torch.equal(found.weights[name], tensor), name
+    check_weights(found.weights, checkpoint.weights)
 
 
 def test_a_scale_of_one_element_is_the_same_scale(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint()
-    state = theirs(checkpoint)
+    state = to_open_clip(checkpoint)
     state["logit_scale"] = state["logit_scale"].reshape(1)
     torch.save(state, tmp_path / "model.pt")
     found = read(tmp_path / "model.pt", hints_for(checkpoint))
@@ -132,10 +129,10 @@ def test_a_model_with_its_own_text_tower_is_read(tmp_path: Path) -> None:
 
 def test_a_folder_with_one_file_and_no_config_is_that_file(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint()
-    torch.save(theirs(checkpoint), tmp_path / "weights.pt")
+    torch.save(to_open_clip(checkpoint), tmp_path / "weights.pt")
     (tmp_path / "README.md").write_text("hello")
     assert read(tmp_path, hints_for(checkpoint)).config == checkpoint.config
-    torch.save(theirs(checkpoint), tmp_path / "other.pt")
+    torch.save(to_open_clip(checkpoint), tmp_path / "other.pt")
     with pytest.raises(UnsupportedLayoutError, match=r"holds other\.pt, weights\.pt and no config"):
         read(tmp_path)
 
@@ -155,7 +152,7 @@ def test_hugging_face_repositories_with_both_configs_use_open_clips_own_weights(
 def test_bare_files_say_what_they_do_not_tell(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint()
     path = tmp_path / "model.pt"
-    torch.save(theirs(checkpoint), path)
+    torch.save(to_open_clip(checkpoint), path)
     full = hints_for(checkpoint)
     with pytest.raises(AmbiguousCheckpointError, match=r"heads=\.\.\., or heads=\(image, text\)"):
         read(path, replace(full, heads=None))
@@ -200,7 +197,7 @@ def test_towers_of_another_kind_are_refused_by_field(
     ],
 )
 def test_other_kinds_of_model_are_refused_by_name(key: str, kind: str, tmp_path: Path) -> None:
-    state = {**theirs(tiny.checkpoint()), key: torch.zeros(1)}
+    state = {**to_open_clip(tiny.checkpoint()), key: torch.zeros(1)}
     torch.save(state, tmp_path / "model.pt")
     with pytest.raises(UnsupportedLayoutError, match=kind):
         read(tmp_path / "model.pt", hints_for(tiny.checkpoint()))

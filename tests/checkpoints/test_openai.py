@@ -9,7 +9,7 @@ from ecliptic.checkpoints import Hints, read, write
 from ecliptic.checkpoints.layouts.openai import INTEGERS
 from ecliptic.errors import AmbiguousCheckpointError
 from tests import peers, tiny
-from tests.checkpoints.test_open_clip import check_outputs, theirs
+from tests.checkpoints.test_open_clip import check_outputs, check_weights, to_open_clip
 
 
 class Scripted(nn.Module):
@@ -43,8 +43,7 @@ def test_a_torchscript_archive_is_quick_gelu_by_identity(kind: str, tmp_path: Pa
     assert found.name == "ViT-X"
     assert found.config == checkpoint.config
     assert found.image_spec == checkpoint.image_spec
-    for name, tensor in checkpoint.weights.items():
-        assert torch.equal(found.weights[name], tensor), name
+    check_weights(found.weights, checkpoint.weights)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
@@ -52,17 +51,17 @@ def test_the_reference_builder_loads_what_is_written_and_agrees(kind: str, tmp_p
     checkpoint = tiny.checkpoint(kind)
     write(checkpoint, tmp_path / "model.pt", "openai")
     state = torch.load(tmp_path / "model.pt")
-    assert state.keys() == {*theirs(checkpoint), *INTEGERS}
+    assert state.keys() == {*to_open_clip(checkpoint), *INTEGERS}
     assert int(state["input_resolution"]) == checkpoint.image_spec.size  # type: ignore[union-attr]
     build = peers.open_clip().model.build_model_from_openai_state_dict
     model = build(state, cast_dtype=torch.float32).float()
-    model.load_state_dict(theirs(checkpoint))  # `build` has rounded them to float16
+    model.load_state_dict(to_open_clip(checkpoint))  # `build` has rounded them to float16
     check_outputs(checkpoint, model)
 
 
 def test_the_same_file_without_its_integers_could_be_anybodys(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint()
-    torch.save(theirs(checkpoint), tmp_path / "model.pt")
+    torch.save(to_open_clip(checkpoint), tmp_path / "model.pt")
     with pytest.raises(AmbiguousCheckpointError, match="activation="):
         read(tmp_path / "model.pt", Hints(heads=(2, 1)))
 

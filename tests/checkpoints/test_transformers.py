@@ -15,6 +15,7 @@ from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError, WeightsMismatchError
 from ecliptic.inputs import ImageSpec, Tokenizer, TokenizerSpec
 from tests import peers, tiny
+from tests.checkpoints.test_open_clip import check_weights
 
 CLASSES = {
     "vit": "CLIPModel",
@@ -30,8 +31,8 @@ def load(kind: str, folder: Path) -> Any:
     return getattr(peers.transformers(), CLASSES[kind]).from_pretrained(folder).eval()
 
 
-def theirs(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights under Hugging Face's names."""
+def to_hugging_face(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Give the weights Hugging Face's names."""
     named = TABLE.from_native(checkpoint.weights)
     return {name: tensor.contiguous().clone() for name, tensor in named.items()}
 
@@ -67,12 +68,10 @@ def test_transformers_loads_what_is_written_and_agrees(
     checkpoint = tiny.checkpoint(kind, activation)
     write(checkpoint, tmp_path, "transformers")
     model = load(kind, tmp_path)
-    wanted = theirs(checkpoint)
+    wanted = to_hugging_face(checkpoint)
     if kind == "unprojected":  # flattened since 5.6
         wanted = {name.removeprefix("text_model."): tensor for name, tensor in wanted.items()}
-    assert model.state_dict().keys() == wanted.keys()
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, wanted[name]), name
+    check_weights(model.state_dict(), wanted)
     check_outputs(checkpoint, model)
 
 
@@ -105,7 +104,7 @@ def test_old_names_and_pickled_weights_are_read(kind: str, prefixed: bool, tmp_p
     """`position_ids` until 4.31; CLIPTextModel without `text_model.` since 5.6."""
     checkpoint = tiny.checkpoint(kind)
     write(checkpoint, tmp_path, "transformers")
-    state = theirs(checkpoint)
+    state = to_hugging_face(checkpoint)
     for tower in ("text_model", "vision_model"):
         if any(name.startswith(tower) for name in state):
             state[f"{tower}.embeddings.position_ids"] = torch.arange(9)[None]
@@ -117,8 +116,7 @@ def test_old_names_and_pickled_weights_are_read(kind: str, prefixed: bool, tmp_p
     found = read(tmp_path)
     assert found.config == checkpoint.config
     assert any("position_ids" in note for note in found.notes)
-    for name, tensor in checkpoint.weights.items():
-        assert torch.equal(found.weights[name], tensor), name
+    check_weights(found.weights, checkpoint.weights)
 
 
 def test_the_legacy_end_of_text_is_repaired_with_a_note(tmp_path: Path) -> None:
@@ -154,7 +152,7 @@ def test_the_older_table_of_a_tower_wins_as_in_transformers(tmp_path: Path) -> N
 
 def test_an_image_encoder_without_projection_is_refused(tmp_path: Path) -> None:
     write(tiny.checkpoint("image"), tmp_path, "transformers")
-    state = theirs(tiny.checkpoint("image"))
+    state = to_hugging_face(tiny.checkpoint("image"))
     del state["visual_projection.weight"]
     (tmp_path / "model.safetensors").unlink()
     torch.save(state, tmp_path / "pytorch_model.bin")
@@ -174,7 +172,7 @@ def test_a_config_of_other_sizes_is_one_error(tmp_path: Path) -> None:
 def test_a_bare_file_asks_for_the_activation(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint("unprojected")
     path = tmp_path / "clip_l.pt"
-    torch.save(theirs(checkpoint), path)
+    torch.save(to_hugging_face(checkpoint), path)
     with pytest.raises(AmbiguousCheckpointError, match="activation="):
         read(path, Hints(heads=1))
     found = read(path, Hints(heads=1, activation="quick_gelu"))

@@ -1,4 +1,4 @@
-"""A tiny model on disk and a few images, which every command's tests use."""
+"""A tiny model, two text encoders, images and a table that the tests of the commands share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from ecliptic.checkpoints import write
 from ecliptic.cli.main import app
+from ecliptic.diffusion import Conditioner, conditioner
 from tests import tiny
 
 Run = Callable[..., Result]
@@ -25,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder with a.png, sub/b.png, a file that is no image, and a text to leave alone."""
+    """A folder with a.png, sub/b.png, a .png that is not an image, and a text file."""
     folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     for seed, name in enumerate(("a.png", "sub/b.png")):
@@ -34,6 +35,29 @@ def images(tmp_path: Path) -> Path:
     (folder / "broken.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("not an image")
     return folder
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Flags that name two tiny text encoders."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for seed, name in enumerate("lg"):
+        write(tiny.checkpoint("text", seed=seed), folder / name)
+    return ["-e", str(folder / "l"), "-e", str(folder / "g")]
+
+
+@pytest.fixture
+def sdxl(encoders: list[str]) -> Conditioner:
+    """The conditioner of SDXL with these encoders."""
+    return conditioner("sdxl", encoders[1::2])
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Three captions, two of them with the same text."""
+    path = tmp_path / "captions.csv"
+    path.write_text("file,caption\na.png,a cat\nb.png,a dog\nc.png,a cat\n", encoding="utf-8")
+    return path
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`captions`: tables kept in a folder that can be verified and repaired."""
+"""`captions`: tables stored in a folder that can be verified and repaired."""
 
 import json
 from pathlib import Path
@@ -7,41 +7,19 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.checkpoints import write
-from ecliptic.diffusion import ConditionCache, cache_identity, conditioner
-from tests import tiny
+from ecliptic.diffusion import ConditionCache, Conditioner, cache_identity
 
-Say = Any
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Flags that name two tiny text encoders."""
-    folder = tmp_path_factory.mktemp("encoders")
-    for seed, name in enumerate("lg"):
-        write(tiny.checkpoint("text", seed=seed), folder / name)
-    return ["-e", str(folder / "l"), "-e", str(folder / "g")]
+Captions = Any
 
 
 @pytest.fixture
-def captions(run: Any, encoders: list[str]) -> Say:
+def captions(run: Any, encoders: list[str]) -> Captions:
     """Run `captions` for SDXL."""
     return lambda *words: run("captions", *words, "--for", "sdxl", *encoders)
 
 
-def made(encoders: list[str]) -> Any:
-    return conditioner("sdxl", encoders[1::2])
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    path = tmp_path / "captions.csv"
-    path.write_text("file,caption\na.png,a cat\nb.png,a dog\nc.png,a cat\n", encoding="utf-8")
-    return path
-
-
 def test_a_table_is_kept_and_the_next_run_computes_nothing(
-    captions: Say, encoders: list[str], table: Path, tmp_path: Path
+    captions: Captions, sdxl: Conditioner, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cache"
     result = captions("write", table, "--id", "file", "-o", out, "--json")
@@ -49,7 +27,7 @@ def test_a_table_is_kept_and_the_next_run_computes_nothing(
     report = json.loads(result.stdout)
     assert (report["written"], report["reused"], report["duplicates"]) == (2, 0, 1)
     cache = ConditionCache(out)
-    wanted = made(encoders).each(["a cat", "a dog"])
+    wanted = sdxl.each(["a cat", "a dog"])
     for name, expected in (("a.png", 0), ("b.png", 1), ("c.png", 0)):
         found = cache.load(name)
         assert torch.equal(found.tokens, wanted[expected].tokens)
@@ -60,19 +38,21 @@ def test_a_table_is_kept_and_the_next_run_computes_nothing(
 
 
 def test_options_are_part_of_what_is_kept(
-    captions: Say, encoders: list[str], table: Path, tmp_path: Path
+    captions: Captions, sdxl: Conditioner, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cache"
     captions("write", table, "-o", out)
     more = ("--clip-skip", "1", "--store", "bf16")
     assert "2 prompts written" in captions("write", table, "-o", out, *more).stderr
-    identity = cache_identity(made(encoders), "bf16", clip_skip=1)
+    identity = cache_identity(sdxl, "bf16", clip_skip=1)
     found = ConditionCache(out).load("a cat", identity).tokens
     assert found is not None
     assert found.dtype == torch.bfloat16
 
 
-def test_rows_that_cannot_be_used_are_listed_and_exit_with_3(captions: Say, tmp_path: Path) -> None:
+def test_rows_that_cannot_be_used_are_listed_and_exit_with_3(
+    captions: Captions, tmp_path: Path
+) -> None:
     path, out = tmp_path / "captions.jsonl", tmp_path / "cache"
     rows = [{"caption": "a cat"}, {"caption": ""}, {"caption": "a AND b"}, {"other": 1}]
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
@@ -85,7 +65,7 @@ def test_rows_that_cannot_be_used_are_listed_and_exit_with_3(captions: Say, tmp_
     assert len(ConditionCache(out)) == 1
 
 
-def test_a_table_of_nothing_usable_fails(captions: Say, tmp_path: Path) -> None:
+def test_a_table_of_nothing_usable_fails(captions: Captions, tmp_path: Path) -> None:
     path = tmp_path / "captions.csv"
     path.write_text('caption,file\n"",a.png\n', encoding="utf-8")
     result = captions("write", path, "-o", tmp_path / "cache")
@@ -93,17 +73,17 @@ def test_a_table_of_nothing_usable_fails(captions: Say, tmp_path: Path) -> None:
     assert "none of the 1 captions could be used" in result.stderr
 
 
-def test_lost_words_are_counted_not_shown_one_by_one(captions: Say, tmp_path: Path) -> None:
+def test_lost_words_are_counted_not_shown_one_by_one(captions: Captions, tmp_path: Path) -> None:
     path = tmp_path / "captions.csv"
     path.write_text("caption\n" + "cat " * 90 + "\n" + "dog " * 90 + "\n", encoding="utf-8")
     result = captions("write", path, "-o", tmp_path / "cache")
     assert result.exit_code == 0, result.stderr
-    assert "2 prompts lost words" in result.stderr
+    assert "2 prompts lost words; --long chunk keeps all words" in result.stderr
     assert "dog dog" not in result.stderr
 
 
 def test_verify_finds_what_is_torn_and_repairs_it(
-    captions: Say, run: Any, table: Path, tmp_path: Path
+    captions: Captions, run: Any, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cache"
     captions("write", table, "-o", out)
@@ -121,7 +101,9 @@ def test_verify_finds_what_is_torn_and_repairs_it(
     assert len(ConditionCache(out)) == 2
 
 
-def test_verify_finds_what_other_settings_made(captions: Say, table: Path, tmp_path: Path) -> None:
+def test_verify_finds_what_other_settings_made(
+    captions: Captions, table: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "cache"
     captions("write", table, "-o", out)
     assert captions("verify", out).exit_code == 0
@@ -149,7 +131,11 @@ def test_lines_of_stdin_are_captions(encoders: list[str], run: Any, tmp_path: Pa
             "not a table",
         ),
         (["verify", "nowhere"], 1, "no cache folder nowhere"),
-        (["repair", "nowhere", "--dialect", "a1111"], 2, "--dialect says what is stale only"),
+        (
+            ["repair", "nowhere", "--dialect", "a1111"],
+            2,
+            "--dialect needs a model to find stale entries",
+        ),
     ],
 )
 def test_wrong_usage_says_what_is_missing(

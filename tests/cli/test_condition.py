@@ -8,71 +8,47 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ecliptic.checkpoints import write
-from ecliptic.diffusion import ConditionCache, conditioner
-from tests import tiny
+from ecliptic.diffusion import ConditionCache, Conditioner
 
-Say = Any
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Flags that name two tiny text encoders."""
-    folder = tmp_path_factory.mktemp("encoders")
-    for seed, name in enumerate("lg"):
-        write(tiny.checkpoint("text", seed=seed), folder / name)
-    return ["-e", str(folder / "l"), "-e", str(folder / "g")]
+Condition = Any
 
 
 @pytest.fixture
-def condition(run: Any, encoders: list[str]) -> Say:
+def condition(run: Any, encoders: list[str]) -> Condition:
     """Run `condition` for SDXL."""
     return lambda *words: run("condition", *words, "--for", "sdxl", *encoders)
 
 
-def made(encoders: list[str]) -> Any:
-    return conditioner("sdxl", encoders[1::2])
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    path = tmp_path / "captions.csv"
-    path.write_text("file,caption\na.png,a cat\nb.png,a dog\nc.png,a cat\n", encoding="utf-8")
-    return path
-
-
-def test_every_token_of_a_prompt_is_shown(condition: Say, encoders: list[str]) -> None:
+def test_every_token_of_a_prompt_is_shown(condition: Condition, sdxl: Conditioner) -> None:
     result = condition("a (red:1.3) fox", "--dialect", "a1111", "--explain")
     assert result.exit_code == 0, result.stderr
-    ledger = made(encoders)("a (red:1.3) fox", dialect="a1111").ledger
+    ledger = sdxl("a (red:1.3) fox", dialect="a1111").ledger
     assert result.stdout.strip() == ledger.to_table().strip()
     assert any("red" in line and "1.3" in line for line in result.stdout.splitlines())
     assert condition("a (red:1.3) fox", "--dialect", "a1111").stdout == result.stdout
 
 
 def test_the_ledger_as_json_and_as_a_page(
-    condition: Say, encoders: list[str], tmp_path: Path
+    condition: Condition, sdxl: Conditioner, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
     result = condition("a <b>", "--json", "--html", page)
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout) == json.loads(
-        json.dumps(made(encoders)("a <b>").ledger.to_json())
-    )
+    assert json.loads(result.stdout) == json.loads(json.dumps(sdxl("a <b>").ledger.to_json()))
     text = page.read_text(encoding="utf-8")
     assert "<title>a &lt;b&gt;</title>" in text
     assert "exists" in condition("a", "--html", page).stderr
 
 
 def test_a_prompts_tensors_are_those_of_the_api(
-    condition: Say, encoders: list[str], tmp_path: Path
+    condition: Condition, sdxl: Conditioner, tmp_path: Path
 ) -> None:
     out = tmp_path / "fox.safetensors"
     words = ("a red fox", "-n", "blurry", "--clip-skip", "1", "-o", out)
     result = condition(*words)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
-    wanted = made(encoders)("a red fox", negative="blurry", clip_skip=1).to_diffusers()
+    wanted = sdxl("a red fox", negative="blurry", clip_skip=1).to_diffusers()
     with safe_open(out, "pt") as file:
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         about = json.loads(file.metadata()["ecliptic"])
@@ -87,7 +63,7 @@ def test_a_prompts_tensors_are_those_of_the_api(
 
 @pytest.mark.parametrize("more", [(), ("--verify",), ("--verify", "--repair")])
 def test_the_old_form_for_tables_works_and_says_its_new_name_once(
-    condition: Say, table: Path, tmp_path: Path, more: tuple[str, ...]
+    condition: Condition, table: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     out = tmp_path / "cache"
     result = condition(table, "--id", "file", "-o", out, "--batch-size", "1", "--json")
@@ -113,10 +89,10 @@ def test_flags_of_tables_are_not_in_the_help(run: Any) -> None:
     [
         (["a cat"], 2, "--for sdxl"),
         (["captions.csv", "--for", "sdxl"], 2, "a table needs --out"),
-        (["a.csv", "--repair"], 2, "--repair goes with --verify"),
+        (["a.csv", "--repair"], 2, "--repair needs --verify"),
         (["nowhere", "--verify"], 1, "no cache folder nowhere"),
         (["a cat", "--store", "fp16"], 2, "--store is for tables of captions; see `ecliptic capt"),
-        (["a cat", "--for", "sdxl", "-o", "a.npz"], 2, "ends in .safetensors"),
+        (["a cat", "--for", "sdxl", "-o", "a.npz"], 2, "must end in .safetensors"),
         (["a cat", "--for", "sdxxl", "-e", "x"], 1, "sdxl"),
         (["a cat", "--for", "sdxl", "-e", "mini", "--lora", "a.safetensors=much"], 2, "FILE=0.8"),
     ],

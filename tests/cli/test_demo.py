@@ -1,4 +1,4 @@
-"""`demo`: one self-contained file, and where it lies."""
+"""`demo`: writes one self-contained file and prints its path."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def test_the_report_is_written_and_its_path_printed(run: Any, tmp_path: Path) ->
     result = run("demo", "--out", out, "--model", tmp_path / "model")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{out}\n"
-    assert "drawings named right" in result.stderr
+    assert "drawings classified correctly" in result.stderr
     assert out.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
 
 

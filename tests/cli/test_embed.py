@@ -1,4 +1,4 @@
-"""`embed`: every usable item has its vector in order, every other one is reported."""
+"""`embed`: each usable item gets a vector, in order; each other item is reported."""
 
 import json
 import os
@@ -140,7 +140,7 @@ def test_names_that_are_not_utf8_survive(
 
 
 def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, images: Path) -> None:
-    """Entries are taken as they are needed, not gathered first."""
+    """Items are read as they are needed, not collected first."""
     clip, taken = load(model), 0
 
     def endless() -> Iterator[Item]:
@@ -179,6 +179,6 @@ def test_ctrl_c_keeps_what_is_done(model: str, images: Path, tmp_path: Path) -> 
         [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120
     )
     assert found.returncode == 128 + signal.SIGINT, found.stderr
-    assert "keeping what is done" in found.stderr
+    assert "the finished ones are kept" in found.stderr
     assert "Traceback" not in found.stderr
     assert 2 <= len(load_vectors(out).vectors) <= 70

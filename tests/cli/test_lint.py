@@ -1,4 +1,4 @@
-"""`ecliptic lint --dialect`: prompts of image generators, judged by their own syntax."""
+"""`ecliptic lint --dialect`: checks prompts of image generators by their own syntax."""
 
 import json
 from typing import Any

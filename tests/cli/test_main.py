@@ -1,4 +1,4 @@
-"""Exit codes, streams, locales and speed: what holds for every command."""
+"""Exit codes, streams, locales and speed of every command."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
 
 @pytest.mark.parametrize("word", ["--help", "--version"])
 def test_help_and_version_start_quickly(word: str) -> None:
-    """Processor time, which other work on the machine does not stretch much."""
+    """Processor time, which other work on the machine changes little."""
     seconds = []
     for _ in range(5):
         before = os.times()

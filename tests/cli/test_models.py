@@ -1,4 +1,4 @@
-"""`models`, `info`, `convert`: what there is, what it is, and the same in another layout."""
+"""`models` lists the catalog, `info` describes a model, `convert` changes its layout."""
 
 import json
 from dataclasses import asdict

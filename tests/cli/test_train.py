@@ -109,7 +109,7 @@ def test_an_interrupted_run_keeps_the_steps_so_far(
             signal.raise_signal(signal.SIGINT)
         return str(line)
 
-    monkeypatch.setattr(train, "_spoken", interrupting)
+    monkeypatch.setattr(train, "_describe", interrupting)
     data, out = write_data(tmp_path / "data"), tmp_path / "out"
     before = signal.getsignal(signal.SIGINT)
     result = run("train", recipe, "--data", data, "--out", out, "--set", "steps=50")
@@ -132,7 +132,7 @@ def test_an_interrupted_run_may_be_stopped_at_once(
         signal.raise_signal(signal.SIGINT)
         return str(line)
 
-    monkeypatch.setattr(train, "_spoken", impatient)
+    monkeypatch.setattr(train, "_describe", impatient)
     data, out = write_data(tmp_path / "data"), tmp_path / "out"
     result = run("train", recipe, "--data", data, "--out", out)
     assert result.exit_code == 130

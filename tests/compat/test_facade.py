@@ -67,7 +67,7 @@ def test_openai_forward_gives_scaled_cosines_both_ways(
 def test_sequence_embeddings_by_hand_with_open_clips_names(
     pair: tuple[Any, Any, Tensor, Tensor],
 ) -> None:
-    """The script found in many repositories, run on both."""
+    """A script from many repositories, run on both models."""
 
     def script(model: Any, text: Tensor) -> tuple[Tensor, Tensor]:
         cast_dtype = model.transformer.get_cast_dtype()
@@ -100,7 +100,7 @@ def test_sequence_embeddings_by_hand_with_openais_names(
 
 
 def test_blocks_can_be_run_one_by_one(pair: tuple[Any, Any, Tensor, Tensor]) -> None:
-    """As the text encoder of Stable Diffusion 2 does, to stop one block early."""
+    """The text encoder of Stable Diffusion 2 does this, to stop one block early."""
     ours, theirs, _, tokens = pair
 
     def script(model: Any) -> Tensor:

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def bare(path: Path) -> Path:
-    """Weights alone, as `torch.save(model.state_dict())` leaves them: nothing tells the rest."""
+    """A file of weights without settings, as `torch.save(model.state_dict())` writes it."""
     held = tiny.checkpoint("vit")
     torch.save(openai_keys(held.config).from_native(held.weights), path)
     return path
@@ -128,10 +128,10 @@ def test_a_bare_file_is_taken_for_what_its_name_means_and_says_so(
 ) -> None:
     path = bare(tmp_path / "weights.pt")
     monkeypatch.setattr(catalog, "architecture", lambda name: tiny.CONFIGS["vit"])
-    with pytest.warns(UserWarning, match="'tiny' in open_clip stands for gelu"):
+    with pytest.warns(UserWarning, match="'tiny' in open_clip implies: gelu"):
         model = open_clip.create_model("tiny", str(path))
     assert model.towers.config.text.activation == "gelu"
-    with pytest.warns(UserWarning, match="stands for quick_gelu, 2 and 1 heads"):
+    with pytest.warns(UserWarning, match="implies: quick_gelu, 2 and 1 heads"):
         model = open_clip.create_model("tiny", str(path), force_quick_gelu=True)
     held = tiny.checkpoint("vit")
     wanted = twin(held).encode_text(tiny.tokens(held))
@@ -168,7 +168,7 @@ def test_every_openai_name_is_in_the_catalog() -> None:
 
 
 def test_what_is_not_offered_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="force_patch_dropout has no meaning here"):
+    with pytest.raises(ConfigError, match="force_patch_dropout is not supported; the options are"):
         open_clip.create_model("ViT-B-32", force_patch_dropout=0.5)
     with pytest.raises(ConfigError, match="precision must be one of"):
         open_clip.create_model("ViT-B-32", precision="int3")

@@ -1,4 +1,4 @@
-"""One way to hold our conditioning against a pipeline's own: prompts, calls and comparison."""
+"""Compares our conditioning with a pipeline's own: prompts, calls and comparison."""
 
 import warnings
 from collections.abc import Mapping
@@ -32,6 +32,9 @@ PROMPTS: dict[str, Any] = {
     "list": ["a cat", "two dogs!"],
     "list with empty": ["", "x", ""],
 }
+SINGLE = [name for name, text in PROMPTS.items() if isinstance(text, str)]
+MANY = ["a cat", "two dogs!", ""]
+XL_FIELDS = ("tokens", "negative.tokens", "pooled", "negative.pooled")  # as SDXL and SD3 return
 
 
 @cache
@@ -43,7 +46,7 @@ def ours(family: str, source: str = "encoders", row: str | None = None, **option
 
 
 def check(found: Any, wanted: Mapping[str, Tensor | None]) -> None:
-    """Each named field (`negative.` for the other side) is the pipeline's, to 2e-5."""
+    """Each named field (`negative.` for the other side) equals the pipeline's, to 2e-5."""
     for name, tensor in wanted.items():
         value = found
         for step in name.split("."):
@@ -58,7 +61,7 @@ def check(found: Any, wanted: Mapping[str, Tensor | None]) -> None:
 
 
 def sides(**stacked: Tensor) -> dict[str, Tensor]:
-    """Fields of both sides, of what a pipeline returns stacked, negatives first."""
+    """Split stacked tensors of a pipeline, negatives first, into the fields of both sides."""
     found = {}
     for name, tensor in stacked.items():
         found[f"negative.{name}"], found[name] = tensor.chunk(2)
@@ -66,7 +69,7 @@ def sides(**stacked: Tensor) -> dict[str, Tensor]:
 
 
 def cut(call: Any, *lost: str) -> Any:
-    """The result of `call`, which has to warn of every text in `lost`."""
+    """The result of `call`, which must warn about every text in `lost`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = call()

@@ -2,7 +2,7 @@
 
 `encoder` writes one encoder as released ones are written: pad token, legacy `eos_token_id` 2, the
 real vocabulary. `peer` puts encoders into the family's own pipeline class, without a denoiser,
-which no `encode_prompt` needs; `folder` is that pipeline saved by diffusers itself.
+since no `encode_prompt` needs one; `folder` is that pipeline saved by diffusers itself.
 """
 
 import atexit
@@ -37,7 +37,7 @@ _VISION = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, heads=4, mlp
 
 @dataclass(frozen=True)
 class Encoder:
-    """One encoder: its sizes, what pads it, and the seed of its weights."""
+    """One encoder: its sizes, its pad token, and the seed of its weights."""
 
     config: ClipConfig
     pad: str = _END
@@ -57,7 +57,7 @@ ENCODERS = {
     "g": _text(_G, 36, pad=_BANG, seed=2),
     "l-identity": _text(_L, _L.width, seed=3, identity=True),
     "l-projected": _text(_L, 28, seed=4),
-    # Stable Cascade and Kandinsky 2.2 pad with the end of text; the prior wants equal widths.
+    # Stable Cascade and Kandinsky 2.2 pad with the end of text; the prior needs equal widths.
     "g-end": _text(_G, _G.width, seed=5),
     "vision": Encoder(ClipConfig(embed=24, image=_VISION, text=None), seed=6),
     "vision-224": Encoder(
@@ -78,7 +78,7 @@ class Pipeline:
     t5: str = ""  # argument
     options: tuple[tuple[str, Any], ...] = ()
     extractor: str = "feature_extractor"
-    denoiser: bool = False  # one is made, since something beside it reads its sizes
+    denoiser: bool = False  # make one, since another part reads its sizes
 
 
 _XL = {"text_encoder": "l", "text_encoder_2": "g"}
@@ -145,7 +145,7 @@ PIPELINES = {
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What peers say about themselves while they run is theirs."""
+    """Ignore the warnings of peers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -210,7 +210,7 @@ def text_model(kind: str) -> Any:
         name = "CLIPTextModelWithProjection"
     model = getattr(peers.transformers(), name).from_pretrained(encoder(kind)).eval()
     if not hasattr(model, "text_model"):
-        model.__dict__["text_model"] = model  # past nn.Module, where it would be its own child
+        model.__dict__["text_model"] = model  # not by nn.Module, which would make it its own child
     return model
 
 
@@ -229,7 +229,7 @@ def tokenizer(kind: str) -> Any:
 
 @cache
 def processor(kind: str) -> Any:
-    """The image processor beside an encoder, in transformers; PIL's, which ours repeats."""
+    """The image processor beside an encoder, in transformers; the PIL version, like ours."""
     return peers.transformers().CLIPImageProcessorPil.from_pretrained(encoder(kind))
 
 
@@ -254,7 +254,7 @@ def checkpoint(kind: str) -> Checkpoint:
 
 
 def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Norms and biases too, so that a swapped or forgotten tensor changes the output."""
+    """Random norms and biases too, so that a swapped or forgotten tensor changes the output."""
     values: Tensor = torch.randn(shape, generator=generator)
     if len(shape) < 2:
         return float("weight" in name) + 0.1 * values
@@ -272,7 +272,7 @@ def _t5() -> Any:
 
 @cache
 def _t5_tokenizer() -> Any:
-    """One token for each character: T5's own vocabulary is no part of what is compared."""
+    """One token for each character, since T5's own vocabulary is not compared."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
     pieces += [(chr(code), -1.0) for code in range(33, 127)]
     with quiet():
@@ -366,14 +366,14 @@ def arguments(made: Any) -> list[str]:
 
 
 def _edit(path: Path, **values: Any) -> None:
-    """Other values in a JSON file; None removes one."""
+    """Change values in a JSON file; None removes one."""
     held = json.loads(path.read_text(encoding="utf-8")) | values
     path.write_text(json.dumps({k: v for k, v in held.items() if v is not None}), encoding="utf-8")
 
 
 @cache
 def room() -> Path:
-    """The folder of everything that is written here, gone when the tests end."""
+    """The folder of all files that are written here; it is removed when the tests end."""
     path = Path(tempfile.mkdtemp(prefix="ecliptic-pipelines-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path

@@ -16,7 +16,7 @@ def fresh(family: str) -> Conditioner:
 
 
 def inversion(path: Path, width: int = 32, count: int = 2, name: str = "trained") -> Path:
-    return adapters.saved(path, adapters.a1111(adapters.vectors(count, width), name))
+    return adapters.save(path, adapters.a1111(adapters.vectors(count, width), name))
 
 
 def test_an_inversion_is_its_vectors_in_every_dialect(tmp_path: Path) -> None:
@@ -47,10 +47,10 @@ def test_an_inversion_is_its_vectors_in_every_dialect(tmp_path: Path) -> None:
 
 def test_inversions_that_fit_nothing_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     made = fresh("sd1")
-    with pytest.raises(ShapeError, match="40 values a vector"):
+    with pytest.raises(ShapeError, match="40 values per vector"):
         made.add_inversion(inversion(tmp_path / "wide.pt", width=40))
     made.add_inversion(inversion(tmp_path / "trained.pt"))
-    with pytest.raises(ConfigError, match="called 'trained' already"):
+    with pytest.raises(ConfigError, match="already called 'trained'"):
         made.add_inversion(inversion(tmp_path / "again.pt"))
     assert list(made.identity()["inversions"]) == ["trained"]
 

@@ -1,4 +1,4 @@
-"""Spliced vectors give what diffusers gives after `load_textual_inversion`, pooled excepted."""
+"""Spliced vectors give the sequences of diffusers after `load_textual_inversion`."""
 
 import copy
 from functools import cache
@@ -13,7 +13,7 @@ from ecliptic.adapters.inversion import Inversion, read_inversion
 from ecliptic.engine import load
 from ecliptic.model import TextOutputs
 from tests import peers
-from tests.adapters.files import SINGLE, saved, vectors
+from tests.adapters.files import SINGLE, save, vectors
 from tests.diffusion.pipelines import PARITY, encoder, quiet, text_model, tokenizer
 
 END = 49407
@@ -22,7 +22,7 @@ PEERS_OWN = ("a1111", "a1111-parameter", "diffusers", "diffusers-safe", "kohya",
 
 @cache
 def tower(kind: str) -> Any:
-    """Ours; not changed by any test."""
+    """Our tower; do not change it, it is shared."""
     return load(encoder(kind)).model.text_tower
 
 
@@ -36,7 +36,7 @@ def pipeline(kind: str) -> Any:
         return library.StableDiffusionPipeline(**parts, **rest, requires_safety_checker=False)
 
 
-def spliced(kind: str, before: str, found: Inversion, after: str, part: str) -> TextOutputs:
+def splice(kind: str, before: str, found: Inversion, after: str, part: str) -> TextOutputs:
     """Our outputs for the text `before`, the inversion, the text `after`."""
     tokens, ids = tower(kind), tokenizer(kind)
     pad = ids.pad_token_id
@@ -62,21 +62,21 @@ def close(ours: Tensor | None, theirs: Tensor) -> None:
 def test_the_sequence_is_diffusers_own(layout: str, count: int, tmp_path: Path) -> None:
     name, content = SINGLE[layout]
     stored = vectors(count).clone()
-    path = saved(tmp_path / name, content(stored))
+    path = save(tmp_path / name, content(stored))
     pipe = pipeline("l")
     source = stored if layout == "tensor" else str(path)
     with quiet():
         pipe.load_textual_inversion(source, token="<cat>")
         theirs, _ = pipe.encode_prompt("a <cat> in snow", "cpu", 1, False)
     [found] = read_inversion(path, "<cat>")
-    close(spliced("l", "a ", found, " in snow", "clip_l").sequence, theirs.detach())
+    close(splice("l", "a ", found, " in snow", "clip_l").sequence, theirs.detach())
     plain, _ = pipe.encode_prompt("a dog in snow", "cpu", 1, False)
     assert (plain - theirs).abs().max() > 100 * PARITY  # the vectors do matter
 
 
 def test_both_encoders_of_sdxl_are_diffusers_own(tmp_path: Path) -> None:
     rows = {"clip_l": vectors(2, 32), "clip_g": vectors(2, 40, seed=1)}
-    [found] = read_inversion(saved(tmp_path / "x.safetensors", rows), "<cat>")
+    [found] = read_inversion(save(tmp_path / "x.safetensors", rows), "<cat>")
     for kind, part in (("l", "clip_l"), ("g", "clip_g")):
         pipe = pipeline(kind)
         with quiet():
@@ -85,13 +85,13 @@ def test_both_encoders_of_sdxl_are_diffusers_own(tmp_path: Path) -> None:
         ids = pipe.tokenizer(prompt, padding="max_length", max_length=77, return_tensors="pt")
         with torch.no_grad():
             theirs = pipe.text_encoder(ids.input_ids, output_hidden_states=True)
-        ours = spliced(kind, "a ", found, " in snow", part)
+        ours = splice(kind, "a ", found, " in snow", part)
         close(ours.sequence, theirs.last_hidden_state)
 
 
 def test_pooling_reads_the_end_of_text_where_the_peer_reads_the_inversion(tmp_path: Path) -> None:
     """Legacy configs pool at the largest id, and added tokens have larger ones than the end."""
-    [found] = read_inversion(saved(tmp_path / "x.pt", {"<cat>": vectors(2, 40)}))
+    [found] = read_inversion(save(tmp_path / "x.pt", {"<cat>": vectors(2, 40)}))
     pipe = pipeline("g")
     with quiet():
         pipe.load_textual_inversion({"<cat>": vectors(2, 40)})
@@ -103,15 +103,15 @@ def test_pooling_reads_the_end_of_text_where_the_peer_reads_the_inversion(tmp_pa
         right = pipe.text_encoder.text_projection(row[ids.input_ids[0].tolist().index(END)])
         wrong = pipe.text_encoder.text_projection(row[int(ids.input_ids[0].argmax())])
     close(theirs.text_embeds[0], wrong)
-    ours = spliced("g", "a ", found, " in snow", "clip_g").vectors
+    ours = splice("g", "a ", found, " in snow", "clip_g").vectors
     assert ours is not None
     close(ours[0], right)
     assert (ours[0] - wrong).abs().max() > 100 * PARITY
 
 
 def test_the_peer_reads_one_encoder_of_sdxl_as_a_token_called_clip_l(tmp_path: Path) -> None:
-    """Why `read_inversion` goes by the keys of encoders before it goes by tokens."""
-    path = saved(tmp_path / "cat.safetensors", {"clip_l": vectors()})
+    """The reason why `read_inversion` looks for keys of encoders before tokens."""
+    path = save(tmp_path / "cat.safetensors", {"clip_l": vectors()})
     pipe = pipeline("l")
     with quiet():
         pipe.load_textual_inversion(str(path))

@@ -1,4 +1,4 @@
-"""Size ids and their sinusoids equal what diffusers' pipelines and UNet make of them."""
+"""Size ids and their sinusoids equal those of diffusers' pipelines and UNet."""
 
 import inspect
 import math
@@ -108,13 +108,13 @@ def test_vector_y_has_the_released_widths() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: size_ids("base"), 'the rules "sdxl" and "refiner", got \'base\''),  # type: ignore[arg-type]
+        (lambda: size_ids("base"), "rule must be one of sdxl, refiner, got 'base'"),  # type: ignore[arg-type]
         (lambda: size_ids("sdxl", (1024,)), "original_size must be two whole numbers"),  # type: ignore[arg-type]
         (lambda: size_ids("sdxl", crop_top_left=(0, -1)), "crop_top_left must be two whole"),
         (lambda: size_ids("sdxl", target_size=(1.5, 2)), "target_size must be two whole"),  # type: ignore[arg-type]
         (lambda: size_ids("refiner", aesthetic_score=math.nan), "score must be finite, got nan"),
         (lambda: video_ids(fps=math.inf), r"must be finite, got \(inf, "),
-        (lambda: sinusoid(torch.zeros(1), 1), "a width of 2 or more, got 1"),
+        (lambda: sinusoid(torch.zeros(1), 1), "width must be at least 2, got 1"),
     ],
 )
 def test_numbers_that_are_no_sizes_are_refused(call: Any, message: str) -> None:

@@ -15,7 +15,7 @@ def adapter(**options: Any) -> Any:
     return ours("ip-adapter", row="ip-adapter-alone", **options)
 
 
-def drawn(count: int) -> list[Any]:
+def draw_images(count: int) -> list[Any]:
     return [draw(seed, 50, 43) for seed in range(count)]
 
 
@@ -23,8 +23,8 @@ def drawn(count: int) -> list[Any]:
 @pytest.mark.parametrize("source", ["encoders", "folder"])
 def test_svd(count: int, videos: int, source: str) -> None:
     with torch.no_grad():
-        wanted = pipelines.peer("svd")._encode_image(drawn(count), "cpu", videos, True)
-    found = ours("svd", source)(images=drawn(count), images_per_prompt=videos)
+        wanted = pipelines.peer("svd")._encode_image(draw_images(count), "cpu", videos, True)
+    found = ours("svd", source)(images=draw_images(count), images_per_prompt=videos)
     check(found, sides(image=wanted))
     both = torch.cat([found.negative.image, found.image])
     assert torch.equal(found.to_diffusers()["encoder_hidden_states"], both)
@@ -34,22 +34,22 @@ def test_svd(count: int, videos: int, source: str) -> None:
 def test_ip_adapter(count: int, images: int, patches: bool) -> None:
     with torch.no_grad():
         image, none = pipelines.peer("ip-adapter").encode_image(
-            drawn(count), "cpu", images, patches
+            draw_images(count), "cpu", images, patches
         )
-    found = adapter()(images=drawn(count), patches=patches, images_per_prompt=images)
+    found = adapter()(images=draw_images(count), patches=patches, images_per_prompt=images)
     check(found, {"image": image, "negative.image": none})
 
 
 def test_an_ip_adapter_folder_is_read_without_its_text_encoder() -> None:
     with torch.no_grad():
-        image, none = pipelines.peer("ip-adapter").encode_image(drawn(2), "cpu", 1, False)
-    found = ours("ip-adapter", "folder")(images=drawn(2))
+        image, none = pipelines.peer("ip-adapter").encode_image(draw_images(2), "cpu", 1, False)
+    found = ours("ip-adapter", "folder")(images=draw_images(2))
     check(found, {"image": image, "negative.image": none})
 
 
 @pytest.mark.parametrize("patches", [False, True])
 def test_the_pipeline_takes_our_ip_adapter_keywords(patches: bool) -> None:
-    found = adapter()(images=drawn(2), patches=patches)
+    found = adapter()(images=draw_images(2), patches=patches)
     keywords = found.to_diffusers()
     pipe = pipelines.peer("ip-adapter")
     pipe.check_inputs("a cat", 64, 64, None, **keywords)

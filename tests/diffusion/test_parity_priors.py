@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from tests.diffusion import pipelines
-from tests.diffusion.parity import LONG, PROMPTS, check, cut, ours, sides
+from tests.diffusion.parity import LONG, MANY, PROMPTS, SINGLE, check, cut, ours, sides
 from tests.engine.models import draw
 
 KANDINSKY = ["kandinsky2-prior", "kandinsky21-prior"]
 FAMILY = {"kandinsky21-prior": "kandinsky2-prior"}  # one row of ours, two pipelines
 ROWS = ["cascade", "unclip", *KANDINSKY]
-MANY = ["a cat", "two dogs!", ""]
+CASCADE_FIELDS = ("tokens", "pooled", "negative.tokens", "negative.pooled")
 
 
-def conditioned(row: str, prompt: Any, **options: Any) -> Any:
+def condition(row: str, prompt: Any, **options: Any) -> Any:
     return ours(FAMILY.get(row, row), row=row)(prompt, **options)
 
 
@@ -31,8 +31,7 @@ def peer(
             found = pipe.encode_prompt(
                 "cpu", batch, count, True, prompt=prompt, negative_prompt=negative
             )
-            names = ("tokens", "pooled", "negative.tokens", "negative.pooled")
-            return dict(zip(names, found, strict=True))
+            return dict(zip(CASCADE_FIELDS, found, strict=True))
         more = [] if row == "unclip" else [negative]
         pooled, tokens, mask = pipe._encode_prompt(prompt, "cpu", count, True, *more)
     return sides(pooled=pooled, tokens=tokens, mask=mask)
@@ -41,20 +40,20 @@ def peer(
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("name", PROMPTS)
 def test_any_prompt(row: str, name: str) -> None:
-    check(conditioned(row, PROMPTS[name]), peer(row, PROMPTS[name]))
+    check(condition(row, PROMPTS[name]), peer(row, PROMPTS[name]))
 
 
 @pytest.mark.parametrize("row", ["cascade", *KANDINSKY])
-@pytest.mark.parametrize("name", [name for name, text in PROMPTS.items() if isinstance(text, str)])
+@pytest.mark.parametrize("name", SINGLE)
 def test_any_negative(row: str, name: str) -> None:
     negative = PROMPTS[name]
-    check(conditioned(row, "a cat", negative=negative), peer(row, "a cat", negative))
+    check(condition(row, "a cat", negative=negative), peer(row, "a cat", negative))
 
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize(("prompt", "count"), [*product(["a cat!", MANY], [1, 2])])
 def test_rows_for_each_image(row: str, prompt: Any, count: int) -> None:
-    found = conditioned(row, prompt, images_per_prompt=count)
+    found = condition(row, prompt, images_per_prompt=count)
     check(found, peer(row, prompt, images_per_prompt=count))
 
 
@@ -62,13 +61,13 @@ def test_rows_for_each_image(row: str, prompt: Any, count: int) -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_list_of_negatives(row: str, count: int) -> None:
     negative = ["", "blurry", "x!"]
-    found = conditioned(row, MANY, negative=negative, images_per_prompt=count)
+    found = condition(row, MANY, negative=negative, images_per_prompt=count)
     check(found, peer(row, MANY, negative, count))
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_long_prompts_are_cut_there_and_the_loss_is_quoted(row: str) -> None:
-    check(cut(lambda: conditioned(row, LONG), "a fox"), peer(row, LONG))
+    check(cut(lambda: condition(row, LONG), "a fox"), peer(row, LONG))
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -77,8 +76,8 @@ def test_a_saved_pipeline_gives_the_same(row: str) -> None:
 
 
 def test_cascade_hides_its_padding_from_attention() -> None:
-    """Or the negative, which is almost all padding, would differ from what the pipeline gives."""
-    found, pipe = conditioned("cascade", "a cat"), pipelines.peer("cascade")
+    """Otherwise the negative, which is almost all padding, would differ from the pipeline's."""
+    found, pipe = condition("cascade", "a cat"), pipelines.peer("cascade")
     with torch.no_grad():
         ids = pipe.tokenizer("a cat", padding="max_length", max_length=77, return_tensors="pt")
         unmasked = pipe.text_encoder(ids.input_ids, output_hidden_states=True).hidden_states[-1]
@@ -86,16 +85,15 @@ def test_cascade_hides_its_padding_from_attention() -> None:
 
 
 def test_the_cascade_pipeline_takes_our_keywords() -> None:
-    pipe, found = pipelines.peer("cascade"), conditioned("cascade", MANY, negative="bad!")
+    pipe, found = pipelines.peer("cascade"), condition("cascade", MANY, negative="bad!")
     keywords = found.to_diffusers()
     pipe.check_inputs(None, **keywords)
     back = pipe.encode_prompt("cpu", 3, 1, True, **keywords)
-    names = ("tokens", "pooled", "negative.tokens", "negative.pooled")
-    check(found, dict(zip(names, back, strict=True)))
+    check(found, dict(zip(CASCADE_FIELDS, back, strict=True)))
 
 
 def test_the_unclip_pipeline_takes_our_keywords() -> None:
-    found = conditioned("unclip", MANY)
+    found = condition("unclip", MANY)
     with torch.no_grad():
         back = pipelines.peer("unclip")._encode_prompt(
             None, "cpu", 1, False, **found.to_diffusers()
@@ -107,7 +105,7 @@ def test_the_prior_takes_our_keywords() -> None:
     """Stacked as the pipeline stacks them, negatives first, under the names of the prior."""
     row, negative, model = "kandinsky2-prior", ["", "blurry", "x!"], pipelines.prior()
     wanted = peer(row, MANY, negative)
-    keywords = conditioned(row, MANY, negative=negative).to_diffusers()
+    keywords = condition(row, MANY, negative=negative).to_diffusers()
     fields = {"proj_embedding": "pooled", "encoder_hidden_states": "tokens"}
     for keyword, name in (fields | {"attention_mask": "mask"}).items():
         both = torch.cat([wanted[f"negative.{name}"], wanted[name]])
@@ -120,7 +118,7 @@ def test_the_prior_takes_our_keywords() -> None:
 
 @pytest.mark.parametrize("row", KANDINSKY)
 def test_images_of_the_prior_come_with_its_zero_embed(row: str) -> None:
-    found = conditioned(row, None, images=[draw(0), draw(1)])
+    found = condition(row, None, images=[draw(0), draw(1)])
     with torch.no_grad():
         zero = pipelines.peer(row).get_zero_embed(2)
     check(found, {"negative.image": zero})

@@ -1,4 +1,4 @@
-"""Encoders out of single-file checkpoints condition as the same weights do in a pipeline."""
+"""Encoders of single-file checkpoints condition like the same weights in a pipeline."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,14 +15,14 @@ from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.diffusion import conditioner
 from tests import tiny
 from tests.diffusion import pipelines
-from tests.diffusion.parity import check
+from tests.diffusion.parity import XL_FIELDS, check
 
 PROMPT, NEGATIVE = ["a cat!", "two dogs"], "bad!"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One encoder of a file: its part, the prefix and naming of its tensors, whose weights."""
+    """One encoder of a file: its part, the prefix and naming of its tensors, and its weights."""
 
     part: str
     prefix: str
@@ -66,16 +66,16 @@ def tensors(stored: Stored) -> dict[str, Tensor]:
 
 @cache
 def ours(family: str) -> Any:
-    """From the file; heads are stated, since sizes this small do not tell."""
+    """Our conditioner from the file; heads are given, since these small sizes do not imply them."""
     path = pipelines.room() / "files" / f"{family}.ckpt"
     path.parent.mkdir(exist_ok=True)
     state = {n: x for stored in FILES[family] for n, x in tensors(stored).items()}
     tiny.save_state(path, state, global_step=1)
-    clips = [loaded(path, stored) for stored in FILES[family]]
+    clips = [load_encoder(path, stored) for stored in FILES[family]]
     return conditioner(family, encoders=clips)
 
 
-def loaded(path: Path, stored: Stored) -> Any:
+def load_encoder(path: Path, stored: Stored) -> Any:
     text = pipelines.ENCODERS[stored.encoder].config.text
     assert text
     return ecliptic.load(path, part=stored.part, heads=text.heads, device="cpu")
@@ -102,9 +102,8 @@ def test_encoders_with_pooled_vectors(family: str) -> None:
         language["negative_t5"] = pipe._get_t5_prompt_embeds(negatives, device="cpu").detach()
     with torch.no_grad(), pipelines.quiet():
         wanted = pipe.encode_prompt(PROMPT, device="cpu", negative_prompt=NEGATIVE, **options)
-    names = ("tokens", "negative.tokens", "pooled", "negative.pooled")
     found = ours(family)(PROMPT, negative=NEGATIVE, **language)
-    check(found, dict(zip(names, wanted, strict=True)))
+    check(found, dict(zip(XL_FIELDS, wanted, strict=True)))
 
 
 def test_without_a_pipelines_config_no_negative_is_zeros_for_the_base_alone() -> None:

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tests.diffusion import pipelines
-from tests.diffusion.parity import LONG, PROMPTS, check, cut, ours
+from tests.diffusion.parity import LONG, MANY, PROMPTS, SINGLE, XL_FIELDS, check, cut, ours
 
-MANY = ["a cat", "two dogs!", ""]
 NAMES = {
     "negative": "negative_prompt",
     "negative_2": "negative_prompt_2",
@@ -31,8 +30,7 @@ def peer_sd3(row: str, prompt: Any, **options: Any) -> dict[str, Tensor]:
     given = {"prompt_2": None, "prompt_3": None} | given
     with torch.no_grad(), pipelines.quiet():
         found = pipelines.peer(row).encode_prompt(prompt, device="cpu", **given)
-    names = ("tokens", "negative.tokens", "pooled", "negative.pooled")
-    return dict(zip(names, found, strict=True))
+    return dict(zip(XL_FIELDS, found, strict=True))
 
 
 def same_sd3(prompt: Any, **options: Any) -> None:
@@ -48,7 +46,7 @@ def test_any_prompt_of_sd3(name: str) -> None:
     same_sd3(PROMPTS[name])
 
 
-@pytest.mark.parametrize("name", [name for name, text in PROMPTS.items() if isinstance(text, str)])
+@pytest.mark.parametrize("name", SINGLE)
 def test_any_negative_of_sd3(name: str) -> None:
     same_sd3("a cat", negative=PROMPTS[name])
 
@@ -104,8 +102,7 @@ def test_the_sd3_pipeline_takes_our_keywords() -> None:
     keywords = found.to_diffusers()
     pipe.check_inputs(None, None, None, 64, 64, **keywords)
     back = pipe.encode_prompt(None, None, None, device="cpu", **keywords)
-    names = ("tokens", "negative.tokens", "pooled", "negative.pooled")
-    check(found, dict(zip(names, back, strict=True)))
+    check(found, dict(zip(XL_FIELDS, back, strict=True)))
 
 
 def test_a_folder_with_a_real_projection_is_projected_as_diffusers_does() -> None:

@@ -10,15 +10,14 @@ from torch import Tensor
 
 from ecliptic.diffusion.micro_conditioning import Sizes
 from tests.diffusion import pipelines
-from tests.diffusion.parity import LONG, PROMPTS, check, cut, ours
+from tests.diffusion.parity import LONG, MANY, PROMPTS, SINGLE, XL_FIELDS, check, cut, ours
 
 BASES = ["sdxl", "sdxl-unforced"]
 ROWS = [*BASES, "sdxl-refiner"]
-MANY = ["a cat", "two dogs!", ""]
 
 
-def conditioned(row: str, prompt: Any, **options: Any) -> Any:
-    """Ours; bare encoders have no pipeline's config to say what None stands for."""
+def condition(row: str, prompt: Any, **options: Any) -> Any:
+    """Our result; encoders alone have no pipeline config that says what None means."""
     if row == "sdxl-unforced":
         return ours("sdxl", row=row, force_zeros=False)(prompt, **options)
     return ours(row)(prompt, **options)
@@ -33,12 +32,11 @@ def peer(row: str, prompt: Any, **options: Any) -> dict[str, Tensor]:
     given = {names.get(name, name): value for name, value in options.items()}
     with torch.no_grad(), pipelines.quiet():
         found = pipelines.peer(row).encode_prompt(prompt, device="cpu", **given)
-    names_found = ("tokens", "negative.tokens", "pooled", "negative.pooled")
-    return dict(zip(names_found, found, strict=True))
+    return dict(zip(XL_FIELDS, found, strict=True))
 
 
 def same(row: str, prompt: Any, **options: Any) -> None:
-    check(conditioned(row, prompt, **options), peer(row, prompt, **options))
+    check(condition(row, prompt, **options), peer(row, prompt, **options))
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -48,7 +46,7 @@ def test_any_prompt(row: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("name", [name for name, text in PROMPTS.items() if isinstance(text, str)])
+@pytest.mark.parametrize("name", SINGLE)
 def test_any_negative(row: str, name: str) -> None:
     same(row, "a cat", negative=PROMPTS[name])
 
@@ -65,10 +63,10 @@ def test_every_pair_of_wordings(
 
 
 def test_a_second_negative_alone_is_ignored_where_none_means_zeros() -> None:
-    found = conditioned("sdxl", "a cat", negative_2="x")
+    found = condition("sdxl", "a cat", negative_2="x")
     assert not found.negative.tokens.any()
     assert not found.negative.pooled.any()
-    found = conditioned("sdxl-unforced", "a cat", negative_2="x")
+    found = condition("sdxl-unforced", "a cat", negative_2="x")
     assert found.negative.tokens.any()
     assert found.negative.pooled.any()
 
@@ -107,7 +105,7 @@ def test_long_prompts_are_cut_there_and_the_loss_is_quoted(row: str) -> None:
     if row in BASES:
         options["prompt_2"] = "c " * 75 + "also lost"
         lost.append("also lost")
-    found = cut(lambda: conditioned(row, LONG, **options), *lost)
+    found = cut(lambda: condition(row, LONG, **options), *lost)
     check(found, peer(row, LONG, **options))
 
 
@@ -121,27 +119,26 @@ def test_a_saved_pipeline_gives_the_same_and_says_what_none_stands_for(row: str)
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_pipeline_takes_our_keywords(row: str) -> None:
-    pipe, found = pipelines.peer(row), conditioned(row, MANY, negative="bad!")
+    pipe, found = pipelines.peer(row), condition(row, MANY, negative="bad!")
     embeds = found.to_diffusers()
     call = inspect.signature(type(pipe).__call__).parameters
     assert set(embeds) <= set(call)
-    if row in BASES:  # the refiner's own check knows no pooled vectors
+    if row in BASES:  # the refiner's own check does not know pooled vectors
         pipe.check_inputs(None, None, 64, 64, None, **embeds)
     back = pipe.encode_prompt(None, device="cpu", **embeds)
-    names = ("tokens", "negative.tokens", "pooled", "negative.pooled")
-    check(found, dict(zip(names, back, strict=True)))
+    check(found, dict(zip(XL_FIELDS, back, strict=True)))
 
 
 def test_the_pooled_vector_reads_the_last_layer_whatever_is_skipped() -> None:
-    plain, skipped = conditioned("sdxl", "a cat"), conditioned("sdxl", "a cat", clip_skip=1)
+    plain, skipped = condition("sdxl", "a cat"), condition("sdxl", "a cat", clip_skip=1)
     check(skipped, {"pooled": plain.pooled})
     assert float((plain.tokens - skipped.tokens).abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_an_exclamation_mark_is_padding_in_diffusers_alone(row: str) -> None:
-    """So that equal numbers above are no accident of a prompt that all tools read alike."""
-    theirs, others = conditioned(row, "a cat!"), conditioned(row, "a cat!", compat="comfyui")
+    """Otherwise the prompts above could be some that all tools read in the same way."""
+    theirs, others = condition(row, "a cat!"), condition(row, "a cat!", compat="comfyui")
     assert float((theirs.tokens - others.tokens).abs().max()) > 0.1
 
 

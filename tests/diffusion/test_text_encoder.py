@@ -1,4 +1,4 @@
-"""diffusers pipelines run on our encoder unchanged, and give the image that they give on their own.
+"""diffusers pipelines run on our encoder unchanged, and give the same image as on their own.
 
 `pipelines.py` writes the encoders; both sides read the same folders.
 """
@@ -165,7 +165,7 @@ def test_every_output_is_that_of_the_released_class(kind: str, masked: bool, hid
     found, wanted = model(tokens, **given), peer(tokens, **given)
     assert type(found) is type(wanted)
     assert list(found.keys()) == list(wanted.keys())
-    for a, b in zip(flat(found.to_tuple()), flat(wanted.to_tuple()), strict=True):
+    for a, b in zip(flatten(found.to_tuple()), flatten(wanted.to_tuple()), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=PARITY)
     plain = model(tokens, return_dict=False, **given)
     assert isinstance(plain, tuple)
@@ -173,7 +173,7 @@ def test_every_output_is_that_of_the_released_class(kind: str, masked: bool, hid
     assert len(plain) == len(wanted.to_tuple())
 
 
-def flat(values: Any) -> list[Tensor]:
+def flatten(values: Any) -> list[Tensor]:
     return [t for value in values for t in (value if isinstance(value, tuple) else (value,))]
 
 
@@ -231,7 +231,7 @@ def test_a_gradient_reaches_the_weights_where_one_is_wanted() -> None:
 
 @pytest.mark.parametrize("vectors", [1, 3])
 def test_textual_inversion_of_diffusers_splices_its_vectors(vectors: int) -> None:
-    """And the pooled vector stays that of the end of text, whose id is no longer the largest."""
+    """The pooled vector is still that of the end of text, whose id is no longer the largest."""
     pipe, source = ours("sdxl"), clip("g")
     learned = torch.randn(vectors, 40, generator=torch.Generator().manual_seed(4))
     inversion = {"<it>": learned}
@@ -319,7 +319,7 @@ def test_without_transformers_the_command_to_install_it_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = clip("l")
-    text_encoder._kind.cache_clear()
+    text_encoder._make_class.cache_clear()
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"`pip install diffusers transformers`"):
         as_text_encoder(source)

@@ -1,4 +1,4 @@
-"""Tiny models as files, and images for them, for tests of the engine."""
+"""Tiny models in files, and images for them, for tests of the engine."""
 
 from dataclasses import replace
 from functools import cache
@@ -16,19 +16,19 @@ from ecliptic.engine import Clip
 from ecliptic.runtime import Runtime
 
 
-def saved(checkpoint: Checkpoint, path: Path, layout: Layout = "ecliptic") -> Path:
-    """`path`, at which the checkpoint now lies."""
+def save(checkpoint: Checkpoint, path: Path, layout: Layout = "ecliptic") -> Path:
+    """Write the checkpoint to `path`, and return `path`."""
     write(checkpoint, path, layout)
     return path
 
 
-def loaded(checkpoint: Checkpoint, path: Path, **options: Any) -> Clip:
-    """The checkpoint after a round trip through a folder."""
-    return ecliptic.load(saved(checkpoint, path), **options)
+def reload(checkpoint: Checkpoint, path: Path, **options: Any) -> Clip:
+    """Load the checkpoint after writing it to `path`."""
+    return ecliptic.load(save(checkpoint, path), **options)
 
 
-def changed(checkpoint: Checkpoint, **weights: Tensor) -> Checkpoint:
-    """The checkpoint with other tensors, named with "_" for "."."""
+def replace_weights(checkpoint: Checkpoint, **weights: Tensor) -> Checkpoint:
+    """Replace tensors of the checkpoint; in their names "_" is "."."""
     names = {name.replace(".", "_"): name for name in checkpoint.weights}
     new = {names[name]: tensor for name, tensor in weights.items()}
     return replace(checkpoint, weights={**checkpoint.weights, **new})
@@ -36,13 +36,13 @@ def changed(checkpoint: Checkpoint, **weights: Tensor) -> Checkpoint:
 
 @cache
 def draw(seed: int = 0, width: int = 40, height: int = 36) -> Image.Image:
-    """A smooth random image; do not change it, it is shared."""
+    """A smooth random image, which is shared: do not change it."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 class Calls:
-    """Stands for a method of `Runtime`: remembers the batches, and fails as told."""
+    """Replaces a method of `Runtime`: records the batch sizes, and raises `error` on request."""
 
     def __init__(self, method: Any, error: Exception | None = None, above: int = 0) -> None:
         self.method, self.error, self.above = method, error, above
@@ -50,7 +50,7 @@ class Calls:
 
     @classmethod
     def of(cls, name: str, monkeypatch: pytest.MonkeyPatch, *failure: Any) -> "Calls":
-        """In the place of the method `name`, for the rest of the test."""
+        """Replace the method `name` for the rest of the test."""
         calls = cls(getattr(Runtime, name), *failure)
         monkeypatch.setattr(Runtime, name, lambda runtime, rows: calls(runtime, rows))
         return calls

@@ -1,4 +1,4 @@
-"""Batches shrink when memory runs out, and no NaN passes unnamed."""
+"""Batches shrink when memory runs out, and an error names the row of a NaN."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ ROWS = torch.arange(10.0)[:, None]
 
 
 class Memory:
-    """A tower that doubles its rows, and holds only `room` of them."""
+    """A tower that doubles its rows, and has memory for `room` of them."""
 
     def __init__(self, room: int, error: RuntimeError = CPU) -> None:
         self.room, self.error = room, error

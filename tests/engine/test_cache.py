@@ -1,4 +1,4 @@
-"""The cache gives back what was put, stays bounded, and survives kills, company and damage."""
+"""The cache returns what was stored, stays small, and survives kills, sharing and damage."""
 
 import itertools
 import os
@@ -36,7 +36,7 @@ def some(*numbers: int, size: int = 8) -> dict[bytes, np.ndarray]:
     return {key(i): np.full(size, i, dtype=np.float32) for i in numbers}
 
 
-def writer(folder: Path, first: int, batches: int) -> subprocess.Popen[str]:
+def start_writer(folder: Path, first: int, batches: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITER, str(folder), str(first), str(batches)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_set_aside_and_rebuilt(tmp_path: Path, damage: str) ->
 def test_a_file_damaged_under_several_users_moves_all_of_them_to_one_new_file(
     tmp_path: Path,
 ) -> None:
-    """Removing a file that others have open would let them damage its successor."""
+    """Removing a file that others have open would let them damage the new file."""
     one = EmbeddingCache(tmp_path)
     one.put(some(*range(500)))
     one.close()
@@ -153,24 +153,24 @@ def test_at_most_one_damaged_file_is_kept(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
     for round_ in range(4):
-        process = writer(tmp_path, round_, 10_000)
+        process = start_writer(tmp_path, round_, 10_000)
         assert process.stdout is not None
         for _ in range(3 + 5 * round_):
             done = int(process.stdout.readline())
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         cache = EmbeddingCache(tmp_path)
-        for batch in range(done + 1):  # what was acknowledged is there
+        for batch in range(done + 1):  # every finished batch is there
             found = cache.get([f"{round_}-{batch}-{i}".encode() for i in range(20)])
             assert len(found) == 20
             assert all((vector == batch).all() for vector in found.values())
-        assert len(cache) % 20 == 0  # and nothing is there by half
+        assert len(cache) % 20 == 0  # and no batch is incomplete
         cache.close()
     assert cache.path.name == "vectors-1.sqlite"
 
 
 def test_processes_share_it(tmp_path: Path) -> None:
-    processes = [writer(tmp_path, first, 30) for first in (7, 7, 8)]
+    processes = [start_writer(tmp_path, first, 30) for first in (7, 7, 8)]
     assert [process.wait() for process in processes if process.communicate()] == [0, 0, 0]
     cache = EmbeddingCache(tmp_path)
     assert len(cache) == 2 * 30 * 20
@@ -239,7 +239,7 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
             cache.put(some(2))
             code = int(cache._database._connection is mine or len(cache) != 2)
         finally:
-            os._exit(code)  # whatever happens, the child never goes on with the tests
+            os._exit(code)  # the child must never continue with the tests
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     cache.put(some(3))
     assert len(cache) == 3

@@ -1,4 +1,4 @@
-"""Fingerprints: equal where vectors may be compared, different wherever anything decides them."""
+"""Fingerprints are equal if vectors may be compared, and differ if any setting differs."""
 
 import json
 from collections.abc import Callable
@@ -15,14 +15,9 @@ from ecliptic.engine import Card, Clip
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Preprocess, TokenizerSpec
 from tests import tiny
-from tests.engine.models import changed, loaded, saved
+from tests.engine.models import reload, replace_weights, save
 
 VIT = tiny.checkpoint("vit")
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(VIT, tmp_path_factory.mktemp("model") / "vit")
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +27,13 @@ def card(path: Path) -> Card:
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_one_model_has_one_space_in_every_layout(kind: str, tmp_path: Path) -> None:
-    """Also where the tokenizer of the layout pads otherwise: OpenAI's 0, Hugging Face's 49407."""
+    """Also if the layouts pad differently: OpenAI's with 0, Hugging Face's with 49407."""
     layouts: list[Layout] = ["ecliptic", "open_clip", "openai"]
     layouts += ["transformers"] if kind == "vit" else []
     clips: list[Clip] = []
     for layout in layouts:
         name = "model.pt" if layout == "openai" else layout
-        clips.append(ecliptic.load(saved(tiny.checkpoint(kind), tmp_path / name, layout)))
+        clips.append(ecliptic.load(save(tiny.checkpoint(kind), tmp_path / name, layout)))
     assert len({clip.card.space for clip in clips}) == 1
     assert len({clip.card.exact for clip in clips}) == 1
     assert len({clip.card.layout for clip in clips}) == len(layouts)
@@ -50,7 +45,7 @@ def test_padding_changes_tokens_but_neither_vectors_nor_space(path: Path, card: 
     assert padded.tokenize("a")[0, -1] != clip.tokenize("a")[0, -1]
     assert torch.equal(padded.encode_text(["a", "two dogs"]), clip.encode_text(["a", "two dogs"]))
     assert (padded.card.space, padded.card.exact) == (card.space, card.exact)
-    assert padded.card.to_dict()["tokenizer_spec"]["pad"] == 49407  # said, though not hashed
+    assert padded.card.to_dict()["tokenizer_spec"]["pad"] == 49407  # listed, but not hashed
 
 
 def test_loading_twice_gives_the_same(path: Path, card: Card) -> None:
@@ -63,8 +58,8 @@ def test_loading_twice_gives_the_same(path: Path, card: Card) -> None:
 def test_storing_the_same_values_wider_changes_nothing(dtype: torch.dtype, tmp_path: Path) -> None:
     half = tiny.checkpoint("vit", dtype=dtype)
     wide = replace(half, weights={name: t.float() for name, t in half.weights.items()})
-    narrow_card = loaded(half, tmp_path / "narrow").card
-    assert narrow_card.space == loaded(wide, tmp_path / "wide").card.space
+    narrow_card = reload(half, tmp_path / "narrow").card
+    assert narrow_card.space == reload(wide, tmp_path / "wide").card.space
 
 
 @pytest.mark.parametrize(
@@ -74,8 +69,8 @@ def test_storing_the_same_values_wider_changes_nothing(dtype: torch.dtype, tmp_p
 def test_any_weight_changes_the_space(name: str, card: Card, tmp_path: Path) -> None:
     moved = VIT.weights[name].clone()
     moved.view(-1)[-1] += 1e-6 + moved.view(-1)[-1].abs() * 1e-6
-    other = changed(VIT, **{name.replace(".", "_"): moved})
-    assert loaded(other, tmp_path / "moved").card.space != card.space
+    other = replace_weights(VIT, **{name.replace(".", "_"): moved})
+    assert reload(other, tmp_path / "moved").card.space != card.space
 
 
 @pytest.mark.parametrize(
@@ -99,23 +94,23 @@ def test_how_inputs_and_weights_are_used_changes_the_space(
     assert other.exact != card.exact
 
 
-def with_eps(checkpoint: Checkpoint) -> Checkpoint:
+def change_eps(checkpoint: Checkpoint) -> Checkpoint:
     assert checkpoint.config.text
     text = replace(checkpoint.config.text, eps=1e-6)
     return replace(checkpoint, config=replace(checkpoint.config, text=text))
 
 
-def without_images(checkpoint: Checkpoint) -> Checkpoint:
+def remove_image_tower(checkpoint: Checkpoint) -> Checkpoint:
     text = {n: t for n, t in checkpoint.weights.items() if n.startswith("text.")}
     config = replace(checkpoint.config, image=None)
     return replace(checkpoint, config=config, weights=text, image_spec=None)
 
 
-@pytest.mark.parametrize("change", [with_eps, without_images])
+@pytest.mark.parametrize("change", [change_eps, remove_image_tower])
 def test_other_models_have_other_spaces(
     change: Callable[[Checkpoint], Checkpoint], card: Card, tmp_path: Path
 ) -> None:
-    assert loaded(change(VIT), tmp_path / "other").card.space != card.space
+    assert reload(change(VIT), tmp_path / "other").card.space != card.space
 
 
 @pytest.mark.parametrize(
@@ -153,7 +148,7 @@ def test_a_card_is_plain_data(card: Card) -> None:
 
 
 def test_the_space_is_that_of_the_checkpoint_even_in_half(path: Path) -> None:
-    """The card hashes what lies in the file, not what it was rounded to."""
+    """The card hashes the values in the file, not the rounded ones."""
     half = ecliptic.load(path, precision="bf16")
     weights = read(path).weights
     assert all(torch.equal(half.card.weights[name], weights[name]) for name in weights)
@@ -161,7 +156,7 @@ def test_the_space_is_that_of_the_checkpoint_even_in_half(path: Path) -> None:
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_trained_model_gets_another_card(asked: bool, path: Path, card: Card) -> None:
-    """Whether or not its fingerprint was asked for before the step."""
+    """Whether or not its fingerprint was computed before the step."""
     clip = ecliptic.load(path)
     old = clip.card
     assert clip.card is old
@@ -175,7 +170,7 @@ def test_a_trained_model_gets_another_card(asked: bool, path: Path, card: Card) 
     assert trained.exact != card.exact
     assert trained.notes[-1] == "the weights changed since loading"
     if asked:
-        assert old.space == card.space  # it still speaks of what it was made of
+        assert old.space == card.space  # it still describes the weights it was made of
     else:
         with pytest.raises(ConfigError, match=r"read `clip\.card` again"):
             _ = old.space

@@ -18,13 +18,13 @@ from tests import peers, tiny
 PLAIN = ("a plain caption", "two dogs")
 
 
-def implementation(checkpoint: Checkpoint, folder: Path) -> Implementation:
+def make_implementation(checkpoint: Checkpoint, folder: Path) -> Implementation:
     write(checkpoint, folder)
     return ours(load(folder), folder.name, folder)
 
 
-def changed(name: str, by: float = 0.01) -> Checkpoint:
-    """The tiny model with one tensor moved a little."""
+def shift(name: str, by: float = 0.01) -> Checkpoint:
+    """The tiny model with `by` added to one tensor."""
     checkpoint = tiny.checkpoint("vit")
     moved: Tensor = checkpoint.weights[name] + by
     return dataclasses.replace(checkpoint, weights={**checkpoint.weights, name: moved})
@@ -36,7 +36,7 @@ def differing(found: Diagnosis) -> list[str]:
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Implementation:
-    return implementation(tiny.checkpoint("vit"), tmp_path_factory.mktemp("models") / "vit")
+    return make_implementation(tiny.checkpoint("vit"), tmp_path_factory.mktemp("models") / "vit")
 
 
 def test_a_model_equals_itself_in_every_stage(healthy: Implementation) -> None:
@@ -72,7 +72,7 @@ def test_a_model_equals_itself_in_every_stage(healthy: Implementation) -> None:
 def test_a_changed_tensor_shows_where_it_is_used(
     healthy: Implementation, tmp_path: Path, name: str, first: str, clean: str
 ) -> None:
-    found = diagnose(healthy, implementation(changed(name), tmp_path / "changed"))
+    found = diagnose(healthy, make_implementation(shift(name), tmp_path / "changed"))
     assert differing(found)[:3] == ["bytes", "weights", first]
     assert found.first
     assert found.first.name == "bytes"
@@ -82,10 +82,10 @@ def test_a_changed_tensor_shows_where_it_is_used(
 
 
 def test_other_pixels_do_not_blame_the_layers(healthy: Implementation, tmp_path: Path) -> None:
-    """Both towers are fed A's pixels, so only pixels and end-to-end vectors differ."""
+    """Both towers get A's pixels, so only pixels and end-to-end vectors differ."""
     spec = ImageSpec(size=32, interpolation="bilinear")
     other = dataclasses.replace(tiny.checkpoint("vit"), image_spec=spec)
-    found = diagnose(healthy, implementation(other, tmp_path / "bilinear"))
+    found = diagnose(healthy, make_implementation(other, tmp_path / "bilinear"))
     assert differing(found) == ["settings", "pixels", "image end to end"]
     assert "interpolation bicubic / bilinear" in found.stages[1].note
 
@@ -95,7 +95,7 @@ def test_padding_is_told_from_tokens(healthy: Implementation, tmp_path: Path) ->
     assert checkpoint.tokenizer_spec
     spec = dataclasses.replace(checkpoint.tokenizer_spec, pad=49407)
     other = dataclasses.replace(checkpoint, tokenizer_spec=spec)
-    found = diagnose(healthy, implementation(other, tmp_path / "padded"))
+    found = diagnose(healthy, make_implementation(other, tmp_path / "padded"))
     (tokens,) = (stage for stage in found.stages if stage.name == "tokens")
     assert tokens.verdict == "differs"
     assert "only in the padding" in tokens.note
@@ -103,7 +103,7 @@ def test_padding_is_told_from_tokens(healthy: Implementation, tmp_path: Path) ->
 
 
 def test_a_missing_tower_is_a_difference(healthy: Implementation, tmp_path: Path) -> None:
-    text = implementation(tiny.checkpoint("text"), tmp_path / "text")
+    text = make_implementation(tiny.checkpoint("text"), tmp_path / "text")
     found = diagnose(healthy, text)
     stages = {stage.name: stage for stage in found.stages}
     assert stages["image tower"].note == "B has none"
@@ -114,7 +114,7 @@ def test_a_missing_tower_is_a_difference(healthy: Implementation, tmp_path: Path
 def test_other_sizes_are_compared_as_far_as_they_go(
     healthy: Implementation, tmp_path: Path
 ) -> None:
-    found = diagnose(healthy, implementation(tiny.checkpoint("resnet"), tmp_path / "resnet"))
+    found = diagnose(healthy, make_implementation(tiny.checkpoint("resnet"), tmp_path / "resnet"))
     stages = {stage.name: stage for stage in found.stages}
     assert stages["pixels"].difference == math.inf
     assert stages["image layer 4"].note == "not in A"
@@ -126,7 +126,7 @@ def test_other_sizes_are_compared_as_far_as_they_go(
 def test_slack_forgives_rounding_to_half(healthy: Implementation, tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint("vit")
     half = {name: tensor.half() for name, tensor in checkpoint.weights.items()}
-    rounded = implementation(dataclasses.replace(checkpoint, weights=half), tmp_path / "half")
+    rounded = make_implementation(dataclasses.replace(checkpoint, weights=half), tmp_path / "half")
     strict = diagnose(healthy, rounded)
     assert strict.first
     assert strict.first.name == "bytes"
@@ -135,14 +135,14 @@ def test_slack_forgives_rounding_to_half(healthy: Implementation, tmp_path: Path
 
 
 def test_not_a_number_is_never_the_same(healthy: Implementation, tmp_path: Path) -> None:
-    broken = implementation(changed("text.projection", math.nan), tmp_path / "nan")
-    raw = dataclasses.replace(broken, text=_without_checks(broken), image=None)
+    broken = make_implementation(shift("text.projection", math.nan), tmp_path / "nan")
+    raw = dataclasses.replace(broken, text=_skip_checks(broken), image=None)
     found = diagnose(dataclasses.replace(healthy, image=None), raw)
     assert differing(found) == ["bytes", "weights", "text vectors", "text end to end"]
 
 
-def _without_checks(one: Implementation) -> Any:
-    """Its text tower, whose end-to-end vectors pass on what the engine would refuse."""
+def _skip_checks(one: Implementation) -> Any:
+    """Its text tower, with end-to-end vectors that skip the engine's checks."""
     tower = one.text
     assert tower
     return dataclasses.replace(tower, vectors=lambda t: tower.stages(tower.inputs(t))["vectors"])
@@ -161,17 +161,17 @@ def test_other_bytes_with_the_same_tensors_are_shown_but_no_difference(
 
 
 def test_the_end_of_text_is_the_tokenizers_not_the_largest_id() -> None:
-    from ecliptic.engine.doctor import _first_token
+    from ecliptic.engine.doctor import _find_first_token
 
     a = torch.tensor([[1, 9, 5, 0, 0]])  # 5 ends the text
-    assert "place 2" in _first_token(a, torch.tensor([[1, 9, 6, 0, 0]]), 5)
-    assert "padding" in _first_token(a, torch.tensor([[1, 9, 5, 7, 7]]), 5)
+    assert "place 2" in _find_first_token(a, torch.tensor([[1, 9, 6, 0, 0]]), 5)
+    assert "padding" in _find_first_token(a, torch.tensor([[1, 9, 5, 7, 7]]), 5)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_open_clip_agrees_on_the_same_weights(tmp_path: Path, kind: str) -> None:
     library = peers.open_clip()
-    mine = implementation(tiny.checkpoint(kind), tmp_path / "mine")
+    mine = make_implementation(tiny.checkpoint(kind), tmp_path / "mine")
     write(tiny.checkpoint(kind), tmp_path / "theirs", "open_clip")
     architecture = f"doctor-{kind}"
     config = json.loads((tmp_path / "theirs" / "open_clip_config.json").read_text())
@@ -187,19 +187,19 @@ def test_open_clip_agrees_on_the_same_weights(tmp_path: Path, kind: str) -> None
 
 def test_transformers_agrees_on_the_same_weights(tmp_path: Path) -> None:
     peers.transformers()
-    mine = implementation(tiny.checkpoint("vit"), tmp_path / "mine")
+    mine = make_implementation(tiny.checkpoint("vit"), tmp_path / "mine")
     write(tiny.checkpoint("vit"), tmp_path / "theirs", "transformers")
     found = diagnose(mine, OTHERS["transformers"](str(tmp_path / "theirs")), texts=PLAIN)
-    # its centre crop rounds otherwise for some sizes, and it pads otherwise; the towers agree
+    # its centre crop may round differently, and it pads differently; the towers agree
     assert set(differing(found)) <= {"bytes", "tokens", "pixels", "image end to end"}
     assert "only in the padding" in next(s.note for s in found.stages if s.name == "tokens")
 
 
 def test_hooks_are_taken_off_again(tmp_path: Path) -> None:
-    from ecliptic.engine.implementations import recorded
+    from ecliptic.engine.implementations import record_layers
 
     blocks = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
-    with recorded(blocks, 1) as stages:
+    with record_layers(blocks, 1) as stages:
         blocks[0](torch.ones(1, 2))
     assert list(stages) == ["layer 0", "layer 1"]
     blocks[0](torch.zeros(1, 2))

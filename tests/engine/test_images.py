@@ -20,21 +20,16 @@ from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
 from ecliptic.inputs.pool import available_cores
 from ecliptic.runtime import Runtime
 from tests import tiny
-from tests.engine.models import Calls, changed, draw, loaded
+from tests.engine.models import Calls, draw, reload, replace_weights
 from tests.engine.test_batches import CPU, CUDA
 
 SEVEN = [draw(seed) for seed in range(7)]
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    return loaded(tiny.checkpoint("vit"), tmp_path_factory.mktemp("model") / "vit")
-
-
 @pytest.fixture
 def cached(tmp_path: Path) -> Clip:
     """The same model with an empty cache."""
-    return loaded(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
+    return reload(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -43,12 +38,8 @@ def png(tmp_path: Path) -> Path:
     return tmp_path / "one.png"
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, *failure: Any) -> Calls:
-    return Calls.of("image", monkeypatch, *failure)
-
-
 def every_kind(clip: Clip, png: Path) -> list[Any]:
-    """One image in every form that is taken."""
+    """One image in every accepted form."""
     array, data = np.asarray(draw()), png.read_bytes()
     forms = [str(png), png, draw(), array, torch.from_numpy(array.copy()).permute(2, 0, 1)]
     forms += [data, bytearray(data), memoryview(data), io.BytesIO(data)]
@@ -102,7 +93,7 @@ def test_batches_shrink_when_memory_runs_out(
     clip: Clip, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
     wanted = clip.encode_image(SEVEN * 2)
-    calls = watched(monkeypatch, error, 2)
+    calls = Calls.of("image", monkeypatch, error, 2)
     parts = list(clip.stream_image(SEVEN * 2, batch_size=4))
     assert calls.sizes == [4, 2, 2, *[2] * 5]
     torch.testing.assert_close(torch.cat([part.vectors for part in parts]), wanted)
@@ -129,12 +120,12 @@ def test_all_may_be_rejected(clip: Clip) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("https://example.org/a.png", "is a URL, and none are fetched"),
+        ("https://example.org/a.png", "is a URL, and ecliptic downloads no images"),
         ("gone.png", "No such file"),
         (b"junk", "not an image of an allowed format"),
-        ([draw(), None], "NoneType object is no image"),
-        ([draw(), {"a": 1}], "dict object is no image"),
-        ([draw(), 3], "int object is no image"),
+        ([draw(), None], "NoneType object is not an image"),
+        ([draw(), {"a": 1}], "dict object is not an image"),
+        ([draw(), 3], "int object is not an image"),
         (torch.zeros(3, 8, 8), r"of shape \(3, 32, 32\), but these have \(3, 8, 8\)"),
         (torch.full((3, 32, 32), torch.nan), "NaN or infinity"),
         (np.zeros((4, 4, 3), np.uint16), "this one is uint16"),
@@ -147,7 +138,12 @@ def test_what_is_no_image_is_named(clip: Clip, source: Any, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("images", "words"),
-    [(None, "got NoneType"), (3, "got int"), ({"a.png": 1}, "a dict does"), ({"a.png"}, "a set")]
+    [
+        (None, "got NoneType"),
+        (3, "got int"),
+        ({"a.png": 1}, "a dict is not a sequence"),
+        ({"a.png"}, "a set is not a sequence"),
+    ]
     + [(np.array(["a.png"], dtype), r"images\.tolist\(\)") for dtype in ("U", "S", "O")],
 )
 def test_what_are_no_images_in_order_are_refused(clip: Clip, images: Any, words: str) -> None:
@@ -158,7 +154,7 @@ def test_what_are_no_images_in_order_are_refused(clip: Clip, images: Any, words:
 
 
 def test_wrong_arguments_fail_at_once(clip: Clip) -> None:
-    """Before the first image is asked for, also from a stream."""
+    """Before the first image is read, also by a stream."""
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
         clip.stream_image([], batch_size=0)
     with pytest.raises(ConfigError, match='on_error must be "raise" or "reject"'):
@@ -180,7 +176,7 @@ def test_a_stream_is_read_as_it_is_used(clip: Clip) -> None:
     assert (first.kept, second.kept) == ((0, 1), (2, 3))
     assert len(second.vectors) == 2
     threads = available_cores()
-    assert read <= 4 + 4 * threads  # what decodes ahead
+    assert read <= 4 + 4 * threads  # images that are decoded ahead
     stream.close()  # type: ignore[attr-defined]
 
 
@@ -201,7 +197,7 @@ def test_an_error_of_the_input_itself_passes_through(clip: Clip) -> None:
 def test_not_a_number_names_the_image(tmp_path: Path, png: Path) -> None:
     checkpoint = tiny.checkpoint("vit")
     weights = torch.full_like(checkpoint.weights["image.projection"], torch.nan)
-    clip = loaded(changed(checkpoint, image_projection=weights), tmp_path / "nan")
+    clip = reload(replace_weights(checkpoint, image_projection=weights), tmp_path / "nan")
     with pytest.raises(NumericalError, match=r"one\.png' and 1 more"):
         clip.encode_image([png, SEVEN[0]])
 
@@ -236,7 +232,7 @@ def test_the_bar_is_on_stderr_alone(clip: Clip, capsys: pytest.CaptureFixture[st
 
 
 def test_a_text_encoder_says_that_it_has_no_image_side(tmp_path: Path) -> None:
-    clip = loaded(tiny.checkpoint("text"), tmp_path / "text")
+    clip = reload(tiny.checkpoint("text"), tmp_path / "text")
     for ask in (clip.encode_image, clip.stream_image, clip.preprocess):
         with pytest.raises(MissingTowerError, match="no image side"):
             ask(SEVEN[0])  # type: ignore[operator]
@@ -304,7 +300,7 @@ def test_what_cannot_be_read_is_named_alike_with_and_without_a_cache(
 def test_a_file_that_changes_while_it_is_read_never_spoils_the_cache(
     cached: Clip, png: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pixels come from the bytes of the key, not from a second look at the file."""
+    """The pixels come from the bytes of the key, not from a second read of the file."""
     old = png.read_bytes()
     wanted = cached.encode_image(old)
 

@@ -15,20 +15,9 @@ from ecliptic.errors import ConfigError, UnknownModelError
 from ecliptic.inputs import ImageSpec, Preprocess
 from ecliptic.model import resize_positions
 from tests import tiny
-from tests.engine.models import draw, loaded, saved
+from tests.engine.models import draw, reload, save
 
-VIT = tiny.checkpoint("vit")
 TEXTS = ["a", "two dogs", "a photo of a cat"]
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(VIT, tmp_path_factory.mktemp("model") / "vit")
-
-
-@pytest.fixture(scope="module")
-def clip(path: Path) -> Clip:
-    return ecliptic.load(path)
 
 
 def check_same(one: Clip, other: Clip, least: float = 1 - 1e-6) -> None:
@@ -68,7 +57,7 @@ def test_mini_is_the_embedded_model_beside_a_folder_of_that_name(
     assert embedded.card.name == "tiny-vit"
     with pytest.raises(UnknownModelError):
         ecliptic.load("./mini")
-    saved(replace(tiny.checkpoint("text"), name="theirs"), tmp_path / "mini")
+    save(replace(tiny.checkpoint("text"), name="theirs"), tmp_path / "mini")
     assert ecliptic.load().card.space == ecliptic.load("mini").card.space == embedded.card.space
     assert ecliptic.load("./mini").card.name == ecliptic.load(Path("mini")).card.name == "theirs"
 
@@ -78,8 +67,8 @@ def test_what_chose_nothing_is_noted(path: Path, monkeypatch: pytest.MonkeyPatch
     for source in ("mini", path, str(path)):
         notes = ecliptic.load(source, part="clip_g", revision="v2").card.notes
         assert notes == (
-            "part='clip_g' was not used: this is no diffusion checkpoint",
-            "revision='v2' was not used: this is no repository of the hub",
+            "part='clip_g' was not used: this is not a diffusion checkpoint",
+            "revision='v2' was not used: this is not a repository of the hub",
         )
         assert ecliptic.load(source).card.notes == ()
 
@@ -92,11 +81,11 @@ def test_what_the_hub_gave_had_its_revision(path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"preprocess": "robsut"}, "mode is 'reference' or 'robust', not 'robsut'"),
+        ({"preprocess": "robsut"}, "mode must be 'reference' or 'robust', not 'robsut'"),
         ({"preprocess": Preprocess(ImageSpec(size=64))}, r"takes 32; .*image_size=64"),
         ({"image_size": 50}, "leaves 2 pixels over"),
-        ({"image_size": 0}, "at least 1, got 0"),
-        ({"image_size": -32}, "at least 1, got -32"),
+        ({"image_size": 0}, "image_size must be at least 1, got 0"),
+        ({"image_size": -32}, "image_size must be at least 1, got -32"),
         ({"heads": 3}, "3 heads"),
     ],
 )
@@ -110,7 +99,7 @@ def test_what_contradicts_the_model_is_refused(
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16")])
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path: Path) -> None:
-    path = saved(tiny.checkpoint(kind), tmp_path / kind)
+    path = save(tiny.checkpoint(kind), tmp_path / kind)
     half, full = ecliptic.load(path, precision=precision), ecliptic.load(path)
     assert next(half.model.image_tower.parameters()).dtype == getattr(torch, dtype)
     assert half.model.logit_scale.dtype == torch.float32
@@ -121,13 +110,13 @@ def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path:
 
 
 def test_weights_stored_in_half_are_computed_in_full(tmp_path: Path) -> None:
-    clip = loaded(tiny.checkpoint("vit", dtype=torch.float16), tmp_path / "half")
+    clip = reload(tiny.checkpoint("vit", dtype=torch.float16), tmp_path / "half")
     assert {t.dtype for t in clip.model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("kind", "size"), [("vit", 64), ("vit", 16), ("resnet", 96)])
 def test_another_size_interpolates_the_positions(kind: str, size: int, tmp_path: Path) -> None:
-    path = saved(tiny.checkpoint(kind), tmp_path / kind)
+    path = save(tiny.checkpoint(kind), tmp_path / kind)
     clip, weights = ecliptic.load(path, image_size=size), tiny.checkpoint(kind).weights
     name = "image.positions" if kind == "vit" else "image.pool.positions"
     assert clip.card.config.image
@@ -150,7 +139,7 @@ def test_the_trained_size_changes_nothing(path: Path, clip: Clip) -> None:
 
 def test_a_text_encoder_has_no_size(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no image side"):
-        loaded(tiny.checkpoint("text"), tmp_path / "text", image_size=64)
+        reload(tiny.checkpoint("text"), tmp_path / "text", image_size=64)
 
 
 def test_a_given_activation_is_used(path: Path, clip: Clip) -> None:
@@ -187,7 +176,7 @@ def test_a_saved_model_is_the_same_model(clip: Clip, layout: Layout, tmp_path: P
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_unchanged_weights_keep_the_dtype_they_had_on_disk(precision: Any, tmp_path: Path) -> None:
-    path = saved(tiny.checkpoint("vit", dtype=torch.float16), tmp_path / "half")
+    path = save(tiny.checkpoint("vit", dtype=torch.float16), tmp_path / "half")
     clip = ecliptic.load(path, precision=precision)
     with torch.no_grad():
         clip.model.image_tower.projection += 1
@@ -201,7 +190,7 @@ def test_unchanged_weights_keep_the_dtype_they_had_on_disk(precision: Any, tmp_p
 
 
 def test_one_tower_is_saved_without_a_temperature(tmp_path: Path) -> None:
-    clip = loaded(tiny.checkpoint("text"), tmp_path / "text")
+    clip = reload(tiny.checkpoint("text"), tmp_path / "text")
     clip.save(tmp_path / "out")
     again = ecliptic.load(tmp_path / "out")
     assert again.card.space == clip.card.space

@@ -1,4 +1,4 @@
-"""The embedded default is small, needs nothing, and names drawings of a style it never saw."""
+"""The embedded model is small, needs no network, and names drawings of an unseen style."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""From strings and images to vectors: `load` of any layout gives what the peers give."""
+"""`load` of any layout gives the vectors of open_clip and transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import ecliptic
 from ecliptic.checkpoints import Layout, write
 from ecliptic.model import Activation
 from tests import peers, tiny
+from tests.engine.models import save
 from tests.twins import UNIT, check_relative, check_unit
 
 TEXTS = [
@@ -34,10 +35,9 @@ def photos() -> list[Image.Image]:
     return [Image.fromarray(a).resize(s, 2) for a, s in zip(small, sizes, strict=True)]
 
 
-def written(kind: str, activation: Activation, layout: Layout, folder: Path) -> Path:
+def write_model(kind: str, activation: Activation, layout: Layout, folder: Path) -> Path:
     path = folder / ("model.pt" if layout == "openai" else "model")
-    write(tiny.checkpoint(kind, activation), path, layout)
-    return path
+    return save(tiny.checkpoint(kind, activation), path, layout)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
@@ -46,7 +46,7 @@ def written(kind: str, activation: Activation, layout: Layout, folder: Path) -> 
 def test_open_clip_gives_the_same_from_strings_and_images(
     kind: str, activation: Activation, tmp_path: Path
 ) -> None:
-    path, library = written(kind, activation, "open_clip", tmp_path), peers.open_clip()
+    path, library = write_model(kind, activation, "open_clip", tmp_path), peers.open_clip()
     peer, _, prepare = library.create_model_and_transforms(f"local-dir:{path}")
     peer.eval()
     clip = ecliptic.load(path)
@@ -67,7 +67,7 @@ def test_open_clip_gives_the_same_from_strings_and_images(
 def test_transformers_gives_the_same_from_strings_and_images(
     kind: str, activation: Activation, tmp_path: Path
 ) -> None:
-    path, library = written(kind, activation, "transformers", tmp_path), peers.transformers()
+    path, library = write_model(kind, activation, "transformers", tmp_path), peers.transformers()
     peer = library.CLIPModel.from_pretrained(path).eval()
     clip = ecliptic.load(path)
     tokenizer = library.CLIPTokenizer.from_pretrained(path)
@@ -86,7 +86,7 @@ def test_every_layout_of_one_model_gives_the_same_vectors(kind: str, tmp_path: P
     found = []
     for layout in layouts[: 4 if kind == "vit" else 3]:
         (tmp_path / layout).mkdir()
-        clip = ecliptic.load(written(kind, "quick_gelu", layout, tmp_path / layout))
+        clip = ecliptic.load(write_model(kind, "quick_gelu", layout, tmp_path / layout))
         found.append((clip.encode_text(TEXTS, overflow="truncate"), clip.encode_image(photos())))
     for text, image in found[1:]:
         check_close(text, found[0][0])  # not bit for bit: transposed tensors are summed
@@ -110,7 +110,7 @@ def test_the_engine_gives_the_models_own_vectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [16, 48])
 @torch.no_grad()
 def test_another_image_size_gives_open_clips_vectors(size: int, tmp_path: Path) -> None:
-    path, library = written("vit", "gelu", "open_clip", tmp_path), peers.open_clip()
+    path, library = write_model("vit", "gelu", "open_clip", tmp_path), peers.open_clip()
     peer, _, prepare = library.create_model_and_transforms(
         f"local-dir:{path}", force_image_size=size
     )

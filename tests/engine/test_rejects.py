@@ -1,4 +1,4 @@
-"""One kind of reject, listed, counted and written in one way."""
+"""Rejects are counted, listed and written."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from ecliptic.errors import ImageError, TextError
 def some(count: int) -> Rejects:
     rejects = Rejects()
     for index in reversed(range(count)):
-        rejects.add(index, f"{index}.png", ImageError(f"is no image {index}"))
+        rejects.add(index, f"{index}.png", ImageError(f"is not an image {index}"))
     return rejects
 
 
@@ -23,11 +23,11 @@ def test_rejects_are_counted_and_stand_in_the_order_of_the_items() -> None:
 
 def test_the_first_are_listed_and_the_rest_are_counted() -> None:
     assert list(some(2).lines()) == [
-        "rejected 0.png: is no image 0",
-        "rejected 1.png: is no image 1",
+        "rejected 0.png: is not an image 0",
+        "rejected 1.png: is not an image 1",
     ]
     assert list(some(7).lines())[4:] == [
-        "rejected 4.png: is no image 4",
+        "rejected 4.png: is not an image 4",
         "and 2 more, in the rejects file",
     ]
     assert len(list(some(7).lines(shown=7))) == 7

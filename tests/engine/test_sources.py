@@ -1,4 +1,4 @@
-"""What a user names becomes items: in order, each with an id, or with what is wrong."""
+"""Sources become items in order, each with an id, or with an error."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from ecliptic.engine import (
     readable,
     text_item,
 )
-from ecliptic.engine.sources.tables import table_items
+from ecliptic.engine.sources.tables import read_table
 from ecliptic.errors import InputError, MissingExtraError, StorageError
 
 
@@ -58,7 +58,7 @@ def test_names_that_are_not_utf8_keep_their_bytes_and_get_a_printable_name(tmp_p
 def test_csv_rows_by_column_with_ids_and_rejects(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text('\ufeffid,caption\n1,"a cat, sitting\nstill"\n2,\n3,b\n', encoding="utf-8")
-    one, empty, three = table_items(str(file), Columns("caption", "id", "text"))
+    one, empty, three = read_table(str(file), Columns("caption", "id", "text"))
     assert one == Item("1", "a cat, sitting\nstill")
     assert "nothing usable in column 'caption'" in str(empty.error)
     assert "row 2" in empty.name
@@ -79,16 +79,16 @@ def test_a_missing_column_names_those_there_are(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("id,caption\n")
     with pytest.raises(StorageError, match="no column 'text'; its columns: id, caption"):
-        list(table_items(str(file), Columns("text")))
+        list(read_table(str(file), Columns("text")))
     with pytest.raises(StorageError, match="no column 'key'"):
-        list(table_items(str(file), Columns("caption", "key")))
+        list(read_table(str(file), Columns("caption", "key")))
 
 
 def test_jsonl_rejects_lines_not_files(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     rows = ['{"c": "a", "n": 7}', "{broken", "[1]", '{"c": 5}', '{"c": "\\ud800"}', '"text"']
     file.write_text("\n".join(rows))
-    found = list(table_items(str(file), Columns("c", "n", "text")))
+    found = list(read_table(str(file), Columns("c", "n", "text")))
     assert found[0] == Item("7", "a")
     problems = [str(item.error) for item in found[1:]]
     assert "not JSON" in problems[0]
@@ -116,7 +116,7 @@ def test_tables_are_read_lazily(tmp_path: Path) -> None:
     with file.open("w") as out:
         out.write("c\n")
         out.writelines(f"row {i}\n" for i in range(100_000))
-    rows = table_items(str(file), Columns("c", None, "text"))
+    rows = read_table(str(file), Columns("c", None, "text"))
     assert next(rows).value == "row 0"
     rows.close()  # type: ignore[attr-defined]
 
@@ -135,19 +135,19 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     assert item.value == str(tmp_path / "[a].png")
 
 
-def parquet(file: Path, /, **columns: Any) -> str:
+def write_parquet(file: Path, /, **columns: Any) -> str:
     arrow = pytest.importorskip("pyarrow")
     pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), file)
     return str(file)
 
 
 def test_parquet_columns_of_texts_and_paths(tmp_path: Path) -> None:
-    file = parquet(tmp_path / "t.parquet", id=[7, 8, 9], caption=["a cat", "", None])
+    file = write_parquet(tmp_path / "t.parquet", id=[7, 8, 9], caption=["a cat", "", None])
     one, empty, none = read_items(file, Columns("caption", "id", "text"))
     assert one == Item("7", "a cat")
     assert "row 2" in empty.name
     assert "nothing usable in column 'caption'" in str(none.error)
-    file = parquet(tmp_path / "p.parquet", path=["sub/a.png"])
+    file = write_parquet(tmp_path / "p.parquet", path=["sub/a.png"])
     assert list(read_items(file, Columns("path"))) == [
         Item("sub/a.png", str(tmp_path / "sub/a.png"))
     ]
@@ -157,7 +157,7 @@ def test_parquet_columns_of_texts_and_paths(tmp_path: Path) -> None:
 
 def test_parquet_holds_images_as_bytes_or_as_hugging_face_has_them(tmp_path: Path) -> None:
     rows = [{"bytes": b"png", "path": "a.png"}, {"bytes": None, "path": "b.png"}]
-    file = parquet(tmp_path / "t.parquet", image=rows, raw=[b"1", b"2"])
+    file = write_parquet(tmp_path / "t.parquet", image=rows, raw=[b"1", b"2"])
     assert list(read_items(file, Columns("image"))) == [
         Item("a.png", b"png"),
         Item("b.png", str(tmp_path / "b.png")),

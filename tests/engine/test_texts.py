@@ -19,20 +19,11 @@ from ecliptic.errors import (
 )
 from ecliptic.inputs import TruncationWarning
 from tests import tiny
-from tests.engine.models import Calls, changed, loaded
+from tests.engine.models import Calls, reload, replace_weights
 from tests.engine.test_batches import CPU
 
 TEXTS = ["two dogs", "a", "a photo of a red house by the sea", "", "a", "dogs two"]
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    return loaded(tiny.checkpoint("vit"), tmp_path_factory.mktemp("model") / "vit")
-
-
-def watched(monkeypatch: pytest.MonkeyPatch, *failure: Any) -> Calls:
-    return Calls.of("text", monkeypatch, *failure)
 
 
 def test_vectors_are_unit_float32_on_cpu_and_fit_for_training(clip: Clip) -> None:
@@ -65,7 +56,7 @@ def test_batches_sorted_by_length_come_back_in_order(clip: Clip, size: int) -> N
 
 
 def test_equal_texts_are_encoded_once(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = watched(monkeypatch)
+    calls = Calls.of("text", monkeypatch)
     found = clip.encode_text(["b", "a", "A ", "a", "b"] * 20, batch_size=64)
     assert calls.sizes == [2]
     assert torch.equal(found[1], found[2])
@@ -74,7 +65,7 @@ def test_equal_texts_are_encoded_once(clip: Clip, monkeypatch: pytest.MonkeyPatc
 
 def test_batches_shrink_when_memory_runs_out(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = clip.encode_text(TEXTS)
-    calls = watched(monkeypatch, CPU, 2)
+    calls = Calls.of("text", monkeypatch, CPU, 2)
     torch.testing.assert_close(clip.encode_text(TEXTS), wanted)
     assert calls.sizes == [5, 2, 2, 1]
 
@@ -105,8 +96,8 @@ def test_overflow_reaches_the_tokenizer(clip: Clip) -> None:
         (b"a", TextError, "decode them first"),
         (["a", None], TextError, "text 1: got NoneType"),
         (["a", "\ud800"], TextError, "text 1: .*surrogate"),
-        ({"a": 1}, InputError, "texts come back as rows .* a dict does not"),
-        ({"a"}, InputError, "a set does not state; pass a list"),
+        ({"a": 1}, InputError, "texts come back as rows .* a dict is not a sequence"),
+        ({"a"}, InputError, "a set is not a sequence; pass a list"),
     ],
 )
 def test_what_is_no_text_is_named(
@@ -120,7 +111,7 @@ def test_not_a_number_names_the_text(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint("vit")
     words = checkpoint.weights["text.token_embedding.weight"].clone()
     words[ecliptic.inputs.Tokenizer().encode("dog")] = torch.nan
-    clip = loaded(changed(checkpoint, text_token_embedding_weight=words), tmp_path / "nan")
+    clip = reload(replace_weights(checkpoint, text_token_embedding_weight=words), tmp_path / "nan")
     with pytest.raises(NumericalError, match="text 2; "):
         clip.encode_text(["a", "b", "a dog", "c"])
     assert torch.isfinite(clip.encode_text(["a", "b", "c"])).all()
@@ -134,7 +125,7 @@ def test_the_bar_is_on_stderr_alone(clip: Clip, capsys: pytest.CaptureFixture[st
 
 
 def test_an_image_encoder_says_that_it_has_no_text_side(tmp_path: Path) -> None:
-    clip = loaded(tiny.checkpoint("image"), tmp_path / "image")
+    clip = reload(tiny.checkpoint("image"), tmp_path / "image")
     for ask in (clip.encode_text, clip.tokenize, clip.text_classifier):
         with pytest.raises(MissingTowerError, match="no text side"):
             ask(["a"])  # type: ignore[operator]

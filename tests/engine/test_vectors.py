@@ -1,4 +1,4 @@
-"""Stored vectors come back whole, know their space, and refuse another one."""
+"""Stored vectors come back unchanged, with their space, and another space is refused."""
 
 import json
 import sys
@@ -105,7 +105,7 @@ def test_a_missing_or_foreign_sidecar_is_named(tmp_path: Path) -> None:
         (np.zeros(32, np.float32), {}, r"shape \(32,\) where \(N, E\) float32"),
         (np.zeros((1, 32), np.float64), {}, "float64 of shape"),
         (np.zeros((2, 32), np.float32), {}, "its ids are not 2 texts"),
-        (np.zeros((1, 32), np.float32), {"space": 1}, "no texts"),
+        (np.zeros((1, 32), np.float32), {"space": 1}, "fingerprints are not texts"),
         (np.zeros((1, 32), np.float32), {"ecliptic": "[]"}, "JSON is a list"),
     ],
 )
@@ -182,7 +182,7 @@ def test_half_a_character_is_kept_or_refused(tmp_path: Path) -> None:
     for suffix in (".npy", ".safetensors"):
         save_vectors(tmp_path / f"v{suffix}", rows(1), card(), ["\ud800"])
         assert load_vectors(tmp_path / f"v{suffix}").ids == ("\ud800",)
-    with pytest.raises(StorageError, match=r"no text that parquet can hold; write \.npy"):
+    with pytest.raises(StorageError, match=r"not a text that Parquet can hold; write \.npy"):
         save_vectors(tmp_path / "v.parquet", rows(1), card(), ["\ud800"])
 
 

@@ -1,4 +1,4 @@
-"""Images for the tests of image inputs: fixture files, and crafted or hostile bytes."""
+"""Images for the tests of image inputs: fixture files, and constructed or hostile bytes."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarr
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def encoded(image: Image.Image, layout: str, **options: Any) -> bytes:
+def encode(image: Image.Image, layout: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, layout, **options)
     return buffer.getvalue()
@@ -40,7 +40,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def one_bit_png(width: int, height: int, rows: int = 10) -> bytes:
-    """A PNG whose header promises `height` rows; the data hold `rows`."""
+    """A PNG with `height` rows in its header and `rows` rows in its data."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     data = zlib.compress(bytes((width // 8 + 1) * rows))
     return (
@@ -53,7 +53,7 @@ def one_bit_png(width: int, height: int, rows: int = 10) -> bytes:
 
 def wide_webp(width: int, height: int) -> bytes:
     """An animated WebP with a large canvas and one 16x16 frame."""
-    frame = encoded(Image.new("RGB", (16, 16)), "WEBP")[12:]
+    frame = encode(Image.new("RGB", (16, 16)), "WEBP")[12:]
     canvas = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
     edge = struct.pack("<I", 15)[:3]
     chunks = {

@@ -1,4 +1,4 @@
-"""Byte-pair merging is the reference's, for any bytes and any length."""
+"""Byte-pair merging equals the reference, for any bytes and any length."""
 
 import random
 import time
@@ -18,8 +18,8 @@ WORDS = st.one_of(
 )
 
 
-def merged_naively(word: bytes, pairs: BytePairs) -> list[int]:
-    """The definition: again and again, join every place of the lowest merge, from the left."""
+def merge_naively(word: bytes, pairs: BytePairs) -> list[int]:
+    """The definition: repeatedly join every place of the lowest merge, from the left."""
     symbols = [BYTE_ID[byte] for byte in word]
     symbols[-1] += BYTES
     while True:
@@ -41,7 +41,7 @@ def merged_naively(word: bytes, pairs: BytePairs) -> list[int]:
 @settings(FIXED, max_examples=500)
 def test_merging_equals_its_definition(word: bytes) -> None:
     pairs = byte_pairs(FULL_MERGES)
-    assert pairs.encode_word(word) == merged_naively(word, pairs)
+    assert pairs.encode_word(word) == merge_naively(word, pairs)
 
 
 @pytest.mark.parametrize("merges", [0, 1, 500, 8000, FULL_MERGES])

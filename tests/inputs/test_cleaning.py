@@ -1,4 +1,4 @@
-"""Cleaning is the reference's, and every clean character knows where it came from."""
+"""Cleaning equals the reference, and every clean character has its original place."""
 
 import html
 import random
@@ -12,7 +12,7 @@ from ecliptic.inputs.cleaning import clean, clean_with_offsets, is_mojibake, rep
 from tests.inputs.texts import FIXED, texts
 
 
-def cleaned_without_shortcut(text: str) -> str:
+def clean_without_shortcut(text: str) -> str:
     """openai/CLIP clip/simple_tokenizer.py, step by step."""
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return " ".join(text.split()).strip().lower()
@@ -21,7 +21,7 @@ def cleaned_without_shortcut(text: str) -> str:
 @given(texts())
 @settings(FIXED, max_examples=1000)
 def test_cleaning_equals_every_step_of_the_reference(text: str) -> None:
-    assert clean(text) == cleaned_without_shortcut(text)
+    assert clean(text) == clean_without_shortcut(text)
 
 
 def test_the_ascii_shortcut_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""`reference` pixels are open_clip's to the last bit, and the arithmetic needs no torch."""
+"""`reference` pixels equal open_clip's bit for bit, and the arithmetic needs no torch."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from PIL import Image
 
 from ecliptic.errors import ConfigError, ImageError, ImageLimitError, ShapeError
 from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
-from ecliptic.inputs.image import centre_box, shorter_side_to
+from ecliptic.inputs.image import centre_box, scale_shorter_side
 from tests import peers
 from tests.inputs.drawn_images import FIXTURES, SHARED, manifest, needs_shared, noise
 
@@ -36,7 +36,7 @@ def open_clip_pixels(image: Image.Image, spec: ImageSpec) -> np.ndarray:
         interpolation=spec.interpolation,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about palettes with alpha
+        warnings.simplefilter("ignore")  # Pillow warns about palettes with alpha
         return transform(image).numpy()
 
 
@@ -89,7 +89,7 @@ def test_reference_equals_open_clip_in_any_mode_and_shape(
 @given(width=EDGES, height=EDGES, size=st.integers(1, 400))
 def test_resized_size_is_torchvisions(width: int, height: int, size: int) -> None:
     from_torchvision = peers.torchvision().transforms.functional._compute_resized_output_size
-    assert list(shorter_side_to(size, width, height))[::-1] == from_torchvision(
+    assert list(scale_shorter_side(size, width, height))[::-1] == from_torchvision(
         (height, width), [size]
     )
 

@@ -1,4 +1,4 @@
-"""Many images at once: in order, bounded, nothing lost, nothing left running."""
+"""Many images at once: in order and bounded; none is lost and no thread is left running."""
 
 import io
 import threading
@@ -11,10 +11,10 @@ from PIL import Image
 
 from ecliptic.errors import ConfigError, ImageError
 from ecliptic.inputs import ImageSpec, Preprocess, Reject, decode_many
-from tests.inputs.drawn_images import encoded, noise
+from tests.inputs.drawn_images import encode, noise
 
 PREPARE = Preprocess(ImageSpec(size=8))
-GOOD = [encoded(Image.fromarray(noise(20, 30, seed=seed)), "PNG") for seed in range(12)]
+GOOD = [encode(Image.fromarray(noise(20, 30, seed=seed)), "PNG") for seed in range(12)]
 
 
 def decoding_threads() -> list[threading.Thread]:
@@ -94,7 +94,7 @@ def test_errors_that_are_not_about_images_pass_through() -> None:
 def test_one_lazily_opened_image_may_stand_many_times() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encoded(Image.fromarray(noise(300, 300)), "PNG", exif=exif)
+    data = encode(Image.fromarray(noise(300, 300)), "PNG", exif=exif)
     for prepare in (PREPARE, Preprocess(ImageSpec(size=8), "robust")):
         for _ in range(5):
             lazy = Image.open(io.BytesIO(data))

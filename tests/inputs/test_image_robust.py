@@ -1,4 +1,4 @@
-"""`robust` pixels: upright, over a background, scaled and not clipped, colour-managed on wish."""
+"""`robust` pixels: upright, on a background, scaled and not clipped, colour-managed on request."""
 
 import io
 
@@ -9,12 +9,12 @@ from PIL import Image, ImageCms
 from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSpec, Preprocess
 from ecliptic.inputs.flatten import flatten
-from tests.inputs.drawn_images import FIXTURES, encoded, needs_shared, noise
+from tests.inputs.drawn_images import FIXTURES, encode, needs_shared, noise
 
 WHITE = (255, 255, 255)
 SPEC = ImageSpec(size=48)
 UPRIGHT = Image.fromarray(noise(48, 64))
-# what a camera stores so that orientation tag k shows UPRIGHT: the inverse of what a viewer does
+# how a camera turns UPRIGHT before it stores it with orientation tag k: the inverse of the viewer
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,24 +33,24 @@ def colour(image: Image.Image, background: tuple[int, int, int] = WHITE) -> tupl
     return pixel
 
 
-def oriented(tag: int, layout: str) -> bytes:
+def orient(tag: int, layout: str) -> bytes:
     method = STORED[tag]
     stored = UPRIGHT if method is None else UPRIGHT.transpose(method)
     exif = Image.Exif()
     exif[0x0112] = tag
-    return encoded(stored, layout, exif=exif)
+    return encode(stored, layout, exif=exif)
 
 
 @pytest.mark.parametrize("layout", ["PNG", "TIFF"])
 @pytest.mark.parametrize("tag", STORED)
 def test_every_orientation_gives_the_upright_pixels(tag: int, layout: str) -> None:
-    ours = Preprocess(SPEC, "robust").rgb(oriented(tag, layout))
+    ours = Preprocess(SPEC, "robust").rgb(orient(tag, layout))
     np.testing.assert_array_equal(ours, Preprocess(SPEC).rgb(UPRIGHT))
 
 
 def test_the_reference_ignores_orientation() -> None:
     stored = UPRIGHT.transpose(Image.Transpose.ROTATE_90)
-    ours = Preprocess(SPEC).rgb(oriented(6, "PNG"))
+    ours = Preprocess(SPEC).rgb(orient(6, "PNG"))
     np.testing.assert_array_equal(ours, Preprocess(SPEC).rgb(stored))
 
 
@@ -60,7 +60,7 @@ def test_real_photographs_of_every_orientation_look_alike() -> None:
     upright = prepare.rgb(FIXTURES / "exif/Landscape_1.jpg").astype(float)
     for tag in range(2, 9):
         turned = prepare.rgb(FIXTURES / f"exif/Landscape_{tag}.jpg").astype(float)
-        assert np.abs(turned - upright).mean() < 3  # each file was compressed by itself
+        assert np.abs(turned - upright).mean() < 3  # each file was compressed separately
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
@@ -99,7 +99,7 @@ def test_every_mode_becomes_its_colour() -> None:
         image = red.convert("RGBA").convert(mode) if mode == "RGBa" else red.convert(mode)
         np.testing.assert_allclose(colour(image), (255, 0, 0), atol=1)
     lab = red.convert("LAB")
-    np.testing.assert_allclose(colour(lab), (255, 0, 0), atol=6)  # LAB of 8 bits
+    np.testing.assert_allclose(colour(lab), (255, 0, 0), atol=6)  # LAB has 8 bits
     assert colour(Image.new("1", (1, 1), 1)) == (255, 255, 255)
     assert colour(Image.new("1", (1, 1), 0)) == (0, 0, 0)
     assert colour(Image.new("L", (1, 1), 77)) == (77, 77, 77)
@@ -153,7 +153,7 @@ def test_palettes_are_smoothed_as_colours() -> None:
     checks = np.kron([[0, 1] * 8, [1, 0] * 8] * 8, np.ones((4, 4))).astype(np.uint8) * 255
     palette = Image.fromarray(checks).convert("RGB").convert("P")
     spec = ImageSpec(size=16)
-    assert set(np.unique(Preprocess(spec).rgb(palette))) <= {0, 255}  # nearest, as the reference
+    assert set(np.unique(Preprocess(spec).rgb(palette))) <= {0, 255}  # nearest, as in open_clip
     np.testing.assert_array_equal(
         Preprocess(spec, "robust").rgb(palette), Preprocess(spec).rgb(palette.convert("RGB"))
     )
@@ -168,7 +168,7 @@ def test_profiles_are_applied_only_on_wish() -> None:
     with Image.open(FIXTURES / "photos/pillow_flower2.jpg") as image:
         tagged = image.info["icc_profile"]
     wide = Image.new("RGB", (4, 4), (200, 30, 60))
-    data = encoded(wide, "PNG", icc_profile=tagged)
+    data = encode(wide, "PNG", icc_profile=tagged)
     plain = Preprocess(ImageSpec(size=4), "robust").rgb(data)
     assert (plain == (200, 30, 60)).all()
     expected = ImageCms.profileToProfile(
@@ -176,15 +176,15 @@ def test_profiles_are_applied_only_on_wish() -> None:
     )
     managed = Preprocess(ImageSpec(size=4), "robust", icc="srgb").rgb(data)
     np.testing.assert_array_equal(managed, np.asarray(expected))
-    grey = encoded(Image.new("L", (4, 4), 90), "PNG", icc_profile=tagged)
+    grey = encode(Image.new("L", (4, 4), 90), "PNG", icc_profile=tagged)
     assert Preprocess(ImageSpec(size=4), "robust", icc="srgb").rgb(grey).shape == (4, 4, 3)
-    clear = encoded(Image.new("RGBA", (4, 4)), "PNG", icc_profile=tagged)
+    clear = encode(Image.new("RGBA", (4, 4)), "PNG", icc_profile=tagged)
     assert (Preprocess(ImageSpec(size=4), "robust", icc="srgb").rgb(clear) == 255).all()
 
 
 def test_an_srgb_profile_changes_nothing() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    data = encoded(UPRIGHT, "PNG", icc_profile=srgb)
+    data = encode(UPRIGHT, "PNG", icc_profile=srgb)
     managed = Preprocess(SPEC, "robust", icc="srgb").rgb(data).astype(int)
     assert np.abs(managed - Preprocess(SPEC).rgb(UPRIGHT)).max() <= 1
 

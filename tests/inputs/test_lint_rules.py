@@ -1,4 +1,4 @@
-"""The linter finds what CLIP cannot read, where it stands, and leaves good captions alone."""
+"""The linter finds the words that CLIP cannot read, with their place; good captions pass."""
 
 import json
 

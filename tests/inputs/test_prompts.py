@@ -45,7 +45,7 @@ def test_a_mistyped_set_is_suggested() -> None:
     ("wrong", "message"),
     [
         (["a photo of a {}.", "a photo"], "template 'a photo' has no {}"),
-        ([], "no templates are given"),
+        ([], "the list of templates is empty"),
         ("a photo of a {}", "must be a list of texts"),
     ],
 )

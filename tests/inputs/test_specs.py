@@ -1,4 +1,4 @@
-"""A spec that no image or text could be prepared by is refused, and equal specs are equal."""
+"""An impossible spec is refused, and equal specs are equal."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from ecliptic.inputs import ImageSpec, TokenizerSpec
     [
         (ImageSpec, {"size": 0}, "size must be a whole number"),
         (ImageSpec, {"size": 224.0}, "size must be a whole number"),
-        (ImageSpec, {"resize": "crop"}, "no resize 'crop'; use 'shortest' or 'squash'"),
+        (ImageSpec, {"resize": "crop"}, "unknown resize 'crop'; use 'shortest' or 'squash'"),
         (ImageSpec, {"interpolation": "nearest"}, "use 'bicubic' or 'bilinear'"),
-        (ImageSpec, {"mean": (0.5, 0.5)}, "mean must be three numbers"),
-        (ImageSpec, {"mean": (0.5, 0.5, float("nan"))}, "mean must be three numbers"),
-        (ImageSpec, {"std": 0.5}, "std must be three numbers"),
-        (ImageSpec, {"std": "0.5"}, "std must be three numbers"),
-        (ImageSpec, {"std": (0.5, 0.0, 0.5)}, "above 0"),
+        (ImageSpec, {"mean": (0.5, 0.5)}, "mean must be three finite numbers"),
+        (ImageSpec, {"mean": (0.5, 0.5, float("nan"))}, "mean must be three finite numbers"),
+        (ImageSpec, {"std": 0.5}, "std must be three finite numbers"),
+        (ImageSpec, {"std": "0.5"}, "std must be three finite numbers"),
+        (ImageSpec, {"std": (0.5, 0.0, 0.5)}, "every std must be above 0"),
         (TokenizerSpec, {"merges": 2.0}, "merges must be a whole number"),
         (TokenizerSpec, {"merges": -1}, "merges must be 0 to"),
         (TokenizerSpec, {"context": "77"}, "context must be a whole number"),
-        (TokenizerSpec, {"context": 2}, "context must hold"),
+        (TokenizerSpec, {"context": 2}, "context must be at least 3"),
         (TokenizerSpec, {"pad": 49408}, "outside the vocabulary"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The ledger holds every token, in order, with the characters it came from."""
+"""The ledger has every token, in order, with the characters it came from."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Generated texts that are hard to clean and to split: for hypothesis, shared by the text tests."""
+"""Texts that are hard to clean and to split, and hypothesis strategies of them."""
 
 from hypothesis import settings, strategies as st
 

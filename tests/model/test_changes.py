@@ -1,4 +1,4 @@
-"""Whatever changes a weight is seen, and a freed weight's address deceives nobody."""
+"""Every change of a weight is detected, also when a new tensor has an old address."""
 
 import gc
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def test_inference_tensors_count_no_writes() -> None:
 
 
 def test_torch_still_counts_as_described() -> None:
-    """`writes` rests on a private name of torch; this fails when its meaning changes."""
+    """`writes` uses a private name of torch; this test fails when its meaning changes."""
     tensor = torch.zeros(2)
     assert [writes(tensor), writes(tensor.add_(1)), writes(tensor[:0].zero_())] == [0, 1, 2]
     tensor.data.add_(1)

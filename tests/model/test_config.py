@@ -1,4 +1,4 @@
-"""Sizes that no tower can have are refused before anything is built from them."""
+"""Sizes that no tower can have are refused before a tower is built."""
 
 from typing import Any
 
@@ -11,8 +11,12 @@ from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 @pytest.mark.parametrize(
     ("sizes", "fields", "message"),
     [
-        (ViTConfig, {"activation": "quickgelu"}, "no activation 'quickgelu'; use 'quick_gelu' or"),
-        (TextConfig, {"activation": ["gelu"]}, "no activation"),
+        (
+            ViTConfig,
+            {"activation": "quickgelu"},
+            "unknown activation 'quickgelu'; use 'quick_gelu' or",
+        ),
+        (TextConfig, {"activation": ["gelu"]}, "unknown activation"),
         (ViTConfig, {"patch_size": 0}, "patch_size must be a whole number of 1 to"),
         (ViTConfig, {"image_size": 0}, "image_size must be"),
         (ViTConfig, {"image_size": 16}, "smaller than one patch of 32"),

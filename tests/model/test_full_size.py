@@ -83,7 +83,7 @@ def test_open_clip_computes_the_same(name: str, sides: tuple[str, ...]) -> None:
     sizes = catalog.architecture(name)
     config = replace(sizes, image=sizes.image if "image" in sides else None)
     peer = open_clip_towers(name, sides)
-    model = assembled(config, openai_keys(config).to_native(open_clip_state(peer)).weights)
+    model = assemble(config, openai_keys(config).to_native(open_clip_state(peer)).weights)
     differences, vectors = {}, {}
     if "text" in sides:
         tokens = captions(config)
@@ -110,7 +110,7 @@ def test_transformers_computes_the_same(name: str) -> None:
     peer.logit_scale.fill_(torch.log(torch.tensor(100.0)))
     randomise(peer)
     config = catalog.architecture(name)
-    model = assembled(config, TABLE.to_native(peer.state_dict()).weights)
+    model = assemble(config, TABLE.to_native(peer.state_dict()).weights)
     tokens, pixels = captions(config), images(config)
     wanted = peer(input_ids=tokens, pixel_values=pixels, output_hidden_states=True)
     text, image = wanted.text_model_output, wanted.vision_model_output
@@ -129,7 +129,7 @@ def test_text_towers_of_transformers_compute_the_same(name: str) -> None:
     peer = library.CLIPTextModelWithProjection(sizes).eval()
     randomise(peer)
     config = replace(catalog.architecture(name), image=None)
-    model = assembled(config, TABLE.to_native(peer.state_dict()).weights)
+    model = assemble(config, TABLE.to_native(peer.state_dict()).weights)
     tokens = captions(config)
     wanted = peer(input_ids=tokens, output_hidden_states=True)
     hidden = wanted.hidden_states[1:]
@@ -145,7 +145,7 @@ def test_gradients_of_the_contrastive_loss_are_open_clips() -> None:
         randomise(peer)
     config = catalog.architecture(name)
     table = openai_keys(config)
-    model = assembled(config, table.to_native(peer.state_dict()).weights).requires_grad_(True)
+    model = assemble(config, table.to_native(peer.state_dict()).weights).requires_grad_(True)
     tokens, pixels = captions(config, pairs), images(config, len(pairs))
     vectors = model.encode_image(pixels), model.encode_text(tokens)
     loss = contrastive_loss(*vectors, model.logit_scale)
@@ -212,7 +212,7 @@ def open_clip_state(towers: dict[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def randomise(model: nn.Module) -> None:
-    """Norms and biases begin as ones and zeros, which would hide a swapped or forgotten one."""
+    """Norms and biases start as ones and zeros, which would hide a swapped or missing one."""
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         if parameter.ndim == 1:
@@ -224,8 +224,8 @@ def randomise(model: nn.Module) -> None:
             module.running_var.uniform_(0.5, 1.5, generator=generator)
 
 
-def assembled(config: ClipConfig, weights: Mapping[str, Tensor]) -> TwoTowers:
-    """Our towers around the peer's own tensors."""
+def assemble(config: ClipConfig, weights: Mapping[str, Tensor]) -> TwoTowers:
+    """Build our towers with the peer's own tensors."""
     model = build(config)
     scale = {"logit_scale": torch.log(torch.tensor(100.0))}
     model.load_state_dict({**scale, **weights}, strict=True, assign=True)
@@ -244,7 +244,7 @@ def captions(config: ClipConfig, lengths: tuple[int, ...] = (3, 12, 77)) -> Tens
 
 
 def images(config: ClipConfig, count: int = 2) -> Tensor:
-    """(B, 3, S, S) pixels: smooth shapes with noise, as bright as real ones."""
+    """(B, 3, S, S) pixels: smooth shapes with noise, as bright as in real images."""
     assert config.image
     generator, size = torch.Generator().manual_seed(3), config.image.image_size
     smooth = torch.randn(count, 3, 7, 7, generator=generator)

@@ -1,4 +1,4 @@
-"""Activations follow their formulas; norms are computed in float32 whatever the weights are."""
+"""Activations follow their formulas; norms are computed in float32 for every dtype."""
 
 import math
 

@@ -1,15 +1,14 @@
-"""open_clip, given the same weights, computes the same: vectors, layers, logits, gradients."""
+"""open_clip with the same weights gives the same vectors, layers, logits and gradients."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from ecliptic.checkpoints import openai_keys
 from ecliptic.model import Activation, ModifiedResNet, ViTConfig, resize_positions
 from ecliptic.train import contrastive_loss
 from tests import peers, tiny, twins
-from tests.twins import check_relative, check_unit, outputs
+from tests.twins import check_relative, check_unit, gradients, outputs, split_qkv
 
 EVERY = pytest.mark.parametrize(("kind", "activation"), twins.OPEN_CLIP)
 VITS = pytest.mark.parametrize(
@@ -118,31 +117,15 @@ def test_gradients_of_the_contrastive_loss_are_equal(kind: str, activation: Acti
     torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-6)
     loss.backward()
     wanted.backward()
-    found = {name: gradient(p) for name, p in model.named_parameters()}
-    theirs = openai_keys(checkpoint.config).to_native(
-        {name: gradient(p) for name, p in peer.named_parameters()}
-    )
-    assert theirs.weights.keys() == found.keys()
+    found = split_qkv(gradients(model))
+    theirs = split_qkv(openai_keys(checkpoint.config).to_native(gradients(peer)).weights)
+    assert theirs.keys() == found.keys()
     for name, value in found.items():
-        check_gradient(name, value, theirs.weights[name])
-
-
-def gradient(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
-
-
-def check_gradient(name: str, found: Tensor, wanted: Tensor) -> None:
-    if name.endswith(("qkv.weight", "qkv.bias")):  # the three maps have scales of their own
-        parts = zip("qkv", found.chunk(3), wanted.chunk(3), strict=True)
-    else:
-        parts = iter([("", found, wanted)])
-    for part, ours, theirs in parts:
-        if (name.endswith("qkv.bias") and part == "k") or name.endswith("key.bias"):
-            # Softmax ignores what all keys share, so this gradient is rounding alone.
-            assert ours.abs().max() < 1e-5, name
-            continue
-        check_relative(ours, theirs, f"{name} {part}")
+        if name.endswith(("qkv.bias k", "key.bias")):
+            # Softmax ignores a value that all keys share, so this gradient is rounding error.
+            assert value.abs().max() < 1e-5, name
+        else:
+            check_relative(value, theirs[name], name)
 
 
 @pytest.mark.parametrize("size", [16, 24, 40, 64])

@@ -1,4 +1,4 @@
-"""transformers, given the same weights, computes the same, forwards and backwards.
+"""transformers with the same weights computes the same, forwards and backwards.
 
 Vectors, layers, attention, logits, and the gradients of the contrastive loss.
 """

@@ -1,4 +1,4 @@
-"""The text tower is causal, pools the first end of text, and says what it cannot use."""
+"""The text tower is causal, pools the first end of text, and refuses wrong inputs."""
 
 from dataclasses import replace
 

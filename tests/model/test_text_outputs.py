@@ -1,4 +1,4 @@
-"""Sequence and vectors of one pass are transformers' own: every layer, norm, mask, splice."""
+"""Sequence and vectors of one pass equal transformers': every layer, norm, mask, splice."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def tower(activation: Activation = "gelu", projection: bool = True, seed: int = 
 
 
 def ids(rows: int = 4) -> Tensor:
-    """(rows, 16) ids with ends of text at various places, and rubbish after them."""
+    """(rows, 16) ids with ends of text at various places, and random ids after them."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, END, (rows, 16), generator=generator)
     tokens[torch.arange(rows), torch.randint(3, 11, (rows,), generator=generator)] = END
@@ -41,7 +41,7 @@ def vectors_of(tokens: Tensor, seed: int = 5) -> Tensor:
 
 
 def masks(tokens: Tensor) -> dict[str, Tensor | None]:
-    """None; padding behind the end; a hole in the middle; everything but the start."""
+    """No mask; padding after the end hidden; a hole in the middle; all but the start hidden."""
     places, ends = torch.arange(16), (tokens == END).int().argmax(-1)
     hole = torch.ones(tokens.shape, dtype=torch.bool)
     hole[:, 2:5] = False
@@ -73,12 +73,12 @@ def peer(ours: TextTower, attention: str = "eager") -> Any:
     )
     kind = library.CLIPTextModelWithProjection if c.projection else library.CLIPTextModel
     model = kind(config).eval()
-    model.load_state_dict(renamed(ours, "text_model." if c.projection else ""), strict=True)
+    model.load_state_dict(rename(ours, "text_model." if c.projection else ""), strict=True)
     return model
 
 
-def renamed(ours: TextTower, prefix: str) -> dict[str, Tensor]:
-    """Our weights under transformers' names, written down here apart from the product's table."""
+def rename(ours: TextTower, prefix: str) -> dict[str, Tensor]:
+    """Our weights under transformers' names; deliberately not from the table of the package."""
     state = {
         f"{prefix}embeddings.token_embedding.weight": ours.token_embedding.weight,
         f"{prefix}embeddings.position_embedding.weight": ours.positions,
@@ -102,7 +102,7 @@ def renamed(ours: TextTower, prefix: str) -> dict[str, Tensor]:
 
 
 def theirs(model: Any, tokens: Tensor, mask: Tensor | None, embedded: Tensor | None) -> Any:
-    """The peer's output; spliced vectors reach it through its embedding, which takes none."""
+    """The peer's output; it takes no vectors, so its embedding returns the spliced ones."""
     table = model.get_input_embeddings()
     hook = table.register_forward_hook(lambda *_: embedded)
     attention = None if mask is None else mask.long()
@@ -150,7 +150,7 @@ def test_both_outputs_equal_transformers(
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @torch.no_grad()
 def test_masked_rows_of_the_output_equal_transformers_too(attention: str) -> None:
-    """What stands at masked places is no rubbish: pipelines hand it to the diffusion model."""
+    """Outputs at masked places matter: pipelines pass them to the diffusion model."""
     model, tokens = tower(), ids()
     mask = masks(tokens)["padding"]
     assert mask is not None
@@ -162,7 +162,7 @@ def test_masked_rows_of_the_output_equal_transformers_too(attention: str) -> Non
 
 @torch.no_grad()
 def test_a_token_that_may_see_nothing_looks_at_all_alike_and_is_never_nan() -> None:
-    """As transformers' eager attention does; a row without any token is the extreme of it."""
+    """As in transformers' eager attention; also for a row in which all tokens are hidden."""
     model, tokens = tower(), ids()
     mask = torch.ones(tokens.shape, dtype=torch.bool)
     mask[0] = False
@@ -173,7 +173,7 @@ def test_a_token_that_may_see_nothing_looks_at_all_alike_and_is_never_nan() -> N
             found = run(tokens, layer=layer, final_norm=False, mask=mask)
             wanted = TextOutputs(
                 out.hidden_states[layer], found.pooled, out.text_embeds
-            )  # the pooled state is held by its projection
+            )  # its projection checks the pooled state
             check(found, wanted)
 
 
@@ -208,7 +208,7 @@ def test_ids_outside_the_vocabulary_are_not_looked_up_where_vectors_are_spliced(
     model, tokens = tower(), ids()
     embedded = model.token_embedding(tokens)
     wanted = model.outputs(tokens, embedded=embedded)
-    tokens[:, 1] = 99999  # the id of a learned word; the largest, which no pooling may follow
+    tokens[:, 1] = 99999  # the id of a learned word, and the largest: pooling must not use it
     check(model.outputs(tokens, embedded=embedded), wanted, atol=0)
     check(text_outputs(model, tokens, embedded=embedded), wanted)
 
@@ -243,7 +243,7 @@ def test_gradients_reach_the_spliced_vectors_and_every_weight() -> None:
     assert embedded.grad is not None
     assert float(embedded.grad.abs().min()) > 0
     for name, weight in model.named_parameters():
-        if name != "token_embedding.weight":  # replaced, so it took no part
+        if name != "token_embedding.weight":  # replaced, so it has no gradient
             assert weight.grad is not None, name
             assert float(weight.grad.abs().max()) > 0, name
     assert model.token_embedding.weight.grad is None

@@ -1,4 +1,4 @@
-"""The vision transformer checks its pixels; positions for another size keep what they can."""
+"""The vision transformer checks its pixels; positions are resized for another size."""
 
 import re
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_layers_are_counted_from_both_ends() -> None:
 
 @torch.no_grad()
 def test_patches_lie_where_they_are_in_the_image() -> None:
-    """Row 2, column 1 of the grid changes most when that patch of the image does."""
+    """Row 2, column 1 of the grid changes most when that patch of the image changes."""
     model = tower()
     pixels = torch.zeros(1, 3, 32, 32)
     changed = pixels.clone()
@@ -119,7 +119,7 @@ def test_a_resnet_in_eval_mode_neither_uses_nor_changes_batch_statistics() -> No
 
 @torch.no_grad()
 def test_projected_patches_of_a_resnet_average_to_the_pool_of_equal_attention() -> None:
-    """With keys of zero, the pool averages what `patches(project=True)` gives place by place."""
+    """With keys of zero, the pool averages the places of `patches(project=True)`."""
     model = tiny.model(tiny.checkpoint("resnet_image"))
     tower, pixels = model.image_tower, tiny.pixels(tiny.checkpoint("resnet_image"))
     assert isinstance(tower, ModifiedResNet)
@@ -127,6 +127,6 @@ def test_projected_patches_of_a_resnet_average_to_the_pool_of_equal_attention() 
     torch.nn.init.zeros_(tower.pool.key.weight)
     places = tower.patches(pixels, project=True).flatten(1, 2)  # (B, G*G, E)
     tokens = tower.pool.tokens(tower.feature_map(pixels))[:, :1]
-    mean = tower.pool.out(tower.pool.value(tokens))  # (B, 1, E), the mean's own place
+    mean = tower.pool.out(tower.pool.value(tokens))  # (B, 1, E), the place of the mean
     wanted = torch.cat([mean, places], dim=1).mean(dim=1)
     torch.testing.assert_close(tower(pixels), wanted, rtol=1e-4, atol=1e-4)

@@ -12,7 +12,7 @@ def test_higher_values_are_always_darker() -> None:
 
 
 def test_equal_steps_look_about_equally_large() -> None:
-    """Lightness, which goes with the cube root of luminance, falls by similar amounts."""
+    """Lightness is about the cube root of luminance; it falls by similar amounts."""
     roots = [luminance(colour) ** (1 / 3) for colour in SEQUENTIAL]
     falls = [lighter - darker for lighter, darker in pairwise(roots)]
     assert max(falls) < 1.5 * min(falls)

@@ -1,4 +1,4 @@
-"""Prompts for compel's dialect, and compel itself as the peer that reads them."""
+"""Prompts for compel's dialect, and compel itself as the reference reader."""
 
 import warnings
 from functools import cache
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ecliptic.prompts.compel import grammar as compel
 from ecliptic.prompts.reading import Line, Reading
+from ecliptic.prompts.tree import loras
 from tests import peers
 
 Weighted = list[tuple[str, float]]
@@ -53,7 +54,7 @@ PROMPTS = [
     for line in group.splitlines()
     for prompt in line.split("|")
 ]
-REFUSED = [  # by compel, with an exception of its own or of the parser it builds on
+REFUSED = [  # by compel, with its own exception or one of its parser library
     ('("a","b").blend(1)', "position 16"),
     ('("a","b").and(1,2,3)', "3 weight"),
     ('("a","b").blend(1,1) tail', "position 21"),
@@ -65,7 +66,7 @@ REFUSED = [  # by compel, with an exception of its own or of the parser it build
 
 @cache
 def parser() -> Any:
-    """compel's parser; the test is skipped where compel is absent."""
+    """compel's parser; skips the test if compel is not installed."""
     peers.transformers()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -73,8 +74,8 @@ def parser() -> Any:
         return module, module.PromptParser()
 
 
-def of_peer(text: str) -> tuple[list[Any], Weighted]:
-    """compel's parts of `text` and its LoRAs."""
+def read_by_compel(text: str) -> tuple[list[Any], Weighted]:
+    """The parts and LoRAs that compel reads in `text`."""
     module, found = parser()
     conjunction = found.parse_conjunction(text)
     parts: list[Any] = []
@@ -86,11 +87,11 @@ def of_peer(text: str) -> tuple[list[Any], Weighted]:
         else:
             parts.append((_fragments(module, part), weight))
     loras = [(one.model, float(one.weight)) for one in conjunction.lora_weights]
-    return parts or [([("", 1.0)], 1.0)], loras  # it cannot encode an empty one; we can
+    return parts or [([("", 1.0)], 1.0)], loras  # compel cannot encode an empty prompt; we can
 
 
 def _fragments(module: Any, part: Any) -> Weighted:
-    """Texts under weights; of a swap the first side, as compel encodes for plain samplers."""
+    """Texts with weights; the first side of a swap, as compel encodes for plain samplers."""
     found: Weighted = []
     for child in part.children:
         swap = isinstance(child, module.CrossAttentionControlSubstitute)
@@ -98,14 +99,14 @@ def _fragments(module: Any, part: Any) -> Weighted:
     return found
 
 
-def of_ours(text: str) -> tuple[list[Any], Weighted]:
-    """The same from our reading."""
+def read_by_us(text: str) -> tuple[list[Any], Weighted]:
+    """The parts and LoRAs that we read in `text`."""
     tree = compel.read(text)
-    return parts_of(compel.reading_of(tree)), list(compel.loras(tree))
+    return parts_of(compel.reading_of(tree)), list(loras(tree))
 
 
 def parts_of(reading: Reading) -> list[Any]:
-    """A reading in the form of `of_peer`."""
+    """A reading in the form of `read_by_compel`."""
     if isinstance(reading, Line):
         return [(_texts(reading), 1.0)]
     parts = [(_texts(part), weight) for part, weight in reading.parts]

@@ -1,4 +1,4 @@
-"""ComfyUI's prompts; the numbers were recorded from its own parser."""
+"""ComfyUI's prompts; the numbers come from its own parser."""
 
 import pytest
 from hypothesis import assume, given, settings
@@ -8,7 +8,7 @@ from ecliptic.prompts.prompt import parse
 from ecliptic.prompts.reading import Line, Segment
 from ecliptic.prompts.tree import Scheduled, Text, Weighted
 from tests.prompts.test_a1111 import HOUSE
-from tests.prompts.twice import bare, heard, texts
+from tests.prompts.twice import list_readings, strip_places, texts
 
 RECORDED = [
     ("an (important) word", [("an ", 1), ("important", 1.1), (" word", 1)]),
@@ -37,7 +37,7 @@ RECORDED = [
     ("(a, (b), [c]:1.3)", [("a, ", 1.3), ("b", 1.43), (", [c]", 1.3)]),
     ("(a:1.2.3)", [("a:1.2.3", 1.1)]),
     ("a, BREAK, b", [("a, BREAK, b", 1)]),
-    # the level of brackets may fall below zero, and a rest that ends in ")" is a group
+    # the level of brackets can fall below zero; a rest that ends with ")" is a group
     ("a) ((b))", [("a) (", 1), ("b", 1.1), (")", 1)]),
     ("a (b (c:1.2)", [("a ", 1), ("b ", 1.2), ("(c", 1.2)]),
 ]
@@ -54,7 +54,7 @@ def test_groups_give_the_recorded_spans(text: str, spans: list[tuple[str, float]
 def test_weights_beyond_float_are_refused_with_their_place(number: str) -> None:
     with pytest.raises(TextError, match=f"the weight '{number}' at position 4 "):
         parse(f"x (a:{number})", "comfyui")
-    with pytest.raises(TextError, match="no finite number"):
+    with pytest.raises(TextError, match="must be a finite number"):
         parse("(((a)):1.7e308)", "comfyui")
 
 
@@ -80,8 +80,8 @@ def test_printing_gives_a_prompt_with_the_same_tree_and_readings(text: str) -> N
         assert f"position {error.place} " in str(error)  # noqa: PT017
         assume(False)
     again = parse(prompt.print(), "comfyui")
-    assert bare(again.tree) == bare(prompt.tree)
-    assert heard(again, 4) == heard(prompt, 4)
+    assert strip_places(again.tree) == strip_places(prompt.tree)
+    assert list_readings(again, 4) == list_readings(prompt, 4)
 
 
 def test_texts_that_would_read_as_weights_or_escapes_are_printed_apart() -> None:
@@ -96,7 +96,7 @@ def test_texts_that_would_read_as_weights_or_escapes_are_printed_apart() -> None
 def test_nodes_comfyui_has_no_words_for_are_refused() -> None:
     from ecliptic.prompts import comfyui
 
-    with pytest.raises(ConfigError, match="comfyui prompts cannot say Scheduled"):
+    with pytest.raises(ConfigError, match="comfyui prompts cannot express Scheduled"):
         comfyui.write((Scheduled((), (Text("a"),), 3.0, False, (0, 5)),))
 
 

@@ -1,4 +1,4 @@
-"""compel's dialect is read as compel 2.5.1 reads it, and refuses kindly what breaks compel."""
+"""compel's dialect reads as in compel 2.5.1; prompts that break compel raise a clear error."""
 
 import time
 
@@ -8,14 +8,14 @@ from hypothesis import given, settings, strategies as st
 from ecliptic.errors import ConfigError, TextError
 from ecliptic.prompts.compel import grammar as compel
 from ecliptic.prompts.reading import Line, Mix, Segment
-from ecliptic.prompts.tree import ChunkBreak, Swap, Text, Weighted, walk
+from ecliptic.prompts.tree import ChunkBreak, Swap, Text, Weighted, loras, walk
 from tests.prompts.compel_prompts import (
     GENERATED,
     PROMPTS,
     REFUSED,
-    of_ours,
-    of_peer,
     parser,
+    read_by_compel,
+    read_by_us,
 )
 
 RECORDED = [  # of compel 2.5.1
@@ -57,7 +57,7 @@ def test_joined_prompts_read_as_mixes() -> None:
 def test_hand_made_prompts_are_read_as_compel_reads_them() -> None:
     parser()
     assert len(PROMPTS) >= 150
-    different = [prompt for prompt in PROMPTS if of_ours(prompt) != of_peer(prompt)]
+    different = [prompt for prompt in PROMPTS if read_by_us(prompt) != read_by_compel(prompt)]
     assert not different
 
 
@@ -66,13 +66,13 @@ def test_hand_made_prompts_are_read_as_compel_reads_them() -> None:
 def test_generated_prompts_are_read_as_compel_reads_them(prompt: str) -> None:
     parser()
     try:
-        expected = of_peer(prompt)
-    except Exception:  # whatever compel and its parser raise
-        # an empty side of a blend breaks compel's count; ours reads it as the empty text
+        expected = read_by_compel(prompt)
+    except Exception:  # compel and its parser raise many types
+        # an empty side of a blend breaks compel; ours reads it as the empty text
         assert ".blend(" in prompt
         compel.read(prompt)
         return
-    assert of_ours(prompt) == expected
+    assert read_by_us(prompt) == expected
 
 
 @pytest.mark.parametrize(("prompt", "message"), REFUSED)
@@ -81,7 +81,7 @@ def test_what_compel_refuses_is_refused_with_the_place(prompt: str, message: str
         compel.read(prompt)
     assert f"position {refused.value.place} " in str(refused.value)
     module, found = parser()
-    unparsable = module.pp.ParseException  # of the parser it builds on
+    unparsable = module.pp.ParseException  # from the parser library of compel
     refusals = (module.PromptParser.ParsingException, ValueError, unparsable)
     with pytest.raises(refusals):
         found.parse_conjunction(prompt)
@@ -125,7 +125,7 @@ def test_a_swap_reads_as_its_first_side_and_keeps_both() -> None:
 
 def test_loras_are_collected_and_leave_no_text() -> None:
     tree = compel.read("withLora(one, 0.5) a (useLora(two) cat)+")
-    assert compel.loras(tree) == (("one", 0.5), ("two", 1.0))
+    assert loras(tree) == (("one", 0.5), ("two", 1.0))
     assert compel.spans("a withLora(one) cat") == [("a cat", 1.0)]
 
 
@@ -138,12 +138,12 @@ def test_every_character_points_at_itself(prompt: str) -> None:
             assert all(prompt[place] == one for one, place in pairs if not one.isspace())
 
 
-def _normal(found: object) -> object:
-    """Without white space, which the printer may change, and without texts that are empty."""
+def _normalise(found: object) -> object:
+    """Remove white space, which the printer may change, and empty texts."""
     if isinstance(found, str):
         return "".join(found.split())
     if isinstance(found, list | tuple):
-        inside = [_normal(one) for one in found]
+        inside = [_normalise(one) for one in found]
         return [one for one in inside if not (isinstance(one, list) and one[:1] == [""])]
     return found
 
@@ -152,7 +152,7 @@ def _normal(found: object) -> object:
 @settings(max_examples=60, deadline=None)
 def test_printing_and_reading_gives_the_prompt_again(prompt: str) -> None:
     written = compel.write(compel.read(prompt))
-    assert _normal(of_ours(written)) == _normal(of_ours(prompt))
+    assert _normalise(read_by_us(written)) == _normalise(read_by_us(prompt))
     assert compel.write(compel.read(written)) == written
 
 

@@ -1,4 +1,4 @@
-"""Prompts keep their words and weights in another dialect, or the difference is stated."""
+"""Prompts keep their words and weights in another dialect, or `differences` has the change."""
 
 import re
 from itertools import product
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from ecliptic.errors import ConfigError
-from ecliptic.prompts.conversion.convert import WEIGHTS_NOTE, convert, words
+from ecliptic.prompts.conversion.convert import WEIGHTS_NOTE, convert, split_words
 from ecliptic.prompts.dialects import DIALECTS, Dialect
 from ecliptic.prompts.prompt import parse
 from ecliptic.prompts.reading import Line, Mix, Reading, Segment
@@ -25,13 +25,13 @@ def _segments(reading: Reading) -> list[Segment]:
 
 
 def _read(text: str, dialect: Dialect) -> list[tuple[str, float]]:
-    """Words as the tokenizer cuts them, with the weights the encoders get."""
+    """Words as the tokenizer splits them, with the weights that the encoders get."""
     sides = parse(text, dialect).readings(10)
     return [
         (word, segment.weight)
         for side in sides
         for segment in _segments(side.schedule[-1][1])
-        for word in words(segment.text)
+        for word in split_words(segment.text)
     ]
 
 
@@ -125,7 +125,7 @@ def test_without_differences_the_target_reads_the_same(
     try:
         given_prompt = parse(prompt, source)
         before = _read(prompt, source)
-    except ValueError:  # our own refusal of the source
+    except ValueError:  # the source dialect refuses the prompt
         return
     found = convert(given_prompt, target)
     if set(found.differences) <= {WEIGHTS_NOTE}:

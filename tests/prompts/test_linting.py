@@ -1,4 +1,4 @@
-"""The linter of prompts points at the syntax that goes wrong, and reads the text without it."""
+"""The linter of prompts points at wrong syntax, and reads the text without its syntax."""
 
 from dataclasses import replace
 
@@ -29,14 +29,14 @@ def test_plain_prompts_get_the_findings_of_the_linter_of_texts(text: str) -> Non
     assert lint_prompt(text, TOKENIZER) == lint(text, TOKENIZER)
 
 
-RULES = [  # (dialect, prompt, code, what it points at, words of the message)
-    ("a1111", "a fox (in snow", "unbalanced-bracket", "(", "weighs everything up to the end"),
+RULES = [  # (dialect, prompt, code, text it points at, words of the message)
+    ("a1111", "a fox (in snow", "unbalanced-bracket", "(", "weights everything up to the end"),
     ("a1111", "a fox] in snow", "unbalanced-bracket", "]", "is text"),
-    ("comfyui", "a fox (in snow", "unbalanced-bracket", "(", "what follows is read as text"),
-    ("compel", "a fox) in snow", "unbalanced-bracket", ")", "weights and all"),
+    ("comfyui", "a fox (in snow", "unbalanced-bracket", "(", "rest of the prompt are read as text"),
+    ("compel", "a fox) in snow", "unbalanced-bracket", ")", "and their weights are read as text"),
     ("a1111", "a (fox:1.0) in snow", "idle-weight", "(fox:1.0)", "changes nothing"),
     ("compel", "a (fox)1.0 in snow", "idle-weight", "(fox)1.0", "changes nothing"),
-    ("a1111", "a fox () in snow", "idle-weight", "()", "weighs no words"),
+    ("a1111", "a fox () in snow", "idle-weight", "()", "contains no words"),
     ("a1111", "a (fox:3) in snow", "extreme-weight", "(fox:3)", "weight 3"),
     ("a1111", "((fox:1.4):1.4) in snow", "extreme-weight", "(fox:1.4)", "weight 1.96"),
     ("comfyui", "a (fox:0.1) in snow", "extreme-weight", "(fox:0.1)", "weight 0.1"),
@@ -48,7 +48,7 @@ RULES = [  # (dialect, prompt, code, what it points at, words of the message)
     ("a1111", "a [ice:fire:20] fox", "schedule-in-steps", "[ice:fire:20]", "step 20"),
     ("comfyui", "(a (fox:1.5) runs:0.8)", "replaced-weight", "(fox:1.5)", "replaces the 0.8"),
     ("a1111", "(unnecessary)(parens) here", "merged-words", "(unnecessary)(parens)", "merge"),
-    ("compel", '("a fox", "snow").and() rest', "dropped-text", " rest", "compel drops"),
+    ("compel", '("a fox", "snow").and() rest', "dropped-text", " rest", "drops the text after"),
     ("a1111", "a fox <lora:x:0.8> runs", "lora-tag", "<lora:x:0.8>", "not read here"),
     ("comfyui", "a fox <lora:x:0.8> runs", "lora-tag", "<lora:x:0.8>", "not read here"),
     ("compel", "a fox <lora:x:0.8> runs", "lora-tag", "<lora:x:0.8>", "not read here"),
@@ -60,8 +60,8 @@ RULES = [  # (dialect, prompt, code, what it points at, words of the message)
     ("compel", "a fox AND a dog", "other-dialect", "AND", "A1111's dialect"),
     ("compel", "a (fox:1.2) runs", "other-dialect", "(fox:1.2)", "write (word)1.2"),
     ("compel", '("a","b").blend(1)', "unreadable", "1", "one weight for each"),
-    ("a1111", "a (fox:1.2.3) runs", "unreadable", ":", "no finite number"),
-    ("comfyui", "a (fox:inf) runs", "unreadable", ":", "no finite number"),
+    ("a1111", "a (fox:1.2.3) runs", "unreadable", ":", "must be a finite number"),
+    ("comfyui", "a (fox:inf) runs", "unreadable", ":", "must be a finite number"),
 ]
 
 
@@ -107,7 +107,7 @@ def test_a_long_prompt_is_a_hint_about_chunks() -> None:
     prompt = f"(a:1.2) {words}"
     (finding,) = [one for one in _found(prompt, "a1111") if one.code == "too-long"]
     assert (finding.severity, "91 tokens need 2 chunks of 75" in finding.message) == ("hint", True)
-    kept = prompt.index(words) + len(" ".join(words.split()[:74]))  # beside the "a"
+    kept = prompt.index(words) + len(" ".join(words.split()[:74]))  # after the "a"
     assert finding.span == (kept + 1, len(prompt))
 
 

@@ -6,7 +6,7 @@ import pytest
 from ecliptic.errors import ConfigError, TextError
 from ecliptic.prompts.prompt import Prompt, parse
 from ecliptic.prompts.reading import Line, Segment
-from ecliptic.prompts.tree import LoraUse, Scheduled, Swap, Text, Weighted, merged, walk
+from ecliptic.prompts.tree import LoraUse, Scheduled, Swap, Text, Weighted, merge, walk
 
 
 def test_plain_prompts_are_text_whatever_they_hold() -> None:
@@ -25,13 +25,15 @@ def test_plain_prompts_are_text_whatever_they_hold() -> None:
 def test_unknown_dialects_and_lists_are_refused_with_a_fix() -> None:
     with pytest.raises(ConfigError, match=r"called 'auto'; choose one of 'plain', 'a1111'"):
         parse("a", "auto")  # type: ignore[arg-type]
-    with pytest.raises(TextError, match="not list; parse a list one by one"):
+    with pytest.raises(TextError, match="not list; parse each item of a list"):
         parse(["a"])  # type: ignore[arg-type]
 
 
 def test_plain_prompts_cannot_say_weights() -> None:
     weighted = Weighted((Text("a"),), 1.2, ":", (0, 7))
-    with pytest.raises(ConfigError, match="plain prompts cannot say Weighted, only Text; convert"):
+    with pytest.raises(
+        ConfigError, match="plain prompts cannot express Weighted, only Text; convert"
+    ):
         Prompt("(a:1.2)", "plain", (weighted,)).print()
 
 
@@ -48,7 +50,7 @@ def test_walking_visits_what_is_inside_behind_its_node() -> None:
 
 
 def test_neighbouring_texts_merge_and_empty_ones_go() -> None:
-    assert merged((Text("a", (0,)), Text("b", (2,)), Text(""))) == (Text("ab", (0, 2)),)
+    assert merge((Text("a", (0,)), Text("b", (2,)), Text(""))) == (Text("ab", (0, 2)),)
 
 
 def test_parsing_needs_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""Prompts for the property tests, and what must stay when one is printed and read again."""
+"""Prompts for the property tests, and the parts that must survive printing and reading."""
 
 import re
 from dataclasses import fields, is_dataclass
@@ -22,20 +22,20 @@ texts = st.one_of(
 )
 
 
-def bare(value: Any) -> Any:
-    """A tree without its places."""
+def strip_places(value: Any) -> Any:
+    """Remove the places from a tree."""
     if isinstance(value, tuple):
-        return tuple(bare(item) for item in value)
+        return tuple(strip_places(item) for item in value)
     if is_dataclass(value):
         names = [item.name for item in fields(value) if item.name not in ("span", "origin")]
-        return (type(value).__name__, *(bare(getattr(value, name)) for name in names))
+        return (type(value).__name__, *(strip_places(getattr(value, name)) for name in names))
     return value
 
 
-def heard(prompt: Prompt, steps: int, *, negative: bool = False) -> list[Any]:
-    """What encoders are asked for, character by character: only joins and spaces may differ.
+def list_readings(prompt: Prompt, steps: int, *, negative: bool = False) -> list[Any]:
+    """The readings, character by character: only joins and spaces can differ.
 
-    Spaces at the end of a side or around a BREAK come and go with the words; trees keep the rest.
+    Spaces at the end of a side or around a BREAK can change; trees keep the other spaces.
     """
     found: list[Any] = []
     for side in prompt.readings(steps, negative=negative):
@@ -52,8 +52,8 @@ def heard(prompt: Prompt, steps: int, *, negative: bool = False) -> list[Any]:
     return found
 
 
-def tidy(text: str) -> bool:
-    """Whether every bracket closes its own kind, so that A1111's stages respect each other."""
+def is_balanced(text: str) -> bool:
+    """Whether every bracket closes one of its kind, so that A1111's stages do not interfere."""
     open_brackets: list[str] = []
     for bracket in re.sub(r"\\.", "", text, flags=re.DOTALL):
         if bracket in "([":

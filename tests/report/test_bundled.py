@@ -37,7 +37,7 @@ def test_drawings_are_small_and_opaque() -> None:
 
 
 def test_drawings_are_those_of_the_design_kept_for_validation(shared: Path) -> None:
-    """So the embedded default was never trained on them."""
+    """So the built-in model was never trained on them."""
     import csv
     import io
     import tarfile

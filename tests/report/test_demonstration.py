@@ -33,8 +33,8 @@ def result(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
     return demo(out, clip, quiet=True)
 
 
-def answered(result: DemoResult, right: int) -> DemoResult:
-    """The same result with exactly `right` right guesses."""
+def with_guesses(result: DemoResult, right: int) -> DemoResult:
+    """The same result with exactly `right` correct guesses."""
     names = bundled().names
     guesses = []
     for place, drawing in enumerate(bundled().drawings):
@@ -44,7 +44,7 @@ def answered(result: DemoResult, right: int) -> DemoResult:
 
 
 class Reader(HTMLParser):
-    """Every address and element a page names, and its text."""
+    """Collects the elements, addresses, policies and text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Reader(HTMLParser):
         self.sources += [v or "" for k, v in attrs if k in ("src", "srcset", "data", "poster")]
         self.policies += [v or "" for k, v in attrs if tag == "meta" and k == "content"]
         if tag == "img":
-            assert dict(attrs)["alt"], "every drawing says what it is"
+            assert dict(attrs)["alt"], "every drawing has a description"
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
@@ -90,10 +90,10 @@ def test_right_answers_are_counted_as_they_are(result: DemoResult) -> None:
     names = bundled().names
     agreeing = sum(g.labels[0][0] == name for g, name in zip(result.guesses, names, strict=True))
     assert result.right == agreeing
-    assert answered(result, 7).right == 7
-    text = "".join(Reader(page(answered(result, 7))).words)
+    assert with_guesses(result, 7).right == 7
+    text = "".join(Reader(page(with_guesses(result, 7))).words)
     assert f"7 of {len(names)}" in text
-    assert text.count("wrong, it shows") == len(names) - 7
+    assert text.count("wrong, this is") == len(names) - 7
 
 
 def test_the_page_loads_nothing(result: DemoResult) -> None:
@@ -148,11 +148,14 @@ def test_the_summary_names_mistakes_and_goes_to_stderr(
     result: DemoResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = StringIO()
-    few = answered(result, len(result.guesses) - 2)
+    few = with_guesses(result, len(result.guesses) - 2)
     print_summary(few, Console(file=written, width=100))
-    assert f"{len(result.guesses) - 2} of {len(result.guesses)} drawings" in written.getvalue()
+    assert (
+        f"{len(result.guesses) - 2} of {len(result.guesses)} drawings classified correctly"
+        in written.getvalue()
+    )
     assert written.getvalue().count("was taken for") == 2
-    print_summary(answered(result, 0))
+    print_summary(with_guesses(result, 0))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "more, all on the page" in captured.err

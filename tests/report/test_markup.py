@@ -8,7 +8,7 @@ from ecliptic.report.markup import Html, inline_image, tag
 HOSTILE = "<script>alert('x')</script>\" onload=\"x &amp;"
 
 
-def parsed(page: str) -> tuple[list[str], dict[str, str | None], str]:
+def parse(page: str) -> tuple[list[str], dict[str, str | None], str]:
     """Names of the elements, attributes of the first, and all text, as a browser reads them."""
     names: list[str] = []
     attributes: dict[str, str | None] = {}
@@ -28,7 +28,7 @@ def parsed(page: str) -> tuple[list[str], dict[str, str | None], str]:
 
 
 def test_text_and_attributes_cannot_become_elements() -> None:
-    names, attributes, text = parsed(tag("p", HOSTILE, [HOSTILE], title=HOSTILE))
+    names, attributes, text = parse(tag("p", HOSTILE, [HOSTILE], title=HOSTILE))
     assert names == ["p"]
     assert attributes == {"title": HOSTILE}
     assert text == HOSTILE * 2
@@ -47,7 +47,7 @@ def test_joining_text_to_html_does_not_make_it_html() -> None:
 
 
 def test_drawings_travel_inside_the_page() -> None:
-    _, attributes, _ = parsed(inline_image(Image.new("RGB", (2, 2)), HOSTILE))
+    _, attributes, _ = parse(inline_image(Image.new("RGB", (2, 2)), HOSTILE))
     assert attributes["alt"] == HOSTILE
     assert str(attributes["src"]).startswith("data:image/png;base64,")
 

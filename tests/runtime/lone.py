@@ -1,4 +1,4 @@
-"""`Runtime` on a tower that stands alone, as functions of the tower."""
+"""`Runtime` for a single tower, as functions of the tower."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ecliptic.runtime import Runtime
 
 
 def runtime_of(tower: TextTower | ImageTower) -> Runtime:
-    """A runtime of `tower` itself, not of a copy."""
+    """Make a runtime of `tower` itself, not of a copy."""
     text = isinstance(tower, TextTower)
     embed = tower.config.width if text else 8
     config = ClipConfig(

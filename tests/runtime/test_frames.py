@@ -1,4 +1,4 @@
-"""How far it is from a public call down to the arithmetic: the functions in between are counted."""
+"""Counts the functions between a public call and the arithmetic."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ecliptic.diffusion import conditioner
 from ecliptic.model import Attention, TextTower
 from tests import tiny
 from tests.diffusion import pipelines
-from tests.engine.models import loaded
+from tests.engine.models import reload
 
 PACKAGE = Path(ecliptic.__file__).parent
 PROMPT = "a (red:1.3) fox"
@@ -26,7 +26,7 @@ def frames(
     found: list[str] = []
     inner = getattr(owner, method)
 
-    def recorded(self: Any, *given: Any, **options: Any) -> Any:
+    def record(self: Any, *given: Any, **options: Any) -> Any:
         if not found:
             frame = sys._getframe(1)
             while frame.f_back is not None:
@@ -37,7 +37,7 @@ def frames(
             found.append(inner.__qualname__)
         return inner(self, *given, **options)
 
-    monkeypatch.setattr(owner, method, recorded)
+    monkeypatch.setattr(owner, method, record)
     call()
     return found
 
@@ -55,7 +55,7 @@ def test_a_prompt_is_at_most_7_frames_above_its_tower(
 def test_an_image_is_at_most_8_frames_above_attention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit")
+    clip = reload(tiny.checkpoint("vit"), tmp_path / "vit")
     image = Image.new("RGB", (40, 30), "red")
     found = frames(monkeypatch, Attention, "forward", lambda: clip.encode_image(image))
     assert (found[0], found[-1]) == ("Clip.encode_image", "Attention.forward")

@@ -1,4 +1,4 @@
-"""A runtime says what it does, computes where and as it was told, and is all that runs a tower."""
+"""A runtime describes its choices, uses its device and precision; nothing else runs towers."""
 
 import ast
 from pathlib import Path
@@ -13,7 +13,7 @@ from ecliptic.errors import ConfigError, MissingTowerError
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import NUMERICS, Runtime
 from tests import tiny
-from tests.engine.models import loaded
+from tests.engine.models import reload
 
 SOURCE = Path(ecliptic.__file__).parent
 # Calls that compute with a tower's own methods, and the files that have a reason to.
@@ -44,7 +44,7 @@ def test_a_model_is_placed_in_the_precision_and_says_so(precision: str) -> None:
     first = runtime.describe()[0]
     assert (first.what, first.chosen, first.why) == (
         "precision",
-        f"{wanted.name} on cpu",
+        "fp32 on cpu" if wanted.name == "fp32" else f"{wanted.name}, norms in fp32 on cpu",
         wanted.why,
     )
 
@@ -95,7 +95,7 @@ def test_the_shape_of_a_hidden_layer_is_known_before_it_is_computed() -> None:
 
 
 def test_what_load_makes_is_held_by_the_clip(tmp_path: Path) -> None:
-    clip = loaded(tiny.checkpoint("vit"), tmp_path / "vit", precision="bf16")
+    clip = reload(tiny.checkpoint("vit"), tmp_path / "vit", precision="bf16")
     assert clip.runtime.model is clip.model
     assert clip.runtime.precision == clip.card.precision == "bf16"
     assert load().runtime.describe()
@@ -116,7 +116,7 @@ def _touches_a_tower(node: ast.Attribute) -> bool:
 
 
 def test_nothing_else_runs_a_tower_for_inference() -> None:
-    """`model` holds the towers, `runtime` runs them; the others are listed above with a reason."""
+    """`model` has the towers, `runtime` runs them; the exceptions are listed above with reasons."""
     allowed = ROUTES_FOR_GRADIENTS | ROUTES_FOR_LOOKING_INSIDE
     found = {
         f"{path.relative_to(SOURCE)}:{node.lineno} {ast.unparse(node)}"

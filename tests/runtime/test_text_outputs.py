@@ -1,7 +1,7 @@
 """Sequences and vectors of the fast path: the model's numbers, less work, no gradient.
 
-Equality with transformers, and with the model over masks, splices, norms and activations, is held
-in `tests/model/test_text_outputs.py`, which runs both paths.
+`tests/model/test_text_outputs.py` runs both paths and compares them with transformers, over masks,
+splices, norms and activations.
 """
 
 from dataclasses import replace
@@ -27,14 +27,14 @@ from tests.runtime.lone import encode_text, image_sequence, text_outputs
 VIT = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, heads=4, mlp=100)
 
 
-def seen(module: nn.Module) -> list[tuple[int, ...]]:
-    """A list that grows by the shape of what enters `module` at each call."""
+def record_shapes(module: nn.Module) -> list[tuple[int, ...]]:
+    """Return a list to which each call of `module` appends the shape of its input."""
     shapes: list[tuple[int, ...]] = []
     module.register_forward_pre_hook(lambda _m, args: shapes.append(tuple(args[0].shape)))
     return shapes
 
 
-def padded(ends: list[int]) -> Tensor:
+def pad(ends: list[int]) -> Tensor:
     tokens = torch.full((len(ends), 16), END)
     for row, end in enumerate(ends):
         tokens[row, :end] = torch.arange(end) + row
@@ -48,7 +48,7 @@ def padded(ends: list[int]) -> Tensor:
 def test_every_mixture_of_lengths_and_layers_equals_the_model(
     activation: Activation, layer: int | None, ends: list[int]
 ) -> None:
-    model, tokens = tower(activation), padded(ends)
+    model, tokens = tower(activation), pad(ends)
     for normed in (True, False):
         wanted = model.outputs(tokens, layer=layer, final_norm=normed)
         check(text_outputs(model, tokens, layer=layer, final_norm=normed), wanted)
@@ -70,15 +70,15 @@ def test_vectors_are_those_of_encode_text() -> None:
 
 def test_blocks_above_the_wanted_layer_are_not_run() -> None:
     model = tower()
-    inputs = [seen(block.ln_1) for block in model.blocks]
+    inputs = [record_shapes(block.ln_1) for block in model.blocks]
     text_outputs(model, ids(), layer=-2, pooled=False)
     assert [len(shapes) for shapes in inputs] == [1, 1, 0]
 
 
 def test_above_the_wanted_layer_only_the_end_of_text_is_computed() -> None:
-    """The last block's MLP sees one token a row, its keys none behind the longest text."""
-    model, tokens = tower(), padded([2, 5, 7])
-    keys, mlp = seen(model.blocks[2].ln_1), seen(model.blocks[2].ln_2)
+    """The last block's MLP sees one token a row, its keys none after the longest text."""
+    model, tokens = tower(), pad([2, 5, 7])
+    keys, mlp = record_shapes(model.blocks[2].ln_1), record_shapes(model.blocks[2].ln_2)
     text_outputs(model, tokens, layer=-2)
     assert keys == [(3, 8, 32)]
     assert mlp == [(3, 32)]
@@ -86,7 +86,7 @@ def test_above_the_wanted_layer_only_the_end_of_text_is_computed() -> None:
 
 def test_equal_rows_are_computed_once_and_each_gets_its_own_result() -> None:
     model, tokens = tower(), ids(3)[[0, 1, 0, 2, 1, 0]]
-    shapes = seen(model.blocks[0].ln_1)
+    shapes = record_shapes(model.blocks[0].ln_1)
     found = text_outputs(model, tokens)
     assert shapes == [(3, 16, 32)]
     with torch.no_grad():
@@ -132,10 +132,10 @@ def test_what_was_given_is_not_changed() -> None:
 
 @pytest.mark.parametrize("layer", [0, 1, -2])
 def test_a_sequence_is_not_overwritten_by_the_blocks_above_it(layer: int) -> None:
-    """Packing works in place; the returned layer, a full batch or a cut one, stays whole."""
+    """Packing works in place but leaves the returned layer alone, in full and cut batches."""
     model = tower()
     for ends in ([15, 15], [3, 15], [3, 4]):
-        tokens = padded(ends)
+        tokens = pad(ends)
         alone = text_outputs(model, tokens, layer=layer, final_norm=False, pooled=False)
         both = text_outputs(model, tokens, layer=layer, final_norm=False)
         assert alone.sequence is not None

@@ -1,4 +1,4 @@
-"""The fast paths give the model's own numbers."""
+"""The fast paths give the same numbers as the model."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ VIT = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, heads=4, mlp=100
 
 
 def tokens(rows: int) -> torch.Tensor:
-    """Random ids with ends of text at various places, and rubbish after them."""
+    """Random ids with ends of text at various places, and random ids after them."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 59, (rows, 16), generator=generator)
     ends = torch.randint(1, 11, (rows,), generator=generator)
@@ -43,7 +43,7 @@ def test_texts_of_any_mixture_of_lengths_equal_the_model(lengths: tuple[int, ...
 
 
 def test_padding_is_not_computed() -> None:
-    """NaN in the positions behind the end of each text reaches no vector."""
+    """NaN in the positions after the end of each text changes no vector."""
     model = random_model(ClipConfig(embed=24, image=None, text=TEXT))
     ids = torch.zeros(2, 16, dtype=torch.long)
     ids[0, 3] = ids[1, 15] = 59

@@ -1,4 +1,4 @@
-"""Archives as torch.save writes them, and with pickles of our own inside."""
+"""Makes archives as torch.save writes them, also with pickles of our own."""
 
 import io
 import zipfile
@@ -9,7 +9,7 @@ import torch
 
 
 def archive(path: Path, data: bytes, **more: bytes) -> Path:
-    """A zip as torch.save writes it, with our own pickle and a storage of 4 floats."""
+    """Write a zip like torch.save, with our own pickle and a storage of 4 floats."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("x/data.pkl", data)
         file.writestr("x/data/0", bytes(16))
@@ -19,7 +19,7 @@ def archive(path: Path, data: bytes, **more: bytes) -> Path:
 
 
 def small() -> bytes:
-    """A whole file of two tensors."""
+    """A complete file with two tensors."""
     buffer = io.BytesIO()
     state = OrderedDict(a=torch.arange(64.0), b=torch.ones(3, dtype=torch.float16))
     torch.save({"state_dict": state, "epoch": 1}, buffer)

@@ -1,4 +1,4 @@
-"""A damaged database is left alone and a new one takes over; threads and processes share it."""
+"""A damaged database is replaced by a new one; threads and processes share a database."""
 
 import multiprocessing
 import os

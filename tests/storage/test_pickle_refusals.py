@@ -1,4 +1,4 @@
-"""Hostile and damaged files are refused with a reason, and nothing in them runs."""
+"""Malicious and damaged files are refused with a reason, and nothing in them runs."""
 
 import io
 import os
@@ -77,7 +77,7 @@ def hostile_pickles(canary: str) -> Iterator[tuple[str, bytes]]:
 
 
 def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
-    """Read in a process of its own under an audit hook that notes every dangerous event."""
+    """Read them in a separate process with an audit hook that records dangerous events."""
     canary = tmp_path / "canary"
     for name, data in hostile_pickles(str(canary)):
         archive(tmp_path / f"{name}.pt", data)
@@ -200,7 +200,7 @@ def test_unfolding_and_self_containing_pickles_are_refused(tmp_path: Path) -> No
 
 
 def test_a_list_is_never_copied_twice(tmp_path: Path) -> None:
-    """Else 8 bytes of the file could ask for another copy of a long list."""
+    """Otherwise each 8 bytes of the file could ask for another copy of a long list."""
     pairs = b"](](" + b"K\x01K\x02ee" + b"q\x00"
     again = b"0ccollections\nOrderedDict\nh\x00\x85R"
     tree = read_torch(archive(tmp_path / "x.pt", b"\x80\x02" + pairs + again * 2 + b".")).tree
@@ -212,7 +212,7 @@ def test_a_list_is_never_copied_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", [b"builtins", b"__builtin__"])
 def test_dict_takes_no_keys_but_cheap_ones(tmp_path: Path, module: bytes) -> None:
-    """A deep tuple is hashed by recursion in C, which would end the process."""
+    """C hashes a deep tuple by recursion, which would crash the process."""
     deep = b")" + b"\x85" * 100_000
     data = b"\x80\x02c" + module + b"\ndict\n](" + deep + b"N\x86e\x85R."
     with pytest.raises(UnsafeFileError, match="key of a dictionary"):

@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all, and a draft is never somebody else's file."""
+"""A file is replaced atomically, and a draft is never an existing file."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A file that is no weight file is told as what it is."""
+"""The error for a file that is not a weight file says what it is."""
 
 import io
 import tarfile
@@ -26,7 +26,7 @@ def tar() -> bytes:
     return buffer.getvalue()
 
 
-def saved(zipped: bool) -> bytes:
+def torch_save(zipped: bool) -> bytes:
     buffer = io.BytesIO()
     torch.save({"a": torch.ones(2)}, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
@@ -41,8 +41,8 @@ def saved(zipped: bool) -> bytes:
         (b'{"error": "Repository not found"}', "json"),
         (b'[{"a":1}, {"b": 2}]', "json"),
         (save({"a": torch.ones(2)}), "safetensors"),
-        (saved(True), "zip"),
-        (saved(False), "legacy"),
+        (torch_save(True), "zip"),
+        (torch_save(False), "legacy"),
         (b"\x80\x02}.", "pickle"),
         (tar(), "tar"),
         (b"GIF89a", "unknown"),
@@ -59,12 +59,12 @@ def test_kinds_are_told_by_content(tmp_path: Path, data: bytes, kind: str) -> No
         (b"", "empty file"),
         (
             POINTER,
-            "Git LFS pointer, not the weights .605157884 bytes wanted, sha256 abab.*lfs pull",
+            "Git LFS pointer, not the weights .605157884 bytes, sha256 abab.*lfs pull",
         ),
         (PAGE, "this is an HTML page"),
         (b'{"error": "Repository not found"}', "JSON text.*Repository not found"),
         (tar(), "tar archive"),
-        (b"GIF89a and more", "no format that is known|not a safetensors file"),
+        (b"GIF89a and more", "a file of an unknown format|not a safetensors file"),
     ],
 )
 def test_what_is_no_weights_is_refused_by_both_readers(
@@ -81,7 +81,7 @@ def test_each_reader_names_the_others_files(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(save({"a": torch.ones(2)}))
     with pytest.raises(CorruptFileError, match="this is a safetensors file"):
         read_torch(tmp_path / "a.pt")
-    (tmp_path / "a.safetensors").write_bytes(saved(True))
+    (tmp_path / "a.safetensors").write_bytes(torch_save(True))
     with pytest.raises(CorruptFileError, match=r"as torch\.save writes it"):
         read_safetensors(tmp_path / "a.safetensors")
 
@@ -90,7 +90,7 @@ def test_each_reader_names_the_others_files(tmp_path: Path) -> None:
 def test_a_header_whose_length_begins_like_another_format_is_safetensors(
     tmp_path: Path, start: bytes
 ) -> None:
-    """The length stands first, and that of a header may spell the first bytes of a zip."""
+    """The file begins with the length of its header, which may equal the first bytes of a zip."""
     path, size = tmp_path / "x.safetensors", int.from_bytes(start, "little")
     tensors = {"a": torch.ones(2)}
     bare = int.from_bytes(save(tensors, {"x": ""})[:8], "little")
@@ -102,9 +102,11 @@ def test_a_header_whose_length_begins_like_another_format_is_safetensors(
 
 def test_either_kind_of_weights_is_read_and_all_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / "weights"
-    for data in (save({"a": torch.ones(2)}), saved(True), saved(False)):
+    for data in (save({"a": torch.ones(2)}), torch_save(True), torch_save(False)):
         path.write_bytes(data)
         assert torch.equal(read_tensors(path).tensors["a"], torch.ones(2))
     path.write_bytes(PAGE)
-    with pytest.raises(CorruptFileError, match=r"an HTML page.*, not weights of safetensors or Py"):
+    with pytest.raises(
+        CorruptFileError, match=r"an HTML page.*, not a safetensors or PyTorch file"
+    ):
         read_tensors(path)

@@ -1,4 +1,4 @@
-"""What PyTorch writes is read as PyTorch reads it."""
+"""Files of PyTorch are read as PyTorch reads them."""
 
 import argparse
 import warnings
@@ -72,7 +72,7 @@ def test_state_dicts_of_every_dtype_are_read_as_they_were_saved(
     archive = read_torch(path)
     assert archive.kind == ("zip" if zipped else "legacy")
     assert_same(archive.tensors, state)
-    if zipped and protocol == 2:  # what torch.load itself reads without a warning
+    if zipped and protocol == 2:  # torch.load itself reads these without a warning
         assert_same(archive.tensors, torch.load(path, "cpu", weights_only=True))
 
 
@@ -160,7 +160,7 @@ def test_the_real_heads_at_hand_are_read_as_torch_reads_them() -> None:
     folder = Path(__file__).parents[3] / "shared" / "artefacts"
     files = sorted(folder.glob("*aesthetic/*.pth"))
     if not files:
-        pytest.skip("the released aesthetic heads are not beside the checkout")
+        pytest.skip("the released aesthetic heads are not in ../shared")
     for path in files:
         assert_same(read_torch(path).tensors, torch.load(path, "cpu", weights_only=True))
 

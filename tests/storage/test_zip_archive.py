@@ -1,4 +1,4 @@
-"""Zip files that lie, trick or unfold are refused with a reason."""
+"""Zip files with false records, false names or huge contents are refused with a reason."""
 
 import struct
 import warnings
@@ -31,11 +31,11 @@ def write_zip(path: Path, names: list[str], content: bytes = b"N.") -> Path:
     ("names", "reason"),
     [
         (["x/data.pkl", "x/data.pkl"], "two entries"),
-        (["x/data.pkl", "../evil"], "leaves the archive"),
-        (["x/data.pkl", "/etc/evil"], "leaves the archive"),
-        (["x/data.pkl", "x/../../evil"], "leaves the archive"),
-        (["x/data.pkl", "C:/evil"], "leaves the archive"),
-        (["x/data.pkl", "x\\evil"], "leaves the archive"),
+        (["x/data.pkl", "../evil"], "points outside the archive"),
+        (["x/data.pkl", "/etc/evil"], "points outside the archive"),
+        (["x/data.pkl", "x/../../evil"], "points outside the archive"),
+        (["x/data.pkl", "C:/evil"], "points outside the archive"),
+        (["x/data.pkl", "x\\evil"], "points outside the archive"),
     ],
 )
 def test_zip_names_that_trick_are_refused(tmp_path: Path, names: list[str], reason: str) -> None:
@@ -71,7 +71,7 @@ def test_deflated_entries_that_lie_about_their_size_are_refused(tmp_path: Path) 
         read_torch(tmp_path / "x.pt")
 
 
-def patched(path: Path, offset: int, form: str, value: int, entry: int = 0) -> Path:
+def patch(path: Path, offset: int, form: str, value: int, entry: int = 0) -> Path:
     """A zip of three entries with one field of a central record overwritten."""
     write_zip(path, ["x/data.pkl", "x/data/0", "x/data/1"], b"N." * 8)
     data = bytearray(path.read_bytes())
@@ -91,7 +91,7 @@ def patched(path: Path, offset: int, form: str, value: int, entry: int = 0) -> P
         (20, "<I", 8, 0, "two sizes"),
         (24, "<I", 0xFFFFFFFF, 0, "zip64 size"),
         (42, "<I", 7, 0, "no local header"),
-        (42, "<I", 0, 1, "called otherwise"),
+        (42, "<I", 0, 1, "another name in its local header"),
         (28, "<H", 60_000, 2, "runs past"),
         (0, "<I", 0, 1, "damaged"),
     ],
@@ -99,13 +99,13 @@ def patched(path: Path, offset: int, form: str, value: int, entry: int = 0) -> P
 def test_zip_records_that_contradict_the_file_are_refused(
     tmp_path: Path, offset: int, form: str, value: int, entry: int, reason: str
 ) -> None:
-    path = patched(tmp_path / "x.pt", offset, form, value, entry)
+    path = patch(tmp_path / "x.pt", offset, form, value, entry)
     with pytest.raises((CorruptFileError, UnsafeFileError), match=reason):
         read_torch(path)
 
 
 def test_overlapping_zip_entries_are_refused(tmp_path: Path) -> None:
-    path = patched(tmp_path / "x.pt", 20, "<I", 100)
+    path = patch(tmp_path / "x.pt", 20, "<I", 100)
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 100)
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""A small stand-in for the training data: coloured shapes in the same files and folders."""
+"""Small training data for tests: coloured shapes in the same files and folders."""
 
 import csv
 import io

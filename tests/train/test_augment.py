@@ -1,4 +1,4 @@
-"""Variations stay drawings: in range, repeatable, and never blank."""
+"""Variations of drawings are in range, repeatable and never blank."""
 
 from collections.abc import Callable
 
@@ -57,7 +57,7 @@ def test_outlines_follow_the_edge_of_the_drawing() -> None:
     assert float(alpha[46:50, 10:18].max()) > 0.5  # the circle's left edge
 
 
-def test_a_plain_ground_shows_through_transparency() -> None:
-    laid = augmentation.on_colour(drawings(1), grey=0.5)
-    assert laid[0, :, 0, 0].tolist() == [0.5, 0.5, 0.5]
+def test_white_shows_through_transparency() -> None:
+    laid = augmentation.lay_on_white(drawings(1))
+    assert laid[0, :, 0, 0].tolist() == [1.0, 1.0, 1.0]
     assert laid[0, :, 48, 48].tolist() == [1.0, 0.0, 0.0]

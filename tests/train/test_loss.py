@@ -1,4 +1,4 @@
-"""The loss is open_clip's, the temperature stays in bounds, and only matrices decay."""
+"""The loss equals open_clip's, the temperature stays in bounds, and only matrices decay."""
 
 import math
 

@@ -1,7 +1,7 @@
-"""Files that change or extend a text encoder: LoRA and textual inversion.
+"""Reads LoRA and textual inversion files, which change or extend a text encoder.
 
-Reading them, merging LoRAs into a tower and taking them out again. Where a prompt names an
-inversion is `diffusion`'s. Names are imported when they are first used.
+Also merges LoRAs into a tower and removes them. `diffusion` finds inversions in prompts. Names are
+imported when they are first used.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
-"""The layouts in which tools store textual inversions, told apart by their keys.
+"""Recognises the layouts of textual inversion files by their keys.
 
 A1111 (modules/textual_inversion), diffusers (`load_textual_inversion`), kohya's sd-scripts
-(train_textual_inversion.py), SDXL trainers, and what ComfyUI reads besides (sd1_clip.py
-`load_embed`). Nothing is checked here but which tensors are meant.
+(train_textual_inversion.py), SDXL trainers, and other layouts that ComfyUI reads (sd1_clip.py
+`load_embed`). This file only finds the tensors and does not check them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from ecliptic.adapters.parts import part_of_width
 from ecliptic.errors import WeightsMismatchError
 
-# keys that name an encoder -> the part they mean; `text_encoders_#` is what .pti files write
+# key that names an encoder -> its part; .pti files have `text_encoders_#`
 ENCODERS = {
     "clip_l": "clip_l",
     "clip_g": "clip_g",
@@ -29,43 +29,43 @@ BUNDLE = "bundle_emb."
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """One inversion as it stands in a file, its tensors unchecked."""
+    """One inversion as a file has it; its tensors are not checked."""
 
     layout: str
-    vectors: Mapping[str, Tensor]  # part -> vectors; "" where the file does not say
-    name: str | None = None  # what the file calls it
+    vectors: Mapping[str, Tensor]  # part -> vectors; "" if the file names none
+    name: str | None = None  # its name in the file
     notes: tuple[str, ...] = ()
 
 
 def recognise(content: object, where: str) -> tuple[Found, ...]:
-    """The inversions in the content of a file; `where` names it in errors.
+    """Find the inversions in the content of a file; `where` names it in errors.
 
     Raises:
-        WeightsMismatchError: none, or tensors that are no inversion.
+        WeightsMismatchError: there is none, or the tensors are not an inversion.
     """
     if isinstance(content, Tensor):
         return (Found("tensor", {"": content}),)
     if isinstance(content, list | tuple):
-        return (_list(content, where),)
+        return (_read_list(content, where),)
     if not isinstance(content, Mapping):
-        raise WeightsMismatchError(f"{where} holds a {type(content).__name__}, no inversion.")
+        raise WeightsMismatchError(f"{where} holds a {type(content).__name__}, not an inversion.")
     if PARAMETER in content:
-        return (_a1111(content, where),)
-    if bundled := _bundled(content):
-        return tuple(_named(name, tensors, where) for name, tensors in bundled.items())
-    return (_plain(content, where),)
+        return (_read_a1111(content, where),)
+    if bundled := _find_bundled(content):
+        return tuple(_read_bundled(name, tensors, where) for name, tensors in bundled.items())
+    return (_read_dict(content, where),)
 
 
-def _a1111(content: Mapping[object, object], where: str) -> Found:
-    """`string_to_param`, which PyTorch 1.11 wrote as a module whose tensors are `_parameters`."""
+def _read_a1111(content: Mapping[object, object], where: str) -> Found:
+    """Read `string_to_param`, in PyTorch 1.11 a module with its tensors in `_parameters`."""
     parameters = content[PARAMETER]
     if isinstance(parameters, Mapping) and isinstance(parameters.get("_parameters"), Mapping):
         parameters = parameters["_parameters"]
     if not isinstance(parameters, Mapping) or len(parameters) != 1:
         count = len(parameters) if isinstance(parameters, Mapping) else 0
         raise WeightsMismatchError(
-            f"{where}: {PARAMETER} must hold exactly one tensor, it holds {count}; save one "
-            "inversion in a file."
+            f"{where}: {PARAMETER} must hold exactly one tensor, but holds {count}; save "
+            "one inversion per file."
         )
     [tensor] = parameters.values()
     if not isinstance(tensor, Tensor):
@@ -76,20 +76,18 @@ def _a1111(content: Mapping[object, object], where: str) -> Found:
     return Found("a1111", {"": tensor}, name if isinstance(name, str) else None)
 
 
-def _bundled(content: Mapping[object, object]) -> dict[str, dict[str, Tensor]]:
-    """Inversions inside a LoRA: name -> key within it -> tensor."""
+def _find_bundled(content: Mapping[object, object]) -> dict[str, dict[str, Tensor]]:
+    """Find the inversions in a LoRA file: name -> key -> tensor."""
     bundled: dict[str, dict[str, Tensor]] = {}
     for key, tensor in content.items():
-        if not isinstance(key, str) or not key.startswith(BUNDLE):
-            continue
-        name, key = _split(key.removeprefix(BUNDLE))
-        if isinstance(tensor, Tensor):
-            bundled.setdefault(name, {})[key] = tensor
+        if isinstance(key, str) and key.startswith(BUNDLE) and isinstance(tensor, Tensor):
+            name, inner = _split(key.removeprefix(BUNDLE))
+            bundled.setdefault(name, {})[inner] = tensor
     return bundled
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """`<name>.<key>`, of which the name may have dots and a known key ends it."""
+    """Split `<name>.<key>`; the name may have dots before a known key."""
     for key in (f"{PARAMETER}.*", "emb_params", *ENCODERS, *OTHER_ENCODERS):
         if rest.endswith(f".{key}"):
             return rest.removesuffix(f".{key}"), key
@@ -97,35 +95,35 @@ def _split(rest: str) -> tuple[str, str]:
     return name, key
 
 
-def _named(name: str, tensors: Mapping[str, Tensor], where: str) -> Found:
-    parts, notes = _parts(tensors)
+def _read_bundled(name: str, tensors: Mapping[str, Tensor], where: str) -> Found:
+    parts, notes = _find_parts(tensors)
     if not parts and len(tensors) == 1:
         parts = {"": next(iter(tensors.values()))}
     if not parts:
         raise WeightsMismatchError(
-            f"{where}: the bundled inversion {name!r} has the keys {_listed(tensors)}; one of "
-            f"{PARAMETER}.*, clip_l and clip_g was expected."
+            f"{where}: the bundled inversion {name!r} has the keys {_list_names(tensors)}, but "
+            f"needs {PARAMETER}.*, clip_l or clip_g."
         )
     return Found("bundle", parts, name, notes)
 
 
-def _parts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors whose keys name an encoder, by part, and what is left out."""
+def _find_parts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Find the tensors whose keys name an encoder, by part, and write notes on unused ones."""
     parts = {part: tensors[key] for key, part in ENCODERS.items() if key in tensors}
-    left = [key for key in tensors if key in OTHER_ENCODERS]
-    return parts, tuple(f"vectors for {key}, which is no CLIP, are not used" for key in left)
+    unused = [key for key in tensors if key in OTHER_ENCODERS]
+    return parts, tuple(f"vectors for {key}, which is not a CLIP, are not used" for key in unused)
 
 
-def _plain(content: Mapping[object, object], where: str) -> Found:
-    """A dict of tensors: SDXL's by encoder, kohya's `emb_params`, else diffusers' by token."""
+def _read_dict(content: Mapping[object, object], where: str) -> Found:
+    """Read a dict of tensors: SDXL's by encoder, kohya's `emb_params`, else diffusers' by token."""
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    parts, notes = _parts(tensors)
+    parts, notes = _find_parts(tensors)
     if parts and all(key in ENCODERS or key in OTHER_ENCODERS for key in tensors):
         return Found("sdxl", parts, None, notes)
     if len(tensors) != 1:
         raise WeightsMismatchError(
-            f"{where} holds {len(tensors)} tensors ({_listed(tensors)}), an inversion's file holds "
-            "one for each encoder; if it is a LoRA, it changes weights and is read by `read_lora`."
+            f"{where} holds {len(tensors)} tensors ({_list_names(tensors)}), but an inversion has "
+            "one per encoder; if it is a LoRA, which changes weights, read it with `read_lora`."
         )
     [(key, tensor)] = tensors.items()
     if key == "emb_params":
@@ -135,8 +133,8 @@ def _plain(content: Mapping[object, object], where: str) -> Found:
     return Found("diffusers", {"": tensor}, key)
 
 
-def _list(content: Sequence[object], where: str) -> Found:
-    """Dicts of tensors in a list: vectors of one width follow one another, as in ComfyUI."""
+def _read_list(content: Sequence[object], where: str) -> Found:
+    """Read a list of dicts of tensors; vectors of one width are concatenated, as in ComfyUI."""
     rows: dict[int, list[Tensor]] = {}
     for entry in content:
         values = list(entry.values()) if isinstance(entry, Mapping) else [entry]
@@ -144,25 +142,19 @@ def _list(content: Sequence[object], where: str) -> Found:
             if isinstance(tensor, Tensor) and tensor.ndim:
                 rows.setdefault(tensor.shape[-1], []).append(tensor)
     if not rows:
-        raise WeightsMismatchError(f"{where} is a list without tensors; no inversion is in it.")
-    parts = {width: part_of_width(width) for width in rows}
-    unknown = [width for width, part in parts.items() if part is None]
-    if len(rows) > 1 and unknown:
-        raise WeightsMismatchError(
-            f"{where} is a list of vectors of the widths {sorted(rows)}, and which encoder "
-            f"{unknown[0]} belongs to cannot be told."
-        )
-    stacked = {width: _stack(tensors) for width, tensors in rows.items()}
-    if len(stacked) == 1:
-        return Found("list", {"": next(iter(stacked.values()))})
-    return Found("list", {parts[width] or "": tensor for width, tensor in stacked.items()})
+        raise WeightsMismatchError(f"{where} is a list without tensors, not an inversion.")
+    vectors: dict[str, Tensor] = {}
+    for width, tensors in rows.items():
+        part = part_of_width(width) if len(rows) > 1 else ""
+        if part is None:
+            raise WeightsMismatchError(
+                f"{where} is a list of vectors of the widths {sorted(rows)}, but no known encoder "
+                f"has the width {width}."
+            )
+        vectors[part] = torch.cat([tensor.reshape(-1, width) for tensor in tensors])  # (n, D)
+    return Found("list", vectors)
 
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    """(n, D) of tensors (..., D), in order."""
-    return torch.cat([tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors])
-
-
-def _listed(names: Mapping[str, Tensor]) -> str:
+def _list_names(names: Mapping[str, Tensor]) -> str:
     shown = ", ".join(list(names)[:5])
     return f"{shown}, ..." if len(names) > 5 else shown or "none"

@@ -1,11 +1,11 @@
-"""Images that carry a textual inversion, as A1111 saves them.
+"""Reads images that contain a textual inversion, as A1111 saves them.
 
 A1111 modules/textual_inversion/image_embedding.py. A PNG has the inversion as JSON in base64 in
-its text chunk `sd-ti-embedding`. The same data also lies in the pixels, which is what survives
-where chunks are stripped and all that a (lossless) WebP has: left and right of the image, set
-off by a black column each, stand the low and the high four bits of the JSON, deflated, in the low
-four bits of every channel and XORed with a fixed sequence; the high four bits are ornament.
-H rows, W columns.
+its text chunk `sd-ti-embedding`. The pixels contain the same data, for images that lost their
+chunks and for (lossless) WebP, which has none. A black column separates the image from a block on
+its left and one on its right. Their pixels hold the low and the high four bits of the deflated
+JSON, in the low four bits of every channel and XORed with a fixed sequence; the high four bits are
+decoration. H rows, W columns.
 """
 
 import base64
@@ -33,17 +33,17 @@ _MULTIPLIER, _INCREMENT, _MODULUS = 1664525, 1013904223, 255  # of the sequence,
 
 
 def is_image(start: bytes) -> bool:
-    """Whether a file that starts so is a PNG or a WebP."""
+    """Whether a file with these first bytes is a PNG or a WebP."""
     return start.startswith(b"\x89PNG\r\n\x1a\n") or (
         start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     )
 
 
 def read_image(path: Path) -> dict[str, Any]:
-    """The content of the inversion in an image, as A1111's .pt files have it.
+    """Read the inversion in an image; the result is like the content of A1111's .pt files.
 
     Raises:
-        CorruptFileError: the image is damaged, or carries no inversion.
+        CorruptFileError: the image is damaged, or contains no inversion.
         ImageLimitError: too many bytes or pixels.
     """
     limits = ImageLimits(formats=("PNG", "WEBP"))
@@ -56,42 +56,42 @@ def read_image(path: Path) -> dict[str, Any]:
             pixels = np.array(image.convert("RGB"))  # (H, W, 3)
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise CorruptFileError(f"{path} cannot be decoded: {error}; fetch it again.") from error
-    return _content(_from_base64(text, path) if text else _from_pixels(pixels, path), path)
+    return _parse_json(_decode_chunk(text, path) if text else _decode_pixels(pixels, path), path)
 
 
-def _from_base64(text: str, path: Path) -> bytes:
+def _decode_chunk(text: str, path: Path) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise CorruptFileError(f"{path}: its chunk {CHUNK} is no base64: {error}.") from error
+        raise CorruptFileError(f"{path}: its chunk {CHUNK} is not base64: {error}.") from error
 
 
-def _from_pixels(pixels: Pixels, path: Path) -> bytes:
-    """The inflated JSON that the pixels carry."""
-    low = _cropped(pixels) & LOW
+def _decode_pixels(pixels: Pixels, path: Path) -> bytes:
+    """Decode the JSON in the pixels."""
+    low = _crop(pixels) & LOW
     black = np.flatnonzero(low.sum(axis=(0, 2), dtype=np.int64) == 0)
-    none = CorruptFileError(
-        f"{path} carries no inversion, neither in a text chunk {CHUNK!r} nor in its pixels; "
-        "images keep it only as the PNG that A1111 saved, not converted, scaled or cut."
+    missing = CorruptFileError(
+        f"{path} contains no inversion, neither in a text chunk {CHUNK!r} nor in its pixels; "
+        "use the PNG that A1111 saved, not converted, scaled or cropped."
     )
     if len(black) < 2:
-        raise none
+        raise missing
     left, right = low[:, : black[0]], low[:, black[-1] + 1 :]
     if left.shape != right.shape or not left.size:
-        raise none
-    data = (_unmasked(right) << np.uint8(4)) | _unmasked(left)
+        raise missing
+    data = (_unmask(right) << np.uint8(4)) | _unmask(left)
     inflate = zlib.decompressobj()
     try:
         content = inflate.decompress(data.tobytes(), MAX_JSON)
     except zlib.error:
-        raise none from None
+        raise missing from None
     if not inflate.eof:
-        raise CorruptFileError(f"{path}: the inversion in its pixels is cut short or too large.")
+        raise CorruptFileError(f"{path}: the inversion in its pixels is incomplete or too large.")
     return content
 
 
-def _cropped(pixels: Pixels) -> Pixels:
-    """Without the margin in which no pixel has a value in all three channels."""
+def _crop(pixels: Pixels) -> Pixels:
+    """Cut off the margin, in which every pixel has a zero in some channel."""
     used: NDArray[np.bool_] = np.all(pixels > 0, axis=2)  # (H, W)
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
     if not len(rows):
@@ -99,15 +99,15 @@ def _cropped(pixels: Pixels) -> Pixels:
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _unmasked(block: Pixels) -> Pixels:
+def _unmask(block: Pixels) -> Pixels:
     return block ^ (masks(block.size).reshape(block.shape) & LOW)
 
 
 def masks(count: int) -> Pixels:
-    """(count,) of the sequence that masks a block: x -> (1664525 x + 1013904223) mod 2^32, from 0.
+    """The first `count` masks of a block, from x -> (1664525 x + 1013904223) mod 2^32 and x = 0.
 
-    The k states known give the next k at once: state k+i is state i multiplied k times, plus
-    state k.
+    k known states give the next k at once: state k+i is state i multiplied k times, plus state
+    k.
     """
     states = np.array([_INCREMENT], dtype=np.uint64)
     multiplier = _MULTIPLIER
@@ -118,16 +118,16 @@ def masks(count: int) -> Pixels:
     return (states[:count] % _MODULUS).astype(np.uint8)
 
 
-def _content(data: bytes, path: Path) -> dict[str, Any]:
-    def decoded(entry: dict[str, Any]) -> Any:
+def _parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    def decode(entry: dict[str, Any]) -> Any:
         return torch.tensor(entry[TENSOR], dtype=torch.float32) if TENSOR in entry else entry
 
     try:
-        content = json.loads(data, object_hook=decoded)
+        content = json.loads(data, object_hook=decode)
     except (ValueError, TypeError, RuntimeError, RecursionError) as error:
         raise CorruptFileError(
             f"{path}: the inversion in the image cannot be read: {str(error)[:200]}."
         ) from error
     if not isinstance(content, dict):
-        raise CorruptFileError(f"{path}: the inversion in the image is no JSON object.")
+        raise CorruptFileError(f"{path}: the inversion in the image is not a JSON object.")
     return content

@@ -1,24 +1,24 @@
-"""LoRA files, read for the text encoders: low-rank changes of linear layers.
+"""Reads LoRA files for the text encoders: low-rank changes of linear layers.
 
-Hu et al. 2021, arXiv:2106.09685, section 4.1: W + scale (alpha / rank) up @ down. The names of
-tensors are `lora_keys`', merging into a tower is `lora_stack`'s.
+Hu et al. 2021, arXiv:2106.09685, section 4.1: W + scale (alpha / rank) up @ down. `lora_keys.py`
+reads the names of tensors, `lora_stack.py` merges LoRAs into a tower.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from ecliptic.adapters.files import DIVERGED, find_file, read_file, sha256_of
-from ecliptic.adapters.lora_alphas import StatedAlphas, stated_alphas
+from ecliptic.adapters.files import DIVERGED, find_file, sha256_of
+from ecliptic.adapters.lora_alphas import Alphas, alpha_of, read_alphas
 from ecliptic.adapters.lora_keys import Place, is_other, method_of, place_of
 from ecliptic.checks import check_finite
 from ecliptic.errors import CorruptFileError, WeightsMismatchError
-from ecliptic.storage import parse_json, read_text
+from ecliptic.storage import TensorFile, parse_json, read_tensors, read_text
 
 CONFIG, ADAPTER = "adapter_config.json", "adapter_model"  # PEFT's settings beside its weights
-METADATA = "lora_adapter_metadata"  # the same within the file, by diffusers
+METADATA = "lora_adapter_metadata"  # the same settings in the file itself, by diffusers
 FOLDER_FILES = (
     "adapter_model.safetensors",
     "pytorch_lora_weights.safetensors",
@@ -33,7 +33,7 @@ class LowRank:
 
     up: Tensor  # (out, rank), as stored
     down: Tensor  # (rank, in), as stored
-    alpha: float  # equals the rank where the file states none
+    alpha: float  # the rank if the file has none
     key: str  # of `down` in the file
 
     @property
@@ -54,14 +54,14 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """A LoRA file, by what it means for the text encoders."""
+    """The content of a LoRA file for the text encoders."""
 
     layers: Mapping[tuple[str, str], LowRank]  # (part, module): ("clip_g", "blocks.3.attention.q")
     other: tuple[str, ...]  # keys of denoisers, T5 and bundled inversions
     unused: Mapping[str, str]  # keys of text encoders that cannot be used -> why
     source: str  # the file
     sha256: str  # of the file, and of the settings beside it
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -70,64 +70,65 @@ class Lora:
 
 
 def read_lora(path: Path | str) -> Lora:
-    """The LoRA in a file of kohya, OneTrainer, diffusers (both schemes) or PEFT, or in a folder.
+    """Read the LoRA in a file of kohya, OneTrainer, diffusers (both schemes) or PEFT, or a folder.
 
-    Every key is matched by itself, so a file with only some of the modules is applied whole.
+    Each key is matched on its own, so a file with only some of the modules is applied fully.
 
     Args:
         path: a safetensors or PyTorch file, or a folder with PEFT's or diffusers' files.
 
     Raises:
         UnknownModelError: no such file.
-        UnsafeFileError: a pickle that wants more than tensors.
-        CorruptFileError: damaged, no weights at all, or weights that are not finite.
-        WeightsMismatchError: no LoRA, half of a pair missing, or a pair of two ranks.
+        UnsafeFileError: a pickle that asks for more than tensors.
+        CorruptFileError: damaged, not a weight file, or weights that are not finite.
+        WeightsMismatchError: not a LoRA, half of a pair missing, or a pair with two ranks.
         UnsupportedLayoutError: the settings beside it are of another method.
     """
     file = find_file(Path(path), FOLDER_FILES, "LoRA")
-    stored = read_file(file)
+    stored = read_tensors(file)
+    metadata = stored.metadata if isinstance(stored, TensorFile) else {}
     beside = file.with_name(CONFIG)
     config = read_text(beside) if file.stem == ADAPTER and beside.is_file() else ""
-    alphas = stated_alphas(
+    alphas = read_alphas(
         parse_json(config or "{}", f"{beside}"),
-        parse_json(stored.metadata.get(METADATA) or "{}", f"{file}: its {METADATA}"),
+        parse_json(metadata.get(METADATA) or "{}", f"{file}: its {METADATA}"),
     )
-    other, places, unused = _sorted(stored.tensors)
-    layers = _layers(stored.tensors, places, unused, alphas, str(file))
+    other, places, unused = _sort_keys(stored.tensors)
+    layers = _read_layers(stored.tensors, places, unused, alphas, str(file))
     if not layers and not other and not any("lora" in key for key in unused):
         names = ", ".join(list(stored.tensors)[:3]) or "none"
         raise WeightsMismatchError(
-            f"{file} is no LoRA: none of its {len(stored.tensors)} tensors ({names}) is a low-rank "
-            "change of a layer that is known here."
+            f"{file} is not a LoRA: none of its {len(stored.tensors)} tensors ({names}) is a "
+            "low-rank change of a known layer."
         )
     notes = () if layers else ("nothing in it is for a text encoder",)
     return Lora(layers, other, unused, str(file), sha256_of(file, config.encode()), notes)
 
 
-def _sorted(
+def _sort_keys(
     tensors: Mapping[str, Tensor],
 ) -> tuple[tuple[str, ...], dict[str, Place], dict[str, str]]:
-    """Keys that are no text encoder's, the places of the others, and those not understood."""
+    """Sort keys into those of other models, places, and unknown ones with the reason."""
     other = tuple(key for key in tensors if is_other(key))
     places: dict[str, Place] = {}
     unused: dict[str, str] = {}
-    for key in tensors.keys() - set(other):
+    for key in sorted(tensors.keys() - set(other)):
         place = place_of(key)
         if isinstance(place, Place):
             places[key] = place
         else:
             unused[key] = place
-    return other, dict(sorted(places.items())), dict(sorted(unused.items()))
+    return other, places, unused
 
 
-def _layers(
+def _read_layers(
     tensors: Mapping[str, Tensor],
     places: Mapping[str, Place],
     unused: dict[str, str],
-    alphas: StatedAlphas,
+    alphas: Alphas,
     where: str,
 ) -> dict[tuple[str, str], LowRank]:
-    """The pairs, checked; what cannot be used goes to `unused` with the reason."""
+    """Check the pairs; add unusable keys to `unused` with the reason."""
     modules: dict[tuple[str, str], dict[str, str]] = {}  # slot -> key
     for key, place in places.items():
         slots = modules.setdefault((place.part, place.module), {})
@@ -137,36 +138,36 @@ def _layers(
             )
     layers = {}
     for (part, module), slots in modules.items():
-        if reason := _unusable(slots, tensors):
+        if reason := _find_problem(slots, tensors):
             unused.update(dict.fromkeys(slots.values(), reason))
             continue
-        layer = _low_rank(slots, tensors, where)
-        alpha = None if "alpha" in slots else alphas.alpha_of(part, module, layer.rank)
+        layer = _make_low_rank(slots, tensors, where)
+        alpha = None if "alpha" in slots else alpha_of(alphas, part, module, layer.rank)
         layers[part, module] = layer if alpha is None else replace(layer, alpha=alpha)
     return layers
 
 
-def _unusable(slots: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str | None:
-    """Why the tensors of one module cannot be used together, if so."""
+def _find_problem(slots: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str | None:
+    """Say why the tensors of one module cannot be used, or return None."""
     if method := next((name for slot in slots if (name := method_of(slot))), None):
-        return f"{method}, which is not plain LoRA; its module is left as it is"
+        return f"{method}, which is not plain LoRA; its module is not changed"
     matrices = [slots[slot] for slot in ("down", "up") if slot in slots]
     if not matrices:
         return "an alpha without its matrices"
     if any(tensors[key].ndim == 4 for key in matrices):
-        return "weights of a convolution, and CLIP's text layers are linear"
+        return "weights of a convolution, but CLIP's text layers are linear"
     return None
 
 
-def _low_rank(slots: Mapping[str, str], tensors: Mapping[str, Tensor], where: str) -> LowRank:
+def _make_low_rank(slots: Mapping[str, str], tensors: Mapping[str, Tensor], where: str) -> LowRank:
     for slot, partner in (("down", "up"), ("up", "down")):
         if slot not in slots:
             raise WeightsMismatchError(
-                f"{where}: {slots[partner]} has no partner for {slot!r}, and one half of a pair "
+                f"{where}: {slots[partner]} has no partner {slot!r}, and one half of a pair "
                 "changes nothing; the file is incomplete, fetch or save it again."
             )
     for key in slots.values():
-        _check(key, tensors[key], where)
+        _check_tensor(key, tensors[key], where)
     up, down = tensors[slots["up"]], tensors[slots["down"]]
     if up.shape[1] != down.shape[0]:
         raise WeightsMismatchError(
@@ -177,7 +178,7 @@ def _low_rank(slots: Mapping[str, str], tensors: Mapping[str, Tensor], where: st
     return LowRank(up, down, alpha, slots["down"])
 
 
-def _check(key: str, tensor: Tensor, where: str) -> None:
+def _check_tensor(key: str, tensor: Tensor, where: str) -> None:
     alpha = key.endswith("alpha")
     if (tensor.numel() != 1) if alpha else (tensor.ndim != 2 or not tensor.numel()):
         wanted = "one number" if alpha else "a matrix"

@@ -1,8 +1,8 @@
-"""The alpha of each module where settings state it instead of a tensor.
+"""Finds the alpha of each module if settings have it instead of a tensor.
 
 PEFT's `LoraConfig` (`adapter_config.json`), and the same with a component's prefix in diffusers'
 `lora_adapter_metadata`. `use_rslora` divides by the root of the rank (Kalajdzievski 2023,
-arXiv:2312.03732), which is an alpha that is sqrt(rank) times as large.
+arXiv:2312.03732), which equals an alpha that is sqrt(rank) times as large.
 """
 
 import math
@@ -16,82 +16,79 @@ from ecliptic.checks import is_finite
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
 
 _COMPONENTS = {"": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
-_NAME = re.compile(r"\^?[\w.]+")  # what PEFT writes: names, "^" where one must be whole
+_NAME = re.compile(r"\^?[\w.]+")  # PEFT writes names, with "^" before a complete one
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a `LoraConfig` says about scale."""
+    """The settings of a `LoraConfig` that change the scale."""
 
     alpha: float | None = None
     pattern: Mapping[str, float] | None = None  # end of a module's name -> its own alpha
-    by_root: bool = False
+    by_root: bool = False  # divide by the root of the rank
 
     def alpha_of(self, name: str, rank: int) -> float | None:
-        """Alpha of the module that transformers calls `name`, None where nothing is stated."""
+        """Alpha of the module with transformers' name `name`; None if the settings have none."""
         alpha = self.alpha
         for pattern, own in (self.pattern or {}).items():
             plain = pattern.removeprefix("^")
             if name == plain or name.endswith(f".{plain}"):
                 alpha = own
                 break
-        if alpha is None:
-            return float(rank) * math.sqrt(rank) if self.by_root else None
-        return alpha * math.sqrt(rank) if self.by_root else alpha
+        if not self.by_root:
+            return alpha
+        return (rank if alpha is None else alpha) * math.sqrt(rank)
 
 
-@dataclass(frozen=True)
-class StatedAlphas:
-    """Settings by component; "" holds for all that are not named."""
-
-    settings: Mapping[str, Settings]
-
-    def alpha_of(self, part: str, module: str, rank: int) -> float | None:
-        """Alpha of one of our modules, None where nothing is stated."""
-        settings = self.settings.get(_COMPONENTS[part], self.settings.get("", Settings()))
-        return settings.alpha_of(hugging_face_name(module), rank)
+Alphas = Mapping[str, Settings]  # by component; "" is for all that have none of their own
 
 
-def stated_alphas(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> StatedAlphas:
-    """What PEFT's config of a folder and diffusers' metadata of a file say.
+def alpha_of(alphas: Alphas, part: str, module: str, rank: int) -> float | None:
+    """Alpha of one of our modules; None if the settings have none."""
+    settings = alphas.get(_COMPONENTS[part], alphas.get("", Settings()))
+    return settings.alpha_of(hugging_face_name(module), rank)
+
+
+def read_alphas(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Alphas:
+    """Read the alphas in PEFT's config of a folder and in diffusers' metadata of a file.
 
     Raises:
-        UnsupportedLayoutError: the config is of another method than LoRA.
-        CorruptFileError: an alpha that is no number.
+        UnsupportedLayoutError: the config is for another method than LoRA.
+        CorruptFileError: an alpha that is not a finite number.
     """
     if (kind := config.get("peft_type", "LORA")) != "LORA":
         raise UnsupportedLayoutError(
             f"the adapter is {str(kind)[:40]!r}, not LoRA; merge it where it was trained, and load "
             "the merged encoder."
         )
-    settings = {"": _settings(config)} if config else {}
+    settings = {"": _parse_settings(config)} if config else {}
     for component in sorted(set(_COMPONENTS.values())):
         prefix = f"{component}."
         own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
         if own:
-            settings[component] = _settings(own)
-    return StatedAlphas(settings)
+            settings[component] = _parse_settings(own)
+    return settings
 
 
-def _settings(config: Mapping[str, Any]) -> Settings:
+def _parse_settings(config: Mapping[str, Any]) -> Settings:
     pattern = config.get("alpha_pattern") or {}
     if not isinstance(pattern, dict):
-        raise CorruptFileError("the LoRA's alpha_pattern is no object of names and numbers.")
+        raise CorruptFileError("the LoRA's alpha_pattern is not an object of names and numbers.")
     for name in pattern:
         if not _NAME.fullmatch(name):
             raise UnsupportedLayoutError(
                 f"the LoRA's alpha_pattern has {name[:80]!r}, a regular expression; write out the "
-                "modules' names."
+                "names of the modules."
             )
     alpha = config.get("lora_alpha")
     return Settings(
-        None if alpha is None else _number(alpha),
-        {name: _number(own) for name, own in pattern.items()},
+        None if alpha is None else _parse_number(alpha),
+        {name: _parse_number(own) for name, own in pattern.items()},
         config.get("use_rslora") is True,
     )
 
 
-def _number(value: object) -> float:
+def _parse_number(value: object) -> float:
     if not isinstance(value, int | float) or not is_finite(value):
-        raise CorruptFileError(f"the LoRA's settings have the alpha {str(value)[:40]!r}.")
+        raise CorruptFileError(f"the LoRA's alpha must be finite, got {str(value)[:40]!r}.")
     return float(value)

@@ -1,8 +1,8 @@
-"""The names of LoRA tensors in files, and the module of the text tower that each means.
+"""Maps the names of LoRA tensors in files to modules of the text tower.
 
 kohya's sd-scripts (networks/lora.py, also lora_sd3.py and lora_flux.py), OneTrainer, diffusers
-(utils/state_dict_utils.py: both of its schemes) and PEFT. A key is a prefix, which names the
-encoder, a module and a slot; each key is understood by itself, whatever others stand beside it.
+(utils/state_dict_utils.py: both of its schemes) and PEFT. A key is a prefix that names the
+encoder, then a module and a slot. Each key is read on its own, independent of the other keys.
 """
 
 import re
@@ -24,7 +24,7 @@ _DOTTED = {
     "encoder.layers.": "",
     "text_projection.": "",
 }
-# denoisers, T5 and what else lies in such files: not for a text tower of CLIP
+# denoisers, T5 and other models in such files: not for a text tower of CLIP
 _OTHER = (
     "bundle_emb.",
     "controlnet.",
@@ -80,8 +80,8 @@ _SLOTS = {
     "lora_linear_layer.up.weight": "up",
     "lora_up.weight": "up",
 }
-_ADAPTER = re.compile(r"(lora_[AB])\.\w+\.weight")  # PEFT in memory: the adapter's name inside
-# start of another slot -> the method it belongs to, which then makes up the whole module
+_ADAPTER = re.compile(r"(lora_[AB])\.\w+\.weight")  # PEFT in memory: has the adapter's name
+# start of another slot -> its method, which then applies to the whole module
 METHODS = {
     "a1.": "GLoRA",
     "b1.": "GLoRA",
@@ -100,53 +100,53 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Place:
-    """What one tensor is for: `slot` of the LoRA of `module`, in the encoder `part`."""
+    """Where one tensor belongs: `slot` of the LoRA of `module`, in the encoder `part`."""
 
     part: str  # "clip_l", "clip_g", or "" for the first or only encoder
     module: str  # "blocks.3.attention.q", ..., "projection"
-    slot: str  # "down", "up", "alpha", or one that METHODS begins
+    slot: str  # "down", "up", "alpha", or one that begins with a key of METHODS
 
 
 def is_other(key: str) -> bool:
     """Whether the tensor belongs to a denoiser, a T5 or anything but a text encoder of CLIP."""
-    key = _unwrapped(key)
+    key = _unwrap(key)
     found = _split(key)
     return key.startswith(_OTHER) or (found is not None and _T5.match(found[1]) is not None)
 
 
 def place_of(key: str) -> Place | str:
-    """Where the tensor `key` belongs, or, in words, why that cannot be told."""
-    found = _split(_unwrapped(key))
+    """Find where the tensor `key` belongs, or say why this is unknown."""
+    found = _split(_unwrap(key))
     if found is None:
-        return "its name begins with no encoder or denoiser that is known"
+        return "its name does not begin with a known encoder or denoiser"
     part, rest, underscored = found
-    module, slot = _underscored(rest) if underscored else _dotted(rest)
+    module, slot = _parse_underscored(rest) if underscored else _parse_dotted(rest)
     if not module:
         return "CLIP's text encoder has no such linear layer"
     slot = _ADAPTER.sub(r"\1.weight", slot)
     known = _SLOTS.get(slot) or (slot if slot.startswith(tuple(METHODS)) else "")
-    return Place(part, module, known) if known else f"{slot!r} is no part of a LoRA"
+    return Place(part, module, known) if known else f"{slot!r} is not a part of a LoRA"
 
 
 def method_of(slot: str) -> str | None:
-    """The name of the method, if it is not plain LoRA, that writes such a slot."""
+    """The name of the method that writes such a slot; None for plain LoRA."""
     return next((name for start, name in METHODS.items() if slot.startswith(start)), None)
 
 
 def hugging_face_name(module: str) -> str:
-    """`module` as transformers calls it, for settings that name modules."""
+    """The name of `module` in transformers, for settings that name modules."""
     if module == PROJECTION:
         return "text_projection"
     _, block, inner = module.split(".", 2)
     return f"text_model.encoder.layers.{block}.{MODULES[inner]}"
 
 
-def _unwrapped(key: str) -> str:
+def _unwrap(key: str) -> str:
     return key.removeprefix("base_model.model.").replace(".processor.", ".")
 
 
 def _split(key: str) -> tuple[str, str, bool] | None:
-    """Part, the rest of the key, and whether words in it are joined by underscores."""
+    """Split a key into its part and the rest; True if underscores join the words of the rest."""
     for prefix, part in _UNDERSCORED.items():
         if key.startswith(prefix):
             return part, key.removeprefix(prefix), True
@@ -162,8 +162,8 @@ def _split(key: str) -> tuple[str, str, bool] | None:
     return None
 
 
-def _underscored(rest: str) -> tuple[str, str]:
-    """Our module and the slot; no module if there is none."""
+def _parse_underscored(rest: str) -> tuple[str, str]:
+    """Read our module and the slot; the module is "" if it is unknown."""
     name, _, slot = rest.partition(".")
     if name == "text_projection":
         return PROJECTION, slot
@@ -172,7 +172,7 @@ def _underscored(rest: str) -> tuple[str, str]:
     return (f"blocks.{int(match[1])}.{inner}", slot) if match and inner else ("", slot)
 
 
-def _dotted(rest: str) -> tuple[str, str]:
+def _parse_dotted(rest: str) -> tuple[str, str]:
     if match := _DOTTED_PROJECTION.fullmatch(rest):
         return PROJECTION, match[1]
     match = _DOTTED_MODULE.fullmatch(rest)

@@ -1,9 +1,9 @@
-"""LoRAs merged into a text tower, any number of them, and taken out again without a trace.
+"""Merges any number of LoRAs into a text tower, and removes them exactly.
 
-Each weight that is touched is computed anew from the original: original + sum of scale (alpha /
-rank) up @ down, in float32 and in the order in which they were added, then cast. The originals
-are kept, not overwritten (they may be mapped from the checkpoint's file), and come back as the
-very parameters they were.
+A changed weight is always computed from the original: original + sum of scale (alpha / rank) up @
+down, in float32, in the order in which the LoRAs were added, then cast. The original parameters are
+kept, not overwritten (they may be mapped from the checkpoint's file); removal puts the same
+parameter objects back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ecliptic.adapters.lora import Lora, LowRank
 from ecliptic.adapters.lora_keys import PROJECTION
 from ecliptic.adapters.parts import PARTS
-from ecliptic.checks import check_finite
+from ecliptic.checks import check_choice, check_finite
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.model import TextTower, writes
 
@@ -24,12 +24,12 @@ _THIRDS = {"attention.q": 0, "attention.k": 1, "attention.v": 2}  # of `attentio
 
 @dataclass(frozen=True)
 class LoraReport:
-    """What became of one LoRA in one tower."""
+    """What one LoRA changes in one tower."""
 
     name: str
     applied: tuple[str, ...]  # modules of the tower that it changes
     unused: Mapping[str, str]  # keys of text encoders that change nothing -> why
-    elsewhere: int  # modules of it that are another encoder's
+    elsewhere: int  # its modules that belong to other encoders
     other: int  # tensors of denoisers and T5
 
 
@@ -42,39 +42,38 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Target:
-    """Where a module's weight lies: a parameter and its rows, (in, out) if `turned`."""
+    """The place of a module's weight: a parameter or a third of it, (in, out) if `transposed`."""
 
     parameter: str
     third: int | None = None
-    turned: bool = False
+    transposed: bool = False
 
     def view(self, weight: Tensor) -> Tensor:
         """(out, in) of this module, a view into the parameter's `weight`."""
-        if self.turned:
+        if self.transposed:
             return weight.T
         return weight if self.third is None else weight.chunk(3)[self.third]
 
 
 class LoraStack:
-    """The LoRAs merged into one tower; there is one stack for a tower."""
+    """The LoRAs merged into one tower; use one stack per tower."""
 
     def __init__(self, tower: TextTower, part: str = "clip_l", *, first: bool | None = None):
-        """An empty stack; nothing is changed.
+        """Make an empty stack, which changes nothing.
 
         Args:
-            tower: whose weights are changed.
-            part: which encoder it is: "clip_l", "clip_h" or "clip_g".
-            first: whether it is the pipeline's first or only text encoder, which files of kohya
-                (`lora_te_`), PEFT and diffusers (`text_encoder.`) do not name further. None: all
-                but "clip_g" are.
+            tower: has the weights to change.
+            part: its name as an encoder: "clip_l", "clip_h" or "clip_g".
+            first: whether it is the pipeline's first or only text encoder, to which keys without
+                an encoder's name belong (`lora_te_` of kohya, `text_encoder.` of PEFT and
+                diffusers). None: True unless `part` is "clip_g".
         """
-        if part not in PARTS:
-            raise ConfigError(f"part must be one of {', '.join(PARTS)}, got {part!r}.")
+        check_choice("part", part, PARTS)
         self._tower = tower
         self._parts = {part, ""} if (part != "clip_g" if first is None else first) else {part}
         self._entries: dict[str, _Entry] = {}
         self._originals: dict[str, nn.Parameter] = {}
-        self._merged: dict[str, tuple[nn.Parameter, int]] = {}  # ours, and its writes
+        self._merged: dict[str, tuple[nn.Parameter, int]] = {}  # our parameter, and its writes
 
     @property
     def scales(self) -> dict[str, float]:
@@ -87,7 +86,7 @@ class LoraStack:
         return tuple((entry.lora.sha256, entry.scale) for entry in self._entries.values())
 
     def add(self, name: str, lora: Lora, scale: float = 1.0) -> LoraReport:
-        """Merge `lora` on top of those already there; `name` is how it is spoken of later.
+        """Merge `lora` in addition to the others; `name` identifies it later.
 
         Raises:
             ConfigError: the name is taken, or the scale is not finite.
@@ -97,44 +96,44 @@ class LoraStack:
         if name in self._entries:
             raise ConfigError(f"a LoRA {name!r} is merged already; remove or rescale it.")
         _check_scale(scale)
-        layers, unused = self._fitting(lora)
+        layers, unused = self._match_layers(lora)
         elsewhere = sum(part not in self._parts for part, _ in lora.layers)
-        self._become({**self._entries, name: _Entry(lora, layers, scale)}, name)
+        self._apply({**self._entries, name: _Entry(lora, layers, scale)}, name)
         return LoraReport(
             name, tuple(layers), {**lora.unused, **unused}, elsewhere, len(lora.other)
         )
 
     def rescale(self, name: str, scale: float) -> None:
-        """Give the LoRA called `name` another scale, exactly, from the originals."""
+        """Change the scale of the LoRA `name`; weights are computed from the originals."""
         _check_scale(scale)
         entry = self._entry(name)
         changed = _Entry(entry.lora, entry.layers, scale)
-        self._become({**self._entries, name: changed}, name)
+        self._apply({**self._entries, name: changed}, name)
 
     def remove(self, name: str) -> None:
-        """Take out one LoRA; the last one leaves the tower bit for bit as it was."""
+        """Remove one LoRA; without any LoRA the tower is bit for bit as before."""
         self._entry(name)
         left = {other: entry for other, entry in self._entries.items() if other != name}
-        self._become(left, name)
+        self._apply(left, name)
 
     def clear(self) -> None:
-        """Take out all LoRAs."""
-        self._become({}, *self._entries)
+        """Remove all LoRAs."""
+        self._apply({}, *self._entries)
 
     def _entry(self, name: str) -> _Entry:
         if name not in self._entries:
             names = ", ".join(map(repr, self._entries)) or "none"
-            raise ConfigError(f"no LoRA {name!r} is merged; there are: {names}.")
+            raise ConfigError(f"no LoRA {name!r} is merged; the merged ones are: {names}.")
         return self._entries[name]
 
-    def _fitting(self, lora: Lora) -> tuple[dict[str, LowRank], dict[str, str]]:
-        """The layers for this tower by module, and the keys of those that it has no module for."""
+    def _match_layers(self, lora: Lora) -> tuple[dict[str, LowRank], dict[str, str]]:
+        """Find the layers for this tower by module, and keys without a module, with the reason."""
         layers: dict[str, LowRank] = {}
         unused: dict[str, str] = {}
         for (part, module), layer in lora.layers.items():
             if part not in self._parts:
                 continue
-            if reason := self._missing(module):
+            if reason := self._explain_missing(module):
                 unused[layer.key] = reason
                 continue
             if module in layers:
@@ -145,8 +144,8 @@ class LoraStack:
             layers[module] = layer
         return layers, unused
 
-    def _missing(self, module: str) -> str | None:
-        """Why the tower has no such module, if so."""
+    def _explain_missing(self, module: str) -> str | None:
+        """Say why the tower has no such module, or return None."""
         if module == PROJECTION:
             return "the encoder has no projection" if self._tower.projection is None else None
         depth = self._tower.config.depth
@@ -162,14 +161,14 @@ class LoraStack:
                 f"of this encoder is {shape}; the LoRA was trained for another model."
             )
 
-    def _become(self, entries: dict[str, _Entry], *names: str) -> None:
-        """Compute or restore every weight that `names` touch, all or none of them."""
+    def _apply(self, entries: dict[str, _Entry], *names: str) -> None:
+        """Compute or restore every weight that the LoRAs `names` change, all or none of them."""
         changed = [
             stack[name] for stack in (self._entries, entries) for name in names if name in stack
         ]
         modules = [module for entry in changed for module in entry.layers]
         parameters = dict.fromkeys(_target(module).parameter for module in modules)
-        self._check_untouched(parameters)
+        self._check_unchanged(parameters)
         with torch.inference_mode(False), torch.no_grad():
             sums = {parameter: self._sum(parameter, entries) for parameter in parameters}
             for parameter, weight in sums.items():
@@ -179,20 +178,20 @@ class LoraStack:
                     self._write(parameter, weight)
         self._entries = entries
 
-    def _check_untouched(self, parameters: Iterable[str]) -> None:
-        """Refuse to overwrite what somebody else did to a merged weight."""
+    def _check_unchanged(self, parameters: Iterable[str]) -> None:
+        """Refuse to overwrite a merged weight that was changed outside this stack."""
         for name in parameters:
             ours, count = self._merged.get(name, (None, 0))
             now = self._parameter(name)
             if ours is not None and (now is not ours or writes(now) != count):
                 raise ConfigError(
                     f"{name} was trained, replaced or merged by another stack since LoRAs were "
-                    "merged here, and computing it anew would lose that; undo the other change "
+                    "merged here, and computing it again would lose that change; undo the change "
                     "first, or load the model again."
                 )
 
     def _sum(self, parameter: str, entries: Mapping[str, _Entry]) -> Tensor | None:
-        """The parameter with all `entries`, or None when none touches it."""
+        """Compute the parameter with all `entries`, or return None if none changes it."""
         now = self._parameter(parameter)
         original = self._originals.get(parameter, now)
         total: Tensor | None = None
@@ -214,7 +213,7 @@ class LoraStack:
     def _write(self, parameter: str, weight: Tensor) -> None:
         now = self._parameter(parameter)
         if parameter not in self._originals:
-            self._originals[parameter] = now  # untouched: it may be mapped from a file
+            self._originals[parameter] = now  # not overwritten: it may be mapped from a file
             now = nn.Parameter(torch.empty_like(now), requires_grad=now.requires_grad)
             self._replace(parameter, now)
         now.copy_(weight)
@@ -239,7 +238,7 @@ class LoraStack:
 
 def _target(module: str) -> _Target:
     if module == PROJECTION:
-        return _Target(PROJECTION, turned=True)
+        return _Target(PROJECTION, transposed=True)
     _, block, inner = module.split(".", 2)
     if inner in _THIRDS:
         return _Target(f"blocks.{block}.attention.qkv.weight", _THIRDS[inner])
@@ -247,4 +246,4 @@ def _target(module: str) -> _Target:
 
 
 def _check_scale(scale: float) -> None:
-    check_finite(scale, "the scale of a LoRA", "1.0 is the whole of it.", ConfigError)
+    check_finite(scale, "the scale of a LoRA", "1.0 is its full strength.", ConfigError)

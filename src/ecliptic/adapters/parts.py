@@ -1,4 +1,4 @@
-"""The text encoders that adapters are made for, by the names their files use."""
+"""The text encoders that adapters are made for, by their names in files."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,6 +1,6 @@
-"""Bytes on disk <-> `Checkpoint`: every layout, the safe reader, the catalog.
+"""Reads and writes checkpoints: every layout, the safe reader, the catalog.
 
-Names are imported when first used, so that asking the catalog does not import torch.
+Names are lazy, so that the catalog does not import torch.
 """
 
 from typing import TYPE_CHECKING

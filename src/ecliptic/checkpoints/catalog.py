@@ -1,7 +1,7 @@
 """The released models by name: "ARCH/TAG" -> sizes, activation, image preparation, repository.
 
 Everything is data in `catalog.toml`; a new model is a new line there. No torch is imported here,
-so that commands can list names quickly. Fetching the files is `location.py`'s work.
+so that commands can list names quickly. `hub/` downloads the files.
 """
 
 import tomllib
@@ -9,19 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from ecliptic.errors import UnknownModelError
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig
 
-QUICK_GELU_SUFFIX = "-quickgelu"  # open_clip's way to ask for QuickGELU in an architecture's name
+QUICK_GELU_SUFFIX = "-quickgelu"  # of open_clip's names for an architecture with QuickGELU
 
 
 @dataclass(frozen=True)
 class Row:
-    """One set of released weights, and what has to be known to use them."""
+    """One set of released weights, and the facts that are needed to use them."""
 
     architecture: str
     tag: str
@@ -31,7 +30,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The name that `find` knows it by."""
+        """The name that `find` takes."""
         return f"{self.architecture}/{self.tag}"
 
     @property
@@ -46,7 +45,7 @@ def names() -> tuple[str, ...]:
 
 
 def architectures() -> tuple[str, ...]:
-    """All architectures, those without released weights too."""
+    """All architectures, also those without released weights."""
     return tuple(_architectures())
 
 
@@ -58,14 +57,14 @@ def find(name: str) -> Row:
             "laion2b-s34b-b79k") and the names of openai/CLIP with a slash ("ViT-L/14@336px") too.
 
     Raises:
-        UnknownModelError: nothing is called so, or it names sizes only, or asks for QuickGELU
-            where the weights have GELU.
+        UnknownModelError: no weights have this name, or it names sizes only, or it asks for
+            QuickGELU and the weights have GELU.
     """
-    sizes, _, tag = _openai_names().get(name, name).rpartition("/")
-    plain = _plain(sizes)
-    row = _rows().get(f"{plain}/{_plain_tag(tag)}")
+    sizes, _, tag = _read_tables()["openai_names"].get(name, name).rpartition("/")
+    tag = tag.lower().replace("-", "_")  # open_clip takes capitals and dashes too
+    row = _rows().get(f"{_normalise(sizes)}/{tag}")
     if row is None:
-        raise UnknownModelError(name, names(), fix=_advice(name))
+        raise UnknownModelError(name, names(), fix=_advise(name))
     if sizes.endswith(QUICK_GELU_SUFFIX) and row.activation != "quick_gelu":
         raise UnknownModelError(
             name, fix=f"those weights were trained with GELU; they are called {row.name!r}."
@@ -77,79 +76,66 @@ def architecture(name: str) -> ClipConfig:
     """Sizes of both towers.
 
     Args:
-        name: an architecture, with "-quickgelu" behind it for that activation in place of GELU;
-            or the name of weights, which decide the activation.
+        name: an architecture, with the suffix "-quickgelu" for QuickGELU in place of GELU; or the
+            name of weights, which decide the activation.
 
     Raises:
-        UnknownModelError: nothing is called so.
+        UnknownModelError: no architecture and no weights have this name.
     """
-    if config := _architectures().get(_plain(name)):
-        return _activated(config, "quick_gelu") if name.endswith(QUICK_GELU_SUFFIX) else config
+    if config := _architectures().get(_normalise(name)):
+        quick = name.endswith(QUICK_GELU_SUFFIX)
+        return replace_activation(config, "quick_gelu") if quick else config
     if "/" not in name:
         raise UnknownModelError(name, architectures())
     row = find(name)
-    return _activated(_architectures()[row.architecture], row.activation)
+    return replace_activation(_architectures()[row.architecture], row.activation)
 
 
-def _plain(sizes: str) -> str:
-    """The table's spelling of an architecture."""
-    return sizes.removesuffix(QUICK_GELU_SUFFIX).replace("/", "-").replace("@336px", "-336")
-
-
-def _plain_tag(tag: str) -> str:
-    """The table's spelling of a tag; open_clip takes capitals and dashes too."""
-    return tag.lower().replace("-", "_")
-
-
-def _advice(name: str) -> str:
-    """What to do about an unknown name that begins like a known one, else ""."""
-    sizes = next((part for part in (name, name.rpartition("/")[0]) if _plain(part) in _tags()), "")
-    if not sizes:
-        return ""
-    tags = ", ".join(repr(f"{_plain(sizes)}/{tag}") for tag in _tags()[_plain(sizes)])
-    return f"the weights of these sizes are called {tags}."
-
-
-def _activated(config: ClipConfig, activation: Activation) -> ClipConfig:
+def replace_activation(config: ClipConfig, activation: Activation) -> ClipConfig:
+    """The same sizes with `activation` in both towers; a ResNet always has ReLU."""
     image, text = config.image, config.text
-    if isinstance(image, ViTConfig):  # a ResNet has ReLU, whatever its text tower has
+    if isinstance(image, ViTConfig):
         image = replace(image, activation=activation)
     return replace(config, image=image, text=text and replace(text, activation=activation))
 
 
+def _normalise(sizes: str) -> str:
+    """The table's spelling of an architecture."""
+    return sizes.removesuffix(QUICK_GELU_SUFFIX).replace("/", "-").replace("@336px", "-336")
+
+
+def _advise(name: str) -> str:
+    """The fix for an unknown name that begins with a known architecture, else ""."""
+    weights = _read_tables()["weights"]
+    starts = (_normalise(part) for part in (name, name.rpartition("/")[0]))
+    sizes = next((start for start in starts if start in weights), "")
+    tags = ", ".join(repr(f"{sizes}/{tag}") for tag in weights.get(sizes, ()))
+    return f"the weights of these sizes are called {tags}." if tags else ""
+
+
 @cache
-def _tables() -> Mapping[str, Any]:
+def _read_tables() -> Mapping[str, Any]:
     return tomllib.loads(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
 
 
 @cache
-def _openai_names() -> Mapping[str, str]:
-    names: dict[str, str] = _tables()["openai_names"]
-    return MappingProxyType(names)
-
-
-@cache
 def _architectures() -> Mapping[str, ClipConfig]:
-    return MappingProxyType(
-        {name: _config(table) for name, table in _tables()["architectures"].items()}
-    )
-
-
-@cache
-def _tags() -> Mapping[str, tuple[str, ...]]:
-    return {name: tuple(rows) for name, rows in _tables()["weights"].items()}
+    tables = _read_tables()["architectures"]
+    return {name: _make_config(table) for name, table in tables.items()}
 
 
 @cache
 def _rows() -> Mapping[str, Row]:
-    weights = _tables()["weights"]
+    weights = _read_tables()["weights"]
     rows = [
-        _row(sizes, tag, dict(line)) for sizes in weights for tag, line in weights[sizes].items()
+        _make_row(sizes, tag, dict(line))
+        for sizes in weights
+        for tag, line in weights[sizes].items()
     ]
-    return MappingProxyType({row.name: row for row in rows})
+    return {row.name: row for row in rows}
 
 
-def _config(table: Mapping[str, Any]) -> ClipConfig:
+def _make_config(table: Mapping[str, Any]) -> ClipConfig:
     if sizes := table.get("resnet"):
         image: ResNetConfig | ViTConfig = ResNetConfig(**{**sizes, "depths": (*sizes["depths"],)})
     else:
@@ -157,7 +143,7 @@ def _config(table: Mapping[str, Any]) -> ClipConfig:
     return ClipConfig(embed=table["embed"], image=image, text=TextConfig(**table["text"]))
 
 
-def _row(sizes: str, tag: str, line: dict[str, Any]) -> Row:
+def _make_row(sizes: str, tag: str, line: dict[str, Any]) -> Row:
     hub = line.pop("hub")
     activation = line.pop("activation", "gelu")
     image = _architectures()[sizes].image

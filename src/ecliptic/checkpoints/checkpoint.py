@@ -1,7 +1,7 @@
-"""What every layout reads into and writes from: sizes, weights, and how to prepare inputs."""
+"""`Checkpoint`, which every layout reads and writes: sizes, weights and input specs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -11,12 +11,12 @@ from ecliptic.model import ClipConfig
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model at rest. `weights` are native-named and may be memory-mapped; treat as read-only."""
+    """A model that is not built yet. `weights` have our names; do not write to them."""
 
     config: ClipConfig
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]  # may be mapped from the file
     image_spec: ImageSpec | None  # None without an image tower
     tokenizer_spec: TokenizerSpec | None  # None without a text tower
     name: str = ""  # "ViT-B-32/openai", or the file's stem
-    layout: str = ""  # what it was read from: "ecliptic", "openai", ...
-    notes: tuple[str, ...] = field(default=())  # repairs and guesses made on reading, in words
+    layout: str = ""  # of the file that it was read from: "ecliptic", "openai", ...
+    notes: tuple[str, ...] = ()  # repairs and guesses made while reading

@@ -1,21 +1,21 @@
-"""All layouts behind two functions: `read` finds out what a path is, `write` makes one."""
+"""`read` and `write` for checkpoints of every layout."""
 
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.identity.hints import Hints
 from ecliptic.checkpoints.layouts import diffusers, native, open_clip, openai, transformers
-from ecliptic.checkpoints.source import Source, single_weights
+from ecliptic.checkpoints.source import Source, find_single_weights
 from ecliptic.errors import ConfigError, UnsupportedLayoutError
 from ecliptic.storage import WEIGHT_SUFFIXES
 
 Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
 
-# In this order: OpenAI's files also have open_clip's names, a pipeline also has other folders.
+# The order matters: OpenAI's files also match open_clip, those of pipelines also transformers.
 _READERS: tuple[ModuleType, ...] = (native, diffusers, openai, open_clip, transformers)
 _WRITERS: dict[Layout, ModuleType] = {
     "ecliptic": native,
@@ -24,36 +24,36 @@ _WRITERS: dict[Layout, ModuleType] = {
     "transformers": transformers,
 }
 
-# What each layout can write as one file; any other path becomes a folder.
+# Suffixes of the single files that a layout can write; any other path becomes a folder.
 _FILES: dict[Layout, tuple[str, ...]] = {"ecliptic": (".safetensors",), "openai": openai.SUFFIXES}
 
 
 def read(path: Path | str, hints: Hints | None = None, row: Row | None = None) -> Checkpoint:
-    """The checkpoint at `path`, whatever its layout; tensors are mapped, not copied.
+    """Read the checkpoint at `path`, in any layout; tensors are mapped, not copied.
 
     Args:
         path: a file or a folder.
-        hints: the caller's answers to what the file may leave open.
-        row: the catalog row it was located by; answers what `hints` do not.
+        hints: settings that the file may not state.
+        row: the catalog row of the checkpoint; used where `hints` are None.
 
     Raises:
-        UnsupportedLayoutError: none of the layouts, or another kind of model.
-        AmbiguousCheckpointError: something has to be said; the message names the argument.
-        WeightsMismatchError: tensors missing, unexpected or ill-shaped; the first named.
-        ConfigError: sizes that no model has, or a given spec that does not fit the towers.
-        CorruptFileError, UnsafeFileError: from the safe reader, or a config without sense.
+        UnsupportedLayoutError: an unknown layout, or another kind of model.
+        AmbiguousCheckpointError: the file does not state a setting; the message names the argument.
+        WeightsMismatchError: tensors are missing, unexpected or of a wrong shape.
+        ConfigError: impossible sizes, or a given spec that does not fit the towers.
+        CorruptFileError, UnsafeFileError: from the safe reader, or an impossible value in a config.
     """
     source = Source(Path(path))
-    hints = _with_row(hints or Hints(), row)
-    reader = _reader(source)
+    hints = _add_row(hints or Hints(), row)
+    reader = _find_reader(source)
     if reader is None and source.folder:
-        source = single_weights(source)
-        reader = _reader(source)
+        source = find_single_weights(source)
+        reader = _find_reader(source)
     if reader is None:
-        raise _unknown(source)
+        _refuse_unknown(source)
     try:
         checkpoint: Checkpoint = reader.read(source, hints)
-    except ConfigError as error:  # the class stays: the caller's own specs may be what is wrong
+    except ConfigError as error:  # the caller's specs may be wrong: same class
         raise type(error)(f"{source.path}: {error}") from error
     return checkpoint if checkpoint.name else replace(checkpoint, name=source.stem)
 
@@ -65,21 +65,21 @@ def write(
     *,
     overwrite: bool = False,
 ) -> tuple[str, ...]:
-    """Write `checkpoint` so that `read` gives the same tensors, and the peers load it.
+    """Write `checkpoint` so that `read` gives the same tensors, and the other projects load it.
 
     Args:
         checkpoint: what to write; its tensors keep their dtypes.
         path: a folder, or for "ecliptic" a `.safetensors` and for "openai" a `.pt` file.
         layout: "ecliptic", "openai", "open_clip" or "transformers".
-        overwrite: replace files of the same names that hold something else.
+        overwrite: replace files of the same names with other content.
 
     Returns:
-        Notes on what the layout does not store and no vector depends on.
+        Notes on values that the layout does not store; no vector depends on them.
 
     Raises:
         UnsupportedLayoutError: the layout cannot hold this model, or writes no file with the
             suffix of `path`; the message says why.
-        CheckpointError: something else is there and `overwrite` is False.
+        CheckpointError: `path` holds something else, and `overwrite` is False.
     """
     if layout not in _WRITERS:
         known = ", ".join(get_args(Layout))
@@ -90,7 +90,7 @@ def write(
 
 
 def _check_suffix(path: Path, layout: Layout) -> None:
-    """Refuse the name of a weights file where the layout would make a folder of it."""
+    """Refuse the name of a weights file if the layout would write a folder of that name."""
     suffix = path.suffix.lower()
     if path.suffix in _FILES.get(layout, ()) or suffix not in WEIGHT_SUFFIXES:
         return
@@ -102,11 +102,11 @@ def _check_suffix(path: Path, layout: Layout) -> None:
     )
 
 
-def _reader(source: Source) -> ModuleType | None:
+def _find_reader(source: Source) -> ModuleType | None:
     return next((module for module in _READERS if module.matches(source)), None)
 
 
-def _with_row(hints: Hints, row: Row | None) -> Hints:
+def _add_row(hints: Hints, row: Row | None) -> Hints:
     if row is None:
         return hints
     return replace(
@@ -117,10 +117,10 @@ def _with_row(hints: Hints, row: Row | None) -> Hints:
     )
 
 
-def _unknown(source: Source) -> UnsupportedLayoutError:
+def _refuse_unknown(source: Source) -> NoReturn:
     names = list(source.open().tensors)
-    return UnsupportedLayoutError(
-        f"{source.path} holds {len(names)} tensors ({', '.join(names[:3])}, ...) under the names "
-        "of no known layout; ecliptic reads CLIP as OpenAI, open_clip, Hugging Face and diffusion "
-        "checkpoints name it."
+    raise UnsupportedLayoutError(
+        f"{source.path} holds {len(names)} tensors ({', '.join(names[:3])}, ...), whose names "
+        "match no known layout; ecliptic reads CLIP checkpoints with the names of OpenAI, "
+        "open_clip, Hugging Face or diffusion models."
     )

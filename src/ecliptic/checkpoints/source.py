@@ -1,6 +1,6 @@
-"""One file or folder on disk, opened once for every layout that looks at it.
+"""`Source`: a file or folder on disk, opened once and shared by all layouts.
 
-Reading bytes safely is the work of `storage`, deciding what they mean that of the layouts.
+`storage` reads the bytes safely, and the layouts decide what they mean.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ class State:
 
 
 class Source:
-    """A path that exists; folders know their files, `open` reads weights once."""
+    """An existing path; lists the files of a folder, and reads each weights file once."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+        if not path.is_file() and not path.is_dir():  # reading a pipe would block
             raise UnknownModelError(str(path))
         self.path = path
         self.folder = path.is_dir()
@@ -42,61 +42,68 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """What a checkpoint without a name is called."""
+        """The name of a checkpoint that states none."""
         return self.path.name if self.folder else self.path.stem
 
     def first(self, *names: str) -> str | None:
-        """The first of `names` that lies in the folder."""
+        """The first of `names` that is in the folder."""
         return next((name for name in names if name in self.files), None)
+
+    def find_weights(self, config: str, names: tuple[str, ...]) -> str:
+        """The first of `names` that is in the folder of the file `config`."""
+        if name := self.first(*names):
+            return name
+        raise UnsupportedLayoutError(
+            f"{self.path} has {config} but none of {', '.join(names)}; "
+            "download the weights into the same folder."
+        )
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object of the folder; empty if there is no such file."""
         return read_json(self.path / name) if name in self.files else {}
 
     def open(self, name: str | None = None) -> State:
-        """The weights in `name` of a folder, or in the file itself."""
+        """The weights in the file `name` of the folder, or in the file itself."""
         path = self.path / name if name else self.path
         if name and name not in self.files:
-            raise CorruptFileError(f"{path} is missing, or no regular file; fetch it again.")
+            raise CorruptFileError(f"{path} is missing or is not a regular file; fetch it again.")
         if path not in self._open:
             self._open[path] = _read(path)
         return self._open[path]
 
 
-def single_weights(source: Source) -> Source:
-    """The only weights file of a folder that no config describes."""
+def find_single_weights(source: Source) -> Source:
+    """The only weights file of a folder without a config."""
     found = sorted(name for name in source.files if name.endswith(WEIGHT_SUFFIXES))
     if len(found) == 1:
         return Source(source.path / found[0])
     holds = f"holds {', '.join(found)}" if found else "holds no weights"
     raise UnsupportedLayoutError(
-        f"the folder {source.path} {holds} and no config that says what they are; "
-        "name one file, or a folder with ecliptic.json, open_clip_config.json or config.json."
+        f"the folder {source.path} {holds} and no config that describes them; pass one file, "
+        "or a folder with ecliptic.json, open_clip_config.json or config.json."
     )
 
 
 def _read(path: Path) -> State:
     if path.name.endswith(".index.json"):
-        return _plain(read_shards(path).tensors, {}, path)
+        return _unwrap(read_shards(path).tensors, {}, path)
     file = read_tensors(path)
-    return _plain(file.tensors, file.metadata, path)
+    return _unwrap(file.tensors, file.metadata, path)
 
 
-def _plain(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> State:
-    """The state dict out of what training scripts save around it.
+def _unwrap(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> State:
+    """Take the state dict out of what training scripts save with it.
 
     "state_dict." holds the weights of open_clip's and Lightning's checkpoints (beside "epoch",
-    "optimizer", ...); "module." is torch's DistributedDataParallel.
+    "optimizer", ...); torch's DistributedDataParallel adds "module." to every name.
     """
     for prefix in ("state_dict.", "module."):
-        inner = {name for name in tensors if name.startswith(prefix)}
+        inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         if inner and (prefix == "state_dict." or len(inner) == len(tensors)):
-            tensors = {
-                name.removeprefix(prefix): tensors[name] for name in tensors if name in inner
-            }
+            tensors = inner
     if not tensors:
         raise UnsupportedLayoutError(
-            f"{path} holds no tensors by name; a state dict, or a dict with one under "
-            "`state_dict`, is needed."
+            f"{path} holds no named tensors; pass a state dict, or a dict with one under "
+            "`state_dict`."
         )
     return State(tensors, metadata)

@@ -1,4 +1,7 @@
-"""The command line: arguments in, one call, text or JSON out. `main.py` holds the group."""
+"""The command line: each command parses its arguments, makes one call and prints text or JSON.
+
+`main.py` holds the group of all commands.
+"""
 
 from typing import TYPE_CHECKING
 

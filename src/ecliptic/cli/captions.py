@@ -1,4 +1,4 @@
-"""`ecliptic captions`: a table of captions into a folder of conditionings, its check and repair."""
+"""`ecliptic captions`: encode a table of captions into a cache folder, verify and repair it."""
 
 import dataclasses
 import warnings
@@ -15,7 +15,7 @@ from ecliptic.cli.output import on_terminal, print_json, print_table, say
 from ecliptic.errors import EclipticError, InputError
 
 if TYPE_CHECKING:
-    from ecliptic.diffusion import CacheReport, Caption, Conditioner, Findings
+    from ecliptic.diffusion import CacheReport, Caption, Conditioner
     from ecliptic.engine import Item, Rejects
 
 app = typer.Typer(
@@ -27,20 +27,20 @@ app = typer.Typer(
 
 @dataclasses.dataclass(frozen=True)
 class TableFlags:
-    """How a table of captions is read and stored."""
+    """How to read a table of captions, and how to store its conditionings."""
 
-    column: Annotated[str, typer.Option(help="Column of the table with the captions.")] = "caption"
+    column: Annotated[str, typer.Option(help="Column with the captions.")] = "caption"
     id_column: Annotated[
         str | None, typer.Option("--id", help="Column with the ids.", show_default="the caption")
     ] = None
-    batch_size: Annotated[int, typer.Option(min=1, help="Captions at a time.")] = 32
+    batch_size: Annotated[int, typer.Option(min=1, help="Captions per batch.")] = 32
     store: Annotated[
         Literal["fp32", "bf16", "fp16"] | None,
-        typer.Option(help="Numbers to store.", show_default="as computed"),
+        typer.Option(help="Dtype to store.", show_default="as computed"),
     ] = None
 
 
-Folder = Annotated[Path, typer.Argument(metavar="CACHE", help="The folder of a `captions write`.")]
+Folder = Annotated[Path, typer.Argument(metavar="CACHE", help="Folder that `captions write` made.")]
 
 
 @app.command()
@@ -61,7 +61,7 @@ def write(
 ) -> None:
     """Encode each different caption of a table once, into a folder.
 
-    Another run goes on where the last one ended. Captions that cannot be used are listed on stderr
+    A new run continues where the last one ended. Captions that cannot be used are listed on stderr
     and in CACHE.rejects.jsonl, and the exit code is 3.
     """
     write_captions(table, encoders.conditioner(), out, columns, reading.how, json=json)
@@ -72,10 +72,10 @@ def write(
 def verify(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
 ) -> None:
-    """Check every byte of such a folder.
+    """Check every byte of a folder that `captions write` made.
 
-    The exit code is 1 where something is wrong. With --for and --encoders, whatever another model
-    or other settings made is stale, and wrong.
+    The exit code is 1 if an entry is wrong. With --for and --encoders, entries of another model or
+    of other settings are stale, and count as wrong.
     """
     check_captions(folder, encoders, reading, repair=False, json=json)
 
@@ -85,10 +85,10 @@ def verify(
 def repair(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
 ) -> None:
-    """Remove what `captions verify` finds.
+    """Remove the entries that `captions verify` finds wrong.
 
-    The next `captions write` computes it again. With --for and --encoders, whatever another model
-    or other settings made is removed too.
+    The next `captions write` computes them again. With --for and --encoders, entries of another
+    model or of other settings are removed too.
     """
     check_captions(folder, encoders, reading, repair=True, json=json)
 
@@ -102,7 +102,7 @@ def write_captions(
     *,
     json: bool,
 ) -> None:
-    """Keep the conditioning of each caption of the table `path` in the folder `out`."""
+    """Store the conditioning of each caption of the table `path` in the folder `out`."""
     from ecliptic.diffusion import Watch, write_cache
     from ecliptic.engine import Columns, Rejects, progress_bar, read_items
     from ecliptic.inputs import TruncationWarning
@@ -118,7 +118,7 @@ def write_captions(
         warnings.simplefilter("ignore", TruncationWarning)  # counted below
         report = write_cache(
             conditioner,
-            _captions(items, rejects),
+            _read_captions(items, rejects),
             out,
             batch_size=columns.batch_size,
             dtype=columns.store,
@@ -137,7 +137,7 @@ def write_captions(
 def check_captions(
     folder: Path, encoders: EncoderFlags, reading: ReadingFlags, *, repair: bool, json: bool
 ) -> None:
-    """Report all that is wrong in the cache `folder`; exit code 1 if it stays."""
+    """Report everything that is wrong in the cache `folder`; exit with 1 if it is not repaired."""
     from ecliptic.diffusion import verify_cache
     from ecliptic.engine import progress_bar
 
@@ -145,18 +145,19 @@ def check_captions(
     if conditioner is None and reading.how:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in reading.how)
         raise typer.BadParameter(
-            f"{flags} says what is stale only beside a model; add --for and --encoders."
+            f"{flags} needs a model to find stale entries; add --for and --encoders."
         )
     with progress_bar("shards", None, show=on_terminal()) as advance:
         found = verify_cache(folder, conditioner, repair=repair, advance=advance, **reading.how)
     if json:
-        print_json(_summary(found))
+        summary = {name: getattr(found, name) for name in ("ok", "shards", "entries", "repaired")}
+        print_json(summary | {"findings": [one.to_json() for one in found]})
     elif not found.ok:
         rows = [(one.kind, one.shard, one.key[:12], one.detail) for one in found]
         print_table(("what", "shard", "key", ""), rows)
     say(
         f"{found.entries} prompts in {found.shards} shards, {len(found)} findings"
-        + ", removed; run again to compute what is missing" * (repair and not found.ok)
+        + ", removed; `captions write` computes them again" * (repair and not found.ok)
     )
     leave(FAILED, when=not found.ok and not repair)
 
@@ -171,7 +172,7 @@ def _check_table(path: str) -> None:
         )
 
 
-def _captions(items: "Iterable[Item]", rejects: "Rejects") -> "Iterator[Caption]":
+def _read_captions(items: "Iterable[Item]", rejects: "Rejects") -> "Iterator[Caption]":
     from ecliptic.diffusion import Caption
 
     for index, item in enumerate(items):
@@ -185,27 +186,17 @@ def _report(report: "CacheReport", rejects: "Rejects", out: Path) -> None:
     for line in rejects.lines():
         say(line)
     if report.truncated:
-        say(f"warning: {report.truncated} prompts lost words; --long chunk keeps all")
+        say(f"warning: {report.truncated} prompts lost words; --long chunk keeps all words")
     if report.torn:
         say(
             f"warning: {len(report.torn)} shards of {out} cannot be read; `ecliptic captions "
             f"repair {out}` removes them"
         )
     if report.interrupted:
-        say("interrupted; keeping what is done")
+        say("interrupted; the finished prompts are kept")
     elif rejects and not report.written + report.reused:
         raise InputError(f"none of the {len(rejects)} captions could be used.")
     say(
-        f"{report.written} prompts written to {out}, {report.reused} captions there before, "
-        f"{report.duplicates} of equal text"
+        f"{report.written} prompts written to {out}, {report.reused} captions were already there, "
+        f"{report.duplicates} repeat the text of another"
     )
-
-
-def _summary(found: "Findings") -> dict[str, object]:
-    return {
-        "ok": found.ok,
-        "shards": found.shards,
-        "entries": found.entries,
-        "repaired": found.repaired,
-        "findings": [one.to_json() for one in found],
-    }

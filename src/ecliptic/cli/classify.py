@@ -1,4 +1,4 @@
-"""`ecliptic classify`: which of given labels fits each image."""
+"""`ecliptic classify`: how well each of the given labels fits each image."""
 
 import os
 from pathlib import Path
@@ -24,16 +24,16 @@ def classify(
         list[str], typer.Argument(metavar="PATH", help="Images, or folders of images.")
     ],
     labels: Annotated[
-        str | None, typer.Option("--labels", "-l", help="Labels with commas between them.")
+        str | None, typer.Option("--labels", "-l", help="Labels, separated by commas.")
     ] = None,
     labels_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with one label a line; - is stdin.")
+        Path | None, typer.Option(metavar="FILE", help="File with one label per line; - is stdin.")
     ] = None,
     templates: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Prompts around each label, averaged: a shipped set, or a file with one a line "
+            help="Prompt templates, averaged: a built-in set, or a file with one template per line "
             "and {} for the label.",
             show_default="the bare label",
         ),
@@ -44,12 +44,12 @@ def classify(
 ) -> None:
     """Give the probability of each label for each image.
 
-    The labels share 100 %, so one that fits belongs among them.
+    The probabilities of an image add up to 100 %, so include a label that fits.
     """
-    names = _labels(labels, labels_file)
+    names = _read_labels(labels, labels_file)
     clip = model.clip()
-    classifier = clip.text_classifier(names, _templates(templates))
-    kept, rejects = _classified(clip, images, names, classifier, top_k)
+    classifier = clip.text_classifier(names, _read_templates(templates))
+    kept, rejects = _classify(clip, images, names, classifier, top_k)
     for line in rejects.lines(shown=len(rejects)):
         say(line)
     if json:
@@ -63,7 +63,7 @@ def classify(
     leave(REJECTED, when=len(rejects) > 0)
 
 
-def _labels(labels: str | None, file: Path | None) -> list[str]:
+def _read_labels(labels: str | None, file: Path | None) -> list[str]:
     from ecliptic.engine import read_lines
 
     if (labels is None) == (file is None):
@@ -71,18 +71,18 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
     if labels is not None and os.path.isfile(labels):  # noqa: PTH113 Path.is_file fails on long ones
         raise typer.BadParameter(
             f"--labels {labels} is a file; read its lines with --labels-file {labels}, or write "
-            f"{labels!r} with a comma behind it for a label of that name."
+            f"{labels!r} with a comma after it for a label of that name."
         )
     given = [line for _, line in read_lines(file)] if file else (labels or "").split(",")
     names = [label.strip() for label in given if label.strip()]
     if not names:
         raise InputError("no labels are given; write at least one, as in --labels cat,dog.")
     if len(names) == 1:
-        say(f"warning: {names[0]!r} is the only label, so it gets 100 % of every image")
+        say(f"warning: {names[0]!r} is the only label, so its probability is always 100 %")
     return names
 
 
-def _templates(name: str | None) -> str | list[str] | None:
+def _read_templates(name: str | None) -> str | list[str] | None:
     """The lines of a file called `name`, or `name` itself for a shipped set."""
     from ecliptic.engine import read_lines
 
@@ -91,10 +91,10 @@ def _templates(name: str | None) -> str | list[str] | None:
     return [line for _, line in read_lines(name)]
 
 
-def _classified(
+def _classify(
     clip: "Clip", paths: list[str], labels: list[str], classifier: "Tensor", top_k: int
 ) -> "tuple[dict[int, dict[str, Any]], Rejects]":
-    """{"image", "labels"} of each image that could be used, by its place, and the others."""
+    """{"image", "labels"} of each usable image by its position, and the rejected images."""
     from ecliptic.engine import Rejects, image_files
     from ecliptic.scoring import cosine, probabilities
 
@@ -106,16 +106,14 @@ def _classified(
         found = probabilities(cosine(part.vectors, classifier), scale)  # (N, L)
         best, places = found.topk(min(top_k, len(labels)))
         for index, row, values in zip(part.kept, places.tolist(), best.tolist(), strict=True):
-            ranked = _ranked([labels[i] for i in row], values)
+            ranked = [
+                {"label": labels[i], "probability": round(value, 6)}
+                for i, value in zip(row, values, strict=True)
+            ]
             rows[index] = {"image": items[index].name, "labels": ranked}
         for reject in part.rejected:
             rejects.add(reject.index, items[reject.index].name, reject.error)
     return rows, rejects
-
-
-def _ranked(labels: list[str], values: list[float]) -> list[dict[str, Any]]:
-    pairs = zip(labels, values, strict=True)
-    return [{"label": label, "probability": round(value, 6)} for label, value in pairs]
 
 
 def _row(result: dict[str, Any]) -> tuple[str, ...]:

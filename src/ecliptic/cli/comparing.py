@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecliptic.engine import Clip, Rejects, Vectors, image_files, load_vectors, readable
+from ecliptic.engine import Clip, Rejects, image_files, load_vectors, readable
 from ecliptic.errors import SpaceMismatchError
 
 STORED = {".npy", ".safetensors", ".parquet"}
@@ -41,7 +41,7 @@ class Compared:
 
 
 def is_stored(path: str) -> bool:
-    """Whether the suffix is that of stored vectors."""
+    """Whether `path` has the suffix of a file of vectors."""
     return Path(path).suffix in STORED
 
 
@@ -51,13 +51,19 @@ def compare_paths(paths: Iterable[str], clip: Clip | None) -> Compared:
     `clip` may be None when all are stored vectors.
 
     Raises:
-        SpaceMismatchError: stored vectors of another space than the model's, or than each other's.
+        SpaceMismatchError: stored vectors are of another space than the model or than the file
+            before.
     """
     side, space = Compared(), clip.card.space if clip and any(map(is_stored, paths)) else None
     for path in paths:
         if is_stored(path):
             stored = load_vectors(path, clip.card if clip else None)
-            space = _checked(stored, space, path)
+            space = space or stored.space
+            if stored.space != space:
+                raise SpaceMismatchError(
+                    f"{readable(path)} holds vectors of another space ({stored.model}) than the "
+                    "files before it; embed all of them with one model."
+                )
             names = stored.ids or tuple(
                 f"{readable(path)}[{i}]" for i in range(len(stored.vectors))
             )
@@ -65,15 +71,6 @@ def compare_paths(paths: Iterable[str], clip: Clip | None) -> Compared:
         elif clip is not None:
             _add_images(side, path, clip)
     return side
-
-
-def _checked(stored: Vectors, space: str | None, path: str) -> str:
-    if space is not None and stored.space != space:
-        raise SpaceMismatchError(
-            f"{readable(path)} holds vectors of another space ({stored.model}) than the files "
-            "before it; embed all of them with one model."
-        )
-    return stored.space
 
 
 def _add_images(side: Compared, path: str, clip: Clip) -> None:
@@ -86,7 +83,7 @@ def _add_images(side: Compared, path: str, clip: Clip) -> None:
 
 
 def labels_of(side: Compared) -> list[Any]:
-    """Images where there are some, names otherwise, for a plot."""
+    """The labels for a plot: the image if there is one, else the name."""
     from ecliptic.inputs import open_image
 
     return [

@@ -1,4 +1,4 @@
-"""`ecliptic condition`: what a text-to-image model gets from CLIP for prompts of any dialect."""
+"""`ecliptic condition`: a prompt of any dialect, encoded for a text-to-image model."""
 
 import dataclasses
 from pathlib import Path
@@ -9,51 +9,50 @@ import typer
 from ecliptic.cli.captions import TableFlags, check_captions, write_captions
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.flags import Force, Json, expands
-from ecliptic.cli.output import print_json, say
-from ecliptic.errors import StorageError
+from ecliptic.cli.output import check_new, print_json, say
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # a prompt that ends like this is a table's name
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # a PROMPT with this ending names a table
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptFlags:
-    """More about a single prompt, and what is shown of it."""
+    """Flags for a single prompt: its other texts, and how to show its tokens."""
 
     negative: Annotated[
-        str | None, typer.Option("--negative", "-n", help="What to steer away from.")
+        str | None, typer.Option("--negative", "-n", help="Negative prompt, to steer away from.")
     ] = None
     prompt_2: Annotated[
-        str | None, typer.Option("--prompt-2", help="Another wording for the second encoder.")
+        str | None, typer.Option("--prompt-2", help="Different prompt for the second encoder.")
     ] = None
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Show every token, also when a file is written."),
     ] = False
     html: Annotated[
-        Path | None, typer.Option(help="Write the tokens as a page.", metavar="FILE")
+        Path | None, typer.Option(help="Write the tokens as an HTML page.", metavar="FILE")
     ] = None
 
 
-def _old(flag: str, **more: Any) -> Any:
+def _old_flag(flag: str, **more: Any) -> Any:
     return typer.Option(flag, hidden=True, help="See `ecliptic captions`.", **more)
 
 
 @dataclasses.dataclass(frozen=True)
 class TableForm:
-    """Flags of tables of captions, from before there was `ecliptic captions`; not in the help."""
+    """Flags for tables of captions, older than `ecliptic captions`; not in the help."""
 
-    column: Annotated[str | None, _old("--column")] = None
-    id_column: Annotated[str | None, _old("--id")] = None
-    batch_size: Annotated[int | None, _old("--batch-size", min=1)] = None
-    store: Annotated[Literal["fp32", "bf16", "fp16"] | None, _old("--store")] = None
-    verify: Annotated[bool, _old("--verify")] = False
-    repair: Annotated[bool, _old("--repair")] = False
+    column: Annotated[str | None, _old_flag("--column")] = None
+    id_column: Annotated[str | None, _old_flag("--id")] = None
+    batch_size: Annotated[int | None, _old_flag("--batch-size", min=1)] = None
+    store: Annotated[Literal["fp32", "bf16", "fp16"] | None, _old_flag("--store")] = None
+    verify: Annotated[bool, _old_flag("--verify")] = False
+    repair: Annotated[bool, _old_flag("--repair")] = False
 
     def given(self) -> dict[str, Any]:
-        """What was given."""
+        """The flags that are set."""
         return {name: value for name, value in vars(self).items() if value}
 
     def columns(self) -> TableFlags:
@@ -64,7 +63,7 @@ class TableForm:
 
 Output = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Write the tensors to this .safetensors.", metavar="FILE"),
+    typer.Option("--out", "-o", help="Write the tensors to a .safetensors file.", metavar="FILE"),
 ]
 
 
@@ -80,10 +79,10 @@ def condition(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Show or keep what a diffusion model gets for a prompt.
+    """Encode a prompt for a diffusion model, to show or to save.
 
-    Every token is shown: its characters, chunk and weight, and whether it is kept; --out writes
-    the tensors under the names of diffusers. For tables of captions there is `ecliptic captions`.
+    Shows every token: its characters, chunk and weight, and whether it is kept. --out writes the
+    tensors under the names of diffusers. For tables of captions, use `ecliptic captions`.
     """
     if table.verify or table.repair or source.lower().endswith(TABLES):
         _run_table_form(source, encoders, reading, table, out, json=json)
@@ -91,10 +90,10 @@ def condition(
     if table.given():
         flags = ", ".join(f"--{name}" for name in table.given())
         raise typer.BadParameter(f"{flags} is for tables of captions; see `ecliptic captions`.")
-    for path in (out, prompt.html):
-        _check_new(path, force=force)
+    for path in filter(None, (out, prompt.html)):
+        check_new(path, force=force)
     if out is not None and out.suffix != ".safetensors":
-        raise typer.BadParameter("--out of a prompt ends in .safetensors.")
+        raise typer.BadParameter("the --out file of a prompt must end in .safetensors.")
     _show(source, encoders.conditioner(), prompt, reading.how, out=out, json=json)
 
 
@@ -107,10 +106,10 @@ def _run_table_form(
     *,
     json: bool,
 ) -> None:
-    """Do what `ecliptic captions` does, and say once that it is called that now."""
+    """Do what `ecliptic captions` does, and print its new name once."""
     command = ("repair" if table.repair else "verify") if table.verify else "write"
     if table.repair and not table.verify:
-        raise typer.BadParameter("--repair goes with --verify.")
+        raise typer.BadParameter("--repair needs --verify.")
     say(f"note: this is now `ecliptic captions {command}`; the old form still works.")
     if table.verify:
         check_captions(Path(source), encoders, reading, repair=table.repair, json=json)
@@ -119,12 +118,6 @@ def _run_table_form(
         raise typer.BadParameter("a table needs --out, the folder of its cache.")
     conditioner = encoders.conditioner()
     write_captions(source, conditioner, out, table.columns(), reading.how, json=json)
-
-
-def _check_new(path: Path | None, *, force: bool) -> None:
-    """Say now, not after the work, that a file is in the way."""
-    if path is not None and path.exists() and not force:
-        raise StorageError(f"{path} exists; pass --force to replace it, or another path.")
 
 
 def _show(

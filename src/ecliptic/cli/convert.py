@@ -1,4 +1,4 @@
-"""`ecliptic convert`: a checkpoint from one layout to another."""
+"""`ecliptic convert`: write a checkpoint in another layout."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,11 +14,11 @@ def convert(
     *,
     source: ModelArgument,
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to write; a file for openai.")
+        Path, typer.Argument(metavar="OUT", help="Folder to write; for the layout openai, a file.")
     ],
     layout: Annotated[
         Literal["ecliptic", "openai", "open_clip", "transformers"],
-        typer.Option("--layout", "-l", help="Whose naming and files."),
+        typer.Option("--layout", "-l", help="Project whose names and files to write."),
     ] = "ecliptic",
     identity: IdentityFlags,
     force: Force = False,
@@ -26,7 +26,7 @@ def convert(
 ) -> None:
     """Write MODEL to OUT in another layout, with identical tensors.
 
-    A layout that cannot hold the model is refused with the reason.
+    If the layout cannot hold the model, nothing is written and the error says why.
     """
     from ecliptic.checkpoints import write
 

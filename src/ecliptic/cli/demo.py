@@ -1,4 +1,4 @@
-"""`ecliptic demo`: what the toolkit does, on the built-in model and images."""
+"""`ecliptic demo`: what the toolkit can do, shown with the built-in model and drawings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Try everything on the bundled drawings; write an HTML report.
 
-    Encodes, classifies, searches and compares. Needs no download. The built-in model knows
+    Encodes, classifies, searches and compares them. Needs no download. The built-in model knows
     drawings, not photographs.
     """
     from ecliptic.engine import load

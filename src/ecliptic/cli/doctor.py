@@ -1,4 +1,4 @@
-"""`ecliptic doctor`: where two models, or two implementations of one, begin to differ."""
+"""`ecliptic doctor`: the first stage at which two models or implementations differ."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ecliptic.engine import Diagnosis, Implementation, Stage
 
 _MODEL = (
-    "A model as for the other commands, open_clip:ARCH/TAG, open_clip:ARCH/FILE, or "
+    "A model, named as in the other commands, or open_clip:ARCH/TAG, open_clip:ARCH/FILE, "
     "transformers:PATH."
 )
 
@@ -21,30 +21,34 @@ _MODEL = (
 def doctor(
     *,
     a: Annotated[str, typer.Argument(metavar="A", help=_MODEL)],
-    b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with, likewise.")],
+    b: Annotated[
+        str,
+        typer.Argument(metavar="B", help="The model to compare it with, named in the same ways."),
+    ],
     image: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="An image for both; again for more.", show_default="two drawn"
+            metavar="FILE", help="An image for both; repeat for more.", show_default="two generated"
         ),
     ] = None,
     text: Texts = None,
     slack: Annotated[
-        float, typer.Option(min=0.0, help="Factor on every tolerance; 1000 suits half precision.")
+        float, typer.Option(min=0.0, help="Factor on every tolerance; use 1000 for half precision.")
     ] = 1.0,
     identity: IdentityFlags,
     json: Json = False,
 ) -> None:
     """Compare A with B stage by stage; name the first difference.
 
-    Bytes of the files, settings, weights, tokens, pixels, each layer, pooled state, vectors. Both
-    get A's inputs where they fit, so a difference shows where it arises. Other bytes with the same
-    tensors are shown, and are no difference. Exit code 1 if they differ.
+    The stages: bytes of the files, settings, weights, tokens, pixels, each layer, pooled state,
+    vectors. If B can take the inputs of A, both get them, so a difference shows at its own stage.
+    Other bytes with the same tensors are listed, but are not a difference. The exit code is 1 if
+    the models differ.
     """
     from ecliptic.engine import diagnose
 
     found = diagnose(
-        _implementation(a, identity), _implementation(b, identity), image or (), text or (), slack
+        _load_side(a, identity), _load_side(b, identity), image or (), text or (), slack
     )
     if json:
         print_json(found.to_dict())
@@ -53,7 +57,7 @@ def doctor(
     leave(FAILED, when=found.first is not None)
 
 
-def _implementation(source: str, identity: IdentityFlags) -> "Implementation":
+def _load_side(source: str, identity: IdentityFlags) -> "Implementation":
     from ecliptic.engine import OTHERS, ours
 
     kind, _, rest = source.partition(":")
@@ -68,15 +72,15 @@ def _print(found: "Diagnosis") -> None:
     print_table(columns, map(_row, found.stages), title=f"A = {found.a}   B = {found.b}")
     if found.first is None:
         other = any(stage.verdict == "differs" for stage in found.stages)
-        say("no difference beyond the tolerances" + "; only the bytes that store it" * other)
+        say("no difference beyond the tolerances" + "; only the bytes of the files differ" * other)
         return
-    say(f"first difference: {_named(found.first)}")
+    say(f"first difference: {_describe(found.first)}")
     if found.first.name == "bytes":
         beyond = [stage for stage in found.stages[1:] if stage.verdict == "differs"]
-        say(f"first difference beyond the bytes: {_named(beyond[0])}")
+        say(f"first difference beyond the bytes: {_describe(beyond[0])}")
 
 
-def _named(stage: "Stage") -> str:
+def _describe(stage: "Stage") -> str:
     return stage.name + ("" if stage.difference is None else f", {stage.difference:.3g}")
 
 

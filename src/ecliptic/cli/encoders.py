@@ -1,11 +1,13 @@
-"""Flags of the commands that encode prompts: which text encoders, and how prompts are read."""
+"""Flags of the commands that encode prompts: the text encoders, and how to read prompts."""
 
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ecliptic.cli.flags import Device, Offline, Precision, keyword
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
@@ -13,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderFlags:
-    """Whose conditioning, and where it is computed."""
+    """The diffusion model, its text encoders, and where they run."""
 
     family: Annotated[
         str | None,
         typer.Option(
             "--for",
-            help="Which model: sd1, sd2, sdxl, sdxl-refiner, sd3, flux, cascade, unclip or "
+            help="Diffusion model: sd1, sd2, sdxl, sdxl-refiner, sd3, flux, cascade, unclip or "
             "kandinsky2-prior.",
             metavar="FAMILY",
         ),
@@ -29,32 +31,28 @@ class EncoderFlags:
         typer.Option(
             "--encoders",
             "-e",
-            help="A diffusers folder or checkpoint file with all text encoders; or one catalog "
-            "name, file or folder each, in the model's order: give it again for the next.",
+            help="A diffusers folder or checkpoint file with all text encoders. Or repeat the flag "
+            "with a catalog name, file or folder for each encoder, in the model's order.",
             metavar="MODEL",
         ),
     ] = None
     lora: Annotated[
         list[str] | None,
-        typer.Option(help="Merge a LoRA; FILE=0.8 is weaker. Again for more.", metavar="FILE"),
+        typer.Option(help="Merge a LoRA; FILE=0.8 scales it; repeat for more.", metavar="FILE"),
     ] = None
     inversion: Annotated[
         list[str] | None,
         typer.Option(
-            help="A textual inversion; FILE=NAME is what prompts call it. Again for more.",
+            help="Textual inversion; FILE=NAME sets its name in prompts; repeat for more.",
             metavar="FILE",
         ),
     ] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Numbers it computes in.")
-    ] = "auto"
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what is on this machine.")
-    ] = False
+    device: Device = "auto"
+    precision: Precision = "auto"
+    offline: Offline = False
 
     def conditioner(self) -> "Conditioner":
-        """The conditioner, LoRAs and inversions in it."""
+        """The conditioner with its LoRAs and inversions."""
         from ecliptic.diffusion import conditioner
 
         if not self.family or not self.encoders:
@@ -62,7 +60,7 @@ class EncoderFlags:
                 "name the model with --for, such as --for sdxl, and its text encoders with "
                 "--encoders."
             )
-        loras = [(path, _scale(value)) for path, value in map(_split, self.lora or ())]
+        loras = [(path, _parse_scale(value)) for path, value in map(_split, self.lora or ())]
         made = conditioner(
             self.family,
             self.encoders[0] if len(self.encoders) == 1 else self.encoders,
@@ -78,25 +76,17 @@ class EncoderFlags:
 
 
 class ReadingFlags:
-    """How prompts are read: one flag for each field of `ecliptic.diffusion.Options`."""
+    """How to read prompts: one flag for each field of `ecliptic.diffusion.Options`."""
 
     def __init__(self, **given: Any) -> None:
         self.how = {name: value for name, value in given.items() if value is not None}
 
     @staticmethod
     def flags() -> list[inspect.Parameter]:
-        """One keyword per field that the command line has."""
+        """One keyword for each field that is a flag."""
         from ecliptic.diffusion import Options
 
-        return [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=_annotation(field),
-            )
-            for field in Options.flags()
-        ]
+        return [keyword(field.name, None, _annotation(field)) for field in Options.flags()]
 
 
 def _annotation(field: "dataclasses.Field[Any]") -> Any:
@@ -112,12 +102,12 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
 
 
 def _split(given: str) -> tuple[str, str | None]:
-    """FILE=VALUE, or a FILE that exists and may have "=" in its name."""
+    """Split FILE=VALUE; a FILE that exists may have "=" in its name."""
     path, equals, value = given.rpartition("=")
     return (path, value) if equals and not Path(given).exists() else (given, None)
 
 
-def _scale(value: str | None) -> float:
+def _parse_scale(value: str | None) -> float:
     try:
         return 1.0 if value is None else float(value)
     except ValueError:

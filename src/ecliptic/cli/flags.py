@@ -1,7 +1,7 @@
 """Flags that several commands share, each declared once.
 
-A dataclass stands for a group of flags: `@expands` lets a command take the dataclass as one
-argument and gives typer one flag per field. All arguments of such a command are keyword-only.
+A dataclass is a group of flags. `@expands` lets a command take the dataclass as one argument and
+gives typer one flag per field. All arguments of such a command are keyword-only.
 """
 
 import contextlib
@@ -27,51 +27,59 @@ Command = TypeVar("Command", bound=Callable[..., None])
 Spec = TypeVar("Spec")
 
 MODEL_HELP = (
-    "ARCH/TAG of the catalog, a file or folder of any layout, hf:ORG/NAME, or the built-in mini."
+    "ARCH/TAG of `ecliptic models`, a checkpoint file or folder, hf:ORG/NAME, or the built-in mini."
 )
 
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Dtype of the computation.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Use only files on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.", metavar="FILE")]
 Texts = Annotated[
     list[str] | None,
-    typer.Option("--text", "-t", help="A text; give it again for more.", metavar="TEXT"),
+    typer.Option("--text", "-t", help="A text; repeat for more.", metavar="TEXT"),
 ]
 TextsFile = Annotated[
     Path | None,
-    typer.Option("--texts", help="File with one text a line; - is stdin.", metavar="FILE"),
+    typer.Option("--texts", help="File with one text per line; - is stdin.", metavar="FILE"),
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class IdentityFlags:
-    """What a file may fail to tell about itself, and how to find it."""
+    """Settings that a checkpoint may not contain, and where to find it."""
 
     activation: Annotated[
         Literal["quick_gelu", "gelu"] | None,
-        typer.Option(help="Activation, where the file does not tell."),
+        typer.Option(help="Activation function, if the checkpoint does not state it."),
     ] = None
     heads: Annotated[
         str | None,
-        typer.Option(help="Attention heads, likewise: of both towers, or 16,12.", metavar="N[,N]"),
+        typer.Option(
+            help="Attention heads, if not stated: 12 for both towers, or 16,12 for image and text.",
+            metavar="N[,N]",
+        ),
     ] = None
     image_spec: Annotated[
         str | None,
-        typer.Option(help="How images are prepared, likewise, as 'size=224'.", metavar="TOML"),
+        typer.Option(help="Image preparation, if not stated, such as 'size=224'.", metavar="TOML"),
     ] = None
     tokenizer_spec: Annotated[
-        str | None, typer.Option(help="How texts are, likewise, as 'context=77'.", metavar="TOML")
+        str | None,
+        typer.Option(help="Tokenizer, if not stated, such as 'context=77'.", metavar="TOML"),
     ] = None
     part: Annotated[
-        str | None, typer.Option(help="Which encoder of a diffusion checkpoint, as clip_l.")
+        str | None, typer.Option(help="Encoder of a diffusion checkpoint to load, such as clip_l.")
     ] = None
     revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit on the hub.", metavar="REF")
+        str | None,
+        typer.Option(help="Branch, tag or commit on the Hugging Face hub.", metavar="REF"),
     ] = None
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what is on this machine.")
-    ] = False
+    offline: Offline = False
 
     def load(self, source: str, **more: Any) -> "Clip":
         """`ecliptic.load` with these options."""
@@ -80,14 +88,14 @@ class IdentityFlags:
         return load(source, **{**self._known(), **self._hub(), **more})
 
     def checkpoint(self, source: str) -> "Checkpoint":
-        """The checkpoint at rest."""
+        """The checkpoint, without a model built from it."""
         from ecliptic.checkpoints import Hints
         from ecliptic.engine import open_checkpoint
 
         return open_checkpoint(source, Hints(**self._known()), **self._hub())
 
     def path(self, source: str) -> Path:
-        """The file or folder that `load` reads."""
+        """The path of the file or folder that `load` reads."""
         from ecliptic.checkpoints import locate
         from ecliptic.engine import MINI
 
@@ -99,53 +107,56 @@ class IdentityFlags:
         return {
             "part": self.part,
             "activation": self.activation,
-            "heads": self._heads(),
-            "image_spec": _inline(ImageSpec, self.image_spec),
-            "tokenizer_spec": _inline(TokenizerSpec, self.tokenizer_spec),
+            "heads": self._parse_heads(),
+            "image_spec": _parse_fields(ImageSpec, self.image_spec),
+            "tokenizer_spec": _parse_fields(TokenizerSpec, self.tokenizer_spec),
         }
 
-    def _heads(self) -> "int | tuple[int, int] | None":
+    def _parse_heads(self) -> "int | tuple[int, int] | None":
         numbers = self.heads.split(",") if self.heads else []
         if not all(number.strip().isdecimal() for number in numbers) or len(numbers) > 2:
-            raise typer.BadParameter(f"--heads is 12, or 16,12 for image and text: {self.heads!r}")
+            raise typer.BadParameter(
+                "--heads must be one number, or two for image and text, such as 16,12; got "
+                f"{self.heads!r}."
+            )
         found = [int(number) for number in numbers]
         return (found[0], found[1]) if len(found) == 2 else found[0] if found else None
 
     def _hub(self) -> dict[str, Any]:
-        """`offline` is None, not False, so that the hub's own settings hold unless asked."""
+        """`offline` is None if not given, so that the settings of the hub apply."""
         return {"offline": self.offline or None, "revision": self.revision}
 
 
-def _inline(cls: type[Spec], text: str | None) -> Spec | None:
-    """`cls` from its fields in one line of TOML; what is left out keeps its default."""
+def _parse_fields(cls: type[Spec], text: str | None) -> Spec | None:
+    """`cls` from a line of TOML with its fields; missing fields keep their defaults."""
     if text is None:
         return None
     try:
         fields = tomllib.loads(f"spec = {{{text}}}")["spec"]
     except tomllib.TOMLDecodeError as error:
-        raise typer.BadParameter(f"{text!r} is no TOML such as 'size=224': {error}") from None
+        raise typer.BadParameter(
+            f"{text!r} is not valid TOML, such as 'size=224': {error}"
+        ) from None
     return from_dict(cls, fields, where=cls.__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFlags(IdentityFlags):
-    """Which model, and where and how it runs."""
+    """The model, and where and how it runs."""
 
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini"
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Numbers it computes in.")
-    ] = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
     preprocess: Annotated[
         Literal["reference", "robust"],
-        typer.Option(help="reference: as published; robust: EXIF, alpha, 16 bits handled first."),
+        typer.Option(help="reference: as published; robust: handles EXIF, alpha and 16 bits."),
     ] = "reference"
-
     image_size: Annotated[
-        int | None, typer.Option(help="Another size than the trained one, pixels.", min=1)
+        int | None, typer.Option(help="Pixels per side, instead of the trained size.", min=1)
     ] = None
     cache: Annotated[
-        Path | None, typer.Option(help="Keep vectors here and reuse them.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Cache vectors in this folder and reuse them.", metavar="DIR"),
     ] = None
 
     def clip(self) -> "Clip":
@@ -156,20 +167,20 @@ class ModelFlags(IdentityFlags):
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerFlags:
-    """Whose tokenizer; nothing is downloaded and no weights are read for a catalog name."""
+    """The tokenizer of a model; for a catalog name, no download and no weights are needed."""
 
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "-m",
-            help="Whose tokenizer, named as for the other commands.",
-            show_default="the reference one",
+            help="Model with the tokenizer, named as in the other commands.",
+            show_default="the reference tokenizer",
         ),
     ] = None
 
     def tokenizer(self) -> "Tokenizer":
-        """The tokenizer; MissingTowerError for a model without a text side."""
+        """The tokenizer; MissingTowerError if the model has no text side."""
         from ecliptic.inputs import Tokenizer, TokenizerSpec
 
         spec = TokenizerSpec() if self.model is None else _tokenizer_spec(self.model)
@@ -192,7 +203,7 @@ def _tokenizer_spec(source: str) -> "TokenizerSpec | None":
 
 
 def expands(command: Command) -> Command:
-    """`command` with one parameter for each flag of the groups among its parameters.
+    """Replace each group among the parameters of `command` by one parameter per flag.
 
     A group is a dataclass, whose fields are the flags, or a class whose `flags()` lists them.
     """
@@ -210,25 +221,23 @@ def expands(command: Command) -> Command:
             parameters.append(parameter.replace(annotation=hints[name]))
 
     @functools.wraps(command)
-    def expanded(**given: Any) -> None:
+    def run(**given: Any) -> None:
         for name, (group, flags) in groups.items():
             given[name] = group(**{flag.name: given.pop(flag.name) for flag in flags})
         command(**given)
 
-    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    expanded.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
-    return expanded  # type: ignore[return-value]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return run  # type: ignore[return-value]
 
 
 def _flags(group: type) -> list[inspect.Parameter]:
-    """One keyword per field of the dataclass `group`."""
+    """One keyword for each field of the dataclass `group`."""
     hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=hints[field.name],
-        )
-        for field in dataclasses.fields(group)
-    ]
+    return [keyword(f.name, f.default, hints[f.name]) for f in dataclasses.fields(group)]
+
+
+def keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    """A keyword-only parameter, which is a flag."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)

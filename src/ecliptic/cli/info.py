@@ -1,4 +1,4 @@
-"""`ecliptic info`: what a model is, and how that was decided."""
+"""`ecliptic info`: the settings of a model, and how they were decided."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ def info(
     model: ModelArgument,
     identity: IdentityFlags,
     fingerprint: Annotated[
-        bool, typer.Option("--fingerprint", help="Hash the weights too; reads all of them.")
+        bool, typer.Option("--fingerprint", help="Also hash the weights, which reads all of them.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show the card of MODEL and what was decided on reading it.
+    """Show the card of MODEL: its settings, and notes on reading it.
 
-    The card holds the sizes, the activation, and how images and texts are prepared. Below it
-    stands how the model is run on this machine, and why.
+    The card lists the sizes, the activation, and how images and texts are prepared. The lines
+    below it say how the model runs on this machine, and why.
     """
     clip = identity.load(model, device="cpu")
     card, choices = clip.card, clip.runtime.describe()
@@ -34,14 +34,14 @@ def info(
         print_json(facts | {"runtime": [dataclasses.asdict(choice) for choice in choices]})
     else:
         notes = facts.pop("notes")
-        print_facts(dict(_flat(facts)) | {"notes": "; ".join(notes) or "none"})
+        print_facts(dict(_flatten(facts)) | {"notes": "; ".join(notes) or "none"})
         print("\nHow it runs:")
         print_facts({choice.what: f"{choice.chosen} ({choice.why})" for choice in choices})
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, f"{value:,}" if name == "parameters" else value

@@ -15,33 +15,37 @@ if TYPE_CHECKING:
 @expands
 def lint(
     *,
-    text: Annotated[str, typer.Argument(help="A text, a file with one a line, or - for stdin.")],
+    text: Annotated[
+        str,
+        typer.Argument(metavar="TEXT", help="A text, a file with a text per line, or - for stdin."),
+    ],
     options: TokenizerFlags,
     dialect: Annotated[
         Literal["plain", "a1111", "comfyui", "compel"],
-        typer.Option(help="Whose prompt syntax the text is written in."),
+        typer.Option(help="Prompt syntax of the text."),
     ] = "plain",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on any finding.")] = False,
     json: Json = False,
 ) -> None:
-    """Name what CLIP will not read, or will read badly."""
+    """List the parts of a text that CLIP ignores or reads badly."""
     from ecliptic.cli.texts import text_or_file
     from ecliptic.prompts import lint_prompt
 
     tokenizer = options.tokenizer()
     found = [(line, one, lint_prompt(one, tokenizer, dialect)) for line, one in text_or_file(text)]
     if json:
-        print_json([{"line": n, "text": one} | _plain(list_) for n, one, list_ in found])
+        print_json(
+            [
+                {"line": line, "text": one, "findings": [finding.to_json() for finding in findings]}
+                for line, one, findings in found
+            ]
+        )
     else:
         for line, one, findings in found:
             _print(line, one, findings)
     count = sum(len(findings) for _, _, findings in found)
     say(f"{count} finding(s) in {len(found)} text(s)")
     leave(FAILED, when=strict and count > 0)
-
-
-def _plain(findings: "list[Finding]") -> dict[str, object]:
-    return {"findings": [finding.to_json() for finding in findings]}
 
 
 def _print(line: int, text: str, findings: "list[Finding]") -> None:

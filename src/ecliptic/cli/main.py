@@ -1,8 +1,8 @@
-"""The `ecliptic` command: the group of all commands, and the one place where errors become words.
+"""The `ecliptic` command: the group of all commands, which turns errors into messages.
 
-Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 some items were rejected, 130 interrupted. A reader
-that goes away (`| head`) ends the command quietly, with 1. Nothing here or in the commands'
-modules imports torch, numpy or Pillow before a command runs.
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 some items were rejected, 130 interrupted. If the
+reader of a pipe stops early (`| head`), the command ends with 1 and no message. Nothing here or in
+the commands' modules imports torch, numpy or Pillow before a command runs.
 """
 
 import sys
@@ -29,21 +29,21 @@ from ecliptic.cli import (
     train,
 )
 from ecliptic.cli.exits import FAILED, INTERRUPTED
-from ecliptic.cli.output import plain_warnings, say, tolerant_streams
+from ecliptic.cli.output import escape_unknown_characters, say, shorten_warnings
 from ecliptic.errors import EclipticError
 
 
 class Commands(TyperGroup):
-    """Runs a command, and turns what it raises into a message on stderr and an exit code."""
+    """Runs a command, and turns an error into a message on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` holds."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
+            sys.stdout.flush()  # a closed pipe raises here, not when the interpreter ends
         except (EclipticError, OSError) as error:
             if isinstance(error, BrokenPipeError):
-                raise  # typer ends quietly
+                raise  # typer ends without a message
             if ctx.params.get("show_traceback"):
                 traceback.print_exc()
             say(f"error: {error}")
@@ -79,7 +79,7 @@ def ecliptic(
         ),
     ] = False,
     show_traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+        bool, typer.Option("--traceback", help="Show the Python traceback of an error.")
     ] = False,
 ) -> None:
     """CLIP on your own machine: load any checkpoint, embed, classify, compare, convert, train.
@@ -107,7 +107,7 @@ app.add_typer(captions.app, name="captions")
 
 
 def run() -> None:
-    """The console entry; never returns."""
-    tolerant_streams()
-    plain_warnings()
+    """The entry point of the console script; never returns."""
+    escape_unknown_characters()
+    shorten_warnings()
     app(prog_name="ecliptic")

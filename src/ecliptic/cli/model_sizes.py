@@ -1,4 +1,4 @@
-"""How many parameters a model has, from its sizes alone: no torch, no weights.
+"""The number of parameters of a model, from its sizes alone: no torch, no weights.
 
 D width, M MLP width, E vector size.
 """
@@ -7,7 +7,7 @@ from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 
 
 def parameters(config: ClipConfig) -> int:
-    """Trained values of both towers and the temperature."""
+    """The number of trained values of both towers and the temperature."""
     image, text = config.image, config.text
     count = 1  # the temperature
     if isinstance(image, ResNetConfig):
@@ -24,7 +24,7 @@ def _blocks(depth: int, width: int, mlp: int) -> int:
 
 def _vit(c: ViTConfig, embed: int) -> int:
     patches = 3 * c.patch_size**2 * c.width
-    positions = (c.grid**2 + 2) * c.width  # the class token and its place too
+    positions = (c.grid**2 + 2) * c.width  # grid**2 + 1 positions, and the class token
     return patches + positions + 4 * c.width + _blocks(c.depth, c.width, c.mlp) + c.width * embed
 
 

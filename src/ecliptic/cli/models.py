@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def models(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="WORD", help="Show only models whose row has every WORD."),
+        typer.Argument(metavar="WORD", help="Show only models whose row contains every WORD."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -28,7 +28,9 @@ def models(
         print_json(rows)
         return
     columns = ("name", "parameters ", "activation", "image size ", "resize", "source")
-    print_table(columns, [(*_shown(row).values(),) for row in rows])
+    for row in rows:
+        row["parameters"] = f"{row['parameters'] / 1e6:.0f} M"
+    print_table(columns, [tuple(row.values()) for row in rows])
     say(f"{len(rows)} models, and mini, which is built in")
 
 
@@ -43,7 +45,3 @@ def _facts(row: "Row") -> dict[str, Any]:
         "resize": row.image_spec.resize,
         "source": f"hf:{row.hub}",
     }
-
-
-def _shown(facts: dict[str, Any]) -> dict[str, Any]:
-    return facts | {"parameters": f"{facts['parameters'] / 1e6:.0f} M"}

@@ -1,6 +1,6 @@
-"""Where words go: results on stdout, talk on stderr, JSON alone when JSON is asked for.
+"""Printing: results on stdout, messages on stderr, and with --json only JSON on stdout.
 
-Rich is imported when something is printed, so that `--version` stays quick.
+Rich is imported when something is printed, so that `--version` stays fast.
 """
 
 import json
@@ -8,24 +8,25 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from ecliptic.errors import StorageError
 
 
 def say(message: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people on stderr."""
     print(message, file=sys.stderr)
 
 
 def print_json(data: Any) -> None:
-    """`data` on stdout; all ASCII, so it is valid in any locale and for any file name."""
+    """Print `data` on stdout, in ASCII, so it is valid in any locale and for any file name."""
     print(json.dumps(data, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """A table on stdout; columns whose name ends in a space stand right-aligned."""
+    """Print a table on stdout; a column whose name ends in a space is right-aligned."""
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -35,31 +36,30 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         table.add_column(column.rstrip(), justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    console().print(table)
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    Console(width=160 if piped else None, highlight=False).print(table)
 
 
 def print_facts(facts: dict[str, object]) -> None:
-    """Names and values, one a line, on stdout."""
+    """Print names and values on stdout, one per line."""
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:<{width}}  {value}")
 
 
-def console() -> "Console":
-    """A rich console on stdout; when piped it is as wide as its tables need."""
-    from rich.console import Console
-
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=160 if piped else None, highlight=False)
+def check_new(path: Path, *, force: bool) -> None:
+    """Raise before the work if the file at `path` exists and `force` is false."""
+    if path.exists() and not force:
+        raise StorageError(f"{path} exists; pass --force to replace it, or another path.")
 
 
 def on_terminal() -> bool:
-    """Whether somebody is watching stderr, so that a progress bar makes sense."""
+    """Whether stderr is a terminal, which can show a progress bar."""
     return sys.stderr.isatty()
 
 
-def plain_warnings() -> None:
-    """From now on warnings are one line on stderr, without the place in the code."""
+def shorten_warnings() -> None:
+    """Print warnings as one line on stderr, without the place in the code."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         say(f"warning: {message}")
@@ -67,8 +67,8 @@ def plain_warnings() -> None:
     warnings.showwarning = show
 
 
-def tolerant_streams() -> None:
-    """From now on characters that a terminal's encoding lacks are escaped, never an error."""
+def escape_unknown_characters() -> None:
+    """Escape characters that the encoding of the terminal lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

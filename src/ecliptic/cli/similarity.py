@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ecliptic.cli.comparing import Compared
 
-WIDEST = 10  # columns of a table; above, each row shows its best ones
+WIDEST = 10  # columns of a table; with more, each row shows only the BEST
 BEST = 5
 PLOTS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".pdf")
 
@@ -34,21 +34,21 @@ def similarity(
     text: Texts = None,
     texts: TextsFile = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the matrix into an image.")
+        Path | None, typer.Option(metavar="FILE", help="Write the matrix as an image.")
     ] = None,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
     """Show the cosines of texts, images and stored vectors.
 
-    Texts are the rows, what PATH... holds the columns; where one is missing, the other stands on
-    both sides.
+    The texts are the rows; the images and vectors of PATH... are the columns. If only one of the
+    two is given, it is compared with itself.
     """
     from ecliptic.cli.texts import texts_of
 
     if plot:
         _check_plot(plot)
-    rows, columns = _sides(paths or [], texts_of(text, texts), model)
+    rows, columns = _encode(paths or [], texts_of(text, texts), model)
     for line in columns.rejects.lines(shown=len(columns.rejects)):
         say(line)
     if not columns.names:
@@ -66,17 +66,16 @@ def similarity(
 
 
 def _check_plot(path: Path) -> None:
-    """Say now, not after the work, that the image could not be written."""
+    """Raise before the work if the image cannot be written."""
     if path.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"--plot {path} must end in one of {', '.join(PLOTS)}.")
     if not path.parent.is_dir() or path.is_dir():
-        place = path if path.is_dir() else path.parent
-        reason = "is a folder" if path.is_dir() else "is no folder"
-        raise StorageError(f"{place} {reason}, so no image can be written to {path}.")
+        reason = f"{path} is a folder" if path.is_dir() else f"{path.parent} is not a folder"
+        raise StorageError(f"{reason}; name a file in an existing folder, --plot DIR/{path.name}.")
 
 
-def _sides(paths: list[str], texts: list[str], model: ModelFlags) -> "tuple[Compared, Compared]":
-    """Texts and what the paths hold; either with itself where the other is missing."""
+def _encode(paths: list[str], texts: list[str], model: ModelFlags) -> "tuple[Compared, Compared]":
+    """Encode the texts (rows) and the paths (columns); if one is missing, the other is both."""
     if not paths and not texts:
         raise typer.BadParameter("name images or stored vectors, or give --text.")
     from ecliptic.cli.comparing import Compared, compare_paths, is_stored

@@ -1,4 +1,4 @@
-"""How commands are given texts: one by one, as a file with one a line, or on standard input."""
+"""Texts of a command: given one by one, in a file with one per line, or on stdin."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from ecliptic.engine import STDIN, read_lines
 
 
 def text_or_file(text: str) -> Iterator[tuple[int, str]]:
-    """(number from 1, text): the lines of the file or of "-", or `text` itself as line 1."""
+    """(line from 1, text) of each line of a file or of stdin ("-"), or `text` itself as line 1."""
     if text == STDIN or os.path.isfile(text):  # noqa: PTH113 Path.is_file fails on long texts
         yield from read_lines(text)
     else:
@@ -16,5 +16,5 @@ def text_or_file(text: str) -> Iterator[tuple[int, str]]:
 
 
 def texts_of(texts: list[str] | None, file: Path | None) -> list[str]:
-    """Texts given one by one, then those of a file with one a line."""
+    """`texts`, then the lines of `file`."""
     return [*(texts or ()), *(line for _, line in (read_lines(file) if file else ()))]

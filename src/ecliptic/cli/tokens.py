@@ -1,4 +1,4 @@
-"""`ecliptic tokens`: what a text is to the tokenizer."""
+"""`ecliptic tokens`: the tokens of a text."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 @expands
 def tokens(
     *,
-    text: Annotated[str, typer.Argument(help="The text to take apart.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text to tokenize.")],
     options: TokenizerFlags,
     json: Json = False,
 ) -> None:
-    """Show the tokens of TEXT and the characters they stand for."""
+    """Show the tokens of TEXT and the characters of each."""
     from ecliptic.inputs import ledger
 
     tokenizer = options.tokenizer()
@@ -26,19 +26,16 @@ def tokens(
     if json:
         print_json([token.to_json() for token in found])
         return
-    print_table(("place ", "id ", "piece", "characters", ""), _rows(found, text))
+    rows = [
+        (place, token.id, token.piece, repr(text[slice(*token.span)]), _remark(token))
+        for place, token in enumerate(found)
+    ]
+    print_table(("place ", "id ", "piece", "characters", ""), rows)
     dropped = sum(not token.kept for token in found)
     say(
         f"{len(found)} tokens, {tokenizer.spec.context} fit"
         + f", {dropped} dropped" * (dropped > 0)
     )
-
-
-def _rows(found: "list[TokenSpan]", text: str) -> list[tuple[object, ...]]:
-    return [
-        (place, token.id, token.piece, repr(text[slice(*token.span)]), _remark(token))
-        for place, token in enumerate(found)
-    ]
 
 
 def _remark(token: "TokenSpan") -> str:

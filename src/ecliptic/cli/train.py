@@ -1,4 +1,4 @@
-"""`ecliptic train`: a recipe and data to a checkpoint."""
+"""`ecliptic train`: train a checkpoint from a recipe and data."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Settings in TOML.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file with the settings.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the training data.")] = Path(
         "data"
     ),
@@ -29,8 +29,8 @@ def train(
             "--out",
             "-o",
             metavar="DIR",
-            help="Folder for checkpoint and history.",
-            show_default="runs/ and the recipe's name",
+            help="Folder for the checkpoint and the history.",
+            show_default="runs/NAME, the name in the recipe",
         ),
     ] = None,
     overrides: Annotated[
@@ -39,11 +39,12 @@ def train(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Train a CLIP from random weights, as RECIPE says.
+    """Train a CLIP from random weights with the settings in RECIPE.
 
-    --out gets the checkpoint in ecliptic's own layout, and history.jsonl with losses and recall as
-    they come. Ctrl-C ends the run after the step in progress and writes the checkpoint of the steps
-    so far, with exit code 130; a second one stops at once and writes none.
+    --out receives the checkpoint in ecliptic's own layout, and history.jsonl, which gets the losses
+    and the recall during the run. Ctrl-C ends the run after the current step and writes the
+    checkpoint of the steps so far; the exit code is 130. A second Ctrl-C stops at once and writes
+    no checkpoint.
     """
     from ecliptic.checkpoints import write
     from ecliptic.settings import load_toml
@@ -51,10 +52,12 @@ def train(
 
     settings = load_toml(TrainSettings, recipe, overrides or ())
     if not data.is_dir():
-        raise StorageError(f"there is no folder {data}; name the one of the training data: --data.")
-    out = out or _out_of(settings.name)
+        raise StorageError(
+            f"there is no folder {data}; name the folder of the training data with --data."
+        )
+    out = out or _default_out(settings.name)
     if not force and out.exists() and any(out.iterdir()):
-        raise StorageError(f"{out} is not empty; pass --force to replace what is there.")
+        raise StorageError(f"{out} is not empty; pass --force to replace its files.")
     out.mkdir(parents=True, exist_ok=True)
     run = _train(settings, data, out)
     write(run.checkpoint(), out, overwrite=True)
@@ -62,38 +65,41 @@ def train(
     leave(INTERRUPTED, when=run.stopped)
 
 
-def _out_of(name: str) -> Path:
-    """runs/NAME; a usage error for a name that is no folder's."""
+def _default_out(name: str) -> Path:
+    """runs/NAME; a usage error if a folder cannot have that name."""
     if Path(name).name != name or not name.strip("."):
-        raise typer.BadParameter(f"the recipe's name {name!r} names no folder; give --out DIR.")
+        raise typer.BadParameter(
+            f"the recipe's name {name!r} cannot be the name of a folder; give --out DIR."
+        )
     return Path("runs", name)
 
 
 class Interruption:
     """Ctrl-C during training: the first ends the run after its step, the second at once.
 
-    Called after every step, as the `stop` of training; before the first there is nothing to keep.
+    Training calls it after every step, as `stop`. Before the first step, one Ctrl-C ends the run
+    at once, because there is nothing to keep.
     """
 
     def __init__(self) -> None:
         self.steps = 0
-        self.wanted = False
+        self.asked = False
 
     def __call__(self) -> bool:
-        """Count a step; whether it was to be the last."""
+        """Count a step, and return whether the run must end after it."""
         self.steps += 1
-        return self.wanted
+        return self.asked
 
     def ask(self, *_: object) -> None:
-        """Note a Ctrl-C; KeyboardInterrupt if it cannot wait."""
-        if self.wanted or not self.steps:
+        """Receive a Ctrl-C; KeyboardInterrupt if the run must end at once."""
+        if self.asked or not self.steps:
             raise KeyboardInterrupt
-        self.wanted = True
+        self.asked = True
         say("stopping after this step; Ctrl-C again to stop at once, without a checkpoint")
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Receive Ctrl-C within the block."""
+    def watch(self) -> Iterator[None]:
+        """Call `ask` at each Ctrl-C within the block."""
         before = signal.signal(signal.SIGINT, self.ask)
         try:
             yield
@@ -102,13 +108,13 @@ class Interruption:
 
 
 def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
-    """The run; its history is on disk line by line, should it be interrupted."""
+    """Run the training and write its history line by line, so that an interruption keeps it."""
     from ecliptic.engine import progress_bar
     from ecliptic.train import train as run_training
 
     stop = Interruption()
     with (
-        stop.watched(),
+        stop.watch(),
         (out / "history.jsonl").open("w", encoding="utf-8", buffering=1) as history,
         progress_bar("steps", settings.steps, show=on_terminal()) as advance,
     ):
@@ -119,12 +125,12 @@ def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
             history.write(json.dumps(line) + "\n")
             advance(line["step"] - done)
             done = line["step"]
-            say(_spoken(line))
+            say(_describe(line))
 
         return run_training(settings, data, report, stop)
 
 
-def _spoken(line: dict[str, Any]) -> str:
+def _describe(line: dict[str, Any]) -> str:
     """A line of the history for people: "step 50  loss 3.21  rate 0.00025 ..."."""
     words = []
     for name, value in line.items():

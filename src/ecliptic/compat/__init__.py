@@ -1,5 +1,5 @@
-"""The old names: `compat.clip` for openai/CLIP's package, `compat.open_clip` for open_clip's.
+"""`compat.clip` replaces openai/CLIP's package, `compat.open_clip` replaces open_clip.
 
-Existing scripts change one import line. There is no second model here: the objects are facades
+An existing script changes one import line. There is no second model here: the objects are facades
 over `ecliptic.model.TwoTowers`, which they hold as `.towers`.
 """

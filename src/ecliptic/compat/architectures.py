@@ -1,4 +1,4 @@
-"""What open_clip's name of an architecture says: sizes, and how its files are read."""
+"""What a name of open_clip implies: the sizes of the model, and how to read its files."""
 
 from dataclasses import fields, replace
 
@@ -12,8 +12,8 @@ from ecliptic.inputs import ImageSpec
 from ecliptic.model import ClipConfig, TwoTowers, ViTConfig, random_model
 
 
-def implied_by(name: str, sizes: ClipConfig) -> Implied:
-    """What open_clip takes a bare file for when it is told this name."""
+def implied_settings(name: str, sizes: ClipConfig) -> Implied:
+    """The settings that open_clip assumes for a file without settings under this name."""
     assert sizes.image  # the catalog's architectures have two towers
     assert sizes.text
     heads = (sizes.image.heads, sizes.text.heads)
@@ -22,24 +22,24 @@ def implied_by(name: str, sizes: ClipConfig) -> Implied:
 
 
 def check_sizes(name: str, sizes: ClipConfig, path: str, found: ClipConfig) -> None:
-    """ConfigError if a file holds another architecture than its name says."""
+    """Raise ConfigError if the architecture in a file is not the one of its name."""
     for tower in ("image", "text"):
-        said, held = getattr(sizes, tower), getattr(found, tower)
+        named, held = getattr(sizes, tower), getattr(found, tower)
         differing = [
-            f"{field.name} {getattr(held, field.name, None)} (not {getattr(said, field.name)})"
-            for field in fields(said)
+            f"{field.name} {getattr(held, field.name, None)} (not {getattr(named, field.name)})"
+            for field in fields(named)
             if field.name not in ("activation", "image_size", "eps")
-            and getattr(held, field.name, None) != getattr(said, field.name)
+            and getattr(held, field.name, None) != getattr(named, field.name)
         ]
         if differing:
             raise ConfigError(
                 f"{path} is not a {name}: its {tower} tower has {', '.join(differing)}; "
-                "pass the name of its own architecture."
+                "pass the name of its architecture."
             )
 
 
 def random_towers(name: str, placement: Placement) -> tuple[TwoTowers, ImageSpec]:
-    """Seeded random weights (by `torch.manual_seed`) of a known architecture."""
+    """A model of a known architecture with random weights, seeded by `torch.manual_seed`."""
     sizes = catalog.architecture(name)
     image, text = sizes.image, sizes.text
     assert image
@@ -50,7 +50,7 @@ def random_towers(name: str, placement: Placement) -> tuple[TwoTowers, ImageSpec
         text = replace(text, activation=placement.activation)
         if isinstance(image, ViTConfig):
             image = replace(image, activation=placement.activation)
-    seed = int(torch.randint(2**62, ()).item())  # follows torch.manual_seed
+    seed = int(torch.randint(2**62, ()).item())  # depends on torch.manual_seed
     towers = random_model(ClipConfig(sizes.embed, image, text), seed)
     towers.to(placement.device, DTYPES[placement.precision])
     return towers, ImageSpec(size=image.image_size)

@@ -1,6 +1,6 @@
-"""`TwoTowers` as the models of openai/CLIP and open_clip: their attributes, their calls.
+"""`TwoTowers` with the attributes and methods of the models of openai/CLIP and open_clip.
 
-One class holds what the two share; each project's own is its axis order and what `forward` gives.
+`Facade` holds what the two share. They differ in their axis order and in the result of `forward`.
 `state_dict` and `named_parameters` use the released names, which both projects share.
 B batch, T tokens, D width, E vector size, I images.
 """
@@ -28,7 +28,7 @@ NAMES = {
 
 
 class Facade(Renamed):
-    """What both projects' models offer; `towers` is the native model, which does the work."""
+    """The methods of both projects' models; `towers` is the native model, which does the work."""
 
     def __init__(self, towers: TwoTowers, order: Order) -> None:
         super().__init__(NAMES)
@@ -64,11 +64,11 @@ class Facade(Renamed):
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
         """(B, T) ids -> (B, E) vectors, raw unless `normalize`.
 
-        Computed up to the last end of text in the batch, after which nothing counts.
+        Computed up to the last end of text in the batch; later tokens have no effect.
         """
         if text.ndim != 2:
             raise ShapeError(
-                f"text must be (batch, tokens) ids, got {tuple(text.shape)}; `tokenize` gives them."
+                f"text must be (batch, tokens) ids, got {tuple(text.shape)}; use `tokenize`."
             )
         ends = end_positions(text, self.towers.text_tower.config.end_of_text)
         vectors = self.towers.encode_text(text[:, : int(ends.max()) + 1])
@@ -90,7 +90,7 @@ class Facade(Renamed):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Weights under released names into the towers; RuntimeError as torch raises it."""
+        """Load weights under released names into the towers; RuntimeError as in torch."""
         known = self._keys.to_native(state_dict)
         weights = {**known.weights, **known.unexpected}
         return self.towers.load_state_dict(weights, strict=strict, assign=assign)
@@ -127,7 +127,7 @@ class OpenClipModel(Facade):
     def forward(
         self, image: Tensor | None = None, text: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor] | dict[str, Tensor | None]:
-        """Unit vectors of images and of texts (None for what is not given), and the scale."""
+        """Unit vectors of images and of texts (None for a missing input), and the scale."""
         images = None if image is None else self.encode_image(image, normalize=True)
         texts = None if text is None else self.encode_text(text, normalize=True)
         scale: Tensor = self.logit_scale.exp()

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
+from ecliptic.checks import check_choice
 from ecliptic.compat.loading import Placement
 from ecliptic.engine import Precision
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Interpolation, Resize
 from ecliptic.model import Activation
 
-_PRECISIONS: Mapping[str, Precision] = {  # amp keeps float32 weights, autocast does the rest
+_PRECISIONS: Mapping[str, Precision] = {  # amp keeps the weights in float32; autocast casts
     **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), "fp32"),
     **dict.fromkeys(("fp16", "pure_fp16"), "fp16"),
     **dict.fromkeys(("bf16", "pure_bf16"), "bf16"),
@@ -21,7 +22,7 @@ _PRECISIONS: Mapping[str, Precision] = {  # amp keeps float32 weights, autocast 
 
 @dataclass(frozen=True)
 class Keywords:
-    """The keyword arguments of open_clip's `create_model...` that have a meaning here."""
+    """The keyword arguments of open_clip's `create_model...` that ecliptic supports."""
 
     precision: str = "fp32"
     device: str | torch.device = "cpu"
@@ -39,10 +40,8 @@ class Keywords:
 
     @property
     def placement(self) -> Placement:
-        """The same for `load`."""
-        if self.precision not in _PRECISIONS:
-            known = ", ".join(_PRECISIONS)
-            raise ConfigError(f"precision must be one of {known}, got {self.precision!r}.")
+        """The same settings for `load`."""
+        check_choice("precision", self.precision, _PRECISIONS)
         size = self.force_image_size
         if isinstance(size, tuple):
             if len(set(size)) != 1:
@@ -52,7 +51,7 @@ class Keywords:
         return Placement(str(self.device), _PRECISIONS[self.precision], size, gelu)
 
     def change(self, spec: ImageSpec) -> ImageSpec:
-        """`spec` with what the caller forces."""
+        """`spec` with the settings that the caller overrides."""
         return ImageSpec(
             size=spec.size,
             mean=self.image_mean or spec.mean,
@@ -62,7 +61,7 @@ class Keywords:
         )
 
 
-# What follows (model_name, pretrained) by position, open_clip 3.3 factory.py
+# The positional arguments after (model_name, pretrained), open_clip 3.3 factory.py
 CREATE = (
     "load_weights",
     "precision",
@@ -81,10 +80,10 @@ FROM_PRETRAINED = tuple(
 def read_options(
     given: Mapping[str, Any], values: Sequence[Any] = (), order: Sequence[str] = ()
 ) -> Keywords:
-    """`Keywords` of keyword arguments, and of positional `values` in open_clip's `order`.
+    """Make `Keywords` from keyword arguments and from positional `values` in open_clip's `order`.
 
     Raises:
-        ConfigError: an option that does not exist here, comes twice, or one value too many.
+        ConfigError: an option is unknown or given twice, or there are too many values.
     """
     if len(values) > len(order) or (twice := set(order[: len(values)]) & set(given)):
         reason = f"{', '.join(twice)} given twice" if len(values) <= len(order) else "too many"
@@ -93,13 +92,8 @@ def read_options(
     placed = dict(zip(order, values, strict=False))
     left_out = {name for name in placed if name not in known and not placed[name]}
     given = {**{n: v for n, v in placed.items() if n not in left_out}, **given}
-    return _options(given)
-
-
-def _options(given: Mapping[str, Any]) -> Keywords:
-    known = {field.name for field in fields(Keywords)}
     if unknown := sorted(set(given) - known):
         raise ConfigError(
-            f"{', '.join(unknown)} has no meaning here; there are {', '.join(sorted(known))}."
+            f"{', '.join(unknown)} is not supported; the options are {', '.join(sorted(known))}."
         )
     return Keywords(**given)

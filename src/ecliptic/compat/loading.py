@@ -1,4 +1,4 @@
-"""Loading by the old names: what a name implied there answers what a file here leaves open."""
+"""Loading by the old names: a name of the other project fills in what a file does not state."""
 
 import warnings
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from ecliptic.model import Activation
 
 @dataclass(frozen=True)
 class Placement:
-    """Where, how and at what size a model is wanted."""
+    """The device, precision, image size and activation to load a model with."""
 
     device: str = "auto"
     precision: Precision = "auto"
     image_size: int | None = None  # pixels; None is the trained size
-    activation: Activation | None = None  # the caller's own word, before anything implied
+    activation: Activation | None = None  # as the caller demands; overrides an implied one
 
 
 @dataclass(frozen=True)
 class Implied:
-    """What a name meant to the other project, used only where the file does not tell."""
+    """The settings of a name in the other project, used only if the file does not state them."""
 
     by: str  # the name and the project, for the warning
     activation: Activation | None
@@ -31,23 +31,24 @@ class Implied:
 
 
 def load_as_named(source: str | Path, placement: Placement, implied: Implied | None = None) -> Clip:
-    """`load`; where the file is ambiguous, once more with what the name implies, and a warning."""
+    """Load `source`; if the file is ambiguous, warn and load it with the implied settings."""
     try:
         return _load(source, placement, Implied("", None))
-    except AmbiguousCheckpointError as question:
+    except AmbiguousCheckpointError as error:
         if implied is None:
             raise
         warnings.warn(
-            f"{question} Until then, {implied.by} stands for {_spelled(placement, implied)}. If "
-            "the weights were trained with something else, every vector is wrong.",
+            f"{error} Without it, ecliptic uses the settings that {implied.by} implies: "
+            f"{_describe(placement, implied)}. If the weights were trained with other settings, "
+            "every vector is wrong.",
             UserWarning,
             stacklevel=3,
         )
     return _load(source, placement, implied)
 
 
-def _spelled(placement: Placement, implied: Implied) -> str:
-    """What will be assumed, in words."""
+def _describe(placement: Placement, implied: Implied) -> str:
+    """The assumed settings in words."""
     assumed = [str(placement.activation or implied.activation)]
     if implied.heads:
         assumed.append("{} and {} heads".format(*implied.heads))
@@ -69,7 +70,7 @@ def _load(source: str | Path, placement: Placement, implied: Implied) -> Clip:
 
 
 def warn_of_folder(argument: str, value: object) -> None:
-    """Say that the folder of downloads is the hub's own affair."""
+    """Warn that the folder of downloads is not used, because the hub has its own cache."""
     if value is not None:
         warnings.warn(
             f"{argument}={str(value)!r} is not used: downloads go to the Hugging Face hub's cache; "

@@ -1,6 +1,6 @@
 """open_clip's functions (factory.py, pretrained.py, tokenizer.py), over ecliptic.
 
-`from ecliptic.compat import open_clip` in place of `import open_clip`. N texts, T tokens.
+Use `from ecliptic.compat import open_clip` instead of `import open_clip`. N texts, T tokens.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import catalog
-from ecliptic.compat.architectures import check_sizes, implied_by, random_towers
+from ecliptic.compat.architectures import check_sizes, implied_settings, random_towers
 from ecliptic.compat.facade import OpenClipModel
 from ecliptic.compat.keywords import CREATE, FROM_PRETRAINED, Keywords, read_options
 from ecliptic.compat.loading import Placement, load_as_named, warn_of_folder
@@ -43,7 +43,7 @@ _FOLDER, _HUB = "local-dir:", "hf-hub:"  # factory.py `parse_model_name`
 def create_model_and_transforms(
     model_name: str, pretrained: str | None = None, *positional: Any, **options: Any
 ) -> tuple[OpenClipModel, ToTrainingPixels, ToPixels]:
-    """The model, and its preprocessing for training and for everything else.
+    """The model, and its preprocessing for training and for evaluation.
 
     Args:
         model_name: "ViT-B-32", "hf-hub:org/name" or "local-dir:folder".
@@ -93,7 +93,7 @@ def create_model_from_pretrained(
     """The model and its preprocessing; arguments as for `create_model_and_transforms`.
 
     Raises:
-        UnknownModelError: nothing says which weights.
+        UnknownModelError: `pretrained` is missing, so the weights are unknown.
     """
     if not pretrained and not model_name.startswith((_FOLDER, _HUB)):
         known = ", ".join(list_pretrained_tags_by_model(model_name))
@@ -107,10 +107,10 @@ def get_tokenizer(model_name: str = "", context_length: int | None = None) -> Si
     """The tokenizer of a model; call it with texts.
 
     Raises:
-        UnknownModelError: nothing is called `model_name`.
+        UnknownModelError: no model is called `model_name`.
     """
     if model_name.startswith((_FOLDER, _HUB)):
-        loaded = load_as_named(_prefixed(model_name), Placement("cpu"))
+        loaded = load_as_named(_translate(model_name), Placement("cpu"))
         spec = loaded.tokenizer.spec
     else:
         text = catalog.architecture(model_name).text if model_name else None
@@ -119,7 +119,7 @@ def get_tokenizer(model_name: str = "", context_length: int | None = None) -> Si
 
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Tensor:
-    """(N, T) int64 ids; longer texts are cut, with a warning that quotes what was lost."""
+    """(N, T) int64 ids; longer texts are cut, with a warning that quotes the lost words."""
     return tokenize_rows(texts, TokenizerSpec(context=context_length), "warn")
 
 
@@ -158,13 +158,13 @@ def get_cast_dtype(precision: str) -> torch.dtype | None:
 def _create(
     name: str, pretrained: str | None, options: Keywords
 ) -> tuple[OpenClipModel, ImageSpec]:
-    """The facade in eval mode, and how its images are prepared."""
+    """The facade in eval mode, and its image preprocessing."""
     warn_of_folder("cache_dir", options.cache_dir)
     if name.startswith((_FOLDER, _HUB)):
-        loaded = load_as_named(_prefixed(name), options.placement)
+        loaded = load_as_named(_translate(name), options.placement)
         towers, spec = loaded.model, loaded.card.image_spec
     elif pretrained and options.load_weights:
-        towers, spec = _released(name, pretrained, options)
+        towers, spec = _load_weights(name, pretrained, options)
     else:
         towers, spec = random_towers(name, options.placement)
     model = OpenClipModel(towers, output_dict=bool(options.output_dict))
@@ -173,16 +173,18 @@ def _create(
     return model.eval(), options.change(spec)
 
 
-def _prefixed(name: str) -> str:
-    """ecliptic's spelling of a name with one of open_clip's prefixes."""
+def _translate(name: str) -> str:
+    """Translate a name with one of open_clip's prefixes into a name of ecliptic."""
     return name.removeprefix(_FOLDER) if name.startswith(_FOLDER) else f"hf:{name[len(_HUB) :]}"
 
 
-def _released(name: str, pretrained: str, options: Keywords) -> tuple[TwoTowers, ImageSpec | None]:
+def _load_weights(
+    name: str, pretrained: str, options: Keywords
+) -> tuple[TwoTowers, ImageSpec | None]:
     if not Path(pretrained).exists():
         loaded = load_as_named(f"{name}/{pretrained}", options.placement)
         return loaded.model, loaded.card.image_spec
     sizes = catalog.architecture(name)
-    loaded = load_as_named(pretrained, options.placement, implied_by(name, sizes))
+    loaded = load_as_named(pretrained, options.placement, implied_settings(name, sizes))
     check_sizes(name, sizes, pretrained, loaded.card.config)
     return loaded.model, loaded.card.image_spec

@@ -1,6 +1,6 @@
-"""The `preprocess` callables that scripts are handed: an image in, a (3, S, S) tensor out.
+"""The `preprocess` callables that scripts get: an image in, a (3, S, S) tensor out.
 
-They hold settings only, so that data loaders can send them to other processes.
+They hold only settings, so that data loaders can send them to other processes.
 """
 
 import math
@@ -19,7 +19,7 @@ _TRIES = 10
 
 
 class ToPixels:
-    """The reference preprocessing; bit for bit what the released models were given."""
+    """The reference preprocessing; bit for bit the pixels that the released models get."""
 
     def __init__(self, spec: ImageSpec) -> None:
         self.spec = spec
@@ -49,8 +49,8 @@ class ToTrainingPixels(ToPixels):
 def random_box(width: int, height: int) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of a random crop of `TRAIN_AREA` and `TRAIN_ASPECT`.
 
-    Draws as torchvision/transforms/transforms.py `RandomResizedCrop.get_params` does, so that a
-    seeded script sees the same crops; the whole width or height if none of ten tries fits.
+    Draws as torchvision/transforms/transforms.py `RandomResizedCrop.get_params` does, so a seeded
+    script gets the same crops. If none of ten tries fits, the box has the full width or height.
     """
     low, high = math.log(TRAIN_ASPECT[0]), math.log(TRAIN_ASPECT[1])
     for _ in range(_TRIES):

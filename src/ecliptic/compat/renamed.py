@@ -1,4 +1,4 @@
-"""A module whose parts answer to other names: the one mechanism behind every facade here."""
+"""A module whose parts have other names: the mechanism behind every facade here."""
 
 from collections.abc import Mapping
 from operator import attrgetter
@@ -8,9 +8,9 @@ from torch import nn
 
 
 class Renamed(nn.Module):
-    """Reads and writes of the names in `aliases` go to the dotted paths they stand for.
+    """Redirects reads and writes of the names in `aliases` to their dotted paths.
 
-    Both ends see the same parameter, so training, replacing or moving one does it to the other.
+    Both names refer to the same parameter, so training, replacing or moving it affects both.
     """
 
     def __init__(self, aliases: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from ecliptic.inputs import SPECIALS, Overflow, Tokenizer, TokenizerSpec, writte
 
 @lru_cache(maxsize=8)
 def shared_tokenizer(spec: TokenizerSpec) -> Tokenizer:
-    """One tokenizer per spec, so that its cache of words serves every caller."""
+    """The one tokenizer of a spec, so that all callers share its cache of words."""
     return Tokenizer(spec)
 
 
@@ -30,7 +30,7 @@ class SimpleTokenizer:
     `encode` turns special strings in the text into their ids, as the original does.
     """
 
-    specials = SPECIALS  # how the vocabulary spells them
+    specials = SPECIALS  # as written in the vocabulary
 
     def __init__(self, spec: TokenizerSpec | None = None) -> None:
         self.spec = spec or TokenizerSpec()
@@ -55,11 +55,11 @@ class SimpleTokenizer:
 
 
 class OpenClipTokenizer(SimpleTokenizer):
-    """What `open_clip.get_tokenizer` returns: call it with texts."""
+    """The tokenizer that `open_clip.get_tokenizer` returns; call it with texts."""
 
     specials = ("<start_of_text>", "<end_of_text>")
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
-        """(N, T) int64 ids; longer texts are cut, with a warning that quotes what was lost."""
+        """(N, T) int64 ids; longer texts are cut, with a warning that quotes the lost words."""
         context = context_length or self.context_length
         return tokenize_rows(texts, replace(self.spec, context=context), "warn")

@@ -1,8 +1,8 @@
 """Transformers and image towers under the names and axis orders that scripts expect.
 
-openai/CLIP clip/model.py puts tokens first (T, B, D) and builds the causal mask in; open_clip 3
-transformer.py puts the batch first (B, T, D) and is given the mask. B batch, T tokens, D width,
-S image side, E vector size.
+openai/CLIP clip/model.py puts tokens first (T, B, D) and has the causal mask built in; open_clip 3
+transformer.py puts the batch first (B, T, D) and takes the mask as an argument.
+B batch, T tokens, D width, S image side, E vector size.
 """
 
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ RESNET_NAMES = {
 
 @dataclass(frozen=True)
 class Order:
-    """How one project's transformers are called."""
+    """The calling convention of one project's transformers."""
 
     tokens_first: bool  # (T, B, D) in and out, else (B, T, D)
     causal_text: bool  # text attends causally without being given a mask
 
     def turn(self, x: Tensor) -> Tensor:
-        """Between this order and (B, T, D), either way."""
+        """Convert between this order and (B, T, D), in both directions."""
         return x.transpose(0, 1) if self.tokens_first else x
 
 
@@ -57,7 +57,7 @@ def is_causal(mask: Tensor | None, tokens: int) -> bool:
     """True for the causal mask, False for none.
 
     Raises:
-        ShapeError: any other mask, which these towers do not compute.
+        ShapeError: it is any other mask, which these towers do not support.
     """
     if mask is None:
         return False
@@ -77,14 +77,14 @@ class BlockView(Renamed):
         self.block, self.order, self.causal = block, order, causal
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """(T, B, D) or (B, T, D), as `order` says, to the same."""
+        """(T, B, D) or (B, T, D), depending on `order`, to the same shape."""
         x = self.order.turn(x)
         causal = self.causal or is_causal(attn_mask, x.shape[1])
         return self.order.turn(self.block(x, causal=causal))
 
 
 class TransformerView(nn.Module):
-    """All blocks of a tower; `resblocks[i]` is one of them."""
+    """All blocks of a tower, in `resblocks`."""
 
     def __init__(self, blocks: nn.ModuleList, width: int, order: Order, *, causal: bool) -> None:
         super().__init__()
@@ -92,13 +92,13 @@ class TransformerView(nn.Module):
         self.resblocks = nn.ModuleList(BlockView(block, order, causal=causal) for block in blocks)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """The blocks one after the other, without embedding and final norm."""
+        """Run the blocks in order, without embedding and final norm."""
         for block in self.resblocks:
             x = block(x, attn_mask=attn_mask)
         return x
 
     def get_cast_dtype(self) -> torch.dtype:
-        """The dtype of the weights, as open_clip's transformer tells it."""
+        """The dtype of the weights, as in open_clip's transformer."""
         first = self.resblocks[0].block
         assert isinstance(first, Block)  # narrows the type of a ModuleList's items
         return first.mlp.up.weight.dtype

@@ -1,6 +1,6 @@
-"""What a diffusion model needs from CLIP: conditioning tensors from prompts of any dialect.
+"""Conditioning tensors for diffusion models, from prompts of any dialect and from images.
 
-Everything arrives when first named, so that parsing a prompt imports no torch.
+Names are lazy: each is imported on first use, so parsing a prompt does not import torch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""A conditioning as the keyword arguments of diffusers: one small function per kind of pipeline.
+"""Turns a conditioning into keyword arguments of diffusers: one function per kind of pipeline.
 
-Arguments that have no tensor are left out by the caller. B prompts, T tokens, D width, N images.
+The caller leaves out arguments without a tensor. B prompts, T tokens, D width, N images.
 """
 
 from collections.abc import Callable
@@ -10,28 +10,32 @@ import torch
 from torch import Tensor
 
 
-class Parts(Protocol):
-    """The tensors of a conditioning, those of the negative in `negative`."""
+class PromptTensors(Protocol):
+    """The tensors of B prompts: of a `Conditioning`, or of an entry of a cache."""
 
     @property
     def tokens(self) -> Tensor | None:
-        """(B, T, D)."""
+        """Token vectors, (B, T, D)."""
 
     @property
     def pooled(self) -> Tensor | None:
-        """(B, E) or (B, 1, E)."""
+        """Pooled vectors, (B, E) or (B, 1, E)."""
 
     @property
     def mask(self) -> Tensor | None:
-        """(B, T) bool."""
+        """Mask of the tokens, (B, T) bool."""
+
+
+class Parts(PromptTensors, Protocol):
+    """The tensors of a conditioning; `negative` holds those of the negative prompt."""
 
     @property
     def image(self) -> Tensor | None:
-        """(N, E), (N, 1, E) or (N, T, D)."""
+        """Image vectors, (N, E), (N, 1, E) or (N, T, D)."""
 
     @property
     def negative(self) -> "Parts | None":
-        """What is steered away from."""
+        """The tensors of the negative prompt."""
 
 
 Arguments: TypeAlias = Callable[[Parts], dict[str, Any]]
@@ -54,7 +58,7 @@ def with_pooled(c: Parts) -> dict[str, Any]:
 
 
 def stable_cascade(c: Parts) -> dict[str, Any]:
-    """Stable Cascade, whose names of the pooled vectors end differently."""
+    """Stable Cascade: the pooled vectors under its own names."""
     return prompt_embeds(c) | {
         "prompt_embeds_pooled": c.pooled,
         "negative_prompt_embeds_pooled": c.negative and c.negative.pooled,
@@ -62,32 +66,32 @@ def stable_cascade(c: Parts) -> dict[str, Any]:
 
 
 def unclip(c: Parts) -> dict[str, Any]:
-    """unCLIP's text side, without a negative."""
+    """unCLIP: the text side, without a negative."""
     return {"text_model_output": (c.pooled, c.tokens), "text_attention_mask": c.mask}
 
 
 def kandinsky_prior(c: Parts) -> dict[str, Any]:
-    """What Kandinsky's prior network reads, negatives first."""
+    """Kandinsky's prior network: both sides in one batch, negatives first."""
     return {
-        "proj_embedding": _negatives_first(c, "pooled"),
-        "encoder_hidden_states": _negatives_first(c, "tokens"),
-        "attention_mask": _negatives_first(c, "mask"),
+        "proj_embedding": _join_sides(c, "pooled"),
+        "encoder_hidden_states": _join_sides(c, "tokens"),
+        "attention_mask": _join_sides(c, "mask"),
     }
 
 
 def video_diffusion(c: Parts) -> dict[str, Any]:
-    """What Stable Video Diffusion's UNet reads, negatives first."""
-    return {"encoder_hidden_states": _negatives_first(c, "image")}
+    """Stable Video Diffusion's UNet: images of both sides in one batch, negatives first."""
+    return {"encoder_hidden_states": _join_sides(c, "image")}
 
 
 def ip_adapter(c: Parts) -> dict[str, Any]:
-    """A list with one adapter: (2, N, ...), negatives first."""
+    """IP-Adapter: a list with the (2, N, ...) tensor of one adapter, negatives first."""
     if c.image is None or c.negative is None or c.negative.image is None:
         return {}
     return {"ip_adapter_image_embeds": [torch.stack([c.negative.image, c.image])]}
 
 
-def _negatives_first(c: Parts, name: str) -> Tensor | None:
-    """One tensor of both sides in one batch, or of the one side there is."""
+def _join_sides(c: Parts, name: str) -> Tensor | None:
+    """Concatenate one tensor of both sides, negatives first; a missing side is left out."""
     both = [x for x in (getattr(c.negative, name, None), getattr(c, name)) if x is not None]
     return torch.cat(both) if both else None

@@ -1,4 +1,4 @@
-"""Where diffusion tools disagree, named after the tools: one row each, and every field a choice.
+"""The choices where diffusion tools disagree: one row per tool, named after it.
 
 The default is diffusers. Sources: reference pipelines of diffusers 0.42, stable-diffusion-webui
 (modules/sd_hijack_clip.py, sd_models_xl.py, models/sd3/sd3_cond.py), ComfyUI (comfy/sd1_clip.py,
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from ecliptic.errors import ConfigError, did_you_mean
-
 Cleaning = Literal["huggingface", "openai"]
 Exclamation = Literal["word", "pad"]
 Unequal = Literal["layout", "repeat last", "repeat whole", "empty chunk"]
@@ -22,17 +20,17 @@ class Behaviour:
     """The choices of one tool; pass your own as `compat=` to mix them."""
 
     name: str
-    exclamation: Exclamation  # "!" of an encoder padded with 0: that padding, or a word
-    cleaning: Cleaning  # of text; openai repairs encodings and entities
+    exclamation: Exclamation  # what "!" is for encoders that pad with id 0
+    cleaning: Cleaning  # of text; "openai" repairs encodings and entities
     skips_negative: bool  # clip_skip applies to negative prompts too
-    cleaning_zero_padded: Cleaning = "huggingface"  # of text for encoders that pad with 0
-    ignores_skip: tuple[str, ...] = ()  # families whose layer clip_skip does not move
+    cleaning_zero_padded: Cleaning = "huggingface"  # the same, for encoders that pad with 0
+    ignores_skip: tuple[str, ...] = ()  # families in which clip_skip has no effect
     zeros: Literal["negative is None", "negative is empty", "never"] = "negative is None"
-    projects_folder_l: bool = False  # SD3: a folder's CLIP-L projection (released as identity) acts
-    missing_t5: int | None = 256  # SD3 without T5: zero tokens appended; None is as many as CLIP's
-    unequal: Unequal = "layout"  # positive and negative of different length; "layout" asks its tool
+    projects_folder_l: bool = False  # SD3: apply a folder's CLIP-L projection (released: identity)
+    missing_t5: int | None = 256  # SD3 without T5: zero tokens appended; None: as many as CLIP's
+    unequal: Unequal = "layout"  # both sides of different length; "layout": as its own tool
     mean_over_batch: bool = False  # emphasis "original" takes its means over the whole batch
-    float32: bool = False  # tensors come back in float32, whatever the encoder computes in
+    float32: bool = False  # return float32, whatever dtype the encoder computes in
 
 
 _ROWS = (
@@ -71,17 +69,3 @@ _ROWS = (
     ),
 )
 BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType({row.name: row for row in _ROWS})
-
-
-def behaviour_named(compat: str | Behaviour) -> Behaviour:
-    """The row called `compat`, or the behaviour itself.
-
-    Raises:
-        ConfigError: there is none; the message lists those there are.
-    """
-    if isinstance(compat, Behaviour):
-        return compat
-    if isinstance(compat, str) and compat in BEHAVIOURS:
-        return BEHAVIOURS[compat]
-    known, hint = ", ".join(BEHAVIOURS), did_you_mean(compat, BEHAVIOURS)
-    raise ConfigError(f"compat must be one of {known}, got {compat!r}. {hint}".rstrip())

@@ -1,7 +1,7 @@
-"""`Conditioner`: prompts and images in, the tensors of one family out.
+"""`Conditioner` turns prompts and images into the tensors of one family.
 
-Hides parsing, tokens, chunks, weights, layers and what tools disagree on; each is its own module,
-and this one only leads from one to the next. B prompts, T tokens, D width, E vector size.
+Parsing, tokens, chunks, weights, layers and the choices of tools are modules of their own; this one
+calls them in order. B prompts, T tokens, D width, E vector size.
 """
 
 import warnings
@@ -19,8 +19,8 @@ from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.request import Request, Texts, make_request
 from ecliptic.diffusion.families import Family
-from ecliptic.diffusion.images import image_conditioning
-from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, t5_tensors
+from ecliptic.diffusion.images import encode_images
+from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, encode_t5
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
@@ -28,7 +28,7 @@ from ecliptic.errors import ConfigError, InputError
 
 
 class Conditioner:
-    """The encoders of a family, ready to be called; made by `conditioner`."""
+    """The loaded encoders of a family, to be called with prompts; `conditioner` makes it."""
 
     def __init__(
         self,
@@ -72,82 +72,82 @@ class Conditioner:
         images_per_prompt: int = 1,
         **how: Unpack[HowOptions],
     ) -> Conditioning:
-        """Conditioning for B prompts, or for images, or for both.
+        """Encode B prompts, or images, or both.
 
         Args:
             prompt: a text or B of them.
-            negative: what to steer away from; None and "" differ where the family says so.
+            negative: the negative prompt; None and "" differ in some families.
             prompt_2: another wording for the second encoder.
-            negative_2: likewise; as in diffusers it counts only beside `negative`.
+            negative_2: likewise; as in diffusers, without effect if no `negative` means zeros.
             images: images, for families with an image encoder.
-            patches: of IP-Adapter plus: the penultimate layer instead of the vector.
+            patches: read the penultimate layer, not the vector, for IP-Adapter Plus.
             t5: (B, T, D) last hidden state of T5, for SD3 and FLUX.
-            negative_t5: likewise, of the negatives.
-            sizes: what SDXL is told about the image.
-            images_per_prompt: rows for each prompt, one behind the other.
+            negative_t5: the same for the negatives.
+            sizes: image sizes and scores for SDXL.
+            images_per_prompt: rows for each prompt, next to each other.
             **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps, grad.
 
         Raises:
-            ConfigError: an option that is none, or that this family cannot follow.
-            TextError: a prompt that its dialect refuses; the message says where.
+            ConfigError: an unknown option, or one that this family does not support.
+            TextError: a prompt is not valid in its dialect; the message gives the place.
             InputError: no prompts, or lists of different length.
-            NumericalError: something would not be finite.
+            NumericalError: a result is not finite.
 
         Warns:
-            TruncationWarning: tokens were lost, which are quoted.
-            ConditioningWarning: something had no effect.
+            TruncationWarning: tokens were dropped; the message quotes them.
+            ConditioningWarning: an option had no effect, or zeros replaced a tensor.
         """
-        options = self._options(how)
+        options = self._make_options(how)
         check_count("images_per_prompt", images_per_prompt)
         if prompt is None and images is None:
             wants = "images" if not self.encoders else "a prompt"
-            raise InputError(f"{self.family.title} is conditioned on {wants}; pass one.")
+            raise InputError(f"{self.family.title} needs {wants}; pass one.")
         found = Conditioning(self.family)
         if prompt is not None:
-            request = self._request(prompt, negative, prompt_2, negative_2)
+            request = make_request(self.family, prompt, negative, prompt_2, negative_2)
             zeros = self.force_zeros
             call = TextCall(
                 self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
             )
-            language = self._t5(request, t5, negative_t5)
+            language = self._encode_t5(request, t5, negative_t5)
             call.encode()
-            found = call.conditioning(language)
+            found = call.assemble(language)
         if images is not None:
-            found = self._with_images(found, images, patches=patches)
+            found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)
 
     def each(self, prompts: Sequence[str], **how: Unpack[HowOptions]) -> list[Conditioning]:
-        """One conditioning per prompt, without negatives, each at its own length.
+        """Encode each prompt at its own length, without negatives.
 
-        Raises what a call raises; a prompt that changes over the steps is a ConfigError.
+        Raises what a call raises, and a ConfigError for a prompt that changes over the steps.
         """
-        options = self._options(how)
-        # the tensors of one prompt may not depend on which others are encoded beside it
+        options = self._make_options(how)
+        # the tensors of a prompt must not depend on the other prompts of its batch
         alone = replace(options.behaviour, mean_over_batch=False)
-        request = self._request(prompts)
+        request = make_request(self.family, prompts)
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
-        language = self._t5(request)
+        language = self._encode_t5(request)
         call.encode()
-        return call.each(language)
+        return call.assemble_each(language)
 
     def identity(self, **how: Unpack[HowOptions]) -> dict[str, Any]:
-        """All but the prompt that decides the numbers, as JSON values, for the keys of caches."""
-        options = self._options(how)
+        """All that determines the result except the prompt, as JSON values for cache keys."""
+        options = self._make_options(how)
         return {
             "family": self.family.name,
             "force_zeros": self.force_zeros,
-            "encoders": [self._encoder_identity(i, options) for i in range(len(self.encoders))],
+            "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
             "inversions": dict(sorted(self._files.items())),
             "options": options.identity(),
         }
 
     def add_inversion(self, path: str | Path, token: str | None = None) -> tuple[Inversion, ...]:
-        """Let prompts use the textual inversions of a file, under `token` or their own names.
+        """Add the textual inversions of a file, for prompts to use by `token` or by their names.
 
         Raises:
-            ConfigError: the name is taken, or no encoder has vectors in the file.
+            ConfigError: the name is in use, or the file has no vectors for these encoders.
             ShapeError: vectors of another model; nothing is added.
             CheckpointError: the file cannot be used.
         """
@@ -155,7 +155,7 @@ class Conditioner:
         for one in found:
             if one.token in self._files:
                 raise ConfigError(
-                    f"an inversion is called {one.token!r} already; pass another token=."
+                    f"an inversion is already called {one.token!r}; pass another token=."
                 )
         vectors = [
             {one.token: one.for_encoder(e.rule.part, e.width) for one in found}
@@ -164,7 +164,7 @@ class Conditioner:
         for one in found:
             if all(of_encoder[one.token] is None for of_encoder in vectors):
                 raise ConfigError(
-                    f"{path} has vectors for {', '.join(one.vectors)}, and {self.family.title} "
+                    f"{path} has vectors for {', '.join(one.vectors)}, but {self.family.title} "
                     "has no such encoder; use an inversion trained for it."
                 )
         self._files |= {one.token: one.sha256 for one in found}
@@ -175,10 +175,10 @@ class Conditioner:
     def add_lora(
         self, path: str | Path, scale: float = 1.0, name: str | None = None
     ) -> tuple[LoraReport, ...]:
-        """Merge the text-encoder layers of a LoRA file; one report per encoder.
+        """Merge the text-encoder layers of a LoRA file; returns one report per encoder.
 
         Raises:
-            ConfigError: the name is taken, or the file has nothing for these encoders.
+            ConfigError: the name is in use, or the file has nothing for these encoders.
             ShapeError: layers of another model; nothing is changed.
             CheckpointError: the file cannot be used.
         """
@@ -196,49 +196,38 @@ class Conditioner:
             self.remove_lora(name)
             raise ConfigError(
                 f"{path} changes no layer of the text encoders of {self.family.title}; it may be "
-                "for the denoiser alone, or for another model."
+                "for the denoiser alone, or for another model; use another LoRA."
             )
         return tuple(reports)
 
     def rescale_lora(self, name: str, scale: float) -> None:
-        """Give a merged LoRA another scale, exactly."""
+        """Change the scale of a merged LoRA, exactly."""
         for stack in self._stacks:
             stack.rescale(name, scale)
 
     def remove_lora(self, name: str) -> None:
-        """Take a LoRA out again; after the last one the weights are bit for bit what they were."""
+        """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
         for stack in self._stacks:
             stack.remove(name)
 
-    def _options(self, how: Mapping[str, Any]) -> Options:
-        """Checked, and without a clip_skip that the chosen tool ignores."""
+    def _make_options(self, how: Mapping[str, Any]) -> Options:
+        """Check the options, and remove a clip_skip that the chosen tool ignores."""
         options = Options.of(how)
         name = self.family.name
         if options.clip_skip and name in options.behaviour.ignores_skip:
             warnings.warn(
-                f"{options.behaviour.name} ignores clip skip on {self.family.title}, and so does "
-                'compat= after it; pass compat="diffusers" to apply it.',
+                f"{options.behaviour.name} ignores clip skip on {self.family.title}, so it has no "
+                'effect under this compat; pass compat="diffusers" to apply it.',
                 ConditioningWarning,
                 stacklevel=3,
             )
             return replace(options, clip_skip=None)
         return options
 
-    def _request(
-        self,
-        prompt: Texts,
-        negative: Texts | None = None,
-        prompt_2: Texts | None = None,
-        negative_2: Texts | None = None,
-    ) -> Request:
-        if not self.encoders:
-            raise ConfigError(f"{self.family.title} reads no text; pass images=.")
-        return make_request(self.family, prompt, negative, prompt_2, negative_2)
-
-    def _t5(
+    def _encode_t5(
         self, request: Request, t5: Tensor | None = None, negative_t5: Tensor | None = None
     ) -> T5Tensors:
-        return t5_tensors(
+        return encode_t5(
             self.family,
             self._language,
             request.language,
@@ -246,7 +235,7 @@ class Conditioner:
             width=self._language_width,
         )
 
-    def _with_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:
+    def _add_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:
         rule = self.family.image
         if rule is None or self.image is None:
             raise ConfigError(
@@ -255,11 +244,11 @@ class Conditioner:
             )
         if patches:
             rule = replace(rule, layer=-2, negative="encoded zeros", token_axis=False)
-        image, none = image_conditioning(self.image, images, rule)
+        image, none = encode_images(self.image, images, rule)
         negative = found.negative or Conditioning(self.family)
         return replace(found, image=image, negative=replace(negative, image=none))
 
-    def _encoder_identity(self, number: int, options: Options) -> dict[str, Any]:
+    def _identify_encoder(self, number: int, options: Options) -> dict[str, Any]:
         encoder, stack = self.encoders[number], self._stacks[number]
         return {
             "part": encoder.rule.part,
@@ -277,10 +266,10 @@ class Conditioner:
 
 
 def _check_contexts(encoders: Sequence[TextEncoder]) -> None:
-    """Refuse encoders whose sequences cannot stand side by side."""
+    """Raise ConfigError for encoders of different contexts, whose sequences cannot be joined."""
     contexts = {e.tokenizer.spec.context for e in encoders if e.own_layer is not None}
     if len(contexts) > 1:
         raise ConfigError(
-            f"the text encoders read {' and '.join(map(str, sorted(contexts)))} tokens at a time, "
-            "and their sequences stand side by side here; use encoders of one context."
+            f"the text encoders have contexts of {' and '.join(map(str, sorted(contexts)))} "
+            "tokens, but their sequences are joined token by token; use encoders of one context."
         )

@@ -1,7 +1,7 @@
-"""What a conditioner returns: the tensors of a diffusion model, and how they came about.
+"""`Conditioning`, the result of a conditioner: tensors for a diffusion model, and their ledger.
 
-In a file they have the names that a diffusers pipeline uses; what a pipeline takes and is no
-tensor, and what the tensors are of, stand as JSON in the metadata under `ecliptic`.
+In a file the tensors have the argument names of a diffusers pipeline. The metadata hold, as JSON
+under `ecliptic`, the arguments that are not tensors and facts about the tensors.
 B prompts, T tokens, D width, E vector size.
 """
 
@@ -20,9 +20,11 @@ from ecliptic.diffusion.tokens.ledger import Ledger
 from ecliptic.errors import ConfigError, InputError
 from ecliptic.storage import replace_file, write_safetensors
 
+_TENSORS = ("tokens", "pooled", "mask", "image", "size_ids")
+
 
 class ConditioningWarning(UserWarning):
-    """Something that was asked for had no effect, or was filled in; the message says what."""
+    """An option had no effect, or zeros replaced a missing tensor; the message says which."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,14 +50,14 @@ class Conditioning:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """Which characters became which token, where it went and under what weight."""
+        """The characters, chunk, position and weight of every token."""
         return self.read_ledger()
 
     def at(self, step: int) -> "Conditioning":
-        """What holds at sampling step `step`, counted from 1.
+        """The conditioning at sampling step `step`, counted from 1.
 
         Raises:
-            ConfigError: `step` lies outside the steps the prompt was read for.
+            ConfigError: `step` is outside the steps that the prompt was parsed for.
         """
         if self.alternatives:
             parts = tuple((one.at(step), weight) for one, weight in self.alternatives)
@@ -69,7 +71,7 @@ class Conditioning:
         raise ConfigError(f"step must be 1 to {self.schedule[-1][0]}, got {step}.")
 
     def to_diffusers(self) -> dict[str, Any]:
-        """The keyword arguments that `family.takes` (of diffusers) wants.
+        """The keyword arguments for diffusers: for a pipeline, or the model in `family.takes`.
 
         Raises:
             ConfigError: there is more than one set of tensors, under AND or over the steps.
@@ -84,28 +86,21 @@ class Conditioning:
         return {name: value for name, value in found.items() if value is not None}
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Every tensor by name, those of the negative with "negative." before it."""
-        names = ("tokens", "pooled", "mask", "image", "size_ids")
-        found = {name: getattr(self, name) for name in names}
+        """All tensors by name; the names of the negative's tensors start with "negative."."""
+        found = {name: getattr(self, name) for name in _TENSORS}
         if self.negative is not None:
             found |= {f"negative.{name}": x for name, x in self.negative.tensors().items()}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def repeat(self, times: int) -> "Conditioning":
-        """Every row `times` times, one behind the other: p0, p0, p1, p1."""
+        """Repeat every row `times` times: p0, p0, p1, p1."""
         if times == 1:
             return self
-
-        def rows(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.repeat_interleave(times, 0)
-
+        own = ((name, getattr(self, name)) for name in _TENSORS)
+        rows: dict[str, Any] = {n: x.repeat_interleave(times, 0) for n, x in own if x is not None}
         return replace(
             self,
-            tokens=rows(self.tokens),
-            pooled=rows(self.pooled),
-            mask=rows(self.mask),
-            image=rows(self.image),
-            size_ids=rows(self.size_ids),
+            **rows,
             negative=None if self.negative is None else self.negative.repeat(times),
             alternatives=tuple((c.repeat(times), weight) for c, weight in self.alternatives),
             schedule=tuple((last, c.repeat(times)) for last, c in self.schedule),
@@ -115,41 +110,43 @@ class Conditioning:
 def save_conditioning(
     conditioning: Conditioning, path: Path | str, about: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
-    """Write `conditioning.to_diffusers()`, whole or not at all; the names of its tensors.
+    """Write `conditioning.to_diffusers()` to a file, all or nothing; returns the tensor names.
 
     Args:
         conditioning: of one call.
-        path: file to write; what is there is replaced.
-        about: more for the metadata, as JSON values.
+        path: file to write; an existing file is replaced.
+        about: more metadata, as JSON values.
 
     Raises:
         ConfigError: there is more than one set of tensors, under AND or over the steps.
         InputError: the family has no tensors for these inputs.
         NumericalError: a value is NaN or infinite.
-        StorageError: nothing can be written there.
+        StorageError: the file cannot be written.
     """
     path = Path(path)
     given = conditioning.to_diffusers()
-    tensors = dict(_tensors(given))
+    tensors = dict(_find_tensors(given))
     if not tensors:
         raise InputError(
-            f"{conditioning.family.title} has no tensors for these inputs; pass what it reads."
+            f"{conditioning.family.title} has no tensors for these inputs; pass a prompt or images."
         )
     for name, tensor in tensors.items():
         check_finite(tensor, name, "nothing is written.")
-    others = {name: value for name, value in given.items() if not list(_tensors({name: value}))}
+    others = {
+        name: value for name, value in given.items() if not list(_find_tensors({name: value}))
+    }
     facts = {"family": conditioning.family.name, "other": others, **(about or {})}
     metadata = {"format": "pt", "ecliptic": json.dumps(facts, sort_keys=True, allow_nan=False)}
     replace_file(path, lambda draft: write_safetensors(draft, tensors, metadata))
     return tuple(tensors)
 
 
-def _tensors(given: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+def _find_tensors(given: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
     """The tensors among a pipeline's arguments; those of a list are numbered: `name.0`."""
     found: list[tuple[str, Tensor]] = []
     for name, value in given.items():
         if isinstance(value, Tensor):
             found.append((name, value.detach().cpu().clone().contiguous()))
         elif isinstance(value, list | tuple):
-            found += _tensors({f"{name}.{place}": item for place, item in enumerate(value)})
+            found += _find_tensors({f"{name}.{place}": item for place, item in enumerate(value)})
     return found

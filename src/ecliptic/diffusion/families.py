@@ -1,8 +1,8 @@
-"""Conditioning families as data: what each diffusion model reads from which encoder.
+"""The conditioning families as data: what each diffusion model reads from each encoder.
 
-A released model is a row of `FAMILIES`. Layers are hidden layers: -1 leaves the last block, -2 the
-penultimate. Sources: diffusers 0.42 pipelines named in the rows; the released configs of
-generative-models (configs/inference/sd_xl_base.yaml, encoders/modules.py) and sd3-ref.
+A released model is a row of `FAMILIES`. Layers are hidden layers: -1 is the output of the last
+block, -2 of the one before. Sources: diffusers 0.42 pipelines named in the rows; the released
+configs of generative-models (configs/inference/sd_xl_base.yaml, encoders/modules.py) and sd3-ref.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,6 @@ from ecliptic.diffusion.arguments import (
     video_diffusion,
     with_pooled,
 )
-from ecliptic.errors import ConfigError, did_you_mean
 
 Pad = Literal["end", "zero"]
 Pooled = Literal["state", "vector"]
@@ -29,33 +28,33 @@ Pooled = Literal["state", "vector"]
 
 @dataclass(frozen=True)
 class EncoderRule:
-    """What one text encoder of a family gives."""
+    """What a family reads from one text encoder."""
 
     part: Part  # its name in textual inversions, LoRAs and single files
     folder: str  # its name in a diffusers pipeline
-    pad: Pad  # ids after the end of text: its own id again, or 0
-    layer: int | None = None  # hidden layer of the sequence; None where only pooled is read
+    pad: Pad  # id after the end of text: the same id again, or 0
+    layer: int | None = None  # hidden layer of the sequence; None: only pooled is read
     final_norm: bool = False  # of the sequence
     pooled: Pooled | None = None  # "state" before the projection, "vector" after it
-    whole_layer: int | None = None  # instead of `layer`, where the file kept all blocks
-    masks_padding: bool = False  # padding is hidden from the encoder's attention
+    whole_layer: int | None = None  # instead of `layer`, if the file has all blocks
+    masks_padding: bool = False  # hide padding from the encoder's attention
 
 
 @dataclass(frozen=True)
 class LanguageRule:
     """How the tensor of a language model (T5) joins those of CLIP."""
 
-    join: Literal["tokens", "alone"]  # behind CLIP's on the token axis, or in their place
+    join: Literal["tokens", "alone"]  # after CLIP's tokens, or instead of them
     width: int  # of the released model
     length: int  # tokens, of the released pipeline
 
 
 @dataclass(frozen=True)
 class ImageRule:
-    """What an image encoder gives, and what stands for no image."""
+    """What a family reads from its image encoder, and its tensor for no image."""
 
     folder: str = "image_encoder"  # in a diffusers pipeline
-    layer: int | None = None  # hidden layer of all patches; None is the projected vector
+    layer: int | None = None  # hidden layer of all patches; None: the projected vector
     token_axis: bool = False  # (B, 1, E) instead of (B, E)
     negative: Literal["zeros", "encoded zeros"] = "zeros"
     blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
@@ -68,14 +67,14 @@ class Family:
     name: str
     title: str
     encoders: tuple[EncoderRule, ...] = ()
-    negative: Literal["encode", "zeros", "if given"] = "encode"  # what None stands for
+    negative: Literal["encode", "zeros", "if given"] = "encode"  # what a negative of None means
     returns_mask: bool = False  # (B, T) bool of the tokens up to the end of text
     pooled_axis: bool = False  # (B, 1, E) instead of (B, E)
     language: LanguageRule | None = None
-    sizes: Literal["sdxl", "refiner"] | None = None  # numbers beside the pooled vector
+    sizes: Literal["sdxl", "refiner"] | None = None  # size ids beside the pooled vector
     image: ImageRule | None = None
-    takes: str = "pipeline"  # what `arguments` are for
-    arguments: Arguments = prompt_embeds  # of diffusers, from a conditioning
+    takes: str = "pipeline"  # the part of diffusers that takes `arguments`
+    arguments: Arguments = prompt_embeds  # makes them from a conditioning
     source: str = ""
 
 
@@ -86,14 +85,12 @@ _ROWS = (
         "sd1",
         "Stable Diffusion 1.x",
         (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True),),
-        arguments=prompt_embeds,
         source="pipeline_stable_diffusion.py encode_prompt",
     ),
     Family(
         "sd2",
         "Stable Diffusion 2.x",
         (EncoderRule("clip_h", _L, "zero", layer=-1, final_norm=True, whole_layer=-2),),
-        arguments=prompt_embeds,
         source="encoders/modules.py FrozenOpenCLIPEmbedder, layer penultimate",
     ),
     Family(
@@ -180,19 +177,3 @@ _ROWS = (
     ),
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
-
-
-def family_named(name: str) -> Family:
-    """The row called `name`.
-
-    Raises:
-        ConfigError: there is none; the message lists those there are.
-    """
-    if name in FAMILIES:
-        return FAMILIES[name]
-    *most, last = FAMILIES
-    hint = did_you_mean(name, FAMILIES)
-    raise ConfigError(
-        f"no conditioning family is called {name!r}; {hint}{' ' if hint else ''}use "
-        f"{', '.join(most)} or {last}."
-    )

@@ -1,7 +1,7 @@
-"""What diffusion models read from an image: its vector or its patches, and what stands for none.
+"""Encodes images for diffusion models: their vectors or patches, and the negative for no image.
 
-The rules are `ImageRule` of `families.py`. Reading and normalising images is `inputs`'s; fitting
-them to the square is done here, as the pipelines do it. No vector is made unit length.
+The rules are `ImageRule` of `families.py`. `inputs` reads and normalises images; this module fits
+them to the square, as the pipelines do. No vector is made unit length.
 B images, T tokens, D width, E vector size, S image side, N steps of noise.
 """
 
@@ -15,46 +15,40 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.checks import check_finite
+from ecliptic.checks import check_count, check_finite
 from ecliptic.diffusion.families import ImageRule
 from ecliptic.diffusion.micro_conditioning import sinusoid
 from ecliptic.engine import Clip, image_items
-from ecliptic.errors import (
-    ConfigError,
-    ImageError,
-    ImageLimitError,
-    InputError,
-    ShapeError,
-)
+from ecliptic.errors import ConfigError, ImageError, ImageLimitError, InputError, ShapeError
 from ecliptic.inputs import Preprocess, describe, open_image
 
 
-def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor, Tensor]:
-    """What a denoiser reads from each image, and from no image; float32 on CPU.
+def encode_images(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor, Tensor]:
+    """Encode images for a denoiser, and as many times no image; float32 on CPU.
 
     Args:
-        clip: has an image side.
+        clip: has an image tower.
         images: an image or a list of them, as `Clip.encode_image` takes; floats of shape
-            (3, S, S) are pixels that are resized and normalised already.
+            (3, S, S) are ready pixels, resized and normalised.
         rule: which layer, which negative, which resize.
 
     Returns:
-        Both of one shape: (B, E) vectors, (B, 1, E) with a token axis, or (B, T, D) of a layer.
+        Two tensors of one shape: (B, E), (B, 1, E) with a token axis, or (B, T, D) of a layer.
 
     Raises:
         InputError: no images; ImageError: one that cannot be used.
-        ConfigError: a hidden layer of a ResNet, or one that is not there.
-        NumericalError: a result would hold NaN or infinity.
-        MissingTowerError: the clip has no image side.
+        ConfigError: a hidden layer of a ResNet, or one that does not exist.
+        NumericalError: a result is NaN or infinite.
+        MissingTowerError: the clip has no image tower.
 
     Source: diffusers `_encode_image` of pipeline_stable_video_diffusion.py, `encode_image` of
     pipeline_stable_diffusion.py, `get_zero_embed` of pipeline_kandinsky2_2_prior.py.
     """
-    preprocess = clip.preprocessor  # first: a clip without one is told so, kindly
+    preprocess = clip.preprocessor  # first, since it raises MissingTowerError
     items = list(image_items(images))
     if not items:
-        raise InputError("no images were given, and there is nothing to condition on.")
-    prepare = blurred if rule.blurred_resize else centred
+        raise InputError("no images were given; pass at least one.")
+    prepare = resize_blurred if rule.blurred_resize else crop_centre
     image = _encode(clip, (prepare(preprocess, item) for item in items), rule)
     if rule.negative == "zeros":
         return image, torch.zeros_like(image)
@@ -63,16 +57,16 @@ def image_conditioning(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor
     return image, none.expand_as(image).clone()
 
 
-def blurred(preprocess: Preprocess, source: Any) -> Tensor:
-    """(3, S, S) pixels of an image, blurred, squashed to the square and normalised.
+def resize_blurred(preprocess: Preprocess, source: Any) -> Tensor:
+    """Blur an image, squash it to the square and normalise it: (3, S, S) pixels.
 
-    As the pipeline does, this ignores EXIF rotation and what lies behind transparency; rotate and
-    flatten such images first.
+    Like the pipeline, this ignores EXIF rotation and transparency; rotate and flatten such images
+    first.
 
     Source: diffusers pipeline_stable_video_diffusion.py `_resize_with_antialiasing`: on values of
     -1 to 1, a Gaussian of (scale - 1) / 2 pixels, then bicubic between the corners' centres.
     """
-    if _ready(source):
+    if _is_ready(source):
         return torch.from_numpy(preprocess(source))
     rgb = np.asarray(open_image(source, preprocess.limits).convert("RGB"), dtype=np.float32)
     height, width, _ = rgb.shape
@@ -91,22 +85,22 @@ def blurred(preprocess: Preprocess, source: Any) -> Tensor:
     return ((values[0] + 1) / 2 - mean) / std  # (3, S, S)
 
 
-def centred(preprocess: Preprocess, source: Any) -> Tensor:
-    """(3, S, S) pixels of an image, its middle cut out as diffusers' feature extractors do.
+def crop_centre(preprocess: Preprocess, source: Any) -> Tensor:
+    """Resize an image and crop its centre as diffusers' feature extractors do: (3, S, S) pixels.
 
-    They cut from floor((n - S) / 2), which open_clip rounds to the nearest, and make it RGB
-    before they resize it. A clip loaded with `preprocess="robust"` keeps its own way.
+    They crop from floor((n - S) / 2), which open_clip rounds to the nearest, and convert to RGB
+    before they resize. A clip loaded with `preprocess="robust"` uses its own preprocessing.
 
     Source: transformers image_processing_clip.py, image_transforms.py `center_crop`.
     """
     spec, limits = preprocess.spec, preprocess.limits
-    if _ready(source) or spec.resize == "squash" or preprocess.mode == "robust":
+    if _is_ready(source) or spec.resize == "squash" or preprocess.mode == "robust":
         return torch.from_numpy(preprocess(source))
     image = open_image(source, limits).convert("RGB")
     width, height = (int(spec.size * edge / min(image.size)) for edge in image.size)
     if width * height > limits.pixels:
         raise ImageLimitError(
-            f"{describe(source)} would have {width}x{height} pixels once its shorter side is "
+            f"{describe(source)} would have {width}x{height} pixels after its shorter side is "
             f"resized, over the limit of {limits.pixels} pixels; crop it first."
         )
     left, top = (width - spec.size) // 2, (height - spec.size) // 2
@@ -115,13 +109,12 @@ def centred(preprocess: Preprocess, source: Any) -> Tensor:
 
 
 def cosine_alphas(steps: int = 1000) -> Tensor:
-    """(N,) the part of the signal's variance that is left at each noise level, falling.
+    """(N,) falling share of the signal's variance that is left at each noise level.
 
     Source: Nichol and Dhariwal 2021, arXiv:2102.09672, section 3.2; the schedule of the released
     stable unCLIP models ("squaredcos_cap_v2" in diffusers, steps of at most 0.999).
     """
-    if steps < 1:
-        raise ConfigError(f"a schedule needs at least one step, got {steps}.")
+    check_count("steps", steps)
     times = torch.arange(steps + 1, dtype=torch.float64) / steps
     left = torch.cos((times + 0.008) / 1.008 * math.pi / 2) ** 2
     betas = (1 - left[1:] / left[:-1]).clamp(max=0.999)
@@ -137,7 +130,7 @@ def augment_image_vectors(
     std: Tensor | float = 1.0,
     alphas: Tensor | None = None,
 ) -> Tensor:
-    """(B, E) raw vectors -> (B, 2E): the noised vectors, then the level as a sinusoid.
+    """Add noise to (B, E) raw vectors -> (B, 2E): noised, then the level as a sinusoid.
 
     Args:
         vectors: (B, E) raw image vectors.
@@ -149,21 +142,21 @@ def augment_image_vectors(
     Raises:
         ConfigError: a level outside the schedule.
         ShapeError: the tensors do not fit together.
-        NumericalError: NaN or infinity would come back.
+        NumericalError: a result is NaN or infinite.
 
     Source: diffusers pipeline_stable_unclip_img2img.py `noise_image_embeddings`.
     """
     alphas = cosine_alphas() if alphas is None else alphas
     if not 0 <= level < len(alphas):
         raise ConfigError(f"level must be 0 to {len(alphas) - 1}, got {level!r}.")
-    noise = _drawn(vectors, noise) if isinstance(noise, torch.Generator) else noise
+    noise = _draw_noise(vectors, noise) if isinstance(noise, torch.Generator) else noise
     _check_fit(vectors, noise, mean, std)
-    kept = alphas[level].to(vectors)
-    noised = kept.sqrt() * ((vectors - mean) / std) + (1 - kept).sqrt() * noise
+    left = alphas[level].to(vectors)
+    noised = left.sqrt() * ((vectors - mean) / std) + (1 - left).sqrt() * noise
     time = torch.full((len(vectors),), float(level), device=vectors.device)
     waves = sinusoid(time, vectors.shape[1]).to(vectors.dtype)
     noised = torch.cat([noised * std + mean, waves], dim=1)
-    check_finite(noised, "the noised vectors", "look at the vectors, the noise and the statistics.")
+    check_finite(noised, "the noised vectors", "check the vectors, the noise and the statistics.")
     return noised
 
 
@@ -173,15 +166,15 @@ def _encode(clip: Clip, images: Iterable[Tensor], rule: ImageRule) -> Tensor:
     return rows[:, None] if rule.token_axis and rule.layer is None else rows
 
 
-def _ready(source: Any) -> bool:
-    """Whether these are floats: pixels already."""
+def _is_ready(source: Any) -> bool:
+    """Whether `source` holds floats, which are ready pixels."""
     if isinstance(source, Tensor):
         return source.is_floating_point()
     return isinstance(source, np.ndarray) and source.dtype.kind == "f"
 
 
 def _blur(values: Tensor, scale: float, axis: int) -> Tensor:
-    """(1, 3, H, W) convolved along one axis with the Gaussian for shrinking by `scale`."""
+    """Convolve (1, 3, H, W) along one axis with the Gaussian for shrinking by `scale`."""
     sigma = max((scale - 1) / 2, 0.001)  # pixels
     size = int(max(4 * sigma, 3)) | 1  # taps, odd
     places = torch.arange(size, dtype=torch.float32) - size // 2
@@ -193,8 +186,8 @@ def _blur(values: Tensor, scale: float, axis: int) -> Tensor:
     return F.conv2d(F.pad(values, edges, mode="reflect"), kernel, groups=3)
 
 
-def _drawn(vectors: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal values where the generator is, then beside the vectors."""
+def _draw_noise(vectors: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw standard normal values on the generator's device, then move them to the vectors'."""
     noise = torch.randn(
         vectors.shape, generator=generator, device=generator.device, dtype=vectors.dtype
     )
@@ -208,5 +201,6 @@ def _check_fit(vectors: Tensor, noise: Tensor, mean: Tensor | float, std: Tensor
             raise ShapeError(f"{name} {tuple(tensor.shape)} must be ({E},), one for each value.")
     if vectors.ndim != 2 or noise.shape != vectors.shape:
         raise ShapeError(
-            f"vectors {tuple(vectors.shape)} must be (B, E) and noise {tuple(noise.shape)} alike."
+            f"vectors {tuple(vectors.shape)} must be (B, E), and noise {tuple(noise.shape)} must "
+            "have the same shape."
         )

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from ecliptic.checks import check_finite
+from ecliptic.checks import check_choice, check_count, check_finite
 from ecliptic.errors import ConfigError, ShapeError
 
 SizeRule: TypeAlias = Literal["sdxl", "refiner"]
@@ -25,16 +25,16 @@ LONGEST_PERIOD = 10_000.0  # of the sinusoids
 
 @dataclass(frozen=True)
 class Sizes:
-    """What SDXL is told about the image; the defaults are its pipelines'."""
+    """Image sizes and scores that SDXL reads; the defaults are those of its pipelines."""
 
     original: Pair = (1024, 1024)  # height and width before training resized it, pixels
     crop: Pair = (0, 0)  # top and left of the crop, pixels
-    target: Pair | None = None  # height and width that are asked for; None is the original's
+    target: Pair | None = None  # wanted height and width; None: as `original`
     aesthetic: float = AESTHETIC[False]  # of the refiner, 0 to 10
     negative_aesthetic: float = AESTHETIC[True]
 
     def ids(self, rule: SizeRule, batch: int, *, negative: bool = False) -> Tensor:
-        """(batch, 6) or (batch, 5), as `size_ids`."""
+        """`size_ids` for every prompt of a batch: (batch, 6) or (batch, 5)."""
         score = self.negative_aesthetic if negative else self.aesthetic
         one = size_ids(rule, self.original, self.crop, self.target, score, negative=negative)
         return one.expand(batch, -1)
@@ -55,18 +55,17 @@ def size_ids(
         rule: "sdxl" (original, crop, target) or "refiner" (original, crop, score).
         original_size: height and width of the image before training resized it, pixels.
         crop_top_left: where the crop began, pixels.
-        target_size: height and width that are asked for, pixels; None is `original_size`.
-        aesthetic_score: 0 to 10, of the refiner alone; None is 6, or 2.5 for a negative prompt.
-        negative: these sizes stand beside a negative prompt.
+        target_size: wanted height and width, pixels; None: `original_size`.
+        aesthetic_score: 0 to 10, for the refiner only; None: 6, or 2.5 for a negative prompt.
+        negative: the sizes are for a negative prompt.
 
     Raises:
-        ConfigError: an unknown rule, or numbers that are no sizes.
+        ConfigError: an unknown rule, or numbers that are not sizes.
     """
-    if rule not in get_args(SizeRule):
-        raise ConfigError(f'size ids have the rules "sdxl" and "refiner", got {rule!r}.')
-    original = _pair("original_size", original_size)
-    crop = _pair("crop_top_left", crop_top_left)
-    target = original if target_size is None else _pair("target_size", target_size)
+    check_choice("rule", rule, get_args(SizeRule))
+    original = _check_pair("original_size", original_size)
+    crop = _check_pair("crop_top_left", crop_top_left)
+    target = original if target_size is None else _check_pair("target_size", target_size)
     score = AESTHETIC[negative] if aesthetic_score is None else aesthetic_score
     check_finite(score, "aesthetic_score", "pass a number from 0 to 10.", ConfigError)
     last = target if rule == "sdxl" else (score,)
@@ -79,9 +78,9 @@ def video_ids(
     """(1, 3) frame rate, motion and noise of Stable Video Diffusion: a UNet's `added_time_ids`.
 
     Args:
-        fps: frames each second of the video; the model was trained on one less.
-        motion_bucket_id: more is more motion, 0 to 255.
-        noise_aug_strength: noise in the image that is begun from, standard deviations.
+        fps: frames per second of the video; the model reads fps - 1.
+        motion_bucket_id: 0 to 255; larger means more motion.
+        noise_aug_strength: noise added to the first image, standard deviations.
 
     Raises:
         ConfigError: a number that is not finite.
@@ -99,8 +98,7 @@ def sinusoid(numbers: Tensor, width: int = 256) -> Tensor:
 
     Source: `get_timestep_embedding` with flip_sin_to_cos=True and downscale_freq_shift=0.
     """
-    if width < 2:
-        raise ConfigError(f"a sinusoid needs a width of 2 or more, got {width}.")
+    check_count("width", width, 2)
     half = width // 2
     steps = torch.arange(half, dtype=torch.float32, device=numbers.device)
     angles = numbers.float()[..., None] * torch.exp(steps * (-math.log(LONGEST_PERIOD) / half))
@@ -112,7 +110,7 @@ def vector_y(pooled: Tensor, sizes: Tensor, width: int = 256) -> Tensor:
     """(B, E) pooled vectors and (B, N) or (1, N) sizes -> (B, E + N * width), SDXL's `y`.
 
     Raises:
-        ShapeError: the two do not go together.
+        ShapeError: the two do not fit together.
 
     Source: diffusers unet_2d_condition.py `get_aug_embed`, addition_embed_type "text_time".
     """
@@ -125,7 +123,7 @@ def vector_y(pooled: Tensor, sizes: Tensor, width: int = 256) -> Tensor:
     return torch.cat([pooled, waves.to(pooled.dtype).expand(len(pooled), -1)], dim=-1)
 
 
-def _pair(name: str, values: Pair) -> Pair:
+def _check_pair(name: str, values: Pair) -> Pair:
     whole = isinstance(values, tuple | list) and all(type(value) is int for value in values)
     if not whole or len(values) != 2 or min(values) < 0:
         raise ConfigError(

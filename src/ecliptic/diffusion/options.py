@@ -1,7 +1,7 @@
-"""How prompts are read and encoded: the options of a conditioner's call, checked once.
+"""The options of a conditioner's call: how it reads and encodes prompts.
 
-The fields of `Options` are the one list of them: the flags of `ecliptic condition` and `ecliptic
-captions` and the page docs/options.md are made from it. Imports no torch.
+The fields of `Options` are their only list: the flags of `ecliptic condition` and `ecliptic
+captions` and the page docs/options.md are made from them. Imports no torch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,8 +9,8 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
-from ecliptic.checks import check_count
-from ecliptic.diffusion.behaviours import BEHAVIOURS, Behaviour, behaviour_named
+from ecliptic.checks import check_choice, check_count
+from ecliptic.diffusion.behaviours import BEHAVIOURS, Behaviour
 from ecliptic.errors import ConfigError, did_you_mean
 from ecliptic.prompts import Dialect
 
@@ -27,15 +27,15 @@ Layout: TypeAlias = Literal[
 ]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 EmphasisName: TypeAlias = Literal[
-    "original",  # A1111: times w, the mean of each chunk kept
-    "no-norm",  # A1111's "No norm", kohya's weighted captions: times w
-    "ignore",  # A1111's "Ignore": weights are read and do nothing
-    "lpw",  # diffusers' lpw pipelines, ADV_CLIP_emb's "A1111": times w, the prompt's mean kept
-    "comfyui",  # away from the empty prompt
-    "compel",  # as ComfyUI, and light fragments hidden from attention
-    "adv-compel",  # ADV_CLIP_emb's "compel": as ComfyUI, and light words replaced
-    "comfy++",  # ADV_CLIP_emb: light words replaced, heavy ones away from their replacement
-    "down-weight",  # ADV_CLIP_emb: the heaviest word counts 1, all lighter ones are replaced
+    "original",  # A1111: multiply by w, keep the mean of each chunk
+    "no-norm",  # A1111's "No norm", kohya's weighted captions: multiply by w
+    "ignore",  # A1111's "Ignore": weights are read but have no effect
+    "lpw",  # diffusers' lpw pipelines, ADV_CLIP_emb's "A1111": multiply by w, keep the mean of all
+    "comfyui",  # ComfyUI: move away from the empty prompt
+    "compel",  # as ComfyUI, and hide light fragments from attention
+    "adv-compel",  # ADV_CLIP_emb's "compel": as ComfyUI, and replace light words
+    "comfy++",  # ADV_CLIP_emb: replace light words, move heavy ones away from their replacement
+    "down-weight",  # ADV_CLIP_emb: the heaviest word counts as 1, replace all lighter ones
 ]
 Normalization: TypeAlias = Literal["none", "mean", "length", "length+mean"]
 InversionMatch: TypeAlias = Literal["diffusers", "a1111", "comfyui"]
@@ -43,27 +43,24 @@ InversionMatch: TypeAlias = Literal["diffusers", "a1111", "comfyui"]
 
 @dataclass(frozen=True)
 class Emphasis:
-    """What weights do, and what is done to them before; the defaults are A1111's."""
+    """What weights do, and how they are normalised first; the defaults are A1111's."""
 
     name: EmphasisName = "original"
     normalization: Normalization = "none"
 
     def __post_init__(self) -> None:
-        for name, known in (("name", EmphasisName), ("normalization", Normalization)):
-            if (value := getattr(self, name)) not in get_args(known):
-                choices = ", ".join(map(repr, get_args(known)))
-                what = "emphasis" if name == "name" else "normalization of weights"
-                raise ConfigError(f"there is no {what} {value!r}; use one of {choices}.")
+        check_choice("emphasis", self.name, get_args(EmphasisName))
+        check_choice("normalization", self.normalization, get_args(Normalization))
         if self.name == "compel" and self.normalization != "none":
             raise ConfigError(
                 f"normalization {self.normalization!r} gives the words of a fragment different "
-                'weights, and "compel" weights whole fragments; use "adv-compel", which takes it.'
+                'weights, but "compel" weights whole fragments; use "adv-compel", which takes it.'
             )
 
 
 @dataclass(frozen=True)
 class DialectDefaults:
-    """What a dialect's own tool does, where nothing else is asked for."""
+    """The defaults of a dialect: what its own tool does."""
 
     emphasis: EmphasisName
     layout: Layout  # of long="chunk"
@@ -81,7 +78,7 @@ DEFAULTS: Mapping[Dialect, DialectDefaults] = MappingProxyType(
 
 
 class HowOptions(TypedDict, total=False):
-    """The types of the keyword arguments that `Options` takes, for type checkers."""
+    """The types of the keyword arguments of `Options`, for type checkers."""
 
     dialect: Dialect
     emphasis: EmphasisName | Emphasis | None
@@ -92,7 +89,7 @@ class HowOptions(TypedDict, total=False):
     grad: bool
 
 
-def _about(
+def _describe(
     meaning: str,
     values: tuple[str, ...] = (),
     *,
@@ -100,12 +97,12 @@ def _about(
     least: int = 0,
     flag: bool = True,
 ) -> dict[str, Any]:
-    """What is said about a field of `Options`.
+    """Metadata of a field of `Options`.
 
     Args:
         meaning: in words, for help and docs.
         values: the names that it may have.
-        shown: the default in words, where the value does not say it.
+        shown: the default in words, if the value is not clear.
         least: the smallest number that it may be.
         flag: whether the command line has it.
     """
@@ -118,60 +115,60 @@ class Options:
 
     dialect: Dialect = field(
         default="plain",
-        metadata=_about("What brackets, signs and words such as BREAK mean.", get_args(Dialect)),
+        metadata=_describe("What brackets, signs and words such as BREAK mean.", get_args(Dialect)),
     )
     emphasis: EmphasisName | Emphasis | None = field(
         default=None,
-        metadata=_about(
+        metadata=_describe(
             "What weights do to the vectors.",
             get_args(EmphasisName),
-            shown="what the dialect's own tool does",
+            shown="as in the dialect's own tool",
         ),
     )
     long: Layout | Literal["chunk"] = field(
         default="truncate",
-        metadata=_about(
-            "How long prompts are laid out; chunk is the layout of the dialect's own tool.",
+        metadata=_describe(
+            "How to split long prompts; chunk is the layout of the dialect's own tool.",
             ("chunk", *LAYOUTS),
         ),
     )
     clip_skip: int | None = field(
         default=None,
-        metadata=_about("Hidden layers that are skipped, counted as in diffusers.", shown="none"),
+        metadata=_describe("Hidden layers to skip, counted as in diffusers.", shown="none"),
     )
     compat: str | Behaviour = field(
         default="diffusers",
-        metadata=_about("Whose way, where tools disagree.", tuple(BEHAVIOURS)),
+        metadata=_describe("The tool to follow where tools disagree.", tuple(BEHAVIOURS)),
     )
     steps: int | None = field(
         default=None,
-        metadata=_about(
+        metadata=_describe(
             "Sampling steps, for prompts that change over them.", shown="unknown", least=1
         ),
     )
-    grad: bool = field(default=False, metadata=_about("Keep what gradients need.", flag=False))
+    grad: bool = field(
+        default=False, metadata=_describe("Keep the graph for gradients.", flag=False)
+    )
 
     def __post_init__(self) -> None:
         for name in ("dialect", "long"):
-            values = self.about(name).metadata["values"]
-            if (value := getattr(self, name)) not in values:
-                raise ConfigError(f"{name} must be one of {', '.join(values)}, got {value!r}.")
+            check_choice(name, getattr(self, name), self.about(name).metadata["values"])
         if self.steps is not None:
             check_count("steps", self.steps)
-        _ = self.behaviour, self.weighting  # both check themselves
+        _ = self.behaviour, self.weighting  # these check their values
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Options":
-        """From keyword arguments.
+        """Make the options from keyword arguments.
 
         Raises:
-            ConfigError: an unknown option, or a value that it cannot have.
+            ConfigError: an unknown option, or an unknown value.
         """
         names = [one.name for one in fields(cls)]
         for name in options:
             if name not in names:
-                hint = did_you_mean(name, names) or f"there are {', '.join(names)}."
-                raise ConfigError(f"there is no option {name!r}; {hint}")
+                hint = did_you_mean(name, names) or f"use one of {', '.join(names)}."
+                raise ConfigError(f"unknown option {name!r}; {hint}")
         return cls(**options)
 
     @classmethod
@@ -187,11 +184,14 @@ class Options:
     @property
     def behaviour(self) -> Behaviour:
         """The choices where tools disagree."""
-        return behaviour_named(self.compat)
+        if isinstance(self.compat, Behaviour):
+            return self.compat
+        check_choice("compat", self.compat, BEHAVIOURS)
+        return BEHAVIOURS[self.compat]
 
     @property
     def weighting(self) -> Emphasis:
-        """What weights do."""
+        """What weights do, and how they are normalised first."""
         if isinstance(self.emphasis, Emphasis):
             return self.emphasis
         name = DEFAULTS[self.dialect].emphasis if self.emphasis is None else self.emphasis
@@ -213,7 +213,7 @@ class Options:
         return DEFAULTS[self.dialect].match
 
     def identity(self) -> dict[str, Any]:
-        """All of it that decides numbers, as JSON values."""
+        """The options that change the result, as JSON values."""
         return {
             "dialect": self.dialect,
             "emphasis": asdict(self.weighting),
@@ -230,7 +230,7 @@ class Options:
 
 @dataclass(frozen=True)
 class SkipNames:
-    """What tools call one number of skipped layers on SD 1.x."""
+    """One number of skipped layers on SD 1.x, as each tool counts it."""
 
     diffusers: int | None
     a1111: int  # also kohya's --clip_skip and stable-diffusion.cpp
@@ -239,10 +239,10 @@ class SkipNames:
 
 
 def skip_names(clip_skip: int | None) -> SkipNames:
-    """The numbers of other tools for `clip_skip` on SD 1.x.
+    """Convert `clip_skip` to the numbers of other tools, on SD 1.x.
 
     Here, as in diffusers, `clip_skip=k` reads k hidden layers before the one the family reads;
-    None and 0 are the family's own. Sources: diffusers `encode_prompt`; stable-diffusion-webui
+    None and 0 skip none. Sources: diffusers `encode_prompt`; stable-diffusion-webui
     `CLIP_stop_at_last_layers`; ComfyUI `CLIPSetLastLayer`; InvokeAI `skipped_layers`.
     """
     k = clip_skip or 0

@@ -1,10 +1,10 @@
-"""Our text tower in the clothes of transformers' class, for diffusers pipelines to run on.
+"""Our text tower as a model of transformers, so that diffusers pipelines can run on it.
 
 diffusers checks that a `text_encoder` is transformers' `PreTrainedModel` and reads its config,
-dtype, hidden states and final norm; this gives it those and nothing else. Pooling is at the first
-end of text, whatever ids learned words have, and `clip_skip` works in every version of
-transformers. A pipeline saves it as transformers' own class, under its name, so the saved folder
-needs no ecliptic. PEFT adapters, which look for transformers' layers, cannot be put on it.
+dtype, hidden states and final norm; the model has only those. It pools at the first end of text,
+also if learned words have larger ids, and `clip_skip` works in every version of transformers. A
+pipeline saves it under the name of transformers' own class, so the saved folder needs no ecliptic.
+PEFT adapters need transformers' layers, so they cannot be applied to it.
 Source: transformers 5.23 modeling_clip.py, diffusers 0.42.1 pipeline_stable_diffusion{,_xl}.py.
 B batch, T tokens, D width, E vector size.
 """
@@ -29,40 +29,40 @@ PLAIN, PROJECTED = "CLIPTextModel", "CLIPTextModelWithProjection"
 
 
 def as_text_encoder(clip: Clip) -> Any:
-    """A `transformers.PreTrainedModel` that computes with the text tower of `clip`.
+    """Make a `transformers.PreTrainedModel` that computes with the text tower of `clip`.
 
-    It stands where CLIPTextModelWithProjection would if the tower has a projection, otherwise
-    where CLIPTextModel would. Its weights share the memory of `clip` until they are moved, cast or
-    resized; `clip` then stays as it is.
+    It replaces CLIPTextModelWithProjection if the tower has a projection, otherwise CLIPTextModel.
+    Its weights share the memory of `clip` until they are moved, cast or resized, which does not
+    change `clip`.
 
     Raises:
-        MissingTowerError: the checkpoint has no text side.
+        MissingTowerError: the checkpoint has no text tower.
         MissingExtraError: transformers is not installed.
     """
-    runtime = Runtime(_own(clip.model.text_tower))
+    runtime = Runtime(_share_weights(clip.model.text_tower))
     tower = runtime.model.text_tower
     start, pad = tower.config.end_of_text - 1, tower.config.end_of_text
     if spec := clip.card.tokenizer_spec:
         start, pad = spec.start_of_text, spec.pad
-    kind = _kind(PLAIN if tower.projection is None else PROJECTED)
-    return kind(_config(tower, start, pad), runtime).eval()
+    kind = _make_class(PLAIN if tower.projection is None else PROJECTED)
+    return kind(_make_config(tower, start, pad), runtime).eval()
 
 
 class _Wrapped:
-    """What our class does itself; the rest is transformers' `PreTrainedModel`, joined below."""
+    """Our own methods; `_make_class` adds those of transformers' `PreTrainedModel`."""
 
     config: Any  # CLIPTextConfig
     tower: TextTower
 
     def __init__(self, config: Any, runtime: Runtime) -> None:
         super().__init__(config)  # type: ignore[call-arg]  # PreTrainedModel's
-        self.post_init()  # type: ignore[attr-defined]  # before there are weights to initialise
+        self.post_init()  # type: ignore[attr-defined]  # before there are weights, so that it initialises none
         self.runtime = runtime
         self.tower = runtime.model.text_tower
 
     @property
     def text_model(self) -> SimpleNamespace:
-        """The parts that diffusers names; since 5.6 transformers has them at another place."""
+        """The parts that diffusers reads here; transformers moved them in version 5.6."""
         table = SimpleNamespace(token_embedding=self.tower.token_embedding)
         return SimpleNamespace(
             final_layer_norm=self.tower.ln_final, embeddings=table, config=self.config
@@ -88,13 +88,13 @@ class _Wrapped:
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """(B, T) ids -> what the released class gives, a tuple where `return_dict` is False.
+        """Encode (B, T) ids to the output of the released class; a tuple if not `return_dict`.
 
         Raises:
             ShapeError: no ids, a mask of another shape, or a row without an end of text.
             ConfigError: position ids other than 0 to T - 1, which this tower does not take.
         """
-        ids, config = _checked(input_ids, position_ids), self.config
+        ids, config = _check_inputs(input_ids, position_ids), self.config
         wants_hidden, look, whole = (
             default if asked is None else asked
             for asked, default in (
@@ -103,21 +103,21 @@ class _Wrapped:
                 (return_dict, config.return_dict),
             )
         )
-        found = self._computed(ids, attention_mask, every=wants_hidden or look, look=look)
+        found = self._compute(ids, attention_mask, every=wants_hidden or look, look=look)
         found["hidden_states"] = found["hidden_states"] if wants_hidden else None
         pooled, vectors = found.pop("pooled"), found.pop("vectors")
         if self.tower.projection is None:
-            output = _transformers("transformers.modeling_outputs").BaseModelOutputWithPooling
+            output = _import("transformers.modeling_outputs").BaseModelOutputWithPooling
             made = output(pooler_output=pooled, **found)
         else:
-            output = _transformers("transformers.models.clip.modeling_clip").CLIPTextModelOutput
+            output = _import("transformers.models.clip.modeling_clip").CLIPTextModelOutput
             made = output(text_embeds=vectors, **found)
         return made if whole else made.to_tuple()
 
-    def _computed(
+    def _compute(
         self, ids: Tensor, mask: Tensor | None, *, every: bool, look: bool
     ) -> dict[str, Any]:
-        """The two pooled states, and the rest, with `every` layer, under transformers' names."""
+        """Run the tower: outputs by transformers' names, with all layers if `every`."""
         if every:
             states = self.tower.states(ids, look=look, mask=mask)
             names = {"last_hidden_state": states.last, "hidden_states": states.hidden}
@@ -129,38 +129,38 @@ class _Wrapped:
         return names | {"pooled": found.pooled, "vectors": found.vectors}
 
     def load_adapter(self, *_args: Any, **_kwargs: Any) -> None:
-        """Adapters have nowhere to go here.
+        """Refuse an adapter.
 
         Raises:
             ConfigError: always.
         """
         raise ConfigError(
-            "an adapter (LoRA) looks for transformers' own layers, which this text encoder does "
-            "not have; apply it to the `Clip` first, or give the pipeline transformers' encoder."
+            "an adapter (LoRA) needs transformers' own layers, which this text encoder does not "
+            "have; apply it to the `Clip` first, or give the pipeline transformers' encoder."
         )
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write the folder that transformers' class of the same name writes, for it to read."""
+        """Write the same folder as transformers' class of this name, which can read it."""
         weights = {f"text.{name}": tensor for name, tensor in self.tower.state_dict().items()}
-        config = ClipConfig(embed=_embed(self.tower), image=None, text=self.tower.config)
+        config = ClipConfig(embed=_vector_size(self.tower), image=None, text=self.tower.config)
         cpu = {name: tensor.cpu() for name, tensor in weights.items()}
         checkpoint = Checkpoint(config=config, weights=cpu, image_spec=None, tokenizer_spec=None)
         write(checkpoint, Path(save_directory), "transformers", overwrite=True)
 
 
 @cache
-def _kind(name: str) -> Any:
-    """Our class on top of `PreTrainedModel`, under the name of the released class it stands for.
+def _make_class(name: str) -> Any:
+    """Make our class on top of `PreTrainedModel`, with the name of the class that it replaces.
 
-    diffusers writes a component's module and class into `model_index.json`; with these, a saved
-    pipeline is loaded by transformers.
+    diffusers writes a component's module and class into `model_index.json`; with this name,
+    transformers loads a saved pipeline.
     """
-    library = _transformers("transformers")
+    library = _import("transformers")
     members = {"main_input_name": "input_ids", "config_class": library.CLIPTextConfig}
     return type(name, (_Wrapped, library.PreTrainedModel), members | {"__module__": "transformers"})
 
 
-def _transformers(module: str) -> Any:
+def _import(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as reason:
@@ -170,26 +170,26 @@ def _transformers(module: str) -> Any:
         ) from reason
 
 
-def _own(tower: TextTower) -> TwoTowers:
-    """A model of the same weights in the same memory, so that moving it leaves `tower` in place."""
-    own = build(ClipConfig(embed=_embed(tower), image=None, text=tower.config))
+def _share_weights(tower: TextTower) -> TwoTowers:
+    """Make a model with the same weights in the same memory; moving it leaves `tower` in place."""
+    own = build(ClipConfig(embed=_vector_size(tower), image=None, text=tower.config))
     own.text_tower.load_state_dict(tower.state_dict(), assign=True)
-    own.logit_scale = nn.Parameter(torch.tensor(0.0))  # one tower alone has no temperature
+    own.logit_scale = nn.Parameter(torch.tensor(0.0))  # one tower has no temperature
     return own
 
 
-def _embed(tower: TextTower) -> int:
+def _vector_size(tower: TextTower) -> int:
     return tower.config.width if tower.projection is None else tower.projection.shape[1]
 
 
-def _config(tower: TextTower, start: int, pad: int) -> Any:
-    """The sizes under transformers' names, with the true end of text."""
+def _make_config(tower: TextTower, start: int, pad: int) -> Any:
+    """Make transformers' config: the same sizes, and the real id of the end of text."""
     c = tower.config
-    return _transformers("transformers").CLIPTextConfig(
+    return _import("transformers").CLIPTextConfig(
         vocab_size=c.vocabulary,
         hidden_size=c.width,
         intermediate_size=c.mlp,
-        projection_dim=_embed(tower),
+        projection_dim=_vector_size(tower),
         num_hidden_layers=c.depth,
         num_attention_heads=c.heads,
         max_position_embeddings=c.context,
@@ -202,14 +202,14 @@ def _config(tower: TextTower, start: int, pad: int) -> Any:
     )
 
 
-def _checked(ids: Tensor | None, positions: Tensor | None) -> Tensor:
+def _check_inputs(ids: Tensor | None, positions: Tensor | None) -> Tensor:
     if ids is None:
-        raise ShapeError("a text encoder needs input_ids, (batch, tokens) of them; got None.")
+        raise ShapeError("a text encoder needs input_ids of shape (batch, tokens), got None.")
     ids = ids.view(-1, ids.shape[-1])
     counted = torch.arange(ids.shape[1], device=ids.device)
     if positions is not None and not bool((positions.to(ids.device) == counted).all()):
         raise ConfigError(
-            "position_ids are not 0, 1, 2, ... of each row, and this encoder takes no others; "
+            "position_ids are not 0, 1, 2, ... in each row, and this encoder supports no others; "
             "leave them out."
         )
     return ids

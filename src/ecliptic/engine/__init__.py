@@ -1,6 +1,6 @@
 """`load` and `Clip`: from a name to vectors; batching, caching, fingerprints.
 
-Everything arrives when first named, so that importing the package stays cheap.
+Names are lazy, so that importing the package stays cheap.
 """
 
 from typing import TYPE_CHECKING

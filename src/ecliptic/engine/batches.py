@@ -1,4 +1,4 @@
-"""Batches that fit: halved when memory runs out, their results checked to be finite. B batch."""
+"""Runs a tower in batches, halved when memory runs out; checks that rows are finite. B batch."""
 
 from collections.abc import Callable
 
@@ -10,20 +10,20 @@ from ecliptic.errors import NumericalError
 
 
 class Batcher:
-    """Runs a tower over rows, `size` at a time, and fewer once that was too much."""
+    """Runs a tower over rows, `size` at a time; halves `size` when memory runs out."""
 
     def __init__(self, size: int) -> None:
         self.size = check_count("batch_size", size)
 
     def run(self, encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        """`encode` of every row, in order; halves the batch each time memory runs out."""
+        """`encode` of every row, in order."""
         done: list[Tensor] = []
         start = 0
         while start < len(rows):
             try:
                 done.append(encode(rows[start : start + self.size]))
             except RuntimeError as error:
-                if self.size == 1 or not _out_of_memory(error):
+                if self.size == 1 or not _is_out_of_memory(error):
                     raise
                 self.size = max(1, min(self.size, len(rows) - start) // 2)
                 continue
@@ -46,7 +46,7 @@ def numerical_error(name: str, more: int = 0) -> NumericalError:
     )
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has a class for it, the allocators of CPU and Metal only words."""
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has an error class for it, CPU and Metal only messages."""
     words = ("can't allocate memory", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

@@ -1,7 +1,8 @@
-"""Vectors on disk, so that nothing is encoded twice: opt-in, bounded, shared by processes.
+"""An opt-in, bounded cache of vectors on disk: nothing is encoded twice, and processes share it.
 
-One SQLite file that heals: a write is whole or absent even after a kill, and several processes may
-use it at once. A key is the SHA-256 of an item's content and of the model's exact fingerprint.
+One SQLite file that repairs itself: a write is complete or absent, also after a kill, and several
+processes may use it at once. A key is the SHA-256 of an item's content and of the model's exact
+fingerprint.
 """
 
 import hashlib
@@ -28,11 +29,11 @@ _SCHEMA = Schema(
     write_ahead=True,
     advice=", or load without a cache",
 )
-_RECENT = 60.0  # seconds within which reading again need not be written down
+_RECENT = 60.0  # seconds; a second read within them is not recorded
 
 
 class EmbeddingCache:
-    """A folder of vectors by key, the least recently used dropped above `limit` bytes.
+    """Vectors by key in a folder; above `limit` bytes the least recently used are deleted.
 
     May be shared by threads and processes, forked ones too.
     """
@@ -50,7 +51,7 @@ class EmbeddingCache:
                 "may write to, or no cache."
             ) from None
         self._database = HealingDatabase(self.folder, _SCHEMA)
-        self._database.run(lambda _: None)  # an unusable folder is found now, not while encoding
+        self._database.run(lambda _: None)  # find an unusable folder now, not while encoding
 
     @property
     def path(self) -> Path:
@@ -58,11 +59,11 @@ class EmbeddingCache:
         return self._database.path
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
-        """The vectors that are there; damaged ones are dropped and count as absent."""
+        """The vectors found for `keys`; damaged entries are deleted and count as missing."""
         return self._database.run(_get, keys) if keys else {}
 
     def put(self, vectors: Mapping[bytes, Vector]) -> None:
-        """Store all of `vectors`, or none of them if the process dies meanwhile."""
+        """Store all of `vectors`, or none of them if the process dies."""
         if vectors:
             self._database.run(_put, vectors, self.limit)
 
@@ -82,7 +83,7 @@ def key_of(exact: str, kind: str, content: bytes) -> bytes:
 def _get(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Vector]:
     found: dict[bytes, Vector] = {}
     damaged: list[bytes] = []
-    seen: list[bytes] = []  # last used a while ago
+    stale: list[bytes] = []  # not used in the last seconds
     now = time.time()
     query = "SELECT key, used, digest, vector FROM vectors WHERE key IN"
     for key, used, digest, vector in select(connection, query, keys):
@@ -91,12 +92,12 @@ def _get(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Vector]:
             continue
         found[key] = np.frombuffer(vector, dtype="<f4").copy()
         if abs(now - used) > _RECENT:
-            seen.append(key)
-    if damaged or seen:
+            stale.append(key)
+    if damaged or stale:
         with transaction(connection):
             connection.executemany("DELETE FROM vectors WHERE key = ?", [(k,) for k in damaged])
             connection.executemany(
-                "UPDATE vectors SET used = ? WHERE key = ?", [(now, key) for key in seen]
+                "UPDATE vectors SET used = ? WHERE key = ?", [(now, key) for key in stale]
             )
     return found
 
@@ -111,7 +112,7 @@ def _put(connection: Connection, vectors: Mapping[bytes, Vector], limit: int) ->
 
 
 def _evict(connection: Connection, limit: int) -> None:
-    """Drop the least recently used rows once the limit is passed, down to nine tenths."""
+    """Above the limit, delete the least recently used rows down to 90 % of it."""
     size = _bytes_in_use(connection)
     if size > limit:
         count = _count(connection)
@@ -123,7 +124,7 @@ def _evict(connection: Connection, limit: int) -> None:
 
 
 def _bytes_in_use(connection: Connection) -> int:
-    """Of the file, pages that deleted rows left free not counted."""
+    """Bytes of the file without the free pages that deleted rows leave."""
     names = ("page_count", "freelist_count", "page_size")
     pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     return int((pages - free) * size)

@@ -1,11 +1,11 @@
-"""What a loaded model is, and the two fingerprints of its vectors.
+"""`Card` describes a loaded model and has the two fingerprints of its vectors.
 
-`space` says which vectors may be compared: it covers the weights, activation, heads, eps and how
-inputs are prepared, so text joins images and fp32 joins bf16. What pads a text stays out of it:
-nothing after the end of text reaches a vector, and layouts of one model pad differently. `exact`
-says which raw vectors are the same numbers: space plus precision and preprocessing mode; it keys
-the cache. A card speaks of the weights as they were when it was made; `Clip.card` makes another
-once they change.
+Vectors of one `space` may be compared, texts with images and fp32 with bf16: it covers the weights,
+activation, heads, eps and how inputs are prepared. It leaves out the padding id, because nothing
+after the end of text changes a vector, and layouts of one model pad differently. Raw vectors of one
+`exact` are the same numbers: it is space plus precision and preprocessing mode, and a part of the
+keys of the cache. A card describes the weights at the time when it was made; `Clip.card` makes
+another after they change.
 """
 
 import hashlib
@@ -26,48 +26,48 @@ from ecliptic.settings import to_dict
 
 @dataclass(frozen=True)
 class Card:
-    """Identity of a loaded model; the fingerprints are computed when first asked for."""
+    """Identity of a loaded model; the fingerprints are computed when first used."""
 
     name: str  # "ViT-B-32/openai", or the file's stem
-    layout: str  # what it was read from
+    layout: str  # of the file that it was read from
     config: ClipConfig
     image_spec: ImageSpec | None
     tokenizer_spec: TokenizerSpec | None
     preprocess: Mapping[str, str]  # mode and its options
     precision: str  # "fp32", "bf16" or "fp16"
     device: str
-    notes: tuple[str, ...]  # repairs and decisions made on reading
+    notes: tuple[str, ...]  # repairs and decisions made while reading
     weights: Mapping[str, Tensor] = field(repr=False, compare=False)
     _made_of: list[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_made_of", self._writes())
+        object.__setattr__(self, "_made_of", self._count_writes())
 
     @property
     def embed(self) -> int:
-        """Values in a vector."""
+        """Number of values in a vector."""
         return self.config.embed
 
     @cached_property
     def parameters(self) -> int:
-        """Values in all weights, buffers of batch norms included."""
+        """Number of values in all weights, with the buffers of batch norms."""
         return sum(tensor.numel() for tensor in self.weights.values())
 
     @cached_property
     def space(self) -> str:
-        """SHA-256 of all that decides which vectors may be compared.
+        """SHA-256 of everything that decides which vectors may be compared.
 
         Raises:
-            ConfigError: a weight was written to since the card was made.
+            ConfigError: a weight was changed after the card was made.
         """
-        if self._writes() != self._made_of:
+        if self._count_writes() != self._made_of:
             raise ConfigError(
-                f"the weights of {self.name} changed since this card was made, so it can no longer "
-                "tell their fingerprint; read `clip.card` again."
+                f"the weights of {self.name} changed since this card was made, so it cannot give "
+                "their fingerprint; read `clip.card` again."
             )
         identity = self._identity()
         (identity["tokenizer_spec"] or {}).pop("pad", None)
-        digest = hashlib.sha256(_canonical(identity))
+        digest = hashlib.sha256(_to_bytes(identity))
         for name in sorted(self.weights):
             digest.update(f"\0{name}\0{tuple(self.weights[name].shape)}\0".encode())
             digest.update(_bytes_of(self.weights[name]))
@@ -75,12 +75,12 @@ class Card:
 
     @cached_property
     def exact(self) -> str:
-        """SHA-256 of all that decides the numbers of a vector, short of rounding."""
+        """SHA-256 of everything that decides the numbers of a vector, except rounding."""
         how = {"space": self.space, "precision": self.precision, "layer": "projection"}
-        return hashlib.sha256(_canonical(how | dict(self.preprocess))).hexdigest()
+        return hashlib.sha256(_to_bytes(how | dict(self.preprocess))).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the fingerprints, which cost a pass over the weights."""
+        """Plain data for JSON, without the fingerprints, which need a pass over the weights."""
         return {
             "name": self.name,
             "layout": self.layout,
@@ -93,7 +93,7 @@ class Card:
             "notes": list(self.notes),
         }
 
-    def _writes(self) -> list[int]:
+    def _count_writes(self) -> list[int]:
         return list(map(writes, self.weights.values()))
 
     def _identity(self) -> dict[str, Any]:
@@ -104,12 +104,12 @@ class Card:
         }
 
 
-def _canonical(value: Any) -> bytes:
+def _to_bytes(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _bytes_of(tensor: Tensor) -> bytes:
-    """Float tensors as float32, so that storing the same values wider changes nothing."""
+    """Values as bytes, floats as float32: the stored dtype of equal values does not matter."""
     tensor = tensor.detach().cpu()
     tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
     return bytes(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

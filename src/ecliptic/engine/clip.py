@@ -1,10 +1,10 @@
-"""`Clip`: images and texts in, vectors and answers out.
+"""`Clip` turns images and texts into vectors, similarities and class probabilities.
 
-Hides tokenizing, decoding, batches, devices, precision and caching. Vectors are float32 on CPU and
-unit length unless asked otherwise. The cache knows the model as it was loaded, so it rests once
-the weights change; torch counts no writes to `tensor.data`, so those are not seen. An item's vector
-depends on its batch companions only through rounding: cosine above 1 - 1e-6 in fp32, 1 - 1e-3 in
-half precision.
+It does tokenizing, decoding, batches, devices, precision and caching. Vectors are float32 on CPU,
+and unit length by default. The cache holds vectors of the model as loaded, so it is not used after
+the weights change; torch counts no writes to `tensor.data`, so those are not seen. The other items
+of a batch change a vector only by rounding: cosine above 1 - 1e-6 in fp32, 1 - 1e-3 in half
+precision.
 N items, T texts, I images, L labels, E vector size, S image side.
 """
 
@@ -71,16 +71,16 @@ class Clip:
 
     @property
     def card(self) -> Card:
-        """What the model is; another card once its weights were trained, replaced or moved.
+        """The description of the model; a new one after its weights are trained, replaced or moved.
 
-        A change is seen as torch counts writes, as optimisers make them; writes to `tensor.data`
-        are not counted, so after those save the model and load it again.
+        torch counts the writes of optimisers, so a change is seen; it does not count writes to
+        `tensor.data`, so after those save the model and load it again.
         """
         if not self._carded.holds(_weights(self.model)):
             note = "the weights changed since loading"
             self._card = replace(
                 self._card,
-                weights=self._weights(),
+                weights=self._collect_weights(),
                 precision=self.runtime.precision,
                 device=str(self.device),
                 notes=tuple(dict.fromkeys((*self._card.notes, note))),
@@ -90,14 +90,14 @@ class Clip:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self.model.logit_scale.device
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer; MissingTowerError when there is no text side."""
+        """The tokenizer; MissingTowerError if there is no text side."""
         if self._card.tokenizer_spec is None:
-            _ = self.model.text_tower  # raises, kindly
+            _ = self.model.text_tower  # raises
             raise MissingTowerError(f"{self._card.name} has no tokenizer.")
         if self._tokenizer is None:
             self._tokenizer = Tokenizer(self._card.tokenizer_spec)
@@ -105,9 +105,9 @@ class Clip:
 
     @property
     def preprocessor(self) -> Preprocess:
-        """What turns images into pixels; MissingTowerError when there is no image side."""
+        """Turns images into pixels; MissingTowerError if there is no image side."""
         if self._preprocess is None:
-            _ = self.model.image_tower  # raises, kindly
+            _ = self.model.image_tower  # raises
             raise MissingTowerError(f"{self._card.name} has no preprocessing.")
         return self._preprocess
 
@@ -125,9 +125,9 @@ class Clip:
         Args:
             texts: one text or many; equal ones are computed once.
             normalize: make each vector unit length.
-            overflow: what happens to a text above the context: "warn" and cut, "error", or
-                "truncate" silently. The end-of-text always stays.
-            batch_size: texts at a time; halved by itself when memory runs out.
+            overflow: what to do with a text above the context: "warn" and cut, "error", or
+                "truncate" silently. The end-of-text token is always kept.
+            batch_size: texts at a time; halved when memory runs out.
             progress: show a bar on stderr.
 
         Raises:
@@ -135,7 +135,7 @@ class Clip:
             NumericalError: the vector of a text would hold NaN or infinity.
             MissingTowerError: the checkpoint has no text side.
         """
-        _ = self.model.text_tower  # first: a checkpoint without one is told so, kindly
+        _ = self.model.text_tower  # raises without one
         check_ordered(texts, "texts")
         batcher = Batcher(TEXT_BATCH if batch_size is None else batch_size)
         tokens = self.tokenizer.batch(texts, overflow)
@@ -189,14 +189,14 @@ class Clip:
             images: paths, PIL images, (H, W, C) uint8 arrays, encoded bytes, (3, S, S) pixels from
                 `preprocess`, or a list that mixes them.
             normalize: make each vector unit length.
-            batch_size: images at a time; halved by itself when memory runs out.
+            batch_size: images at a time; halved when memory runs out.
             progress: show a bar on stderr.
             on_error: "raise" at the first image that cannot be used, or "reject" it: the result
                 then has `.vectors`, `.kept` (which image each row is) and `.rejected`.
 
         Raises:
-            ImageError: an image cannot be used, under `on_error="raise"`.
-            NumericalError: its vector would hold NaN or infinity, likewise.
+            ImageError: with `on_error="raise"`, an image cannot be used.
+            NumericalError: with `on_error="raise"`, a vector would hold NaN or infinity.
             ConfigError: a ResNet in train mode.
             MissingTowerError: the checkpoint has no image side.
         """
@@ -235,7 +235,7 @@ class Clip:
         )
 
     def image_encoder(self, layer: int | None = None) -> ImageEncoder:
-        """What `stream_image` streams from; with `layer`, the hidden states (T, D) of each image.
+        """The encoder of `stream_image`; with `layer`, it gives hidden states (T, D) of each image.
 
         Raises:
             ConfigError: there is no such layer, or the tower is a ResNet, which has no tokens.
@@ -244,7 +244,7 @@ class Clip:
         if layer is not None:
             encode = partial(self.runtime.image_sequence, layer=layer)
             return ImageEncoder(self.preprocessor, encode, self.runtime.image_sequence_shape(layer))
-        _ = self.model.image_tower  # first: a checkpoint without one is told so, kindly
+        _ = self.model.image_tower  # raises without one
         return ImageEncoder(
             self.preprocessor,
             self.runtime.image,
@@ -283,7 +283,7 @@ class Clip:
         self, labels: Sequence[str], templates: str | Sequence[str] | None = None
     ) -> Tensor:
         """(L, E) unit vectors of L labels, each the mean of its prompts' unit vectors."""
-        labels = _checked_labels(labels)
+        labels = _check_labels(labels)
         if templates is None:
             return self.encode_text(labels)
         prompts = template_set(templates) if isinstance(templates, str) else tuple(templates)
@@ -310,38 +310,36 @@ class Clip:
         """
         checkpoint = Checkpoint(
             config=self._checkpoint.config,
-            weights=self._weights(),
-            image_spec=self._card.image_spec,  # in use, which may not be the checkpoint's own
+            weights=self._collect_weights(),
+            image_spec=self._card.image_spec,  # the one in use
             tokenizer_spec=self._checkpoint.tokenizer_spec,
             name=self._card.name,
             layout=self._checkpoint.layout,
         )
         return write(checkpoint, path, layout, overwrite=overwrite)
 
-    def _weights(self) -> dict[str, Tensor]:
-        """The weights as they are now; the stored ones, in their own dtype, where none changed."""
+    def _collect_weights(self) -> dict[str, Tensor]:
+        """The current weights; an unchanged one keeps its stored dtype."""
         now = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
         stored = self._checkpoint.weights
         return {n: stored[n] if _same(stored[n], t) else t for n, t in now.items() if n in stored}
 
     def _usable_cache(self) -> EmbeddingCache | None:
-        """The cache, unless the weights are no longer those that its keys stand for."""
-        if self._cache is None or not self._loaded.holds(_weights(self.model)):
-            return None
-        return self._cache
+        """The cache; None once the weights changed, because its keys are of the loaded ones."""
+        unchanged = self._cache is not None and self._loaded.holds(_weights(self.model))
+        return self._cache if unchanged else None
 
 
-def _checked_labels(labels: Any) -> list[str]:
+def _check_labels(labels: Any) -> list[str]:
     check_ordered(labels, "labels")
-    many = isinstance(labels, Iterable) and not isinstance(labels, str)
-    names = list(labels) if many else [labels]
-    if not many or not names or not all(isinstance(name, str) for name in names):
+    names = list(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else []
+    if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
     return names
 
 
 def _weights(model: TwoTowers) -> Iterator[Tensor]:
-    """Everything that decides the numbers of the model."""
+    """All parameters and buffers of the model."""
     return itertools.chain(model.parameters(), model.buffers())
 
 

@@ -1,8 +1,8 @@
 """Compares two models stage by stage and names the first difference.
 
-From what was stored (bytes, settings, weights) over what goes in (tokens, pixels) to every layer
-and the vectors. Both towers of a kind are given A's inputs where they fit, so that a difference
-shows where it arises and not all the way down; "end to end" lets each side use its own.
+The stages are the stored data (bytes, settings, weights), the inputs (tokens, pixels), every layer
+and the vectors. Both towers of a kind get A's inputs if they fit, so that a difference shows only
+in the stages that cause it; for "end to end" each side uses its own inputs.
 """
 
 import math
@@ -28,7 +28,7 @@ PIXELS = 1e-6  # rounding of the normalisation; another filter or crop gives far
 LAYERS = 1e-4  # relative to the layer's largest value
 VECTORS = 1e-5  # on unit vectors
 
-PROBE_TEXTS = (  # case, digits, entities, marks, another script, and more than any context
+PROBE_TEXTS = (  # case, digits, entities, accents, another script, longer than any context
     "a photo of a cat",
     "Two dogs &amp; 3 birds!! it's 2019 \N{EM DASH} caf\N{LATIN SMALL LETTER E WITH ACUTE}",
     "\N{SMILING FACE WITH SUNGLASSES} \u732b",
@@ -59,7 +59,7 @@ class Diagnosis:
     def first(self) -> Stage | None:
         """The first stage that differs; None when none does.
 
-        Other bytes count only where the tensors in them differ: layouts and dtypes store equal
+        Different bytes count only if the tensors in them differ: layouts and dtypes store equal
         numbers in many ways.
         """
         differing = [stage for stage in self.stages if stage.verdict == "differs"]
@@ -77,8 +77,8 @@ class Diagnosis:
         return {"a": self.a, "b": self.b, "first_difference": first, "stages": stages}
 
 
-def probe_images() -> tuple[Image.Image, ...]:
-    """Two drawn images whose odd sizes show how resize and crop round."""
+def make_probe_images() -> tuple[Image.Image, ...]:
+    """Make two images whose odd sizes show how resize and crop round."""
     images = []
     for seed, (height, width) in enumerate(((231, 340), (413, 290))):
         y, x = np.mgrid[0:height, 0:width] / 40.0
@@ -99,63 +99,65 @@ def diagnose(
     """Compare `a` with `b`.
 
     Args:
-        a: gives the inputs of both towers where they fit.
-        b: the other one.
-        images: images to show both; two drawn ones unless given.
-        texts: texts to show both; `PROBE_TEXTS` unless given. Long ones are cut.
+        a: the first model; its inputs are used for both where they fit.
+        b: the second model.
+        images: images for both; two generated ones by default.
+        texts: texts for both; `PROBE_TEXTS` by default. Long ones are cut.
         slack: factor on every tolerance; 1000 suits half precision.
 
     Raises:
         InputError: one of `images` or `texts` cannot be used.
     """
-    stages = [_bytes(a.stored, b.stored), _identity(a.identity, b.identity)]
-    stages.append(_weights(a.weights, b.weights, slack))
-    stages += _tower("text", a.text, b.text, texts or PROBE_TEXTS, slack)
-    stages += _tower("image", a.image, b.image, images or probe_images(), slack)
+    stages = [_compare_bytes(a.stored, b.stored), _compare_settings(a.identity, b.identity)]
+    stages.append(_compare_weights(a.weights, b.weights, slack))
+    stages += _compare_towers("text", a.text, b.text, texts or PROBE_TEXTS, slack)
+    stages += _compare_towers("image", a.image, b.image, images or make_probe_images(), slack)
     return Diagnosis(a.name, b.name, tuple(stages))
 
 
-def _bytes(a: Stored | None, b: Stored | None) -> Stage:
+def _compare_bytes(a: Stored | None, b: Stored | None) -> Stage:
     """Whether the files of weights are equal; the note gives digests, and dtypes that differ."""
     if a is None or b is None:
         return Stage("bytes", "skipped", note="one side does not show its files")
     if a.digests == b.digests:
-        return Stage("bytes", "same", note=f"SHA-256 {_short(a)}")
-    note = f"SHA-256 {_short(a)} / {_short(b)}"
+        return Stage("bytes", "same", note=f"SHA-256 {_shorten(a)}")
+    note = f"SHA-256 {_shorten(a)} / {_shorten(b)}"
     if a.dtypes and b.dtypes and a.dtypes != b.dtypes:
         note += f"; stored in {', '.join(a.dtypes)} / {', '.join(b.dtypes)}"
     return Stage("bytes", "differs", note=note)
 
 
-def _short(stored: Stored) -> str:
-    """The beginning of the first digest, and how many files more there are."""
+def _shorten(stored: Stored) -> str:
+    """The start of the first digest, and the number of other files."""
     more = len(stored.digests) - 1
     return stored.digests[0][:12] + f" and {more} more" * (more > 0)
 
 
-def _identity(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Stage:
+def _compare_settings(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Stage:
     if a is None or b is None:
         return Stage("settings", "skipped", note="one side does not state them")
-    left, right = dict(_flat(a)), dict(_flat(b))
+    left, right = dict(_flatten(a)), dict(_flatten(b))
     keys = [key for key in left | right if left.get(key) != right.get(key)]
     note = "; ".join(f"{key} {left.get(key)} / {right.get(key)}" for key in keys)
     return Stage("settings", "differs" if keys else "same", note=note)
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """("a.b", value) of nested tables."""
     for key, value in data.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
 
-def _weights(a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None, slack: float) -> Stage:
+def _compare_weights(
+    a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None, slack: float
+) -> Stage:
     """The largest difference of all tensors; the note counts and names the first ones."""
     if a is None or b is None:
         return Stage("weights", "skipped", note="one side does not show them under our names")
-    found = {name: _relative(a[name], b[name]) for name in a if name in b}
+    found = {name: _relative_difference(a[name], b[name]) for name in a if name in b}
     found |= dict.fromkeys(set(a) ^ set(b), math.inf)
     other = [name for name in {**a, **b} if not found[name] <= WEIGHTS * slack]  # NaN too
     named = ", ".join(other[:3]) + ", ..." * (len(other) > 3)
@@ -164,7 +166,7 @@ def _weights(a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None, sla
     return Stage("weights", "differs" if other else "same", worst, WEIGHTS * slack, note)
 
 
-def _tower(
+def _compare_towers(
     kind: str, a: Tower | None, b: Tower | None, sources: Sequence[Any], slack: float
 ) -> Iterator[Stage]:
     """Inputs, layers, pooled state and vectors of one tower."""
@@ -174,27 +176,29 @@ def _tower(
         yield Stage(f"{kind} tower", verdict, note=f"{side} has none")
         return
     given, own = a.inputs(sources), b.inputs(sources)
-    yield _inputs(kind, given, own, slack, a.end_of_text)
+    yield _compare_inputs(kind, given, own, slack, a.end_of_text)
     shared = given.shape == own.shape
-    yield from _layers(kind, a.stages(given), b.stages(given if shared else own), slack)
+    yield from _compare_layers(kind, a.stages(given), b.stages(given if shared else own), slack)
     left, right = (F.normalize(t.vectors(sources).float().cpu(), dim=-1) for t in (a, b))
-    yield _measured(f"{kind} end to end", _absolute(left, right), VECTORS * slack)
+    yield _judge(f"{kind} end to end", _difference(left, right), VECTORS * slack)
 
 
-def _inputs(kind: str, a: Tensor, b: Tensor, slack: float, end_of_text: int | None) -> Stage:
+def _compare_inputs(
+    kind: str, a: Tensor, b: Tensor, slack: float, end_of_text: int | None
+) -> Stage:
     if kind == "image":
-        return _measured("pixels", _absolute(a, b), PIXELS * slack, _shapes(a, b))
+        return _judge("pixels", _difference(a, b), PIXELS * slack, _shapes(a, b))
     if a.shape != b.shape:
-        return _measured("tokens", math.inf, 0.0, _shapes(a, b))
-    return _measured("tokens", float((a != b).sum()), 0.0, _first_token(a, b, end_of_text))
+        return _judge("tokens", math.inf, 0.0, _shapes(a, b))
+    return _judge("tokens", float((a != b).sum()), 0.0, _find_first_token(a, b, end_of_text))
 
 
-def _first_token(a: Tensor, b: Tensor, end_of_text: int | None) -> str:
-    """Where two (B, T) ids begin to differ, in words; `end_of_text` is A's."""
+def _find_first_token(a: Tensor, b: Tensor, end_of_text: int | None) -> str:
+    """Say where two (B, T) ids first differ; `end_of_text` is A's."""
     places = (a != b).nonzero().tolist()
     if not places:
         return ""
-    last = torch.full((len(a),), a.shape[1] - 1)  # where no end is known, all places count
+    last = torch.full((len(a),), a.shape[1] - 1)  # if no end is known, all places count
     ends = (last if end_of_text is None else end_positions(a, end_of_text)).tolist()
     if all(place > ends[row] for row, place in places):
         return "only in the padding, which no vector depends on"
@@ -202,25 +206,25 @@ def _first_token(a: Tensor, b: Tensor, end_of_text: int | None) -> str:
     return f"text {row}, place {place}: id {int(a[row, place])} / {int(b[row, place])}"
 
 
-def _layers(
+def _compare_layers(
     kind: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor], slack: float
 ) -> Iterator[Stage]:
     for stage in {**a, **b}:
         name = f"{kind} {stage}"
         if stage not in a or stage not in b:
             missing = "A" if stage not in a else "B"
-            layer = stage.startswith("layer")  # "pooled" may merely not be shown
+            layer = stage.startswith("layer")  # "pooled" may be unavailable
             yield Stage(name, "differs" if layer else "skipped", note=f"not in {missing}")
             continue
         left, right = a[stage].float().cpu(), b[stage].float().cpu()
+        measure, tolerance = _relative_difference, LAYERS
         if stage == "vectors":
             left, right = F.normalize(left, dim=-1), F.normalize(right, dim=-1)
-            yield _measured(name, _absolute(left, right), VECTORS * slack, _shapes(left, right))
-        else:
-            yield _measured(name, _relative(left, right), LAYERS * slack, _shapes(left, right))
+            measure, tolerance = _difference, VECTORS
+        yield _judge(name, measure(left, right), tolerance * slack, _shapes(left, right))
 
 
-def _measured(name: str, difference: float, tolerance: float, note: str = "") -> Stage:
+def _judge(name: str, difference: float, tolerance: float, note: str = "") -> Stage:
     same = difference <= tolerance  # False for NaN too
     return Stage(name, "same" if same else "differs", difference, tolerance, note)
 
@@ -229,14 +233,14 @@ def _shapes(a: Tensor, b: Tensor) -> str:
     return f"shapes {tuple(a.shape)} and {tuple(b.shape)}" if a.shape != b.shape else ""
 
 
-def _absolute(a: Tensor, b: Tensor) -> float:
-    """Largest difference; inf for other shapes."""
+def _difference(a: Tensor, b: Tensor) -> float:
+    """Largest difference; inf if the shapes differ."""
     if a.shape != b.shape:
         return math.inf
     return float((a.float() - b.float()).abs().max()) if a.numel() else 0.0
 
 
-def _relative(a: Tensor, b: Tensor) -> float:
-    """Largest difference over the largest value of `a`."""
+def _relative_difference(a: Tensor, b: Tensor) -> float:
+    """Largest difference, divided by the largest value of `a`."""
     largest = float(a.float().abs().max()) if a.numel() else 0.0
-    return _absolute(a, b) / max(largest, 1e-12)
+    return _difference(a, b) / max(largest, 1e-12)

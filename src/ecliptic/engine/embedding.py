@@ -1,7 +1,7 @@
-"""Items to vectors on disk: any number of them, spooled as they come, rejects kept aside.
+"""`embed_items` turns any number of items into vectors on disk, and collects the rejects.
 
-Images are decoded and encoded a batch at a time and vectors spooled to a temporary file, so memory
-holds names only. N rows, E vector size.
+Images are decoded and encoded a batch at a time, and vectors are written to a temporary file, so
+memory holds only a batch and the names. N rows, E vector size.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ TEXTS = 4096  # tokenized and sorted by length together
 
 
 class Embedding:
-    """What has been embedded so far; a context manager that drops the temporary file."""
+    """The vectors embedded so far; a context manager that deletes the temporary file."""
 
     def __init__(self, embed: int) -> None:
         self.embed = embed  # E
@@ -38,7 +38,7 @@ class Embedding:
         self._spool.close()
 
     def add(self, vectors: Tensor, names: Iterable[str]) -> None:
-        """Keep rows of (N, E) vectors and what they are."""
+        """Add (N, E) vectors and the names of their rows."""
         self._spool.write(vectors.contiguous().numpy().tobytes())
         self.names += names
 
@@ -67,22 +67,22 @@ def embed_items(
     advance: Callable[[int], object] = lambda _: None,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Embedding:
-    """Embed each set of items in turn. Ctrl-C ends it early, with what is done so far.
+    """Embed each set of items in turn. Ctrl-C ends it early, with the vectors so far.
 
     Args:
         clip: the model.
         sets: images or texts, and their kind.
         batch_size: items at a time; None is that of `encode_text` and `encode_image`.
-        advance: told how many more items are done.
-        warn: told of texts that were cut.
+        advance: called with the number of items done since the last call.
+        warn: called with messages about cut texts.
     """
     done = Embedding(clip.card.embed)
     try:
         for kind, items in sets:
             if kind == "image":
-                counts = _images(clip, items, batch_size, done)
+                counts = _embed_images(clip, items, batch_size, done)
             else:
-                counts = _texts(clip, items, batch_size, done, warn)
+                counts = _embed_texts(clip, items, batch_size, done, warn)
             for count in counts:
                 advance(count)
     except KeyboardInterrupt:
@@ -90,10 +90,10 @@ def embed_items(
     return done
 
 
-def _images(
+def _embed_images(
     clip: Clip, items: Iterable[Item], batch_size: int | None, done: Embedding
 ) -> Iterator[int]:
-    """Add the images' vectors to `done`; yields how many images were dealt with."""
+    """Add the images' vectors to `done`; yields the number of images of each batch."""
     asked: list[tuple[int, str]] = []  # (index, name) of every image given to the model
 
     def sources() -> Iterator[str | bytes]:
@@ -108,14 +108,14 @@ def _images(
         yield len(part.kept) + len(part.rejected)
 
 
-def _texts(
+def _embed_texts(
     clip: Clip,
     items: Iterable[Item],
     batch_size: int | None,
     done: Embedding,
     warn: Callable[[str], object],
 ) -> Iterator[int]:
-    """Add the texts' vectors to `done`; yields how many texts were dealt with."""
+    """Add the texts' vectors to `done`; yields the number of texts of each batch."""
     usable, cut = done.usable(items), 0
     while some := list(islice(usable, TEXTS)):
         texts = [str(item.value) for _, item in some]

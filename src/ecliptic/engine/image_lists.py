@@ -1,4 +1,4 @@
-"""The one place that makes a list of images of whatever a caller passes as images."""
+"""Makes a list of the images that a caller passes; the only place that does so."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from typing import Any, TypeAlias
@@ -14,14 +14,14 @@ Images: TypeAlias = "ImageSource | Tensor | Sequence[ImageSource]"  # one, or ma
 
 
 def image_items(images: Any) -> Iterable[ImageSource]:
-    """One image as a list of one; a batch in an array or tensor of four axes as its items.
+    """A list of the images; an array or tensor of four axes is a batch.
 
     Raises:
-        InputError: no image and no images, or images without an order.
+        InputError: neither an image nor a list of images, or images without an order.
     """
     if isinstance(images, np.ndarray) and images.dtype.kind in "OUST":
         raise InputError(
-            f"images is an array of {images.dtype}, but arrays are taken for pixels; pass a list: "
+            f"images is an array of {images.dtype}, but arrays must be pixels; pass a list: "
             "images.tolist()."
         )
     if isinstance(images, np.ndarray | Tensor):
@@ -40,9 +40,9 @@ def image_items(images: Any) -> Iterable[ImageSource]:
 
 
 def check_ordered(items: Any, name: str) -> None:
-    """Raise InputError for a collection whose order is not the caller's."""
+    """Raise InputError for a set or a mapping."""
     if isinstance(items, Mapping | AbstractSet):
         raise InputError(
-            f"{name} come back as rows in their order, which a {type(items).__name__} does not "
-            "state; pass a list."
+            f"{name} come back as rows in the same order, but a {type(items).__name__} is not a "
+            "sequence; pass a list."
         )

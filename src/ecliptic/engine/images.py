@@ -1,7 +1,7 @@
-"""Images to vectors: decoded ahead by threads, encoded in batches, yielded in order.
+"""Turns images into vectors: threads decode ahead, batches are encoded, rows come out in order.
 
-Reads a few images ahead of the batch it fills, so memory does not grow with the input. N rows,
-E vector size.
+It reads only a few images ahead of the current batch, so memory does not grow with the input.
+N rows, E vector size.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ from ecliptic.inputs import (
     read_bytes,
 )
 
-IMAGE_BATCH = 32  # images at a time, unless told otherwise
-_WAITING = 16  # batches' worth of finished rows, cached or rejected, that wait for a full batch
+IMAGE_BATCH = 32  # images at a time, by default
+_WAITING = 16  # batches of rows from the cache, and of rejects, that may wait for a full batch
 Rows = dict[int, Tensor | Reject]  # by place in the input
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Vectors of a run of images."""
+    """Vectors of consecutive images."""
 
     vectors: Tensor  # (N, E) float32 on CPU
     kept: tuple[int, ...]  # which image each row is, counted from the start of the input
@@ -56,13 +56,13 @@ class _Ready:
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """What it takes to turn images into vectors, or into another output of the image tower."""
+    """Turns images into vectors, or into another output of the image tower."""
 
     preprocess: Preprocess
     encode: Callable[[Tensor], Tensor]  # (B, 3, S, S) -> (B, E), or (B, T, D) of a hidden layer
-    shape: tuple[int, ...]  # of one row of what `encode` gives
+    shape: tuple[int, ...]  # of one row of the output of `encode`
     cache: EmbeddingCache | None = None
-    exact: Callable[[], str] = lambda: ""  # the model's fingerprint, asked for only with a cache
+    exact: Callable[[], str] = lambda: ""  # the model's fingerprint, called only with a cache
 
     def stream(
         self,
@@ -76,7 +76,7 @@ class ImageEncoder:
 
         Args:
             images: read lazily, a few ahead of the batch.
-            batch_size: images at a time; halved by itself when memory runs out.
+            batch_size: images at a time; halved when memory runs out.
             normalize: make each row unit length.
             reject: report an image that cannot be used instead of raising its error.
         """
@@ -105,7 +105,7 @@ class ImageEncoder:
         return _Ready(name_of(source), pixels=self.preprocess(source))
 
     def _look_up(self, cache: EmbeddingCache, exact: str, source: Any) -> _Ready:
-        """From the cache, else decoded from the very bytes that the key was made of."""
+        """Find the vector in the cache, or decode the same bytes that the key was made of."""
         name = name_of(source)
         source, content = content_of(source, self.preprocess)
         key = key_of(exact, "image", content)
@@ -117,7 +117,7 @@ class ImageEncoder:
     def _encode(
         self, done: Rows, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool
     ) -> None:
-        """Move what is left to do to what is done."""
+        """Encode the images in `todo` and move them to `done`."""
         if not todo:
             return
         items = list(todo.values())
@@ -135,7 +135,7 @@ class ImageEncoder:
         todo.clear()
 
     def _collect(self, done: Rows, *, normalize: bool) -> Encoded:
-        """What is done, in order; `done` is empty afterwards."""
+        """Take the rows out of `done`, in order."""
         places = sorted(done)
         rows = {i: row for i in places if isinstance(row := done[i], Tensor)}
         rejected = tuple(row for i in places if isinstance(row := done[i], Reject))
@@ -146,9 +146,9 @@ class ImageEncoder:
 
 
 def content_of(source: Any, preprocess: Preprocess) -> tuple[Any, bytes]:
-    """An image, read if it was a file, and the SHA-256 of all of it that decides its pixels.
+    """The image, read if it was a file, and the SHA-256 of everything that decides its pixels.
 
-    The limits count too: what other limits let pass is not found under these.
+    The limits count too: an image that passed other limits is not found under these.
 
     Raises:
         ImageError: it cannot be read, or is beyond the limits.
@@ -156,24 +156,24 @@ def content_of(source: Any, preprocess: Preprocess) -> tuple[Any, bytes]:
     limits = preprocess.limits
     if isinstance(source, Image.Image):
         source = open_image(source, limits)
-        head, body = _of_image(source)
+        head, body = _dump_image(source)
     elif isinstance(source, np.ndarray | Tensor):
-        head, body = _of_values(source)
+        head, body = _dump_values(source)
     else:
         source = body = read_bytes(source, limits)
         head = ""
     return source, hashlib.sha256(f"{limits}{head}".encode() + b"\0" + body).digest()
 
 
-def _of_image(image: Image.Image) -> tuple[str, bytes]:
-    """Values, and what `robust` looks at beside them: palette, transparency, profile, rotation."""
+def _dump_image(image: Image.Image) -> tuple[str, bytes]:
+    """Pixel values, and what `robust` also uses: palette, transparency, profile, rotation."""
     about = [image.info.get(name) for name in ("transparency", "icc_profile")]
     palette = image.getpalette(None) if image.mode in ("P", "PA") else None
     return repr([image.mode, image.size, palette, orientation(image), about]), image.tobytes()
 
 
-def _of_values(values: Any) -> tuple[str, bytes]:
-    """Arrays and tensors differ: (H, W, C) and (C, H, W)."""
+def _dump_values(values: Any) -> tuple[str, bytes]:
+    """Arrays are (H, W, C) and tensors (C, H, W), so the type is a part."""
     kind, dtype, shape = type(values).__name__, values.dtype, tuple(values.shape)
     if isinstance(values, Tensor):  # NumPy has no bfloat16, so bytes
         values = values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()

@@ -1,6 +1,6 @@
-"""One face for the implementations that the doctor compares: ecliptic, open_clip, transformers.
+"""One interface to the models that the doctor compares: ecliptic, open_clip, transformers.
 
-Each shows the same named stages of the same forward pass; the others are imported when asked for.
+Each gives the same named stages of the same forward pass; other libraries are imported when used.
 B batch, T tokens, D width, E vector size.
 """
 
@@ -38,24 +38,21 @@ class Tower:
 
 @dataclass(frozen=True)
 class Stored:
-    """The weights as they lie on disk."""
+    """The weights files on disk."""
 
     digests: tuple[str, ...]  # SHA-256 of each file, in the order of their names
-    dtypes: tuple[str, ...] = ()  # of the tensors, each once; empty where not known
+    dtypes: tuple[str, ...] = ()  # of the tensors, each once; empty if not known
 
 
-def stored_at(path: Path, weights: Mapping[str, Tensor] | None = None) -> Stored | None:
-    """What lies at `path`, a file or a folder with weights in it; None if nothing does."""
+def digest_files(path: Path, weights: Mapping[str, Tensor] | None = None) -> Stored | None:
+    """Digests of the weights at `path`, a file or a folder; None if there are none."""
     inside = sorted(path.rglob("*")) if path.is_dir() else []
-    files = [path] if path.is_file() else [file for file in inside if _holds_weights(file)]
+    files = [file for file in inside if file.is_file() and file.name.endswith(WEIGHT_SUFFIXES)]
+    files = [path] if path.is_file() else files
     if not files:
         return None
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in (weights or {}).values()}
     return Stored(tuple(map(_digest, files)), tuple(sorted(dtypes)))
-
-
-def _holds_weights(file: Path) -> bool:
-    return file.is_file() and file.name.endswith(WEIGHT_SUFFIXES)
 
 
 def _digest(file: Path) -> str:
@@ -65,28 +62,28 @@ def _digest(file: Path) -> str:
 
 @dataclass(frozen=True)
 class Implementation:
-    """What the doctor compares; None where something is not there or cannot be shown."""
+    """One side of a comparison; None for a part that it lacks or cannot show."""
 
     name: str
     text: Tower | None
     image: Tower | None
     identity: Mapping[str, Any] | None = None  # sizes, activation, specs, as plain data
-    weights: Mapping[str, Tensor] | None = None  # native-named
+    weights: Mapping[str, Tensor] | None = None  # under our names
     stored: Stored | None = None
 
 
 def ours(clip: Clip, name: str, path: Path | None = None) -> Implementation:
-    """A loaded `Clip`; stages come from the plain towers, vectors from the fast path users get.
+    """A loaded `Clip`; stages come from the plain towers, vectors from the fast path.
 
     `path` is the file or folder that it was read from.
     """
     card, model = clip.card, clip.model
 
     def text_stages(tokens: Tensor) -> Stages:
-        return _named(model.text_tower.states(tokens.to(clip.device)))
+        return _name_layers(model.text_tower.states(tokens.to(clip.device)))
 
     def image_stages(pixels: Tensor) -> Stages:
-        return _named(model.image_tower.states(pixels.to(clip.device)))
+        return _name_layers(model.image_tower.states(pixels.to(clip.device)))
 
     def pixels(images: Sequence[Any]) -> Tensor:
         return torch.stack([clip.preprocess(image) for image in images])
@@ -101,11 +98,11 @@ def ours(clip: Clip, name: str, path: Path | None = None) -> Implementation:
         Tower(pixels, image_stages, clip.encode_image) if model.image else None,
         {"config": to_dict(card.config), **specs, "preprocess": card.preprocess},
         model.state_dict(),
-        stored_at(path, card.weights) if path else None,
+        digest_files(path, card.weights) if path else None,
     )
 
 
-def _named(states: TowerStates) -> Stages:
+def _name_layers(states: TowerStates) -> Stages:
     layers = {f"layer {i}": hidden for i, hidden in enumerate(states.hidden)}
     return layers | {"pooled": states.pooled, "vectors": states.vectors}
 
@@ -116,7 +113,7 @@ def open_clip(source: str) -> Implementation:
     Raises:
         MissingExtraError: open_clip is not installed, or does not import here.
     """
-    library = _library("open_clip", "open_clip_torch")
+    library = _import_library("open_clip", "open_clip_torch")
     architecture, _, pretrained = source.partition("/")
     model, _, prepare = library.create_model_and_transforms(
         architecture, pretrained=pretrained or None
@@ -134,37 +131,37 @@ def open_clip(source: str) -> Implementation:
         f"open_clip:{source}",
         Tower(
             tokens,
-            partial(_open_clip_text, model),
+            partial(_run_text, model),
             lambda t: model.encode_text(tokens(t)),
             getattr(tokenizer, "eot_token_id", None),
         ),
-        Tower(pixels, partial(_open_clip_image, model), lambda i: model.encode_image(pixels(i))),
-        stored=stored_at(Path(pretrained)) if pretrained else None,
+        Tower(pixels, partial(_run_image, model), lambda i: model.encode_image(pixels(i))),
+        stored=digest_files(Path(pretrained)) if pretrained else None,
     )
 
 
-def _open_clip_text(model: Any, tokens: Tensor) -> Stages:
+def _run_text(model: Any, tokens: Tensor) -> Stages:
     tower = getattr(model, "text", model)
-    with recorded(tower.transformer.resblocks, len(tokens), last=tower.ln_final) as stages:
+    with record_layers(tower.transformer.resblocks, len(tokens), last=tower.ln_final) as stages:
         vectors = model.encode_text(tokens)
-    stages["pooled"] = stages["pooled"][torch.arange(len(tokens)), _open_clip_ends(model, tokens)]
+    stages["pooled"] = stages["pooled"][torch.arange(len(tokens)), _find_ends(model, tokens)]
     return stages | {"vectors": vectors}
 
 
-def _open_clip_ends(model: Any, tokens: Tensor) -> Tensor:
-    """(B,) where it reads the vectors: open_clip/transformer.py `text_global_pool`."""
+def _find_ends(model: Any, tokens: Tensor) -> Tensor:
+    """(B,) places that it pools, as in open_clip/transformer.py `text_global_pool`."""
     if getattr(model, "text_pool_type", "argmax") == "eos":
         return end_positions(tokens, int(model.text_eos_id))
     return tokens.argmax(dim=-1)
 
 
-def _open_clip_image(model: Any, pixels: Tensor) -> Stages:
+def _run_image(model: Any, pixels: Tensor) -> Stages:
     tower = model.visual
     if hasattr(tower, "attnpool"):
         blocks, last = [tower.layer1, tower.layer2, tower.layer3, tower.layer4], tower.attnpool
     else:
         blocks, last = tower.transformer.resblocks, tower.ln_post
-    with recorded(blocks, len(pixels), last=last) as stages:
+    with record_layers(blocks, len(pixels), last=last) as stages:
         vectors = model.encode_image(pixels)
     if stages["pooled"].ndim == 3:
         stages["pooled"] = stages["pooled"][:, 0]  # the class token
@@ -177,10 +174,10 @@ def transformers(source: str) -> Implementation:
     Raises:
         MissingExtraError: transformers is not installed, or does not import here.
     """
-    library = _library("transformers", "transformers")
+    library = _import_library("transformers", "transformers")
     model = library.CLIPModel.from_pretrained(source, dtype=torch.float32).eval()
     tokenizer = library.AutoTokenizer.from_pretrained(source)
-    # newer releases keep the processor that works on Pillow images under a name of its own
+    # newer releases have a separate class for the processor of Pillow images
     pillow = getattr(library, "CLIPImageProcessorPil", None) or library.CLIPImageProcessor
     processor = pillow.from_pretrained(source)
     context = model.config.text_config.max_position_embeddings
@@ -193,25 +190,20 @@ def transformers(source: str) -> Implementation:
         opened = [open_image(image) for image in images]
         return processor(opened, return_tensors="pt").pixel_values  # type: ignore[no-any-return]
 
-    text, image = partial(_transformers_text, model), partial(_transformers_image, model)
+    text = partial(_run_transformers, model.text_model, model.text_projection)
+    image = partial(_run_transformers, model.vision_model, model.visual_projection)
     return Implementation(
         f"transformers:{source}",
         Tower(tokens, text, lambda texts: text(tokens(texts))["vectors"], tokenizer.eos_token_id),
         Tower(pixels, image, lambda images: image(pixels(images))["vectors"]),
-        stored=stored_at(Path(source)),
+        stored=digest_files(Path(source)),
     )
 
 
-def _transformers_text(model: Any, tokens: Tensor) -> Stages:
-    with recorded(model.text_model.encoder.layers, len(tokens)) as stages:
-        pooled = model.text_model(input_ids=tokens).pooler_output
-    return stages | {"pooled": pooled, "vectors": model.text_projection(pooled)}
-
-
-def _transformers_image(model: Any, pixels: Tensor) -> Stages:
-    with recorded(model.vision_model.encoder.layers, len(pixels)) as stages:
-        pooled = model.vision_model(pixel_values=pixels).pooler_output
-    return stages | {"pooled": pooled, "vectors": model.visual_projection(pooled)}
+def _run_transformers(tower: Any, projection: Any, inputs: Tensor) -> Stages:
+    with record_layers(tower.encoder.layers, len(inputs)) as stages:
+        pooled = tower(inputs).pooler_output
+    return stages | {"pooled": pooled, "vectors": projection(pooled)}
 
 
 OTHERS: dict[str, Callable[[str], Implementation]] = {
@@ -221,10 +213,10 @@ OTHERS: dict[str, Callable[[str], Implementation]] = {
 
 
 @contextmanager
-def recorded(blocks: Any, batch: int, last: nn.Module | None = None) -> Iterator[Stages]:
-    """What enters the first block and leaves each, as "layer i"; `last`'s output as "pooled".
+def record_layers(blocks: Any, batch: int, last: nn.Module | None = None) -> Iterator[Stages]:
+    """Record the first block's input and each block's output as "layer i", `last`'s as "pooled".
 
-    Tensors whose first axis is not the batch are (T, B, D) and turned.
+    Tensors whose first axis is not the batch are (T, B, D), and are transposed.
     """
     stages: Stages = {}
 
@@ -250,7 +242,7 @@ def recorded(blocks: Any, batch: int, last: nn.Module | None = None) -> Iterator
             hook.remove()
 
 
-def _library(module: str, package: str) -> Any:
+def _import_library(module: str, package: str) -> Any:
     try:
         return import_module(module)
     except Exception as reason:  # a torchvision that does not fit torch fails with RuntimeError

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, locate, read
+from ecliptic.checks import check_count
 from ecliptic.engine.cache import EmbeddingCache
 from ecliptic.engine.card import Card
 from ecliptic.engine.clip import Clip
@@ -18,7 +19,7 @@ from ecliptic.model import Activation, TwoTowers, build, resize_positions
 from ecliptic.runtime import PrecisionName, Runtime, numerics_named
 
 Precision = PrecisionName
-MINI = Path(__file__).with_name("mini")  # the embedded default
+MINI = Path(__file__).with_name("mini")  # the embedded model
 
 
 def load(
@@ -41,43 +42,43 @@ def load(
 
     Args:
         source: "mini" (embedded, no download; a folder of that name is "./mini"), a catalog name
-            "ARCH/TAG", a file or folder of any layout, or "hf:org/name". Files and folders never
-            touch the network.
+            "ARCH/TAG", a file or folder of any layout, or "hf:org/name". Files and folders need no
+            network.
         device: "cpu", "cuda", "mps", ...; "auto" is CUDA if there is one, else CPU.
-        precision: of the weights: "fp32", "bf16" or "fp16"; "auto" is fp32, which has parity.
+        precision: of the weights: "fp32", "bf16" or "fp16"; "auto" is fp32.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
             images upright, removes alpha and scales 16 bit. Or a `Preprocess` of your own.
         image_size: another size than the trained one; position embeddings are interpolated.
         part: which encoder of a diffusion pipeline ("text_encoder", "clip_g", ...).
-        activation: "gelu" or "quick_gelu", for files that do not tell.
-        heads: attention heads of both towers, or (image, text), for files that do not tell.
-        image_spec: size, mean, std and resize, for files that do not tell.
-        tokenizer_spec: merges, context and padding, for files that do not tell.
-        cache: folder in which vectors are kept, so that no item is encoded twice.
-        offline: True never touches the network; None follows the hub's own settings.
+        activation: "gelu" or "quick_gelu", for files that do not state it.
+        heads: attention heads of both towers, or (image, text), for files that do not state them.
+        image_spec: size, mean, std and resize, for files that do not state them.
+        tokenizer_spec: merges, context and padding, for files that do not state them.
+        cache: folder for a cache of vectors, so that no item is encoded twice.
+        offline: True forbids the network; None uses the hub's own setting.
         revision: branch, tag or commit of a hub repository.
 
     Raises:
-        UnknownModelError: nothing is called `source`.
-        AmbiguousCheckpointError: the file does not tell; the message names the argument.
+        UnknownModelError: no model, file or folder is called `source`.
+        AmbiguousCheckpointError: the file does not state a setting; the message names the argument.
         CheckpointError: its other subclasses say what is wrong with the file or download.
-        ConfigError: a device, precision, preprocessing or size that cannot be.
+        ConfigError: no such device, precision or preprocessing, or an impossible size.
     """
-    target = resolve_device(device)  # first what needs no file, nor a download
+    target = resolve_device(device)  # check first what needs no file and no download
     numerics_named(precision)
     hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
     checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
     if image_size is not None:
-        checkpoint = at_size(checkpoint, image_size)
-    pixels = preprocess_of(checkpoint, preprocess)
+        checkpoint = resize(checkpoint, image_size)
+    pixels = choose_preprocess(checkpoint, preprocess)
     runtime = Runtime(build_model(checkpoint), precision, target)
-    card = card_of(checkpoint, pixels, runtime)
-    kept = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
-    return Clip(runtime, card, checkpoint, pixels, kept)
+    card = make_card(checkpoint, pixels, runtime)
+    cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
+    return Clip(runtime, card, checkpoint, pixels, cache)
 
 
-def card_of(checkpoint: Checkpoint, pixels: Preprocess | None, runtime: Runtime) -> Card:
-    """What the checkpoint is once it is placed, with the preprocessing in use."""
+def make_card(checkpoint: Checkpoint, pixels: Preprocess | None, runtime: Runtime) -> Card:
+    """Describe the checkpoint as it runs, with the preprocessing in use."""
     return Card(
         name=checkpoint.name,
         layout=checkpoint.layout,
@@ -99,23 +100,23 @@ def open_checkpoint(
     offline: bool | None = None,
     revision: str | None = None,
 ) -> Checkpoint:
-    """The checkpoint called `source`, located and read; nothing is built."""
+    """Locate and read the checkpoint called `source`; no model is built."""
     hints = hints or Hints()
-    if source == "mini":  # also beside a folder of that name, which is "./mini"
-        return _with_idle(read(MINI, hints), hints.part, revision)
+    if source == "mini":  # a folder of that name is "./mini"
+        return _note_unused(read(MINI, hints), hints.part, revision)
     found = locate(source, offline=offline, revision=revision)
-    if found.path != Path(source).expanduser():  # it lies in the hub's cache
+    if found.path != Path(source).expanduser():  # it is in the hub's cache
         revision = None
-    return _with_idle(read(found.path, hints, found.row), hints.part, revision)
+    return _note_unused(read(found.path, hints, found.row), hints.part, revision)
 
 
-def _with_idle(checkpoint: Checkpoint, part: str | None, revision: str | None) -> Checkpoint:
-    """Note a `part`, or the `revision` of what is no hub repository, that chose nothing."""
+def _note_unused(checkpoint: Checkpoint, part: str | None, revision: str | None) -> Checkpoint:
+    """Note a `part` or a `revision` that has no effect."""
     notes = []
     if part is not None and checkpoint.layout != "diffusers":
-        notes.append(f"part={part!r} was not used: this is no diffusion checkpoint")
+        notes.append(f"part={part!r} was not used: this is not a diffusion checkpoint")
     if revision is not None:
-        notes.append(f"revision={revision!r} was not used: this is no repository of the hub")
+        notes.append(f"revision={revision!r} was not used: this is not a repository of the hub")
     return replace(checkpoint, notes=(*checkpoint.notes, *notes))
 
 
@@ -124,7 +125,7 @@ def build_model(checkpoint: Checkpoint) -> TwoTowers:
     model = build(checkpoint.config)
     weights = dict(checkpoint.weights)
     if model.image is None or model.text is None:
-        weights.setdefault("logit_scale", torch.tensor(0.0))  # one tower alone stores none
+        weights.setdefault("logit_scale", torch.tensor(0.0))  # a checkpoint of one tower has none
     model.load_state_dict(weights, strict=True, assign=True)
     return model.eval()
 
@@ -144,20 +145,18 @@ def resolve_device(device: str) -> torch.device:
     return found
 
 
-def at_size(checkpoint: Checkpoint, size: int) -> Checkpoint:
-    """The checkpoint for another image size, its position embeddings interpolated.
+def resize(checkpoint: Checkpoint, size: int) -> Checkpoint:
+    """Change the image size of a checkpoint; its position embeddings are interpolated.
 
     Raises:
         ConfigError: the size does not fit the patches, or there is no image tower.
     """
     image, spec = checkpoint.config.image, checkpoint.image_spec
     if image is None or spec is None:
-        raise ConfigError(f"{checkpoint.name} has no image side, so image_size means nothing.")
+        raise ConfigError(f"{checkpoint.name} has no image side; leave image_size out.")
     if image.image_size == size:
         return checkpoint
-    if size < 1:
-        raise ConfigError(f"image_size is in pixels and at least 1, got {size}.")
-    resized = replace(image, image_size=size)
+    resized = replace(image, image_size=check_count("image_size", size))
     name = "image.positions" if "image.positions" in checkpoint.weights else "image.pool.positions"
     weights: Mapping[str, Tensor] = {
         **checkpoint.weights,
@@ -173,10 +172,10 @@ def at_size(checkpoint: Checkpoint, size: int) -> Checkpoint:
     )
 
 
-def preprocess_of(
+def choose_preprocess(
     checkpoint: Checkpoint, preprocess: PreprocessMode | Preprocess
 ) -> Preprocess | None:
-    """The checkpoint's preprocessing in the wanted mode; None without an image tower.
+    """The preprocessing to use: the given one, or the checkpoint's; None without an image tower.
 
     Raises:
         ConfigError: an unknown mode, or pixels of a size that the image tower does not take.

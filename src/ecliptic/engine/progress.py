@@ -1,4 +1,4 @@
-"""A progress bar on stderr for long work; silent unless asked for."""
+"""A progress bar on stderr for long work, shown on request."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(label: str, total: int | None, *, show: bool) -> Iterator[Callable[[int], None]]:
-    """Yields a function that is told how many more items are done."""
+    """Show a bar; yields a function to call with the number of newly done items."""
     if not show:
         yield lambda _: None
         return

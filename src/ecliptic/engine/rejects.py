@@ -1,7 +1,7 @@
-"""Items that could not be used: collected, counted, listed and written in one way."""
+"""Collects, counts, lists and writes the items that could not be used."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ecliptic.errors import EclipticError
@@ -14,8 +14,8 @@ SHOWN = 5  # rejects that are listed one by one
 class Rejects:
     """The rejects of one run, in the order of the items."""
 
-    def __init__(self, rejects: Iterable[Reject] = ()) -> None:
-        self._rejects = list(rejects)
+    def __init__(self) -> None:
+        self._rejects: list[Reject] = []
 
     def __len__(self) -> int:
         return len(self._rejects)
@@ -28,7 +28,7 @@ class Rejects:
         self._rejects.append(Reject(index, source, error))
 
     def lines(self, shown: int = SHOWN) -> Iterator[str]:
-        """What to tell people: the first rejects with reasons, and how many more there are."""
+        """Lines for people: the first rejects with reasons, and the number of others."""
         for _, reject in zip(range(shown), self, strict=False):
             yield f"rejected {reject.source}: {reject.reason}"
         if len(self) > shown:
@@ -39,7 +39,7 @@ class Rejects:
         return [reject.to_json() for reject in self]
 
     def write(self, path: Path) -> None:
-        """One JSON object a line; an earlier file is removed when nothing was rejected now.
+        """Write one JSON object per line; without rejects, remove an earlier file.
 
         Raises:
             StorageError: it cannot be written.

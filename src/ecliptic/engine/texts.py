@@ -1,5 +1,6 @@
-"""Texts to vectors: each distinct text once, similar lengths together. N texts, E vector size."""
+"""Turns texts into vectors: equal texts once, similar lengths together. N texts, E vector size."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -26,9 +27,9 @@ def encode_tokens(
         tokens: N rows of ids and how many of each are in use.
         encode: (B, T) ids -> (B, E).
         batcher: cuts the batches.
-        cache: looked up first, and filled.
-        exact: the model's fingerprint, asked for only with a cache.
-        advance: told how many texts are done.
+        cache: read first, and filled.
+        exact: the model's fingerprint, called only with a cache.
+        advance: called with the number of newly done texts.
     """
     rows = [ids[:n].tobytes() for ids, n in zip(tokens.ids, tokens.lengths, strict=True)]
     first = {row: i for i, row in reversed(list(enumerate(rows)))}  # text -> its first place
@@ -41,10 +42,7 @@ def encode_tokens(
         found = {row: torch.from_numpy(stored[key]) for row, key in keys.items() if key in stored}
         advance(sum(row in found for row in rows))
     todo = sorted((row for row in first if row not in found), key=len)
-    counts = dict.fromkeys(todo, 0)
-    for row in rows:
-        if row in counts:
-            counts[row] += 1
+    counts = Counter(rows)
     for start in range(0, len(todo), size := batcher.size):
         some = todo[start : start + size]
         longest = int(tokens.lengths[first[some[-1]]])

@@ -1,4 +1,4 @@
-"""Vectors in files, with the fingerprint of the space they live in.
+"""Saves and loads vectors with the fingerprint of their space.
 
 `.npy` with a JSON sidecar (`vectors.npy.json`), `.safetensors` (tensor `vectors`, and `ids` as the
 bytes of JSON), or `.parquet` (columns `id` and `vector`; needs pyarrow). The latter two carry the
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,21 @@ from torch import Tensor
 
 from ecliptic.checks import rows_not_finite
 from ecliptic.engine.card import Card
-from ecliptic.errors import (
-    MissingExtraError,
-    NumericalError,
-    ShapeError,
-    SpaceMismatchError,
-    StorageError,
-)
-from ecliptic.storage import Writer, replace_file, replace_files
+from ecliptic.engine.sources.tables import import_parquet
+from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError, StorageError
+from ecliptic.storage import replace_file, replace_files
 
 Array = NDArray[np.float32]
+_INSTEAD = ".npy"  # of .parquet, without pyarrow
 _DAMAGED = (ValueError, KeyError, OSError, EOFError, RecursionError, TypeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Stored vectors and where they come from."""
+    """Stored vectors, their ids and fingerprints."""
 
     vectors: Array  # (N, E)
-    ids: tuple[str, ...] | None  # what each row is, if it was given
+    ids: tuple[str, ...] | None  # one per row, if given
     space: str  # fingerprint: only vectors of one space may be compared
     exact: str
     model: str  # its name, for people
@@ -69,10 +66,10 @@ def save_vectors(
     if bad := rows_not_finite(rows):
         name = f" ({names[bad[0]]})" if names else ""
         raise NumericalError(
-            f"row {bad[0]}{name} holds NaN or infinity, with which nothing can be compared; encode "
-            "that item again, or leave it out."
+            f"row {bad[0]}{name} holds NaN or infinity and cannot be compared; encode that item "
+            "again, or leave it out."
         )
-    writer = _format(path)[0]
+    writer = _find_format(path)[0]
     about = {"space": card.space, "exact": card.exact, "model": card.name}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,15 +84,15 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     """Read what `save_vectors` wrote.
 
     Raises:
-        SpaceMismatchError: `card` is given and the vectors live in another space than its.
+        SpaceMismatchError: `card` is given, and the vectors are from another space.
         StorageError: the file or its fingerprint is missing or damaged.
     """
     path = Path(path)
-    reader = _format(path)[1]
+    reader = _find_format(path)[1]
     if not path.exists():
         raise StorageError(f"there is no file {path}; check the path.")
     try:
-        found = _checked(*reader(path))
+        found = _check(*reader(path))
     except (*_DAMAGED, SafetensorError) as error:
         raise StorageError(
             f"{path} does not hold vectors with a fingerprint ({error}); write it with "
@@ -111,24 +108,24 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
 
 
 def check_vectors_path(path: Path | str) -> None:
-    """Raise now what `save_vectors` would raise for `path` after the work is done.
+    """Check before the work that `save_vectors` can write the format of `path`.
 
     Raises:
         StorageError: another suffix than .npy, .safetensors or .parquet.
         MissingExtraError: .parquet without pyarrow.
     """
     path = Path(path)
-    _format(path)
+    _find_format(path)
     if path.suffix == ".parquet":
-        _pyarrow()
+        import_parquet(_INSTEAD)
 
 
 Save = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
 Read = Callable[[Path], tuple[Array, Any, dict[str, Any]]]  # rows, ids, about: unchecked
 
 
-def _checked(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
-    """ValueError unless these are finite vectors, as many ids or none, and two fingerprints."""
+def _check(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
+    """Raise ValueError unless these are finite vectors, as many ids or none, and fingerprints."""
     if rows.ndim != 2 or rows.dtype != np.float32:
         raise ValueError(f"{rows.dtype} of shape {rows.shape} where (N, E) float32 is needed")
     if bad := rows_not_finite(rows):
@@ -138,11 +135,11 @@ def _checked(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
         raise ValueError(f"its ids are not {len(rows)} texts")
     stated = [about[name] for name in ("space", "exact", "model")]
     if not all(isinstance(value, str) for value in stated):
-        raise ValueError("its fingerprints are no texts")
+        raise ValueError("its fingerprints are not texts")
     return Vectors(rows, None if ids is None else tuple(ids), *stated)
 
 
-def _format(path: Path) -> tuple[Save, Read]:
+def _find_format(path: Path) -> tuple[Save, Read]:
     formats: dict[str, tuple[Save, Read]] = {
         ".npy": (_write_npy, _read_npy),
         ".safetensors": (_write_safetensors, _read_safetensors),
@@ -158,19 +155,16 @@ def _format(path: Path) -> tuple[Save, Read]:
 def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
     text = json.dumps(about | {"sha256": _sha256(rows), "ids": ids})  # ASCII: any name is valid
     sidecar = Path(f"{path}.json")
-    replace_files({sidecar: lambda draft: draft.write_text(text), path: _saved(rows)})
+    replace_files({sidecar: lambda draft: draft.write_text(text), path: partial(_save_npy, rows)})
 
 
-def _saved(rows: Array) -> Writer:
-    def write(draft: Path) -> None:
-        with draft.open("wb") as file:  # to a path, NumPy would add its suffix
-            np.save(file, rows)
-
-    return write
+def _save_npy(rows: Array, draft: Path) -> None:
+    with draft.open("wb") as file:  # given a path, NumPy would add its suffix
+        np.save(file, rows)
 
 
 def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    about = _object(Path(f"{path}.json").read_bytes())
+    about = _parse_object(Path(f"{path}.json").read_bytes())
     rows = np.load(path, allow_pickle=False)
     if about["sha256"] != _sha256(rows):
         raise ValueError("its sidecar was written for other rows")
@@ -181,7 +175,7 @@ def _sha256(rows: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _parse_object(data: bytes) -> dict[str, Any]:
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError(f"its JSON is a {type(value).__name__}, not an object")
@@ -191,7 +185,7 @@ def _object(data: bytes) -> dict[str, Any]:
 def _write_safetensors(
     path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
 ) -> None:
-    """The ids as JSON in a tensor of bytes: readers refuse headers above 100 MB."""
+    """Write the ids as JSON in a tensor of bytes: readers refuse headers above 100 MB."""
     tensors: dict[str, NDArray[Any]] = {"vectors": rows}
     if ids is not None:
         tensors["ids"] = np.frombuffer(json.dumps(ids).encode(), dtype=np.uint8)
@@ -201,24 +195,24 @@ def _write_safetensors(
 
 def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     with safe_open(path, "numpy") as file:
-        about = _object((file.metadata() or {})["ecliptic"].encode())
+        about = _parse_object((file.metadata() or {})["ecliptic"].encode())
         ids = json.loads(file.get_tensor("ids").tobytes()) if "ids" in file.keys() else None  # noqa: SIM118
         return file.get_tensor("vectors"), ids, about
 
 
 def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
-    pa, parquet = _pyarrow()
+    pa, parquet = import_parquet(_INSTEAD)
     flat = pa.array(rows.reshape(-1))
     columns = {"vector": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])}
-    columns = columns if ids is None else {"id": _id_column(pa, ids), **columns}
+    columns = columns if ids is None else {"id": _make_id_column(pa, ids), **columns}
     table = pa.table(columns).replace_schema_metadata({"ecliptic": json.dumps(about)})
     replace_file(path, lambda draft: parquet.write_table(table, draft))
 
 
 def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    pa, parquet = _pyarrow()
+    pa, parquet = import_parquet(_INSTEAD)
     table = parquet.read_table(path)
-    about = _object((table.schema.metadata or {})[b"ecliptic"])
+    about = _parse_object((table.schema.metadata or {})[b"ecliptic"])
     column = table["vector"].combine_chunks()
     if not pa.types.is_fixed_size_list(column.type) or column.null_count:
         raise ValueError(f"its column `vector` is {column.type} with {column.null_count} nulls")
@@ -228,8 +222,8 @@ def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     return rows.reshape(len(column), column.type.list_size).copy(), ids, about
 
 
-def _id_column(pa: Any, ids: list[str]) -> Any:
-    """Text, or bytes when a file name is not UTF-8, which text columns cannot hold."""
+def _make_id_column(pa: Any, ids: list[str]) -> Any:
+    """A column of text, or of bytes if a file name is not UTF-8."""
     try:
         return pa.array(ids, pa.string())
     except UnicodeEncodeError:
@@ -238,16 +232,6 @@ def _id_column(pa: Any, ids: list[str]) -> Any:
         return pa.array([os.fsencode(i) for i in ids], pa.binary())
     except UnicodeEncodeError as error:
         raise StorageError(
-            f"the id {error.object!r} is no text that parquet can hold; write .npy or .safetensors."
+            f"the id {error.object!r} is not a text that Parquet can hold; write .npy or "
+            ".safetensors."
         ) from None
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError(
-            "parquet files need pyarrow; `pip install 'ecliptic[parquet]'`, or write .npy."
-        ) from None
-    return pyarrow, pyarrow.parquet

@@ -1,6 +1,6 @@
-"""Images become pixels, texts become tokens; knows no weights.
+"""Turns images into pixels and texts into tokens, without any model.
 
-Names other than the two specs are imported when first used, so that reading a spec stays cheap.
+Names are imported when they are first used, so that reading a spec stays cheap.
 """
 
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.inputs.bpe import written_merges as written_merges
     from ecliptic.inputs.decode import (
         ImageLimits as ImageLimits,
         ImageSource as ImageSource,
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
         Tokenizer as Tokenizer,
         TruncationWarning as TruncationWarning,
     )
-    from ecliptic.inputs.vocabulary import (
-        written_merges as written_merges,
-        written_vocabulary as written_vocabulary,
-    )
+    from ecliptic.inputs.vocabulary import written_vocabulary as written_vocabulary
 
 __getattr__, __dir__ = lazy_names(__name__)

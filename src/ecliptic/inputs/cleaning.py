@@ -1,4 +1,4 @@
-"""Text as CLIP reads it, and where each of its characters came from.
+"""Cleans text as CLIP does, and finds the original place of each clean character.
 
 Source: openai/CLIP clip/simple_tokenizer.py `basic_clean`, `whitespace_clean` and `encode`: ftfy,
 HTML entities twice, white space, lower case. Offsets count characters of the original text.
@@ -8,11 +8,13 @@ import html
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 Span = tuple[int, int]  # (start, end) characters of the original text
 
 _UNTIDY = re.compile(r"[^\t\n\f -%'-~]")  # what ftfy or html.unescape may change; "&" is one
-# Finer and finer places to cut, each used only where the repaired pieces give the repaired whole.
+# Ways to cut, from coarse to fine; each is used only where the repaired pieces join to the
+# repaired whole.
 _CUTS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -25,27 +27,27 @@ _CUTS = tuple(
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Clean text; its character i stands for `original[starts[i]:ends[i]]`, in order."""
+    """Clean text; character i came from `original[starts[i]:ends[i]]`, in order."""
 
     text: str
     starts: list[int]
     ends: list[int]
 
     def span(self, start: int, end: int) -> Span:
-        """Where characters `start` to `end` (at least one) of the clean text came from."""
+        """Original span of characters `start` to `end` (at least one) of the clean text."""
         return self.starts[start], self.ends[end - 1]
 
 
 def clean(text: str) -> str:
-    """Repaired, unescaped, single-spaced, lower-case text."""
+    """Repair and unescape `text`, make each space single and all letters lower case."""
     return " ".join(repair(text).split()).lower()
 
 
 def repair(text: str) -> str:
-    """Text without mojibake, curly quotes, control characters and HTML entities."""
+    """Remove mojibake, curly quotes, control characters and HTML entities."""
     if not _UNTIDY.search(text):
         return text
-    import ftfy  # 30 ms, and most captions do without
+    import ftfy  # takes 30 ms, and most captions do not need it
 
     return html.unescape(html.unescape(ftfy.fix_text(text)))
 
@@ -60,12 +62,14 @@ def is_mojibake(text: str) -> bool:
 
 
 def clean_with_offsets(text: str) -> Cleaned:
-    """`clean(text)` with the place each character came from.
+    """`clean(text)` with the original place of each character.
 
-    Exact for white space, letter case, entities and whatever ftfy left alone. Where ftfy rewrote a
-    run of characters, the smallest run that repairs to the same result alone is shared out evenly.
+    Exact for white space, letter case, entities and all that ftfy does not change. Where ftfy
+    rewrites characters, the new ones share evenly the places of the smallest run that can be
+    repaired separately.
     """
-    repaired, spans = repair(text), repaired_spans(text)
+    repaired = repair(text)
+    spans = [span for piece in repaired_pieces(text) for span in _share_span(*piece)]
     found: list[Span] = []  # of each clean character
     for word in re.finditer(r"\S+", repaired):
         if found:
@@ -75,44 +79,32 @@ def clean_with_offsets(text: str) -> Cleaned:
     return Cleaned(clean(text), [start for start, _ in found], [end for _, end in found])
 
 
-def repaired_spans(text: str) -> list[Span]:
-    """For every character of `repair(text)`, the characters of `text` it came from."""
-    return [span for piece in repaired_pieces(text) for span in _share_out(*piece)]
-
-
 def repaired_pieces(text: str) -> list[tuple[str, str, int]]:
-    """(original, repaired, offset) of the pieces of `text` that repair independently."""
-    memory: dict[str, str] = {}
-
-    def remembered(piece: str) -> str:
-        if piece not in memory:
-            memory[piece] = repair(piece)
-        return memory[piece]
-
-    return list(_split(text, 0, 0, remembered))
+    """(original, repaired, offset) of the pieces of `text` that can be repaired separately."""
+    return _split(text, 0, 0, cache(repair))  # the cache lasts for this call
 
 
 def _split(
-    text: str, offset: int, level: int, repaired: Callable[[str], str]
+    text: str, offset: int, level: int, fix: Callable[[str], str]
 ) -> list[tuple[str, str, int]]:
-    """Cut `text` at ever finer levels while the repaired pieces still give the repaired whole."""
-    whole = repaired(text)
+    """Cut `text` at finer and finer levels while the repaired pieces join to the repaired whole."""
+    whole = fix(text)
     if whole == text or level == len(_CUTS):
         return [(text, whole, offset)]
     pieces = _CUTS[level].findall(text)
-    if "".join(map(repaired, pieces)) != whole:
+    if "".join(map(fix, pieces)) != whole:
         return [(text, whole, offset)]
     found: list[tuple[str, str, int]] = []
     for piece in pieces:
-        found += _split(piece, offset, level + 1, repaired)
+        found += _split(piece, offset, level + 1, fix)
         offset += len(piece)
     return found
 
 
-def _share_out(original: str, repaired: str, offset: int) -> list[Span]:
+def _share_span(original: str, repaired: str, offset: int) -> list[Span]:
     """A span for each repaired character: common ends one to one, the middle in proportion."""
-    head = _in_common(original, repaired)
-    tail = _in_common(original[head:][::-1], repaired[head:][::-1])
+    head = _common_length(original, repaired)
+    tail = _common_length(original[head:][::-1], repaired[head:][::-1])
     old, new = len(original) - head - tail, len(repaired) - head - tail
     spans = [(place, place + 1) for place in range(head)]
     for place in range(new):
@@ -120,13 +112,13 @@ def _share_out(original: str, repaired: str, offset: int) -> list[Span]:
         end = max(start + 1, head + (place + 1) * old // new)
         spans.append((start, min(end, len(original))))
     spans += [(place, place + 1) for place in range(head + old, len(original))]
-    if old and not new and spans:  # "&amp;" becomes "&": what is gone belongs to a neighbour
+    if old and not new and spans:  # "&amp;" becomes "&": a neighbour takes the removed part
         kept = max(head - 1, 0)
         spans[kept] = (min(spans[kept][0], head), max(spans[kept][1], head + old))
     return [(offset + start, offset + end) for start, end in spans]
 
 
-def _in_common(one: str, other: str) -> int:
+def _common_length(one: str, other: str) -> int:
     """Length of the common beginning."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -1,8 +1,8 @@
-"""Paths, bytes, files, arrays and PIL images -> loaded PIL images, within limits.
+"""Loads PIL images from paths, bytes, files, arrays and PIL images, within limits.
 
-Only formats on the allow-list are looked at, so no other decoder (and no Ghostscript) starts;
-bytes, pixels, edges and frames are checked from the header, before anything is decoded. Whatever
-goes wrong is an `ImageError` that names the image. Turning images into pixels is `image.py`.
+Pillow tries only the formats on the allow-list, so no other decoder (and no Ghostscript) starts.
+Bytes, pixels, edges and frames are checked from the header, before anything is decoded. Every
+failure is an `ImageError` that names the image. `image.py` turns images into pixels.
 """
 
 import io
@@ -27,7 +27,7 @@ from ecliptic.inputs.quiet import quiet_pillow
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageSource: TypeAlias = (  # an image, in whatever form
+ImageSource: TypeAlias = (  # an image in any form
     "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image"
     " | Array | Tensor"
 )
@@ -39,29 +39,29 @@ _shared_image = threading.Lock()
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is refused before decoding; the defaults suit images from strangers."""
+    """Limits that are checked before decoding; the defaults suit untrusted images."""
 
     formats: tuple[str, ...] = FORMATS  # Pillow's names
     file_bytes: int = 256 * 2**20
     pixels: int = 64_000_000  # width * height, also after the resize
     edge: int = 30_000  # pixels
-    frames: int = 10_000  # as the header states them; only the first is ever decoded
+    frames: int = 10_000  # from the header; only the first is ever decoded
 
     def __post_init__(self) -> None:
         if not self.formats or min(self.file_bytes, self.pixels, self.edge, self.frames) < 1:
             raise ConfigError(f"ImageLimits needs a format and limits of at least 1, got {self}.")
 
     def check_size(self, width: int, height: int, name: str) -> None:
-        """Raise `ImageLimitError` for an image, loaded or not, that is too large."""
+        """Raise `ImageLimitError` if the image, loaded or not, is too large."""
         if width * height > self.pixels or max(width, height) > self.edge:
             raise ImageLimitError(
-                f"{name} is {width}x{height}, over the limit of {self.pixels} pixels and "
+                f"{name} is {width}x{height}, over the limit of {self.pixels} pixels or "
                 f"{self.edge} along an edge; shrink it, or allow more with ImageLimits.",
                 source=name,
             )
 
     def check_bytes(self, count: int, name: str) -> None:
-        """Raise `ImageLimitError` for more encoded bytes than allowed."""
+        """Raise `ImageLimitError` if there are more encoded bytes than allowed."""
         if count > self.file_bytes:
             raise ImageLimitError(
                 f"{name} holds more than the limit of {self.file_bytes} bytes; "
@@ -74,7 +74,7 @@ DEFAULT_LIMITS = ImageLimits()
 
 
 def describe(source: object) -> str:
-    """`source` as error messages name it: a path, or what kind of object it is."""
+    """The name of `source` in messages: its path, or its kind of object."""
     if isinstance(source, str | os.PathLike):
         text = repr(os.fspath(source))  # escapes names that are not UTF-8
         return text if len(text) < 200 else f"{text[:80]}...{text[-80:]}"
@@ -89,10 +89,10 @@ def describe(source: object) -> str:
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Turn whatever decoding raises into `ImageError`, and keep Pillow's warnings out.
+    """Turn every exception of decoding into `ImageError`, and silence Pillow's warnings.
 
-    Decoders of hostile bytes raise far more than OSError (SyntaxError, struct.error, zlib.error,
-    EOFError, MemoryError ...), so all of it counts.
+    Hostile bytes make decoders raise more than OSError: SyntaxError, struct.error, zlib.error,
+    EOFError, MemoryError and others.
     """
     try:
         with quiet_pillow():
@@ -110,7 +110,7 @@ def decoding(name: str) -> Iterator[None]:
             source=name,
         ) from reason
     except Exception as reason:
-        if isinstance(reason, OSError) and reason.strerror:  # the system's, not a decoder's
+        if isinstance(reason, OSError) and reason.strerror:  # from the system, not from a decoder
             raise ImageError(f"{name} cannot be read: {reason.strerror}.", source=name) from reason
         raise ImageError(
             f"{name} cannot be decoded: {str(reason) or type(reason).__name__}; "
@@ -122,13 +122,13 @@ def decoding(name: str) -> Iterator[None]:
 def read_bytes(
     source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS, name: str | None = None
 ) -> bytes:
-    """The encoded bytes of a path, bytes or an open binary file, at most `limits.file_bytes`.
+    """Read the encoded bytes of a path, bytes or an open binary file.
 
-    `name` is what messages call it; None is `describe(source)`.
+    `name` is the name in messages; None means `describe(source)`.
 
     Raises:
-        ImageLimitError: more bytes than allowed; no more than one above the limit is read.
-        ImageError: missing, a folder or device, a URL, or not something to read from.
+        ImageLimitError: there are more than `limits.file_bytes`; reads at most one byte more.
+        ImageError: `source` is missing, a folder or device, a URL, or cannot be read from.
     """
     name = name or describe(source)
     with decoding(name):
@@ -142,7 +142,7 @@ def read_bytes(
         if hasattr(source, "read"):
             return _read(cast("IO[bytes]", source), limits, name)
     raise ImageError(
-        f"{name} is no image; pass a path, bytes, an open binary file, a PIL image, "
+        f"{name} is not an image; pass a path, bytes, an open binary file, a PIL image, "
         "an (H, W, C) uint8 array or a (3, H, W) tensor.",
         source=name,
     )
@@ -154,12 +154,12 @@ def _refuse(name: str, reason: str) -> NoReturn:
 
 def _check_path(path: str | os.PathLike[str], name: str) -> None:
     if isinstance(path, str) and _URL.match(path):
-        _refuse(name, "is a URL, and none are fetched; download it and pass its bytes.")
+        _refuse(name, "is a URL, and ecliptic downloads no images; download it and pass its bytes.")
     mode = Path(path).stat().st_mode
     if stat.S_ISDIR(mode):
         _refuse(name, "is a folder; pass the files inside it.")
     if not stat.S_ISREG(mode):  # a pipe or device could block or never end
-        _refuse(name, "is no regular file; read it yourself and pass the bytes.")
+        _refuse(name, "is not a regular file; read it yourself and pass the bytes.")
 
 
 def _read(file: IO[bytes], limits: ImageLimits, name: str) -> bytes:
@@ -173,23 +173,23 @@ def _read(file: IO[bytes], limits: ImageLimits, name: str) -> bytes:
 def open_image(
     source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS, name: str | None = None
 ) -> Image.Image:
-    """A loaded PIL image in its own mode; the first frame of an animation.
+    """Load a PIL image in its own mode; the first frame of an animation.
 
     Args:
         source: path, encoded bytes, binary file, PIL image (returned itself, loaded), uint8 array
             (H, W[, C]) or uint8 tensor (C, H, W).
-        limits: held before decoding; the allow-list is for encoded sources, since a PIL image was
-            opened by the caller.
-        name: what messages call it; None is `describe(source)`.
+        limits: checked before decoding; the allow-list is for encoded sources, since the caller
+            has opened a PIL image.
+        name: the name in messages; None means `describe(source)`.
 
     Raises:
-        ImageLimitError: too many bytes, pixels or frames, or too long an edge.
-        ImageError: not an allowed format, damaged, cut short, or empty.
+        ImageLimitError: there are too many bytes, pixels or frames, or an edge is too long.
+        ImageError: the format is not allowed, or the image is damaged, cut short or empty.
     """
     name = name or describe(source)
     with decoding(name):
         if isinstance(source, Image.Image):
-            with _shared_image:  # one lazily opened image may stand twice in a batch
+            with _shared_image:  # one lazily opened image may be twice in a batch
                 return _load(source, limits, name)
         if isinstance(source, np.ndarray) or is_tensor(source):
             return _load(image_from_array(source), limits, name)
@@ -198,7 +198,7 @@ def open_image(
 
 def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=_readable(limits.formats))
+        image = Image.open(io.BytesIO(data), formats=_keep_readable(limits.formats))
     except UnidentifiedImageError as reason:
         raise ImageError(
             f"{name} is not an image of an allowed format ({', '.join(limits.formats)}), or its "
@@ -206,7 +206,7 @@ def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
             source=name,
         ) from reason
     frames = 1 if image.format in ("GIF", "TIFF") else getattr(image, "n_frames", 1)
-    if frames > limits.frames:  # GIF and TIFF would have to be read to the end to count
+    if frames > limits.frames:  # counting those of GIF and TIFF would read the whole file
         raise ImageLimitError(
             f"{name} has {frames} frames, over the limit of {limits.frames}; pass its first "
             "frame alone, or allow more with ImageLimits(frames=...).",
@@ -216,12 +216,12 @@ def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
 
 
 @cache
-def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `formats` that this build of Pillow reads; older ones have no AVIF."""
+def _keep_readable(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Keep the `formats` that this build of Pillow reads; older builds lack AVIF."""
     Image.init()
     if unknown := set(formats) - set(Image.OPEN) - set(FORMATS):
         raise ConfigError(
-            f"Pillow reads no format called {', '.join(sorted(unknown))}; its names are "
+            f"unknown image format {', '.join(sorted(unknown))}; Pillow knows "
             f"{', '.join(sorted(Image.OPEN))}."
         )
     return tuple(name for name in formats if name in Image.OPEN)

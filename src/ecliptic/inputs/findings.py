@@ -1,20 +1,20 @@
-"""What a linter of prompts reports; shared by every kind of prompt."""
+"""Findings of a linter; shared by captions and prompts of every dialect."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ecliptic.inputs.cleaning import Span
 
-Severity = Literal["error", "warning", "hint"]  # loses words, likely a mistake, could be better
+Severity = Literal["error", "warning", "hint"]  # words are lost, likely a mistake, could be better
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark about a text."""
+    """One problem in a text."""
 
     code: str  # stable, for filters: "too-long"
-    message: str  # what is wrong, why, and what to write instead
-    span: Span  # characters of the text it is about
+    message: str  # what is wrong, why, and how to fix it
+    span: Span  # characters of the text
     severity: Severity
 
     def to_json(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""Any PIL image -> plain upright 8-bit RGB: the part of `robust` preprocessing that is colour.
+"""Turns any PIL image into upright 8-bit RGB, for `robust` preprocessing.
 
-The reference implementations skip all of this (`image.py`). Order: orientation, depth, colour
+The reference implementations skip all of this (`image.py`). Order: orientation, bit depth, colour
 profile, transparency. Nothing is clipped: 16 bits are scaled by 1/257, so 65535 becomes 255.
 """
 
@@ -27,7 +27,7 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_exif_lock = threading.Lock()  # Pillow parses on first use; an image may be in two threads
+_exif_lock = threading.Lock()  # Pillow parses EXIF on first use; two threads may share an image
 _DEEP = ("I", "F")  # and I;16 in its byte orders
 _GREY = ("1", "L", "LA")
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # premultiplied alpha -> straight
@@ -35,7 +35,7 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC.1:2022, tabl
 
 
 def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Image.Image:
-    """`image` upright in RGB, transparency laid over `background`.
+    """Turn `image` upright, convert it to RGB and put `background` behind transparency.
 
     Args:
         image: loaded, of any mode; not changed.
@@ -43,12 +43,12 @@ def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Im
         srgb: convert from the embedded colour profile, if there is one, to sRGB.
 
     Raises:
-        ImageError: values that are not finite, or a profile that cannot be applied.
+        ImageError: values are not finite, or the profile cannot be applied.
     """
     profile = image.info.get("icc_profile") if srgb else None
-    image = _eight_bits(_upright(image))
+    image = _reduce_depth(_turn_upright(image))
     colours, alpha = _split_alpha(image)
-    colours = _managed(colours, profile) if profile else colours.convert("RGB")
+    colours = _convert_to_srgb(colours, profile) if profile else colours.convert("RGB")
     if alpha is None:
         return colours
     canvas = Image.new("RGB", colours.size, background)
@@ -57,34 +57,34 @@ def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Im
 
 
 def orientation(image: Image.Image) -> int | None:
-    """How the camera was held, 1 to 8 in EXIF; None where the image does not tell."""
+    """EXIF orientation, 1 to 8; None where the image has none."""
     try:
         with _exif_lock:
             found = image.getexif().get(_ORIENTATION)
-    except Exception:  # metadata too damaged to parse says nothing about the orientation
+    except Exception:  # damaged metadata counts as none
         return None
     return found if isinstance(found, int) else None
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> Image.Image:
     method = _TO_UPRIGHT.get(orientation(image) or 0)
     return image if method is None else image.transpose(method)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Modes of more than 8 bits as L, with their transparent value, if any, as alpha."""
+def _reduce_depth(image: Image.Image) -> Image.Image:
+    """Convert modes of more than 8 bits to L, and their transparent value, if any, to alpha."""
     if image.mode not in _DEEP and not image.mode.startswith("I;16"):
         return image
     values = np.asarray(image)
-    grey = Image.fromarray(_scaled(values))
+    grey = Image.fromarray(_scale(values))
     key = image.info.get("transparency")
     if isinstance(key, int):
         grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     return grey
 
 
-def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W) integers or floats as 0..255: by their known white, else from least to greatest."""
+def _scale(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale (H, W) numbers to 0..255: by the white of their range, else from least to greatest."""
     check_finite(values, "the image", "replace NaN and infinity first.", ImageError)
     low, high = float(values.min()), float(values.max())
     black, white = low, high
@@ -98,7 +98,7 @@ def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours in L, RGB or CMYK (or a mode that converts to RGB), and alpha if there is any."""
+    """The colours in L, RGB, CMYK or a mode that converts to RGB, and the alpha if there is any."""
     image = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
     if not image.has_transparency_data:
         return image, None
@@ -106,9 +106,9 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return rgba.convert("L" if image.mode in _GREY else "RGB"), rgba.getchannel("A")
 
 
-def _managed(colours: Image.Image, profile: bytes) -> Image.Image:
-    """`colours` from `profile` to sRGB, with the perceptual intent."""
-    from PIL import ImageCms  # loads LittleCMS, which few images need
+def _convert_to_srgb(colours: Image.Image, profile: bytes) -> Image.Image:
+    """Convert `colours` from `profile` to sRGB, with the perceptual intent."""
+    from PIL import ImageCms  # loads LittleCMS; few images need it
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -120,7 +120,7 @@ def _managed(colours: Image.Image, profile: bytes) -> Image.Image:
         plain = colours if colours.mode == mode else colours.convert(mode)
         transform = ImageCms.buildTransform(source, target, mode, "RGB")
         return transform.apply(plain)
-    except Exception as reason:  # LittleCMS and the parsing of profiles raise many kinds
+    except Exception as reason:  # LittleCMS and profile parsing raise many types
         raise ImageError(
             f"the embedded colour profile cannot be applied: {reason!r}; use icc=None."
         ) from reason

@@ -1,9 +1,9 @@
-"""Images -> pixels, exactly as the reference implementations do, or robustly.
+"""Turns images into pixels, exactly as the reference implementations do, or robustly.
 
-`reference` repeats open_clip's `image_transform` (torchvision's Resize, CenterCrop, ToTensor,
-Normalize on PIL images) bit for bit, its oddities included: palettes are resized before they
-become RGB, EXIF orientation is ignored, 16 bits saturate. `robust` first makes the image plain
-upright RGB (`flatten.py`). NumPy only, so that decoding workers need no torch.
+`reference` equals open_clip's `image_transform` (torchvision's Resize, CenterCrop, ToTensor,
+Normalize on PIL images) bit for bit, with its oddities: it resizes palettes before they become
+RGB, ignores EXIF orientation and clips 16 bits. `robust` first makes the image upright RGB
+(`flatten.py`). Uses only NumPy, so that decoding workers need no torch.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns one image into what the image tower expects; safe to share between threads."""
+    """Turns one image into the pixels of the image tower; safe to share between threads."""
 
     spec: ImageSpec
     mode: PreprocessMode = "reference"
@@ -44,20 +44,20 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.mode not in ("reference", "robust"):
-            raise ConfigError(f"mode is 'reference' or 'robust', not {self.mode!r}.")
+            raise ConfigError(f"mode must be 'reference' or 'robust', not {self.mode!r}.")
         if self.icc not in (None, "srgb"):
-            raise ConfigError(f"icc is None or 'srgb', not {self.icc!r}.")
+            raise ConfigError(f"icc must be None or 'srgb', not {self.icc!r}.")
         if len(self.background) != 3 or not all(0 <= c <= 255 for c in self.background):
-            raise ConfigError(f"background is three values of 0..255, not {self.background}.")
+            raise ConfigError(f"background must be three values of 0..255, not {self.background}.")
         if self.mode == "reference" and (self.icc or self.background != WHITE):
-            raise ConfigError("the reference knows no background or icc; use mode='robust'.")
+            raise ConfigError("mode 'reference' takes no background or icc; use mode='robust'.")
 
     def __call__(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.float32]:
         """(3, size, size) normalised pixels of an image; floats of that shape pass through.
 
         Args:
-            source: anything `open_image` takes, or floats that are pixels already.
-            name: what messages call it; None is `describe(source)`.
+            source: anything `open_image` takes, or floats that are already pixels.
+            name: the name in messages; None means `describe(source)`.
 
         Raises:
             ImageError: the image cannot be used; the message says why.
@@ -68,8 +68,7 @@ class Preprocess:
         return self.normalize(self.rgb(source, name=name)) if pixels is None else pixels
 
     def rgb(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.uint8]:
-        """(size, size, 3) RGB after resize and crop: all but the arithmetic, in a quarter of
-        the memory."""
+        """(size, size, 3) RGB, resized and cropped but not normalised; a quarter of the memory."""
         name = name or describe(source)
         with decoding(name):
             image = open_image(source, self.limits, name)
@@ -78,16 +77,16 @@ class Preprocess:
             return np.asarray(self._fit(image).convert("RGB"))
 
     def normalize(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(..., 3, H, W) pixels of (..., H, W, 3) RGB: v / 255, minus mean, over std.
+        """(..., 3, H, W) pixels of (..., H, W, 3) RGB: (v / 255 - mean) / std.
 
-        The float32 steps are those of torchvision's ToTensor and Normalize, in their order.
+        The float32 steps and their order are those of torchvision's ToTensor and Normalize.
         """
         if rgb.dtype != np.uint8 or rgb.ndim < 3 or rgb.shape[-1] != 3:
             raise ShapeError(
                 f"normalize takes (..., H, W, 3) uint8, got {rgb.shape} {rgb.dtype}; "
-                "make it with Preprocess.rgb."
+                "call Preprocess.rgb first."
             )
-        planes = np.ascontiguousarray(np.moveaxis(rgb, -1, -3))  # uint8: cheap to reorder
+        planes = np.ascontiguousarray(np.moveaxis(rgb, -1, -3))  # reorder while uint8: cheaper
         pixels = planes.astype(np.float32)
         pixels /= np.float32(255)
         pixels -= np.array(self.spec.mean, dtype=np.float32)[:, None, None]
@@ -95,7 +94,7 @@ class Preprocess:
         return pixels  # (..., 3, H, W)
 
     def fingerprint_fields(self) -> dict[str, str]:
-        """What sets these pixels apart from others of the same `ImageSpec`, in words."""
+        """The settings beside `spec` that change the pixels, as strings."""
         if self.mode == "reference":
             return {"preprocess": "reference"}
         background = "#{:02x}{:02x}{:02x}".format(*self.background)
@@ -105,13 +104,13 @@ class Preprocess:
         size = self.spec.size
         if self.spec.resize == "squash":
             return self._resize(image, (size, size))
-        image = self._resize(image, shorter_side_to(size, *image.size))
+        image = self._resize(image, scale_shorter_side(size, *image.size))
         return image.crop(centre_box(size, *image.size))
 
     def _resize(self, image: Image.Image, to: tuple[int, int]) -> Image.Image:
         if image.size == to:
             return image
-        if to[0] * to[1] > self.limits.pixels:  # a strip of 1x20000 would grow to 224x4480000
+        if to[0] * to[1] > self.limits.pixels:  # 1x20000 would grow to 224x4480000
             raise ImageLimitError(
                 f"an image of {image.width}x{image.height} would grow to {to[0]}x{to[1]} when "
                 f"its shorter side is resized, over the limit of {self.limits.pixels} pixels; "
@@ -120,8 +119,8 @@ class Preprocess:
         return image.resize(to, _FILTERS[self.spec.interpolation])
 
 
-def shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:
-    """(width, height) with the shorter side `size`; the longer one is rounded down.
+def scale_shorter_side(size: int, width: int, height: int) -> tuple[int, int]:
+    """(width, height) with a shorter side of `size`; the longer side is rounded down.
 
     Source: torchvision/transforms/functional.py `_compute_resized_output_size`.
     """
@@ -131,10 +130,10 @@ def shorter_side_to(size: int, width: int, height: int) -> tuple[int, int]:
 
 
 def centre_box(size: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the central square; halves go to the even neighbour.
+    """Left, top, right, bottom of the central square; halves round to the even neighbour.
 
-    Source: torchvision/transforms/functional.py `center_crop`. Its padding never happens here:
-    after `shorter_side_to` no side is shorter than `size`.
+    Source: torchvision/transforms/functional.py `center_crop`. It never pads here: after
+    `scale_shorter_side` no side is shorter than `size`.
     """
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     return left, top, left + size, top + size

@@ -1,7 +1,7 @@
-"""Many images prepared by threads: order kept, memory bounded, rejects reported.
+"""Prepares many images in threads: keeps their order, bounds memory, reports rejects.
 
-Threads suffice because Pillow decodes and resizes outside the interpreter lock. What is done to
-one image is `image.py`.
+Threads are enough because Pillow decodes and resizes without the interpreter lock. `image.py`
+prepares one image.
 """
 
 import os
@@ -16,15 +16,15 @@ from ecliptic.inputs.decode import describe
 
 OnError = Literal["raise", "reject"]
 S = TypeVar("S")
-R = TypeVar("R")  # what an image becomes: an array, or whatever the caller makes of it
+R = TypeVar("R")  # result for one image: an array, or what `preprocess` returns
 
 
 @dataclass(frozen=True)
 class Reject:
-    """One item that could not be used, and why."""
+    """One item that could not be used, with its error."""
 
     index: int  # place among the items, from 0
-    source: str  # its name for people
+    source: str  # its name in messages
     error: EclipticError
 
     @property
@@ -33,7 +33,7 @@ class Reject:
         return str(self.error)
 
     def to_json(self) -> dict[str, object]:
-        """Place, name and reason as JSON values."""
+        """Index, name and reason as JSON values."""
         return {"index": self.index, "source": self.source, "reason": self.reason}
 
 
@@ -52,27 +52,27 @@ def decode_many(
     ahead: int | None = None,
     on_error: OnError = "raise",
 ) -> Iterator[tuple[int, R | Reject]]:
-    """(index, array) for every source in order, or (index, `Reject`).
+    """Yield (index, array) or (index, `Reject`) for every source, in order.
 
     Args:
         sources: any iterable; it is read lazily, at most `ahead` items past the last one yielded.
         preprocess: a `Preprocess`, or its `rgb` for a quarter of the memory.
-        workers: threads; one per available core unless given.
-        ahead: images in flight, waiting results included; four per thread unless given.
-        on_error: "raise" the first `ImageError` in its place, or yield a `Reject` there.
+        workers: threads; by default one per available core.
+        ahead: images in flight, with results that wait; by default four per thread.
+        on_error: "raise" the first `ImageError`, or "reject" to yield a `Reject` instead.
 
-    Closing the iterator early cancels what has not begun and waits for the rest. Errors of
-    `sources` itself, and any that are no `ImageError`, always pass through.
+    Closing the iterator early cancels images that have not started and waits for the others.
+    Errors of `sources` itself, and all that are not an `ImageError`, always pass through.
 
     Raises:
-        ConfigError: fewer than one worker or image in flight, or an unknown `on_error`.
+        ConfigError: `workers` or `ahead` is below 1, or `on_error` is unknown.
     """
     workers = available_cores() if workers is None else workers
     ahead = 4 * workers if ahead is None else ahead
     if workers < 1 or ahead < 1:
-        raise ConfigError(f"workers and ahead start at 1, got {workers} and {ahead}.")
+        raise ConfigError(f"workers and ahead must be at least 1, got {workers} and {ahead}.")
     if on_error not in ("raise", "reject"):
-        raise ConfigError(f"on_error is 'raise' or 'reject', not {on_error!r}.")
+        raise ConfigError(f"on_error must be 'raise' or 'reject', not {on_error!r}.")
     return _decode(sources, preprocess, workers, ahead, on_error)
 
 
@@ -83,26 +83,22 @@ def _decode(
     ahead: int,
     on_error: OnError,
 ) -> Iterator[tuple[int, R | Reject]]:
-    def attempt(index: int, source: S) -> R | Reject:
+    def attempt(index: int, source: S) -> tuple[int, R | Reject]:
         try:
-            return preprocess(source)
+            return index, preprocess(source)
         except ImageError as error:
-            return Reject(index, describe(source), error)
-
-    def finish(index: int, future: Future[R | Reject]) -> tuple[int, R | Reject]:
-        result = future.result()
-        if isinstance(result, Reject) and on_error == "raise":
-            raise result.error
-        return index, result
+            if on_error == "raise":
+                raise
+            return index, Reject(index, describe(source), error)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ecliptic-decode")
-    pending: deque[tuple[int, Future[R | Reject]]] = deque()
+    pending: deque[Future[tuple[int, R | Reject]]] = deque()
     try:
         for index, source in enumerate(sources):
-            pending.append((index, pool.submit(attempt, index, source)))
+            pending.append(pool.submit(attempt, index, source))
             if len(pending) == ahead:
-                yield finish(*pending.popleft())
+                yield pending.popleft().result()
         while pending:
-            yield finish(*pending.popleft())
+            yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""Prompt templates: one label becomes several sentences, whose vectors are averaged.
+"""Prompt templates: turn one label into several sentences, whose vectors are averaged.
 
-The sets lie in `templates.toml` (Radford et al. 2021, arXiv:2103.00020, section 3.1.4 says why an
-ensemble of sentences classifies better than the bare label). Encoding them is the engine's work.
+The sets are in `templates.toml`. An ensemble of sentences classifies better than the label alone:
+Radford et al. 2021, arXiv:2103.00020, section 3.1.4. The engine encodes the sentences.
 """
 
 import tomllib
@@ -15,40 +15,44 @@ PLACE = "{}"  # where the label goes
 
 
 def template_sets() -> tuple[str, ...]:
-    """Names that `templates` knows."""
-    return tuple(_sets())
+    """Names of the template sets."""
+    return tuple(_read_sets())
 
 
 def templates(name: str) -> tuple[str, ...]:
-    """The templates of the set called `name`; ConfigError if there is none."""
-    if name in _sets():
-        return _sets()[name]
+    """The templates of the set `name`; ConfigError if there is no such set."""
+    if name in _read_sets():
+        return _read_sets()[name]
     fix = did_you_mean(name, template_sets()) or f"choose from {', '.join(template_sets())}."
-    raise ConfigError(f"no set of templates is called {name!r}; {fix}")
+    raise ConfigError(f"no template set is called {name!r}; {fix}")
 
 
 def fill(templates: Sequence[str], label: str) -> list[str]:
-    """One prompt per template, `label` in place of every `{}`; other braces stay as they are."""
+    """Replace every `{}` of each template by `label`; other braces stay as they are."""
     check_templates(templates)
     return [template.replace(PLACE, label) for template in templates]
 
 
 def check_templates(templates: Sequence[str]) -> None:
-    """Raise ConfigError unless `templates` is a list of texts with a place for the label."""
+    """Raise ConfigError unless `templates` is a list of texts that each contain `{}`."""
     if isinstance(templates, str):
-        raise ConfigError(f"templates must be a list of texts, not one text; pass [{templates!r}].")
+        raise ConfigError(
+            f"templates must be a list of texts, not a single text; pass [{templates!r}]."
+        )
     if not templates:
-        raise ConfigError(f'no templates are given; pass at least one, for example ["{PLACE}"].')
+        raise ConfigError(
+            f'the list of templates is empty; pass at least one, for example ["{PLACE}"].'
+        )
     for template in templates:
         if PLACE not in template:
             raise ConfigError(
-                f"template {template!r} has no {PLACE}, so every label would read the same; "
+                f"template {template!r} has no {PLACE}, so every label would give the same prompt; "
                 f'write it where the label goes, as in "a photo of a {PLACE}.".'
             )
 
 
 @lru_cache(maxsize=1)
-def _sets() -> dict[str, tuple[str, ...]]:
-    """Every set of `templates.toml`."""
+def _read_sets() -> dict[str, tuple[str, ...]]:
+    """Read every set of `templates.toml`."""
     table = tomllib.loads(Path(__file__).with_name("templates.toml").read_text("utf-8"))
     return {name: tuple(items) for name, items in table.items()}

@@ -1,9 +1,9 @@
-"""Pillow's warnings kept from the caller while an image is decoded, in any number of threads.
+"""Silences Pillow's warnings while an image is decoded, in any number of threads.
 
-Pillow warns about odd metadata that changes no pixel, and about bombs that `ImageLimits` refuses
-anyway. `warnings.catch_warnings` swaps one list for the whole process, so decoding threads would
-undo the filters of the code beside them. Instead one rule joins the list and matches only in a
-thread that is decoding, and only what PIL's own modules say.
+Pillow warns about odd metadata that changes no pixel, and about decompression bombs that
+`ImageLimits` refuses anyway. `warnings.catch_warnings` replaces the filters of the whole process,
+so decoding threads would change the filters of other threads. Instead one added rule matches only
+warnings of PIL's own modules, and only in a thread that is decoding.
 """
 
 import threading
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 
 class _WhileDecoding(threading.local):
-    """Stands where a filter keeps its module pattern; `active` is per thread."""
+    """Takes the place of a filter's module pattern; `active` is per thread."""
 
     active = False
 
@@ -37,7 +37,7 @@ def _put_rule_first() -> None:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Drop warnings of PIL's modules in this thread; other threads and modules keep theirs."""
+    """Drop warnings of PIL's modules in this thread, and no others."""
     _put_rule_first()
     before, _decoding.active = _decoding.active, True
     try:

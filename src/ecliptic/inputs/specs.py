@@ -1,6 +1,6 @@
-"""What a checkpoint needs of its inputs, as data: how images and texts are prepared.
+"""Specs of a checkpoint's inputs: how to prepare images and texts.
 
-Both specs are part of the embedding space: vectors made under different specs never mix.
+Both specs are part of the embedding space: vectors of different specs cannot be compared.
 """
 
 from collections.abc import Sequence
@@ -27,26 +27,30 @@ class ImageSpec:
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
     interpolation: Interpolation = "bicubic"
-    resize: Resize = "shortest"  # shorter side, then centre crop; "squash" ignores the aspect
+    resize: Resize = "shortest"  # shorter side, then centre crop; "squash" ignores the ratio
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or self.size < 1:
-            raise ConfigError(f"size must be a whole number of pixels >= 1, got {self.size!r}.")
+            raise ConfigError(
+                f"size must be a whole number of pixels, at least 1, got {self.size!r}."
+            )
         for name, known in (("interpolation", Interpolation), ("resize", Resize)):
             if (value := getattr(self, name)) not in get_args(known):
                 choices = " or ".join(map(repr, get_args(known)))
-                raise ConfigError(f"there is no {name} {value!r}; use {choices}.")
+                raise ConfigError(f"unknown {name} {value!r}; use {choices}.")
         for name in ("mean", "std"):
-            object.__setattr__(self, name, _colours(name, getattr(self, name)))
+            object.__setattr__(self, name, _read_colours(name, getattr(self, name)))
         if min(self.std) <= 0:
-            raise ConfigError(f"std divides, so all of it must be above 0, got {self.std}.")
+            raise ConfigError(
+                f"every std must be above 0, since pixels are divided by it, got {self.std}."
+            )
 
 
-def _colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
-    """Three finite numbers as a tuple, whatever sequence they came in."""
+def _read_colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """Three finite numbers, in any sequence, as a tuple."""
     numbers = isinstance(values, Sequence) and all(isinstance(x, int | float) for x in values)
     if not numbers or len(values) != 3 or not is_finite(list(values)):
-        raise ConfigError(f"{name} must be three numbers, one per colour, got {values!r}.")
+        raise ConfigError(f"{name} must be three finite numbers, one per colour, got {values!r}.")
     red, green, blue = map(float, values)
     return red, green, blue
 
@@ -55,12 +59,11 @@ def _colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
 class TokenizerSpec:
     """CLIP's byte-pair tokenizer; the defaults are the reference one.
 
-    Fewer `merges` give a smaller vocabulary on the same text: 256 bytes, 256 word-final bytes,
-    the first `merges` merges, start and end.
+    The vocabulary is 256 bytes, 256 word-final bytes, the first `merges` merges, start and end.
     """
 
     merges: int = FULL_MERGES
-    context: int = 77  # tokens, start and end included
+    context: int = 77  # tokens, with start and end
     pad: int = 0  # id after the end of text; 49407 in Hugging Face's tokenizer
 
     def __post_init__(self) -> None:
@@ -70,7 +73,9 @@ class TokenizerSpec:
         if not 0 <= self.merges <= FULL_MERGES:
             raise ConfigError(f"merges must be 0 to {FULL_MERGES}, got {self.merges}.")
         if self.context < 3:
-            raise ConfigError(f"context must hold start, one token and end, got {self.context}.")
+            raise ConfigError(
+                f"context must be at least 3 (start, one token, end), got {self.context}."
+            )
         if not 0 <= self.pad < self.vocabulary:
             raise ConfigError(f"pad {self.pad} is outside the vocabulary of {self.vocabulary}.")
 
@@ -81,10 +86,10 @@ class TokenizerSpec:
 
     @property
     def start_of_text(self) -> int:
-        """Id that opens every text; 49406 in the reference."""
+        """Id at the start of every text; 49406 in the reference."""
         return self.vocabulary - 2
 
     @property
     def end_of_text(self) -> int:
-        """Id that closes every text and is pooled; 49407 in the reference."""
+        """Id at the end of every text, pooled by the text tower; 49407 in the reference."""
         return self.vocabulary - 1

@@ -1,8 +1,8 @@
-"""Which token came from which characters: the tokenizer's work laid open.
+"""Finds the characters that each token came from.
 
-Spans count characters of the text as given, before cleaning; see `cleaning.py` for how they are
-found and where they are shared out rather than exact. Tokens that each hold some bytes of one
-character (emoji, most scripts) all point at that character.
+Spans count characters of the text as given, before cleaning; `cleaning.py` says how they are found
+and where they are only approximate. If several tokens each hold some bytes of one character
+(emoji, most scripts), all of them point at that character.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ Kind = Literal["start", "text", "end"]
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """One token and the characters it stands for."""
+    """One token and the characters it came from."""
 
     id: int
-    piece: str  # for display; bytes that are no whole character are written \xNN
+    piece: str  # for display; incomplete characters are written as bytes, \xNN
     kind: Kind
-    span: Span  # [start, end) in the original text; empty for the start and end the text is given
+    span: Span  # [start, end) in the original text; empty for the added start and end
     kept: bool  # False where the context is full and the token is dropped
     ends_word: bool = False
 
@@ -32,29 +32,29 @@ class TokenSpan:
 
 
 def ledger(text: str, tokenizer: Tokenizer, *, specials: bool = False) -> list[TokenSpan]:
-    """Every token of `text` in order, from start to end of text, dropped ones included.
+    """Every token of `text` in order, with start and end of text and the dropped tokens.
 
-    The ids of the kept tokens are the row that the tokenizer makes of `text`, without padding.
+    The ids of the kept tokens equal the tokenizer's row for `text`, without padding.
     Raises TextError as the tokenizer does.
     """
     check_text(text)
     spec = tokenizer.spec
     cleaned = clean_with_offsets(text)
-    found = [_token(spec.start_of_text, (0, 0), tokenizer)]
+    found = [_make_token(spec.start_of_text, (0, 0), tokenizer)]
     for (start, end), ids in tokenizer.words(cleaned.text, specials=specials):
-        for id_, span in zip(ids, _spans(cleaned, start, end, ids, tokenizer), strict=True):
-            found.append(_token(id_, span, tokenizer, kept=len(found) < spec.context - 1))
-    return [*found, _token(spec.end_of_text, (len(text), len(text)), tokenizer)]
+        for id_, span in zip(ids, _find_spans(cleaned, start, end, ids, tokenizer), strict=True):
+            found.append(_make_token(id_, span, tokenizer, kept=len(found) < spec.context - 1))
+    return [*found, _make_token(spec.end_of_text, (len(text), len(text)), tokenizer)]
 
 
-def _spans(
+def _find_spans(
     cleaned: Cleaned, start: int, end: int, ids: list[int], tokenizer: Tokenizer
 ) -> Iterator[Span]:
-    """Original characters of each token of the word at `start` to `end` of the clean text."""
+    """Original span of each token of the word at `start` to `end` of the clean text."""
     if ids[0] >= tokenizer.spec.start_of_text:
         yield cleaned.span(start, end)
         return
-    # place of the clean character that each byte of the word belongs to
+    # index of the clean character of each byte of the word
     places = [place for place in range(start, end) for _ in cleaned.text[place].encode()]
     first = 0  # byte
     for id_ in ids:
@@ -63,7 +63,7 @@ def _spans(
         first = after
 
 
-def _token(id_: int, span: Span, tokenizer: Tokenizer, *, kept: bool = True) -> TokenSpan:
+def _make_token(id_: int, span: Span, tokenizer: Tokenizer, *, kept: bool = True) -> TokenSpan:
     spec = tokenizer.spec
     if id_ == spec.start_of_text:
         return TokenSpan(id_, START_SPELLINGS[0], "start", span, kept)

@@ -1,8 +1,8 @@
-"""Text to token ids, exactly as openai/CLIP's `clip/simple_tokenizer.py` does it.
+"""Turns text into token ids, exactly as openai/CLIP's `clip/simple_tokenizer.py` does.
 
-Clean (ftfy, HTML entities, white space, lower case), split into words by one pattern, merge bytes.
-What differs on purpose: special strings in the text stay text unless asked for, and nothing is
-dropped silently. N texts, T tokens of context. Knows no torch.
+Cleans (ftfy, HTML entities, white space, lower case), splits into words by one pattern, merges
+bytes. Intended differences: special strings in the text stay text by default, and nothing is
+dropped silently. N texts, T tokens of context. Never imports torch.
 """
 
 import warnings
@@ -31,8 +31,8 @@ WORD_OR_SPECIAL = regex.compile(f"{_SPECIALS}|{_WORDS}", regex.IGNORECASE)
 _LONE_SURROGATE = regex.compile(
     r"[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]"
 )
-_CACHED_CHUNKS = 1 << 16  # entries; the cache is emptied when full
-_CACHED_LENGTH = 32  # characters; longer chunks are rare and would hold memory
+_CACHED_CHUNKS = 1 << 16  # entries; a full cache is cleared
+_CACHED_LENGTH = 32  # characters; longer chunks are rare and take memory
 _QUOTED = 80  # characters of dropped text in a message
 _QUOTED_ROWS = 5  # rows named in a message
 
@@ -46,14 +46,14 @@ class TokenBatch:
     """Tokens of N texts, ready for the text tower."""
 
     ids: NDArray[np.int64]  # (N, T), padded after the end of text
-    lengths: NDArray[np.int64]  # (N,) tokens in use, start and end included
+    lengths: NDArray[np.int64]  # (N,) tokens in use, with start and end
     truncated: tuple[tuple[int, str], ...]  # (row, dropped words) of every text that was cut
 
 
 class Tokenizer:
-    """CLIP's byte-pair tokenizer; `spec` says how many merges, how many tokens, which padding.
+    """CLIP's byte-pair tokenizer; `spec` sets the merges, the context and the padding.
 
-    May be shared by threads: the only state is a cache of words, filled in whatever order.
+    Threads may share it: its only state is a cache of words.
     """
 
     def __init__(self, spec: TokenizerSpec | None = None) -> None:
@@ -66,9 +66,9 @@ class Tokenizer:
     def encode(self, text: str, *, specials: bool = False) -> list[int]:
         """Ids of `text` without start and end.
 
-        `specials=True` turns the special strings of openai/CLIP and open_clip into their ids, as
-        the reference does with its own spelling; leave it off for text from users.
-        Raises TextError for anything but a `str` of whole characters.
+        `specials=True` turns the special strings of openai/CLIP and open_clip into their ids;
+        each reference does so for its own strings. Leave it off for text from users.
+        Raises TextError unless `text` is a `str` of whole characters.
         """
         check_text(text)
         cleaned = clean(text)
@@ -77,27 +77,26 @@ class Tokenizer:
         ids: list[int] = []
         known = self._chunks
         for chunk in cleaned.split():
-            found = known.get(chunk)
-            ids += self._encode_chunk(chunk) if found is None else found
+            ids += known.get(chunk) or self._encode_chunk(chunk)
         return ids
 
     def words(self, cleaned: str, *, specials: bool = False) -> Iterator[tuple[Span, list[int]]]:
-        """(span in `cleaned`, ids) of every word of text that `clean` gave."""
+        """Yield (span in `cleaned`, ids) of every word of a clean text."""
         for word in (WORD_OR_SPECIAL if specials else WORD).finditer(cleaned):
             special = self._special_ids.get(word.group()) if specials else None
             ids = self.pairs.encode_word(word.group().encode()) if special is None else [special]
             yield word.span(), ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Lower-case text of `ids`, a space after each word; broken bytes become U+FFFD."""
-        return b"".join(self._decoded(int(id_)) for id_ in ids).decode("utf-8", errors="replace")
+        """Lower-case text of `ids`, with a space after each word; broken bytes become U+FFFD."""
+        return b"".join(self._decode_id(int(id_)) for id_ in ids).decode("utf-8", errors="replace")
 
     def batch(self, texts: str | Iterable[str], overflow: Overflow = "warn") -> TokenBatch:
         """Tokens of `texts`, one row each; a single string is one row.
 
-        A text above `spec.context` keeps its first ids and its end-of-text. `overflow` decides
-        whether that raises TextTooLongError, gives one TruncationWarning, or is only reported in
-        `truncated`.
+        A text longer than `spec.context` keeps its first ids and its end of text. `overflow`:
+        "error" raises TextTooLongError, "warn" gives one TruncationWarning, "truncate" only
+        reports the cut in `truncated`.
         """
         return self._batch(texts, overflow)
 
@@ -110,7 +109,7 @@ class Tokenizer:
     def _batch(self, texts: str | Iterable[str], overflow: Overflow) -> TokenBatch:
         if overflow not in ("warn", "error", "truncate"):
             raise ConfigError(f'overflow must be "warn", "error" or "truncate", not {overflow!r}.')
-        rows, spec, room = _rows(texts), self.spec, self.spec.context - 2
+        rows, spec, room = _list_texts(texts), self.spec, self.spec.context - 2
         ids = np.full((len(rows), spec.context), spec.pad, dtype=np.int64)  # (N, T)
         lengths = np.empty(len(rows), dtype=np.int64)  # (N,)
         truncated: list[tuple[int, str]] = []
@@ -122,7 +121,7 @@ class Tokenizer:
             lengths[row] = length = len(found) + 2
             ids[row, :length] = [spec.start_of_text, *found, spec.end_of_text]
         if truncated and overflow != "truncate":
-            self._complain(truncated, overflow)
+            self._report_cuts(truncated, overflow)
         return TokenBatch(ids, lengths, tuple(truncated))
 
     def _encode_row(self, text: str, row: int) -> list[int]:
@@ -132,7 +131,7 @@ class Tokenizer:
             raise TextError(f"text {row}: {error}", place=error.place) from None
 
     def _encode_chunk(self, chunk: str) -> list[int]:
-        """Ids of the words in `chunk`, which holds no white space; remembered when short."""
+        """Ids of the words in `chunk`, which has no white space; cached when short."""
         ids: list[int] = []
         for word in WORD.findall(chunk):
             ids += self.pairs.encode_word(word.encode())
@@ -142,7 +141,7 @@ class Tokenizer:
             self._chunks[chunk] = ids
         return ids
 
-    def _decoded(self, id_: int) -> bytes:
+    def _decode_id(self, id_: int) -> bytes:
         if id_ == self.spec.start_of_text:
             return START_SPELLINGS[0].encode()
         if id_ == self.spec.end_of_text:
@@ -150,13 +149,13 @@ class Tokenizer:
         if not 0 <= id_ < self.spec.vocabulary:
             raise TextError(
                 f"token id {id_} is outside the vocabulary of {self.spec.vocabulary} ids; "
-                "decode with the tokenizer that made the ids."
+                "decode the ids with the tokenizer that made them."
             )
         return self.pairs.piece(id_) + (b" " if self.pairs.ends_word(id_) else b"")
 
-    def _complain(self, truncated: list[tuple[int, str]], overflow: Overflow) -> None:
+    def _report_cuts(self, truncated: list[tuple[int, str]], overflow: Overflow) -> None:
         quoted = "; ".join(
-            f"text {row} loses {_shorten(words)}" for row, words in truncated[:_QUOTED_ROWS]
+            f"text {row} loses {quote(words, _QUOTED)}" for row, words in truncated[:_QUOTED_ROWS]
         )
         more = len(truncated) - _QUOTED_ROWS
         message = (
@@ -184,11 +183,12 @@ def check_text(text: str) -> None:
     raise TextError(f"got {type(text).__name__}, not text; pass a str.")
 
 
-def _rows(texts: str | Iterable[str]) -> list[str]:
+def _list_texts(texts: str | Iterable[str]) -> list[str]:
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        return [texts]  # what is no text is refused when its row is read
+        return [texts]  # `encode` refuses what is not a text
     return list(texts)
 
 
-def _shorten(words: str) -> str:
-    return repr(words if len(words) <= _QUOTED else f"{words[:_QUOTED]}...")
+def quote(text: str, length: int = 60) -> str:
+    """Quote `text` for a message, shortened to `length` characters."""
+    return repr(text if len(text) <= length else f"{text[:length]}...")

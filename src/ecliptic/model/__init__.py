@@ -1,6 +1,6 @@
-"""The two towers of CLIP: tensors in, tensors out; no files, no images, no strings.
+"""The two towers of CLIP. They take and return tensors only: no files, images or strings.
 
-The sizes (`ClipConfig` and its parts) import no torch; the modules arrive when first named.
+The sizes (`ClipConfig` and its parts) import no torch; the modules are imported when first used.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""Sizes of the towers, as data; no torch here, so that commands can read them quickly.
+"""Sizes of the towers, as dataclasses; imports no torch, so that commands read them quickly.
 
-Widths, depths, heads and MLP widths follow open_clip's model_configs. Neither the head count
-nor the activation can be read from the weights' shapes, so both are always stated here.
+Widths, depths, heads and MLP widths follow open_clip's model_configs. The shapes of the weights
+tell neither the head count nor the activation, so both are always given here.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +11,7 @@ from ecliptic.errors import ConfigError
 
 Activation = Literal["quick_gelu", "gelu"]
 
-
-MAX_SIZE = 1 << 20  # of every edge, width and count: far above any model, far below overflow
+MAX_SIZE = 1 << 20  # of every edge, width and count; far above any model, far below overflow
 MAX_DEPTH = 256  # blocks; the deepest released tower has 48
 
 
@@ -31,13 +30,18 @@ def _check_heads(width: int, heads: int) -> None:
 
 
 def check_activation(activation: str) -> None:
-    """ConfigError unless `activation` is one that the towers know."""
+    """Raise ConfigError unless the towers know `activation`."""
     if activation not in get_args(Activation):
         known = " or ".join(map(repr, get_args(Activation)))
-        raise ConfigError(f"there is no activation {activation!r}; use {known}.")
+        raise ConfigError(f"unknown activation {activation!r}; use {known}.")
 
 
-def _check_eps(eps: float) -> None:
+def _check_transformer(config: "ViTConfig | TextConfig", **sizes: int) -> None:
+    _check_sizes(**sizes, width=config.width, mlp=config.mlp)
+    _check_sizes(MAX_DEPTH, depth=config.depth)
+    _check_heads(config.width, config.heads)
+    check_activation(config.activation)
+    eps = config.eps
     if not isinstance(eps, int | float) or not 0 < eps < 1:  # false for NaN too
         raise ConfigError(f"eps of the norms must be a number between 0 and 1, got {eps!r}.")
 
@@ -56,13 +60,7 @@ class ViTConfig:
     eps: float = 1e-5  # of every LayerNorm
 
     def __post_init__(self) -> None:
-        _check_sizes(
-            image_size=self.image_size, patch_size=self.patch_size, width=self.width, mlp=self.mlp
-        )
-        _check_sizes(MAX_DEPTH, depth=self.depth)
-        _check_heads(self.width, self.heads)
-        check_activation(self.activation)
-        _check_eps(self.eps)
+        _check_transformer(self, image_size=self.image_size, patch_size=self.patch_size)
         if self.image_size < self.patch_size:
             raise ConfigError(
                 f"image_size {self.image_size} is smaller than one patch of {self.patch_size}."
@@ -84,7 +82,7 @@ class ResNetConfig:
     """Sizes of CLIP's modified ResNet; the defaults are RN50.
 
     Its activation is always ReLU. The attention pool has `width * 32 // 64` heads in every
-    released model (openai/CLIP clip/model.py), so `heads` only has to be given for others.
+    released model (openai/CLIP clip/model.py), so only other models need `heads`.
     """
 
     image_size: int = 224  # pixels, square, a multiple of 32
@@ -131,17 +129,11 @@ class TextConfig:
     mlp: int = 2048
     activation: Activation = "gelu"
     eps: float = 1e-5
-    end_of_text: int = 49407  # id whose first place is pooled
+    end_of_text: int = 49407  # id of the token whose first place is pooled
     projection: bool = True  # False: text encoders of SD 1 and FLUX, which have none
 
     def __post_init__(self) -> None:
-        _check_sizes(
-            vocabulary=self.vocabulary, context=self.context, width=self.width, mlp=self.mlp
-        )
-        _check_sizes(MAX_DEPTH, depth=self.depth)
-        _check_heads(self.width, self.heads)
-        check_activation(self.activation)
-        _check_eps(self.eps)
+        _check_transformer(self, vocabulary=self.vocabulary, context=self.context)
         if type(self.end_of_text) is not int or not 0 <= self.end_of_text < self.vocabulary:
             raise ConfigError(
                 f"end_of_text {self.end_of_text} is outside the vocabulary of "
@@ -151,7 +143,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """The two towers and the width of the space they share; the defaults are ViT-B/32."""
+    """Sizes of the two towers and of their shared space; the defaults are ViT-B/32."""
 
     embed: int = 512  # E, values in a vector
     image: ImageConfig | None = field(default_factory=ViTConfig)

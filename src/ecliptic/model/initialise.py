@@ -14,7 +14,7 @@ from ecliptic.model.vision import VisionTransformer
 
 
 def random_model(config: ClipConfig, seed: int = 0) -> TwoTowers:
-    """A TwoTowers in eval mode with seeded random weights, on CPU in float32."""
+    """Build a TwoTowers in eval mode with seeded random weights, on CPU in float32."""
     model = build(config).to_empty(device="cpu")
     initialise(model, torch.Generator().manual_seed(seed))
     return model
@@ -27,22 +27,19 @@ def initialise(model: TwoTowers, generator: torch.Generator) -> None:
         if isinstance(module, nn.LayerNorm | nn.BatchNorm2d | nn.Conv2d | nn.Linear):
             _reset(module, generator)
     if isinstance(model.image, VisionTransformer):
-        _vit(model.image, generator)
+        _fill_vit(model.image, generator)
     elif isinstance(model.image, ModifiedResNet):
-        _resnet(model.image, generator)
+        _fill_resnet(model.image, generator)
     if model.text is not None:
-        _text(model.text, generator)
+        _fill_text(model.text, generator)
     model.logit_scale.fill_(math.log(1 / 0.07))
 
 
 def _reset(
     module: nn.LayerNorm | nn.BatchNorm2d | nn.Conv2d | nn.Linear, generator: torch.Generator
 ) -> None:
-    """Torch's own defaults, with our generator."""
-    if isinstance(module, nn.LayerNorm):
-        module.reset_parameters()
-        return
-    if isinstance(module, nn.BatchNorm2d):
+    """Set torch's own defaults, with our generator."""
+    if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
         module.reset_parameters()
         return
     bound = 1 / math.sqrt(module.weight[0].numel())
@@ -51,7 +48,7 @@ def _reset(
         nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
-def _blocks(blocks: nn.ModuleList, width: int, generator: torch.Generator) -> None:
+def _fill_blocks(blocks: nn.ModuleList, width: int, generator: torch.Generator) -> None:
     attention, depth = width**-0.5, (2 * len(blocks)) ** -0.5
     for block in blocks:
         assert isinstance(block, Block)
@@ -63,14 +60,14 @@ def _blocks(blocks: nn.ModuleList, width: int, generator: torch.Generator) -> No
         block.mlp.down.weight.normal_(0, attention * depth, generator=generator)
 
 
-def _vit(tower: VisionTransformer, generator: torch.Generator) -> None:
+def _fill_vit(tower: VisionTransformer, generator: torch.Generator) -> None:
     scale = tower.config.width**-0.5
     for parameter in (tower.class_token, tower.positions, tower.projection):
         parameter.normal_(0, scale, generator=generator)
-    _blocks(tower.blocks, tower.config.width, generator)
+    _fill_blocks(tower.blocks, tower.config.width, generator)
 
 
-def _resnet(tower: ModifiedResNet, generator: torch.Generator) -> None:
+def _fill_resnet(tower: ModifiedResNet, generator: torch.Generator) -> None:
     scale = tower.config.features**-0.5
     pool = tower.pool
     pool.positions.normal_(0, scale, generator=generator)
@@ -78,12 +75,12 @@ def _resnet(tower: ModifiedResNet, generator: torch.Generator) -> None:
         linear.weight.normal_(0, scale, generator=generator)
     for module in tower.modules():
         if isinstance(module, Bottleneck):
-            module.norm3.weight.zero_()  # each bottleneck begins as its shortcut
+            module.norm3.weight.zero_()  # each bottleneck starts as its shortcut only
 
 
-def _text(tower: TextTower, generator: torch.Generator) -> None:
+def _fill_text(tower: TextTower, generator: torch.Generator) -> None:
     tower.token_embedding.weight.normal_(0, 0.02, generator=generator)
     tower.positions.normal_(0, 0.01, generator=generator)
     if tower.projection is not None:
         tower.projection.normal_(0, tower.config.width**-0.5, generator=generator)
-    _blocks(tower.blocks, tower.config.width, generator)
+    _fill_blocks(tower.blocks, tower.config.width, generator)

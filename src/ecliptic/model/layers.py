@@ -41,10 +41,10 @@ class LayerNorm(nn.LayerNorm):
 
 
 def causal_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """What to add to attention scores: (B, T) tokens that may be seen -> (B, 1, T, T).
+    """Make numbers to add to attention scores: (B, T) visible tokens -> (B, 1, T, T).
 
-    The lowest finite number, not infinity, hides a token: one that may see nothing at all then
-    looks at every token alike, as in transformers' eager attention, and is never NaN.
+    A hidden token gets the lowest finite number, not -infinity. A token that sees no token then
+    attends to all of them equally, as in transformers' eager attention, and is never NaN.
     """
     T = visible.shape[1]
     earlier = torch.ones(T, T, dtype=torch.bool, device=visible.device).tril()
@@ -73,7 +73,7 @@ class Attention(nn.Module):
     def look(
         self, x: Tensor, *, causal: bool = False, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `forward`, and the attention weights (B, H, T, T); without the fused kernel."""
+        """As `forward`, and the attention weights (B, H, T, T); does not use the fused kernel."""
         q, k, v = self.split(x)
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # (B, H, T, T)
         if mask is not None:
@@ -96,7 +96,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Widen, activate, narrow."""
+    """The MLP of a block: widen, activate, narrow."""
 
     def __init__(self, width: int, hidden: int, activation: Activation) -> None:
         super().__init__()

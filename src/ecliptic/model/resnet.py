@@ -71,7 +71,7 @@ class AttentionPool(nn.Module):
         return self.out(y.transpose(1, 2).flatten(1))  # type: ignore[no-any-return]
 
     def weights(self, x: Tensor) -> Tensor:
-        """(B, F, G, G) -> (B, H, 1, G*G + 1), how the mean attends to itself and each place."""
+        """(B, F, G, G) -> (B, H, 1, G*G + 1), attention of the mean to itself and each place."""
         x = self.tokens(x)
         q, k = self._split(self.query(x[:, :1])), self._split(self.key(x))
         scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
@@ -126,7 +126,7 @@ class ModifiedResNet(nn.Module):
     def patches(self, pixels: Tensor, *, layer: int = -1, project: bool = False) -> Tensor:
         """(B, G, G, C) features of each place; `project` maps them into the joint space (E).
 
-        A place alone through the pool's value and output maps, as dense uses of CLIP do
+        Each place goes alone through the pool's value and output maps, as in dense uses of CLIP
         (Zhou et al. 2022, MaskCLIP, arXiv:2112.01071, section 3.2).
         """
         x = self.feature_map(pixels, layer=-1 if project else layer)
@@ -136,7 +136,7 @@ class ModifiedResNet(nn.Module):
         return y.reshape(len(x), self.config.grid, self.config.grid, -1)
 
     def states(self, pixels: Tensor, *, look: bool = False) -> TowerStates:
-        """Stage outputs as `hidden` (B, C, H, W); `last` are the tokens that are pooled (B, T, F).
+        """Stage outputs as `hidden` (B, C, H, W); `last` has the pooled tokens (B, T, F).
 
         `pooled` equals `vectors`: the pool's output map is the projection.
         """

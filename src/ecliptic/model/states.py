@@ -1,6 +1,6 @@
-"""What a tower computes on its way to a vector, for those who want to look inside.
+"""The intermediate values that a tower computes before its vectors.
 
-`hidden[0]` is what enters the first block and `hidden[i]` what leaves block i, before the final
+`hidden[0]` is the input of the first block and `hidden[i]` the output of block i, before the final
 norm, so `hidden[-2]` is the penultimate layer that diffusion models read.
 B batch, T tokens, D width, H heads, E vector size.
 """
@@ -19,7 +19,7 @@ class TowerStates:
     """All intermediate values of one forward pass."""
 
     hidden: tuple[Tensor, ...]  # depth + 1 of (B, T, D)
-    attention: tuple[Tensor, ...]  # depth of (B, H, T, T), or empty unless asked for
+    attention: tuple[Tensor, ...]  # depth of (B, H, T, T); empty without `look`
     last: Tensor  # (B, T, D), hidden[-1] after the final norm
     pooled: Tensor  # (B, D), before the projection
     vectors: Tensor  # (B, E), raw: not unit length
@@ -27,10 +27,10 @@ class TowerStates:
 
 @dataclass(frozen=True)
 class TextOutputs:
-    """Both things that a diffusion model reads from a text encoder; None where not asked for."""
+    """The outputs of a text encoder that diffusion models read; None if not asked for."""
 
     sequence: Tensor | None  # (B, T, D), the wanted hidden layer
-    pooled: Tensor | None  # (B, D), the last layer's first end of text, normed, not projected
+    pooled: Tensor | None  # (B, D), last layer at the first end of text, normed, not projected
     vectors: Tensor | None  # (B, E), `pooled` projected, raw: not unit length
 
 
@@ -42,7 +42,7 @@ def run_blocks(
     look: bool,
     mask: Tensor | None = None,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The hidden layers, and the attention weights if `look`."""
+    """Run `blocks`; return the hidden layers, and the attention weights if `look`."""
     hidden, attention = [x], []
     for block in blocks:
         assert isinstance(block, Block)  # narrows the type of a ModuleList's items
@@ -56,10 +56,10 @@ def run_blocks(
 
 
 def wanted_layer(layer: int | None, depth: int, *, pooled: bool) -> int | None:
-    """How many blocks to run for the sequence of hidden layer `layer`; None when it is not wanted.
+    """How many blocks to run for the sequence of hidden layer `layer`; None if `layer` is None.
 
     Raises:
-        ConfigError: there is no such layer, or neither output is wanted.
+        ConfigError: no such layer, or neither output is wanted.
     """
     if layer is not None:
         return layer_index(layer, depth)
@@ -75,7 +75,7 @@ def layer_index(layer: int, depth: int) -> int:
     """How many blocks to run for hidden layer `layer`: 0 to depth, or -1 for the last.
 
     Raises:
-        ConfigError: there is no such layer.
+        ConfigError: no such layer.
     """
     count = layer + depth + 1 if layer < 0 else layer
     if not 0 <= count <= depth:

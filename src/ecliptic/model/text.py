@@ -1,7 +1,7 @@
 """The causal text tower: token ids in, vectors out.
 
-openai/CLIP clip/model.py `CLIP.encode_text`. Attention is causal and unmasked otherwise, so
-whatever follows the end of text cannot change its vector.
+openai/CLIP clip/model.py `CLIP.encode_text`. Attention is causal, so tokens after the
+end of text cannot change the vector.
 B batch, T tokens, D width, E vector size.
 """
 
@@ -15,7 +15,7 @@ from ecliptic.model.states import TextOutputs, TowerStates, run_blocks, wanted_l
 
 
 def end_positions(tokens: Tensor, end_of_text: int) -> Tensor:
-    """Where each row of (B, T) ids first holds `end_of_text`: (B,).
+    """Find the first `end_of_text` in each row of (B, T) ids: (B,).
 
     Raises:
         ShapeError: a row has none, so there is nothing to pool.
@@ -24,8 +24,8 @@ def end_positions(tokens: Tensor, end_of_text: int) -> Tensor:
     if not bool(ends.any(dim=-1).all()):
         row = int((~ends.any(dim=-1)).nonzero()[0, 0])
         raise ShapeError(
-            f"row {row} of the tokens has no end-of-text id {end_of_text}, and the vector is read "
-            "there; cut long texts with the tokenizer, which always keeps it."
+            f"row {row} of the tokens has no end-of-text id {end_of_text}, where the vector is "
+            "read; cut long texts with the tokenizer, which always keeps it."
         )
     return ends.int().argmax(dim=-1)  # the first of equal maxima
 
@@ -37,7 +37,7 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         c = config
-        # not nn.Embedding(...): its random numbers, on the meta device, import all of torch._dynamo
+        # not nn.Embedding(...): its random numbers on the meta device import all of torch._dynamo
         table = torch.empty(c.vocabulary, c.width)
         self.token_embedding = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call]
         self.positions = nn.Parameter(torch.empty(c.context, c.width))
@@ -78,10 +78,10 @@ class TextTower(nn.Module):
             final_norm: apply ln_final to the sequence, whichever layer it is.
             pooled: also compute the pooled state and the vectors.
             embedded: (B, T, D) token embeddings, without positions, in place of those of `tokens`.
-            mask: (B, T), True where a token may be attended to; causality holds besides.
+            mask: (B, T), True where a token may be attended to; attention stays causal.
 
         Raises:
-            ConfigError: there is no such layer, or neither output is asked for.
+            ConfigError: no such layer, or neither output is asked for.
             ShapeError: shapes that do not fit, or a row without an end of text to pool.
         """
         wanted = wanted_layer(layer, self.config.depth, pooled=pooled)
@@ -113,7 +113,7 @@ class TextTower(nn.Module):
         return TowerStates(hidden, attention, last, pooled, self.project(pooled))
 
     def embed(self, tokens: Tensor, embedded: Tensor | None = None) -> Tensor:
-        """(B, T) ids -> (B, T, D), what enters the first block; `embedded` replaces the lookup."""
+        """(B, T) ids -> (B, T, D), the input of the first block; `embedded` replaces the lookup."""
         if tokens.ndim != 2 or tokens.shape[1] > self.config.context:
             raise ShapeError(
                 f"tokens must be (batch, at most {self.config.context}), got "
@@ -130,7 +130,7 @@ class TextTower(nn.Module):
         return x.to(self.positions.dtype)  # (B, T, D)
 
     def hiding(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
-        """What `mask` adds to attention scores, causality included: (B, 1, T, T); None if None."""
+        """Turn `mask` into numbers to add to attention scores: (B, 1, T, T), causal; None stays."""
         if mask is None:
             return None
         if mask.shape != tokens.shape:

@@ -20,7 +20,7 @@ ImageTower = VisionTransformer | ModifiedResNet
 
 
 class TwoTowers(nn.Module):
-    """An image tower and a text tower that meet in one space of E dimensions.
+    """An image tower and a text tower that share one space of E dimensions.
 
     Weights are uninitialised until a checkpoint is assigned or `initialise` is called.
     """
@@ -66,7 +66,7 @@ class TwoTowers(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """What cosines are divided by, exp(-logit_scale): 0.01 in most released models."""
+        """The divisor of cosines, exp(-logit_scale): 0.01 in most released models."""
         return torch.exp(-self.logit_scale)
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
@@ -80,6 +80,6 @@ class TwoTowers(nn.Module):
 
 
 def build(config: ClipConfig) -> TwoTowers:
-    """TwoTowers on the meta device: the shapes without memory or random numbers."""
+    """Build a TwoTowers on the meta device: shapes only, no memory, no random numbers."""
     with torch.device("meta"):
         return TwoTowers(config).eval()

@@ -70,7 +70,7 @@ class VisionTransformer(nn.Module):
         return TowerStates(hidden, attention, last, pooled, pooled @ self.projection)
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, T, D), what enters the first block (after ln_pre)."""
+        """(B, 3, S, S) -> (B, T, D), the input of the first block (after ln_pre)."""
         check_pixels(pixels, self.config.image_size)
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (B, G*G, D)
         first = self.class_token.to(x.dtype).expand(len(x), 1, -1)
@@ -79,10 +79,10 @@ class VisionTransformer(nn.Module):
 
 
 def resize_positions(positions: Tensor, grid: int) -> Tensor:
-    """Position embeddings (1 + g*g, D) for another grid: (1 + grid*grid, D).
+    """Resize position embeddings (1 + g*g, D) to another grid: (1 + grid*grid, D).
 
     The class token's row is kept; the rest is resized as an image, bicubic and antialiased
-    (open_clip `resize_pos_embed`). OpenAI's own 336-pixel model was begun from bilinear ones.
+    (open_clip `resize_pos_embed`). OpenAI started its 336-pixel model from bilinear ones.
 
     Raises:
         ShapeError: the rows do not form one class token and a square grid.

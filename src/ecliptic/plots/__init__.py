@@ -1,4 +1,4 @@
-"""Images of vectors and scores, drawn with Pillow alone; knows no model and imports no torch."""
+"""Images of scores, drawn with Pillow alone; this part uses no model and imports no torch."""
 
 from typing import TYPE_CHECKING
 

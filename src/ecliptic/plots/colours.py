@@ -1,7 +1,7 @@
-"""The colour map of every heat map, as data, and the ink that can be read on it.
+"""The colour map of every heat map, as data, and the ink that is readable on it.
 
-Eleven colours of evenly falling lightness and turning hue (OKLCh: L 0.975 to 0.31, hue 100 to 275
-degrees), so that equal steps of a value look equal, in grey too. OKLab: Ottosson 2020,
+Eleven colours whose lightness and hue change evenly (OKLCh: L 0.975 to 0.31, hue 100 to 275
+degrees), so that equal steps of a value look equal, also in grey. OKLab: Ottosson 2020,
 https://bottosson.github.io/posts/oklab.
 """
 
@@ -28,7 +28,7 @@ _STEPS = tuple(pairwise(SEQUENTIAL))
 
 
 def colour_at(share: float) -> RGB:
-    """The colour at `share` of the way from low (0) to high (1); clamped outside."""
+    """The colour at `share` between low (0) and high (1); values outside are clamped."""
     place = min(max(share, 0.0), 1.0) * len(_STEPS)
     step = min(int(place), len(_STEPS) - 1)
     low, high = _STEPS[step]
@@ -37,7 +37,7 @@ def colour_at(share: float) -> RGB:
 
 
 def ink_on(colour: RGB) -> RGB:
-    """Black or white, whichever stands out more on `colour`."""
+    """Black or white, whichever has more contrast on `colour`."""
     ground = luminance(colour)
     against_white = (1.0 + 0.05) / (ground + 0.05)
     against_black = (ground + 0.05) / (luminance(BLACK) + 0.05)

@@ -1,4 +1,4 @@
-"""A similarity matrix as an image: one coloured, numbered cell per pair, labels on both axes.
+"""A similarity matrix as an image: a coloured cell with a number per pair, labels on both axes.
 
 R rows, C columns.
 """
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from ecliptic.checks import check_finite
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.plots.colours import RGB, WHITE, colour_at, ink_on
-from ecliptic.plots.labels import Label, draw_label, draw_labels, font_of
+from ecliptic.plots.labels import Label, draw_label, font_of
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,17 @@ class MatrixStyle:
     """How a matrix is drawn; sizes are pixels."""
 
     cell: int = 64  # side of one cell
-    decimals: int = 2  # of the numbers; they are left out below `smallest_number`
+    decimals: int = 2  # of the numbers
     low: float | None = None  # value of the lightest colour; None: the smallest in the matrix
     high: float | None = None  # value of the darkest colour; None: the largest in the matrix
     mark_best: bool = True  # a frame around the largest value of each row
-    smallest_number: int = 9  # font size under which numbers would not be read
+    smallest_number: int = 9  # font size; smaller numbers are left out
 
     def __post_init__(self) -> None:
         if self.cell < 4 or self.decimals < 0:
-            raise ConfigError(f"a matrix needs cells of 4 pixels and decimals >= 0, got {self}.")
+            raise ConfigError(
+                f"a matrix needs cells of at least 4 pixels and decimals >= 0, got {self}."
+            )
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ConfigError(f"low {self.low} must be smaller than high {self.high}.")
 
@@ -42,12 +44,12 @@ def similarity_matrix(
     title: str = "",
     style: MatrixStyle | None = None,
 ) -> Image.Image:
-    """A labelled heat map of `cosines`, dark where they are high.
+    """Draw a heat map of `cosines` with labels; high values are dark.
 
     Args:
         cosines: (R, C) finite numbers: an array, a CPU tensor, nested lists.
         rows: R labels from top to bottom, texts or images; images become thumbnails.
-        columns: C labels from left to right; texts stand upright when they are wider than a cell.
+        columns: C labels from left to right; turned upright if one is wider than a cell.
         title: one line above the matrix.
         style: sizes, number format and colour range.
 
@@ -58,15 +60,15 @@ def similarity_matrix(
         ShapeError: the labels do not fit the matrix, or a value is not finite.
     """
     style = style or MatrixStyle()
-    values = _checked(cosines, len(rows), len(columns))
+    values = _to_array(cosines, len(rows), len(columns))
     font = font_of(max(10, round(style.cell * 0.27)))
-    left = draw_labels(rows, style.cell - 6, font)
-    top = _column_labels(draw_labels(columns, style.cell - 6, font), style.cell)
+    left = [draw_label(label, style.cell - 6, font) for label in rows]
+    top = _turn([draw_label(label, style.cell - 6, font) for label in columns], style.cell)
     heading = draw_label(title, style.cell, font_of(max(12, round(style.cell * 0.3))))
-    return _compose(_cells(values, style), left, top, heading if title else None, style.cell)
+    return _compose(_draw_cells(values, style), left, top, heading if title else None, style.cell)
 
 
-def _checked(cosines: ArrayLike, rows: int, columns: int) -> NDArray[np.float64]:
+def _to_array(cosines: ArrayLike, rows: int, columns: int) -> NDArray[np.float64]:
     values = np.asarray(cosines, dtype=np.float64)
     if values.shape != (rows, columns) or not values.size:
         raise ShapeError(
@@ -78,18 +80,18 @@ def _checked(cosines: ArrayLike, rows: int, columns: int) -> NDArray[np.float64]
     return values
 
 
-def _column_labels(labels: list[Image.Image], cell: int) -> list[Image.Image]:
-    """The labels, all turned to read upwards if one of them is wider than its cell."""
+def _turn(labels: list[Image.Image], cell: int) -> list[Image.Image]:
+    """Turn all labels to read upwards if one of them is wider than a cell."""
     if max(label.width for label in labels) <= cell - 4:
         return labels
     return [label.transpose(Image.Transpose.ROTATE_90) for label in labels]
 
 
-def _cells(values: NDArray[np.float64], style: MatrixStyle) -> Image.Image:
-    """The coloured cells with their numbers, without labels."""
+def _draw_cells(values: NDArray[np.float64], style: MatrixStyle) -> Image.Image:
+    """Draw the coloured cells with their numbers, without labels."""
     low = values.min() if style.low is None else style.low
     high = values.max() if style.high is None else style.high
-    span = high - low if high > low else 1.0  # one value everywhere: the lightest colour
+    span = high - low if high > low else 1.0  # equal values get the lightest colour
     drawn = Image.new("RGB", (values.shape[1] * style.cell, values.shape[0] * style.cell), WHITE)
     draw = ImageDraw.Draw(drawn)
     numbers = [[f"{value:z.{style.decimals}f}" for value in row] for row in values]
@@ -107,7 +109,7 @@ def _cells(values: NDArray[np.float64], style: MatrixStyle) -> Image.Image:
 def _draw_cell(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], size: int, colour: RGB, *, framed: bool
 ) -> tuple[float, float]:
-    """One rounded square at (column, row) `place`; returns its middle."""
+    """Draw a rounded square at (column, row) `place`; returns its centre."""
     gap, radius = max(1, size // 32), size // 12
     x, y = place[0] * size, place[1] * size
     right, bottom = x + size - gap - 1, y + size - gap - 1
@@ -126,7 +128,7 @@ def _compose(
     heading: Image.Image | None,
     cell: int,
 ) -> Image.Image:
-    """Cells, labels and title on one white page."""
+    """Put cells, labels and title on one white page."""
     margin, space = cell // 3, cell // 8
     x = margin + max(label.width for label in left) + space
     y = margin + (heading.height + 2 * space if heading else 0)

@@ -1,4 +1,4 @@
-"""Prompts of every dialect: parse, print, convert, lint; no torch, no encoder.
+"""Parses, prints, converts and lints prompts of every dialect, without torch or an encoder.
 
 Names are imported when they are first used.
 """

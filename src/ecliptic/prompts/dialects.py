@@ -1,4 +1,4 @@
-"""The dialects of prompts as rows: which module reads and writes each."""
+"""The dialects of prompts, one row each: the module that reads and writes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,26 +13,23 @@ Dialect: TypeAlias = Literal["plain", "a1111", "comfyui", "compel"]
 
 
 class Grammar(Protocol):
-    """What the module of every dialect offers."""
+    """The functions that the module of every dialect has."""
 
     def read(self, text: str) -> Tree:
-        """The tree of a prompt, covering the whole text."""
+        """The tree of a prompt; it covers the whole text."""
 
     def write(self, tree: Tree) -> str:
-        """A prompt that reads as `tree`."""
+        """A prompt whose tree is `tree`."""
 
     def spans(self, text: str) -> list[tuple[str, float]]:
-        """Text under its weight, without any other stage."""
+        """Texts with their weights: the attention stage alone."""
 
     def readings(self, text: str, steps: int | None, negative: bool) -> tuple[Alternative, ...]:
-        """What the prompt asks the encoders for."""
-
-    def loras(self, tree: Tree) -> tuple[tuple[str, float], ...]:
-        """Names and weights of the LoRAs that the prompt asks for."""
+        """The readings for the encoders."""
 
 
 class Stages(Protocol):
-    """What a dialect offers besides whose prompts split into sides and change over the steps."""
+    """More functions, for a dialect whose prompts split into sides and change over the steps."""
 
     def alternatives(self, text: str) -> list[tuple[str, float]]:
         """The sides and their weights."""
@@ -46,7 +43,7 @@ class DialectModule:
     """One dialect."""
 
     module: str  # imported when first used
-    staged: bool = False  # whether the module offers `Stages` too
+    staged: bool = False  # whether the module has the functions of `Stages` too
 
 
 _HOME = "ecliptic.prompts"
@@ -59,25 +56,25 @@ DIALECTS: Mapping[Dialect, DialectModule] = {
 
 
 def grammar(dialect: Dialect) -> Grammar:
-    """The module of a dialect.
+    """Import the module of a dialect.
 
     Raises:
-        ConfigError: there is no dialect of that name.
+        ConfigError: there is no such dialect.
     """
-    return cast(Grammar, import_module(_module(dialect).module))
+    return cast(Grammar, import_module(_find_row(dialect).module))
 
 
 def stages(dialect: Dialect) -> Stages | None:
-    """The same where it has stages, else None.
+    """Import the module of a dialect that has stages; None for other dialects.
 
     Raises:
-        ConfigError: there is no dialect of that name.
+        ConfigError: there is no such dialect.
     """
-    row = _module(dialect)
+    row = _find_row(dialect)
     return cast(Stages, import_module(row.module)) if row.staged else None
 
 
-def _module(dialect: Dialect) -> DialectModule:
+def _find_row(dialect: Dialect) -> DialectModule:
     if dialect not in DIALECTS:
         names = ", ".join(repr(name) for name in DIALECTS)
         raise ConfigError(f"no prompt dialect is called {dialect!r}; choose one of {names}.")

@@ -1,4 +1,4 @@
-"""What no prompt may exceed in any dialect, so that every one is read in bounded time and depth."""
+"""Limits of prompts in every dialect, so that reading takes bounded time and depth."""
 
 import math
 
@@ -9,42 +9,48 @@ NESTING_LIMIT = 64  # brackets open at once
 
 
 def check_depth(depth: int, place: int) -> None:
-    """Raise when more brackets are open than `NESTING_LIMIT`.
+    """Raise if more than `NESTING_LIMIT` brackets are open.
 
     Raises:
-        TextError: with the place of the bracket that is one too many.
+        TextError: `depth` is above the limit; the error has the place of the bracket.
     """
     if depth > NESTING_LIMIT:
         raise TextError(
-            f"more than {NESTING_LIMIT} brackets are open at position {place} of the prompt, which "
-            "no weight needs; close some, or write literal brackets with a backslash.",
+            f"more than {NESTING_LIMIT} brackets are open at position {place} of the prompt, the "
+            "limit of all dialects; close some, or put a backslash before literal brackets.",
             place=place,
         )
 
 
-def finite(number: str, place: int) -> float:
-    """The value of a written weight or step.
+def read_number(number: str, place: int) -> float:
+    """Read a weight or step from the text of a prompt.
 
     Raises:
-        TextError: it is no finite number.
+        TextError: it is not a finite number.
     """
     try:
         value = float(number)
     except ValueError:
         value = math.nan
-    check_weight(value, number, place)
+    check_weight(value, place, number)
     return value
 
 
-def check_weight(value: float, written: str, place: int) -> None:
-    """Raise when a weight, alone or multiplied by those around it, left the finite numbers.
+def check_weight(value: float, place: int, written: str | None = None) -> None:
+    """Raise if a weight, alone or multiplied by those around it, is not finite.
+
+    Args:
+        value: the weight.
+        place: of the weight, or of the words under it, for the error.
+        written: the weight as written, for the message; by default its value.
 
     Raises:
-        TextError: with the place of the weight or of the words under it.
+        TextError: the weight is not finite.
     """
     if not is_finite(value):
         raise TextError(
-            f"the weight {written!r} at position {place} of the prompt is no finite number; write "
-            "one such as 1.2, or a backslash before a bracket or colon that is meant as text.",
+            f"the weight {written or str(value)!r} at position {place} of the prompt must be a "
+            "finite number; write one such as 1.2, or put a backslash before a bracket or colon "
+            "that is text.",
             place=place,
         )

@@ -1,4 +1,4 @@
-"""What the writers of all dialects share: numbers, and the refusal of foreign nodes."""
+"""Shared by the writers of all dialects: numbers, and the error for unknown nodes."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -7,21 +7,21 @@ from ecliptic.errors import ConfigError
 from ecliptic.prompts.tree import Node
 
 
-def decimal(number: float) -> str:
-    """The shortest decimal without an exponent that reads as `number`: "1.2", "3"."""
+def write_decimal(number: float) -> str:
+    """Write the shortest decimal without an exponent that reads as `number`: "1.2", "3"."""
     written = format(Decimal(repr(float(number))), "f")
     return written.removesuffix(".0")
 
 
-def pointed(number: float) -> str:
-    """The same with a point in any case: "0.5", "3.0"."""
-    written = decimal(number)
+def write_with_point(number: float) -> str:
+    """Write the shortest decimal that has a point: "0.5", "3.0"."""
+    written = write_decimal(number)
     return written if "." in written else f"{written}.0"
 
 
-def foreign(node: Node, dialect: str, known: Iterable[str]) -> ConfigError:
-    """The error of a writer that meets a node its dialect has no words for."""
+def node_error(node: Node, dialect: str, known: Iterable[str]) -> ConfigError:
+    """The error for a node that the dialect cannot express."""
     return ConfigError(
-        f"{dialect} prompts cannot say {type(node).__name__}, only {', '.join(known)}; convert "
-        "the prompt to the dialect first, or print it in its own."
+        f"{dialect} prompts cannot express {type(node).__name__}, only {', '.join(known)}; convert "
+        "the prompt to the dialect first, or print it in its own dialect."
     )

@@ -1,6 +1,6 @@
-"""What a prompt asks the encoders for, whatever dialect it was written in.
+"""Readings: what the encoders encode for a prompt of any dialect.
 
-A dialect turns text into a `Reading` per step; layouts, emphasis and conditioner know only these.
+A dialect turns text into a `Reading` per step; layouts, emphasis and conditioner use only these.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Span: TypeAlias = tuple[int, int]  # [start, end) in characters of the prompt as
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of text under one weight; it is tokenized by itself."""
+    """A text under one weight; it is tokenized alone."""
 
     text: str
     weight: float = 1.0  # finite
@@ -20,23 +20,23 @@ class Segment:
 
 @dataclass(frozen=True)
 class Break:
-    """A1111's BREAK: what follows begins a new chunk."""
+    """A1111's BREAK: the next text starts a new chunk."""
 
     span: Span = (0, 0)
 
 
 @dataclass(frozen=True)
 class Line:
-    """Segments that are encoded one behind the other, as one prompt."""
+    """Segments that are encoded one after the other, as one prompt."""
 
     parts: tuple[Segment | Break, ...]
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Readings that are encoded apart and then joined: compel's `.blend` and `.and`."""
+    """Readings that are encoded separately and then joined: compel's `.blend` and `.and`."""
 
-    kind: Literal["blend", "and"]  # weighted mean, or one behind the other on the token axis
+    kind: Literal["blend", "and"]  # weighted mean, or joined on the token axis
     parts: tuple[tuple["Reading", float], ...]
     normalize: bool = True  # of a blend: divide by the sum of the weights
 

@@ -1,4 +1,4 @@
-"""Text that remembers where in the prompt each of its characters stood."""
+"""Text with the place in the prompt of each of its characters."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from ecliptic.prompts.reading import Span
 
 
-@dataclass(slots=True)  # frozen ones are slow to make, and there is one for each token
+@dataclass(slots=True)  # one per token, and frozen ones are slow to make
 class Traced:
-    """A piece of a prompt after escapes and branches were taken out."""
+    """A piece of a prompt, without escapes and branches."""
 
     text: str
     places: tuple[int, ...]  # place in the prompt of each character
 
     @classmethod
     def whole(cls, text: str) -> "Traced":
-        """A prompt as it was given."""
+        """The text of a whole prompt."""
         return cls(text, tuple(range(len(text))))
 
     def __getitem__(self, cut: slice) -> "Traced":
@@ -23,18 +23,18 @@ class Traced:
 
     @property
     def span(self) -> Span:
-        """From the first character to behind the last; (0, 0) of an empty text."""
+        """From the first character to after the last; (0, 0) for an empty text."""
         return (self.places[0], self.places[-1] + 1) if self.places else (0, 0)
 
     def place(self, index: int) -> int:
-        """Where character `index` stood; the end stands behind the last character."""
+        """The place of character `index`; the end is after the last character."""
         if index < len(self.places):
             return self.places[index]
         return self.span[1]
 
 
-def joined(pieces: Iterable[Traced]) -> Traced:
-    """One text out of several, in order."""
+def join(pieces: Iterable[Traced]) -> Traced:
+    """Join several texts in order."""
     pieces = list(pieces)
     places = tuple(place for piece in pieces for place in piece.places)
     return Traced("".join(piece.text for piece in pieces), places)

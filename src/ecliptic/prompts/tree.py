@@ -1,6 +1,6 @@
 """The syntax tree of prompts: one set of nodes for every dialect.
 
-Nodes say what was written, not what it means to an encoder; `reading.py` says that. Each knows the
+Nodes hold the syntax as written; `reading.py` holds its meaning for an encoder. Each node has the
 characters it came from, so that findings and ledgers can point at them.
 """
 
@@ -11,12 +11,12 @@ from typing import Literal, TypeAlias
 
 from ecliptic.prompts.reading import Span
 
-Mark: TypeAlias = Literal["(", "[", ":", "+", "-", "number"]  # how a weight was written
+Mark: TypeAlias = Literal["(", "[", ":", "+", "-", "number"]  # the syntax of a weight
 
 
 @dataclass(frozen=True)
 class Text:
-    """Characters for the tokenizer, escapes already resolved."""
+    """Characters for the tokenizer, with escapes resolved."""
 
     text: str
     origin: tuple[int, ...] = ()  # place in the prompt of each character
@@ -24,7 +24,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A group under a weight of its own, outer weights not yet applied."""
+    """A group with its own weight; outer weights are not applied yet."""
 
     children: tuple["Node", ...]
     weight: float
@@ -41,7 +41,7 @@ class ChunkBreak:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A1111's `[before:after:when]`; written with a point, `when` is a fraction of the steps."""
+    """A1111's `[before:after:when]`; `when` with a point is a fraction of the steps."""
 
     before: tuple["Node", ...]
     after: tuple["Node", ...]
@@ -52,7 +52,7 @@ class Scheduled:
 
 @dataclass(frozen=True)
 class Alternating:
-    """A1111's `[a|b]`: another option at each step."""
+    """A1111's `[a|b]`: the next option at each step."""
 
     options: tuple[tuple["Node", ...], ...]
     span: Span
@@ -60,7 +60,7 @@ class Alternating:
 
 @dataclass(frozen=True)
 class Swap:
-    """compel's `a.swap(b)`; both sides kept, since only some samplers can use it."""
+    """compel's `a.swap(b)`; keeps both sides, since only some samplers can use it."""
 
     before: tuple["Node", ...]
     after: tuple["Node", ...]
@@ -91,8 +91,8 @@ Node: TypeAlias = Text | Weighted | ChunkBreak | Scheduled | Alternating | Swap 
 Tree: TypeAlias = tuple[Node, ...]
 
 
-def merged(nodes: Iterable[Node]) -> Tree:
-    """The same nodes with neighbouring texts made one, and empty ones left out."""
+def merge(nodes: Iterable[Node]) -> Tree:
+    """Merge neighbouring texts, and leave out empty ones."""
     found: list[Node] = []
     for kind, group in groupby(nodes, key=type):
         if kind is Text:
@@ -106,7 +106,7 @@ def merged(nodes: Iterable[Node]) -> Tree:
 
 
 def branches(node: Node) -> tuple[Tree, ...]:
-    """The trees directly inside a node, in the order they were written."""
+    """The trees directly inside a node, in the order of the text."""
     if isinstance(node, Weighted):
         return (node.children,)
     if isinstance(node, Scheduled | Swap):
@@ -119,8 +119,16 @@ def branches(node: Node) -> tuple[Tree, ...]:
 
 
 def walk(tree: Tree) -> Iterator[Node]:
-    """Every node, each before what is inside it."""
+    """Yield every node, each before the nodes inside it."""
     for node in tree:
         yield node
         for inside in branches(node):
             yield from walk(inside)
+
+
+def loras(tree: Tree) -> tuple[tuple[str, float], ...]:
+    """(name, weight) of every LoRA, in order; only compel's prompts have them.
+
+    A1111's interface removes `<lora:...>` before it reads a prompt; ComfyUI has nodes for LoRAs.
+    """
+    return tuple((node.name, node.weight) for node in walk(tree) if isinstance(node, LoraUse))

@@ -1,6 +1,6 @@
-"""Reports to read in a browser: one HTML file each, nothing loaded from elsewhere.
+"""Reports for a browser: each is one HTML file that loads nothing from elsewhere.
 
-Names are imported when first used, so that commands can ask for help without torch.
+Names are imported when first used, so that the help of commands needs no torch.
 """
 
 from typing import TYPE_CHECKING

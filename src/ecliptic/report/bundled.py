@@ -1,4 +1,4 @@
-"""The drawings that ship with the package, and what the demo asks about them (`drawings/`)."""
+"""The drawings that come with the package, and the questions of the demo (`drawings/`)."""
 
 import tomllib
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ CHANGES = "rendered at 96 pixels on white"
 class Drawing:
     """One bundled drawing."""
 
-    name: str  # what is drawn; also its label
+    name: str  # of the subject; also its label
     path: Path
 
 
 @dataclass(frozen=True)
 class Query:
-    """A text to find drawings for, and the names of those that answer it."""
+    """A text to search with, and the names of the correct drawings."""
 
     text: str
     fits: tuple[str, ...]
@@ -31,12 +31,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Questions:
-    """What the demo asks; all names are those of drawings."""
+    """The questions of the demo; all names are names of drawings."""
 
     drawings: tuple[Drawing, ...]
     queries: tuple[Query, ...]
     like: tuple[str, ...]  # drawings to find neighbours of
-    matrix: tuple[str, ...]  # drawings whose cosines are drawn
+    matrix: tuple[str, ...]  # drawings in the matrix of cosines
     texts: tuple[str, ...]  # texts whose tokens are shown
 
     @property
@@ -45,7 +45,7 @@ class Questions:
         return tuple(drawing.name for drawing in self.drawings)
 
     def places(self, names: tuple[str, ...]) -> list[int]:
-        """Where `names` stand among the drawings."""
+        """The positions of `names` among the drawings."""
         return [self.names.index(name) for name in names]
 
 

@@ -1,4 +1,4 @@
-"""The demo: one model, the bundled drawings, and everything the engine does with them.
+"""The demo: one model classifies, searches and compares the bundled drawings.
 
 I drawings, L labels, Q queries, E vector size.
 """
@@ -32,12 +32,12 @@ def demo(out: Path, clip: Clip | None = None, *, quiet: bool = False) -> DemoRes
     """Encode, classify, search and compare the bundled drawings, and write the report.
 
     Args:
-        out: the HTML file to write; its folder is made if needed.
-        clip: a model with both towers; None is the embedded default.
+        out: the HTML file to write; its folder is created if needed.
+        clip: a model with both towers; None is the built-in model `mini`.
         quiet: do not print the summary on stderr.
 
     Returns:
-        What was found; wrong answers are in it like right ones.
+        All answers of the model, right and wrong.
 
     Raises:
         MissingTowerError: the model has no image or no text side.
@@ -51,7 +51,7 @@ def demo(out: Path, clip: Clip | None = None, *, quiet: bool = False) -> DemoRes
 
 
 def explore(out: Path, clip: Clip | None = None) -> DemoResult:
-    """The demo's answers, without writing or printing them."""
+    """Compute the answers of the demo, without writing or printing them."""
     clock, questions = _Clock(), bundled()
     model = clip or clock.time("load the model", load)
     paths = [drawing.path for drawing in questions.drawings]
@@ -61,7 +61,7 @@ def explore(out: Path, clip: Clip | None = None) -> DemoResult:
     )  # (L, E)
     texts = [query.text for query in questions.queries]
     queries = clock.time("encode queries", lambda: model.encode_text(texts), len(texts))  # (Q, E)
-    answer = clock.time("answer", lambda: _answers(model, questions, images, labels, queries))
+    answer = clock.time("answer", lambda: _answer(model, questions, images, labels, queries))
     fingerprints = clock.time("fingerprint", lambda: (model.card.space, model.card.exact))
     return DemoResult(
         path=out,
@@ -72,7 +72,7 @@ def explore(out: Path, clip: Clip | None = None) -> DemoResult:
         guesses=answer[0],
         searches=answer[1],
         neighbours=answer[2],
-        matrix=_matrix(questions, images, labels),
+        matrix=_draw_matrix(questions, images, labels),
         readings=_read(model, questions),
         timings=tuple(clock.timings),
         machine=_machine(),
@@ -80,7 +80,7 @@ def explore(out: Path, clip: Clip | None = None) -> DemoResult:
 
 
 class _Clock:
-    """Runs steps and notes how long they took."""
+    """Runs steps and records how long they take."""
 
     def __init__(self) -> None:
         self.timings: list[Timing] = []
@@ -92,10 +92,10 @@ class _Clock:
         return result
 
 
-def _answers(
+def _answer(
     model: Clip, questions: Questions, images: Tensor, labels: Tensor, queries: Tensor
 ) -> tuple[tuple[Guess, ...], tuple[Search, ...], tuple[Search, ...]]:
-    """Guesses, searches by words and searches by drawing, from unit vectors."""
+    """Guesses, searches with texts and searches with drawings, from unit vectors."""
     scale = float(model.model.logit_scale.detach().exp())
     chances = probabilities(cosine(images, labels), scale)  # (I, L)
     guesses = tuple(
@@ -135,7 +135,7 @@ def _hits(
     )
 
 
-def _matrix(questions: Questions, images: Tensor, labels: Tensor) -> Image.Image:
+def _draw_matrix(questions: Questions, images: Tensor, labels: Tensor) -> Image.Image:
     places = questions.places(questions.matrix)
     columns = [Image.open(questions.drawings[place].path) for place in places]
     cosines = cosine(labels[places], images[places])

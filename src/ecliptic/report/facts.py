@@ -1,4 +1,4 @@
-"""The last parts of the demo's page: what the model is, and how long each step took."""
+"""The last parts of the demo's page: the settings of the model, and the time of each step."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,18 +8,18 @@ from ecliptic.report.results import DemoResult, Timing
 
 
 def facts(result: DemoResult) -> Html:
-    """Card, fingerprints and timings."""
+    """The sections with the card, the fingerprints and the timings."""
     card = tag(
         "section",
-        tag("h2", "What this model is"),
-        tag("p", "What decides its numbers, as the checkpoint and the catalog state it."),
+        tag("h2", "Settings of the model"),
+        tag("p", "They come from the checkpoint and the catalog, and decide its vectors."),
         tag("p", tag("code", "clip.card"), class_="code"),
         _table(_card_rows(result)),
         (tag("p", f"Note: {note}.") for note in result.card["notes"]),
     )
     times = tag(
         "section",
-        tag("h2", "How long it took"),
+        tag("h2", "Time of each step"),
         tag("p", result.machine),
         _table(map(_timing_row, result.timings), numbers=True),
     )
@@ -34,11 +34,11 @@ def _card_rows(result: DemoResult) -> Iterable[tuple[str, str | Html]]:
     yield "vectors", f"{card['embed']} numbers, unit length"
     yield "image tower", _sizes(config["image"])
     yield "text tower", _sizes(config["text"])
-    yield "drawings become", _sizes(image_spec)
-    yield "texts become", _sizes(tokenizer)
+    yield "image preparation", _sizes(image_spec)
+    yield "tokenizer", _sizes(tokenizer)
     yield "computed in", f"{card['precision']} on {card['device']}"
-    yield "space", join([tag("code", result.space), " vectors that share it may be compared"])
-    yield "exact", join([tag("code", result.exact), " vectors that share it are the same numbers"])
+    yield "space", join([tag("code", result.space), " same value: vectors can be compared"])
+    yield "exact", join([tag("code", result.exact), " same value: equal vectors, up to rounding"])
 
 
 def _sizes(table: Mapping[str, Any]) -> str:

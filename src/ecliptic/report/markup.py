@@ -1,4 +1,4 @@
-"""HTML from nested calls. Whatever is not `Html` already is text and is escaped."""
+"""HTML from nested calls. Strings that are not `Html` are text and are escaped."""
 
 import base64
 import html
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-VOID = {"br", "img", "meta"}  # elements without an end
+VOID = {"br", "img", "meta"}  # elements without an end tag
 
 
 class Html(str):
-    """Text that is HTML already; only this module and constants of the program make it."""
+    """A string of HTML; only this module and constants of the program make it."""
 
     __slots__ = ()
 
@@ -38,12 +38,12 @@ def tag(name: str, /, *children: Child, **attributes: str) -> Html:
 
 
 def join(children: Iterable[Child]) -> Html:
-    """The children one after the other, text escaped."""
-    return Html("".join(_written(child) for child in children))
+    """Join the children in order, with their text escaped."""
+    return Html("".join(_escape(child) for child in children))
 
 
 def inline_image(source: Path | Image.Image, alt: str, **attributes: str) -> Html:
-    """An `img` that carries its PNG inside the page."""
+    """An `img` element with the PNG data inside the page."""
     if isinstance(source, Path):
         data = source.read_bytes()
     else:
@@ -54,7 +54,7 @@ def inline_image(source: Path | Image.Image, alt: str, **attributes: str) -> Htm
     return tag("img", src=uri, alt=alt, **attributes)
 
 
-def _written(child: Child) -> str:
+def _escape(child: Child) -> str:
     if isinstance(child, Html):
         return child
     return html.escape(child) if isinstance(child, str) else join(child)

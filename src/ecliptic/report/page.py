@@ -1,4 +1,4 @@
-"""The demo's page: one HTML file with its drawings and style inside, which loads nothing."""
+"""The demo's page: one HTML file that contains its drawings and style and loads nothing."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ from ecliptic import __version__
 from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
 from ecliptic.report.markup import Html, join, tag
 from ecliptic.report.results import DemoResult
-from ecliptic.report.sections import ABOUT, headline, sections
+from ecliptic.report.sections import ABOUT, ABOUT_OTHER, headline, sections
 from ecliptic.storage import replace_file
 
 _STYLE = Path(__file__).with_name("page.css")
-# The page's own promise, kept by the browser: nothing is fetched and no script runs.
+# The browser enforces this policy: the page fetches nothing and runs no script.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_page(result: DemoResult) -> None:
-    """Write the page to `result.path`, whole or not at all."""
+    """Write the page to `result.path`; after an error there is no partial file."""
     path = result.path
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda draft: draft.write_text(page(result), encoding="utf-8"))
@@ -35,19 +35,12 @@ def page(result: DemoResult) -> Html:
     header = tag(
         "header",
         tag("p", "ecliptic", class_="brand"),
-        tag("h1", "One plane on which images and words meet"),
-        tag("p", ABOUT if result.embedded else _about_other(name), class_="lead"),
+        tag("h1", "Images and texts as vectors in one space"),
+        tag("p", ABOUT if result.embedded else ABOUT_OTHER.format(name=name), class_="lead"),
         headline(result),
     )
     body = tag("body", header, tag("main", sections(result)), _footer())
     return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), "\n"])
-
-
-def _about_other(name: str) -> str:
-    return (
-        f"This is the model {name}, on the drawings that come with ecliptic. Everything below is "
-        "what it says itself, right or wrong."
-    )
 
 
 def _footer() -> Html:

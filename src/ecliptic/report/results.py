@@ -1,4 +1,4 @@
-"""What the demo found, as plain data: the page and the console both read only this."""
+"""The results of the demo as plain data, which the page and the summary show."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from ecliptic.report.bundled import Drawing
 
 @dataclass(frozen=True)
 class Guess:
-    """The labels a model finds most likely for one drawing."""
+    """The most likely labels for one drawing."""
 
     drawing: Drawing
-    labels: tuple[tuple[str, float], ...]  # (label, probability), likeliest first
+    labels: tuple[tuple[str, float], ...]  # (label, probability), most likely first
 
     @property
     def right(self) -> bool:
@@ -30,29 +30,29 @@ class Hit:
 
     drawing: Drawing
     cosine: float
-    fits: bool | None = None  # whether it answers the query; None where nobody says
+    fits: bool | None = None  # whether it is a correct answer; None if unknown
 
 
 @dataclass(frozen=True)
 class Search:
-    """The nearest drawings of a text or of another drawing, nearest first."""
+    """The drawings nearest to a text or to another drawing, nearest first."""
 
     query: str | Drawing
     hits: tuple[Hit, ...]
 
     @property
     def right(self) -> bool:
-        """Whether the first hit answers the query."""
+        """Whether the first hit is a correct answer."""
         return bool(self.hits[0].fits)
 
 
 @dataclass(frozen=True)
 class TokenReading:
-    """A text as the model reads it."""
+    """The tokens of a text."""
 
     text: str
     tokens: tuple[TokenSpan, ...]
-    context: int  # tokens the model takes
+    context: int  # largest number of tokens
 
     @property
     def dropped(self) -> int:
@@ -66,21 +66,21 @@ class Timing:
 
     step: str
     seconds: float
-    items: int = 0  # drawings or texts; 0 where a rate means nothing
+    items: int = 0  # drawings or texts; 0 if the step has no rate
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Everything the demo found, and the page it wrote."""
+    """All results of the demo, and the path of its page."""
 
     path: Path
-    embedded: bool  # the built-in model, not one of the caller's
+    embedded: bool  # whether it is the built-in model
     card: Mapping[str, Any]  # `Card.to_dict` of the model
     space: str  # fingerprints, hexadecimal
     exact: str
     guesses: tuple[Guess, ...]
-    searches: tuple[Search, ...]  # by words
-    neighbours: tuple[Search, ...]  # by drawing
+    searches: tuple[Search, ...]  # with a text
+    neighbours: tuple[Search, ...]  # with a drawing
     matrix: Image.Image
     readings: tuple[TokenReading, ...]
     timings: tuple[Timing, ...]
@@ -88,15 +88,15 @@ class DemoResult:
 
     @property
     def right(self) -> int:
-        """Drawings whose first label is their own name."""
+        """The number of drawings whose first label is their own name."""
         return sum(guess.right for guess in self.guesses)
 
     @property
     def found(self) -> int:
-        """Texts whose first drawing answers them."""
+        """The number of texts whose first hit is a correct answer."""
         return sum(search.right for search in self.searches)
 
     @property
     def seconds(self) -> float:
-        """All steps together."""
+        """The time of all steps together."""
         return sum(timing.seconds for timing in self.timings)

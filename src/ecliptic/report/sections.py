@@ -1,4 +1,4 @@
-"""The parts of the demo's page, each a function from the result to HTML."""
+"""The sections of the demo's page; each is a function from the result to HTML."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,20 +9,24 @@ from ecliptic.report.markup import Html, inline_image, join, tag
 from ecliptic.report.results import DemoResult, Guess, Search, TokenReading
 
 ABOUT = (
-    "This is mini, the small CLIP inside the package. It was trained from nothing on emoji, clip "
-    "art and icons, so it knows drawings, not photographs. It has never seen the style of the "
-    "drawings below. Everything here is what it says itself, right or wrong; for photographs, "
+    "This is mini, the small CLIP model inside the package. It was trained from random weights on "
+    "emoji, clip art and icons, so it knows drawings, not photographs. It has never seen drawings "
+    "in the style below. All answers on this page are its own, right or wrong. For photographs, "
     'load a released model: ecliptic.load("ViT-B-32/openai").'
+)
+ABOUT_OTHER = (
+    "This is the model {name}, tested on the drawings that come with ecliptic. All answers below "
+    "are its own, right or wrong."
 )
 
 
 def headline(result: DemoResult) -> Html:
-    """The four figures at the top."""
+    """The four numbers at the top."""
     pace = next(timing for timing in result.timings if timing.step == "encode drawings")
     figures = (
-        (f"{result.right} of {len(result.guesses)}", "drawings named right at the first guess"),
-        (f"{result.found} of {len(result.searches)}", "searches by words right at the first hit"),
-        (f"{pace.items / pace.seconds:.0f} / s", "drawings encoded, decoding included"),
+        (f"{result.right} of {len(result.guesses)}", "drawings classified correctly"),
+        (f"{result.found} of {len(result.searches)}", "text searches with a correct first hit"),
+        (f"{pace.items / pace.seconds:.0f} / s", "drawings decoded and encoded"),
         (f"{result.seconds:.1f} s", "for everything on this page"),
     )
     return tag(
@@ -44,7 +48,7 @@ def _section(part: "_Part", result: DemoResult) -> Html:
         tag("p", part.explanation.format(count=len(result.guesses))),
         tag("p", tag("code", part.code), class_="code"),
         part.content(result),
-        id=part.title.lower().replace(" ", "-"),  # so that a part can be linked to
+        id=part.title.lower().replace(" ", "-"),  # so that links to the section work
     )
 
 
@@ -59,7 +63,7 @@ def _guess(guess: Guess) -> Html:
         )
         for label, chance in guess.labels
     )
-    verdict = "right" if guess.right else f"wrong, it shows {_article(name)}"
+    verdict = "correct" if guess.right else f"wrong, this is {_article(name)}"
     return tag(
         "article",
         inline_image(guess.drawing.path, f"drawing: {name}"),
@@ -80,7 +84,7 @@ def _search(search: Search) -> Html:
             "li",
             inline_image(hit.drawing.path, hit.drawing.name),
             tag("span", f"{hit.cosine:.2f}", class_="number"),
-            tag("span", "fits" if hit.fits else "", class_="mark"),
+            tag("span", "correct" if hit.fits else "", class_="mark"),
             class_="fits" if hit.fits else "",
         )
         for hit in search.hits
@@ -90,12 +94,12 @@ def _search(search: Search) -> Html:
 
 def _reading(reading: TokenReading) -> Html:
     used = sum(token.kept for token in reading.tokens)
-    told = f"{used} of {reading.context} tokens used"
+    summary = f"{used} of {reading.context} tokens used"
     if reading.dropped:
         lost = tag("s", _lost_words(reading))
-        verdict = tag("p", f"{told}, {reading.dropped} dropped: ", lost, class_="verdict lost")
+        verdict = tag("p", f"{summary}, {reading.dropped} dropped: ", lost, class_="verdict lost")
     else:
-        verdict = tag("p", f"{told}, none dropped", class_="verdict")
+        verdict = tag("p", f"{summary}, none dropped", class_="verdict")
     return tag(
         "article",
         tag("blockquote", reading.text),
@@ -113,7 +117,7 @@ def _token(token: TokenSpan) -> Html:
 
 
 def _lost_words(reading: TokenReading) -> str:
-    """The part of the text that the dropped tokens stand for."""
+    """The part of the text whose tokens are dropped."""
     spans: Iterable[tuple[int, int]] = [t.span for t in reading.tokens if not t.kept]
     return reading.text[min(start for start, _ in spans) : max(end for _, end in spans)]
 
@@ -128,7 +132,7 @@ def _article(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """One section: its words, the call that it shows, and what it draws from a result."""
+    """One section: its text, the call that it shows, and a function that makes its content."""
 
     title: str
     explanation: str  # `{count}` is the number of drawings
@@ -138,38 +142,39 @@ class _Part:
 
 _PARTS = (
     _Part(
-        "Name what is drawn",
-        "Zero-shot: for each drawing the model chooses among the same {count} labels, never "
-        "having been trained to sort into them. Chance is 1 in {count}.",
+        "Classify drawings",
+        "Zero-shot: the model chooses among the same {count} labels for each drawing. It was not "
+        "trained to classify into these labels. A random guess is correct 1 time in {count}.",
         "clip.classify(images, labels)",
         lambda result: tag("div", map(_guess, result.guesses), class_="grid"),
     ),
     _Part(
-        "Find a drawing by words",
-        "The text and every drawing become vectors; the nearest drawings come first. The numbers "
-        "are cosines.",
+        "Search with a text",
+        "The model turns the text and every drawing into vectors. The drawings nearest to the "
+        "text come first. The numbers are cosines.",
         "clip.similarity(texts, images)",
         lambda result: tag("div", map(_search, result.searches), class_="searches"),
     ),
     _Part(
-        "Find more like this",
-        "The same with a drawing as the question. No names are used.",
+        "Search with a drawing",
+        "The same search with a drawing instead of a text. It uses no names.",
         "vectors = clip.encode_image(images); vectors @ vectors.T",
         lambda result: tag("div", map(_search, result.neighbours), class_="searches"),
     ),
     _Part(
-        "See them all at once",
-        "Cosines of names (rows) with drawings (columns). A frame marks the best drawing of each "
-        "row; the diagonal is where it belongs.",
+        "Compare names with drawings",
+        "Cosines of names (rows) and drawings (columns). A frame marks the best drawing of each "
+        "row. It is correct if it is on the diagonal.",
         "ecliptic.plots.similarity_matrix(cosines, rows, columns)",
         lambda result: tag(
             "div", inline_image(result.matrix, "similarity matrix"), class_="matrix"
         ),
     ),
     _Part(
-        "Read as the model reads",
-        "A text becomes tokens, pieces of words with a number each; a bar behind a piece means "
-        "that the word goes on. What does not fit into the context is never dropped in silence.",
+        "Show the tokens of a text",
+        "The tokenizer splits a text into tokens: pieces of words with a number each. A bar after "
+        "a piece means that the word continues. Tokens that do not fit into the context are "
+        "dropped; they are marked, and their words are listed below.",
         "ecliptic tokens TEXT",
         lambda result: join(map(_reading, result.readings)),
     ),

@@ -1,4 +1,4 @@
-"""Everything that runs a tower without gradients: the reference's numbers with less work."""
+"""Runs towers without gradients: the numbers of the reference, with less work."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,10 @@
 """Transformer blocks for inference: the same numbers with less work.
 
-Nothing here is trained or kept; every function takes the model's own modules. Four savings, all
+Nothing here is trained or stored; every function takes the model's own modules. Four savings, all
 exact up to rounding: the last block is computed only for the tokens that are pooled, texts of
 different length are packed without padding, QuickGELU is one pass over memory (silu(1.702 x) /
 1.702, its factors absorbed by the matmuls around it), and residual sums are made in place.
-B batch, T tokens, D width, H heads, N tokens of all rows that are no padding.
+B batch, T tokens, D width, H heads, N tokens of all rows without padding.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ecliptic.model import Attention, Block, QuickGELU
 
 _SLOPE = 1.702  # of QuickGELU
-_WORTH_PACKING = 0.95  # of the tokens in use; above, moving them costs what it saves
+_WORTH_PACKING = 0.95  # share of tokens in use; above it, packing costs as much as it saves
 
 
 def run(
@@ -27,28 +27,28 @@ def run(
     causal: bool,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """All `blocks` over (B, T, D); of the last one only token `pooled[b]` of each row: (B, D)."""
+    """Run `blocks` on (B, T, D), the last one only for token `pooled[b]` of row b: (B, D)."""
     *most, last = blocks
     x = run_all(most, x, causal=causal, mask=mask)
-    return _block_at(last, x, pooled, causal=causal, mask=mask)
+    return _run_block_at(last, x, pooled, causal=causal, mask=mask)
 
 
 def run_all(
     blocks: Iterable[nn.Module], x: Tensor, *, causal: bool, mask: Tensor | None = None
 ) -> Tensor:
-    """All `blocks` over (B, T, D), every token of each; `x` stays as it is."""
+    """Run `blocks` on every token of (B, T, D); `x` is not changed."""
     for block in blocks:
-        assert isinstance(block, Block)  # what towers are made of
+        assert isinstance(block, Block)  # narrows the type
         x = block.attention(block.ln_1(x), causal=causal, mask=mask).add_(x)
-        x = _mlp(block, block.ln_2(x)).add_(x)
+        x = _apply_mlp(block, block.ln_2(x)).add_(x)
     return x
 
 
 def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor:
-    """As causal `run`, without computing what follows `pooled[b]`; uses up the memory of `x`.
+    """As causal `run`, without computing the tokens after `pooled[b]`; overwrites `x`.
 
-    Norms and matmuls see the N tokens in use, one behind the other; only attention, a small part of
-    the work, is laid out by rows.
+    Norms and matmuls run on the N tokens in use, packed without padding; only attention, a small
+    part of the work, runs on padded rows.
     """
     B, T, D = x.shape
     used = torch.arange(T, device=x.device) <= pooled[:, None]  # (B, T)
@@ -58,28 +58,29 @@ def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor
     *most, last = blocks
     rows = x.flatten(0, 1)
     packed = rows[places]  # (N, D)
-    room = x.new_zeros(B * T, 3 * D)  # zeros stay where no token is: NaN there would spread
+    buffer = x.new_zeros(B * T, 3 * D)  # zeros where there is no token: NaN there would spread
     for block in most:
-        packed = _block_packed(block, packed, places, room.view(B, T, 3 * D))
+        packed = _run_packed_block(block, packed, places, buffer.view(B, T, 3 * D))
     rows.zero_()[places] = packed
-    return _block_at(last, x, pooled, causal=True, mask=None)
+    return _run_block_at(last, x, pooled, causal=True, mask=None)
 
 
-def _block_packed(block: nn.Module, x: Tensor, places: Tensor, room: Tensor) -> Tensor:
-    """One causal block over (N, D); `room` (B, T, 3 D) is where `places` lie among rows."""
+def _run_packed_block(block: nn.Module, x: Tensor, places: Tensor, buffer: Tensor) -> Tensor:
+    """Run a causal block on (N, D); `buffer` (B, T, 3 D) gets its qkv at `places` of the rows."""
     assert isinstance(block, Block)
-    attention, (B, T, _), H = block.attention, room.shape, block.attention.heads
-    room.flatten(0, 1)[places] = attention.qkv(block.ln_1(x))
-    q, k, v = room.view(B, T, 3, H, -1).permute(2, 0, 3, 1, 4)  # each (B, H, T, D/H)
+    attention, (B, T, _), H = block.attention, buffer.shape, block.attention.heads
+    buffer.flatten(0, 1)[places] = attention.qkv(block.ln_1(x))
+    q, k, v = buffer.view(B, T, 3, H, -1).permute(2, 0, 3, 1, 4)  # each (B, H, T, D/H)
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     y = y.transpose(1, 2).reshape(B * T, -1)[places]  # (N, D)
     x = attention.out(y).add_(x)
-    return _mlp(block, block.ln_2(x)).add_(x)
+    return _apply_mlp(block, block.ln_2(x)).add_(x)
 
 
-def _block_at(
+def _run_block_at(
     block: nn.Module, x: Tensor, pooled: Tensor, *, causal: bool, mask: Tensor | None
 ) -> Tensor:
+    """Run a block on (B, T, D), only for token `pooled[b]` of row b: (B, D)."""
     assert isinstance(block, Block)
     rows, seen = torch.arange(len(x), device=x.device), None
     if mask is not None:
@@ -88,11 +89,11 @@ def _block_at(
         seen = torch.arange(x.shape[1], device=x.device) <= pooled[:, None]  # (B, T)
     y = _attend_at(block.attention, block.ln_1(x), pooled, seen)
     y = y.add_(x[rows, pooled])
-    return _mlp(block, block.ln_2(y)).add_(y)
+    return _apply_mlp(block, block.ln_2(y)).add_(y)
 
 
 def _attend_at(attention: Attention, x: Tensor, pooled: Tensor, seen: Tensor | None) -> Tensor:
-    """Attention output (B, D) of one query per row over the keys that `seen` (B, T) shows it."""
+    """Attend with one query per row to the keys that `seen` (B, T) allows: (B, D)."""
     B, T, D = x.shape
     H, rows = attention.heads, torch.arange(B, device=x.device)
     weight, bias = attention.qkv.weight, attention.qkv.bias
@@ -103,7 +104,7 @@ def _attend_at(attention: Attention, x: Tensor, pooled: Tensor, seen: Tensor | N
     return attention.out(y.flatten(1))  # type: ignore[no-any-return]
 
 
-def _mlp(block: Block, x: Tensor) -> Tensor:
+def _apply_mlp(block: Block, x: Tensor) -> Tensor:
     mlp = block.mlp
     if not isinstance(mlp.activation, QuickGELU):
         return mlp(x)  # type: ignore[no-any-return]

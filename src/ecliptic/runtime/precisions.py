@@ -1,4 +1,4 @@
-"""Precisions: in which numbers a model is kept, and in which each part of it is computed."""
+"""The precisions in which models are stored and computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,44 +7,33 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from ecliptic.errors import ConfigError
+from ecliptic.checks import check_choice
 
 PrecisionName: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """One precision. Vectors come back in float32 whatever it is."""
+    """One precision, by the parts of a model; vectors are returned in float32."""
 
     name: str
-    weights: torch.dtype  # as they are kept in memory
+    weights: torch.dtype  # in memory
     matmuls: torch.dtype
     norms: torch.dtype
     why: str  # when it is a good choice
 
+    def describe(self) -> str:
+        """The name, and the parts that are computed in another dtype than the weights."""
+        parts = (("matmuls", self.matmuls), ("norms", self.norms))
+        others = [f"{part} in {name_of(dtype)}" for part, dtype in parts if dtype != self.weights]
+        return ", ".join([self.name, *others])
 
+
+_F32, _BF16, _F16 = torch.float32, torch.bfloat16, torch.float16
 _ROWS = (
-    Numerics(
-        "fp32",
-        torch.float32,
-        torch.float32,
-        torch.float32,
-        "the released numbers, equal to the reference implementations",
-    ),
-    Numerics(
-        "bf16",
-        torch.bfloat16,
-        torch.bfloat16,
-        torch.float32,
-        "half the memory; never overflows, cosines to about 1e-3",
-    ),
-    Numerics(
-        "fp16",
-        torch.float16,
-        torch.float16,
-        torch.float32,
-        "half the memory; overflows in some models",
-    ),
+    Numerics("fp32", _F32, _F32, _F32, "the released numbers, equal to the references"),
+    Numerics("bf16", _BF16, _BF16, _F32, "half the memory; never overflows, cosines to about 1e-3"),
+    Numerics("fp16", _F16, _F16, _F32, "half the memory; overflows in some models"),
 )
 NUMERICS: Mapping[str, Numerics] = MappingProxyType({row.name: row for row in _ROWS})
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType({row.name: row.weights for row in _ROWS})
@@ -56,14 +45,10 @@ def numerics_named(name: str) -> Numerics:
     Raises:
         ConfigError: no such precision.
     """
-    chosen = "fp32" if name == "auto" else name
-    if chosen not in NUMERICS:
-        raise ConfigError(
-            f"precision must be one of {', '.join(['auto', *NUMERICS])}, got {name!r}."
-        )
-    return NUMERICS[chosen]
+    check_choice("precision", name, ["auto", *NUMERICS])
+    return NUMERICS["fp32" if name == "auto" else name]
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """The precision whose weights are of `dtype`; torch's own name of it where there is none."""
+    """The precision with weights of `dtype`, or torch's name of `dtype` if there is none."""
     return next((row.name for row in _ROWS if row.weights == dtype), str(dtype))

@@ -1,9 +1,9 @@
-"""`Runtime`: both towers of a model for inference, the reference's numbers with less work.
+"""`Runtime` runs both towers of a model for inference: the reference's numbers, with less work.
 
-Text vectors are computed only up to each row's end of text: attention is causal, so what follows
-cannot change them. Sequences, which diffusion models read, need every token of the wanted layer;
-above it again only what the pooled token sees is computed, and equal rows are computed once.
-`model` is the route for gradients. B batch, T tokens, D width, S image side, E vector size.
+A text vector needs only the tokens up to its end of text, because attention is causal. Sequences,
+which diffusion models read, need every token of the wanted layer; above it, only the tokens that
+the pooled token sees are computed. Equal rows are computed once. Use the towers of `model` for
+gradients. B batch, T tokens, D width, S image side, E vector size.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from ecliptic.model import (
     wanted_layer,
 )
 from ecliptic.runtime.blocks import run, run_all, run_packed
-from ecliptic.runtime.precisions import name_of, numerics_named
+from ecliptic.runtime.precisions import NUMERICS, name_of, numerics_named
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing that the runtime decided."""
+    """One decision of the runtime."""
 
     what: str  # "precision", "text", "image", "activation"
     chosen: str
@@ -39,8 +39,8 @@ class Choice:
 class Runtime:
     """Runs the towers of one model without gradients.
 
-    Whatever a precision or device needs beside the model's own weights belongs here. Today's
-    precisions need nothing, so a runtime follows whatever is done to the weights of its model.
+    State that a precision or device needs beside the model's weights belongs here. The present
+    precisions need none, so a runtime always uses the current weights of its model.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Runtime:
         precision: str | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """Place `model`, which is changed in place; the temperature stays float32.
+        """Move and cast `model` in place; the temperature stays float32.
 
         Args:
             model: with one tower or both.
@@ -70,17 +70,17 @@ class Runtime:
 
     @property
     def precision(self) -> str:
-        """What the towers compute in: "fp32", ..., or torch's name of a dtype that has no other."""
-        return name_of(next(_towers(self.model)).dtype)
+        """The precision of the towers: "fp32", ..., or torch's name of another dtype."""
+        return name_of(_first_weight(self.model).dtype)
 
     @property
     def device(self) -> torch.device:
-        """Where the towers are."""
-        return next(_towers(self.model)).device
+        """The device of the towers."""
+        return _first_weight(self.model).device
 
     @torch.inference_mode()
     def text(self, tokens: Tensor) -> Tensor:
-        """(B, T) ids -> (B, E) raw vectors, those of the text tower up to rounding.
+        """(B, T) ids -> (B, E) raw vectors, equal to the text tower's up to rounding.
 
         Raises:
             ShapeError: a row without an end of text.
@@ -92,7 +92,7 @@ class Runtime:
         x = tower.embed(tokens[:, : int(ends.max()) + 1])
         return tower.project(tower.ln_final(run_packed(tower.blocks, x, ends)))
 
-    @torch.no_grad()  # inference mode is no faster here, and its tensors could not be trained on
+    @torch.no_grad()  # inference mode is not faster here, and training cannot use its tensors
     def text_outputs(
         self,
         tokens: Tensor,
@@ -103,20 +103,20 @@ class Runtime:
         embedded: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> TextOutputs:
-        """What `TextTower.outputs` gives for the same arguments, up to rounding; errors too."""
+        """As `TextTower.outputs`, up to rounding, with the same arguments and errors."""
         tower = self.model.text_tower
         tokens = tokens.to(tower.positions.device)
         wanted = wanted_layer(layer, tower.config.depth, pooled=pooled)
         ends = end_positions(tokens, tower.config.end_of_text) if pooled else None
         copies = None
         if embedded is None and mask is None:
-            tokens, ends, copies = _once(tokens, ends)
+            tokens, ends, copies = _drop_copies(tokens, ends)
         x, hiding = tower.embed(tokens, embedded), tower.hiding(tokens, mask)
         sequence = state = None
         if wanted is not None:
             x = sequence = run_all(tower.blocks[:wanted], x, causal=True, mask=hiding)
         if ends is not None:
-            state = tower.ln_final(_at_ends(tower.blocks[wanted or 0 :], x, ends, hiding))
+            state = tower.ln_final(_run_to_ends(tower.blocks[wanted or 0 :], x, ends, hiding))
         if sequence is not None and final_norm:
             sequence = tower.ln_final(sequence)
         vectors = None if state is None else tower.project(state)
@@ -124,7 +124,7 @@ class Runtime:
 
     @torch.inference_mode()
     def image(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) pixels -> (B, E) raw vectors, those of the image tower up to rounding.
+        """(B, 3, S, S) pixels -> (B, E) raw vectors, equal to the image tower's up to rounding.
 
         Raises:
             ShapeError: pixels of another size.
@@ -132,10 +132,10 @@ class Runtime:
             MissingTowerError: there is no image tower.
         """
         tower = self.model.image_tower
-        pixels = _beside(pixels, tower)
+        pixels = _move_to(tower, pixels)
         if isinstance(tower, ModifiedResNet):
             _check_eval(tower)
-            # Channels last: convolutions on CPU need not reorder what lies between them.
+            # Channels last: convolutions on CPU then do not reorder their inputs and outputs.
             return tower(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
         x = tower.embed(pixels)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)  # the class token
@@ -147,21 +147,20 @@ class Runtime:
     ) -> Tensor:
         """(B, 3, S, S) pixels -> (B, T, D) hidden layer `layer`, class token first.
 
-        That of `VisionTransformer.sequence` up to rounding. The defaults are what IP-Adapter
-        "plus" reads.
+        Equal to `VisionTransformer.sequence` up to rounding. IP-Adapter "plus" reads the defaults.
 
         Raises:
-            ConfigError: there is no such layer, or the tower is a ResNet and has no tokens.
+            ConfigError: no such layer, or the tower is a ResNet and has no tokens.
             MissingTowerError: there is no image tower.
         """
-        tower = _transformer(self.model.image_tower, layer)
+        tower = _check_transformer(self.model.image_tower, layer)
         blocks = tower.blocks[: layer_index(layer, tower.config.depth)]
-        x = run_all(blocks, tower.embed(_beside(pixels, tower)), causal=False)
+        x = run_all(blocks, tower.embed(_move_to(tower, pixels)), causal=False)
         return tower.ln_post(x) if final_norm else x
 
     def image_sequence_shape(self, layer: int) -> tuple[int, int]:
-        """(T, D) of what `image_sequence` gives for each image; the same errors."""
-        config = _transformer(self.model.image_tower, layer).config
+        """(T, D) of the `image_sequence` of each image; raises the same errors."""
+        config = _check_transformer(self.model.image_tower, layer).config
         layer_index(layer, config.depth)
         return 1 + config.grid**2, config.width
 
@@ -170,39 +169,39 @@ class Runtime:
         return tuple(_choices(self.model, self.precision, self.device))
 
 
-def _towers(model: TwoTowers) -> Iterator[Tensor]:
-    """A weight of each tower."""
-    for tower in (model.image, model.text, model):
-        if tower is not None:
-            yield next(tower.parameters())
+def _first_weight(model: TwoTowers) -> Tensor:
+    """A weight of a tower, for its device and dtype."""
+    return next((model.image or model.text or model).parameters())
 
 
-def _beside(pixels: Tensor, tower: ImageTower) -> Tensor:
-    """The pixels where the tower is, in its dtype."""
+def _move_to(tower: ImageTower, pixels: Tensor) -> Tensor:
+    """Move `pixels` to the device and dtype of `tower`."""
     weight = next(tower.parameters())
     return pixels.to(weight.device, weight.dtype)
 
 
 def _choices(model: TwoTowers, precision: str, device: torch.device) -> Iterator[Choice]:
-    numerics = numerics_named(precision) if precision.isalnum() else None
+    numerics = NUMERICS.get(precision)
     yield Choice(
         "precision",
-        f"{precision} on {device}",
+        f"{numerics.describe() if numerics else precision} on {device}",
         numerics.why if numerics else "the weights were cast to it after loading",
     )
     if model.text is not None:
         yield Choice(
             "text",
-            "packed, up to each end of text; the last block for that token alone",
-            "attention is causal, so nothing behind the end of text reaches a vector",
+            "packed, up to each end of text; the last block only for that token",
+            "attention is causal, so tokens after the end of text do not change a vector",
         )
     if isinstance(model.image, ModifiedResNet):
-        yield Choice("image", "channels last", "convolutions read what lies side by side")
+        yield Choice(
+            "image", "channels last", "convolutions then read values that are neighbours in memory"
+        )
     elif model.image is not None:
         yield Choice(
             "image",
-            "the last block for the class token alone",
-            "no other token of it reaches the vector",
+            "the last block only for the class token",
+            "the vector needs no other token of that block",
         )
     activations = {
         tower.activation
@@ -212,16 +211,16 @@ def _choices(model: TwoTowers, precision: str, device: torch.device) -> Iterator
     if "quick_gelu" in activations:
         yield Choice(
             "activation",
-            "QuickGELU as SiLU, its factor in the matrix products around it",
+            "QuickGELU as SiLU, with its factor in the matmuls around it",
             "x sigmoid(1.702 x) is silu(1.702 x) / 1.702: one pass over memory, not three",
         )
 
 
-def _transformer(tower: ImageTower, layer: int) -> VisionTransformer:
+def _check_transformer(tower: ImageTower, layer: int) -> VisionTransformer:
     if isinstance(tower, ModifiedResNet):
         raise ConfigError(
-            f"the image tower is a ResNet, which has no tokens, but layer {layer} of the tokens "
-            "is asked for; use a vision transformer, or the vector."
+            f"the image tower is a ResNet, which has no tokens and so no token layer {layer}; use "
+            "a vision transformer, or the vector."
         )
     return tower
 
@@ -234,8 +233,10 @@ def _check_eval(tower: ModifiedResNet) -> None:
         )
 
 
-def _once(tokens: Tensor, ends: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Each different row, its end, and which of them row b is (None: all are different)."""
+def _drop_copies(
+    tokens: Tensor, ends: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the distinct rows, their ends, and the index of row b in them (None: all distinct)."""
     places: dict[tuple[int, ...], int] = {}
     if tokens.ndim != 2:
         return tokens, ends, None  # refused later, with its shape
@@ -247,14 +248,14 @@ def _once(tokens: Tensor, ends: Tensor | None) -> tuple[Tensor, Tensor | None, T
     return tokens[firsts], None if ends is None else ends[firsts], repeats
 
 
-def _at_ends(blocks: nn.ModuleList, x: Tensor, ends: Tensor, mask: Tensor | None) -> Tensor:
-    """What leaves `blocks` at `ends`: (B, D); `x` stays as it is."""
+def _run_to_ends(blocks: nn.ModuleList, x: Tensor, ends: Tensor, mask: Tensor | None) -> Tensor:
+    """Run `blocks` and return their output at `ends`: (B, D); `x` is not changed."""
     if not len(blocks):
         return x[torch.arange(len(x), device=x.device), ends]
-    if mask is not None:  # nothing is cut: what may see nothing looks at all tokens alike
+    if mask is not None:  # no token is cut: one that sees no token attends to all of them equally
         return run(blocks, x, ends, causal=True, mask=mask)
     x = x[:, : int(ends.max()) + 1]
-    if len(blocks) == 1:  # computes one token of each row already, so there is nothing to pack
+    if len(blocks) == 1:  # `run` computes one token per row here, so packing saves nothing
         return run(blocks, x, ends, causal=True)
     return run_packed(blocks, x.clone(), ends)
 

@@ -1,6 +1,6 @@
-"""Bytes on disk, and nothing about CLIP: safe readers, whole writes, a database that heals.
+"""Reads and writes files: safe readers, atomic writes, a database that survives damage.
 
-Nothing that a file holds is executed. Names are imported when they are first used.
+Nothing here knows CLIP, and nothing in a file is executed. Names are imported when first used.
 """
 
 from typing import TYPE_CHECKING

@@ -1,9 +1,9 @@
-"""One SQLite file that heals: damaged, it is left for inspection and a new one takes over.
+"""An SQLite database that replaces a damaged file by a new one and keeps the old for inspection.
 
 The files of a database are NAME-1.sqlite, NAME-2.sqlite, ...; the highest number is in use. A
-damaged file is never renamed or removed while others may have it open, which could damage its
-successor (sqlite.org/howtocorrupt.html, 2.4). May be shared by threads and processes, forked ones
-too.
+damaged file is never renamed or removed while another process may have it open, because that could
+damage the new file (sqlite.org/howtocorrupt.html, 2.4). Threads and processes, also forked ones,
+may share a database.
 """
 
 import os
@@ -27,33 +27,33 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 @dataclass(frozen=True)
 class Schema:
-    """What a database is called and holds."""
+    """The name, tables and settings of a database."""
 
-    name: str  # of its files, before the number
-    statements: tuple[str, ...]  # "CREATE TABLE IF NOT EXISTS ...", run whenever it is opened
+    name: str  # of its files, without the number
+    statements: tuple[str, ...]  # "CREATE TABLE IF NOT EXISTS ...", run at each opening
     patience: float = 30.0  # seconds to wait for another process
     page_size: int = 4096  # bytes, of a new file
     write_ahead: bool = False  # WAL: readers and a writer do not wait for each other
-    in_memory_if_read_only: bool = False  # for what can be made anew from other files
-    advice: str = ""  # how to go on without it, for error messages
+    in_memory_if_read_only: bool = False  # for data that other files can rebuild
+    advice: str = ""  # how to continue without it, ends error messages
 
 
 class HealingDatabase:
     """The database of one folder."""
 
     def __init__(
-        self, folder: Path, schema: Schema, opened: Callable[[Connection], object] = lambda _: None
+        self, folder: Path, schema: Schema, prepare: Callable[[Connection], object] = lambda _: None
     ) -> None:
-        """Nothing is opened yet.
+        """Describe the database; the first use opens it.
 
         Args:
-            folder: exists.
-            schema: what the database holds.
-            opened: called with each new connection, to bring an old or new file up to date.
+            folder: must exist.
+            schema: its name, tables and settings.
+            prepare: called with each new connection, to bring an old or new file up to date.
         """
         self.folder = folder
         self._schema = schema
-        self._opened = opened
+        self._prepare = prepare
         self._pattern = re.compile(rf"{re.escape(schema.name)}-(\d{{1,9}})\.sqlite")
         self._lock = threading.RLock()
         self._connection: Connection | None = None
@@ -64,10 +64,10 @@ class HealingDatabase:
     @property
     def path(self) -> Path:
         """The file in use."""
-        return self._numbered(self._number)
+        return self._path_of(self._number)
 
     def run(self, action: Callable[..., R], *given: object, **more: object) -> R:
-        """`action(connection, ...)`; if the file turns out damaged, once more on its successor.
+        """Call `action(connection, ...)`; if the file is damaged, call it again on a new file.
 
         Raises:
             StorageError: the file cannot be used.
@@ -95,25 +95,25 @@ class HealingDatabase:
             self._connection = None
 
     def _open(self) -> Connection:
-        if self._owner != os.getpid():  # a parent's file is neither used nor closed
+        if self._owner != os.getpid():  # never use or close the parent's connection
             self._inherited, self._connection = self._connection, None
             self._owner = os.getpid()
         if self._connection is None:
             self._number = self._newest()
             self._connection = _connect(self.path, self._schema)
-            self._opened(self._connection)
+            self._prepare(self._connection)
         return self._connection
 
     def _move_on(self) -> None:
-        """Leave the damaged file; another process may have begun its successor."""
+        """Switch to the next file, which another process may have made already."""
         damaged = self._number
         self.close()
         if self._newest() == damaged:
-            self._numbered(damaged + 1).touch()
-        for suffix in ("", "-journal", "-wal", "-shm"):  # of the one before: at most two stay
-            Path(f"{self._numbered(damaged - 1)}{suffix}").unlink(missing_ok=True)
+            self._path_of(damaged + 1).touch()
+        for suffix in ("", "-journal", "-wal", "-shm"):  # keep at most two files
+            Path(f"{self._path_of(damaged - 1)}{suffix}").unlink(missing_ok=True)
 
-    def _numbered(self, number: int) -> Path:
+    def _path_of(self, number: int) -> Path:
         return self.folder / f"{self._schema.name}-{number}.sqlite"
 
     def _newest(self) -> int:
@@ -123,7 +123,7 @@ class HealingDatabase:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """The database's write lock, and one transaction that is whole or absent."""
+    """Take the write lock and run one transaction; an error rolls it back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -137,13 +137,13 @@ def transaction(connection: Connection) -> Iterator[None]:
 def select(
     connection: Connection, query: str, values: Sequence[object], first: Sequence[object] = ()
 ) -> list[tuple[Any, ...]]:
-    """Rows of a query that ends in "IN", for all `values`: as many at once as a statement takes.
+    """Run a query that ends in "IN" for all `values`, at most `AT_ONCE` of them per statement.
 
     Args:
-        connection: the database's.
+        connection: to the database.
         query: with a "?" for each of `first`, then "... IN".
-        values: what stands in the list.
-        first: parameters before it.
+        values: the items of the list after "IN".
+        first: parameters before the list.
     """
     found: list[tuple[Any, ...]] = []
     for start in range(0, len(values), AT_ONCE):
@@ -154,18 +154,18 @@ def select(
 
 
 def _connect(path: Path, schema: Schema) -> Connection:
-    """An open file with its tables; waits for other processes that make it at the same time."""
+    """Open the file and make its tables; wait for processes that do the same."""
     in_memory = schema.in_memory_if_read_only and not os.access(path.parent, os.W_OK)
     connection = sqlite3.connect(
         ":memory:" if in_memory else path,
         timeout=schema.patience,
-        isolation_level=None,  # transactions are begun by `transaction` alone
+        isolation_level=None,  # only `transaction` begins transactions
         check_same_thread=False,
     )
     try:
         connection.execute(f"PRAGMA page_size = {schema.page_size}")
         if schema.write_ahead:
-            _write_ahead(connection, time.monotonic() + schema.patience)
+            _use_write_ahead(connection, time.monotonic() + schema.patience)
         for statement in schema.statements:
             connection.execute(statement)
     except BaseException:
@@ -174,7 +174,7 @@ def _connect(path: Path, schema: Schema) -> Connection:
     return connection
 
 
-def _write_ahead(connection: Connection, until: float) -> None:
+def _use_write_ahead(connection: Connection, until: float) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")  # gives up at once when busy

@@ -1,7 +1,7 @@
-"""Bytes of a file as tensors, without copying them: memory-mapped, private, read when touched.
+"""Maps files into memory as tensors: nothing is copied, and pages are read when they are used.
 
-The mapping is copy-on-write: the tensors can be written to, the file never changes. Replace a
-file that may be mapped by renaming a new one over it; truncating it in place kills the reader.
+The mapping is copy-on-write: writing to the tensors never changes the file. To replace a file that
+may be mapped, rename a new one over it; truncating it in place crashes the reading process.
 """
 
 import mmap
@@ -17,7 +17,7 @@ WIDEST = 8  # bytes of the widest dtype of weights
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """The bytes of `path`, mapped copy-on-write.
+    """Map the bytes of `path` copy-on-write.
 
     Raises:
         CorruptFileError: the file is empty.
@@ -31,10 +31,19 @@ def map_file(path: Path) -> mmap.mmap:
 def bytes_tensor(memory: mmap.mmap, start: int, size: int, item: int = WIDEST) -> Tensor:
     """(size,) uint8 over `memory[start : start + size]`; copied only if not aligned to `item`.
 
-    One 4-byte scalar, such as a temperature, shifts all that follows it in a safetensors file, so
-    float32 must not ask for more than its own 4 bytes. Matmuls are as fast there.
+    A 4-byte scalar, such as the temperature, shifts all tensors after it in a safetensors file. So
+    float32 asks for an alignment of 4 bytes only; matmuls are as fast with it.
     """
     if not size:
         return torch.empty(0, dtype=torch.uint8)
     view = torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)
     return view.clone() if start % item else view
+
+
+def read_naturals(values: object) -> tuple[int, ...] | None:
+    """Return `values` if they are a short tuple or list of whole numbers in [0, 2**63)."""
+    if not isinstance(values, (tuple, list)) or len(values) > MAX_DIMENSIONS:
+        return None
+    if any(type(value) is not int or not 0 <= value < 1 << 63 for value in values):
+        return None
+    return tuple(values)

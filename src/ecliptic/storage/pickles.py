@@ -1,8 +1,7 @@
 """A pickle interpreter that can make containers and tensor descriptions, and nothing else.
 
-Python's unpickler imports whatever a file names and calls it. This one has no import and no
-call: names become plain data by the tables of `pickle_names.py`, and an opcode that state dicts
-do not need is refused.
+Python's unpickler imports and calls any name of the file. This one never does: the tables of
+`pickle_names.py` turn names into plain data, and an opcode that state dicts do not need is refused.
 
 Source: the opcodes of the standard library's pickletools.
 """
@@ -16,10 +15,10 @@ from ecliptic.storage.pickle_names import (
     Inert,
     Module,
     TensorRecord,
-    called,
-    checked_key,
-    named,
-    stored,
+    check_key,
+    look_up,
+    read_storage,
+    resolve_call,
 )
 
 MAX_PICKLE = 32 << 20  # bytes; the pickle of bigG/14 with its optimizer has about 1 MB
@@ -27,7 +26,7 @@ MAX_OPCODES = 5_000_000
 
 
 def load(file: IO[bytes], where: str) -> object:
-    """The object that the pickle at the position of `file` describes.
+    """Read the pickle at the current position of `file`.
 
     Args:
         file: read up to the end of the pickle; `where` names it in errors.
@@ -36,8 +35,8 @@ def load(file: IO[bytes], where: str) -> object:
         dict, list, tuple, str, bytes, numbers, None, and `TensorRecord`, `Module`, `Inert`.
 
     Raises:
-        UnsafeFileError: it wants more than that, or has more than MAX_OPCODES operations.
-        CorruptFileError: it is not a whole pickle.
+        UnsafeFileError: it asks for anything else, or has more than MAX_OPCODES operations.
+        CorruptFileError: it is damaged or incomplete.
     """
     machine = _Machine()
     try:
@@ -49,11 +48,11 @@ def load(file: IO[bytes], where: str) -> object:
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{where} is refused: {error}.") from error
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise CorruptFileError(f"{where} is not a whole pickle: {error}.") from error
+        raise CorruptFileError(f"{where} is a damaged or incomplete pickle: {error}.") from error
 
 
 class _Machine:
-    """The stack machine of pickle, with the operations that data needs."""
+    """The stack machine of pickle, with the operations that plain data needs."""
 
     def __init__(self) -> None:
         self.stack: list[object] = []
@@ -62,9 +61,9 @@ class _Machine:
 
     def step(self, name: str, argument: object) -> None:
         if name in _VALUES:
-            self.stack.append(argument)
+            self.push(argument)
         elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name]())
+            self.push(_CONSTANTS[name]())
         elif (operation := _OPERATIONS.get(name)) is not None:
             operation(self, argument)
         elif name not in _IGNORED:
@@ -74,6 +73,9 @@ class _Machine:
         if len(self.stack) != 1 or self.outer:
             raise ValueError("its stack is not empty at the end")
         return self.stack[0]
+
+    def push(self, value: object) -> None:
+        self.stack.append(value)
 
     def close_mark(self) -> list[object]:
         items, self.stack = self.stack, self.outer.pop()
@@ -86,40 +88,22 @@ class _Machine:
         self.outer.append(self.stack)
         self.stack = []
 
-    def drop_mark(self, _: object) -> None:
-        self.close_mark()
-
-    def pop(self, _: object) -> None:
-        self.stack.pop()
-
-    def duplicate(self, _: object) -> None:
-        self.stack.append(self.stack[-1])
-
     def get(self, index: object) -> None:
-        self.stack.append(self.memo[index])
+        self.push(self.memo[index])
 
     def put(self, index: object) -> None:
-        self.memo[checked_key(index)] = self.stack[-1]  # PUT has any number, in decimals
+        self.memo[check_key(index)] = self.stack[-1]  # PUT may have any decimal number
 
     def memoize(self, _: object) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
 
     def make_tuple(self, _: object) -> None:
-        items = self.close_mark()  # first: it replaces the stack
-        self.stack.append(tuple(items))
-
-    def make_list(self, _: object) -> None:
-        items = self.close_mark()
-        self.stack.append(items)
+        self.push(tuple(self.close_mark()))
 
     def make_dict(self, _: object) -> None:
         items = self.close_mark()
-        self.stack.append({})
+        self.push({})
         self.set_items(items)
-
-    def append(self, _: object) -> None:
-        item = self.stack.pop()
-        self.extend([item])
 
     def append_marked(self, _: object) -> None:
         self.extend(self.close_mark())
@@ -129,12 +113,6 @@ class _Machine:
             raise UnsafeFileError(f"it appends to a {type(target).__name__}")
         target.extend(items)
 
-    def set_one(self, _: object) -> None:
-        self.set_items(self.pop_many(2))
-
-    def set_marked(self, _: object) -> None:
-        self.set_items(self.close_mark())
-
     def set_items(self, items: list[object]) -> None:
         target = self.stack[-1]
         if isinstance(target, Inert):
@@ -142,21 +120,18 @@ class _Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise UnsafeFileError(f"it sets items of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[checked_key(key)] = value
+            target[check_key(key)] = value
 
     def name(self, argument: object) -> None:
         module, _, attribute = str(argument).partition(" ")
-        self.stack.append(named(module, attribute))
-
-    def stack_name(self, _: object) -> None:
-        self.stack.append(named(*self.pop_many(2)))
+        self.push(look_up(module, attribute))
 
     def call(self, _: object) -> None:
-        self.stack.append(called(*self.pop_many(2)))
+        self.push(resolve_call(*self.pop_many(2)))
 
     def build(self, _: object) -> None:
         target, state = self.pop_many(2)
-        self.stack.append(target)
+        self.push(target)
         if isinstance(target, Module):
             if not isinstance(state, dict):
                 raise UnsafeFileError(
@@ -167,9 +142,6 @@ class _Machine:
             isinstance(target, dict) and isinstance(state, dict)  # an OrderedDict's attributes
         ):
             raise UnsafeFileError(f"it changes a {type(target).__name__}")
-
-    def persistent(self, _: object) -> None:
-        self.stack.append(stored(self.stack.pop()))
 
 
 _VALUES = frozenset(
@@ -202,37 +174,37 @@ _CONSTANTS: dict[str, Callable[[], object]] = {
     "NEWFALSE": lambda: False,
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
-    "EMPTY_SET": list,  # sets become lists, so that nothing of the file's choice is hashed
+    "EMPTY_SET": list,  # sets become lists, so that no value of the file is hashed
     "EMPTY_TUPLE": tuple,
 }
-_OPERATIONS: dict[str, Callable[[_Machine, object], None]] = {
+_OPERATIONS: dict[str, Callable[[_Machine, object], object]] = {
     "ADDITEMS": _Machine.append_marked,
-    "APPEND": _Machine.append,
+    "APPEND": lambda machine, _: machine.extend(machine.pop_many(1)),
     "APPENDS": _Machine.append_marked,
     "BINGET": _Machine.get,
-    "BINPERSID": _Machine.persistent,
+    "BINPERSID": lambda machine, _: machine.push(read_storage(machine.stack.pop())),
     "BINPUT": _Machine.put,
     "BUILD": _Machine.build,
     "DICT": _Machine.make_dict,
-    "DUP": _Machine.duplicate,
+    "DUP": lambda machine, _: machine.push(machine.stack[-1]),
     "FROZENSET": _Machine.make_tuple,
     "GET": _Machine.get,
     "GLOBAL": _Machine.name,
-    "LIST": _Machine.make_list,
+    "LIST": lambda machine, _: machine.push(machine.close_mark()),
     "LONG_BINGET": _Machine.get,
     "LONG_BINPUT": _Machine.put,
     "MARK": _Machine.mark,
     "MEMOIZE": _Machine.memoize,
     "NEWOBJ": _Machine.call,
-    "POP": _Machine.pop,
-    "POP_MARK": _Machine.drop_mark,
+    "POP": lambda machine, _: machine.stack.pop(),
+    "POP_MARK": lambda machine, _: machine.close_mark(),
     "PUT": _Machine.put,
     "REDUCE": _Machine.call,
-    "SETITEM": _Machine.set_one,
-    "SETITEMS": _Machine.set_marked,
-    "STACK_GLOBAL": _Machine.stack_name,
+    "SETITEM": lambda machine, _: machine.set_items(machine.pop_many(2)),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.close_mark()),
+    "STACK_GLOBAL": lambda machine, _: machine.push(look_up(*machine.pop_many(2))),
     "TUPLE": _Machine.make_tuple,
-    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop_many(1))),
-    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop_many(2))),
-    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop_many(3))),
+    "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop_many(1))),
+    "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop_many(2))),
+    "TUPLE3": lambda machine, _: machine.push(tuple(machine.pop_many(3))),
 }

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: a draft beside the target, synced, renamed over it.
+"""Writes files atomically: a draft beside the target is written, synced and renamed over it.
 
-A run that is killed leaves a draft at most, never half a file. A draft has a random name, is made
-anew and is never a link, so nothing else is written through it.
+A killed run leaves at most a draft, never half a file. A draft is a new file with a random name and
+never a link, so writing it changes no other file.
 """
 
 import os
@@ -15,27 +15,27 @@ from safetensors import SafetensorError
 
 from ecliptic.errors import StorageError
 
-Writer = Callable[[Path], object]  # writes the file that it is given the path of
+Writer = Callable[[Path], object]  # writes the file at the path that it gets
 Drafts = Mapping[Path, Path]  # target -> its draft
 
 _DRAFT = re.compile(r"\.(.*)\.[0-9a-f]{16}\.draft")
-_KEPT = 64  # characters of the target's name in a draft's; names have at most 255 bytes
+_KEPT = 64  # characters of the target's name in the draft's; a name has at most 255 bytes
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def replace_file(path: Path, write: Writer, *, exclusive: bool = False) -> None:
-    """Let `write` make the file `path`, in place of one that is there.
+    """Write the file `path`, and replace an existing one.
 
     Args:
-        path: the file; its folder exists.
+        path: the file; its folder must exist.
         write: gets the path of the draft, an empty file.
-        exclusive: fail when there is such a file already, even if another process makes it now.
+        exclusive: fail if the file exists, even if another process makes it at this moment.
 
     Raises:
-        StorageError: it cannot be written; what was there is unchanged.
-        FileExistsError: the name is taken, under `exclusive`.
+        StorageError: it cannot be written; an existing file is unchanged.
+        FileExistsError: the file exists, with `exclusive`.
     """
-    with _drafts([path]) as drafts:
+    with _make_drafts([path]) as drafts:
         _write(drafts, {path: write})
         if exclusive:
             _take_free_name(drafts[path], path)
@@ -47,15 +47,15 @@ def replace_file(path: Path, write: Writer, *, exclusive: bool = False) -> None:
 def replace_files(
     writers: Mapping[Path, Writer], check: Callable[[Drafts], object] = lambda _: None
 ) -> None:
-    """As `replace_file` for several: all drafts are written, then renamed in order.
+    """Replace several files: all drafts are written, then renamed in order.
 
-    Put the file by which the set is recognised last: a set cut short is then not recognised.
+    Put the file that identifies the set last, so that an incomplete set is not recognised.
 
     Args:
-        writers: for each file, what writes it.
-        check: looks at the drafts before anything is renamed, and raises to keep what is there.
+        writers: for each file, the function that writes it.
+        check: gets the drafts before any is renamed; it raises to keep the existing files.
     """
-    with _drafts(writers) as drafts:
+    with _make_drafts(writers) as drafts:
         _write(drafts, writers)
         check(drafts)
         _rename(drafts)
@@ -64,21 +64,21 @@ def replace_files(
 
 
 def drafts_of(folder: Path, start: str) -> list[Path]:
-    """Drafts in `folder` of files whose name begins with `start`, left by runs that were killed.
+    """Drafts in `folder`, left by killed runs, of files whose name begins with `start`.
 
-    Only for who knows that nobody is writing them at the moment.
+    Call it only when no other process writes these files.
     """
     names = ((path, _DRAFT.fullmatch(path.name)) for path in folder.iterdir())
     return sorted(path for path, name in names if name and name[1].startswith(start))
 
 
 @contextmanager
-def _drafts(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
-    """An empty file beside each path; those that were not renamed are removed at the end."""
+def _make_drafts(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    """Make an empty draft beside each path; at the end, remove those that were not renamed."""
     with ExitStack() as cleaning:
         drafts: dict[Path, Path] = {}
         for path in paths:
-            with _writing(path):
+            with _explain_errors(path):
                 draft = path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(8)}.draft")
                 os.close(os.open(draft, _NEW, 0o666))
             cleaning.callback(draft.unlink, missing_ok=True)
@@ -89,7 +89,7 @@ def _drafts(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
 def _write(drafts: Drafts, writers: Mapping[Path, Writer]) -> None:
     for path, write in writers.items():
         draft = drafts[path]
-        with _writing(path):
+        with _explain_errors(path):
             mode = draft.stat().st_mode
             write(draft)
             draft.chmod(mode)  # safetensors makes files that only their owner can read
@@ -99,7 +99,7 @@ def _write(drafts: Drafts, writers: Mapping[Path, Writer]) -> None:
 
 def _rename(drafts: Drafts) -> None:
     for path, draft in drafts.items():
-        with _writing(path):
+        with _explain_errors(path):
             draft.replace(path)
 
 
@@ -109,14 +109,15 @@ def _take_free_name(draft: Path, path: Path) -> None:
         os.link(draft, path)  # fails where the name is taken, unlike a rename
     except FileExistsError:
         raise
-    except OSError:  # a file system without links: as safe as the caller's own lock
+    except OSError:  # a file system without links: only a lock of the caller prevents a race
         if path.exists():
             raise FileExistsError(path) from None
         _rename({path: draft})
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
+    """Raise StorageError if `path` cannot be written."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -128,7 +129,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make names outlive a power cut, where folders can be opened (not on Windows)."""
+    """Make renames survive a power cut, where folders can be opened (not on Windows)."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
-"""Safetensors files: read whole or in shards after checking every byte range, and written.
+"""Reads and writes safetensors files, whole or in shards, and checks every byte range.
 
-The format leaves no gaps, no overlaps and nothing after the last tensor; a file that breaks
-that is refused with the reason, because another reader might see other tensors in it.
+The format allows no gaps, no overlaps and nothing after the last tensor. A file that breaks this
+rule is refused, because another reader might see other tensors in it.
 
 Source: the format section of the safetensors README; the audit by Trail of Bits (2023).
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError
-from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file
+from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file, read_naturals
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.torch_files import TorchArchive, read_torch
 
@@ -61,10 +61,10 @@ class _Place:
 
 
 def read_safetensors(path: Path | str) -> TensorFile:
-    """The tensors of one `.safetensors` file, mapped, and its metadata.
+    """Read the tensors of a `.safetensors` file, memory-mapped, and its metadata.
 
     Raises:
-        CorruptFileError: no such file, truncated, or the header contradicts itself or the file.
+        CorruptFileError: another kind of file, truncated, or with a wrong header.
     """
     path = Path(path)
     kind = sniff(path)
@@ -76,13 +76,15 @@ def read_safetensors(path: Path | str) -> TensorFile:
     if len(memory) < 10 or size > MAX_HEADER or memory[8:9] != b"{":
         raise CorruptFileError(
             f"{path} is not a safetensors file: its first 8 bytes announce a header of {size} "
-            f"bytes (at most {MAX_HEADER}), the file has {len(memory)}."
+            f"bytes (at most {MAX_HEADER}), but the file has {len(memory)}."
         )
     if start > len(memory):
-        raise CorruptFileError(_truncated(path, start, len(memory)))
-    header = _header(path, memory[8:start])
-    metadata = _metadata(path, header.pop("__metadata__", {}))
-    places = [_place(path, name, entry) for name, entry in header.items()]
+        raise CorruptFileError(_explain_truncation(path, start, len(memory)))
+    header = _parse_json(path, memory[8:start])
+    if not isinstance(header, dict):
+        raise CorruptFileError(f"{path}: its header is not a JSON object.")
+    metadata = _check_metadata(path, header.pop("__metadata__", {}))
+    places = [_read_place(path, name, entry) for name, entry in header.items()]
     _check_cover(path, places, start, len(memory))
     tensors = {}
     for place in places:
@@ -93,38 +95,38 @@ def read_safetensors(path: Path | str) -> TensorFile:
 
 
 def read_tensors(path: Path) -> TensorFile | TorchArchive:
-    """The tensors of a safetensors or a PyTorch file, told apart by content.
+    """Read the tensors of a safetensors or PyTorch file, whatever its name.
 
     Raises:
-        UnsafeFileError: a pickle that wants more than tensors.
-        CorruptFileError: neither, or damaged.
+        UnsafeFileError: a pickle that asks for more than tensors.
+        CorruptFileError: another kind of file, or damaged.
     """
     kind = sniff(path)
     if kind in ("zip", "legacy"):
         return read_torch(path)
     if kind != "safetensors":
-        refuse_kind(path, kind, "weights of safetensors or PyTorch")
+        refuse_kind(path, kind, "a safetensors or PyTorch file")
     return read_safetensors(path)
 
 
 def read_shards(index: Path | str) -> TensorFile:
-    """All tensors of a sharded checkpoint, given its `*.index.json`.
+    """Read all tensors of a sharded checkpoint from its `*.index.json`.
 
-    Shards lie beside the index and are read as safetensors or as PyTorch files by their content.
+    Shards are safetensors or PyTorch files, whatever their names, in the folder of the index.
 
     Raises:
-        CorruptFileError: a shard is missing or elsewhere, or holds other tensors than promised.
-        UnsafeFileError: a PyTorch shard wants more than tensors.
+        CorruptFileError: a shard is missing, in another folder, or does not match the index.
+        UnsafeFileError: a PyTorch shard asks for more than tensors.
     """
     index = Path(index)
     tensors: dict[str, Tensor] = {}
-    for shard, names in _shards(index).items():
+    for shard, names in _read_index(index).items():
         path = index.parent / shard
         found = read_tensors(path).tensors
         if wrong := sorted(names ^ found.keys()):
             raise CorruptFileError(
-                f"{path} and {index.name} differ in {len(wrong)} tensors, "
-                f"{', '.join(wrong[:5])} among them; the files are not of one set."
+                f"{path} and {index.name} differ in {len(wrong)} tensors, such as "
+                f"{', '.join(wrong[:5])}; they belong to different checkpoints."
             )
         tensors.update(found)
     return TensorFile(tensors, {})
@@ -133,26 +135,26 @@ def read_shards(index: Path | str) -> TensorFile:
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Write a `.safetensors` file; no two tensors may share memory, and each is contiguous.
+    """Write a `.safetensors` file; tensors must be contiguous and not share memory.
 
-    Hugging Face's readers ask for `{"format": "pt"}` in the metadata.
+    Hugging Face's readers need `{"format": "pt"}` in the metadata.
 
     Raises:
-        OSError, safetensors.SafetensorError: it cannot be written; `replace_file` says it kindly.
+        OSError, safetensors.SafetensorError: cannot be written; `replace_file` explains it.
     """
     safetensors.torch.save_file(dict(tensors), path, dict(metadata))
 
 
-def _shards(index: Path) -> dict[str, set[str]]:
-    """Names of the tensors in each shard, every shard checked to lie beside the index."""
-    content = _json(index, index.read_bytes())
+def _read_index(index: Path) -> dict[str, set[str]]:
+    """Read the tensor names of each shard, and check that all shards are beside the index."""
+    content = _parse_json(index, index.read_bytes())
     mapping = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(mapping, dict) or not mapping:
         raise CorruptFileError(f"{index} has no weight_map of tensor names to files.")
     shards: dict[str, set[str]] = {}
     for name, shard in mapping.items():
         if not isinstance(shard, str) or shard in ("", ".", "..") or {*shard} & {*"/\\\0:"}:
-            raise CorruptFileError(f"{index}: {name} lies in {shard!r}, not a file beside it.")
+            raise CorruptFileError(f"{index}: {name} is in {shard!r}, not a file beside the index.")
         shards.setdefault(shard, set()).add(name)
     if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
         raise CorruptFileError(
@@ -162,30 +164,23 @@ def _shards(index: Path) -> dict[str, set[str]]:
     return shards
 
 
-def _json(path: Path, data: bytes) -> object:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _parse_json(path: Path, data: bytes) -> object:
+    def refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         keys = dict(pairs)
         if len(keys) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise CorruptFileError(f"{path}: the name {twice!r} stands twice in its JSON.")
+            raise CorruptFileError(f"{path}: its JSON has the name {twice!r} twice.")
         return keys
 
     try:
-        content: object = json.loads(data.decode(), object_pairs_hook=unique)
+        content: object = json.loads(data.decode(), object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path}: its JSON cannot be read: {error}.") from error
     return content
 
 
-def _header(path: Path, data: bytes) -> dict[str, object]:
-    header = _json(path, data)
-    if not isinstance(header, dict):
-        raise CorruptFileError(f"{path}: its header is not a JSON object.")
-    return header
-
-
-def _metadata(path: Path, metadata: object) -> dict[str, str]:
+def _check_metadata(path: Path, metadata: object) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(
         isinstance(value, str) for value in metadata.values()
     ):
@@ -193,8 +188,8 @@ def _metadata(path: Path, metadata: object) -> dict[str, str]:
     return metadata
 
 
-def _place(path: Path, name: str, entry: object) -> _Place:
-    """One entry of the header, its byte count checked against dtype and shape."""
+def _read_place(path: Path, name: str, entry: object) -> _Place:
+    """Read an entry of the header, and check its byte count against dtype and shape."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise CorruptFileError(f"{path}: {name} needs exactly dtype, shape and data_offsets.")
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
@@ -202,27 +197,24 @@ def _place(path: Path, name: str, entry: object) -> _Place:
             f"{path}: {name} has the unknown dtype {str(entry['dtype'])[:40]!r}; known are "
             f"{', '.join(DTYPES)}."
         )
-    dtype, shape, offsets = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
-    for values in (shape, offsets):
-        if (
-            not isinstance(values, list)
-            or len(values) > MAX_DIMENSIONS
-            or not all(type(x) is int and 0 <= x < 1 << 63 for x in values)
-        ):
-            raise CorruptFileError(
-                f"{path}: {name} has sizes that are not at most {MAX_DIMENSIONS} whole numbers "
-                "of 0 to 2**63."
-            )
-    if len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
+    shape, offsets = read_naturals(entry["shape"]), read_naturals(entry["data_offsets"])
+    if shape is None or offsets is None:
         raise CorruptFileError(
-            f"{path}: {name} of shape {shape[:8]} and {entry['dtype']} needs "
-            f"{math.prod(shape) * dtype.itemsize} bytes, its data_offsets are {offsets[:2]}."
+            f"{path}: the shape and data_offsets of {name} must be at most {MAX_DIMENSIONS} whole "
+            "numbers of 0 to 2**63."
         )
-    return _Place(name, dtype, tuple(shape), offsets[0], offsets[1])
+    dtype = DTYPES[entry["dtype"]]
+    size = math.prod(shape) * dtype.itemsize
+    if len(offsets) != 2 or offsets[1] - offsets[0] != size:
+        raise CorruptFileError(
+            f"{path}: {name} of shape {shape[:8]} and {entry['dtype']} needs {size} bytes, but its "
+            f"data_offsets are {offsets[:2]}."
+        )
+    return _Place(name, dtype, shape, *offsets)
 
 
 def _check_cover(path: Path, places: list[_Place], start: int, size: int) -> None:
-    """The tensors fill the file from `start` to its end, without gap or overlap."""
+    """Refuse tensors that do not fill the file from `start` to its end, without gap or overlap."""
     position = 0
     for place in sorted(places, key=lambda place: (place.start, place.end)):
         if place.start != position:
@@ -232,16 +224,16 @@ def _check_cover(path: Path, places: list[_Place], start: int, size: int) -> Non
             )
         position = place.end
     if start + position > size:
-        raise CorruptFileError(_truncated(path, start + position, size))
+        raise CorruptFileError(_explain_truncation(path, start + position, size))
     if start + position < size:
         raise CorruptFileError(
             f"{path}: {size - start - position} bytes follow the last tensor, which the format "
-            "forbids; the file is damaged or holds something else too."
+            "forbids; the file is damaged or contains something else too."
         )
 
 
-def _truncated(path: Path, wanted: int, size: int) -> str:
+def _explain_truncation(path: Path, needed: int, size: int) -> str:
     return (
-        f"{path} is truncated: its header promises {wanted} bytes, the file has {size}; "
+        f"{path} is truncated: its header needs {needed} bytes, but the file has {size}; "
         "download or copy it again."
     )

@@ -1,7 +1,7 @@
-"""What a file really is, from its first bytes, whatever it is called.
+"""Tells the kind of a file from its first bytes, whatever its name.
 
-About one in five "broken" weight files is no weight file at all: a Git LFS pointer, an error
-page, half a download. `refuse_kind` says so instead of failing somewhere inside a parser.
+About one in five "broken" weight files is not a weight file: it is a Git LFS pointer, an error page
+or half a download. `refuse_kind` says so, before a parser fails with an unclear error.
 """
 
 import re
@@ -22,13 +22,13 @@ _HTML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|\?xml|head|!--)",
 
 def sniff(path: Path) -> Kind:
     """The kind of the file at `path`; "zip" is what torch.save and TorchScript write."""
-    start = _start(path)
+    start = _read_start(path)
     if not start:
         return "empty"
     if start.startswith(_LFS):
         return "lfs"
     if start[8:9] == b"{" and b"\0" in start[:8]:  # the header's length, then the header
-        return "safetensors"  # before zip and pickle: a length may begin with their bytes
+        return "safetensors"  # tested before zip and pickle: a length may begin with their bytes
     if start.startswith(b"PK"):
         return "zip"
     if _HTML.match(start):
@@ -42,23 +42,23 @@ def sniff(path: Path) -> Kind:
     return "tar" if start[257:262] == b"ustar" else "unknown"
 
 
-def _start(path: Path) -> bytes:
+def _read_start(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(512)
 
 
 def refuse_kind(path: Path, kind: Kind, wanted: str) -> NoReturn:
-    """Say that `path` is a `kind` where `wanted` was expected, and what to do.
+    """Raise an error that says what `path` is, that `wanted` was expected, and what to do.
 
     Raises:
         CorruptFileError: always.
     """
-    start = _start(path).decode(errors="replace")
+    start = _read_start(path).decode(errors="replace")
     if kind == "lfs":
         size = re.search(r"^size (\d+)$", start, re.MULTILINE)
         digest = re.search(r"^oid sha256:([0-9a-f]{64})$", start, re.MULTILINE)
         what = (
-            f"this is a Git LFS pointer, not the weights ({size[1] if size else '?'} bytes wanted, "
+            f"this is a Git LFS pointer, not the weights ({size[1] if size else '?'} bytes, "
             f"sha256 {digest[1] if digest else 'unknown'}); run `git lfs pull` in its repository"
         )
     elif kind == "json":
@@ -70,12 +70,12 @@ def refuse_kind(path: Path, kind: Kind, wanted: str) -> NoReturn:
 
 _PLAIN: dict[Kind, str] = {
     "empty": "an empty file",
-    "html": "an HTML page (an error or login page, by its looks)",
+    "html": "an HTML page (probably an error or login page)",
     "legacy": "a file of PyTorch before 1.6",
     "pickle": "a bare pickle",
     "safetensors": "a safetensors file",
     "tar": "a tar archive",
-    "unknown": "no format that is known here",
+    "unknown": "a file of an unknown format",
     "zip": "a zip archive as torch.save writes it",
 }
 _FIX: dict[Kind, str] = {

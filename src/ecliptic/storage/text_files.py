@@ -1,4 +1,4 @@
-"""Small text and JSON files of other projects, read within a limit of bytes."""
+"""Reads small text and JSON files of other projects, up to a limit of bytes."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ LIMIT = 64 << 20  # bytes; the largest tokenizer.json known is 17 MB
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of bounded size.
+    """Read a JSON object from a file of at most `LIMIT` bytes.
 
     Raises:
         CorruptFileError: too large, not UTF-8, not JSON, or not an object.
@@ -19,7 +19,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str, what: str) -> dict[str, Any]:
-    """The JSON object that `text` is; `what` names it in errors.
+    """Parse the JSON object in `text`; `what` names it in errors.
 
     Raises:
         CorruptFileError: not JSON, or not an object.
@@ -29,19 +29,19 @@ def parse_json(text: str, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{what} is not JSON ({error}); fetch it again.") from None
     if not isinstance(value, dict):
-        raise CorruptFileError(f"{what} holds a {type(value).__name__}, a JSON object is needed.")
+        raise CorruptFileError(f"{what} is a {type(value).__name__}, but must be a JSON object.")
     return value
 
 
 def read_text(path: Path) -> str:
-    """A text file of bounded size.
+    """Read a text file of at most `LIMIT` bytes.
 
     Raises:
         CorruptFileError: too large, or not UTF-8.
     """
     if path.stat().st_size > LIMIT:
         raise CorruptFileError(
-            f"{path} is larger than {LIMIT} bytes, which no config or tokenizer file is."
+            f"{path} has more than {LIMIT} bytes, too many for a config or tokenizer file."
         )
     try:
         return path.read_text(encoding="utf-8")

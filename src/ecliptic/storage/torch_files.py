@@ -1,8 +1,8 @@
-"""Reads `.pt`, `.pth`, `.bin` and `.ckpt` files without running anything in them.
+"""Reads `.pt`, `.pth`, `.bin` and `.ckpt` files without running code in them.
 
-torch.save archives, TorchScript archives (as OpenAI released its models) and the files of
-PyTorch before 1.6 all describe tensors by a pickle. `pickles.py` turns that into plain data;
-here each description is checked against the bytes that are there, then mapped, not copied.
+torch.save archives, TorchScript archives (OpenAI's released models) and the files of PyTorch before
+1.6 all describe tensors with a pickle. `pickles.py` turns the pickle into plain data; this module
+checks each description against the bytes of the file, then maps the tensor without copying it.
 """
 
 import io
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayoutError
 from ecliptic.storage import pickles
-from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file
+from ecliptic.storage.mapping import bytes_tensor, map_file, read_naturals
 from ecliptic.storage.pickle_names import MAX_NAME, Inert, Module, Storage, TensorRecord
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.zip_archive import Archive
@@ -31,11 +31,11 @@ MAX_REPEATED = 1 << 20  # values of an expanded view (stride 0) beyond those sto
 
 @dataclass(frozen=True)
 class TorchArchive:
-    """What a file of PyTorch holds.
+    """The content of a PyTorch file.
 
     `tree` has only dict, list, tuple, str, bytes, numbers, None, tensors (mapped, without
-    gradient), and `Inert` for what was named but has no plain form. Of a TorchScript archive it
-    is the attributes of the modules, as nested dicts.
+    gradient), and `Inert` for objects without a plain form. For a TorchScript archive it has the
+    attributes of the modules, as nested dicts.
     """
 
     kind: Literal["zip", "torchscript", "legacy"]
@@ -43,7 +43,7 @@ class TorchArchive:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor under its dotted name; of a TorchScript archive, its state dict.
+        """Every tensor by its dotted name; for a TorchScript archive, its state dict.
 
         Raises:
             CorruptFileError: two tensors have the same dotted name.
@@ -51,24 +51,24 @@ class TorchArchive:
         found: dict[str, Tensor] = {}
         for name, leaf in _leaves(self.tree):
             if isinstance(leaf, Tensor) and found.setdefault(name, leaf) is not leaf:
-                raise CorruptFileError(f"two tensors of the file are both called {name!r}.")
+                raise CorruptFileError(f"two tensors of the file have the name {name!r}.")
         return found
 
     @cached_property
     def metadata(self) -> dict[str, Scalar]:
-        """Every number and string under its dotted name, such as `input_resolution`."""
+        """Every number and string by its dotted name, such as `input_resolution`."""
         scalars = (bool, int, float, str)
         return {name: leaf for name, leaf in _leaves(self.tree) if isinstance(leaf, scalars)}
 
 
 def read_torch(path: Path | str) -> TorchArchive:
-    """The content of a file that torch.save or torch.jit.save wrote; no code of it is run.
+    """Read a file of torch.save or torch.jit.save without running its code.
 
     Tensors are mapped from the file, so reading costs little until they are used.
 
     Raises:
-        UnsafeFileError: it wants more than tensors in containers, or its parts overlap.
-        CorruptFileError: truncated, not such a file, or a tensor reaches outside its storage.
+        UnsafeFileError: it asks for more than tensors in containers, or its parts overlap.
+        CorruptFileError: truncated, another kind of file, or a tensor larger than its storage.
         UnsupportedLayoutError: written on a big-endian machine, or a torch.package.
     """
     path = Path(path)
@@ -101,16 +101,16 @@ def _read_zip(archive: Archive) -> TorchArchive:
     def storage_bytes(key: str) -> Tensor:
         entry = archive.entries.get(f"{root}data/{key}")
         if entry is None or entry.deflated:
-            state = "missing" if entry is None else "compressed, as PyTorch never writes it"
+            state = "missing" if entry is None else "compressed, which PyTorch never does"
             raise CorruptFileError(f"{path}: the storage data/{key} is {state}.")
         return bytes_tensor(archive.memory, entry.start, entry.size)
 
-    tree = _Tensors(path, storage_bytes).within(content)
+    tree = _Tensors(path, storage_bytes).replace(content)
     return TorchArchive("torchscript" if isinstance(content, Module) else "zip", tree)
 
 
 def _read_legacy(path: Path) -> TorchArchive:
-    """Five pickles (magic, protocol, system, content, storage keys), then the storages."""
+    """Read five pickles (magic, protocol, system, content, storage keys), then the storages."""
     memory = map_file(path)
     position, parts = 0, []
     for _ in range(5):
@@ -121,22 +121,22 @@ def _read_legacy(path: Path) -> TorchArchive:
     _check_extent(path, content)
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise UnsupportedLayoutError(f"{path} was written on a big-endian machine.")
-    places = dict(_legacy_places(path, memory, position, keys, _item_sizes(content)))
+    places = dict(_read_legacy_places(path, memory, position, keys, _item_sizes(content)))
 
     def storage_bytes(key: str) -> Tensor:
         if key not in places:
             raise CorruptFileError(f"{path}: the storage {key} is missing.")
         return bytes_tensor(memory, *places[key])
 
-    return TorchArchive("legacy", _Tensors(path, storage_bytes).within(content))
+    return TorchArchive("legacy", _Tensors(path, storage_bytes).replace(content))
 
 
-def _legacy_places(
+def _read_legacy_places(
     path: Path, memory: mmap.mmap, position: int, keys: object, sizes: dict[str, int]
 ) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Start and bytes of each storage: a little-endian int64 count of values, then the values."""
+    """Key, start and bytes of each storage: an int64 count (little-endian), then the values."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise CorruptFileError(f"{path}: the list of storages is not a list of names.")
+        raise CorruptFileError(f"{path}: its storage keys are not a list of texts.")
     for key in keys:
         count = int.from_bytes(memory[position : position + 8], "little", signed=True)
         size = count * sizes.get(key, 0)
@@ -158,10 +158,10 @@ def _item_sizes(content: object) -> dict[str, int]:
 
 
 def _check_extent(path: Path, content: object) -> None:
-    """No deep nesting, no container within itself, no small pickle that unfolds to a huge tree."""
+    """Refuse deep nesting, containers in themselves and small pickles that unfold to huge trees."""
     level, items = [content], 0
     for _ in range(MAX_DEPTH):
-        inner = [_inside(value) for value in level]
+        inner = [_children(value) for value in level]
         items += sum(map(len, inner))
         if items > MAX_ITEMS:
             break
@@ -174,7 +174,7 @@ def _check_extent(path: Path, content: object) -> None:
     )
 
 
-def _inside(value: object) -> Collection[object]:
+def _children(value: object) -> Collection[object]:
     if isinstance(value, Module):
         value = value.attributes
     if isinstance(value, dict):
@@ -183,7 +183,7 @@ def _inside(value: object) -> Collection[object]:
 
 
 def _leaves(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Everything in nested dicts and sequences that is no container, with its dotted name."""
+    """The dotted name and value of everything in nested containers that is not a container."""
     if isinstance(tree, Module):
         tree = tree.attributes
     if isinstance(tree, (dict, list, tuple)):
@@ -191,7 +191,7 @@ def _leaves(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
         for key, value in items:
             name = f"{prefix}.{key}" if prefix else str(key)
             if len(name) > MAX_NAME:  # else one long key would be copied for every leaf below
-                raise UnsafeFileError(f"a name of the file has more than {MAX_NAME} characters.")
+                raise UnsafeFileError(f"a name in the file has more than {MAX_NAME} characters.")
             yield from _leaves(value, name)
     else:
         yield prefix, tree
@@ -204,32 +204,32 @@ def _dtype(name: str) -> torch.dtype:
 
 
 class _Tensors:
-    """Puts checked tensors in the place of their descriptions."""
+    """Replaces the descriptions of tensors by checked tensors."""
 
     def __init__(self, path: Path, storage_bytes: Callable[[str], Tensor]) -> None:
         self.path = path
         self.storage_bytes = storage_bytes
         self.storages: dict[str, Tensor] = {}  # (bytes,) uint8 by key: shared storages stay shared
 
-    def within(self, tree: object) -> object:
-        """`tree` with tensors for `TensorRecord`s and dicts for `Module`s."""
+    def replace(self, tree: object) -> object:
+        """Copy `tree` with tensors for `TensorRecord`s and dicts for `Module`s."""
         if isinstance(tree, TensorRecord):
-            return self.tensor(tree)
+            return self.make_tensor(tree)
         if isinstance(tree, Storage):
             return Inert("torch.storage.UntypedStorage")
         if isinstance(tree, Module):
             tree = tree.attributes
         if isinstance(tree, dict):
-            return {key: self.within(value) for key, value in tree.items()}
+            return {key: self.replace(value) for key, value in tree.items()}
         if isinstance(tree, (list, tuple)):
-            return type(tree)(self.within(value) for value in tree)
+            return type(tree)(self.replace(value) for value in tree)
         return tree
 
-    def tensor(self, record: TensorRecord) -> Tensor:
-        data, dtype = self.storage(record.storage), _dtype(record.dtype)
+    def make_tensor(self, record: TensorRecord) -> Tensor:
+        data, dtype = self.map_storage(record.storage), _dtype(record.dtype)
         values = data[: len(data) // dtype.itemsize * dtype.itemsize].view(dtype)  # (N,)
-        size, stride = _naturals(record.size), _naturals(record.stride)
-        offset = _naturals((record.offset,))
+        size, stride = read_naturals(record.size), read_naturals(record.stride)
+        offset = read_naturals((record.offset,))
         if size is None or stride is None or offset is None or len(size) != len(stride):
             raise CorruptFileError(
                 f"{self.path}: a tensor's offset, size and strides must be whole numbers of 0 to "
@@ -246,28 +246,19 @@ class _Tensors:
             )
         if count > len(values) + MAX_REPEATED:
             raise UnsafeFileError(
-                f"{self.path}: a tensor repeats {len(values)} stored values to {count}."
+                f"{self.path}: a tensor repeats {len(values)} stored values to make {count}."
             )
         return values.as_strided(size, stride, offset[0] if count else 0)
 
-    def storage(self, storage: Storage) -> Tensor:
-        """(bytes,) uint8, as many as the description and the file agree on."""
+    def map_storage(self, storage: Storage) -> Tensor:
+        """Map a storage as (bytes,) uint8, and check its size against the description."""
         if storage.key not in self.storages:
             self.storages[storage.key] = self.storage_bytes(storage.key)
         data = self.storages[storage.key]
-        wanted = _naturals((storage.numel,))
-        size = wanted[0] * _dtype(storage.dtype).itemsize if wanted else -1
+        numel = read_naturals((storage.numel,))
+        size = numel[0] * _dtype(storage.dtype).itemsize if numel else -1
         if size != len(data):
             raise CorruptFileError(
-                f"{self.path}: storage {storage.key} should have {size} bytes, has {len(data)}."
+                f"{self.path}: storage {storage.key} should have {size} bytes, but has {len(data)}."
             )
         return data
-
-
-def _naturals(values: object) -> tuple[int, ...] | None:
-    """`values` if they are a short tuple or list of whole numbers in [0, 2**63)."""
-    if not isinstance(values, (tuple, list)) or len(values) > MAX_DIMENSIONS:
-        return None
-    if any(type(value) is not int or not 0 <= value < 1 << 63 for value in values):
-        return None
-    return tuple(values)

@@ -1,8 +1,8 @@
-"""The zip archives of PyTorch, read by our own strict parser; nothing is ever extracted.
+"""Reads PyTorch's zip archives with a strict parser of our own; nothing is extracted to disk.
 
 PyTorch stores tensors uncompressed, so an entry is a byte range of the file that can be mapped.
-Whatever a zip may contain beyond that (overlaps, second names, paths, encryption, bombs) is
-refused before any of it is used. Check sums are not compared: `torch.save` may leave them out.
+Anything else in a zip (overlaps, duplicate names, paths, encryption, bombs) is refused before it is
+used. Checksums are not compared, because `torch.save` may leave them out.
 
 Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3 (zip64).
 """
@@ -50,16 +50,16 @@ class Archive:
         """
         self.path = path
         self.memory: mmap.mmap = map_file(path)
-        start, size, count = _directory(self.path, self.memory)
+        start, size, count = _find_directory(self.path, self.memory)
         self.entries: dict[str, Entry] = {}
-        for entry in _entries(self.path, self.memory, start, size, count):
+        for entry in _read_entries(self.path, self.memory, start, size, count):
             if entry.name in self.entries:
                 raise UnsafeFileError(f"{path}: two entries are named {entry.name!r}.")
             self.entries[entry.name] = entry
         _check_apart(path, list(self.entries.values()), start)
 
     def read(self, name: str, limit: int) -> bytes:
-        """All bytes of a small entry, unpacked if need be, at most `limit`."""
+        """Read all bytes of a small entry, at most `limit`; decompress them if necessary."""
         entry = self.entries[name]
         if max(entry.size, entry.packed) > limit:
             raise UnsafeFileError(
@@ -79,8 +79,8 @@ class Archive:
         return data
 
 
-def _directory(path: Path, memory: mmap.mmap) -> tuple[int, int, int]:
-    """Start, size and entry count of the central directory, which ends where the end begins."""
+def _find_directory(path: Path, memory: mmap.mmap) -> tuple[int, int, int]:
+    """Find start, size and entry count of the central directory, which ends at the end record."""
     end = memory.rfind(_END, max(0, len(memory) - 22 - _ALL16))
     if end < 0 or end + 22 > len(memory):
         raise CorruptFileError(
@@ -91,13 +91,13 @@ def _directory(path: Path, memory: mmap.mmap) -> tuple[int, int, int]:
     if end + 22 + comment != len(memory):
         raise UnsafeFileError(f"{path}: bytes follow the end of the zip.")
     if memory[max(0, end - 20) : max(0, end - 16)] == _LOCATOR:
-        end, count, size, start = _directory64(path, memory, end - 20)
+        end, count, size, start = _find_directory64(path, memory, end - 20)
     elif disk or first or here != count:
         raise UnsafeFileError(f"{path}: a zip split over several disks cannot be read.")
     if count > MAX_ENTRIES or size > MAX_DIRECTORY:
         raise UnsafeFileError(
             f"{path}: {count} entries in a directory of {size} bytes; at most {MAX_ENTRIES} "
-            f"entries and {MAX_DIRECTORY} bytes are read."
+            f"entries and {MAX_DIRECTORY} bytes are allowed."
         )
     if start + size != end:
         raise CorruptFileError(
@@ -106,8 +106,8 @@ def _directory(path: Path, memory: mmap.mmap) -> tuple[int, int, int]:
     return start, size, count
 
 
-def _directory64(path: Path, memory: mmap.mmap, locator: int) -> tuple[int, int, int, int]:
-    """The same for zip64, after the position of its end record."""
+def _find_directory64(path: Path, memory: mmap.mmap, locator: int) -> tuple[int, int, int, int]:
+    """Find the same in a zip64 archive, after the position of its end record."""
     _, position, _ = struct.unpack_from("<IQI", memory, locator + 4)
     if position + 56 != locator or memory[position : position + 4] != _END64:
         raise CorruptFileError(f"{path}: the zip64 end record is not where its locator points.")
@@ -118,8 +118,10 @@ def _directory64(path: Path, memory: mmap.mmap, locator: int) -> tuple[int, int,
     return position, count, size, start
 
 
-def _entries(path: Path, memory: mmap.mmap, start: int, size: int, count: int) -> Iterator[Entry]:
-    """The central directory's records, each checked against its local header."""
+def _read_entries(
+    path: Path, memory: mmap.mmap, start: int, size: int, count: int
+) -> Iterator[Entry]:
+    """Read the records of the central directory, and check each against its local header."""
     position, end = start, start + size
     for _ in range(count):
         if position + 46 > end or memory[position : position + 4] != b"PK\x01\x02":
@@ -133,19 +135,19 @@ def _entries(path: Path, memory: mmap.mmap, start: int, size: int, count: int) -
         raw = memory[name_start : name_start + name_size]
         extra = memory[name_start + name_size : name_start + name_size + extra_size]
         unpacked, packed, header = _widen(path, extra, (unpacked, packed, header))
-        name = _checked_name(path, raw)
+        name = _decode_name(path, raw)
         if flags & 0x2041 or method not in (_STORED, _DEFLATED):  # encrypted in some way
             raise UnsafeFileError(f"{path}: {name} is encrypted or packed by method {method}.")
         if method == _STORED and packed != unpacked:
             raise UnsafeFileError(f"{path}: {name} is stored but has two sizes.")
-        data = _data_start(path, memory, header, raw)
+        data = _find_data(path, memory, header, raw)
         yield Entry(name, header, data, packed, unpacked, method == _DEFLATED)
     if position != end:
         raise CorruptFileError(f"{path}: the zip directory holds more than its {count} entries.")
 
 
 def _widen(path: Path, extra: bytes, sizes: tuple[int, int, int]) -> list[int]:
-    """Sizes and header offset, the saturated ones taken from the zip64 extra field."""
+    """Return sizes and header offset; values of 0xFFFFFFFF are in the zip64 extra field."""
     wide: Iterator[int] = iter(())
     position = 0
     while position + 4 <= len(extra):
@@ -160,32 +162,32 @@ def _widen(path: Path, extra: bytes, sizes: tuple[int, int, int]) -> list[int]:
         raise CorruptFileError(f"{path}: an entry lacks its zip64 size.") from None
 
 
-def _checked_name(path: Path, raw: bytes) -> str:
+def _decode_name(path: Path, raw: bytes) -> str:
     try:
         name = raw.decode()
     except UnicodeDecodeError:
         raise UnsafeFileError(f"{path}: the entry name {raw!r} is not UTF-8.") from None
     parts = name.rstrip("/").split("/")
     if not name or "\\" in name or "\0" in name or ":" in parts[0] or {"", ".", ".."} & {*parts}:
-        raise UnsafeFileError(f"{path}: the entry name {name!r} leaves the archive.")
+        raise UnsafeFileError(f"{path}: the entry name {name!r} points outside the archive.")
     return name
 
 
-def _data_start(path: Path, memory: mmap.mmap, header: int, name: bytes) -> int:
-    """Where an entry's bytes begin; the local header must be there and bear the same name."""
+def _find_data(path: Path, memory: mmap.mmap, header: int, name: bytes) -> int:
+    """Find where an entry's bytes begin, and check that its local header has the same name."""
     if header + 30 > len(memory) or memory[header : header + 4] != b"PK\x03\x04":
         raise CorruptFileError(f"{path}: {name!r} has no local header at byte {header}.")
     name_size, extra_size = struct.unpack_from("<2H", memory, header + 26)
     if memory[header + 30 : header + 30 + name_size] != name:
-        raise UnsafeFileError(f"{path}: {name!r} is called otherwise in its local header.")
+        raise UnsafeFileError(f"{path}: {name!r} has another name in its local header.")
     return header + 30 + int(name_size) + int(extra_size)
 
 
 def _check_apart(path: Path, entries: list[Entry], directory: int) -> None:
-    """Entries follow each other from byte 0 up to the directory, none over another."""
+    """Refuse entries that overlap each other or the directory, and bytes before the first."""
     entries = sorted(entries, key=lambda entry: entry.header)
     if entries and entries[0].header:
-        raise UnsafeFileError(f"{path}: {entries[0].header} bytes stand before the zip.")
+        raise UnsafeFileError(f"{path}: {entries[0].header} bytes precede the zip.")
     for entry, following in pairwise(entries):
         if entry.start + entry.packed > following.header:
             raise UnsafeFileError(f"{path}: {entry.name} and {following.name} overlap.")

@@ -1,6 +1,6 @@
-"""Contrastive training, the smallest honest version: what made the embedded default.
+"""Contrastive training in its smallest form; the built-in model `mini` was made with it.
 
-The settings import no torch; the rest arrives when first named.
+The settings import no torch; the other names are imported when first used.
 """
 
 from typing import TYPE_CHECKING

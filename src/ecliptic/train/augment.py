@@ -1,6 +1,6 @@
-"""Random variations of drawings, so that unseen drawing styles still look familiar.
+"""Random variations of drawings, so that the model generalises to unseen drawing styles.
 
-Every function takes a batch and a generator and is a handful of tensor operations.
+Every function takes a batch and a generator and does a few tensor operations.
 B batch, S side. Colours are in 0..1; `rgba` is not premultiplied.
 """
 
@@ -10,23 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
+LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
 
 
 def augment(rgba: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, 4, S, S) uint8 -> (B, 3, S, S) float32 in 0..1: restyled, placed, composited."""
+    """(B, 4, S, S) uint8 -> (B, 3, S, S) float32 in 0..1, restyled, moved, on a background."""
     x = restyle(rgba.float() / 255, generator)
     return degrade(composite(place(x, generator), generator), generator)
 
 
-def on_colour(rgba: Tensor, grey: float = 1.0) -> Tensor:
-    """(B, 4, S, S) uint8 -> (B, 3, S, S) in 0..1 over a plain grey; white unless told."""
+def lay_on_white(rgba: Tensor) -> Tensor:
+    """(B, 4, S, S) uint8 -> (B, 3, S, S) in 0..1 on a white background."""
     x = rgba.float() / 255
-    return x[:, :3] * x[:, 3:] + grey * (1 - x[:, 3:])
+    return x[:, :3] * x[:, 3:] + (1 - x[:, 3:])
 
 
 def restyle(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Recolour, grey, draw as outlines or as a silhouette; half of the batch stays as it is."""
+    """Recolour, desaturate, outline or reduce to a silhouette; half of the batch is unchanged."""
     kind = torch.rand(len(x), generator=generator)
     x = x.clone()
     for low, high, style in _STYLES:
@@ -47,17 +47,17 @@ def recolour(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def desaturate(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Grey, fully or in part, with another contrast."""
+    """Remove the colour, fully or in part, and change the contrast."""
     keep = torch.rand(len(x), 1, 1, 1, generator=generator) * 0.5
     gain = _uniform(len(x), 0.6, 1.5, generator)
-    grey = (x[:, :3] * LUMA.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    grey = _brightness(x[:, :3])
     rgb = (grey + keep * (x[:, :3] - grey) - 0.5) * gain + 0.5
     return torch.cat([rgb.clamp(0, 1), x[:, 3:]], dim=1)
 
 
 def outline(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Dark strokes where brightness or coverage changes, on nothing."""
-    grey = (x[:, :3] * LUMA.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    """Dark strokes where brightness or coverage changes; the rest is transparent."""
+    grey = _brightness(x[:, :3])
     planes = torch.cat([grey * x[:, 3:] + 1 - x[:, 3:], x[:, 3:]], dim=1)  # (B, 2, S, S)
     planes = F.pad(planes, (1, 1, 1, 1), mode="replicate")
     across = planes[:, :, 1:-1, 2:] - planes[:, :, 1:-1, :-2]
@@ -70,8 +70,8 @@ def outline(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def silhouette(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Two colours only: ink where dark, paper where light, in random colours."""
-    grey = (x[:, :3] * LUMA.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    """Two random colours: ink for dark places, paper for light ones."""
+    grey = _brightness(x[:, :3])
     light = ((grey - _uniform(len(x), 0.35, 0.65, generator)) * 8 + 0.5).clamp(0, 1)
     ink = 0.5 * torch.rand(len(x), 3, 1, 1, generator=generator)
     paper = 1 - 0.5 * torch.rand(len(x), 3, 1, 1, generator=generator)
@@ -79,7 +79,7 @@ def silhouette(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def place(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Scale, stretch, turn, shear and shift; returns (B, 4, S, S), alpha premultiplied."""
+    """Scale, stretch, rotate, shear and shift; returns (B, 4, S, S), alpha premultiplied."""
     B = len(x)
     scale = torch.exp(_uniform(B, math.log(0.55), math.log(1.15), generator))[:, 0, 0, 0]
     aspect = torch.exp(0.08 * torch.randn(B, generator=generator))
@@ -103,9 +103,9 @@ def place(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def composite(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Lay premultiplied drawings over white, black, plain, graded or noisy paper: (B, 3, S, S).
+    """Lay premultiplied drawings on white, black, plain, graded or noisy paper: (B, 3, S, S).
 
-    Where the drawing would vanish, the paper is inverted.
+    If a drawing would be invisible on its paper, the paper is inverted.
     """
     B, _, S, _ = x.shape
     kind = torch.rand(B, 1, 1, 1, generator=generator)
@@ -118,16 +118,15 @@ def composite(x: Tensor, generator: torch.Generator) -> Tensor:
     paper = torch.where(kind < 0.8, one.expand_as(paper), paper)
     paper = torch.where(kind < 0.62, torch.zeros(()), paper)
     paper = torch.where(kind < 0.5, torch.ones(()), paper)
-    luma = LUMA.view(1, 3, 1, 1)
     area = x[:, 3:].mean(dim=(2, 3), keepdim=True).clamp(min=1e-3)
-    ink = (x[:, :3] * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True) / area
-    ground = (paper * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    ink = _brightness(x[:, :3]).mean(dim=(2, 3), keepdim=True) / area
+    ground = _brightness(paper).mean(dim=(2, 3), keepdim=True)
     paper = torch.where((ink - ground).abs() < 0.3, 1 - paper, paper)
     return x[:, :3] + (1 - x[:, 3:]) * paper
 
 
 def degrade(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, noise, a grey patch or none of them; values stay in 0..1."""
+    """Add blur, noise, a grey patch or none of them; values stay in 0..1."""
     B, _, S, _ = x.shape
     blurred = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
     blur = torch.rand(B, 1, 1, 1, generator=generator) < 0.2
@@ -141,6 +140,10 @@ def degrade(x: Tensor, generator: torch.Generator) -> Tensor:
     return x.clamp(0, 1)
 
 
+def _brightness(rgb: Tensor) -> Tensor:
+    return (rgb * LUMA).sum(dim=1, keepdim=True)  # (B, 1, S, S)
+
+
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
 
@@ -149,7 +152,7 @@ def _coin(generator: torch.Generator) -> bool:
     return bool(torch.rand((), generator=generator) < 0.5)
 
 
-_STYLES = (  # from, to, style; the rest of 0..1 keeps its look
+_STYLES = (  # from, to, style; the rest of 0..1 keeps its style
     (0.50, 0.72, recolour),
     (0.72, 0.84, desaturate),
     (0.84, 0.93, outline),

@@ -1,4 +1,4 @@
-"""An endless stream of training batches: every source gives its share, no concept comes twice.
+"""An endless stream of training batches: a fixed share of each source, no concept twice.
 
 B batch, S side.
 """
@@ -21,7 +21,7 @@ class Batch:
     """B drawings and their captions."""
 
     pixels: Tensor  # (B, 3, S, S) normalised
-    tokens: Tensor  # (B, T), T the longest caption's
+    tokens: Tensor  # (B, T), T of the longest caption
     lengths: Tensor  # (B,) tokens in use
 
 
@@ -49,36 +49,32 @@ class Stream:
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            yield self.batch()
-
-    def batch(self) -> Batch:
-        """The next batch."""
-        drawings, texts = [], []
-        for rounds, source, count in self.sources:
-            rows = rounds.take(count)
-            drawings.append(source.rgba[rows])
-            texts += [caption(source.concepts[int(source.concept[r])], self.draw) for r in rows]
-        colours = augment(torch.cat(drawings), self.generator)
-        tokens, lengths = tokens_of(self.tokenizer, texts)
-        return Batch((colours - self.mean) / self.std, tokens, lengths)
+            drawings, texts = [], []
+            for rounds, source, count in self.sources:
+                rows = rounds.take(count)
+                drawings.append(source.rgba[rows])
+                texts += [caption(source.concepts[int(source.concept[r])], self.draw) for r in rows]
+            colours = augment(torch.cat(drawings), self.generator)
+            tokens, lengths = tokenize(self.tokenizer, texts)
+            yield Batch((colours - self.mean) / self.std, tokens, lengths)
 
 
-def tokens_of(tokenizer: Tokenizer, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """(B, T) ids, cut to the longest end-of-text, and (B,) how many of each are in use."""
+def tokenize(tokenizer: Tokenizer, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """(B, T) ids, cut to the longest text of the batch, and (B,) the lengths of the texts."""
     batch = tokenizer.batch(texts, overflow="truncate")
     ids = batch.ids[:, : batch.lengths.max()]
     return torch.from_numpy(ids), torch.from_numpy(batch.lengths)
 
 
 class _Rounds:
-    """Rounds through the concepts of a set, each time with one of its drawings at random."""
+    """Rounds through the concepts of a set, with a random drawing of each."""
 
     def __init__(self, drawings: Drawings, seed: int) -> None:
         self.draw = random.Random(seed)
         rows: dict[int, list[int]] = {}
         for row, concept in enumerate(drawings.concept.tolist()):
             rows.setdefault(concept, []).append(row)
-        self.rows = list(rows.values())  # drawing numbers of each drawn concept
+        self.rows = list(rows.values())  # for each concept, the indices of its drawings
         self.queue: list[int] = []
 
     def take(self, count: int) -> list[int]:

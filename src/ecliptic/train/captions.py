@@ -23,7 +23,7 @@ TEMPLATES = (
 
 
 def caption(concept: Concept, draw: random.Random) -> str:
-    """One caption of `concept`; about half are the bare name, by which it will be asked for."""
+    """A random caption of `concept`; about half are the bare name, as in validation."""
     name, kind = concept.name, draw.random()
     if name.startswith("flag: ") and draw.random() < 0.5:
         name = f"flag of {name.removeprefix('flag: ')}"

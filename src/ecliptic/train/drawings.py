@@ -1,6 +1,6 @@
-"""The drawings that the embedded default learns from: drawings, names and keywords in memory.
+"""The training data of the built-in model `mini`: drawings, names and keywords in memory.
 
-Reads the folder described by the training data's own README: `emoji/` (designs as tar files and
+Reads the folder that the README of the training data describes: `emoji/` (designs as tar files and
 `emoji.csv`), `openclipart/`, `game_icons/`. N drawings, C concepts.
 """
 
@@ -23,7 +23,7 @@ SIDE = 96  # pixels, as stored
 
 @dataclass(frozen=True)
 class Concept:
-    """Something drawn, in words."""
+    """The subject of a drawing, in words."""
 
     name: str
     keywords: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Concept:
 
 @dataclass(frozen=True, eq=False)
 class Drawings:
-    """N drawings of C concepts; one concept may have been drawn several times."""
+    """N drawings of C concepts; a concept may have several drawings."""
 
     rgba: Tensor  # (N, 4, 96, 96) uint8 as stored, alpha not premultiplied
     concept: Tensor  # (N,) index into `concepts`
@@ -41,15 +41,15 @@ class Drawings:
         return len(self.concept)
 
     def at_size(self, side: int) -> "Drawings":
-        """The same drawings (N, 4, side, side), antialiased; colour weighs by its coverage."""
-        parts = [_resized(part, side) for part in torch.split(self.rgba, 512)]
+        """The same drawings (N, 4, side, side), antialiased; colours are weighted by alpha."""
+        parts = [_resize(part, side) for part in torch.split(self.rgba, 512)]
         return Drawings(torch.cat(parts), self.concept, self.concepts)
 
 
 def read_emoji(folder: Path, designs: tuple[str, ...], split: str | None) -> Drawings:
     """Emoji of `designs` whose concept is in `split` ("train", "val", or None for both).
 
-    `concepts` holds every emoji's concept in the csv's order, whatever the split.
+    `concepts` holds the concepts of all emoji in the order of the csv file, for any split.
     """
     rows = read_csv(folder / "emoji.csv")
     concepts = tuple(Concept(r["name"], split_keywords(r["keywords"])) for r in rows)
@@ -65,7 +65,7 @@ def read_emoji(folder: Path, designs: tuple[str, ...], split: str | None) -> Dra
 
 
 def read_openclipart(folder: Path) -> Drawings:
-    """Each drawing is a concept of its own, named by its title, or its file where that is vague."""
+    """Each drawing is a concept; its name is the title, or the file name if the title is vague."""
     rows = {r["file"]: r for r in read_csv(folder / "openclipart.csv")}
     titles = [r["title"].strip().lower() for r in rows.values()]
     concepts: list[Concept] = []
@@ -73,7 +73,7 @@ def read_openclipart(folder: Path) -> Drawings:
     for key, data in read_tar(folder / "openclipart.tar"):
         row = rows[f"{key}.png"]
         title = row["title"].strip()
-        shared = titles.count(title.lower()) > 2  # "Various Cliparts" names nothing
+        shared = titles.count(title.lower()) > 2  # such as "Various Cliparts"
         words = (*split_keywords(row["keywords"]), row["category"].replace("_", " "))
         concepts.append(Concept(row["stem"] if shared or not title else title, words))
         drawings.append(data)
@@ -81,7 +81,7 @@ def read_openclipart(folder: Path) -> Drawings:
 
 
 def read_game_icons(folder: Path) -> Drawings:
-    """White-on-black icons as black drawings on nothing; "abstract ..." ones mean nothing."""
+    """White-on-black icons as black drawings without background; "abstract ..." are left out."""
     rows = {r["file"]: r["name"] for r in read_csv(folder / "game_icons.csv")}
     concepts: dict[str, int] = {}
     drawings: list[np.ndarray] = []
@@ -102,15 +102,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except FileNotFoundError:
         raise StorageError(
-            f"there is no {path}; pass the folder that holds emoji/, openclipart/ and "
+            f"there is no file {path}; pass the folder that holds emoji/, openclipart/ and "
             "game_icons/ with --data."
         ) from None
 
 
 def read_tar(path: Path) -> list[tuple[str, np.ndarray]]:
-    """(stem, (4, 96, 96) uint8 RGBA) of every PNG of a tar file, in its order."""
+    """(stem, (4, 96, 96) uint8 RGBA) of each PNG in a tar file, in order."""
     if not path.exists():
-        raise StorageError(f"there is no {path}; pass the folder that holds it with --data.")
+        raise StorageError(f"there is no file {path}; pass the folder that holds it with --data.")
     drawings = []
     with tarfile.open(path) as tar:
         for member in tar:
@@ -128,7 +128,7 @@ def split_keywords(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.split("|") if word)
 
 
-def _resized(rgba: Tensor, side: int) -> Tensor:
+def _resize(rgba: Tensor, side: int) -> Tensor:
     if rgba.shape[-1] == side:
         return rgba
     x = rgba.float() / 255

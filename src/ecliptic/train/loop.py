@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.checkpoints import Checkpoint
+from ecliptic.checks import check_finite
 from ecliptic.engine import resolve_device
-from ecliptic.errors import NumericalError
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, random_model
 from ecliptic.train.batches import Batch, Stream
@@ -23,19 +23,21 @@ from ecliptic.train.validation import Validation, evaluate
 
 Report = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
+GROUPS = 4  # of texts in a batch, by length
+DIVERGED = 'lower optimiser.rate, raise optimiser.warmup, or train in precision="fp32".'
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is over."""
+    """The result of a training run."""
 
     settings: TrainSettings
     model: TwoTowers  # in eval mode
-    history: tuple[dict[str, Any], ...]  # what was reported, in order
-    stopped: bool = False  # before the last step, because `stop` said so
+    history: tuple[dict[str, Any], ...]  # the reported lines, in order
+    stopped: bool = False  # by `stop`, before the last step
 
     def checkpoint(self) -> Checkpoint:
-        """The model ready to be written, in the precision that the recipe stores."""
+        """The model as a checkpoint to write, in the precision that the recipe stores."""
         dtype = torch.float16 if self.settings.store == "fp16" else torch.float32
         weights = {
             name: tensor.to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
@@ -58,7 +60,7 @@ def train(
         data: folder with `emoji/`, `openclipart/` and `game_icons/`.
         report: called with each line of the history: losses every `log_every` steps, recall of
             the validation drawings every `evaluate_every` steps and at the end.
-        stop: asked after each step; True ends the run there, with a last line that says so.
+        stop: called after each step; True ends the run there, with a last line that says so.
 
     Raises:
         NumericalError: the loss is no longer finite.
@@ -72,7 +74,7 @@ def train(
 
     tokenizer = Tokenizer(settings.tokenizer_spec)
     validation = Validation.read(data, settings)
-    stream = Stream(sources_of(settings, data), settings.image_spec, tokenizer, settings.seed)
+    stream = Stream(read_sources(settings, data), settings.image_spec, tokenizer, settings.seed)
     model = random_model(settings.model, settings.seed).train()
     model.to(resolve_device(settings.device))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
@@ -88,8 +90,8 @@ def train(
     return Run(settings, model.eval(), tuple(history), stopped)
 
 
-def sources_of(settings: TrainSettings, data: Path) -> dict[Any, int]:
-    """The sets of drawings, and how many of each go into a batch."""
+def read_sources(settings: TrainSettings, data: Path) -> dict[Any, int]:
+    """Read the sets of drawings; {set: drawings of it per batch}."""
     shares, batch = settings.data, settings.batch
     clipart, icons = round(batch * shares.openclipart), round(batch * shares.game_icons)
     sources = {read_emoji(data / "emoji", shares.designs, "train"): batch - clipart - icons}
@@ -103,7 +105,7 @@ def sources_of(settings: TrainSettings, data: Path) -> dict[Any, int]:
 def _steps(
     model: TwoTowers, batches: Iterator[Batch], settings: TrainSettings, stop: Stop
 ) -> Iterator[dict[str, Any]]:
-    """Train; a line of numbers at each point where something is due."""
+    """Train, and yield a line of numbers at each step with a log or an evaluation."""
     optimiser = adamw(model, settings.optimiser)
     losses: list[float] = []
     begun = time.monotonic()
@@ -111,13 +113,14 @@ def _steps(
         rate = rate_at(step, settings.steps, settings.optimiser)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss = _loss(model, next(batches), settings)
+        loss = _compute_loss(model, next(batches), settings)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip)
         optimiser.step()
         clamp_temperature(model)
-        losses.append(_finite(loss, step))
+        losses.append(float(loss.detach()))
+        check_finite(losses[-1], f"the loss of step {step + 1}", DIVERGED)
         done = step + 1
         last = stop() or done == settings.steps
         if last or any(done % n == 0 for n in (settings.log_every, settings.evaluate_every)):
@@ -133,7 +136,7 @@ def _steps(
             return
 
 
-def _loss(model: TwoTowers, batch: Batch, settings: TrainSettings) -> Tensor:
+def _compute_loss(model: TwoTowers, batch: Batch, settings: TrainSettings) -> Tensor:
     device = model.logit_scale.device
     pixels = batch.pixels.to(device, memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
@@ -141,25 +144,15 @@ def _loss(model: TwoTowers, batch: Batch, settings: TrainSettings) -> Tensor:
     return contrastive_loss(image.float(), text.float(), model.logit_scale)
 
 
-def encode_by_length(model: TwoTowers, batch: Batch, groups: int = 4) -> Tensor:
+def encode_by_length(model: TwoTowers, batch: Batch) -> Tensor:
     """(B, E) text vectors, computed in groups of similar length to skip the padding.
 
-    Exact, as attention is causal: nothing after the end of a text can change its vector.
+    The result is exact: attention is causal, so padding after a text cannot change its vector.
     """
     order = batch.lengths.argsort()
     parts = []
-    for rows in torch.tensor_split(order, min(groups, len(order))):
+    for rows in torch.tensor_split(order, min(GROUPS, len(order))):
         longest = int(batch.lengths[rows].max())
         tokens = batch.tokens[rows, :longest].to(model.logit_scale.device)
         parts.append(model.encode_text(tokens))
     return torch.cat(parts)[order.argsort().to(model.logit_scale.device)]
-
-
-def _finite(loss: Tensor, step: int) -> float:
-    value = float(loss.detach())
-    if value != value or value in (float("inf"), float("-inf")):
-        raise NumericalError(
-            f"the loss became {value} at step {step + 1}; lower optimiser.rate, raise "
-            'optimiser.warmup, or train in precision="fp32".'
-        )
-    return value

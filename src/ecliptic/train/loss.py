@@ -9,21 +9,20 @@ from torch import Tensor
 from ecliptic.errors import ShapeError
 from ecliptic.model import TwoTowers
 
-LARGEST_SCALE = math.log(
-    100
-)  # section 2.5: "clipped to prevent scaling the logits by more than 100"
+# section 2.5: "clipped to prevent scaling the logits by more than 100"
+LARGEST_SCALE = math.log(100)
 
 
 def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE over a batch: row i of both sides belong together.
+    """Symmetric InfoNCE over a batch; row i of both sides is one pair.
 
     Args:
         image: (B, E) vectors, raw or unit.
         text: (B, E) vectors, raw or unit.
-        logit_scale: ln of what cosines are multiplied by.
+        logit_scale: ln of the factor on the cosines.
 
     Returns:
-        The mean of both directions' cross entropies, a scalar.
+        The mean of the cross entropies of both directions, a scalar.
 
     Raises:
         ShapeError: the two shapes differ.

@@ -1,4 +1,4 @@
-"""AdamW on two groups of parameters, and the learning rate's course."""
+"""AdamW on two groups of parameters, and the schedule of the learning rate."""
 
 import math
 
@@ -9,7 +9,7 @@ from ecliptic.train.settings import OptimiserSettings
 
 
 def adamw(model: nn.Module, settings: OptimiserSettings) -> AdamW:
-    """AdamW; biases, norms, the temperature and other 1-D parameters do not decay."""
+    """AdamW without decay for 1-D parameters: biases, norms, the temperature and others."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.decay},

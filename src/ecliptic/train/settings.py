@@ -1,4 +1,4 @@
-"""Everything a training run depends on, as data; a recipe in `recipes/` is one of these in TOML."""
+"""All settings of a training run; a recipe in `recipes/` is a `TrainSettings` in TOML."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +20,7 @@ DESIGNS = (
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which drawings are trained on, and which share of each batch they fill."""
+    """The drawings to train on, and their shares of each batch."""
 
     designs: tuple[str, ...] = DESIGNS  # emoji/<design>.tar
     validation: str = "fxemoji"  # a design that is never trained on
@@ -31,11 +31,11 @@ class DataSettings:
     def __post_init__(self) -> None:
         if self.validation in self.designs:
             raise ConfigError(
-                f"{self.validation!r} is the validation design; take it out of data.designs, or "
-                "the validation numbers would mean nothing."
+                f"{self.validation!r} is the validation design, which training must not see; take "
+                "it out of data.designs."
             )
         if abs(self.emoji + self.openclipart + self.game_icons - 1) > 1e-6:
-            raise ConfigError("data.emoji, openclipart and game_icons are shares; they sum to 1.")
+            raise ConfigError("the shares data.emoji, openclipart and game_icons must sum to 1.")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One run; the defaults of `model` are ViT-B/32, so a recipe states its own."""
+    """The settings of one run; `model` is ViT-B/32 by default, so a recipe sets its own."""
 
     name: str = "clip"
     steps: int = 4000
@@ -84,7 +84,7 @@ class TrainSettings:
         spec = self.tokenizer_spec
         if (text.vocabulary, text.context) != (spec.vocabulary, spec.context):
             raise ConfigError(
-                f"the tokenizer has {spec.vocabulary} ids and {spec.context} places, the text "
+                f"the tokenizer has {spec.vocabulary} ids and {spec.context} positions, the text "
                 f"tower {text.vocabulary} and {text.context}; give both the same."
             )
         if text.end_of_text != spec.end_of_text:

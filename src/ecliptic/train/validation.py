@@ -1,4 +1,4 @@
-"""How well drawings find their names: recall over a fixed list of names. N drawings, C concepts."""
+"""Validation: recall of the name of a drawing among all names. N drawings, C concepts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,15 @@ from torch import Tensor
 from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
-from ecliptic.train.augment import on_colour
-from ecliptic.train.batches import tokens_of
+from ecliptic.train.augment import lay_on_white
+from ecliptic.train.batches import tokenize
 from ecliptic.train.drawings import Drawings, read_emoji
 from ecliptic.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of drawings whose own name is among the best 1 and 5."""
+    """Share of drawings whose own name is among the best 1 and among the best 5."""
 
     at_1: float
     at_5: float
@@ -28,7 +28,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class Validation:
-    """The drawings that training never saw."""
+    """The drawings that training never sees."""
 
     design: Drawings  # every concept, in a design that was never trained on
     concepts: Drawings  # concepts that were never trained on, in every design
@@ -50,15 +50,15 @@ def evaluate(
 ) -> dict[str, Recall]:
     """Recall of the unseen design and of the unseen concepts, among all names.
 
-    The keys are "design" and "concepts". Drawings lie on white; names stand alone, without
-    template. The model is put in eval mode for it.
+    The keys are "design" and "concepts". Drawings are on white; names have no template. The model
+    runs in eval mode and gets its old mode back.
     """
     training = model.training
     model.eval()
     runtime = Runtime(model)
-    names = _vectors_of_names(runtime, validation.design, tokenizer)
+    names = _encode_names(runtime, validation.design, tokenizer)
     found = {
-        name: recall(_vectors(runtime, drawings, image_spec), names, drawings)
+        name: recall(_encode_drawings(runtime, drawings, image_spec), names, drawings)
         for name, drawings in (("design", validation.design), ("concepts", validation.concepts))
     }
     model.train(training)
@@ -73,19 +73,19 @@ def recall(images: Tensor, names: Tensor, drawings: Drawings) -> Recall:
     return Recall(float(at_1), float(at_5), len(images), len(names))
 
 
-def _vectors(runtime: Runtime, drawings: Drawings, spec: ImageSpec) -> Tensor:
+def _encode_drawings(runtime: Runtime, drawings: Drawings, spec: ImageSpec) -> Tensor:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     rows = []
     for rgba in torch.split(drawings.at_size(spec.size).rgba, 128):
-        pixels = (on_colour(rgba) - mean) / std
+        pixels = (lay_on_white(rgba) - mean) / std
         rows.append(runtime.image(pixels).cpu())
     return F.normalize(torch.cat(rows).float(), dim=-1)
 
 
-def _vectors_of_names(runtime: Runtime, drawings: Drawings, tokenizer: Tokenizer) -> Tensor:
+def _encode_names(runtime: Runtime, drawings: Drawings, tokenizer: Tokenizer) -> Tensor:
     names = [concept.name for concept in drawings.concepts]
     rows = []
     for i in range(0, len(names), 256):
-        tokens, _ = tokens_of(tokenizer, names[i : i + 256])
+        tokens, _ = tokenize(tokenizer, names[i : i + 256])
         rows.append(runtime.text(tokens).cpu())
     return F.normalize(torch.cat(rows).float(), dim=-1)

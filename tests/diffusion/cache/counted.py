@@ -31,14 +31,14 @@ IDENTITY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Words:
-    """A ledger that knows only what was dropped."""
+    """A ledger of dropped words only."""
 
     dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What the conditioner gives."""
+    """The result of the conditioner."""
 
     tokens: Tensor | None
     pooled: Tensor | None
@@ -50,23 +50,23 @@ class Made:
 
 @dataclass
 class Counted:
-    """Numbers that follow from prompt and identity alone; "bad" prompts are refused."""
+    """Numbers that depend on prompt and identity alone; "bad" prompts are refused."""
 
     told: dict[str, Any] = field(default_factory=lambda: dict(IDENTITY))
     asked: list[str] = field(default_factory=list)  # every prompt that was computed
     lock: Any = field(default_factory=threading.Lock)
 
     def identity(self, **options: Any) -> dict[str, Any]:
-        """All but the prompt."""
+        """All that determines the numbers, except the prompt."""
         return {**self.told, **options}
 
     def each(self, prompts: Sequence[str], **options: Any) -> list[Made]:
-        """One each, as long as its words."""
+        """One result per prompt, as long as its words."""
         if any("bad" in prompt for prompt in prompts):
             raise TextError("a prompt is bad at character 0; write a good one.")
         with self.lock:
             self.asked += prompts
-        return [self._made(prompt, options) for prompt in prompts]
+        return [self._make(prompt, options) for prompt in prompts]
 
     def __call__(self, prompt: str, negative: str | None = None, **options: Any) -> Made:
         """The same with a negative."""
@@ -74,7 +74,7 @@ class Counted:
         other = None if negative is None else self.each([negative], **options)[0]
         return Made(made.tokens, made.pooled, made.mask, other, made.ledger)
 
-    def _made(self, prompt: str, options: dict[str, Any]) -> Made:
+    def _make(self, prompt: str, options: dict[str, Any]) -> Made:
         known = f"{prompt} {sorted(self.identity(**options).items(), key=str)}"
         seed = int.from_bytes(hashlib.sha256(known.encode()).digest()[:7], "big")
         generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The real conditioner behind the caches: all that changes its numbers changes the keys."""
+"""The caches with a real conditioner: all that changes its results changes the keys."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ PROMPTS = ["a (red:1.3) fox", "", "two dogs!", "a cat, " * 9, "a cat"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three tiny text encoders, and room for what they are given."""
+    """A folder with three tiny text encoders, in which tests may write."""
     path = tmp_path_factory.mktemp("encoders")
     for seed in range(3):
         write(tiny.checkpoint("text", seed=seed), path / str(seed))
@@ -32,10 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sdxl(folder: Path) -> Conditioner:
-    return made(folder)
+    return make(folder)
 
 
-def made(folder: Path, *encoders: int, family: str = "sdxl", **more: Any) -> Conditioner:
+def make(folder: Path, *encoders: int, family: str = "sdxl", **more: Any) -> Conditioner:
     names = [str(folder / str(number)) for number in encoders or (0, 1)]
     return conditioner(family, names, device="cpu", **more)
 
@@ -45,7 +45,7 @@ def with_lora(folder: Path, scale: float) -> Conditioner:
     path = folder / "lora.safetensors"
     down, up = torch.ones(2, 64), torch.ones(64, 2)
     save_file({f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}, path)
-    found = made(folder)
+    found = make(folder)
     found.add_lora(path, scale)
     return found
 
@@ -53,7 +53,7 @@ def with_lora(folder: Path, scale: float) -> Conditioner:
 def with_inversion(folder: Path, value: float) -> Conditioner:
     path = folder / "inversion.safetensors"
     save_file({"clip_l": torch.full((1, 64), value), "clip_g": torch.full((1, 64), value)}, path)
-    found = made(folder)
+    found = make(folder)
     found.add_inversion(path, "zebra")
     return found
 
@@ -63,30 +63,30 @@ def key(of: Conditioner, **how: Any) -> str:
 
 
 WAYS: dict[str, Callable[[Path], str]] = {
-    "plainly": lambda folder: key(made(folder)),
-    "another family": lambda folder: key(made(folder, 0, family="sd1")),
-    "another first encoder": lambda folder: key(made(folder, 2, 1)),
-    "another second encoder": lambda folder: key(made(folder, 0, 2)),
-    "the encoders in another order": lambda folder: key(made(folder, 1, 0)),
-    "bf16": lambda folder: key(made(folder, precision="bf16")),
+    "plainly": lambda folder: key(make(folder)),
+    "another family": lambda folder: key(make(folder, 0, family="sd1")),
+    "another first encoder": lambda folder: key(make(folder, 2, 1)),
+    "another second encoder": lambda folder: key(make(folder, 0, 2)),
+    "the encoders in another order": lambda folder: key(make(folder, 1, 0)),
+    "bf16": lambda folder: key(make(folder, precision="bf16")),
     "a LoRA": lambda folder: key(with_lora(folder, 1.0)),
     "a weaker LoRA": lambda folder: key(with_lora(folder, 0.5)),
     "an inversion": lambda folder: key(with_inversion(folder, 0.1)),
     "another inversion": lambda folder: key(with_inversion(folder, 0.2)),
-    "another dialect": lambda folder: key(made(folder), dialect="a1111"),
-    "another emphasis": lambda folder: key(made(folder), dialect="a1111", emphasis="no-norm"),
-    "another layout": lambda folder: key(made(folder), long="kohya"),
-    "clip skip": lambda folder: key(made(folder), clip_skip=1),
-    "another tool's way": lambda folder: key(made(folder), compat="comfyui"),
-    "steps": lambda folder: key(made(folder), steps=7),
-    "stored narrow": lambda folder: key(made(folder), dtype="fp16"),
+    "another dialect": lambda folder: key(make(folder), dialect="a1111"),
+    "another emphasis": lambda folder: key(make(folder), dialect="a1111", emphasis="no-norm"),
+    "another layout": lambda folder: key(make(folder), long="kohya"),
+    "clip skip": lambda folder: key(make(folder), clip_skip=1),
+    "another tool": lambda folder: key(make(folder), compat="comfyui"),
+    "steps": lambda folder: key(make(folder), steps=7),
+    "stored narrow": lambda folder: key(make(folder), dtype="fp16"),
 }
 
 
 def test_whatever_decides_numbers_decides_keys(folder: Path) -> None:
     keys = {name: way(folder) for name, way in WAYS.items()}
     assert len(set(keys.values())) == len(WAYS), keys
-    assert key(made(folder)) == keys["plainly"]
+    assert key(make(folder)) == keys["plainly"]
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

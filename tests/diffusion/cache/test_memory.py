@@ -1,4 +1,4 @@
-"""`CachedConditioner`: bounded, the caller's own copies, one computation for equal requests."""
+"""`CachedConditioner`: limited size, copies, one computation for equal requests."""
 
 import threading
 import time
@@ -82,7 +82,7 @@ def test_options_and_tensors_are_part_of_the_key() -> None:
     assert len(source.asked) == 4
     cached("a", images=object())
     cached("a", images=object())
-    assert len(source.asked) == 6  # what has no JSON form is never mistaken for another
+    assert len(source.asked) == 6  # an argument without JSON form is never cached
 
 
 def test_equal_requests_at_one_time_compute_once() -> None:
@@ -155,5 +155,5 @@ def test_a_folder_answers_for_single_prompts(tmp_path: Path) -> None:
 
 
 def test_no_room_at_all_is_refused() -> None:
-    with pytest.raises(ConfigError, match="at least one result"):
+    with pytest.raises(ConfigError, match="must be at least 1, got capacity 0 and limit None"):
         CachedConditioner(Counted(), capacity=0)

@@ -1,4 +1,4 @@
-"""The dataset cache among processes: several at once, killed ones, workers of a data loader."""
+"""The dataset cache in several processes: writers, killed runs, workers of a data loader."""
 
 import multiprocessing
 import os

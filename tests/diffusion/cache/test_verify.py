@@ -1,4 +1,4 @@
-"""`verify_cache`: what is torn, wrong or stale is found, and goes when asked."""
+"""`verify_cache` finds torn, wrong and stale entries, and removes them if asked."""
 
 import os
 import sqlite3
@@ -34,7 +34,7 @@ def test_a_truncated_shard_is_found_and_its_prompts_computed_again(tmp_path: Pat
 
 
 def damage(path: Path, at: int) -> None:
-    """Flip a bit in place, keeping size and time."""
+    """Flip a bit in place, but keep the size and the time."""
     state = path.stat()
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -66,7 +66,7 @@ def test_a_changed_bit_in_the_metadata_is_found(tmp_path: Path) -> None:
 
 
 def broken_shards() -> dict[str, shards.Shard]:
-    """By the finding they should give; checksums fit, so that only the content is wrong."""
+    """Shards by their expected finding; checksums match, so only the content is wrong."""
     identity = cache_identity(Counted())
     key = condition_key(identity, "p")
     good = {"tokens": torch.ones(1, 3, 4), "pooled": torch.ones(1, 4)}

@@ -1,4 +1,4 @@
-"""The dataset cache: each prompt once, bit for bit, under all that decides it."""
+"""The dataset cache stores each prompt once and bit for bit, under a key of all its settings."""
 
 import json
 import os
@@ -140,7 +140,9 @@ def test_what_cannot_be_used_is_reported_and_the_rest_is_done(tmp_path: Path) ->
     assert "more than one set of tensors" in reasons["5.png"]
     with pytest.raises(TextError, match="write a good one"):
         write_cache(Counted(), given[:2], tmp_path / "b")
-    with pytest.raises(NumericalError, match="fp16; bf16 and fp32 hold larger values"):
+    with pytest.raises(
+        NumericalError, match="not stored as fp16; bf16 and fp32 hold larger values"
+    ):
         write_cache(Counted(), given[2:3], tmp_path / "b", dtype="fp16")
 
 

@@ -80,7 +80,7 @@ def test_lengths_that_empty_chunks_cannot_fill_are_refused(empty: Tensor | None)
 
 
 def test_prompts_of_two_encoders_are_not_blended() -> None:
-    with pytest.raises(ShapeError, match="encode all of them alike"):
+    with pytest.raises(ShapeError, match="encode all with the same encoders and layout"):
         blend([torch.ones(4, 3), torch.ones(4, 5)], [1, 1])
 
 

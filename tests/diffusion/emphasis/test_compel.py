@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import write
-from ecliptic.diffusion.emphasis.weighting import away_from_empty
+from ecliptic.diffusion.emphasis.weighting import move_from_empty
 from ecliptic.diffusion.tokens.chunks import NO_WORD, Chunks
 from ecliptic.inputs import Tokenizer
 from tests import peers, tiny
-from tests.diffusion.emphasis.weighted_chunks import START, encode, weigh, weighted
+from tests.diffusion.emphasis.weighted_chunks import START, emphasise, encode, weigh
 
 CONTEXT = 16
 LONG = "a red fox, a lazy dog. the quick brown cat jumps over one more wall, then sleeps all day."
@@ -68,7 +68,7 @@ def ours(fragments: Sequence[tuple[str, float]], like: Tensor) -> Chunks:
 def check(provider: Any, fragments: Sequence[tuple[str, float]]) -> Chunks:
     wanted, ids = theirs(provider, fragments)
     prompt = ours(fragments, ids)
-    result = weighted(prompt, "compel").flatten(0, 1)
+    result = emphasise(prompt, "compel").flatten(0, 1)
     torch.testing.assert_close(result, wanted, atol=2e-5, rtol=0)
     return prompt
 
@@ -106,7 +106,7 @@ def test_compel_gives_the_same_for_penultimate_states(folder: Path) -> None:
         assert outputs.sequence is not None
         return outputs.sequence
 
-    result = weighted(ours(fragments, ids), "compel", encode=penultimate)[0]
+    result = emphasise(ours(fragments, ids), "compel", encode=penultimate)[0]
     torch.testing.assert_close(result, wanted, atol=2e-5, rtol=0)
 
 
@@ -128,7 +128,7 @@ def test_a_fragment_cut_by_truncation_differs_from_compel_in_the_last_place_only
 ) -> None:
     fragments = [("a cat", 1.0), (LONG, 0.5)]
     wanted, ids = theirs(provider(folder), fragments)
-    result = weighted(ours(fragments, ids), "compel")[0]
+    result = emphasise(ours(fragments, ids), "compel")[0]
     torch.testing.assert_close(result[:-1], wanted[:-1], atol=2e-5, rtol=0)
     assert (result[-1] - wanted[-1]).abs().max() > 1e-3
 
@@ -137,8 +137,8 @@ def test_at_weight_zero_only_the_masked_encoding_is_left() -> None:
     prompt = weigh([1.0, 0.0, 1.0])
     seen = torch.ones(1, CONTEXT, dtype=torch.bool)
     seen[0, 2] = False
-    masked = away_from_empty(encode(replace(prompt, mask=seen)), encode(weigh([])), prompt.weights)
-    torch.testing.assert_close(weighted(prompt, "compel"), masked, atol=2e-4, rtol=0)
+    masked = move_from_empty(encode(replace(prompt, mask=seen)), encode(weigh([])), prompt.weights)
+    torch.testing.assert_close(emphasise(prompt, "compel"), masked, atol=2e-4, rtol=0)
 
 
 def test_at_weight_one_half_it_is_the_middle_of_both() -> None:
@@ -146,9 +146,9 @@ def test_at_weight_one_half_it_is_the_middle_of_both() -> None:
     seen = torch.ones(1, CONTEXT, dtype=torch.bool)
     seen[0, 2] = False
     both = [encode(prompt), encode(replace(prompt, mask=seen))]
-    middle = sum(away_from_empty(z, encode(weigh([])), prompt.weights) for z in both) / 2
+    middle = sum(move_from_empty(z, encode(weigh([])), prompt.weights) for z in both) / 2
     assert isinstance(middle, Tensor)
-    torch.testing.assert_close(weighted(prompt, "compel"), middle, atol=1e-5, rtol=0)
+    torch.testing.assert_close(emphasise(prompt, "compel"), middle, atol=1e-5, rtol=0)
 
 
 def test_two_light_fragments_are_masked_one_at_a_time_by_hand() -> None:
@@ -160,7 +160,7 @@ def test_two_light_fragments_are_masked_one_at_a_time_by_hand() -> None:
     def halves(given: Chunks) -> Tensor:
         return seen_places(given) / 2
 
-    result = weighted(weigh([0.5, 0.25], length=3), "compel", encode=halves)[0, :, 0]
+    result = emphasise(weigh([0.5, 0.25], length=3), "compel", encode=halves)[0, :, 0]
     t = math.tan(0.375 * math.pi)  # 2.41
     # everywhere but at the words: (8 + 6.5 + 2.41 * 6.5) / (1 + 1 + 2.41)
     assert round(float(result[0]), 2) == round((8 + 6.5 + t * 6.5) / (2 + t), 2) == 6.84
@@ -169,16 +169,16 @@ def test_two_light_fragments_are_masked_one_at_a_time_by_hand() -> None:
 @pytest.mark.parametrize("heavier", [1.1, 1.5, 3.0])
 def test_heavy_weights_alone_are_as_in_comfyui(heavier: float) -> None:
     prompt = weigh([1.0, heavier, 1.0], [heavier])
-    assert torch.equal(weighted(prompt, "compel"), weighted(prompt, "comfyui"))
+    assert torch.equal(emphasise(prompt, "compel"), emphasise(prompt, "comfyui"))
 
 
 def test_a_mask_that_was_there_stays() -> None:
     masks = []
 
-    def recorded(given: Chunks) -> Tensor:
+    def record(given: Chunks) -> Tensor:
         masks.append(given.mask)
         return encode(given)
 
     real = torch.arange(CONTEXT)[None] < 5
-    weighted(replace(weigh([0.5, 1.0]), mask=real), "compel", encode=recorded)
+    emphasise(replace(weigh([0.5, 1.0]), mask=real), "compel", encode=record)
     assert masks[-1].int().tolist() == [[1, 0, 1, 1, 1] + [0] * 11]

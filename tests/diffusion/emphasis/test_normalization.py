@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from ecliptic.diffusion.emphasis.weighting import normalise
-from tests.diffusion.emphasis.weighted_chunks import weigh, weighted
+from tests.diffusion.emphasis.weighted_chunks import emphasise, weigh
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_an_emphasis_reads_the_normalised_weights() -> None:
     moved = weigh([1.5, 0.5, 1.0])
     z = torch.ones(1, 16, 2)
     assert torch.equal(
-        weighted(prompt, "no-norm", z, normalization="mean"), weighted(moved, "no-norm", z)
+        emphasise(prompt, "no-norm", z, normalization="mean"), emphasise(moved, "no-norm", z)
     )

@@ -1,4 +1,4 @@
-"""Chunks with weights, and a tiny encoder for them, for tests of what weights mean."""
+"""Chunks with weights, and a tiny encoder for them, for tests of emphasis."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -49,13 +49,13 @@ def _tower() -> TextTower:
 
 @torch.no_grad()
 def encode(given: Chunks) -> Tensor:
-    """(C, T, D) of the tiny text tower, attention masks respected."""
+    """(C, T, D) of the tiny text tower, with attention masks."""
     sequence = _tower().outputs(given.ids, pooled=False, mask=given.mask).sequence
     assert sequence is not None
     return sequence
 
 
-def weighted(
+def emphasise(
     given: Chunks,
     name: EmphasisName,
     z: Tensor | None = None,

@@ -1,4 +1,4 @@
-"""What is given to an encoder: each line once, the empty prompt once, variants in few batches."""
+"""An encoder gets each line once, the empty prompt once, and variants in few batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,11 +23,11 @@ class Runs:
         self.prompts: list[Sequence[Chunks]] = []
         run = self.encoder.run
 
-        def recorded(prompts: Sequence[Chunks], *given: Any, **options: Any) -> TextOutputs:
+        def record(prompts: Sequence[Chunks], *given: Any, **options: Any) -> TextOutputs:
             self.prompts.append(prompts)
             return run(prompts, *given, **options)
 
-        monkeypatch.setattr(self.encoder, "run", recorded)
+        monkeypatch.setattr(self.encoder, "run", record)
 
     def words(self) -> list[list[int]]:
         """How many words each prompt of each run has."""
@@ -43,7 +43,7 @@ def test_the_empty_prompt_is_encoded_once_beside_all_others(
     runs.conditioner(prompts, dialect="a1111", emphasis=emphasis, long="chunk")
     (run,) = runs.words()
     assert sorted(run) == [0, 2, 3, 4]  # the negative is the empty prompt
-    # a second call remembers nothing: what it needs may have changed in between
+    # a second call encodes it again, since the encoder may have changed
     runs.conditioner(prompts[1], dialect="a1111", emphasis=emphasis)
     assert sorted(runs.words()[1]) == [0, 2]
 
@@ -77,11 +77,11 @@ def test_an_encoder_that_hides_padding_hides_it_in_the_empty_prompt_too(
     masks: list[torch.Tensor | None] = []
     outputs = encoder.clip.runtime.text_outputs
 
-    def recorded(ids: torch.Tensor, **options: Any) -> TextOutputs:
+    def record(ids: torch.Tensor, **options: Any) -> TextOutputs:
         masks.append(options["mask"])
         return outputs(ids, **options)
 
-    monkeypatch.setattr(encoder.clip.runtime, "text_outputs", recorded)
+    monkeypatch.setattr(encoder.clip.runtime, "text_outputs", record)
     lines = LineEncoder(encoder, Options(dialect="a1111", emphasis="compel"), negative=False)
     reading = parse("a (cat:0.5)", "a1111").readings(None)[0].schedule[0][1]
     assert isinstance(reading, Line)

@@ -38,13 +38,13 @@ def read(
     return [item for item in stream if isinstance(item, Token)]
 
 
-def shown(tokens: Sequence[Token]) -> list[int | str]:
+def show(tokens: Sequence[Token]) -> list[int | str]:
     return [token.id if token.vector is None else token.piece for token in tokens]
 
 
 def test_every_vector_is_a_token_of_one_word_under_the_weight_of_its_segment() -> None:
     found = read("a ", Segment("<cat-toy> b", 1.4))
-    assert shown(found) == [320, "<cat-toy> 1/2", "<cat-toy> 2/2", 321]
+    assert show(found) == [320, "<cat-toy> 1/2", "<cat-toy> 2/2", 321]
     assert [token.weight for token in found] == [1.0, 1.4, 1.4, 1.4]
     assert [token.word for token in found] == [0, 1, 1, 2]
     assert [token.span for token in found] == [(0, 1), (2, 11), (2, 11), (12, 13)]
@@ -89,24 +89,24 @@ def _first(found: list[Token], place: int) -> bool:
 
 
 def test_a_name_that_begins_another_name_leaves_it_whole() -> None:
-    assert shown(read("skst sks")) == ["skst 1/3", "skst 2/3", "skst 3/3", "sks"]
+    assert show(read("skst sks")) == ["skst 1/3", "skst 2/3", "skst 3/3", "sks"]
 
 
 def test_names_of_several_words_are_found_across_any_white_space() -> None:
-    assert shown(read("a my\n  toy", inversions={"my toy": ONE})) == [320, "my toy"]
+    assert show(read("a my\n  toy", inversions={"my toy": ONE})) == [320, "my toy"]
 
 
 def test_an_exclamation_mark_that_is_padding_comes_before_names() -> None:
     inversions = {"toy!": ONE}
-    assert shown(read("a toy!", inversions=inversions)) == [320, "toy!"]
+    assert show(read("a toy!", inversions=inversions)) == [320, "toy!"]
     padded = read("a toy!", inversions=inversions, wording=Wording(exclamation="pad"))
-    assert shown(padded) == [320, 5988, 0]
+    assert show(padded) == [320, 5988, 0]
 
 
 def test_a1111_finds_the_longest_run_of_ids() -> None:
     inversions = {"red": ONE, "red cat": TWO, "dog": THREE}
     found = read("a red cat, red dogs", match="a1111", inversions=inversions)
-    assert shown(found) == [320, "red cat 1/2", "red cat 2/2", 267, "red", 3255]
+    assert show(found) == [320, "red cat 1/2", "red cat 2/2", 267, "red", 3255]
     assert found[1].span == (2, 9)
     assert [token.word for token in found] == [0, 1, 1, 2, 3, 4]
 
@@ -116,17 +116,17 @@ def test_a1111_finds_names_of_other_case_and_inside_longer_words() -> None:
     assert len(tail) > 1
     name = TOKENIZER.decode(tail[-1:]).strip()
     found = read("hotdogstand RED", match="a1111", inversions={name: ONE, "red": ONE})
-    assert shown(found) == [*tail[:-1], name, "red"]
+    assert show(found) == [*tail[:-1], name, "red"]
 
 
 def test_a1111_names_do_not_reach_across_segments() -> None:
     found = read("red ", Segment("cat", 1.1), match="a1111", inversions={"red cat": ONE})
-    assert shown(found) == [736, 2368]
+    assert show(found) == [736, 2368]
 
 
 def test_comfyui_names_follow_a_space_and_leave_commas_as_text() -> None:
     found = read("a embedding:style, cat", match="comfyui", inversions={"style": TWO})
-    assert shown(found) == [320, "style 1/2", "style 2/2", 267, 2368]
+    assert show(found) == [320, "style 1/2", "style 2/2", 267, 2368]
     assert [token.segment for token in found] == [0, 1, 1, 2, 2]
     assert [token.span for token in found] == [(0, 1), (2, 17), (2, 17), (17, 18), (19, 22)]
 
@@ -145,7 +145,7 @@ def test_comfyui_names_are_found(text: str, expected: list[int | str]) -> None:
     inversions = {"style": ONE, "sub/style": ONE}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert shown(read(text, match="comfyui", inversions=inversions)) == expected
+        assert show(read(text, match="comfyui", inversions=inversions)) == expected
 
 
 def test_comfyui_reads_a_name_inside_a_word_as_text() -> None:
@@ -168,13 +168,13 @@ def test_an_unknown_comfyui_name_is_left_out_with_a_warning(
 ) -> None:
     with pytest.warns(UnknownInversionWarning, match=f"no textual inversion is called '{name}'"):
         found = read(text, match="comfyui", inversions={"style": ONE})
-    assert shown(found) == left
+    assert show(found) == left
 
 
 @pytest.mark.parametrize("match", ["diffusers", "a1111", "comfyui"])
 def test_without_inversions_every_rule_gives_the_plain_tokens(match: InversionMatch) -> None:
     text = "a photo of sks, 3 dogs!"
-    assert shown(read(text, match=match, inversions={})) == TOKENIZER.encode(text)
+    assert show(read(text, match=match, inversions={})) == TOKENIZER.encode(text)
 
 
 def test_breaks_pass_between_inversions() -> None:

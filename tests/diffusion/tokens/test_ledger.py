@@ -6,7 +6,7 @@ import torch
 
 from ecliptic.diffusion.options import Layout
 from ecliptic.diffusion.tokens.chunks import lay_out
-from ecliptic.diffusion.tokens.ledger import Ledger, ledger_of, lost_words
+from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses, ledger_of
 from ecliptic.diffusion.tokens.ledger_page import ledger_html
 from ecliptic.diffusion.tokens.tokens import tokenise
 from ecliptic.inputs import Tokenizer
@@ -130,15 +130,15 @@ def test_the_table_has_a_line_for_each_token_whatever_it_holds() -> None:
 
 def test_what_is_lost_is_quoted_once_for_encoders_that_lose_the_same() -> None:
     both = whole("a cat and a dog", context=5) + whole("a cat and a dog", context=5, encoder="G")
-    assert lost_words(both) == (
+    assert describe_losses(both) == (
         "the prompt loses 'a dog' (2 tokens for L and 2 tokens for G): more than the context "
         'holds. Shorten it, or pass a `long` layout with more chunks, such as long="chunk".'
     )
-    assert lost_words(whole("a cat")) == ""
+    assert describe_losses(whole("a cat")) == ""
 
 
 def test_long_losses_are_shortened_and_prompts_are_numbered() -> None:
-    message = lost_words(whole("a cat", context=3) + whole("dog " * 60, context=4))
+    message = describe_losses(whole("a cat", context=3) + whole("dog " * 60, context=4))
     assert message.startswith("prompt 0 loses 'cat' (1 token for L); prompt 1 loses 'dog dog")
     assert f"{'dog ' * 20}...'" in message
 

@@ -257,9 +257,11 @@ def test_origins_must_be_one_for_each_character() -> None:
 
 
 def test_an_unknown_wording_or_match_names_the_choices() -> None:
-    with pytest.raises(ConfigError, match="no cleaning 'ftfy'; use 'huggingface' or 'openai'"):
+    with pytest.raises(
+        ConfigError, match="cleaning must be one of huggingface, openai, got 'ftfy'"
+    ):
         Wording(cleaning="ftfy")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no exclamation 'id'; use 'word' or 'pad'"):
+    with pytest.raises(ConfigError, match="exclamation must be one of word, pad, got 'id'"):
         Wording(exclamation="id")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="match must be one of diffusers, a1111, comfyui"):
         tokenise(Line(()), TOKENIZER, match="webui", inversions={"x": torch.ones(2)})  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
-"""Fetches files from the Hugging Face hub into its cache, checked, and finds them there offline.
+"""Downloads files from the Hugging Face hub into its cache, and finds them there offline.
 
 `huggingface_hub` does the transfer: resuming, retries, tokens, mirrors (`HF_ENDPOINT`), the place
-of the cache (`HF_HOME`) and the offline switch (`HF_HUB_OFFLINE`) are its settings. Here it is
-decided which files of a repository are needed, that they are what the hub promised, and what to
-tell the user when they are not. Imports no torch; the client is imported when it is needed.
+of the cache (`HF_HOME`) and the offline switch (`HF_HUB_OFFLINE`) are its settings. This module
+chooses the files that are needed, checks them against the hub's listing, and explains failures.
+It imports no torch, and the client only when it is needed.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from ecliptic.errors import CorruptFileError, DownloadError
 from ecliptic.storage import WEIGHT_SUFFIXES, refuse_kind, sniff
 
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-# The file that tells a layout, and the weights to look for beside it, best first.
+# The file that identifies a layout, and the weights to look for beside it, best first.
 LAYOUTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ecliptic.json", ("model.safetensors",)),
     ("open_clip_config.json", OPEN_CLIP_WEIGHTS),
@@ -37,40 +37,40 @@ ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor")  
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at one revision, and how it may be reached."""
+    """A repository at one revision, and how to access it."""
 
     name: str  # "organisation/name"
     revision: str = "main"
-    offline: bool = False  # only what the cache holds
+    offline: bool = False  # use the cache only
     progress: bool = True  # bars on stderr while downloading
 
-    def weights(self) -> Path:
-        """The weights of a repository of open_clip's layout; the network only if not cached.
+    def fetch_weights(self) -> Path:
+        """The weights of a repository in open_clip's layout; needs the network only if not cached.
 
         Raises:
-            DownloadError: not cached and offline, unreachable, or not what was promised.
+            DownloadError: not cached and offline, unreachable, or not as the hub lists it.
         """
         for file in OPEN_CLIP_WEIGHTS:
-            if cached := self._cached(file):
+            if cached := self._find_cached(file):
                 return cached
-        digests = self._listing()
+        digests = self._list_files()
         file = next((file for file in OPEN_CLIP_WEIGHTS if file in digests), "")
         if not file:
             self._refuse(f"it has none of {', '.join(OPEN_CLIP_WEIGHTS)}")
         return self._fetch(file, digests[file])
 
-    def folder(self, inside: str = "") -> Path:
-        """The needed files of the repository, or the file or folder `inside` of it.
+    def fetch_folder(self, inside: str = "") -> Path:
+        """The folder of the repository's needed files, or the file or folder `inside` it.
 
-        The newest state of the revision is asked for; without network, what is cached is used.
+        Asks the hub for the newest state of the revision; without network, uses the cache.
 
         Raises:
-            DownloadError: as for `weights`, or the repository has no weights there.
+            DownloadError: as for `fetch_weights`, or the repository has no weights there.
         """
         try:
-            digests = self._listing()
+            digests = self._list_files()
         except DownloadError:
-            if cached := self._cached_folder(inside):
+            if cached := self._find_cached_folder(inside):
                 return cached
             raise
         files = [inside] if inside in digests else choose(digests, inside)
@@ -80,21 +80,21 @@ class Repository:
         root = paths[0].parents[files[0].count("/")]
         return root / inside
 
-    def _cached(self, file: str) -> Path | None:
+    def _find_cached(self, file: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        with self._translated(file):
+        with self._translate_errors(file):
             found = try_to_load_from_cache(self.name, file, revision=self.revision)
         return Path(found) if isinstance(found, str) else None
 
-    def _cached_folder(self, inside: str) -> Path | None:
-        """The same from the cache alone; None unless it holds weights there."""
+    def _find_cached_folder(self, inside: str) -> Path | None:
+        """Like `fetch_folder`, from the cache alone; None if it holds no weights there."""
         prefix = f"{inside}/" if inside else ""
         marks = [mark for mark, _ in LAYOUTS] + [PIPELINE]
         guesses = [inside] if inside else []
         guesses += [prefix + file for file in (*marks, *OPEN_CLIP_WEIGHTS)]
         for guess in guesses:
-            if not (cached := self._cached(guess)):
+            if not (cached := self._find_cached(guess)):
                 continue
             root = cached.parents[guess.count("/")]
             found = [file.relative_to(root).as_posix() for file in root.rglob("*.*")]
@@ -102,30 +102,30 @@ class Repository:
                 return root / inside
         return None
 
-    def _listing(self) -> dict[str, str]:
-        """The repository's files and their SHA-256; "" for small files kept in git itself."""
+    def _list_files(self) -> dict[str, str]:
+        """The repository's files and their SHA-256; "" for small files stored in git itself."""
         if self.offline:
-            self._refuse("it is not in the cache, and offline means no network")
+            self._refuse("it is not in the cache, and offline mode forbids the network")
         from huggingface_hub import HfApi
 
-        with self._translated():
+        with self._translate_errors():
             info = HfApi().model_info(self.name, revision=self.revision, files_metadata=True)
             siblings = info.siblings or []
             return {file.rfilename: file.lfs.sha256 if file.lfs else "" for file in siblings}
 
     def _fetch(self, file: str, digest: str) -> Path:
-        """One file, downloaded unless cached; checked when it was downloaded."""
+        """The path of one file, which is downloaded and checked unless it is cached."""
         from huggingface_hub import hf_hub_download
 
-        before = self._cached(file)
-        with self._translated(file), _bars(self.progress):
+        before = self._find_cached(file)
+        with self._translate_errors(file), _show_bars(self.progress):
             path = Path(hf_hub_download(self.name, file, revision=self.revision))
         if path != before:
             self._check(file, path, digest)
         return path
 
     def _check(self, file: str, path: Path, digest: str) -> None:
-        """Refuse, and forget, a file that is not what the hub lists or no weights at all."""
+        """Delete and refuse a file that differs from the hub's listing, or is not weights."""
         try:
             with path.open("rb") as opened:
                 found = hashlib.file_digest(opened, "sha256").hexdigest() if digest else ""
@@ -135,19 +135,19 @@ class Repository:
             if file.endswith(WEIGHT_SUFFIXES) and kind in ("empty", "html", "json", "lfs"):
                 refuse_kind(path, kind, "weights")
         except (DownloadError, CorruptFileError) as error:
-            path.resolve().unlink(missing_ok=True)  # so that the next attempt starts afresh
+            path.resolve().unlink(missing_ok=True)  # so that the next attempt downloads it again
             path.unlink(missing_ok=True)
             raise DownloadError(f"{error} The file was removed; try again.") from error
 
     @contextlib.contextmanager
-    def _translated(self, file: str = "") -> Iterator[None]:
-        """Errors of the client as ours."""
+    def _translate_errors(self, file: str = "") -> Iterator[None]:
+        """Turn errors of the client into DownloadError."""
         try:
             yield
         except DownloadError:
             raise
-        except Exception as error:  # the client's transports share no root of their errors
-            self._refuse(_reason(error), file, error)
+        except Exception as error:  # the client's errors have no common class
+            self._refuse(_explain(error), file, error)
 
     def _refuse(self, reason: str, file: str = "", cause: Exception | None = None) -> NoReturn:
         from huggingface_hub import constants
@@ -156,17 +156,18 @@ class Repository:
         what = f"{file} of {where}" if file else where
         by_hand = f"hf download {self.name} {file}".rstrip()
         raise DownloadError(
-            f"{what} could not be used: {reason}. By hand: run `{by_hand}` where there is network "
-            f"and access, copy the files here, and load their path; or copy them into the cache "
-            f"{constants.HF_HUB_CACHE}, and the name works offline."
+            f"{what} could not be used: {reason}. By hand: run `{by_hand}` on a machine with "
+            f"network and access, copy the files here, and load their path; or copy them into the "
+            f"cache {constants.HF_HUB_CACHE}, and the name works offline."
         ) from cause
 
 
 def choose(files: Collection[str], inside: str = "") -> list[str]:
-    """The files of a repository that loading the model in the folder `inside` needs.
+    """Choose the files that are needed to load the model in the folder `inside`.
 
-    One set of weights (safetensors before pickles, open_clip's before transformers'), its shards
-    if it is an index, and the small text files beside; of a diffusion pipeline, the encoders'.
+    These are one set of weights (safetensors before pickles, open_clip's before transformers'),
+    its shards if it is an index, and the small text files beside it; of a diffusion pipeline, those
+    of its encoders.
     """
     prefix = f"{inside}/" if inside else ""
     here = {
@@ -174,7 +175,7 @@ def choose(files: Collection[str], inside: str = "") -> list[str]:
         for file in files
         if file.startswith(prefix) and "/" not in file.removeprefix(prefix)
     }
-    weights = _weights(here)
+    weights = _choose_weights(here)
     texts = {
         name
         for name in here
@@ -189,8 +190,8 @@ def choose(files: Collection[str], inside: str = "") -> list[str]:
     return chosen
 
 
-def _weights(names: set[str]) -> list[str]:
-    """The weights of one folder, best first; empty if there are none or no way to choose."""
+def _choose_weights(names: set[str]) -> list[str]:
+    """One set of weights of a folder; empty if there is none, or several and no config."""
     for mark, candidates in LAYOUTS:
         found = [name for name in candidates if name in names] if mark in names else []
         if found and found[0].endswith(".index.json"):
@@ -206,13 +207,13 @@ def _weights(names: set[str]) -> list[str]:
     return []
 
 
-def _reason(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     """Why the client failed, in one line."""
     from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        return "access has to be asked for on its page, then `hf auth login`, or HF_TOKEN"
+        return "access must be requested on its page; then run `hf auth login`, or set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return "there is no such repository, or it is private and needs `hf auth login`"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -230,16 +231,15 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _bars(shown: bool) -> Iterator[None]:
-    """The client's progress bars, shown or not; its own switch, put back afterwards."""
+def _show_bars(shown: bool) -> Iterator[None]:
+    """Hide the client's progress bars unless `shown`; its own switch is restored afterwards."""
     from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled as are_hidden,
+        are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
     )
 
-    hidden = are_hidden()
-    if shown or hidden:
+    if shown or are_progress_bars_disabled():
         yield
         return
     disable_progress_bars()

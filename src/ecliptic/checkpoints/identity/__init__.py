@@ -1,1 +1,1 @@
-"""What a checkpoint is: sizes, heads, activation, specs, and whether the weights fit them."""
+"""Finds sizes, heads, activation and specs of a checkpoint, and checks the weights."""

@@ -1,7 +1,7 @@
-"""From a file's tensors and what it says about itself to a checked `Checkpoint`.
+"""`assemble` makes a checked `Checkpoint` from the tensors and the settings of a file.
 
-Every layout ends here, so that sizes, heads, activation and specs are settled by one rule:
-the caller's argument, then the file, then the released models of these sizes; else an error.
+Every layout calls it, so that one rule decides sizes, heads, activation and specs: the caller's
+argument, then the file, then the released models of these sizes; else an error.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from ecliptic.checkpoints.catalog import replace_activation
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.identity.conform import conform
 from ecliptic.checkpoints.identity.hints import Hints, Stated
 from ecliptic.checkpoints.identity.identify import (
     check_specs,
+    find_image_spec,
+    find_tokenizer_spec,
     identify,
-    image_spec_of,
-    tokenizer_spec_of,
-    with_activation,
 )
 from ecliptic.checkpoints.key_tables import KeyTable, Translation
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
@@ -34,7 +34,7 @@ _FOREIGN = (
     ("text_decoder.", "a captioning model (CoCa)"),
     ("visual.head.", "an open_clip model with an image tower of another kind"),
     ("transformer.embeddings.", "an open_clip model with a Hugging Face text tower"),
-    ("lora_", "a LoRA, which changes a model but is none"),
+    ("lora_", "a LoRA, which changes a model but is not one"),
 )
 
 
@@ -47,46 +47,46 @@ def assemble(
     layout: str,
     what: str,
 ) -> Checkpoint:
-    """A checkpoint whose weights fit its sizes exactly.
+    """Make a checkpoint whose weights fit its sizes exactly.
 
     Args:
         tensors: as named in the file, prefixes removed.
         table: the naming scheme of the file.
-        stated: what the file says beside its tensors.
-        hints: what the caller or the catalog says.
+        stated: the settings in the file.
+        hints: the settings from the caller or the catalog.
         layout: for `Checkpoint.layout`.
         what: the file, for messages.
 
     Raises:
         UnsupportedLayoutError: another kind of model.
-        WeightsMismatchError: tensors missing, unexpected or ill-shaped; the first named.
-        AmbiguousCheckpointError: neither file nor hints tell; names the argument.
+        WeightsMismatchError: tensors are missing, unexpected or of a wrong shape.
+        AmbiguousCheckpointError: neither file nor hints state a setting; names the argument.
         ConfigError: a given spec does not fit the towers.
     """
     _refuse_foreign(tensors, what)
     found = table.to_native(tensors)
     notes = list(stated.notes)
-    config = _config(found, table, stated, hints, notes, what)
+    config = _settle_config(found, table, stated, hints, notes, what)
     _note_dropped(found, config, notes)
     weights = conform(config, found, table, what)
     _check_temperature(weights, what)
-    specs = _specs(config, stated, hints, notes, what)
+    specs = _settle_specs(config, stated, hints, notes, what)
     return Checkpoint(config, weights, *specs, hints.name, layout, tuple(notes))
 
 
-def _specs(
+def _settle_specs(
     config: ClipConfig, stated: Stated, hints: Hints, notes: list[str], what: str
 ) -> tuple[ImageSpec | None, TokenizerSpec | None]:
-    """How inputs are prepared, for the towers that are there."""
+    """The input specs of the towers that the model has."""
     image_spec = _settle(hints.image_spec, stated.image_spec, "image_spec", notes)
     tokenizer_spec = _settle(hints.tokenizer_spec, stated.tokenizer_spec, "tokenizer_spec", notes)
-    image_spec = image_spec or image_spec_of(config, notes, what)
-    tokenizer_spec = tokenizer_spec or tokenizer_spec_of(config, stated.pad, notes, what)
+    image_spec = image_spec or find_image_spec(config, notes, what)
+    tokenizer_spec = tokenizer_spec or find_tokenizer_spec(config, stated.pad, notes, what)
     check_specs(config, image_spec, tokenizer_spec)
     return image_spec if config.image else None, tokenizer_spec if config.text else None
 
 
-def _config(
+def _settle_config(
     found: Translation,
     table: KeyTable,
     stated: Stated,
@@ -102,9 +102,9 @@ def _config(
     if config.text and (heads := hints.heads_of("text")):
         config = replace(config, text=replace(config.text, heads=heads))
     if hints.activation:
-        config = with_activation(config, hints.activation)
+        config = replace_activation(config, hints.activation)
     if config != stated.config:
-        notes.append("heads or activation as given, not as the file's own config has them")
+        notes.append("heads or activation as given; the file's own config says otherwise")
     return config
 
 
@@ -118,17 +118,17 @@ def _refuse_foreign(tensors: Mapping[str, Tensor], what: str) -> None:
     for mark, kind in _FOREIGN:
         if any(name.startswith(mark) for name in tensors):
             raise UnsupportedLayoutError(
-                f"{what} is {kind}; ecliptic reads CLIP with its own image and text towers. "
+                f"{what} is {kind}; ecliptic reads only CLIP's own image and text towers. "
                 "Use a CLIP checkpoint; `ecliptic models` lists the released ones."
             )
 
 
 def _check_temperature(weights: Mapping[str, Tensor], what: str) -> None:
     scale = weights.get("logit_scale")
-    if scale is not None and not scale.is_meta and not abs(scale.item()) < 80:  # nor is NaN
+    if scale is not None and not scale.is_meta and not abs(scale.item()) < 80:  # also refuses NaN
         raise CorruptFileError(
-            f"{what}: logit_scale is {scale.item()}, whose exponential is no finite number; the "
-            "file is damaged, or its training diverged."
+            f"{what}: logit_scale is {scale.item()}, and its exponential is not a finite number; "
+            "the file is damaged, or its training diverged."
         )
 
 

@@ -1,4 +1,4 @@
-"""Weights against sizes: one error for all differences, or a dict that fits strictly."""
+"""Checks weights against sizes, with one error that lists all differences."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from ecliptic.checkpoints.key_tables import KeyTable, Translation
 from ecliptic.errors import WeightsMismatchError
 from ecliptic.model import ClipConfig, build
 
-MOST_LINES = 20  # of one kind in a message; the rest is counted
+MOST_LINES = 20  # of one kind in a message; the others are counted
 
 
 def conform(
@@ -18,13 +18,13 @@ def conform(
     """The native weights of exactly the model that `config` describes.
 
     Args:
-        config: the sizes to hold against.
-        found: what the layout's key table made of the file; left unchanged.
+        config: the sizes to check against.
+        found: the tensors of the file after its key table; left unchanged.
         table: that key table, so that the message can use the file's own names.
         what: the file, for the message.
 
     Raises:
-        WeightsMismatchError: missing, unexpected or ill-shaped tensors, the first of each named.
+        WeightsMismatchError: tensors are missing, unexpected or of a wrong shape.
     """
     expected = native_shapes(config)
     weights = dict(found.weights)
@@ -32,19 +32,19 @@ def conform(
         weights["logit_scale"] = weights["logit_scale"].reshape(())  # some save it as (1,)
     differences = [
         *sorted(found.problems),
-        *_missing(expected, weights, found, table),
-        *_ill_shaped(expected, weights, table),
-        *_unexpected(expected, weights, found, table),
+        *_list_missing(expected, weights, found, table),
+        *_list_misshapen(expected, weights, table),
+        *_list_unexpected(expected, weights, found, table),
     ]
     if differences:
-        raise mismatch(what, differences)
+        raise mismatch_error(what, differences)
     return {name: weights[name] for name in expected}
 
 
 def native_shapes(config: ClipConfig) -> dict[str, Size]:
     """Name and shape of every tensor of a checkpoint with these sizes.
 
-    A temperature relates two towers, so a checkpoint of one tower has no `logit_scale`.
+    A checkpoint of one tower has no `logit_scale`, because a temperature needs both towers.
     """
     shapes = {name: tensor.shape for name, tensor in build(config).state_dict().items()}
     if config.image is None or config.text is None:
@@ -52,8 +52,8 @@ def native_shapes(config: ClipConfig) -> dict[str, Size]:
     return shapes
 
 
-def mismatch(what: str, differences: list[str]) -> WeightsMismatchError:
-    """The one error for weights that do not fit; `differences` are its lines, "kind: ..."."""
+def mismatch_error(what: str, differences: list[str]) -> WeightsMismatchError:
+    """The error for weights that do not fit; `differences` are its lines, "kind: ..."."""
     shown, seen = [], Counter[str]()
     for line in differences:
         kind = line.split(maxsplit=1)[0].rstrip(":")
@@ -65,12 +65,12 @@ def mismatch(what: str, differences: list[str]) -> WeightsMismatchError:
     return WeightsMismatchError(
         f"{what} does not hold the weights of one CLIP model, {count}:\n  "
         + "\n  ".join(shown)
-        + "\nNothing was loaded. Is it another architecture, a part of a model, or a LoRA? "
-        "Compare the shapes with `ecliptic models`, or fetch the file again."
+        + "\nNothing was loaded. It may be another architecture, a part of a model, or a LoRA; "
+        "compare the shapes with `ecliptic models`, or fetch the file again."
     )
 
 
-def _missing(
+def _list_missing(
     expected: Mapping[str, Size], weights: Mapping[str, Tensor], found: Translation, table: KeyTable
 ) -> Iterator[str]:
     for name, shape in expected.items():
@@ -80,24 +80,24 @@ def _missing(
         yield f"missing: {' and '.join(parts)}, for {name} {tuple(shape)}"
 
 
-def _ill_shaped(
+def _list_misshapen(
     expected: Mapping[str, Size], weights: Mapping[str, Tensor], table: KeyTable
 ) -> Iterator[str]:
     for name, tensor in weights.items():
         if name not in expected:
             continue
         theirs = " + ".join(table.foreign_names(name))
-        stored, wanted = tuple(tensor.shape), tuple(expected[name])
-        if stored != wanted:
+        stored, needed = tuple(tensor.shape), tuple(expected[name])
+        if stored != needed:
             if table.is_transposed(name):
-                stored, wanted = stored[::-1], wanted[::-1]
-            turned = " (transposed?)" if stored == wanted[::-1] else ""
-            yield f"shape: {theirs} is {stored}, {wanted} is needed{turned}"
+                stored, needed = stored[::-1], needed[::-1]
+            hint = " (transposed?)" if stored == needed[::-1] else ""
+            yield f"shape: {theirs} is {stored}, {needed} is needed{hint}"
         elif not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
             yield f"dtype: {theirs} is {tensor.dtype}, floating point is needed"
 
 
-def _unexpected(
+def _list_unexpected(
     expected: Mapping[str, Size], weights: Mapping[str, Tensor], found: Translation, table: KeyTable
 ) -> Iterator[str]:
     for name, tensor in weights.items():

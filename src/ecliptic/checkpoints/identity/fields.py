@@ -23,18 +23,18 @@ class Fields:
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if type(value) is not type(default):
-            self.damaged(name, f"a {type(default).__name__}")
+            self.refuse_damaged(name, f"a {type(default).__name__}")
         if isinstance(value, float) and not is_finite(value):
-            self.damaged(name, "a finite number")
+            self.refuse_damaged(name, "a finite number")
         return value
 
     def count(self, name: str, default: int) -> int:
-        """A whole number that something is divided by: at least 1."""
+        """A whole number of at least 1."""
         value = self.get(name, default)
-        return value if value >= 1 else self.damaged(name, "a whole number of at least 1")
+        return value if value >= 1 else self.refuse_damaged(name, "a whole number of at least 1")
 
     def square(self, name: str, default: int) -> int:
-        """An edge in pixels, also when given as two equal ones."""
+        """An edge in pixels; a list of equal edges is one edge."""
         value = self.values.get(name)
         if isinstance(value, list) and value and all(edge == value[0] for edge in value):
             value = value[0]
@@ -57,14 +57,15 @@ class Fields:
             self.refuse(name, "an object")
         return Fields(value or {}, f"{self.where} {name}")
 
-    def damaged(self, name: str, wanted: str) -> NoReturn:
-        """Raise CorruptFileError: no program could mean this value."""
+    def refuse_damaged(self, name: str, needed: str) -> NoReturn:
+        """Raise CorruptFileError for an impossible value."""
         raise CorruptFileError(
-            f"{self.where}: {name} is {self.values.get(name)!r:.200}, {wanted} is needed."
+            f"{self.where}: {name} is {self.values.get(name)!r:.200}, {needed} is needed."
         )
 
-    def refuse(self, name: str, wanted: str) -> NoReturn:
-        """Raise UnsupportedLayoutError: the value is understood, and nothing here can do it."""
+    def refuse(self, name: str, supported: str) -> NoReturn:
+        """Raise UnsupportedLayoutError for a valid value that ecliptic does not support."""
         raise UnsupportedLayoutError(
-            f"{self.where}: {name} is {self.values.get(name)!r}; ecliptic's towers have {wanted}."
+            f"{self.where}: {name} is {self.values.get(name)!r}; "
+            f"ecliptic supports only {supported}."
         )

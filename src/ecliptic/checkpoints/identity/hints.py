@@ -1,4 +1,4 @@
-"""What the caller or the catalog knows about a checkpoint beyond what its file says."""
+"""Settings of a checkpoint: those given (`Hints`), and those in its file (`Stated`)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from ecliptic.model import Activation, ClipConfig, check_activation
 
 @dataclass(frozen=True)
 class Hints:
-    """Answers to the questions a file may leave open; None leaves the answer to the file."""
+    """Settings from the caller or the catalog; None uses the setting in the file."""
 
     part: str | None = None  # "text_encoder", "clip_g", ...: which encoder of a pipeline
     activation: Activation | None = None
@@ -32,7 +32,7 @@ class Hints:
             )
 
     def heads_of(self, tower: str) -> int | None:
-        """The stated head count of "image" or "text"."""
+        """The given number of heads of "image" or "text"."""
         if isinstance(self.heads, tuple):
             return self.heads[tower == "text"]
         return self.heads
@@ -40,12 +40,12 @@ class Hints:
 
 @dataclass(frozen=True)
 class Stated:
-    """What a file says about itself, beside its tensors; None where it says nothing."""
+    """Settings in a file beside its tensors; None if it does not state one."""
 
     config: ClipConfig | None = None
     activation: Activation | None = None
-    head_width: int | None = None  # where the layout's own loader divides the width by it
+    head_width: int | None = None  # if the layout's loader computes heads as width // head_width
     image_spec: ImageSpec | None = None
     tokenizer_spec: TokenizerSpec | None = None
-    pad: int = 0  # of the reference tokenizer, where there is no tokenizer_spec
+    pad: int = 0  # of the reference tokenizer, if there is no tokenizer_spec
     notes: tuple[str, ...] = ()

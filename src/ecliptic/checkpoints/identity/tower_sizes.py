@@ -1,17 +1,18 @@
-"""Sizes of a model from the shapes of its natively named tensors.
+"""Reads the sizes of a model from the shapes of its natively named tensors.
 
-Heads leave no trace in any shape: they come from the argument, from the released model of that
-width and depth, or from the rule of the layout's own loader; `identify` asks the other questions.
+No shape shows the number of heads: it comes from the argument, from the released model of that
+width and depth, or from the rule of the layout's own loader. `identify` finds the other settings.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from torch import Tensor
 
 from ecliptic.checkpoints import catalog
-from ecliptic.checkpoints.identity.conform import mismatch
+from ecliptic.checkpoints.identity.conform import mismatch_error
 from ecliptic.checkpoints.identity.hints import Hints, Stated
 from ecliptic.checkpoints.key_tables import KeyTable
 from ecliptic.errors import AmbiguousCheckpointError
@@ -22,51 +23,54 @@ from ecliptic.model import ClipConfig, ImageConfig, ResNetConfig, TextConfig, Vi
 _PIPELINE_HEADS = {("text", 1024, 23): 16}
 
 
-def sizes(
+def read_sizes(
     weights: Mapping[str, Tensor], hints: Hints, stated: Stated, table: KeyTable, what: str
 ) -> ClipConfig:
     """The sizes of a model; its activation is still the default of the configs.
 
     Args:
         weights: native names; may be incomplete, `conform` lists what is missing.
-        hints: the caller's answers.
+        hints: the caller's settings.
         stated: the rules of the file's layout.
         table: the file's key table, for messages in its own names.
         what: the file, for messages.
 
     Raises:
-        AmbiguousCheckpointError: heads cannot be known.
+        AmbiguousCheckpointError: the number of heads is not known.
         WeightsMismatchError: tensors from which sizes are read are missing.
     """
-    probes = Probes(weights, table, what)
-    heads = Heads(hints, stated, what)
-    image = _image(probes, heads) if probes.any("image.") else None
-    text = _text(probes, heads, hints.tokenizer_spec) if probes.any("text.") else None
+    probes = Probes(weights, hints, stated, table, what)
+    image = _read_image(probes) if probes.any("image.") else None
+    text = _read_text(probes) if probes.any("text.") else None
     if image is None and text is None:
-        raise mismatch(what, ["missing: every tensor of both towers"])
-    return ClipConfig(embed=_embed(probes), image=image, text=text)
+        raise mismatch_error(what, ["missing: every tensor of both towers"])
+    return ClipConfig(embed=_read_embed(probes), image=image, text=text)
 
 
+@dataclass(frozen=True)
 class Probes:
-    """The tensors from which sizes are read; asks for all of a tower's before it complains."""
+    """The tensors and settings from which sizes are read; for the fields see `read_sizes`."""
 
-    def __init__(self, weights: Mapping[str, Tensor], table: KeyTable, what: str) -> None:
-        self.weights, self.table, self.what = weights, table, what
+    weights: Mapping[str, Tensor]
+    hints: Hints
+    stated: Stated
+    table: KeyTable
+    what: str
 
     def any(self, prefix: str) -> bool:
         """Whether a tensor's name starts with `prefix`."""
         return any(name.startswith(prefix) for name in self.weights)
 
     def shapes(self, *names: str) -> list[tuple[int, ...]]:
-        """Shapes of `names`; WeightsMismatchError names all that are missing or empty."""
+        """Shapes of `names`; WeightsMismatchError lists all that are missing or have no axes."""
         lost = [name for name in names if name not in self.weights or not self.weights[name].ndim]
         if lost:
             missing = [" + ".join(self.table.foreign_names(name)) for name in lost]
-            raise mismatch(self.what, [f"missing: {name}" for name in missing])
+            raise mismatch_error(self.what, [f"missing: {name}" for name in missing])
         return [tuple(self.weights[name].shape) for name in names]
 
     def count(self, prefix: str) -> int:
-        """How many numbered children `prefix` has, gaps included (`conform` finds those)."""
+        """How many numbered children `prefix` has, with gaps, which `conform` finds."""
         numbers = (
             name.removeprefix(prefix).split(".")[0]
             for name in self.weights
@@ -74,18 +78,11 @@ class Probes:
         )
         return max((int(number) for number in numbers), default=-1) + 1
 
-
-class Heads:
-    """Answers how many heads a transformer has: as given, as released, or as the layout rules."""
-
-    def __init__(self, hints: Hints, stated: Stated, what: str) -> None:
-        self.hints, self.stated, self.what = hints, stated, what
-
-    def of(self, tower: str, width: int, depth: int) -> int:
-        """Heads of the "image" or "text" transformer; never a blind width // 64.
+    def heads(self, tower: str, width: int, depth: int) -> int:
+        """Heads of the "image" or "text" transformer: given, released, or by the layout's rule.
 
         openai/CLIP's `build_model` takes width // 64, which is wrong for H/14, g/14 and bigG/14;
-        where such a rule and the released model disagree, the question is open.
+        if such a rule and the released model disagree, the caller must pass the heads.
         """
         if given := self.hints.heads_of(tower):
             return given
@@ -94,9 +91,9 @@ class Heads:
         if (heads := released or ruled) and ruled in (None, heads):
             return heads
         known = (
-            f"its layout's loader makes {ruled} of them, the released model has {released}"
+            f"its layout's loader uses {ruled} heads, the released model has {released}"
             if released
-            else "no released model has these"
+            else "no released model has this width and depth"
         )
         raise AmbiguousCheckpointError(
             f"{self.what} has a transformer of width {width} and depth {depth} on its {tower} "
@@ -105,9 +102,9 @@ class Heads:
         )
 
 
-def _image(probes: Probes, heads: Heads) -> ImageConfig:
+def _read_image(probes: Probes) -> ImageConfig:
     if probes.any("image.stem.") or probes.any("image.stages.") or probes.any("image.pool."):
-        return _resnet(probes, heads.hints)
+        return _read_resnet(probes)
     (width,), patch, positions, (mlp,) = probes.shapes(
         "image.ln_post.weight",
         "image.patch.weight",
@@ -116,27 +113,27 @@ def _image(probes: Probes, heads: Heads) -> ImageConfig:
     )
     depth = probes.count("image.blocks.")
     return ViTConfig(
-        image_size=patch[-1] * _grid(positions[0], probes.what),
+        image_size=patch[-1] * _read_grid(positions[0], probes.what),
         patch_size=patch[-1],
         width=width,
         depth=depth,
-        heads=heads.of("image", width, depth),
+        heads=probes.heads("image", width, depth),
         mlp=mlp,
     )
 
 
-def _resnet(probes: Probes, hints: Hints) -> ResNetConfig:
+def _read_resnet(probes: Probes) -> ResNetConfig:
     (width,), positions = probes.shapes("image.stem.2.norm.weight", "image.pool.positions")
     stages = [probes.count(f"image.stages.{stage}.") for stage in range(4)]
     return ResNetConfig(
-        image_size=32 * _grid(positions[0], probes.what),
+        image_size=32 * _read_grid(positions[0], probes.what),
         width=width,
         depths=(stages[0], stages[1], stages[2], stages[3]),
-        heads=hints.heads_of("image") or width * 32 // 64,  # every released ResNet
+        heads=probes.hints.heads_of("image") or width * 32 // 64,  # every released ResNet
     )
 
 
-def _text(probes: Probes, heads: Heads, spec: TokenizerSpec | None) -> TextConfig:
+def _read_text(probes: Probes) -> TextConfig:
     (width,), tokens, positions, (mlp,) = probes.shapes(
         "text.ln_final.weight",
         "text.token_embedding.weight",
@@ -144,21 +141,22 @@ def _text(probes: Probes, heads: Heads, spec: TokenizerSpec | None) -> TextConfi
         "text.blocks.0.mlp.up.bias",
     )
     depth = probes.count("text.blocks.")
+    spec = probes.hints.tokenizer_spec
     end = spec.end_of_text if spec else min(tokens[0], TokenizerSpec().vocabulary) - 1
     return TextConfig(
         vocabulary=tokens[0],
         context=positions[0],
         width=width,
         depth=depth,
-        heads=heads.of("text", width, depth),
+        heads=probes.heads("text", width, depth),
         mlp=mlp,
         end_of_text=end,
         projection="text.projection" in probes.weights,
     )
 
 
-def _embed(probes: Probes) -> int:
-    """E, from whichever projection is there; its other edge is the tower's width."""
+def _read_embed(probes: Probes) -> int:
+    """E, from the first projection found; its other edge is the tower's width."""
     for projection, norm in (
         ("text.projection", "text.ln_final.weight"),
         ("image.projection", "image.ln_post.weight"),
@@ -170,10 +168,10 @@ def _embed(probes: Probes) -> int:
     return probes.shapes(name)[0][0]
 
 
-def _grid(positions: int, what: str) -> int:
+def _read_grid(positions: int, what: str) -> int:
     grid = math.isqrt(max(positions - 1, 0))
     if grid**2 + 1 != positions or not grid:
-        raise mismatch(what, [f"shape: {positions} image positions are no square and one more"])
+        raise mismatch_error(what, [f"shape: {positions} image positions are not a square + 1"])
     return grid
 
 

@@ -1,1 +1,1 @@
-"""One file per layout: how other projects name and store a model, read and written."""
+"""Reads and writes the layouts in which projects name and store a model, one file for each."""

@@ -1,6 +1,6 @@
 """CLIP encoders inside diffusion checkpoints, read-only: pipeline folders and single files.
 
-Which encoder a prefix holds follows from the family, so activation and padding are known; a
+The prefix of a tensor's name tells the encoder, so its activation and padding are known; a
 checkpoint with several encoders needs `part=`. Sources: diffusers loaders/single_file_utils.py,
 CompVis stable-diffusion, Stability generative-models configs, ComfyUI supported_models.py.
 """
@@ -47,46 +47,44 @@ ENCODERS = (
     Encoder(_SD3_L, "clip_l", "text_encoder", "transformers", "quick_gelu", _END),
     Encoder(_SD3_G, "clip_g", "text_encoder_2", "transformers", "gelu", 0),
 )
-# Folder -> the folders in which a pipeline may keep its tokenizer, or its image processor.
+# Folder of an encoder -> where a pipeline may have its tokenizer, or its image processor.
 TOKENIZERS = {"text_encoder": ("tokenizer",), "text_encoder_2": ("tokenizer_2",)}
 PROCESSORS = {"image_encoder": ("feature_extractor", "image_processor")}
-FOLDERS = (*TOKENIZERS, *PROCESSORS)
 
 
 def matches(source: Source) -> bool:
     """Whether this is a pipeline folder, or a file with an encoder under a known prefix."""
     if source.folder:
         return INDEX in source.files
-    return bool(_encoders(source))
+    return bool(_find_encoders(source))
 
 
 def read(source: Source, hints: Hints) -> Checkpoint:
-    """One encoder, chosen by `hints.part` if there are several.
+    """Read one encoder, chosen by `hints.part` if there are several.
 
     Raises:
-        AmbiguousCheckpointError: several encoders and no `part`, or a part that is not there.
+        AmbiguousCheckpointError: several encoders and no `part`, or an unknown part.
     """
     return _read_folder(source, hints) if source.folder else _read_file(source, hints)
 
 
 def _read_folder(source: Source, hints: Hints) -> Checkpoint:
-    found = {}
-    for name in FOLDERS:
-        if (source.path / name).is_dir() and transformers.matches(Source(source.path / name)):
-            found[name] = Source(source.path / name)
+    folders = _open_folders(source, (*TOKENIZERS, *PROCESSORS))
+    found = {name: folder for name, folder in folders.items() if transformers.matches(folder)}
     part = _choose(list(found), hints.part, source)
-    tokenizer, images = (_beside(source, table.get(part, ())) for table in (TOKENIZERS, PROCESSORS))
+    tokenizer, images = (
+        next(iter(_open_folders(source, table.get(part, ())).values()), None)
+        for table in (TOKENIZERS, PROCESSORS)
+    )
     return transformers.read(found[part], hints, tokenizer=tokenizer, images=images, layout=NAME)
 
 
-def _beside(source: Source, names: Iterable[str]) -> Source | None:
-    """The first folder of `names` that the pipeline has."""
-    folders = [source.path / name for name in names if (source.path / name).is_dir()]
-    return Source(folders[0]) if folders else None
+def _open_folders(source: Source, names: Iterable[str]) -> dict[str, Source]:
+    return {name: Source(source.path / name) for name in names if (source.path / name).is_dir()}
 
 
 def _read_file(source: Source, hints: Hints) -> Checkpoint:
-    encoders = {encoder.part: encoder for encoder in _encoders(source)}
+    encoders = {encoder.part: encoder for encoder in _find_encoders(source)}
     folders = {encoder.folder: encoder.part for encoder in encoders.values()}
     part = _choose(list(encoders), folders.get(hints.part or "", hints.part), source)
     encoder = encoders[part]
@@ -96,30 +94,29 @@ def _read_file(source: Source, hints: Hints) -> Checkpoint:
         if name.startswith(encoder.prefix)
     }
     if encoder.naming == "open_clip":
-        tensors, table = open_clip.plain_names(tensors), openai.WITH_VIT
+        tensors, table = open_clip.remove_prefixes(tensors), openai.WITH_VIT
     else:
-        tensors, table = transformers.plain_names(tensors), transformers.TABLE
+        tensors, table = transformers.add_prefixes(tensors), transformers.TABLE
     stated = Stated(activation=encoder.activation, pad=encoder.pad)
     what = f"{source.path} ({part})"
     return assemble(tensors, table, stated, hints, layout=NAME, what=what)
 
 
-def _encoders(source: Source) -> list[Encoder]:
+def _find_encoders(source: Source) -> list[Encoder]:
     names = source.open().tensors
     return [e for e in ENCODERS if any(name.startswith(e.prefix) for name in names)]
 
 
-def _choose(parts: Iterable[str], wanted: str | None, source: Source) -> str:
-    parts = list(parts)
+def _choose(parts: list[str], asked: str | None, source: Source) -> str:
     if not parts:
         raise UnsupportedLayoutError(
-            f"{source.path} is a diffusion checkpoint without a CLIP encoder; load a CLIP, or the "
-            "pipeline's full version."
+            f"{source.path} is a diffusion checkpoint without a CLIP encoder; load a CLIP "
+            "checkpoint, or the full version of the pipeline."
         )
-    if wanted in parts:
-        return wanted
-    if wanted is None and len(parts) == 1:
+    if asked in parts:
+        return asked
+    if asked is None and len(parts) == 1:
         return parts[0]
     choices = " or ".join(f'part="{part}"' for part in parts)
-    problem = f"has no part {wanted!r}" if wanted else f"holds {len(parts)} CLIP encoders"
+    problem = f"has no part {asked!r}" if asked else f"holds {len(parts)} CLIP encoders"
     raise AmbiguousCheckpointError(f"{source.path} {problem}; pass {choices}.")

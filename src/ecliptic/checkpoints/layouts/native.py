@@ -1,7 +1,7 @@
-"""ecliptic's own layout: safetensors beside, or around, JSON that says everything.
+"""ecliptic's own layout: weights in safetensors, and JSON that states all settings.
 
-A folder holds `model.safetensors` and `ecliptic.json`; a single `.safetensors` file carries the
-same JSON in its metadata. Every model and every spec can be held.
+A folder holds `model.safetensors` and `ecliptic.json`; a single `.safetensors` file has the same
+JSON in its metadata. The layout can hold every model and every spec.
 """
 
 import json
@@ -24,10 +24,10 @@ from ecliptic.settings import from_dict, to_dict
 from ecliptic.storage import parse_json
 
 NAME = "ecliptic"
-FORMAT = 1  # raised when an older ecliptic could no longer read what is written
+FORMAT = 1  # increased when older versions of ecliptic cannot read the new files
 CONFIG, WEIGHTS = "ecliptic.json", "model.safetensors"
 
-# Fields that leave no trace in any tensor's shape: a wrong value would pass every other check.
+# Fields that no tensor's shape shows: a wrong value would pass every other check.
 _SHAPELESS = {
     "vit": ("activation", "eps", "heads"),
     "resnet": ("heads",),
@@ -41,37 +41,36 @@ TABLE = KeyTable(Rule(name, name) for name in _OURS)
 
 
 def matches(source: Source) -> bool:
-    """Whether there is an `ecliptic.json`, or the same inside a safetensors file."""
+    """Whether this is a folder with `ecliptic.json`, or a file with the same JSON."""
     return CONFIG in source.files if source.folder else NAME in source.open().metadata
 
 
 def read(source: Source, hints: Hints) -> Checkpoint:
-    """The checkpoint exactly as it was written."""
+    """Read the checkpoint exactly as it was written."""
     state = source.open(WEIGHTS if source.folder else None)
     if source.folder:
         card: Mapping[str, Any] = source.json(CONFIG)
     else:
         card = parse_json(state.metadata[NAME], f"{source.path}: its {NAME} metadata")
-    stated, name = _stated(card, source.path)
+    stated, name = _parse_card(card, source.path)
     checkpoint = assemble(state.tensors, TABLE, stated, hints, layout=NAME, what=str(source.path))
     return checkpoint if hints.name or not name else replace(checkpoint, name=name)
 
 
 def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
-    """A folder, or one file if `path` ends in `.safetensors`; nothing is lost, so no notes."""
-    card = _card(checkpoint)
+    """Write a folder, or one file if `path` ends in `.safetensors`; there are no notes."""
+    card = _make_card(checkpoint)
     if path.suffix == ".safetensors":
-        metadata = {"format": "pt", NAME: json.dumps(card)}
-        files = {path.name: tensor_writer(checkpoint.weights, metadata)}
+        files = {path.name: tensor_writer(checkpoint.weights, **{NAME: json.dumps(card)})}
         write_files(path.parent, files, overwrite=overwrite)
     else:
-        weights = tensor_writer(checkpoint.weights, {"format": "pt"})
-        write_files(path, {WEIGHTS: weights, CONFIG: json_writer(card)}, overwrite=overwrite)
+        files = {WEIGHTS: tensor_writer(checkpoint.weights), CONFIG: json_writer(card)}
+        write_files(path, files, overwrite=overwrite)
     return ()
 
 
-def _card(checkpoint: Checkpoint) -> dict[str, Any]:
-    towers = {"image": None, "text": None}  # a missing tower is written, not left to a default
+def _make_card(checkpoint: Checkpoint) -> dict[str, Any]:
+    towers = {"image": None, "text": None}  # a missing tower is written as null
     return {
         "format": FORMAT,
         "name": checkpoint.name,
@@ -81,41 +80,36 @@ def _card(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _stated(card: Mapping[str, Any], path: Path) -> tuple[Stated, str]:
+def _parse_card(card: Mapping[str, Any], path: Path) -> tuple[Stated, str]:
     if card.get("format") != FORMAT:
         raise CorruptFileError(
             f"{path} has format {card.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
             "ecliptic wrote it (upgrade), or its JSON is damaged."
         )
-    _check_stated(card.get("config"), path)
+    _check_towers(card.get("config"), path)
     try:
         config = from_dict(ClipConfig, card["config"], where="config")
-        image, text = card.get("image_spec"), card.get("tokenizer_spec")
-        stated = Stated(
-            config=config,
-            image_spec=from_dict(ImageSpec, image, where="image_spec")
-            if image is not None
-            else None,
-            tokenizer_spec=from_dict(TokenizerSpec, text, where="tokenizer_spec")
-            if text is not None
-            else None,
-        )
+        specs: dict[str, Any] = {
+            name: from_dict(kind, card[name], where=name)
+            for name, kind in (("image_spec", ImageSpec), ("tokenizer_spec", TokenizerSpec))
+            if card.get(name) is not None
+        }
         if lost := {"image", "text"} - card["config"].keys():
             raise ConfigError(f"config does not say whether there is a tower for {min(lost)}.")
     except ConfigError as error:
         raise CorruptFileError(f"{path}: {error}") from error
-    return stated, str(card.get("name") or "")
+    return Stated(config=config, **specs), str(card.get("name") or "")
 
 
-def _check_stated(table: object, path: Path) -> None:
-    """CorruptFileError if a field that no tensor's shape shows would be left to its default."""
+def _check_towers(table: object, path: Path) -> None:
+    """Raise CorruptFileError if a field that no tensor's shape shows is missing."""
     if not isinstance(table, Mapping):
         raise CorruptFileError(f"{path}: config must be a table, got {table!r:.80}.")
     for side in ("image", "text"):
         tower = table.get(side)
         fields = tower if isinstance(tower, Mapping) else {}
-        wanted = _SHAPELESS.get(str(fields.get("kind", side)), ())
-        lost = [name for name in wanted if tower is not None and name not in fields]
+        needed = _SHAPELESS.get(str(fields.get("kind", side)), ())
+        lost = [name for name in needed if tower is not None and name not in fields]
         if lost:
             raise CorruptFileError(
                 f"{path}: config.{side} does not state {', '.join(lost)}, and the weights do not "

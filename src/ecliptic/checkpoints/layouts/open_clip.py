@@ -1,7 +1,7 @@
 """open_clip's layout: a bare or nested state dict, or a folder with `open_clip_config.json`.
 
-Names are OpenAI's; a text tower of its own (`custom_text`) puts `text.` before its part of them.
-A folder says everything but the padding, which goes into the unused `text_cfg.pad_id`.
+Names are OpenAI's; with `custom_text` the names of the text tower have the prefix `text.`.
+A folder states everything but the padding, which we put into the unused `text_cfg.pad_id`.
 Source: open_clip 3.3 model.py `CLIPVisionCfg`, `CLIPTextCfg`, factory.py, push_to_hf_hub.py.
 """
 
@@ -15,19 +15,14 @@ from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.identity.assemble import assemble
 from ecliptic.checkpoints.identity.fields import Fields
 from ecliptic.checkpoints.identity.hints import Hints, Stated
-from ecliptic.checkpoints.layouts.openai import (
-    openai_keys,
-    table_for,
-    tokenizer_obstacles,
-)
+from ecliptic.checkpoints.layouts import openai
 from ecliptic.checkpoints.layouts.writing import (
+    check_obstacles,
     json_writer,
-    refuse_layout,
     tensor_writer,
     write_files,
 )
 from ecliptic.checkpoints.source import Source
-from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec, Interpolation, Resize, TokenizerSpec
 from ecliptic.model import Activation, ClipConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
 
@@ -38,7 +33,7 @@ OWN_WEIGHTS = (WEIGHTS, "open_clip_pytorch_model.safetensors", "open_clip_pytorc
 ANY_WEIGHTS = (*OWN_WEIGHTS, "model.safetensors", "pytorch_model.bin")
 MARKS = ("visual.conv1.weight", "token_embedding.weight", "text.token_embedding.weight")
 
-# Fields that change what a tower computes, and the only value that ecliptic's towers have.
+# Fields that change what a tower computes, and the only value that ecliptic supports.
 _NEUTRAL = {
     "attentional_pool": False,
     "embed_cls": False,
@@ -60,7 +55,7 @@ _NEUTRAL = {
 
 
 def matches(source: Source) -> bool:
-    """Whether this is a folder of open_clip's, or a file with its names."""
+    """Whether this is a folder of open_clip, or a file with its names."""
     if not source.folder:
         return any(name in source.open().tensors for name in MARKS)
     if CONFIG not in source.files:
@@ -69,59 +64,58 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source, hints: Hints) -> Checkpoint:
-    """The model; of a file without config, identified from its tensors and `hints`."""
+    """Read the model; a file without config is identified from its tensors and `hints`."""
     stated = Stated()
     name = None
     if source.folder:
-        stated = _stated(Fields(source.json(CONFIG), str(source.path / CONFIG)))
-        name = source.first(*ANY_WEIGHTS)
-        if name is None:
-            raise UnsupportedLayoutError(
-                f"{source.path} has {CONFIG} but none of {', '.join(ANY_WEIGHTS)}; "
-                "download the weights into the same folder."
-            )
-    tensors = plain_names(source.open(name).tensors)
-    return assemble(tensors, table_for(tensors), stated, hints, layout=NAME, what=str(source.path))
+        stated = _read_config(Fields(source.json(CONFIG), str(source.path / CONFIG)))
+        name = source.find_weights(CONFIG, ANY_WEIGHTS)
+    tensors = remove_prefixes(source.open(name).tensors)
+    table = openai.choose_table(tensors)
+    return assemble(tensors, table, stated, hints, layout=NAME, what=str(source.path))
 
 
 def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
-    """A folder for `open_clip.create_model_from_pretrained("local-dir:...")`.
+    """Write a folder for `open_clip.create_model_from_pretrained("local-dir:...")`.
 
     Raises:
-        UnsupportedLayoutError: one tower only, or something its config has no field for.
+        UnsupportedLayoutError: one tower only, or a setting that its config has no field for.
     """
-    if reasons := list(_obstacles(checkpoint)):
-        refuse_layout(NAME, reasons)
-    table = openai_keys(checkpoint.config)
-    weights = tensor_writer(table.from_native(checkpoint.weights), {"format": "pt"})
-    config = {
-        "model_cfg": _model_cfg(checkpoint),
-        "preprocess_cfg": _preprocess_cfg(cast(ImageSpec, checkpoint.image_spec)),
+    check_obstacles(NAME, _list_obstacles(checkpoint))
+    table = openai.openai_keys(checkpoint.config)
+    weights = tensor_writer(table.from_native(checkpoint.weights))
+    spec = cast(ImageSpec, checkpoint.image_spec)
+    preprocess = {
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "interpolation": spec.interpolation,
+        "resize_mode": spec.resize,
     }
+    config = {"model_cfg": _make_model_cfg(checkpoint), "preprocess_cfg": preprocess}
     write_files(path, {WEIGHTS: weights, CONFIG: json_writer(config)}, overwrite=overwrite)
     return ()
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the `text.` of CustomTextCLIP."""
+def remove_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefix `text.` of CustomTextCLIP from the names."""
     return {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
 
 
-def _stated(config: Fields) -> Stated:
+def _read_config(config: Fields) -> Stated:
     model = config.table("model_cfg")
     vision, text = model.table("vision_cfg"), model.table("text_cfg")
     _refuse_unknown(model, vision, text)
     activation: Activation = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
-    image = _image_config(vision, activation)
-    text_config = _text_config(text, activation)
+    image = _read_image_config(vision, activation)
+    text_config = _read_text_config(text, activation)
     return Stated(
         config=ClipConfig(embed=model.get("embed_dim", 512), image=image, text=text_config),
-        image_spec=_image_spec(config.table("preprocess_cfg"), image.image_size),
+        image_spec=_read_image_spec(config.table("preprocess_cfg"), image.image_size),
         tokenizer_spec=TokenizerSpec(context=text_config.context, pad=text.get("pad_id", 0)),
     )
 
 
-def _image_config(vision: Fields, activation: Activation) -> ImageConfig:
+def _read_image_config(vision: Fields, activation: Activation) -> ImageConfig:
     size, width = vision.square("image_size", 224), vision.get("width", 768)
     head_width = vision.count("head_width", 64)
     if isinstance(vision.values.get("layers"), list):
@@ -135,13 +129,13 @@ def _image_config(vision: Fields, activation: Activation) -> ImageConfig:
         width=width,
         depth=vision.get("layers", 12),
         heads=width // head_width,
-        mlp=_mlp(width, vision),
+        mlp=_read_mlp(width, vision),
         activation=activation,
-        eps=_eps(vision),
+        eps=_read_eps(vision),
     )
 
 
-def _text_config(text: Fields, activation: Activation) -> TextConfig:
+def _read_text_config(text: Fields, activation: Activation) -> TextConfig:
     width, vocabulary = text.get("width", 512), text.get("vocab_size", 49408)
     return TextConfig(
         vocabulary=vocabulary,
@@ -149,26 +143,26 @@ def _text_config(text: Fields, activation: Activation) -> TextConfig:
         width=width,
         depth=text.get("layers", 12),
         heads=text.get("heads", 8),
-        mlp=_mlp(width, text),
+        mlp=_read_mlp(width, text),
         activation=activation,
-        eps=_eps(text),
+        eps=_read_eps(text),
         end_of_text=min(vocabulary, TokenizerSpec().vocabulary) - 1,
         projection=text.get("proj_type", "linear") != "none",
     )
 
 
-def _mlp(width: int, tower: Fields) -> int:
+def _read_mlp(width: int, tower: Fields) -> int:
     """`int(width * mlp_ratio)`, as open_clip computes it."""
     mlp = width * tower.get("mlp_ratio", 4.0)
-    return int(mlp) if abs(mlp) < 1 << 62 else tower.damaged("mlp_ratio", "a ratio of widths")
+    return int(mlp) if abs(mlp) < 1 << 62 else tower.refuse_damaged("mlp_ratio", "a width ratio")
 
 
-def _eps(tower: Fields) -> float:
+def _read_eps(tower: Fields) -> float:
     return tower.table("norm_kwargs").get("eps", 1e-5)
 
 
-def _image_spec(preprocess: Fields, size: int) -> ImageSpec:
-    default = ImageSpec(size=size)  # open_clip takes the model's size, whatever the file says
+def _read_image_spec(preprocess: Fields, size: int) -> ImageSpec:
+    default = ImageSpec(size=size)  # open_clip uses the model's size, not the file's
     interpolation = preprocess.get("interpolation", str(default.interpolation))
     resize = preprocess.get("resize_mode", str(default.resize))
     if interpolation not in get_args(Interpolation):
@@ -185,11 +179,11 @@ def _image_spec(preprocess: Fields, size: int) -> ImageSpec:
 
 
 def _refuse_unknown(model: Fields, vision: Fields, text: Fields) -> None:
-    """Stop at a field that asks for something the towers do not compute."""
+    """Refuse a field that asks for something that the towers do not compute."""
     if "multimodal_cfg" in model.values:
-        model.refuse("multimodal_cfg", "two towers and no captioner")
+        model.refuse("multimodal_cfg", "a model of two towers without it")
     if text.values.get("hf_tokenizer_name"):
-        text.refuse("hf_tokenizer_name", "the reference tokenizer only")
+        text.refuse("hf_tokenizer_name", "the reference tokenizer")
     for tower, pool in ((vision, "tok"), (text, "argmax")):
         for name, neutral in _NEUTRAL.items():
             if name in tower.values and tower.values[name] != neutral:
@@ -200,7 +194,7 @@ def _refuse_unknown(model: Fields, vision: Fields, text: Fields) -> None:
             tower.refuse("act_kwargs", "plain QuickGELU or GELU")
 
 
-def _model_cfg(checkpoint: Checkpoint) -> dict[str, Any]:
+def _make_model_cfg(checkpoint: Checkpoint) -> dict[str, Any]:
     config, spec = checkpoint.config, checkpoint.tokenizer_spec
     text = cast(TextConfig, config.text)
     text_cfg: dict[str, Any] = {
@@ -211,19 +205,19 @@ def _model_cfg(checkpoint: Checkpoint) -> dict[str, Any]:
         "layers": text.depth,
         "mlp_ratio": mlp_ratio(text.width, text.mlp),
         "pad_id": spec.pad if spec else 0,
-        **_norm_kwargs(text.eps),
+        **_make_norm_kwargs(text.eps),
     }
     if not text.projection:
         text_cfg["proj_type"] = "none"
     return {
         "embed_dim": config.embed,
         "quick_gelu": text.activation == "quick_gelu",
-        "vision_cfg": _vision_cfg(cast(ImageConfig, config.image)),
+        "vision_cfg": _make_vision_cfg(cast(ImageConfig, config.image)),
         "text_cfg": text_cfg,
     }
 
 
-def _vision_cfg(image: ImageConfig) -> dict[str, Any]:
+def _make_vision_cfg(image: ImageConfig) -> dict[str, Any]:
     if isinstance(image, ResNetConfig):
         return {
             "image_size": image.image_size,
@@ -239,11 +233,11 @@ def _vision_cfg(image: ImageConfig) -> dict[str, Any]:
         "head_width": image.width // image.heads,
         "mlp_ratio": mlp_ratio(image.width, image.mlp),
         "patch_size": image.patch_size,
-        **_norm_kwargs(image.eps),
+        **_make_norm_kwargs(image.eps),
     }
 
 
-def _norm_kwargs(eps: float) -> dict[str, Any]:
+def _make_norm_kwargs(eps: float) -> dict[str, Any]:
     return {} if eps == 1e-5 else {"norm_kwargs": {"eps": eps}}
 
 
@@ -253,24 +247,13 @@ def mlp_ratio(width: int, mlp: int) -> float:
     return ratio if int(width * ratio) == mlp else (mlp + 0.5) / width
 
 
-def _preprocess_cfg(spec: ImageSpec) -> dict[str, Any]:
-    return {
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "interpolation": spec.interpolation,
-        "resize_mode": spec.resize,
-    }
-
-
-def _obstacles(checkpoint: Checkpoint) -> Iterator[str]:
-    image, text = checkpoint.config.image, checkpoint.config.text
+def _list_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
+    image, text, spec = checkpoint.config.image, checkpoint.config.text, checkpoint.image_spec
     if image is None or text is None:
-        yield "open_clip's models have two towers, this one has one"
+        yield "its models have two towers, this model has one"
         return
     if isinstance(image, ViTConfig) and image.activation != text.activation:
-        yield f"its config has one activation, the towers use {image.activation} and " + (
-            text.activation
-        )
-    if checkpoint.image_spec and checkpoint.image_spec.size != image.image_size:
-        yield f"images are {image.image_size} pixels in it, not {checkpoint.image_spec.size}"
-    yield from tokenizer_obstacles(checkpoint)
+        yield f"it has one activation, the towers use {image.activation} and {text.activation}"
+    if spec and spec.size != image.image_size:
+        yield f"its images have the tower's size of {image.image_size} pixels, not {spec.size}"
+    yield from openai.list_tokenizer_obstacles(checkpoint)

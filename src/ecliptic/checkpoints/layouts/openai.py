@@ -1,8 +1,8 @@
 """OpenAI's layout: a TorchScript archive or a plain state dict, with three integers beside it.
 
-The integers (`input_resolution`, `context_length`, `vocab_size`) are what tells these files from
-open_clip's, whose names are the same. Source: openai/CLIP clip/model.py `build_model`, which also
-fixes what such a file cannot say: QuickGELU, width // 64 heads, an MLP of four widths.
+The integers (`input_resolution`, `context_length`, `vocab_size`) distinguish these files from
+open_clip's, which have the same names. Source: openai/CLIP clip/model.py `build_model`, which also
+fixes what the file does not state: QuickGELU, width // 64 heads, an MLP of four widths.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from ecliptic.checkpoints.identity.assemble import assemble
 from ecliptic.checkpoints.identity.hints import Hints, Stated
 from ecliptic.checkpoints.identity.tower_sizes import released_heads
 from ecliptic.checkpoints.key_tables import KeyTable, Rule
-from ecliptic.checkpoints.layouts.writing import compact, refuse_layout, write_files
+from ecliptic.checkpoints.layouts.writing import check_obstacles, compact, write_files
 from ecliptic.checkpoints.source import Source, State
 from ecliptic.errors import CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
@@ -82,10 +82,10 @@ WITH_VIT = KeyTable((*TEXT_RULES, *VIT_RULES), dropped=MASKS)
 WITH_RESNET = KeyTable((*TEXT_RULES, *RESNET_RULES), dropped=MASKS)
 
 
-def table_for(names: Iterable[str]) -> KeyTable:
-    """The table for a file's names; both image towers begin with a `visual.conv1`."""
-    residual = any(name.startswith(("visual.layer", "visual.attnpool")) for name in names)
-    return WITH_RESNET if residual else WITH_VIT
+def choose_table(names: Iterable[str]) -> KeyTable:
+    """The table for the names in a file; both kinds of image tower have a `visual.conv1`."""
+    resnet = any(name.startswith(("visual.layer", "visual.attnpool")) for name in names)
+    return WITH_RESNET if resnet else WITH_VIT
 
 
 def openai_keys(config: ClipConfig) -> KeyTable:
@@ -104,30 +104,31 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source, hints: Hints) -> Checkpoint:
-    """The model, QuickGELU and OpenAI's preprocessing by identity of the layout."""
+    """Read the model; the layout implies QuickGELU and OpenAI's preprocessing."""
     state = source.open()
     tensors = {name: value for name, value in state.tensors.items() if name not in INTEGERS}
     stated = Stated(
         activation="quick_gelu",
         head_width=HEAD_WIDTH,
-        image_spec=ImageSpec(size=_resolution(state)),
+        image_spec=ImageSpec(size=_read_resolution(state)),
     )
-    return assemble(tensors, table_for(tensors), stated, hints, layout=NAME, what=str(source.path))
+    return assemble(
+        tensors, choose_table(tensors), stated, hints, layout=NAME, what=str(source.path)
+    )
 
 
 def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
-    """A plain state dict that openai/CLIP's `build_model` takes, in the stored dtypes.
+    """Write a plain state dict that openai/CLIP's `build_model` takes, in the stored dtypes.
 
-    A `path` without a suffix of PyTorch's is a folder, which gets a `model.pt`.
+    A `path` without a PyTorch suffix is a folder, which gets a `model.pt`.
 
     Returns:
-        Notes on what reads back differently without changing any vector.
+        Notes on settings that read back differently, but change no vector.
 
     Raises:
-        UnsupportedLayoutError: the model is not one that `build_model` would make of it.
+        UnsupportedLayoutError: `build_model` would make another model of the file.
     """
-    if reasons := list(_obstacles(checkpoint)):
-        refuse_layout(NAME, reasons)
+    check_obstacles(NAME, _list_obstacles(checkpoint))
     config = checkpoint.config
     assert config.image is not None
     assert config.text is not None
@@ -142,22 +143,17 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
             torch.save(state, file)
 
     write_files(path.parent, {path.name: save}, overwrite=overwrite)
-    return padding_note(checkpoint, NAME)
-
-
-def padding_note(checkpoint: Checkpoint, layout: str) -> tuple[str, ...]:
-    """What to say where a layout implies the reference tokenizer, which pads with 0."""
     spec = checkpoint.tokenizer_spec
     if spec is None or spec.pad == 0:
         return ()
     return (
-        f"the {layout} layout does not store the padding id {spec.pad}; it reads back as 0 "
+        f"the {NAME} layout does not store the padding id {spec.pad}; it reads back as 0 "
         "(vectors are the same, hidden states after the end of text are not)",
     )
 
 
-def tokenizer_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
-    """Why the reference tokenizer, which OpenAI's and open_clip's files imply, does not do."""
+def list_tokenizer_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
+    """Why the reference tokenizer, which OpenAI's and open_clip's files imply, does not fit."""
     spec, text = checkpoint.tokenizer_spec, checkpoint.config.text
     if spec and spec.merges != TokenizerSpec().merges:
         yield f"its readers use the whole merge list, this model the first {spec.merges}"
@@ -165,7 +161,7 @@ def tokenizer_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
         yield f"its readers pool at id {spec.end_of_text}, this model at {text.end_of_text}"
 
 
-def _resolution(state: State) -> int:
+def _read_resolution(state: State) -> int:
     value = state.tensors.get(INTEGERS[0], state.metadata.get(INTEGERS[0]))
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         value = value.item()
@@ -174,30 +170,30 @@ def _resolution(state: State) -> int:
     return int(value)
 
 
-def _obstacles(checkpoint: Checkpoint) -> Iterator[str]:
+def _list_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
     image, text = checkpoint.config.image, checkpoint.config.text
     if image is None or text is None:
-        yield "it has two towers, this model one"
+        yield "its models have two towers, this model has one"
         return
     if not text.projection:
         yield "its text tower ends in a projection, this one does not"
     for side, tower in (("image", image), ("text", text)):
         if isinstance(tower, ViTConfig | TextConfig):
-            yield from _tower_obstacles(side, tower)
+            yield from _list_tower_obstacles(side, tower)
     if isinstance(image, ResNetConfig) and image.heads != image.width * 32 // 64:
         yield f"it implies {image.width * 32 // 64} heads in the attention pool, not {image.heads}"
     if checkpoint.image_spec != ImageSpec(size=image.image_size):
         yield f"it implies OpenAI's preprocessing, this model has {checkpoint.image_spec}"
-    yield from tokenizer_obstacles(checkpoint)
+    yield from list_tokenizer_obstacles(checkpoint)
 
 
-def _tower_obstacles(side: str, tower: ViTConfig | TextConfig) -> Iterator[str]:
+def _list_tower_obstacles(side: str, tower: ViTConfig | TextConfig) -> Iterator[str]:
     if tower.activation != "quick_gelu":
         yield f"it implies QuickGELU, the {side} tower uses GELU"
-    ruled = tower.width // HEAD_WIDTH
-    released = released_heads().get((side, tower.width, tower.depth), ruled)
-    if not tower.heads == ruled == released:
-        yield f"its readers take {ruled} heads in the {side} tower, this one has {tower.heads}"
+    implied = tower.width // HEAD_WIDTH
+    released = released_heads().get((side, tower.width, tower.depth), implied)
+    if not tower.heads == implied == released:
+        yield f"its readers take {implied} heads in the {side} tower, this one has {tower.heads}"
     if tower.mlp != 4 * tower.width:
         yield f"it implies an MLP of width {4 * tower.width} in the {side} tower, not {tower.mlp}"
     if tower.eps != 1e-5:

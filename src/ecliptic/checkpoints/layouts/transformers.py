@@ -3,12 +3,13 @@
 CLIPModel, CLIPTextModel, CLIPTextModelWithProjection and CLIPVisionModelWithProjection, under
 the names of every version: with `position_ids` buffers (before 4.31) and without the
 `text_model.` prefix (CLIPTextModel since 5.6). Source: transformers configuration_clip.py,
-modeling_clip.py. The tokenizer's and the image processor's files are `transformers_inputs`'s.
+modeling_clip.py. `transformers_inputs` does the tokenizer's and the image processor's files.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 
@@ -19,15 +20,15 @@ from ecliptic.checkpoints.identity.hints import Hints, Stated
 from ecliptic.checkpoints.key_tables import KeyTable, Rule
 from ecliptic.checkpoints.layouts import transformers_inputs as inputs
 from ecliptic.checkpoints.layouts.writing import (
+    check_obstacles,
     json_writer,
-    refuse_layout,
     tensor_writer,
     write_files,
 )
 from ecliptic.checkpoints.source import Source
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import TokenizerSpec
-from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig
+from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 
 NAME = "transformers"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -40,18 +41,30 @@ ANY_WEIGHTS = (
     "model.bf16.safetensors",
     "pytorch_model.fp16.bin",
 )
-# model_type -> the towers it has; each nests under its own name only in "clip".
+# model_type -> its towers; only "clip" has a table of its own for each.
 TOWERS = {
     "clip": ("text", "image"),
     "clip_text_model": ("text",),
     "clip_vision_model": ("image",),
 }
-# What a file with these names and no config is taken to say: padding as Hugging Face does it.
+# Their field -> ours: of both towers, and of the text tower.
+FIELDS = {
+    "hidden_size": "width",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "heads",
+    "intermediate_size": "mlp",
+    "hidden_act": "activation",
+    "layer_norm_eps": "eps",
+}
+TEXT_FIELDS = {"vocab_size": "vocabulary", "max_position_embeddings": "context", **FIELDS}
+# The defaults of CLIPTextConfig and CLIPVisionConfig.
+TEXT, IMAGE = TextConfig(activation="quick_gelu"), ViTConfig(activation="quick_gelu")
+# Assumed for a file without config: padding as Hugging Face does it.
 BARE = Stated(
     pad=TokenizerSpec().end_of_text,
-    notes=("no tokenizer beside the weights; texts are padded with the end of text, as there",),
+    notes=("no tokenizer beside the weights; padded with the end of text, as Hugging Face does",),
 )
-LEGACY_END = 2  # `eos_token_id` of configs written before transformers 4.31; never CLIP's
+LEGACY_END = 2  # `eos_token_id` of configs written before transformers 4.31; wrong for CLIP
 TEXT_MARK, IMAGE_MARK = "embeddings.token_embedding.weight", "embeddings.patch_embedding.weight"
 
 
@@ -83,7 +96,7 @@ TABLE = KeyTable(
         Rule("image.class_token", "vision_model.embeddings.class_embedding"),
         Rule("image.patch.weight", f"vision_model.{IMAGE_MARK}"),
         Rule("image.positions", "vision_model.embeddings.position_embedding.weight"),
-        *_tower_rules("image", "vision_model", "pre_layrnorm", "post_layernorm"),  # sic
+        *_tower_rules("image", "vision_model", "pre_layrnorm", "post_layernorm"),  # their spelling
         Rule("image.projection", "visual_projection.weight", transposed=True),
     ),
     dropped=("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"),
@@ -93,7 +106,7 @@ TABLE = KeyTable(
 def matches(source: Source) -> bool:
     """Whether this is a folder with a CLIP `config.json`, or a file with Hugging Face's names."""
     if source.folder:
-        return source.json(CONFIG).get("model_type") in tuple(TOWERS)  # it may be a list
+        return source.json(CONFIG).get("model_type") in list(TOWERS)  # not hashed: may be a list
     return any(name.endswith((TEXT_MARK, IMAGE_MARK)) for name in source.open().tensors)
 
 
@@ -105,52 +118,43 @@ def read(
     images: Source | None = None,
     layout: str = NAME,
 ) -> Checkpoint:
-    """The model of a folder, or of a bare file that `hints` complete.
+    """Read the model of a folder, or of a file without config that `hints` complete.
 
     Args:
         source: the folder or file.
-        hints: what the caller knows.
-        tokenizer: where the tokenizer's files lie, if not in the folder itself.
-        images: where the image processor's file lies, if not in the folder itself.
+        hints: the settings from the caller or the catalog.
+        tokenizer: the folder of the tokenizer's files, if another than `source`.
+        images: the folder of the image processor's file, if another than `source`.
         layout: for `Checkpoint.layout`.
     """
     if source.folder:
-        name = source.first(*ANY_WEIGHTS)
-        if name is None:
-            raise UnsupportedLayoutError(
-                f"{source.path} has {CONFIG} but none of {', '.join(ANY_WEIGHTS)}; "
-                "download the weights into the same folder."
-            )
-        stated = _stated(source, tokenizer or source, images or source)
-        state = source.open(name)
+        state = source.open(source.find_weights(CONFIG, ANY_WEIGHTS))
+        stated = _read_config(source, state.tensors, tokenizer or source, images or source)
     else:
         state, stated = source.open(), BARE
-    return assemble(
-        plain_names(state.tensors), TABLE, stated, hints, layout=layout, what=str(source.path)
-    )
+    tensors = add_prefixes(state.tensors)
+    return assemble(tensors, TABLE, stated, hints, layout=layout, what=str(source.path))
 
 
 def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
-    """A folder for `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`.
+    """Write a folder for `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`.
 
     Raises:
         UnsupportedLayoutError: a ResNet, or two towers of which one has no projection.
     """
-    if reasons := list(_obstacles(checkpoint)):
-        refuse_layout(NAME, reasons)
-    weights = tensor_writer(TABLE.from_native(checkpoint.weights), {"format": "pt"})
-    writers = {WEIGHTS: weights}
+    check_obstacles(NAME, _list_obstacles(checkpoint))
+    writers = {WEIGHTS: tensor_writer(TABLE.from_native(checkpoint.weights))}
     if checkpoint.tokenizer_spec:
         writers |= inputs.tokenizer_writers(checkpoint.tokenizer_spec)
     if checkpoint.image_spec:
         writers |= inputs.image_writers(checkpoint.image_spec)
-    writers[CONFIG] = json_writer(_config_json(checkpoint))
+    writers[CONFIG] = json_writer(_make_config(checkpoint))
     write_files(path, writers, overwrite=overwrite)
     return ()
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names with the tower's prefix, which CLIPTextModel has dropped since transformers 5.6."""
+def add_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add the tower's prefix to the names; CLIPTextModel has none since transformers 5.6."""
     for mark, prefix in ((TEXT_MARK, "text_model."), (IMAGE_MARK, "vision_model.")):
         if mark in tensors:
             parts = ("embeddings.", "encoder.", "pre_", "post_", "final_")
@@ -161,22 +165,21 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def _stated(source: Source, tokenizer: Source, images: Source) -> Stated:
-    raw = source.json(CONFIG)
-    towers = TOWERS[raw["model_type"]]
-    config = Fields(raw, str(source.path / CONFIG))
+def _read_config(
+    source: Source, tensors: Mapping[str, Tensor], tokenizer: Source, images: Source
+) -> Stated:
+    config = Fields(source.json(CONFIG), str(source.path / CONFIG))
+    towers = TOWERS[config.values["model_type"]]
     text = image = None
     notes: list[str] = []
     spec = None
     if "text" in towers:
-        fields = _tower_fields(config, "text_config") if len(towers) == 2 else config
+        fields = _find_tower(config, "text_config")
         spec = inputs.read_tokenizer(tokenizer, fields.get("max_position_embeddings", 77), notes)
-        projected = _has(source, "text_projection.weight")
-        text = _text_config(fields, spec, projected, notes)
+        text = _read_text_config(fields, spec, "text_projection.weight" in tensors, notes)
     if "image" in towers:
-        fields = _tower_fields(config, "vision_config") if len(towers) == 2 else config
-        image = _image_config(fields)
-        if not _has(source, "visual_projection.weight"):
+        image = _read_image_config(_find_tower(config, "vision_config"))
+        if "visual_projection.weight" not in tensors:
             raise UnsupportedLayoutError(
                 f"{source.path} is an image encoder without its projection (CLIPVisionModel), so "
                 "it gives no vectors; use CLIPModel or CLIPVisionModelWithProjection."
@@ -192,69 +195,52 @@ def _stated(source: Source, tokenizer: Source, images: Source) -> Stated:
     )
 
 
-def _has(source: Source, tensor: str) -> bool:
-    return tensor in source.open(source.first(*ANY_WEIGHTS)).tensors
-
-
-def _tower_fields(config: Fields, name: str) -> Fields:
+def _find_tower(config: Fields, name: str) -> Fields:
     """A tower's table; the older `text_config_dict` wins, as in configuration_clip.py."""
+    if config.values["model_type"] != "clip":
+        return config
     old = f"{name}_dict"
     return config.table(old if config.values.get(old) is not None else name)
 
 
-def _text_config(
+def _read_text_config(
     fields: Fields, spec: TokenizerSpec, projected: bool, notes: list[str]
 ) -> TextConfig:
-    """Defaults are those of CLIPTextConfig."""
     end = fields.values.get("eos_token_id", spec.end_of_text)
     if end == LEGACY_END:
-        notes.append(f"eos_token_id 2 in {CONFIG} is a known mistake; pooled at {spec.end_of_text}")
+        notes.append(f"eos_token_id 2 in {CONFIG} is a known mistake; {spec.end_of_text} is used")
         end = spec.end_of_text
     elif end is None:
         end = spec.end_of_text
     if end != spec.end_of_text:
         fields.refuse("eos_token_id", f"the tokenizer's end of text, {spec.end_of_text}")
-    return TextConfig(
-        vocabulary=fields.get("vocab_size", 49408),
-        context=fields.get("max_position_embeddings", 77),
-        width=fields.get("hidden_size", 512),
-        depth=fields.get("num_hidden_layers", 12),
-        heads=fields.get("num_attention_heads", 8),
-        mlp=fields.get("intermediate_size", 2048),
-        activation=_activation(fields),
-        eps=fields.get("layer_norm_eps", 1e-5),
-        end_of_text=end,
-        projection=projected,
-    )
+    values = _read_fields(fields, TEXT, TEXT_FIELDS)
+    return replace(TEXT, **values, end_of_text=end, projection=projected)
 
 
-def _image_config(fields: Fields) -> ViTConfig:
-    """Defaults are those of CLIPVisionConfig."""
+def _read_image_config(fields: Fields) -> ViTConfig:
     if fields.get("num_channels", 3) != 3:
         fields.refuse("num_channels", "3")
-    return ViTConfig(
-        image_size=fields.square("image_size", 224),
-        patch_size=fields.square("patch_size", 32),
-        width=fields.get("hidden_size", 768),
-        depth=fields.get("num_hidden_layers", 12),
-        heads=fields.get("num_attention_heads", 12),
-        mlp=fields.get("intermediate_size", 3072),
-        activation=_activation(fields),
-        eps=fields.get("layer_norm_eps", 1e-5),
+    return replace(
+        IMAGE,
+        image_size=fields.square("image_size", IMAGE.image_size),
+        patch_size=fields.square("patch_size", IMAGE.patch_size),
+        **_read_fields(fields, IMAGE, FIELDS),
     )
 
 
-def _activation(fields: Fields) -> Activation:
-    found = fields.get("hidden_act", "quick_gelu")  # the default of both config classes
-    if found not in ("quick_gelu", "gelu"):
+def _read_fields(
+    fields: Fields, default: TextConfig | ViTConfig, names: Mapping[str, str]
+) -> dict[str, Any]:
+    if fields.get("hidden_act", "quick_gelu") not in ("quick_gelu", "gelu"):
         fields.refuse("hidden_act", "quick_gelu or gelu")
-    return cast(Activation, found)
+    return {ours: fields.get(theirs, getattr(default, ours)) for theirs, ours in names.items()}
 
 
-def _config_json(checkpoint: Checkpoint) -> dict[str, Any]:
+def _make_config(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.config
-    text = _text_json(config.text, checkpoint.tokenizer_spec) if config.text else {}
-    image = _image_json(config.image) if isinstance(config.image, ViTConfig) else {}
+    text = _make_text(config.text, checkpoint.tokenizer_spec) if config.text else {}
+    image = _make_image(config.image) if isinstance(config.image, ViTConfig) else {}
     shared = {"projection_dim": config.embed, "initializer_factor": 1.0}
     if config.text and config.image:
         return {
@@ -271,39 +257,27 @@ def _config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"architectures": ["CLIPVisionModelWithProjection"], **image, **shared}
 
 
-def _text_json(text: TextConfig, spec: TokenizerSpec | None) -> dict[str, Any]:
+def _make_text(text: TextConfig, spec: TokenizerSpec | None) -> dict[str, Any]:
     return {
         "model_type": "clip_text_model",
-        "vocab_size": text.vocabulary,
-        "max_position_embeddings": text.context,
-        "hidden_size": text.width,
-        "num_hidden_layers": text.depth,
-        "num_attention_heads": text.heads,
-        "intermediate_size": text.mlp,
-        "hidden_act": text.activation,
-        "layer_norm_eps": text.eps,
+        **{theirs: getattr(text, ours) for theirs, ours in TEXT_FIELDS.items()},
         "bos_token_id": text.end_of_text - 1,
         "eos_token_id": text.end_of_text,
         "pad_token_id": spec.pad if spec else text.end_of_text,
     }
 
 
-def _image_json(image: ViTConfig) -> dict[str, Any]:
+def _make_image(image: ViTConfig) -> dict[str, Any]:
     return {
         "model_type": "clip_vision_model",
         "image_size": image.image_size,
         "patch_size": image.patch_size,
         "num_channels": 3,
-        "hidden_size": image.width,
-        "num_hidden_layers": image.depth,
-        "num_attention_heads": image.heads,
-        "intermediate_size": image.mlp,
-        "hidden_act": image.activation,
-        "layer_norm_eps": image.eps,
+        **{theirs: getattr(image, ours) for theirs, ours in FIELDS.items()},
     }
 
 
-def _obstacles(checkpoint: Checkpoint) -> Iterator[str]:
+def _list_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
     image, text, spec = checkpoint.config.image, checkpoint.config.text, checkpoint.tokenizer_spec
     if isinstance(image, ResNetConfig):
         yield "its image tower is a ViT, this one is a ResNet"

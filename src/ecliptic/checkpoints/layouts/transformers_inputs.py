@@ -1,7 +1,7 @@
-"""Hugging Face's tokenizer and image processor files <-> `TokenizerSpec` and `ImageSpec`.
+"""Reads and writes Hugging Face's tokenizer and image processor files, as our specs.
 
-Only CLIP's own tokenizer is recognised, whole or with its merge list cut; any other merge list
-is refused. The padding id needs a field of our own: registering "!" as a padding token, as SDXL's
+Only CLIP's own tokenizer is accepted, whole or with its merge list cut; any other merge list is
+refused. The padding id needs a field of our own: registering "!" as a padding token, as SDXL's
 folders do for id 0, makes transformers read every "!" of a text as padding.
 """
 
@@ -31,13 +31,13 @@ _RESAMPLING: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # PIL.Ima
 
 
 def read_tokenizer(source: Source, context: int, notes: list[str]) -> TokenizerSpec:
-    """The spec of the tokenizer in a folder; Hugging Face's defaults where it has no files."""
-    merges = _merges(source)
+    """Read the spec of a folder's tokenizer; without one, use Hugging Face's defaults."""
+    merges = _count_merges(source)
     if merges is None:
-        notes.append("no tokenizer beside the weights; taken to be CLIP's, padded as there")
+        notes.append("no tokenizer beside the weights; CLIP's is used, with Hugging Face's padding")
         merges = TokenizerSpec().merges
     spec = TokenizerSpec(merges=merges, context=context)
-    return TokenizerSpec(merges=merges, context=context, pad=_pad(source, spec))
+    return TokenizerSpec(merges=merges, context=context, pad=_read_pad(source, spec))
 
 
 def tokenizer_writers(spec: TokenizerSpec) -> dict[str, Writer]:
@@ -61,7 +61,7 @@ def tokenizer_writers(spec: TokenizerSpec) -> dict[str, Writer]:
 
 
 def read_image_spec(source: Source, image_size: int) -> ImageSpec | None:
-    """The spec of `preprocessor_config.json`; None if there is none."""
+    """Read the spec of the image processor; None if there is none."""
     name = PROCESSOR if PROCESSOR in source.files else "processor_config.json"
     fields = Fields(source.json(name), str(source.path / name))
     fields = fields if name == PROCESSOR else fields.table("image_processor")
@@ -69,8 +69,8 @@ def read_image_spec(source: Source, image_size: int) -> ImageSpec | None:
         return None
     for step in ("do_resize", "do_normalize", "do_rescale"):
         if not fields.get(step, True):
-            fields.refuse(step, "this step always")
-    size, resize = _size(fields, image_size)
+            fields.refuse(step, "true")
+    size, resize = _read_size(fields, image_size)
     resample = fields.get("resample", 3)
     if resample not in _RESAMPLING:
         fields.refuse("resample", "2 (bilinear) or 3 (bicubic)")
@@ -105,7 +105,7 @@ def image_writers(spec: ImageSpec) -> dict[str, Writer]:
     return {PROCESSOR: json_writer(values)}
 
 
-def _merges(source: Source) -> int | None:
+def _count_merges(source: Source) -> int | None:
     """How many merges of the reference list the folder's tokenizer has; None without one."""
     if "merges.txt" in source.files:
         text = read_text(source.path / "merges.txt")
@@ -124,12 +124,12 @@ def _merges(source: Source) -> int | None:
     return len(lines)
 
 
-def _pad(source: Source, spec: TokenizerSpec) -> int:
+def _read_pad(source: Source, spec: TokenizerSpec) -> int:
     config = source.json("tokenizer_config.json")
     if PAD_FIELD in config:
         return Fields(config, "tokenizer_config.json").get(PAD_FIELD, 0)
     token = config.get("pad_token") or source.json("special_tokens_map.json").get("pad_token")
-    if isinstance(token, Mapping):  # an AddedToken, written out
+    if isinstance(token, Mapping):  # an AddedToken as JSON
         token = token.get("content")
     if token in (None, END):
         return spec.end_of_text
@@ -142,8 +142,8 @@ def _pad(source: Source, spec: TokenizerSpec) -> int:
     return vocabulary.index(token)
 
 
-def _size(fields: Fields, image_size: int) -> tuple[int, Resize]:
-    """Edge and way of resizing; a whole number means the shorter edge (transformers < 4.22)."""
+def _read_size(fields: Fields, image_size: int) -> tuple[int, Resize]:
+    """Edge and resize mode; a number alone is the shorter edge (transformers < 4.22)."""
     size, crop = fields.values.get("size", image_size), fields.values.get("crop_size", image_size)
     crop = crop.get("height") if isinstance(crop, Mapping) else crop
     if isinstance(size, Mapping) and "shortest_edge" not in size:

@@ -1,10 +1,10 @@
-"""The files of a checkpoint: written whole or not at all, never over another checkpoint."""
+"""Writes the files of a checkpoint: all or none, and never over another checkpoint."""
 
 import filecmp
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,31 +16,31 @@ MARKERS = ("ecliptic.json", "open_clip_config.json", "config.json", "model_index
 
 
 def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool) -> None:
-    """Write the files of a checkpoint whole or not at all, in the order of `writers`.
+    """Write all files of a checkpoint or none, in the order of `writers`.
 
-    Put the file by which a folder is recognised last: a folder cut short is then not recognised.
+    Put the file that identifies the layout last, so that an unfinished folder has no layout.
     Rewriting the same content is allowed; files of other names are never touched.
 
     Raises:
-        CheckpointError: a file with other content is there and `overwrite` is False, or the
-            folder holds the config of another layout, or a file is where it should be.
+        CheckpointError: a file with other content exists and `overwrite` is False, or the folder
+            holds the config of another layout, or a file is in the place of the folder.
         StorageError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise CheckpointError(
-            f"{folder} cannot be a folder, because it or a part of it is a file; choose another "
-            "path."
+            f"{folder} cannot be a folder, because it or a folder above it is a file; choose "
+            "another path."
         ) from None
     if any(name in writers for name in MARKERS):
         _refuse_mixture(folder, writers)
 
     def check(drafts: Drafts) -> None:
-        taken = [path.name for path, draft in drafts.items() if _differs(draft, path)]
-        if taken and not overwrite:
+        changed = [path.name for path, draft in drafts.items() if _differs(draft, path)]
+        if changed and not overwrite:
             raise CheckpointError(
-                f"{folder} already holds another {', '.join(taken)}; "
+                f"{folder} already holds another {', '.join(changed)}; "
                 "choose another path, or pass overwrite=True."
             )
 
@@ -58,43 +58,39 @@ def text_writer(text: str) -> Writer:
     return lambda path: path.write_bytes(text.encode())
 
 
-def tensor_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Writer:
-    """A safetensors file; Hugging Face's readers ask for `{"format": "pt"}` in `metadata`."""
+def tensor_writer(tensors: Mapping[str, Tensor], **metadata: str) -> Writer:
+    """A safetensors file, with the "format" that Hugging Face's readers need."""
 
     def write(path: Path) -> None:
-        write_safetensors(path, {name: compact(t) for name, t in tensors.items()}, metadata)
+        compacted = {name: compact(tensor) for name, tensor in tensors.items()}
+        write_safetensors(path, compacted, {"format": "pt", **metadata})
 
     return write
 
 
 def compact(tensor: Tensor) -> Tensor:
-    """The same values in order, in a storage that holds nothing else; copied only if needed."""
-    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-    return (
-        tensor.detach().contiguous()
-        if whole
-        else tensor.detach().clone(memory_format=torch.contiguous_format)
-    )
+    """The tensor, contiguous and alone in its storage; copied only if needed."""
+    tensor = tensor.detach()
+    if tensor.untyped_storage().nbytes() == tensor.nbytes:
+        return tensor.contiguous()
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def refuse_layout(layout: str, reasons: list[str]) -> NoReturn:
-    """Say everything about a checkpoint that `layout` cannot hold.
-
-    Raises:
-        UnsupportedLayoutError: always.
-    """
-    raise UnsupportedLayoutError(
-        f"the {layout} layout cannot hold this checkpoint: {'; '.join(reasons)}. "
-        'Save it with layout="ecliptic", which holds everything.'
-    )
+def check_obstacles(layout: str, obstacles: Iterable[str]) -> None:
+    """Raise UnsupportedLayoutError with all reasons why `layout` cannot hold a checkpoint."""
+    if reasons := "; ".join(obstacles):
+        raise UnsupportedLayoutError(
+            f"the {layout} layout cannot hold this checkpoint: {reasons}. "
+            'Save it with layout="ecliptic", which holds everything.'
+        )
 
 
 def _refuse_mixture(folder: Path, writers: Mapping[str, Writer]) -> None:
     others = [name for name in MARKERS if name not in writers and (folder / name).exists()]
     if others:
         raise CheckpointError(
-            f"{folder} holds {', '.join(others)} of another layout, and both together could not "
-            "be told apart; choose another folder."
+            f"{folder} holds {', '.join(others)} of another layout, and a folder of two layouts "
+            "is ambiguous; choose another folder."
         )
 
 

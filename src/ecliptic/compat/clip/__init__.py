@@ -1,4 +1,4 @@
-"""openai/CLIP's package: `from ecliptic.compat import clip` in place of `import clip`."""
+"""openai/CLIP's package: use `from ecliptic.compat import clip` instead of `import clip`."""
 
 from ecliptic.compat.clip import simple_tokenizer
 from ecliptic.compat.clip.clip import available_models, load, tokenize

@@ -30,7 +30,7 @@ MODELS = {  # OpenAI's name -> the catalog's
 
 
 class TooLongError(TextTooLongError, RuntimeError):
-    """A text above the context; a RuntimeError too, because scripts written for clip catch that."""
+    """A text is longer than the context; also a RuntimeError, which scripts for clip catch."""
 
 
 def available_models() -> list[str]:
@@ -48,8 +48,8 @@ def load(
 
     Args:
         name: one of `available_models()`, anything `ecliptic.load` takes, or a file.
-        device: CUDA where there is one, else CPU; half precision on CUDA, as the original.
-        jit: accepted; nothing is compiled, the numbers are the same.
+        device: None is CUDA if there is a GPU, else CPU; CUDA uses half precision, as the original.
+        jit: accepted and ignored; nothing is compiled, the numbers are the same.
         download_root: not used, with a warning; HF_HOME moves the cache of downloads.
 
     Raises:
@@ -58,7 +58,7 @@ def load(
     warn_of_folder("download_root", download_root)
     place = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     placement = Placement(place, "fp16" if place.startswith("cuda") else "fp32")
-    implied = Implied("clip.load", "quick_gelu")  # all that openai/CLIP computes
+    implied = Implied("clip.load", "quick_gelu")  # the only activation of openai/CLIP
     loaded = load_as_named(MODELS.get(str(name), name), placement, implied)
     model = OpenAIModel(loaded.model)
     assert loaded.card.image_spec  # a facade needs both towers
@@ -70,7 +70,7 @@ def tokenize(
 ) -> Tensor:
     """(N, T) int32 ids of `texts`, padded with 0.
 
-    Special strings in the text stay text; `SimpleTokenizer.encode` reads them as specials.
+    Special tokens in the text are read as plain text; `SimpleTokenizer.encode` gives their ids.
 
     Raises:
         TooLongError: a text needs more than `context_length` tokens and `truncate` is False.

@@ -1,4 +1,4 @@
-"""`SimpleTokenizer` where scripts import it from."""
+"""`SimpleTokenizer` at the path from which scripts import it."""
 
 from ecliptic.compat.simple_tokenizer import SimpleTokenizer
 

@@ -1,1 +1,1 @@
-"""Conditionings that are computed once: kept in a folder, in memory, or in kohya's files."""
+"""Caches of conditionings: in a folder, in memory, or in the files of kohya's trainers."""

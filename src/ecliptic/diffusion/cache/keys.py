@@ -1,8 +1,8 @@
-"""What decides the numbers of a cached conditioning, as canonical JSON and its SHA-256.
+"""Cache keys: SHA-256 of canonical JSON of all that determines a conditioning.
 
-A key covers all that the conditioner says of itself and of its options, the stored precision, and
-the prompt, so that a change of any of them misses; kohya's caches, by contrast, keep what an edited
-caption no longer says (sd-scripts, library/strategy_sdxl.py). T tokens, D width, E vector size.
+A key covers the identity of the conditioner with its options, the stored dtype, and the prompt, so
+a change of any of them is a cache miss. kohya's caches, by contrast, keep the old tensors of an
+edited caption (sd-scripts, library/strategy_sdxl.py). T tokens, D width, E vector size.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checks import check_finite
+from ecliptic.diffusion.arguments import PromptTensors
 from ecliptic.diffusion.options import HowOptions
 from ecliptic.engine import DTYPES
 from ecliptic.errors import ConfigError
@@ -22,27 +23,11 @@ from ecliptic.errors import ConfigError
 STORED = ("tokens", "pooled", "mask")  # tensors of a conditioning
 
 
-class PromptTensors(Protocol):
-    """The tensors of one prompt: a `Conditioning`, or what a cache gives back."""
-
-    @property
-    def tokens(self) -> Tensor | None:
-        """(1, T, D)."""
-
-    @property
-    def pooled(self) -> Tensor | None:
-        """(1, E)."""
-
-    @property
-    def mask(self) -> Tensor | None:
-        """(1, T) bool."""
-
-
 class TextConditioner(Protocol):
-    """What a conditioner must offer so that its results can be stored."""
+    """The methods of a conditioner whose results can be cached."""
 
     def identity(self, **options: Unpack[HowOptions]) -> Mapping[str, Any]:
-        """All but the prompt that decides the numbers, as JSON values."""
+        """All that determines the result except the prompt, as JSON values."""
 
     def each(
         self, prompts: Sequence[str], **options: Unpack[HowOptions]
@@ -62,35 +47,36 @@ class StoredConditioning:
 def cache_identity(
     conditioner: TextConditioner, dtype: str | None = None, **options: Unpack[HowOptions]
 ) -> dict[str, Any]:
-    """All but the prompt that decides what a cache stores, as JSON values.
+    """All that determines a cache entry except the prompt, as JSON values.
 
     Args:
-        conditioner: what computes.
-        dtype: "fp32", "bf16" or "fp16" to store in; None is as computed.
+        conditioner: computes the tensors.
+        dtype: "fp32", "bf16" or "fp16" to store; None: as computed.
         **options: of the conditioner.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(
-            f"a cache stores {', '.join(DTYPES)}, not {dtype!r}; None is as computed."
+            f"a cache stores {', '.join(DTYPES)}, not {dtype!r}; pass one of them, or None for "
+            "the dtype as computed."
         )
-    found: dict[str, Any] = json.loads(canonical(conditioner.identity(**options)))
+    found: dict[str, Any] = json.loads(canonical_json(conditioner.identity(**options)))
     return {"conditioner": found, "stored": dtype}
 
 
 def condition_key(identity: Mapping[str, Any], prompt: str) -> str:
     """SHA-256 of `identity` and the prompt, in hexadecimal."""
-    return hashlib.sha256(canonical({"identity": identity, "prompt": prompt})).hexdigest()
+    return hashlib.sha256(canonical_json({"identity": identity, "prompt": prompt})).hexdigest()
 
 
-def canonical(value: Any) -> bytes:
-    """JSON of `value` that is the same for equal values; ASCII, so half characters are fine."""
+def canonical_json(value: Any) -> bytes:
+    """JSON that is the same for equal values; in ASCII, so lone surrogates are allowed."""
     return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_to_json
     ).encode()
 
 
-def _plain(value: Any) -> Any:
-    """JSON values for a tensor (by its content), a dataclass, a mapping or a dtype."""
+def _to_json(value: Any) -> Any:
+    """Convert a tensor (by its content), a dataclass, a mapping or a dtype to JSON values."""
     if isinstance(value, Tensor):
         return {"tensor": digest({"": value})}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -113,7 +99,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def keep(made: PromptTensors, dtype: str | None) -> dict[str, Tensor]:
-    """Copies of the tensors of `made` that a cache stores, in `dtype`, checked to be finite.
+    """Copy the tensors of `made` that a cache stores, in `dtype`; their values must be finite.
 
     Raises:
         NumericalError: a value is not finite, or too large for `dtype`.
@@ -125,12 +111,12 @@ def keep(made: PromptTensors, dtype: str | None) -> dict[str, Tensor]:
             continue
         wanted = DTYPES[dtype] if dtype and tensor.is_floating_point() else tensor.dtype
         copy = tensor.detach().to("cpu", wanted, copy=True).contiguous()
-        fix = f"as {dtype}; bf16 and fp32 hold larger values" if dtype else "as it was computed"
-        check_finite(copy, name, f"nothing of it is stored {fix}.")
+        fix = f" as {dtype}; bf16 and fp32 hold larger values." if dtype else "."
+        check_finite(copy, name, f"the prompt is not stored{fix}")
         tensors[name] = copy
     return tensors
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the values."""
+    """Size of the tensors in bytes."""
     return sum(tensor.nbytes for tensor in tensors)

@@ -1,8 +1,8 @@
-"""A conditioner that remembers: the last results in memory, for interactive use.
+"""A conditioner with a cache of its last results in memory, for interactive use.
 
-Bounded, dropping what was used longest ago; what it gives is the caller's own copy. Equal requests
-at the same time are computed once. A key covers the identity of the conditioner at that moment, so
-a LoRA put in between misses. A folder of `write_cache` may stand behind it for single prompts.
+Its size is limited; it drops the least recently used result. It returns copies. Equal requests at
+the same time are computed once. A key covers the identity of the conditioner at the time of the
+call, so a new LoRA is a cache miss. For single prompts it can also read a folder of `write_cache`.
 """
 
 import copy
@@ -12,16 +12,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from torch import Tensor
 
+from ecliptic.diffusion.arguments import PromptTensors
 from ecliptic.diffusion.cache.keys import (
-    PromptTensors,
     TextConditioner,
     cache_identity,
-    canonical,
+    canonical_json,
     condition_key,
     size_of,
 )
@@ -42,7 +43,7 @@ class CallableConditioner(TextConditioner, Protocol[C_co]):
 
 @dataclasses.dataclass(frozen=True)
 class CacheStatistics:
-    """What a memory has done so far, and what it holds now."""
+    """The counts of a memory cache so far, and its present size."""
 
     hits: int
     misses: int
@@ -52,7 +53,7 @@ class CacheStatistics:
 
 
 class CachedConditioner(Generic[C]):
-    """Called like the conditioner it wraps; results of equal calls come from memory."""
+    """Wraps a conditioner; the results of equal calls come from memory."""
 
     def __init__(
         self,
@@ -65,15 +66,15 @@ class CachedConditioner(Generic[C]):
         """Wrap `conditioner`.
 
         Args:
-            conditioner: what computes.
-            capacity: most results to remember.
-            limit: most bytes of tensors to remember; a larger result is not kept at all.
-            folder: of `write_cache`; `each` reads it before it computes.
+            conditioner: computes the results.
+            capacity: largest number of results to keep.
+            limit: most bytes of tensors to keep; a larger result is not kept.
+            folder: of `write_cache`; `each` looks there before it computes.
         """
         if capacity < 1 or (limit is not None and limit < 1):
             raise ConfigError(
-                f"a memory needs room for at least one result and one byte, got capacity "
-                f"{capacity} and limit {limit}; call the conditioner itself to remember nothing."
+                f"capacity and limit must be at least 1, got capacity {capacity} and limit "
+                f"{limit}; call the conditioner itself to keep nothing."
             )
         self.conditioner = conditioner
         self.capacity, self.limit = capacity, limit
@@ -84,7 +85,7 @@ class CachedConditioner(Generic[C]):
         self._hits = self._misses = self._evictions = self._bytes = 0
 
     def __call__(self, prompt: Any, negative: Any = None, **options: Any) -> C:
-        """What the conditioner gives for the same arguments."""
+        """The conditioner's result for the same arguments, from memory if it is there."""
         given = {"prompt": prompt, "negative": negative, **options}
 
         def compute() -> C:
@@ -104,19 +105,16 @@ class CachedConditioner(Generic[C]):
         """One conditioning per prompt, each at its own length: from memory, folder, or computed."""
         identity = cache_identity(self.conditioner, **options)
 
-        def made(prompt: str, key: str) -> Callable[[], PromptTensors]:
-            def compute() -> PromptTensors:
-                stored = None if self._folder is None else self._folder.get(key)
-                return stored or self.conditioner.each([prompt], **options)[0]
-
-            return compute
+        def compute(prompt: str, key: str) -> PromptTensors:
+            stored = None if self._folder is None else self._folder.get(key)
+            return stored or self.conditioner.each([prompt], **options)[0]
 
         keys = [condition_key(identity, prompt) for prompt in prompts]
         pairs = zip(prompts, keys, strict=True)
-        return [self._recall(key, made(prompt, key)) for prompt, key in pairs]
+        return [self._recall(key, partial(compute, prompt, key)) for prompt, key in pairs]
 
     def identity(self, **options: Unpack[HowOptions]) -> Mapping[str, Any]:
-        """That of the conditioner, so that this may stand in its place."""
+        """The identity of the wrapped conditioner."""
         return self.conditioner.identity(**options)
 
     @property
@@ -128,13 +126,13 @@ class CachedConditioner(Generic[C]):
             )
 
     def clear(self) -> None:
-        """Forget all results; the counts stay."""
+        """Drop all results; the counts stay."""
         with self._lock:
             self._kept.clear()
             self._bytes = 0
 
     def _recall(self, key: str, compute: Callable[[], Any]) -> Any:
-        """A copy of the result of `key`; computed by whoever asks first, awaited by the others."""
+        """Return a copy of the result of `key`; the first caller computes it, the others wait."""
         with self._lock:
             found = self._find(key)
             if found is None:
@@ -157,7 +155,7 @@ class CachedConditioner(Generic[C]):
         return clone(result)
 
     def _find(self, key: str) -> Future[Any] | None:
-        """The result that is kept, or will be."""
+        """Find the result that is kept, or the one that is being computed."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key][0]
@@ -168,7 +166,7 @@ class CachedConditioner(Generic[C]):
         size = size_of(tensors)
         too_large = self.limit is not None and size > self.limit
         if too_large or any(tensor.requires_grad for tensor in tensors):
-            return  # a graph can be walked back only once, so it is nobody else's
+            return  # a graph allows one backward pass, so it is not shared
         with self._lock:
             self._kept[key] = (result, size)
             self._bytes += size
@@ -178,11 +176,11 @@ class CachedConditioner(Generic[C]):
                 self._evictions += 1
 
 
-CachedTextEncoder = CachedConditioner  # its earlier name
+CachedTextEncoder = CachedConditioner  # the old name
 
 
 def clone(value: Any) -> Any:
-    """`value` with every tensor in it copied; what holds no tensor is shared."""
+    """Copy `value` with every tensor in it; parts without tensors are shared."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, Mapping):
@@ -217,10 +215,10 @@ _HOW = {field.name for field in dataclasses.fields(Options)}
 
 
 def _key_of_call(conditioner: TextConditioner, given: Mapping[str, Any]) -> str | None:
-    """SHA-256 of all arguments and of the conditioner's identity; None where one has no JSON."""
+    """SHA-256 of all arguments and of the conditioner's identity; None if one has no JSON form."""
     options = {name: value for name, value in given.items() if name in _HOW}
     try:
         whole = {"given": given, "identity": conditioner.identity(**options)}
-        return hashlib.sha256(canonical(whole)).hexdigest()
+        return hashlib.sha256(canonical_json(whole)).hexdigest()
     except TypeError:
         return None

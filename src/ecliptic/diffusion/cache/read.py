@@ -1,7 +1,7 @@
-"""A dataset cache opened for reading: conditionings by key, by id or by prompt.
+"""Reads a dataset cache: conditionings by key, by id or by prompt.
 
-`write.py` writes the folder and `verify.py` checks it. What is read has passed its
-checksum. Memory holds a few mapped files, whatever the size of the folder.
+`write.py` writes the folder and `verify.py` checks it. Every entry is checked against its checksum
+when it is read. Memory holds a few mapped files, whatever the size of the folder.
 """
 
 import json
@@ -22,8 +22,8 @@ _OPEN = 16  # mapped shards
 class ConditionCache:
     """The conditionings in a folder that `write_cache` filled.
 
-    May be shared by threads, and by the worker processes of a data loader. Shards that another
-    process writes meanwhile are seen after `refresh()`.
+    Threads and the worker processes of a data loader may share it. `refresh()` adds the shards that
+    another process wrote since.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -33,8 +33,6 @@ class ConditionCache:
             StorageError: there is no such folder, or nothing in it can be read.
         """
         self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
         self._index = CacheIndex(self.folder)
         self._shards: OrderedDict[int, Shard] = OrderedDict()
         self._lock = threading.Lock()
@@ -43,7 +41,7 @@ class ConditionCache:
         return type(self), (self.folder,)
 
     def __len__(self) -> int:
-        """How many different prompts are there."""
+        """Number of different prompts."""
         return len(self._index)
 
     def __iter__(self) -> Iterator[str]:
@@ -54,19 +52,19 @@ class ConditionCache:
         return bool(self._index.shards_of([key]))
 
     def get(self, key: str) -> StoredConditioning | None:
-        """The conditioning of `key`, or None where there is none.
+        """The conditioning of `key`, or None if it is not stored.
 
         Raises:
-            CorruptFileError: it is there, but not what was stored.
+            CorruptFileError: its tensors do not match their checksum.
         """
         number = self._index.shards_of([key]).get(key)
         if number is None:
             return None
-        shard = self._shard(number)
+        shard = self._open_shard(number)
         if key not in shard.entries or not shard.intact(key):
             raise CorruptFileError(
-                f"{shard_path(self.folder, number)} holds other numbers for {key[:12]} than were "
-                "stored; let `ecliptic captions repair` remove them, and run again."
+                f"{shard_path(self.folder, number)} is damaged: the tensors of {key[:12]} do not "
+                "match their checksum; remove them with `ecliptic captions repair`, and run again."
             )
         return shard.conditioning(key)
 
@@ -75,13 +73,13 @@ class ConditionCache:
 
         Args:
             name: its id, or else its prompt.
-            identity: of `cache_identity`; needed where the folder holds several.
+            identity: of `cache_identity`; needed if the folder holds several.
 
         Raises:
             StorageError: nothing is stored for it.
-            ConfigError: several identities, and none is given.
+            ConfigError: the folder holds several identities, and none is given.
         """
-        identity = self._only() if identity is None else identity
+        identity = self._find_identity() if identity is None else identity
         known = self._index.keys_of([name], identity)
         key = known.get(name) or condition_key(identity, name)
         found = self.get(key)
@@ -93,7 +91,7 @@ class ConditionCache:
         return found
 
     def items(self) -> Iterator[tuple[str, str, StoredConditioning]]:
-        """(key, prompt, conditioning) of all, shard by shard in the order they were written."""
+        """Yield (key, prompt, conditioning) of all entries, in the order of their shards."""
         for number, path in shard_paths(self.folder).items():
             shard = read_shard(path)
             here = self._index.shards_of(list(shard.entries))
@@ -103,11 +101,11 @@ class ConditionCache:
                     yield key, entry.prompt, found
 
     def identities(self) -> list[dict[str, Any]]:
-        """What the keys in the folder share: one identity per setting it was written with."""
+        """The identities of the keys in the folder: one for each setting."""
         return [json.loads(text) for text in self._index.identities()]
 
     def refresh(self) -> None:
-        """Take in what other processes wrote since."""
+        """Add what other processes wrote since."""
         with self._lock:
             self._shards.clear()
         self._index.sync()
@@ -119,29 +117,28 @@ class ConditionCache:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         with self._lock:
             self._shards.clear()
         self._index.close()
 
-    def _only(self) -> dict[str, Any]:
+    def _find_identity(self) -> dict[str, Any]:
         found = self.identities()
         if len(found) > 1:
             raise ConfigError(
                 f"{self.folder} holds conditionings of {len(found)} settings, so a name alone "
-                "does not tell which; pass identity=cache_identity(conditioner, ...)."
+                "is ambiguous; pass identity=cache_identity(conditioner, ...)."
             )
         return found[0] if found else {}
 
-    def _shard(self, number: int) -> Shard:
+    def _open_shard(self, number: int) -> Shard:
         with self._lock:
             if number not in self._shards:
+                path = shard_path(self.folder, number)
                 try:
-                    self._shards[number] = read_shard(shard_path(self.folder, number))
+                    self._shards[number] = read_shard(path)
                 except FileNotFoundError:
-                    raise StorageError(
-                        f"{shard_path(self.folder, number)} was removed meanwhile; call refresh()."
-                    ) from None
+                    raise StorageError(f"{path} no longer exists; call refresh().") from None
             self._shards.move_to_end(number)
             while len(self._shards) > _OPEN:
                 self._shards.popitem(last=False)

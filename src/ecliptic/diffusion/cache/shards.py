@@ -1,8 +1,8 @@
-"""One file of a dataset cache: the tensors of many prompts, and what each of them is.
+"""One file of a dataset cache: the tensors of many prompts, and their metadata.
 
-A shard `cond-00000.safetensors` is never changed once it has its name. Its tensors are called
-`KEY.tokens`, `KEY.pooled` and `KEY.mask`; its metadata hold, as JSON, the identity that its keys
-share, for each key the prompt and a checksum of the tensors, and the ids that captions go by.
+A shard `cond-00000.safetensors` is never changed in place. Its tensors are called `KEY.tokens`,
+`KEY.pooled` and `KEY.mask`. Its metadata hold, as JSON, the identity that all its keys share, the
+prompt of each key with a checksum of the tensors, and the ids of the captions.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from typing import Any
 
 from torch import Tensor
 
-from ecliptic.diffusion.cache.keys import STORED, StoredConditioning, canonical, digest
+from ecliptic.diffusion.cache.keys import STORED, StoredConditioning, canonical_json, digest
 from ecliptic.errors import CorruptFileError, StorageError
 from ecliptic.storage import drafts_of, read_safetensors, replace_file, write_safetensors
 
 VERSION = 1
-_START = "cond-"  # of the names of shards
+_START = "cond-"  # start of the names of shards
 _NAME = re.compile(rf"{_START}(\d{{5,9}})\.safetensors")
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the metadata say of one prompt."""
+    """The metadata of one prompt."""
 
     prompt: str
     sha256: str  # of its tensors
@@ -50,16 +50,16 @@ class Shard:
         return {part: tensor for part, tensor in named.items() if tensor is not None}
 
     def intact(self, key: str) -> bool:
-        """Whether the tensors of `key` are those that were stored."""
+        """Whether the tensors of `key` match their checksum."""
         return digest(self.parts(key)) == self.entries[key].sha256
 
     def conditioning(self, key: str) -> StoredConditioning:
-        """Copies of the tensors of `key`, which outlive the file."""
+        """Copies of the tensors of `key`, independent of the file."""
         return StoredConditioning(**{part: t.clone() for part, t in self.parts(key).items()})
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where shard `number` lies."""
+    """The path of shard `number`."""
     return folder / f"{_START}{number:05d}.safetensors"
 
 
@@ -70,12 +70,12 @@ def shard_paths(folder: Path) -> dict[int, Path]:
 
 
 def drafts(folder: Path) -> list[Path]:
-    """Files of runs that ended while they wrote; only for who holds the folder's lock."""
+    """Unfinished files of killed runs; call this only while you hold the folder's lock."""
     return drafts_of(folder, _START)
 
 
 def publish(folder: Path, shard: Shard, number: int) -> Path:
-    """Write `shard` whole under the first free number from `number` on.
+    """Write `shard`, all or nothing, under the first free number from `number` on.
 
     Raises:
         StorageError: it cannot be written.
@@ -89,28 +89,28 @@ def publish(folder: Path, shard: Shard, number: int) -> Path:
 
 
 def replace(path: Path, shard: Shard) -> None:
-    """Put `shard` in the place of the file `path`, whole or not at all."""
+    """Replace the file `path` with `shard`, all or nothing."""
     replace_file(path, partial(_write, shard))
 
 
 def read_shard(path: Path) -> Shard:
-    """The content of a shard, its tensors mapped and not yet looked at.
+    """Read a shard; its tensors are mapped and not yet checked.
 
     Raises:
-        CorruptFileError: truncated, damaged in its header, or no shard of a cache.
-        StorageError: of a later version than this one.
+        CorruptFileError: truncated, damaged in its header, or not a shard of a cache.
+        StorageError: a later version wrote the file.
     """
     found = read_safetensors(path)
     texts = {name: found.metadata.get(name, "") for name in ("about", "entries", "ids")}
-    if found.metadata.get("sha256") != _sum(texts):
+    if found.metadata.get("sha256") != _checksum(texts):
         raise CorruptFileError(
-            f"{path} is no intact shard of conditionings: its metadata do not match their "
-            "checksum; let `ecliptic captions repair` remove it, and run again."
+            f"{path} is not an intact shard of conditionings: its metadata do not match their "
+            "checksum; remove it with `ecliptic captions repair`, and run again."
         )
     about, entries, ids = (json.loads(text) for text in texts.values())
     if about["version"] > VERSION:
         raise StorageError(
-            f"{path} has version {about['version']}, known is up to {VERSION}; update ecliptic."
+            f"{path} has version {about['version']}, newer than {VERSION}; update ecliptic."
         )
     made = {key: ShardEntry(*row) for key, row in entries.items()}
     return Shard(about["identity"], made, ids, found.tensors)
@@ -120,14 +120,14 @@ def _write(shard: Shard, path: Path) -> None:
     about = {"version": VERSION, "identity": shard.identity}
     rows = {key: [entry.prompt, entry.sha256] for key, entry in shard.entries.items()}
     values = {"about": about, "entries": rows, "ids": dict(shard.ids)}
-    texts = {name: canonical(value).decode() for name, value in values.items()}
-    write_safetensors(path, shard.tensors, {**texts, "sha256": _sum(texts)})
+    texts = {name: canonical_json(value).decode() for name, value in values.items()}
+    write_safetensors(path, shard.tensors, {**texts, "sha256": _checksum(texts)})
 
 
-def _sum(texts: Mapping[str, str]) -> str:
+def _checksum(texts: Mapping[str, str]) -> str:
     return hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()
 
 
 def name_tensors(key: str, parts: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of one prompt under the names they have in a shard."""
+    """Name the tensors of one prompt as in a shard."""
     return ((f"{key}.{part}", tensor) for part, tensor in parts.items())

@@ -1,6 +1,6 @@
-"""What is wrong in a dataset cache, and its removal, so that the next run computes it again.
+"""Finds bad entries of a dataset cache, and removes them, so that the next run computes them again.
 
-One shard is in memory at a time; findings name the shard and, where it is one, the prompt's key.
+One shard is in memory at a time. A finding names the shard and, if it is about one prompt, the key.
 """
 
 import json
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ecliptic.checks import is_finite
 from ecliptic.diffusion.cache.index import CacheIndex
-from ecliptic.diffusion.cache.keys import STORED, TextConditioner, canonical, condition_key
+from ecliptic.diffusion.cache.keys import STORED, TextConditioner, canonical_json, condition_key
 from ecliptic.diffusion.cache.shards import Shard, read_shard, replace, shard_paths
 from ecliptic.diffusion.options import HowOptions
-from ecliptic.errors import CorruptFileError, StorageError
+from ecliptic.errors import CorruptFileError
 
 Kind = Literal["torn", "missing", "checksum", "not finite", "shape", "key", "stale", "index"]
 _AXES = {  # (1, T, D); (1, E), or (1, 1, E) of Stable Cascade; (1, T)
@@ -28,11 +28,11 @@ _AXES = {  # (1, T, D); (1, E), or (1, 1, E) of Stable Cascade; (1, T)
 
 @dataclass(frozen=True)
 class CacheFinding:
-    """One thing that is wrong."""
+    """One problem in a cache."""
 
     kind: Kind
-    shard: str  # file name; "" where it is the index's
-    key: str  # "" where it is the whole shard's
+    shard: str  # file name
+    key: str  # "" if the problem is in the whole shard
     detail: str
 
     def to_json(self) -> dict[str, object]:
@@ -42,7 +42,7 @@ class CacheFinding:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that is wrong in a folder, and how much was looked at."""
+    """All problems in a folder, and the number of shards and entries that were checked."""
 
     items: tuple[CacheFinding, ...]
     shards: int
@@ -57,7 +57,7 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.items
 
 
@@ -69,27 +69,25 @@ def verify_cache(
     advance: Callable[[int], object] = lambda _: None,
     **options: Unpack[HowOptions],
 ) -> Findings:
-    """Look at every byte of the cache in `folder`.
+    """Check every byte of the cache in `folder`.
 
     Args:
         folder: of `write_cache`.
-        conditioner: if given, whatever another one or other options made is stale.
-        repair: remove what is bad; the next `write_cache` computes it again.
-        advance: told how many more shards are done.
+        conditioner: if given, entries of another conditioner or of other options are stale.
+        repair: remove bad entries; the next `write_cache` computes them again.
+        advance: is called with the number of newly finished shards.
         **options: of the conditioner.
 
     Raises:
         StorageError: there is no such folder, or it cannot be changed.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
-    wanted = None if conditioner is None else canonical(conditioner.identity(**options))
+    wanted = None if conditioner is None else canonical_json(conditioner.identity(**options))
     index = CacheIndex(folder)
     found: list[CacheFinding] = []
     shards = entries = 0
     for number, path in shard_paths(folder).items():
-        here, count = _look(path, wanted, index.keys_in(number), repair=repair)
+        here, count = _check_shard(path, wanted, index.keys_in(number), repair=repair)
         found += here
         shards, entries = shards + 1, entries + count
         advance(1)
@@ -100,77 +98,73 @@ def verify_cache(
     return Findings(tuple(found), shards, entries, repair)
 
 
-def _look(
+def _check_shard(
     path: Path, wanted: bytes | None, indexed: set[str], *, repair: bool
 ) -> tuple[list[CacheFinding], int]:
-    """The findings of one shard, and how many prompts it holds."""
+    """Check one shard; returns its findings and the number of its prompts."""
     try:
         shard = read_shard(path)
     except CorruptFileError as error:
         if repair:
             path.unlink(missing_ok=True)
         return [CacheFinding("torn", path.name, "", str(error))], 0
-    except FileNotFoundError:  # another process repaired it away
+    except FileNotFoundError:  # another process removed it in a repair
         return [], 0
-    if wanted is not None and canonical(shard.identity["conditioner"]) != wanted:
+    if wanted is not None and canonical_json(shard.identity["conditioner"]) != wanted:
         if repair:
             path.unlink(missing_ok=True)
-        why = f"{len(shard.entries)} prompts of {_differences(shard, wanted)}"
+        why = f"{len(shard.entries)} prompts of {_describe_differences(shard, wanted)}"
         return [CacheFinding("stale", path.name, "", why)], len(shard.entries)
-    found = list(_entries(path, shard))
+    found = list(_check_entries(path, shard))
     if repair and found:
         _drop(path, shard, {finding.key for finding in found})
-    return found + list(_index(path, shard, indexed)), len(shard.entries)
+    return found + list(_check_index(path, shard, indexed)), len(shard.entries)
 
 
-def _entries(path: Path, shard: Shard) -> Iterator[CacheFinding]:
-    """One finding for each prompt that is not as it was stored."""
+def _check_entries(path: Path, shard: Shard) -> Iterator[CacheFinding]:
+    """Yield one finding for each bad prompt."""
     widths: dict[str, int] = {}  # of the shard's first entry: one identity, one width
     for key, entry in shard.entries.items():
         parts = shard.parts(key)
-        kind, why = _wrong(parts, widths)
+        kind, why = _check_tensors(parts, widths)
         if not parts:
-            kind, why = "missing", "none of its tensors is there"
+            kind, why = "missing", "it has no tensors"
         elif not shard.intact(key):
-            kind, why = "checksum", "its tensors are not those that were stored"
+            kind, why = "checksum", "its tensors do not match their checksum"
         elif condition_key(shard.identity, entry.prompt) != key:
-            kind, why = "key", "its key is that of another prompt or other settings"
+            kind, why = "key", "its key belongs to another prompt or other settings"
         if kind is not None:
             yield CacheFinding(kind, path.name, key, f"{why} ({entry.prompt[:60]!r})")
     strays = {name.rpartition(".")[0] for name in shard.tensors} - shard.entries.keys()
     for key in sorted(strays):
-        yield CacheFinding(
-            "missing", path.name, key, "its tensors are there, but not what they are of"
-        )
+        yield CacheFinding("missing", path.name, key, "it has tensors, but no prompt")
 
 
-def _wrong(parts: Mapping[str, Tensor], widths: dict[str, int]) -> tuple[Kind | None, str]:
-    """What is wrong with the tensors of one prompt; notes the widths of the first."""
+def _check_tensors(parts: Mapping[str, Tensor], widths: dict[str, int]) -> tuple[Kind | None, str]:
+    """Find a problem in the tensors of one prompt; `widths` keeps those of the first."""
     for part, tensor in parts.items():
         if tensor.ndim not in _AXES[part] or tensor.shape[0] != 1 or not tensor.numel():
             return "shape", f"{part} has the shape {tuple(tensor.shape)}"
         width = tensor.shape[-1]
         if part != "mask" and widths.setdefault(part, width) != width:
-            return "shape", f"{part} is {width} wide where others have {widths[part]}"
+            return "shape", f"{part} is {width} wide, but others are {widths[part]} wide"
         if not is_finite(tensor):
             return "not finite", f"{part} holds NaN or infinity"
     if "mask" in parts and "tokens" in parts:
         length, seen = parts["tokens"].shape[1], parts["mask"].shape[1]
         if length != seen:
-            return "shape", f"its mask is for {seen} tokens, there are {length}"
+            return "shape", f"its mask has {seen} tokens, but there are {length}"
     return None, ""
 
 
-def _index(path: Path, shard: Shard, indexed: set[str]) -> Iterator[CacheFinding]:
-    """Rows of the index that point at nothing; of equal keys another shard may count."""
+def _check_index(path: Path, shard: Shard, indexed: set[str]) -> Iterator[CacheFinding]:
+    """Yield rows of the index without an entry; the row of an entry may name another shard."""
     for key in sorted(indexed - shard.entries.keys()):
-        yield CacheFinding(
-            "index", path.name, key, "the index points at an entry that is not there"
-        )
+        yield CacheFinding("index", path.name, key, "the index has a key that its shard lacks")
 
 
 def _drop(path: Path, shard: Shard, bad: set[str]) -> None:
-    """Write the shard again without the prompts `bad`; none left, none written."""
+    """Write the shard again without the prompts `bad`; remove it if nothing is left."""
     entries = {key: entry for key, entry in shard.entries.items() if key not in bad}
     if not entries and not shard.ids:
         path.unlink(missing_ok=True)
@@ -180,8 +174,8 @@ def _drop(path: Path, shard: Shard, bad: set[str]) -> None:
     replace(path, Shard(shard.identity, entries, shard.ids, tensors))
 
 
-def _differences(shard: Shard, wanted: bytes) -> str:
-    """In which fields the shard's identity differs."""
+def _describe_differences(shard: Shard, wanted: bytes) -> str:
+    """Name the fields in which the shard's identity differs."""
     now, then = json.loads(wanted), shard.identity["conditioner"]
     names = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
     return f"other settings: {', '.join(names)}"

@@ -1,8 +1,8 @@
 """Writes the conditionings of any number of captions into a folder, each prompt once.
 
-Memory holds one shard, `AHEAD` captions and one batch, whatever the number of captions: what is
-already there is asked of the folder's index. Ending a run at any time, by kill -9 too, leaves
-whole shards; the next run computes the rest. Several processes may write into one folder.
+Memory holds one shard, `AHEAD` captions and one batch, whatever the number of captions; the index
+of the folder knows the stored prompts. A run may be stopped at any time, also by kill -9: it leaves
+only whole shards, and the next run computes the rest. Several processes may write into one folder.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +14,9 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from ecliptic.checks import check_count
+from ecliptic.diffusion.arguments import PromptTensors
 from ecliptic.diffusion.cache.index import CacheIndex
 from ecliptic.diffusion.cache.keys import (
-    PromptTensors,
     TextConditioner,
     cache_identity,
     condition_key,
@@ -36,16 +36,16 @@ from ecliptic.errors import (
 )
 
 AHEAD = 1024  # captions that are looked up together
-LONGEST = 100_000  # characters of a prompt; its text stands in the shard
+LONGEST = 100_000  # characters of a prompt; the shard stores its text
 MOST_ROWS = 50_000  # ids and prompts of one shard, whose header must stay below 100 MB
 MOST_TEXT = 8 << 20  # characters of ids and prompts, likewise; JSON may write 6 bytes for one
-_REFUSED = (InputError, NumericalError, ConfigError)  # what is wrong with one prompt; options
-# that are wrong for all have been refused when the identity was asked for
+# Errors of one prompt; options that are wrong for all prompts already failed in `cache_identity`.
+_REFUSED = (InputError, NumericalError, ConfigError)
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A prompt and the name it goes by, such as that of its image."""
+    """A prompt and its id, such as the name of its image."""
 
     id: str
     text: str
@@ -54,12 +54,12 @@ class Caption:
 
 @dataclass
 class CacheReport:
-    """What became of the captions."""
+    """The number of captions with each outcome."""
 
     written: int = 0  # prompts that were computed
-    reused: int = 0  # captions whose prompt was there before
+    reused: int = 0  # captions whose prompt was stored before
     duplicates: int = 0  # captions whose prompt came earlier in this run
-    truncated: int = 0  # of `written`: those that lost words
+    truncated: int = 0  # those of `written` that lost words
     rejected: int = 0  # captions that cannot be used
     torn: tuple[int, ...] = ()  # numbers of shards that cannot be read; their prompts count as new
     interrupted: bool = False
@@ -67,7 +67,7 @@ class CacheReport:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told of progress, and of captions that cannot be used."""
+    """Callbacks for progress, and for captions that cannot be used."""
 
     advance: Callable[[int], object] = lambda _: None  # how many more captions are done
     reject: Callable[[Caption, EclipticError], object] | None = None  # None: the error is raised
@@ -85,27 +85,27 @@ def write_cache(
     watch: Watch | None = None,
     **options: Unpack[HowOptions],
 ) -> CacheReport:
-    """Store the conditioning of each caption under all that decides it.
+    """Store the conditioning of each caption in a cache folder.
 
     Args:
         conditioner: of `conditioner(...)`.
-        captions: read once and in order, and never held all at once.
-        folder: made if it is not there.
+        captions: read once and in order; never all in memory.
+        folder: created if it is missing.
         batch_size: prompts encoded together.
         shard_size: bytes of tensors in one file.
-        dtype: "fp32", "bf16" or "fp16" to store in; None is as computed.
-        watch: progress and rejects.
+        dtype: "fp32", "bf16" or "fp16" to store; None: as computed.
+        watch: callbacks for progress and rejected captions.
         **options: of the conditioner; they are part of the keys.
 
     Raises:
-        InputError, NumericalError, ConfigError: of a caption, where `watch` takes no rejects.
+        InputError, NumericalError, ConfigError: of a caption, if `watch.reject` is None.
         StorageError: the folder cannot be written.
     """
     check_count("batch_size", batch_size)
     check_count("shard_size", shard_size)
     watch = watch or Watch()
     identity = cache_identity(conditioner, dtype, **options)
-    index = _open(Path(folder))
+    index = _open_index(Path(folder))
     run = _Run(index, identity, shard_size, CacheReport(torn=tuple(index.torn())), watch)
 
     def encode(prompts: list[str]) -> Iterator[PromptTensors]:
@@ -126,12 +126,12 @@ def write_cache(
     return run.report
 
 
-def _open(folder: Path) -> CacheIndex:
+def _open_index(folder: Path) -> CacheIndex:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"the cache folder {folder} cannot be made: {error.strerror}; pass a folder you may "
+            f"the cache folder {folder} cannot be created: {error.strerror}; pass a folder you may "
             "write to."
         ) from None
     index = CacheIndex(folder)
@@ -141,7 +141,7 @@ def _open(folder: Path) -> CacheIndex:
 
 @dataclass
 class _Run:
-    """One run: what waits to be written, and the counts so far."""
+    """One run: the data to write, and the counts so far."""
 
     index: CacheIndex
     identity: dict[str, Any]
@@ -162,22 +162,22 @@ class _Run:
         batch_size: int,
         dtype: str | None,
     ) -> None:
-        """Store the captions that are new, and note the ids of all."""
-        fresh = list(self._new(captions).items())
+        """Store the new captions, and the ids of all."""
+        fresh = list(self._find_new(captions).items())
         for start in range(0, len(fresh), batch_size):
             batch = dict(fresh[start : start + batch_size])
             for key, made in self._encode(batch, encode):
                 self._store(key, batch[key], made, dtype)
 
     def publish(self) -> None:
-        """Write the shard that waits, if any."""
+        """Write the pending data as a shard, if there is any."""
         if self.entries or self.ids:
             shard = Shard(self.identity, self.entries, self.ids, self.tensors)
             self.entries, self.ids, self.tensors = {}, {}, {}
             self.size = self.text = 0
             self.own.add(self.index.publish(shard))
 
-    def _new(self, captions: list[Caption]) -> dict[str, list[Caption]]:
+    def _find_new(self, captions: list[Caption]) -> dict[str, list[Caption]]:
         """The captions whose prompt is not stored yet, by key."""
         fresh: dict[str, list[Caption]] = {}
         keys = [condition_key(self.identity, caption.text) for caption in captions]
@@ -188,12 +188,12 @@ class _Run:
             elif key in there:
                 self.report.reused += 1
             elif len(caption.text) > LONGEST:
-                self._reject([caption], TextError(_too_long(caption)))
+                self._reject([caption], TextError(_describe_length(caption)))
                 continue
             else:
                 fresh.setdefault(key, []).append(caption)
                 continue
-            self._name(key, [caption])
+            self._store_ids(key, [caption])
         return fresh
 
     def _encode(
@@ -201,7 +201,7 @@ class _Run:
         batch: dict[str, list[Caption]],
         encode: Callable[[list[str]], Iterable[PromptTensors]],
     ) -> Iterator[tuple[str, PromptTensors]]:
-        """Each key and what its prompt became; one by one where some prompt is refused."""
+        """Yield each key with its tensors; encode one by one if a prompt is refused."""
         prompts = [captions[0].text for captions in batch.values()]
         try:
             made = list(encode(prompts))
@@ -229,11 +229,11 @@ class _Run:
         self.text += len(captions[0].text)
         self.report.written += 1
         self.report.duplicates += len(captions) - 1
-        self.report.truncated += _lost_words(made)
-        self._name(key, captions)
+        self.report.truncated += _is_truncated(made)
+        self._store_ids(key, captions)
 
-    def _name(self, key: str, captions: list[Caption]) -> None:
-        """Note which key the captions' ids go by, unless that is known."""
+    def _store_ids(self, key: str, captions: list[Caption]) -> None:
+        """Store the key of the captions' ids, unless it is known."""
         ids = [caption.id for caption in captions if caption.id != caption.text]
         known = self.index.keys_of(ids, self.identity)
         for id_ in ids:
@@ -252,23 +252,23 @@ class _Run:
             self.watch.reject(caption, error)
 
 
-def _too_long(caption: Caption) -> str:
+def _describe_length(caption: Caption) -> str:
     return (
-        f"the caption {caption.id[:80]!r} has {len(caption.text)} characters, at most {LONGEST} "
-        "can be kept; is it a caption? Shorten it, or check the column."
+        f"the caption {caption.id[:80]!r} has {len(caption.text)} characters, but the limit is "
+        f"{LONGEST}; shorten it, or check that the column holds captions."
     )
 
 
 def _check_single(caption: Caption, made: PromptTensors) -> None:
-    """TextError where one prompt became several sets of tensors, of which one would be kept."""
+    """Raise TextError if a prompt has several sets of tensors."""
     for name, cause in (("alternatives", "AND"), ("schedule", "a schedule")):
         if len(getattr(made, name, ())) > 1:
             raise TextError(
                 f"the caption {caption.id[:80]!r} has more than one set of tensors because of "
-                f"{cause}, and a cache keeps one; take that out, or use dialect='plain'."
+                f"{cause}, but a cache stores one; remove it, or use dialect='plain'."
             )
 
 
-def _lost_words(made: PromptTensors) -> bool:
-    """Whether the ledger of `made`, if it has one, shows tokens that were dropped."""
+def _is_truncated(made: PromptTensors) -> bool:
+    """Whether the ledger of `made`, if it has one, shows dropped tokens."""
     return bool(getattr(getattr(made, "ledger", None), "dropped", ()))

@@ -1,1 +1,1 @@
-"""What the weights of a prompt do to its vectors, and how compel blends prompts."""
+"""Applies the weights of a prompt to its vectors, and blends prompts as compel does."""

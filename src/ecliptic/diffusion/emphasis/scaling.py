@@ -1,13 +1,13 @@
-"""Weights that multiply the vectors: with their mean kept (A1111, lpw), or not (no norm, kohya).
+"""Multiplies vectors by their weights, and keeps the mean (A1111, lpw) or not (no norm, kohya).
 
-AUTOMATIC1111 stable-diffusion-webui modules/sd_emphasis.py; diffusers' community pipeline
+Sources: AUTOMATIC1111 stable-diffusion-webui modules/sd_emphasis.py; diffusers' community pipeline
 lpw_stable_diffusion.py; kohya sd-scripts' weighted captions.
 B prompts, C chunks, T tokens, D width.
 
-None of the three guards the ratio of means. Negative weights, or weights beside a mean that
-happens to be near 0, make it huge or negative, which scales or turns over every vector, the
-unweighted ones too. So a ratio outside [1 / RESCALE_LIMIT, RESCALE_LIMIT] is not applied: the
-vectors stay as "no-norm" leaves them, and a RescaleWarning says so.
+None of these tools limits the ratio of means. Negative weights, or a mean near 0, make it huge or
+negative. It then scales or flips every vector, also the unweighted ones. So a ratio outside
+[1 / RESCALE_LIMIT, RESCALE_LIMIT] is not applied: the vectors are those of "no-norm", with a
+RescaleWarning.
 """
 
 import warnings
@@ -23,38 +23,37 @@ RESCALE_LIMIT = 10.0  # times; released encoders stay well inside for weights fr
 
 
 class RescaleWarning(UserWarning):
-    """The mean could not sensibly be kept, so vectors were weighted without rescaling."""
+    """The mean could not be kept, so the vectors were weighted without rescaling."""
 
 
-def without_norm(chunks: Chunks, z: Tensor) -> Tensor:
-    """Every vector times its weight, nothing else."""
+def no_norm(chunks: Chunks, z: Tensor) -> Tensor:
+    """Multiply every vector by its weight."""
     return z * chunks.weights.to(z).unsqueeze(-1)
 
 
 def original(chunks: Chunks, z: Tensor) -> Tensor:
-    """Times the weight, then times `mean(z) / mean(z w)`, one ratio for each chunk.
+    """Multiply by the weight, then by `mean(z) / mean(z w)`, one ratio for each chunk.
 
-    A1111 takes both means over its whole batch, so that an image depends on its neighbours;
-    `original_batch` does that.
+    A1111 takes both means over its whole batch, so an image depends on the other prompts;
+    `original_batch` does the same.
     """
-    weighted = without_norm(chunks, z)
+    weighted = no_norm(chunks, z)
     changed = (chunks.weights != 1).any(dim=-1).to(z.device)  # (C,)
     ratio = _ratio(z.mean((1, 2)), weighted.mean((1, 2)), changed)  # (C,)
     return weighted * ratio[:, None, None]
 
 
-def over_prompt(chunks: Chunks, z: Tensor) -> Tensor:
-    """As `original`, with one ratio for all chunks, of the positions that are kept."""
-    weighted = without_norm(chunks, z)
+def lpw(chunks: Chunks, z: Tensor) -> Tensor:
+    """Like `original`, but with one ratio for all chunks, from the `used` positions."""
+    weighted = no_norm(chunks, z)
     changed = (chunks.weights.to(z.device) != 1).any()
     return weighted * _ratio(chunks.keep(z).mean(), chunks.keep(weighted).mean(), changed)
 
 
 def original_batch(z: Sequence[Tensor], prompts: Sequence[Chunks]) -> list[Tensor]:
-    """A1111's emphasis to the letter: one ratio for each chunk number, over the whole batch.
+    """Apply A1111's emphasis exactly: one ratio for each chunk number, over the whole batch.
 
-    Its ratio is unguarded but for this: one that is not finite is not applied, with a
-    RescaleWarning.
+    The ratio has no limit; only one that is not finite is not applied, with a RescaleWarning.
 
     Args:
         z: (C, T, D) vectors of each prompt; pad shorter prompts with encoded empty chunks first,
@@ -86,26 +85,26 @@ def original_batch(z: Sequence[Tensor], prompts: Sequence[Chunks]) -> list[Tenso
 def _ratio(
     before: Tensor, after: Tensor, changed: Tensor, limit: float | None = RESCALE_LIMIT
 ) -> Tensor:
-    """`before / after` where it is sane and something changed, else 1."""
+    """`before / after`, or 1 where the ratio is out of its limits or no weight differs from 1."""
     with torch.no_grad():
         ratio = before / after
-        sane = ratio.isfinite()
+        valid = ratio.isfinite()
         if limit is not None:
-            sane = sane & (ratio >= 1 / limit) & (ratio <= limit)
-    if bool((changed & ~sane).any()):
-        worst = [f"{value:.3g}" for value in ratio[changed & ~sane].flatten().tolist()]
+            valid = valid & (ratio >= 1 / limit) & (ratio <= limit)
+    if bool((changed & ~valid).any()):
+        worst = [f"{value:.3g}" for value in ratio[changed & ~valid].flatten().tolist()]
         warnings.warn(
             f"keeping the mean would scale every vector by {', '.join(worst)}, because the "
-            "weighted mean is close to 0 or of the other sign; the vectors were weighted without "
-            'rescaling. Use milder weights, or emphasis="no-norm" or "comfyui".',
+            "weighted mean is close to 0 or has the other sign; the vectors were weighted without "
+            'rescaling. Use weights closer to 1, or emphasis="no-norm" or "comfyui".',
             RescaleWarning,
             stacklevel=2,
         )
-    applied = sane & changed
+    applied = valid & changed
     safe = torch.where(applied, after, torch.ones_like(after))  # else the gradient would be NaN
     return torch.where(applied, before / safe, torch.ones_like(after))
 
 
 def widen(z: Tensor) -> Tensor:
-    """Half precision as float32, so that means and differences keep their digits."""
+    """Convert half precision to float32, so that means and differences stay precise."""
     return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z

@@ -1,9 +1,8 @@
-"""What the weights of a prompt do to its vectors: asked for before encoding, applied after it.
+"""Applies the weights of a prompt to its vectors: planned before encoding, applied after it.
 
-A dialect says which weight each token has; an emphasis says what a weight does. `plan` says which
-other forms of the prompt have to be encoded (`variants.py`), and `WeightedVectors` takes their
-vectors in one by one. Rules that only multiply need none (`scaling.py`). No rule touches the
-pooled vector.
+A dialect sets the weight of each token; an emphasis decides what a weight does. `plan` lists the
+variants of the prompt to encode (`variants.py`), and `WeightedVectors` adds their vectors one by
+one. Rules that only multiply need no variants (`scaling.py`). No rule changes the pooled vector.
 C chunks, T tokens, D width.
 """
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checks import check_finite
-from ecliptic.diffusion.emphasis.scaling import original, over_prompt, widen, without_norm
+from ecliptic.diffusion.emphasis.scaling import lpw, no_norm, original, widen
 from ecliptic.diffusion.emphasis.variants import (
     Variant,
     adv_compel,
@@ -29,7 +28,7 @@ from ecliptic.diffusion.tokens.chunks import NO_WORD, Chunks
 from ecliptic.errors import ShapeError
 
 _SCALING: Mapping[EmphasisName, Callable[[Chunks, Tensor], Tensor]] = MappingProxyType(
-    {"original": original, "no-norm": without_norm, "lpw": over_prompt}
+    {"original": original, "no-norm": no_norm, "lpw": lpw}
 )
 _VARIANTS: Mapping[EmphasisName, Callable[[Chunks], tuple[Tensor | None, list[Variant]]]] = (
     MappingProxyType(
@@ -42,16 +41,16 @@ _VARIANTS: Mapping[EmphasisName, Callable[[Chunks], tuple[Tensor | None, list[Va
         }
     )
 )
-_MILDER = "use milder weights, or an encoder in float32 if it is in half precision."
+_MILDER = "use weights closer to 1, or an encoder in float32 if it is in half precision."
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What the weights of one prompt need."""
+    """The work that the weights of one prompt need."""
 
     emphasis: Emphasis
-    chunks: Chunks  # with the weights as they act
-    away: Tensor | None = None  # (C, T) how far from the empty prompt; None is not at all
+    chunks: Chunks  # with normalised weights
+    away: Tensor | None = None  # (C, T) distance from the empty prompt; None: vectors do not move
     variants: tuple[Variant, ...] = ()
 
     @property
@@ -61,7 +60,7 @@ class Plan:
 
 
 def plan(chunks: Chunks, emphasis: Emphasis) -> Plan | None:
-    """What to encode beside `chunks`; None where the weights change nothing.
+    """Plan what to encode beside `chunks`; None if the weights change nothing.
 
     Raises:
         NumericalError: a weight is NaN or infinite.
@@ -78,40 +77,40 @@ def plan(chunks: Chunks, emphasis: Emphasis) -> Plan | None:
 
 
 class WeightedVectors:
-    """The vectors of one prompt while its variants come in. Half precision is kept in float32."""
+    """Adds up the vectors of a prompt and of its variants; half precision is added in float32."""
 
     def __init__(self, plan: Plan, z: Tensor, empty: Tensor | None = None) -> None:
-        """Begin with the prompt as it is.
+        """Start with the vectors of the unchanged prompt.
 
         Args:
             plan: of the prompt.
             z: (C, T, D) its vectors.
-            empty: (1, T, D) the vectors of the empty prompt, where the plan needs them.
+            empty: (1, T, D) the vectors of the empty prompt, if the plan needs them.
 
         Raises:
             ShapeError: `z` is not of this prompt.
         """
         if z.ndim != 3 or z.shape[:2] != plan.chunks.ids.shape:
             raise ShapeError(
-                f"vectors {tuple(z.shape)} are not of chunks {tuple(plan.chunks.ids.shape)}; pass "
-                "what the encoder gives for these chunks, (chunks, tokens, width)."
+                f"vectors {tuple(z.shape)} do not fit chunks {tuple(plan.chunks.ids.shape)}; pass "
+                "the output of the encoder for these chunks, (chunks, tokens, width)."
             )
         self._plan, self._dtype = plan, z.dtype
         self._empty = None if empty is None else widen(empty)
         scale = _SCALING.get(plan.emphasis.name)
         every = torch.arange(len(z))
-        self._start = scale(plan.chunks, widen(z)) if scale else self._step(widen(z), every)
+        self._start = scale(plan.chunks, widen(z)) if scale else self._move(widen(z), every)
         self._sum = self._start
 
     def add(self, variant: Variant, vectors: Tensor) -> None:
-        """Take in the (c, T, D) vectors of one variant."""
+        """Add the (c, T, D) vectors of one variant."""
         numbers = variant.numbers.to(vectors.device)
-        found = self._step(widen(vectors), variant.numbers)
+        found = self._move(widen(vectors), variant.numbers)
         difference = variant.share.to(found) * (found - self._start[numbers])
         self._sum = self._sum.index_add(0, numbers, difference)
 
     def result(self) -> Tensor:
-        """(C, T, D) with every variant in it, in the dtype that came in.
+        """The (C, T, D) sum with all variants, in the dtype of the input.
 
         Raises:
             NumericalError: the weights made a value NaN or infinite.
@@ -123,16 +122,16 @@ class WeightedVectors:
         check_finite(result, what, _MILDER)
         return result
 
-    def _step(self, z: Tensor, numbers: Tensor) -> Tensor:
-        """`z` of some chunks, away from the empty prompt where the plan says so."""
+    def _move(self, z: Tensor, numbers: Tensor) -> Tensor:
+        """Move `z` of some chunks away from the empty prompt, if the plan does so."""
         if self._plan.away is None:
             return z
-        assert self._empty is not None  # asked for by `needs_empty`
-        return away_from_empty(z, self._empty, self._plan.away[numbers])
+        assert self._empty is not None  # see `needs_empty`
+        return move_from_empty(z, self._empty, self._plan.away[numbers])
 
 
-def away_from_empty(z: Tensor, empty: Tensor, weights: Tensor) -> Tensor:
-    """`(z - e) w + e`, token by token; where the weight is 1 exactly `z`.
+def move_from_empty(z: Tensor, empty: Tensor, weights: Tensor) -> Tensor:
+    """Move each token to `(z - e) w + e`; where the weight is 1, it stays exactly `z`.
 
     Args:
         z: (C, T, D) vectors of the prompt.
@@ -140,25 +139,25 @@ def away_from_empty(z: Tensor, empty: Tensor, weights: Tensor) -> Tensor:
         weights: (C, T).
 
     Source: ComfyUI comfy/sd1_clip.py `ClipTokenWeightEncoder.encode_token_weights`; compel 2.5.1
-    embeddings_provider.py `build_weighted_embedding_tensor` has the same.
+    embeddings_provider.py `build_weighted_embedding_tensor` does the same.
     """
     w = weights.to(z).unsqueeze(-1)  # (C, T, 1)
     return torch.where(w == 1, z, (z - empty) * w + empty)
 
 
 def normalise(chunks: Chunks, normalization: Normalization) -> Tensor:
-    """(C, T) float32 weights of `chunks`; start, end and padding keep theirs.
+    """Normalise the weights of `chunks` to (C, T) float32; start, end and padding keep theirs.
 
-    "length" divides what a weight has beyond 1 by the square root of the tokens its word has in
-    all chunks: `1 + (w - 1) / sqrt(n)`. "mean" adds the one number that makes the mean over all
-    tokens of words 1. "length+mean" does both, in this order. What a word is, `chunks.words` says.
+    "length" divides `w - 1` by the square root of the number of tokens of the word in all chunks:
+    `1 + (w - 1) / sqrt(n)`. "mean" adds one number to all weights, so that the mean over all tokens
+    of words is 1. "length+mean" does both, in this order. `chunks.words` defines the words.
 
     Source: the `token_normalization` of ComfyUI_ADV_CLIP_emb, adv_encode.py (`divide_length`,
     `shift_mean_weight`).
     """
     if normalization == "none":
         return chunks.weights
-    weights = chunks.weights.cpu().double()  # in float32, equal weights would not centre on just 1
+    weights = chunks.weights.cpu().double()  # float32 would not centre equal weights on exactly 1
     words = chunks.words.cpu()
     inside = words != NO_WORD  # (C, T)
     if not bool(inside.any()):

@@ -1,1 +1,1 @@
-"""One call of a conditioner: its prompts in time, through every encoder, to equal lengths."""
+"""One call of a conditioner: schedules prompts, encodes them and makes them equally long."""

@@ -1,4 +1,4 @@
-"""One call's prompts become one `Conditioning`: both sides, AND, schedules, zeros, T5, sizes.
+"""Turns the prompts of one call into a `Conditioning`: both sides, AND, schedules, T5, sizes.
 
 B prompts, T tokens, D width, E vector size.
 """
@@ -27,14 +27,14 @@ from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.language import T5Tensors
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import Options
-from ecliptic.diffusion.tokens.ledger import Ledger, lost_words
+from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import TruncationWarning
 from ecliptic.prompts import Line
 
 
 class TextCall:
-    """The prompts of one call: parsed when it is made, then `encode`, then `conditioning`."""
+    """The prompts of one call: the constructor parses them; then call `encode`, then `assemble`."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class TextCall:
         """Parse the prompts.
 
         Args:
-            family: what to make.
-            encoders: the family's.
+            family: of the conditioner.
+            encoders: of the family.
             request: the prompts.
-            options: how they are read.
-            positive_only: leave the negatives out.
-            force_zeros: no negative is zeros instead of the empty prompt.
-            sizes: what SDXL is told about the image.
+            options: of the call.
+            positive_only: leave out the negatives.
+            force_zeros: use zeros, not the empty prompt, if no negative is given.
+            sizes: image sizes and scores for SDXL.
         """
         self.family = family
         self.request = request
@@ -64,18 +64,18 @@ class TextCall:
         self.sizes = sizes or Sizes()
         self.zeros = not positive_only and self._negative_is_zeros(force_zeros)
         self.positive = Side(request.positive, encoders, options)
-        self.negative = None if positive_only else self._negative_side(encoders)
+        self.negative = None if positive_only else self._make_negative(encoders)
         self.sides = [side for side in (self.positive, self.negative) if side is not None]
-        self.length = 0  # tokens of every prompt, once they are encoded
+        self.length = 0  # tokens of every prompt, set by `encode`
 
     def encode(self) -> None:
-        """Encode every line of both sides, each encoder in one batch.
+        """Encode every line of both sides, in one batch per encoder.
 
         Warns:
-            TruncationWarning: tokens were lost.
+            TruncationWarning: tokens were dropped.
         """
         mixes = any(side.mixes for side in self.sides)
-        for (encoder, group), lines in _by_encoder(self.sides).items():
+        for (encoder, group), lines in _group_lines(self.sides).items():
             encoder.encode(lines, empty=mixes, group=group)
         prompts = [
             prompt
@@ -88,19 +88,19 @@ class TextCall:
             for encoder in dict.fromkeys(one for side in self.sides for one in side.encoders):
                 encoder.encode((), empty=True)
         self.length = shared_length(prompts, rule)
-        lost = [lost_words(ledger) for side in self.sides for ledger in side.losses()]
+        lost = [describe_losses(ledger) for side in self.sides for ledger in side.losses()]
         if lost:
             message = " ".join(dict.fromkeys(lost))
             warnings.warn(message, TruncationWarning, stacklevel=3)
 
-    def conditioning(self, t5: T5Tensors) -> Conditioning:
-        """Everything that the call asked for."""
+    def assemble(self, t5: T5Tensors) -> Conditioning:
+        """Assemble the result of the call."""
         weights = self.positive.timeline.weights
         moments = [moment for side in self.sides for moment in side.moments()]
         ends = sorted({end for _, end in moments})
         parts = []
         for number in range(len(weights)):
-            found = [(end, self._at((number, end), t5)) for end in ends]
+            found = [(end, self._assemble_at((number, end), t5)) for end in ends]
             first = found[0][1]
             parts.append(replace(first, schedule=tuple(found)) if len(found) > 1 else first)
         if len(parts) == 1:
@@ -108,15 +108,15 @@ class TextCall:
         return replace(parts[0], alternatives=tuple(zip(parts, weights, strict=True)))
 
     def check_single(self) -> None:
-        """Raise ConfigError where a prompt has more than one set of tensors."""
+        """Raise ConfigError if a prompt has more than one set of tensors."""
         if len(self.positive.moments()) > 1:
             raise ConfigError(
                 "a prompt changes over the steps or joins several by AND, so it has more than one "
-                "set of tensors; call the conditioner on it, and keep what you need of the result."
+                "set of tensors; call the conditioner itself, and keep the tensors that you need."
             )
 
-    def each(self, t5: T5Tensors) -> list[Conditioning]:
-        """Every prompt at its own length, without negatives."""
+    def assemble_each(self, t5: T5Tensors) -> list[Conditioning]:
+        """Assemble every prompt at its own length, without negatives."""
         moment = self.positive.moments()[0]
         return [
             replace(
@@ -132,34 +132,34 @@ class TextCall:
             return self.family.sizes is not None and self.request.negative_is_empty
         return rule == "negative is None" and force_zeros and not self.request.stated
 
-    def _negative_side(self, encoders: Sequence[TextEncoder]) -> Side | None:
-        """None where the negative is zeros, or where there is none."""
+    def _make_negative(self, encoders: Sequence[TextEncoder]) -> Side | None:
+        """Make the negative side; None if the negative is zeros, or if there is none."""
         request, unasked = self.request, self.family.negative == "if given"
         if self.zeros or (unasked and not request.stated):
             return None
         return Side(request.negative, encoders, self.options, negative=True, beside=self.positive)
 
-    def _at(self, moment: Moment, t5: T5Tensors) -> Conditioning:
-        """Both sides at `moment`."""
-        here, there = self._side(self.positive, moment), None
+    def _assemble_at(self, moment: Moment, t5: T5Tensors) -> Conditioning:
+        """Assemble both sides at `moment`."""
+        here, there = self._join_side(self.positive, moment), None
         if self.zeros:
             tokens, pooled = _zeros(here.tokens), _zeros(here.pooled)
             there = replace(here, tokens=tokens, pooled=pooled, read_ledger=Ledger)
         elif self.negative is not None:
-            there = self._side(self.negative, (0, moment[1]))  # AND is of the positive side alone
+            there = self._join_side(self.negative, (0, moment[1]))  # only the positive side has AND
         found = self._finish(here, t5, negative=False)
         if there is None:
             return found
         return replace(found, negative=self._finish(there, t5, negative=True))
 
-    def _side(self, side: Side, moment: Moment) -> Conditioning:
+    def _join_side(self, side: Side, moment: Moment) -> Conditioning:
         rule = unequal_rule(self.options)
         empties = [encoder.empty for encoder in side.encoders]
         prompts = [lengthen(one, self.length, rule, empties) for one in side.prompts(moment)]
         return replace(join(prompts, self.family), read_ledger=partial(side.ledger, moment))
 
     def _finish(self, found: Conditioning, t5: T5Tensors, *, negative: bool) -> Conditioning:
-        """One side's tensors with T5, sizes, and in the shape and dtype the family has."""
+        """Add T5 and sizes to one side, in the shape and dtype of the family."""
         behaviour, family = self.options.behaviour, self.family
         batch = next(len(x) for x in (found.tokens, found.pooled) if x is not None)
         tokens, pooled = (
@@ -182,10 +182,8 @@ class TextCall:
         return replace(found, tokens=tokens, pooled=pooled, size_ids=ids)
 
 
-def _by_encoder(
-    sides: Iterable[Side],
-) -> dict[tuple[LineEncoder, Hashable], list[Line]]:
-    """The lines of each encoder and group."""
+def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], list[Line]]:
+    """Group the lines by encoder and group."""
     found: dict[tuple[LineEncoder, Hashable], list[Line]] = {}
     for side in sides:
         for encoder, group, line in side.lines():

@@ -1,4 +1,4 @@
-"""One text encoder of a family: its tower, its padding, the vectors and weights added to it.
+"""One text encoder of a family: its tower, its padding and its added vectors.
 
 B rows, T tokens of context, D width, E vector size.
 """
@@ -21,12 +21,12 @@ WHOLE_H = 24  # blocks of OpenCLIP-H; diffusers' folders hold 23
 
 
 class TextEncoder:
-    """A loaded text encoder under a family's rule.
+    """A loaded text encoder with the rule of its family.
 
     Args:
-        clip: what was loaded.
-        rule: what the family reads of it.
-        folder: it came as a folder of its own, as diffusers stores encoders.
+        clip: the loaded checkpoint.
+        rule: what the family reads from it.
+        folder: it was loaded from a folder of its own, as diffusers stores encoders.
     """
 
     def __init__(self, clip: Clip, rule: EncoderRule, *, folder: bool) -> None:
@@ -44,12 +44,12 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
-        """D."""
+        """Width of the vectors, D."""
         return self.tower.config.width
 
     @property
     def pad(self) -> int:
-        """The id after the end of text: the family's, whatever the file's tokenizer says."""
+        """The id after the end of text: that of the family, not of the file's tokenizer."""
         return 0 if self.rule.pad == "zero" else self.tokenizer.spec.end_of_text
 
     @property
@@ -65,19 +65,19 @@ class TextEncoder:
         """The hidden layer after skipping `clip_skip` layers, counted as in diffusers.
 
         Raises:
-            ConfigError: no whole number of layers, or more than the encoder has.
+            ConfigError: not a whole number from 0, or more layers than the encoder has.
         """
         own, depth, k = self.own_layer, self.tower.config.depth, clip_skip or 0
         if own is None:
             return None
         if type(k) is not int or k < 0:
             raise ConfigError(
-                f"clip_skip counts skipped layers from 0, got {clip_skip!r}; A1111's N is N - 1 "
-                "here, ComfyUI's -N is N - 1."
+                f"clip_skip must be a whole number from 0, got {clip_skip!r}; A1111's N and "
+                "ComfyUI's -N are N - 1 here."
             )
         if depth + 1 + own - k < 0:
             raise ConfigError(
-                f"clip_skip {k} leads below the first layer: {self.rule.part} has {depth} blocks "
+                f"clip_skip {k} is below the first layer: {self.rule.part} has {depth} blocks "
                 f"and this family reads layer {own}, so at most {depth + 1 + own} can be skipped."
             )
         return own - k
@@ -91,9 +91,9 @@ class TextEncoder:
     def run(
         self, prompts: Sequence[Chunks], layer: int | None, *, pooled: bool, grad: bool
     ) -> TextOutputs:
-        """Outputs of all chunks of all `prompts`, in order: (B, T, D), (B, D), (B, E)."""
+        """Encode all chunks of all `prompts`, in order: (B, T, D), (B, D), (B, E)."""
         ids = torch.cat([one.ids for one in prompts]).to(self.clip.device)
-        embedded, mask = self._embedded(prompts, ids), self._mask(prompts, ids)
+        embedded, mask = self._embed(prompts, ids), self._make_mask(prompts, ids)
         parts = []
         for start in range(0, len(ids), BATCH):
             part = slice(start, start + BATCH)
@@ -110,8 +110,8 @@ class TextEncoder:
             )
         return TextOutputs(*(_cat([getattr(p, n) for p in parts]) for n in _FIELDS))
 
-    def _embedded(self, prompts: Sequence[Chunks], ids: Tensor) -> Tensor | None:
-        """(B, T, D) with the vectors of inversions in place, or None where there are none."""
+    def _embed(self, prompts: Sequence[Chunks], ids: Tensor) -> Tensor | None:
+        """Embed `ids` with the vectors of inversions, (B, T, D); None if there are no vectors."""
         if not any(one.vectors for one in prompts):
             return None
         embedded = self.tower.token_embedding(ids)
@@ -125,8 +125,8 @@ class TextEncoder:
         spliced = torch.stack(vectors).to(embedded)
         return embedded.index_put((chunk_of, place_of), spliced)  # type: ignore[no-any-return]
 
-    def _mask(self, prompts: Sequence[Chunks], ids: Tensor) -> Tensor | None:
-        """(B, T) bool of what may be attended to, or None where that is everything."""
+    def _make_mask(self, prompts: Sequence[Chunks], ids: Tensor) -> Tensor | None:
+        """(B, T) bool of tokens that may be attended to; None if all may."""
         if not self.rule.masks_padding and all(one.mask is None for one in prompts):
             return None
         seen = [
@@ -155,8 +155,8 @@ def _check(encoder: TextEncoder) -> None:
     found = part_of_width(width)
     if found not in (None, rule.part):
         raise ConfigError(
-            f"{encoder.clip.card.name} is {width} wide, which is {found}, but {rule.part} "
-            f"({WIDTHS[rule.part]}) belongs here; pass the encoders in the family's order."
+            f"{encoder.clip.card.name} is {width} wide, which is {found}, but this place needs "
+            f"{rule.part} ({WIDTHS[rule.part]} wide); pass the encoders in the family's order."
         )
     if rule.pooled == "vector" and encoder.tower.projection is None:
         raise ConfigError(

@@ -1,6 +1,6 @@
-"""Encoded prompts made equally long, and put side by side.
+"""Makes encoded prompts equally long, and joins them.
 
-Which rule makes positive and negative equally long is each tool's own: stable-diffusion-webui
+Each tool makes positive and negative equally long by its own rule: stable-diffusion-webui
 `stack_conds` repeats the last vector; ComfyUI repeats the whole sequence up to a common multiple,
 which changes no attention result; compel and lpw add chunks of the empty prompt.
 B prompts, T tokens, D width, E vector size.
@@ -20,21 +20,21 @@ from ecliptic.diffusion.options import Options
 from ecliptic.errors import ConfigError, ShapeError
 
 MOST_REPEATS = 16  # of the longest prompt
-# What a layout's own tool does about prompts of different length; the others add empty chunks.
+# The rules of the tools of these layouts; the tools of other layouts add empty chunks.
 _OF_LAYOUT: dict[str, Unequal] = {"a1111": "repeat last", "comfyui": "repeat whole"}
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """What one encoder made of one prompt."""
+    """The output of one encoder for one prompt."""
 
-    sequence: Tensor | None  # (T, D); None where the family reads none
+    sequence: Tensor | None  # (T, D); None if the family reads none
     pooled: Tensor | None  # (E,), likewise
     mask: Tensor  # (T,) bool: tokens up to each chunk's end of text
 
     @property
     def length(self) -> int:
-        """Tokens."""
+        """Number of tokens."""
         return len(self.mask)
 
 
@@ -43,13 +43,13 @@ Empties = Sequence[Encoding | None]  # the empty prompt, one chunk, by encoder; 
 
 
 def unequal_rule(options: Options) -> Unequal:
-    """What makes prompts of different length equal under these options."""
+    """The rule that makes prompts equally long under these options."""
     rule = options.behaviour.unequal
     return _OF_LAYOUT.get(options.layout, "empty chunk") if rule == "layout" else rule
 
 
 def needs_empty(prompts: Sequence[EncodedPrompt], rule: Unequal) -> bool:
-    """Whether it takes the empty prompt to make all encodings equally long."""
+    """Whether the empty prompt is needed to make all encodings equally long."""
     lengths = [{one.length for one in prompt} for prompt in prompts]
     if rule == "empty chunk":
         return len(set().union(*lengths)) > 1
@@ -57,13 +57,13 @@ def needs_empty(prompts: Sequence[EncodedPrompt], rule: Unequal) -> bool:
 
 
 def level(prompt: EncodedPrompt, empties: Empties) -> EncodedPrompt:
-    """One prompt's encodings made equally long with empty chunks, as ComfyUI does for SDXL."""
+    """Make one prompt's encodings equally long with empty chunks, as ComfyUI does for SDXL."""
     longest = max(one.length for one in prompt)
     return lengthen(prompt, longest, "empty chunk", empties)
 
 
 def shared_length(prompts: Sequence[EncodedPrompt], rule: Unequal) -> int:
-    """How long all prompts of a call become under `rule`.
+    """The length of all prompts of a call under `rule`.
 
     Raises:
         ConfigError: they would have to be repeated too often.
@@ -74,14 +74,14 @@ def shared_length(prompts: Sequence[EncodedPrompt], rule: Unequal) -> int:
     if (common := math.lcm(*lengths)) > MOST_REPEATS * max(lengths):
         raise ConfigError(
             f"prompts of {', '.join(map(str, sorted(set(lengths))))} tokens have no common "
-            f"multiple below {common}, up to which ComfyUI would repeat them; use a layout of "
+            f"multiple below {common}, and ComfyUI would repeat them up to it; use a layout of "
             "whole chunks, or another compat."
         )
     return common
 
 
 def lengthen(prompt: EncodedPrompt, length: int, rule: Unequal, empties: Empties) -> EncodedPrompt:
-    """Each encoding of a prompt with `length` tokens.
+    """Lengthen each encoding of a prompt to `length` tokens.
 
     Raises:
         ShapeError: no number of chunks gives that length.
@@ -93,7 +93,7 @@ def lengthen(prompt: EncodedPrompt, length: int, rule: Unequal, empties: Empties
 
 
 def join(prompts: Sequence[EncodedPrompt], family: Family) -> Conditioning:
-    """Encoders side by side on the channels, prompts one below the other."""
+    """Join the encoders on the channel axis, and stack the prompts."""
     sequences = [[e.sequence for e in prompt if e.sequence is not None] for prompt in prompts]
     pooled = [[e.pooled for e in prompt if e.pooled is not None] for prompt in prompts]
     return Conditioning(
@@ -119,7 +119,7 @@ def _lengthen(one: Encoding, length: int, rule: Unequal, empty: Encoding | None)
 
 
 def _add_chunks(one: Encoding, length: int, empty: Encoding) -> Encoding:
-    """Whole empty chunks behind it, or only their inside before its end where ends are shared."""
+    """Append empty chunks; or insert only their inside before the end, where ends are shared."""
     missing, inside = length - one.length, empty.length - 2
     if missing % empty.length == 0:
         times = missing // empty.length
@@ -128,13 +128,13 @@ def _add_chunks(one: Encoding, length: int, empty: Encoding) -> Encoding:
         times = missing // inside
         return _map(one, lambda x, e: torch.cat([x[:-1], *[e[1:-1]] * times, x[-1:]]), empty)
     raise ShapeError(
-        f"a prompt of {one.length} tokens cannot be filled up to {length} with chunks of "
+        f"a prompt of {one.length} tokens cannot be lengthened to {length} with chunks of "
         f"{empty.length}; use one layout for all prompts, or pass compat= with another rule."
     )
 
 
 def _map(one: Encoding, change: Callable[..., Tensor], *others: Encoding) -> Encoding:
-    """`change` of the sequence and of the mask, with those of `others`."""
+    """Apply `change` to the sequence and the mask, together with those of `others`."""
     sequences = [e.sequence for e in (one, *others)]
     return replace(
         one,

@@ -1,4 +1,4 @@
-"""Lines of a prompt through one encoder: tokens, chunks, vectors, weights, blends.
+"""Encodes lines of a prompt with one encoder: tokens, chunks, vectors, weights, blends.
 
 C chunks, T tokens, D width, E vector size.
 """
@@ -36,30 +36,30 @@ VARIANTS = 32  # forms of prompts that are encoded together
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """A line that is to be encoded."""
+    """A line to encode."""
 
     line: Line
     chunks: Chunks
-    plan: Plan | None  # of its weights; None where they do nothing, or act on the whole group
+    plan: Plan | None  # of its weights; None if they do nothing, or act on the whole group
     group: Hashable
-    is_empty: bool  # the empty prompt, and nothing else is done to its vectors
+    is_empty: bool  # the empty prompt, whose vectors stay unchanged
 
 
 class LineEncoder:
-    """Encodes lines with one encoder under one call's options, and remembers them."""
+    """Encodes lines with one encoder and the options of one call, and keeps the results."""
 
     def __init__(self, encoder: TextEncoder, options: Options, *, negative: bool) -> None:
         self.encoder = encoder
         self.options = options
         skips = options.behaviour.skips_negative or not negative
         self.layer = encoder.layer(options.clip_skip if skips else None)
-        self.empty: Encoding | None = None  # the empty prompt, once it was asked for
+        self.empty: Encoding | None = None  # the empty prompt, once it is encoded
         self._empty_vectors: Tensor | None = None  # (1, T, D)
         self._tokenized: dict[Line, TokenizedLine] = {}
         self._encodings: dict[tuple[Hashable, Line], Encoding] = {}
 
     def tokenize(self, line: Line) -> TokenizedLine:
-        """Tokens and chunks of `line`; nothing is encoded."""
+        """Split `line` into tokens and chunks, without encoding it."""
         if line not in self._tokenized:
             encoder, spec = self.encoder, self.encoder.tokenizer.spec
             stream = tokenise(
@@ -80,32 +80,32 @@ class LineEncoder:
         return self._tokenized[line]
 
     def encode(self, lines: Sequence[Line], *, empty: bool = False, group: Hashable = None) -> None:
-        """Encode lines in one batch, with all that their weights need, for `encoding` to find.
+        """Encode lines in one batch, with all that their weights need; `encoding` returns them.
 
         Args:
-            lines: what is not yet encoded of them.
+            lines: to encode; those that are already encoded are skipped.
             empty: encode the empty prompt too.
-            group: the lines form a group of this name, whose weights share their means; a line
-                may be in several groups.
+            group: name of the group of these lines, whose weights share their means; a line may
+                be in several groups.
         """
-        work = self._work(lines, empty, group)
+        work = self._list_work(lines, empty, group)
         if not work:
             return
         rule, grad = self.encoder.rule, self.options.grad
         prompts = [one.chunks for one in work]
         outputs = self.encoder.run(prompts, self.layer, pooled=rule.pooled is not None, grad=grad)
-        begun = self._begin(work, outputs, group)
-        for some in _batches(work, begun):
+        started = self._start(work, outputs, group)
+        for some in _batch_variants(work, started):
             forms = [variant.chunks for _, variant in some]
             found = self.encoder.run(forms, self.layer, pooled=False, grad=grad).sequence
             assert found is not None  # weights act on sequences alone
             parts = torch.split(found, list(map(len, forms)))
             for (weighted, variant), vectors in zip(some, parts, strict=True):
                 weighted.add(variant, vectors)
-        self._keep(work, begun, outputs)
+        self._keep(work, started, outputs)
 
     def encoding(self, reading: Reading, group: Hashable = None) -> Encoding:
-        """What the encoder made of `reading`, whose lines were encoded."""
+        """The encoding of `reading`, whose lines are already encoded."""
         if isinstance(reading, Line):
             return self._encodings[group, reading]
         parts = [self.encoding(part, group) for part, _ in reading.parts]
@@ -117,8 +117,8 @@ class LineEncoder:
             return Wording(behaviour.exclamation, behaviour.cleaning_zero_padded)
         return Wording("word", behaviour.cleaning)
 
-    def _work(self, lines: Sequence[Line], empty: bool, group: Hashable) -> list[_Work]:
-        """What is left to do; an empty prompt that only the others need is last."""
+    def _list_work(self, lines: Sequence[Line], empty: bool, group: Hashable) -> list[_Work]:
+        """List the lines to encode; the empty prompt is last if only the others need it."""
         shared = group is not None
         todo = list(lines) if shared else list(dict.fromkeys(lines))
         todo = [line for line in todo if (group, line) not in self._encodings]
@@ -137,10 +137,10 @@ class LineEncoder:
             work.append(_Work(EMPTY, self.tokenize(EMPTY).chunks, None, None, is_empty=True))
         return work
 
-    def _begin(
+    def _start(
         self, work: Sequence[_Work], outputs: TextOutputs, group: Hashable
     ) -> list[Tensor | WeightedVectors | None]:
-        """The vectors of each line, those under weights ready for their variants."""
+        """Split the outputs into the vectors of each line; weighted ones still lack variants."""
         if outputs.sequence is None:
             return [None] * len(work)
         z = list(torch.split(outputs.sequence, [len(one.chunks) for one in work]))
@@ -158,22 +158,22 @@ class LineEncoder:
     def _keep(
         self,
         work: Sequence[_Work],
-        begun: Sequence[Tensor | WeightedVectors | None],
+        started: Sequence[Tensor | WeightedVectors | None],
         outputs: TextOutputs,
     ) -> None:
         folders_do = self.options.behaviour.projects_folder_l
         projects = self.encoder.projects(folders_do=folders_do)
         pooled = outputs.vectors if projects else outputs.pooled
         firsts = accumulate((len(one.chunks) for one in work), initial=0)
-        for one, z, first in zip(work, begun, firsts, strict=False):
+        for one, z, first in zip(work, started, firsts, strict=False):
             vectors = z.result() if isinstance(z, WeightedVectors) else z
-            found = self._encoding(one, vectors, None if pooled is None else pooled[first])
+            found = self._make_encoding(one, vectors, None if pooled is None else pooled[first])
             self._encodings[one.group, one.line] = found
             if one.is_empty:
                 self.empty = found
 
-    def _encoding(self, one: _Work, z: Tensor | None, pooled: Tensor | None) -> Encoding:
-        """One line's outputs, those that its layout leaves out taken away; checked to be finite."""
+    def _make_encoding(self, one: _Work, z: Tensor | None, pooled: Tensor | None) -> Encoding:
+        """Make the encoding of one line from its `used` positions; all values must be finite."""
         for tensor in (z, pooled):
             if tensor is not None and not is_finite(tensor):
                 raise numerical_error(repr(text_of(one.line)))
@@ -182,7 +182,7 @@ class LineEncoder:
         return Encoding(None if z is None else keep(z), pooled, keep(self.encoder.in_use(ids)))
 
     def _mix(self, mix: Mix, parts: Sequence[Encoding], weights: Sequence[float]) -> Encoding:
-        """compel's `.blend` and `.and` of encoded parts."""
+        """Apply compel's `.blend` or `.and` to encoded parts."""
         sequences = [part.sequence for part in parts if part.sequence is not None]
         pooled = [part.pooled for part in parts if part.pooled is not None]
         empty = None if self.empty is None else self.empty.sequence
@@ -212,13 +212,13 @@ def text_of(line: Line) -> str:
     return "".join(part.text for part in line.parts if isinstance(part, Segment))
 
 
-def _batches(
-    work: Sequence[_Work], begun: Sequence[Tensor | WeightedVectors | None]
+def _batch_variants(
+    work: Sequence[_Work], started: Sequence[Tensor | WeightedVectors | None]
 ) -> Iterator[list[tuple[WeightedVectors, Variant]]]:
-    """The variants of all prompts and where they belong, a few at a time."""
+    """Yield the variants of all prompts, each with its prompt's vectors, a few at a time."""
     variants = (
         (z, variant)
-        for one, z in zip(work, begun, strict=True)
+        for one, z in zip(work, started, strict=True)
         if isinstance(z, WeightedVectors) and one.plan is not None
         for variant in one.plan.variants
     )

@@ -1,4 +1,4 @@
-"""One side of a call, positive or negative: its prompts, and what every encoder made of them.
+"""One side of a call, positive or negative: its prompts, and their encodings by every encoder.
 
 P prompts.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import EncodedPrompt, level
 from ecliptic.diffusion.encode.lines import LineEncoder, lines_of
-from ecliptic.diffusion.encode.timeline import timeline
+from ecliptic.diffusion.encode.timeline import read_timeline
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import TokenizedLine
 from ecliptic.diffusion.tokens.ledger import Ledger, ledger_of
@@ -33,15 +33,15 @@ class Side:
 
         Args:
             texts: one list of P prompts per encoder.
-            encoders: the family's.
+            encoders: of the family.
             options: of the call.
             negative: which side it is.
-            beside: the other side; equal lines of both are encoded once where the options allow.
+            beside: the other side; equal lines of both are encoded once if the options allow.
         """
         self.texts = texts
-        self.timeline = timeline(texts, options, negative=negative)
+        self.timeline = read_timeline(texts, options, negative=negative)
         self.encoders = [LineEncoder(one, options, negative=negative) for one in encoders]
-        self._in_groups = options.shares_means  # lines in force together share their means
+        self._in_groups = options.shares_means  # lines of one moment share their means
         if beside is not None and not self._in_groups:
             self.encoders = [
                 theirs if theirs.layer == ours.layer else ours
@@ -49,12 +49,12 @@ class Side:
             ]
 
     def moments(self) -> list[Moment]:
-        """Every part of the timeline in which nothing changes."""
+        """The parts of the timeline in which nothing changes."""
         numbers = range(len(self.timeline.weights))
         return [(number, end) for number in numbers for end in self.timeline.ends(number)]
 
     def lines(self) -> Iterator[tuple[LineEncoder, Moment | None, Line]]:
-        """(encoder, group, line) of all that has to be encoded, with repetitions."""
+        """Yield (encoder, group, line) of all lines to encode, with repetitions."""
         for moment in self.moments():
             group = moment if self._in_groups else None
             for encoder, readings in zip(self.encoders, self.timeline.at(*moment), strict=True):
@@ -63,15 +63,15 @@ class Side:
 
     @property
     def mixes(self) -> bool:
-        """Whether a prompt blends or joins several, which takes the empty prompt too."""
-        return any(not isinstance(reading, Line) for _, reading in self.timeline.everything())
+        """Whether a prompt blends or joins several, which needs the empty prompt too."""
+        return any(not isinstance(reading, Line) for reading in self.timeline.readings())
 
     def prompts(self, moment: Moment, *, leveled: bool = True) -> list[EncodedPrompt]:
-        """The encodings of every prompt in force at `moment`.
+        """The encodings of every prompt at `moment`.
 
         Args:
             moment: an alternative, and a step.
-            leveled: those of one prompt are as long as each other.
+            leveled: make the encodings of one prompt equally long.
         """
         number, step = moment
         ends = self.timeline.ends(number)
@@ -87,18 +87,18 @@ class Side:
         return [level(prompt, empties) for prompt in found] if leveled else found
 
     def losses(self) -> list[Ledger]:
-        """The ledgers of every moment at which a token has no place."""
+        """The ledgers of every moment at which a token is dropped."""
         return [
             self.ledger(moment)
             for moment in self.moments()
-            if any(line.dropped for *_, line in self._tokenized(moment))
+            if any(line.dropped for *_, line in self._tokenize(moment))
         ]
 
     def ledger(self, moment: Moment, only: int | None = None) -> Ledger:
         """The tokens of every prompt, or of one, as they are at `moment`."""
         found = Ledger()
         chunks: dict[tuple[int, int], int] = {}  # of lines before, by encoder and prompt
-        for number, prompt, line in self._tokenized(moment):
+        for number, prompt, line in self._tokenize(moment):
             if only is not None and prompt != only:
                 continue
             before = chunks.get((number, prompt), 0)
@@ -107,8 +107,8 @@ class Side:
             found += ledger_of(self.texts[number][prompt], line, encoder=part, chunk=before)
         return found
 
-    def _tokenized(self, moment: Moment) -> Iterator[tuple[int, int, TokenizedLine]]:
-        """(encoder, prompt, tokens of a line) of all that is in force at `moment`."""
+    def _tokenize(self, moment: Moment) -> Iterator[tuple[int, int, TokenizedLine]]:
+        """Yield (encoder, prompt, tokens of a line) of all lines at `moment`."""
         readings = zip(self.encoders, self.timeline.at(*moment), strict=True)
         for number, (encoder, prompts) in enumerate(readings):
             for prompt, reading in enumerate(prompts):

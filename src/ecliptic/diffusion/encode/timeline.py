@@ -1,4 +1,4 @@
-"""Which reading of each prompt holds when: AND, schedules and alternation over a batch.
+"""The reading of each prompt at every step: AND, schedules and alternation over a batch.
 
 P prompts of one side (positive or negative) in each encoder's wording.
 """
@@ -21,38 +21,37 @@ class Timeline:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of the alternatives of AND; one where there is no AND."""
+        """Weights of the alternatives of AND; one weight without AND."""
         return tuple(alternative.weight for alternative in self.plans[0][0])
 
     def ends(self, alternative: int) -> tuple[int, ...]:
-        """Last steps between which nothing changes."""
+        """Last steps of the parts in which nothing changes."""
         schedules = [prompt[alternative].schedule for plan in self.plans for prompt in plan]
         return tuple(sorted({last for schedule in schedules for last, _ in schedule}))
 
     def at(self, alternative: int, step: int) -> Readings:
-        """The reading of every prompt in force at `step`."""
+        """The reading of every prompt at `step`."""
         return tuple(
-            tuple(_in_force(prompt[alternative].schedule, step) for prompt in plan)
+            tuple(_find_reading(prompt[alternative].schedule, step) for prompt in plan)
             for plan in self.plans
         )
 
-    def everything(self) -> Iterator[tuple[int, Reading]]:
-        """(encoder, reading) of all there is to encode."""
-        for encoder, plan in enumerate(self.plans):
+    def readings(self) -> Iterator[Reading]:
+        """Yield all readings to encode."""
+        for plan in self.plans:
             for prompt in plan:
                 for alternative in prompt:
-                    for _, reading in alternative.schedule:
-                        yield encoder, reading
+                    yield from (reading for _, reading in alternative.schedule)
 
 
-def timeline(
+def read_timeline(
     texts: Sequence[Sequence[str]], options: Options, *, negative: bool = False
 ) -> Timeline:
     """Parse the prompts of one side; `texts` holds one list of P prompts per encoder.
 
     Raises:
-        TextError: a prompt that its dialect refuses.
-        ConfigError: AND in a batch, or AND that only one encoder's wording has.
+        TextError: a prompt is not valid in its dialect.
+        ConfigError: AND in a batch, or AND in the wording of only one encoder.
     """
     read = {
         text: parse(text, options.dialect).readings(options.steps, negative=negative)
@@ -63,11 +62,11 @@ def timeline(
     several = max(counts, default=1) > 1
     if several and (len(counts) > 1 or len(texts[0]) > 1):
         raise ConfigError(
-            "AND gives a prompt several sets of tensors, which do not fit into a batch, nor beside "
-            "a prompt_2 without them; call the conditioner once per prompt, with AND in both."
+            "AND gives a prompt several sets of tensors, which fit neither into a batch nor with a "
+            "prompt_2 without AND; call the conditioner once per prompt, with AND in both."
         )
     return Timeline(plans)
 
 
-def _in_force(schedule: Sequence[tuple[int, Reading]], step: int) -> Reading:
+def _find_reading(schedule: Sequence[tuple[int, Reading]], step: int) -> Reading:
     return next((reading for last, reading in schedule if step <= last), schedule[-1][1])

@@ -1,1 +1,1 @@
-"""From a line of a prompt to chunks of token ids, and the ledger of which token went where."""
+"""Turns a line of a prompt into chunks of token ids, with a ledger of all tokens."""

@@ -1,29 +1,35 @@
-"""Tokens laid out in chunks that a text encoder reads one by one: one row of a table per tool.
+"""Lays out tokens in chunks, which a text encoder reads one by one; one row of a table per tool.
 
-`packing.py` says where chunks end. C chunks, T tokens of context, D width.
+`packing.py` decides where chunks end. C chunks, T tokens of context, D width.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ecliptic.checks import check_choice
 from ecliptic.diffusion.options import Layout
 from ecliptic.diffusion.tokens.packing import (
     Packer,
     a1111_sizes,
     comfyui_sizes,
     compel_sizes,
-    hard_cut,
+    ends_phrase,
+    ends_sentence,
+    ends_word,
+    full_sizes,
 )
 from ecliptic.diffusion.tokens.tokens import Token
-from ecliptic.errors import ConfigError, ShapeError, did_you_mean
+from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.prompts import Break
 
-NO_WORD = -1  # of start, end and padding in `Chunks.words` and `Chunks.segments`
+NO_WORD = -1  # for start, end and padding in `Chunks.words` and `Chunks.segments`
+_COLUMNS = ("ids", "weights", "words", "segments")
 Place = tuple[int, int]  # (chunk, position), start of text at position 0
 
 
@@ -33,8 +39,8 @@ class Chunks:
 
     ids: Tensor  # (C, T) int64
     weights: Tensor  # (C, T) float32; 1 on start, end and padding
-    words: Tensor  # (C, T) int64, NO_WORD where there is none
-    segments: Tensor  # (C, T) int64, NO_WORD where there is none
+    words: Tensor  # (C, T) int64, or NO_WORD
+    segments: Tensor  # (C, T) int64, or NO_WORD
     vectors: Mapping[Place, Tensor] = field(default_factory=dict)  # place -> (D,)
     mask: Tensor | None = None  # (C, T) bool: tokens that may be attended to; None is all
     used: Tensor | None = None  # (C, T) bool: positions of the output that are kept; None is all
@@ -43,32 +49,30 @@ class Chunks:
         return len(self.ids)
 
     def keep(self, output: Tensor) -> Tensor:
-        """(C, T, ...) output of an encoder -> (N, ...), the positions that are kept in order."""
+        """Keep the `used` positions of an encoder's output, in order: (C, T, ...) -> (N, ...)."""
         if self.used is None:
             return output.flatten(0, 1)
         return output[self.used.to(output.device)]
 
-    def only(self, numbers: Sequence[int]) -> "Chunks":
-        """Some of the chunks, without what says which outputs are kept."""
+    def select(self, numbers: Sequence[int]) -> "Chunks":
+        """Select some of the chunks; `used` is left out."""
         rows = torch.tensor(numbers)
         new = {number: place for place, number in enumerate(numbers)}
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS}
         return Chunks(
-            self.ids[rows],
-            self.weights[rows],
-            self.words[rows],
-            self.segments[rows],
-            {(new[c], p): vector for (c, p), vector in self.vectors.items() if c in new},
-            None if self.mask is None else self.mask[rows],
+            **columns,
+            vectors={(new[c], p): vector for (c, p), vector in self.vectors.items() if c in new},
+            mask=None if self.mask is None else self.mask[rows],
         )
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedLine:
-    """A line of a prompt as tokens, and the chunks that they were laid out in."""
+    """The tokens of a line of a prompt, and the chunks that hold them."""
 
     tokens: tuple[Token, ...]
     chunks: Chunks
-    places: tuple[Place | None, ...]  # of each token; None where no chunk holds it
+    places: tuple[Place | None, ...]  # of each token; None if no chunk holds it
 
     @property
     def dropped(self) -> tuple[Token, ...]:
@@ -87,22 +91,22 @@ class _Scheme:
     """How one layout fills chunks."""
 
     sizes: Packer
-    most: int | None = None  # chunks; tokens beyond are dropped
+    most: int | None = None  # chunks; more tokens are dropped
     breaks: bool = True  # BREAK begins a chunk
     shares_ends: bool = False  # start and end of inner chunks are left out of the output
 
 
 _SCHEMES: Mapping[Layout, _Scheme] = MappingProxyType(
     {
-        "truncate": _Scheme(hard_cut, most=1, breaks=False),
+        "truncate": _Scheme(full_sizes, most=1, breaks=False),
         "a1111": _Scheme(a1111_sizes),
         "comfyui": _Scheme(comfyui_sizes),
-        "compel": _Scheme(compel_sizes("sentences")),
-        "compel-phrases": _Scheme(compel_sizes("phrases")),
-        "compel-words": _Scheme(compel_sizes("words")),
-        "compel-brutal": _Scheme(hard_cut),
-        "kohya": _Scheme(hard_cut, most=3, shares_ends=True),  # max_token_length 225
-        "lpw": _Scheme(hard_cut, most=3),  # max_embeddings_multiples 3
+        "compel": _Scheme(compel_sizes(ends_sentence, ends_phrase, ends_word)),
+        "compel-phrases": _Scheme(compel_sizes(ends_phrase, ends_word)),
+        "compel-words": _Scheme(compel_sizes(ends_word)),
+        "compel-brutal": _Scheme(full_sizes),
+        "kohya": _Scheme(full_sizes, most=3, shares_ends=True),  # max_token_length 225
+        "lpw": _Scheme(full_sizes, most=3),  # max_embeddings_multiples 3
     }
 )
 
@@ -116,7 +120,7 @@ def lay_out(
     end: int,
     pad: int,
 ) -> TokenizedLine:
-    """The chunks of one prompt: start, tokens, end, padding. The empty prompt is one chunk.
+    """Lay out one prompt in chunks of start, tokens, end and padding; "" is one chunk.
 
     Args:
         stream: tokens and breaks of one line, without start and end.
@@ -127,26 +131,24 @@ def lay_out(
         pad: id that fills a chunk after its end of text.
 
     Raises:
-        ConfigError: there is no such layout, or a context too short for a token.
+        ConfigError: an unknown layout, or a context too short for a token.
     """
-    if layout not in _SCHEMES:
-        known, hint = ", ".join(_SCHEMES), did_you_mean(layout, _SCHEMES)
-        raise ConfigError(f"layout must be one of {known}, got {layout!r}. {hint}".rstrip())
+    check_choice("layout", layout, _SCHEMES)
     if context < 3:
         raise ConfigError(f"context must hold start, one token and end, got {context}.")
     scheme = _SCHEMES[layout]
-    chunks = list(_chunks(stream, scheme, context - 2))
+    chunks = list(_split(stream, scheme, context - 2))
     kept = chunks[: scheme.most]
-    made = _filled(kept, context=context, start=start, end=end, pad=pad)
+    made = _fill(kept, context=context, start=start, end=end, pad=pad)
     if scheme.shares_ends:
-        made = replace(made, used=_inner(*made.ids.shape))
+        made = replace(made, used=_inner_positions(*made.ids.shape))
     tokens = tuple(token for chunk in chunks for token in chunk)
     held = [(c, place) for c, chunk in enumerate(kept) for place in range(1, len(chunk) + 1)]
     return TokenizedLine(tokens, made, (*held, *[None] * (len(tokens) - len(held))))
 
 
 def pad_chunks(chunks: Chunks, count: int, *, end: int, pad: int) -> Chunks:
-    """The same prompt in `count` chunks, those added being the empty prompt.
+    """Pad a prompt to `count` chunks with chunks of the empty prompt.
 
     A1111 (by option), compel and kohya lengthen the shorter of two prompts like this.
 
@@ -161,27 +163,27 @@ def pad_chunks(chunks: Chunks, count: int, *, end: int, pad: int) -> Chunks:
     if count == C:
         return chunks
     start = int(chunks.ids[0, 0])
-    added = _filled([[]] * (count - C), context=T, start=start, end=end, pad=pad)
+    added = _fill([[]] * (count - C), context=T, start=start, end=end, pad=pad)
     seen = torch.ones_like(added.ids, dtype=torch.bool)
-    return Chunks(
-        torch.cat([chunks.ids, added.ids]),
-        torch.cat([chunks.weights, added.weights]),
-        torch.cat([chunks.words, added.words]),
-        torch.cat([chunks.segments, added.segments]),
-        chunks.vectors,
-        None if chunks.mask is None else torch.cat([chunks.mask, seen]),
-        None if chunks.used is None else _inner(count, T),
+    columns: dict[str, Any] = {
+        name: torch.cat([getattr(chunks, name), getattr(added, name)]) for name in _COLUMNS
+    }
+    return replace(
+        chunks,
+        **columns,
+        mask=None if chunks.mask is None else torch.cat([chunks.mask, seen]),
+        used=None if chunks.used is None else _inner_positions(count, T),
     )
 
 
 def equalise(prompts: Sequence[Chunks], *, end: int, pad: int) -> list[Chunks]:
-    """Every prompt with as many chunks as the longest has, by `pad_chunks`."""
+    """Pad every prompt to as many chunks as the longest has."""
     longest = max(map(len, prompts), default=0)
     return [pad_chunks(chunks, longest, end=end, pad=pad) for chunks in prompts]
 
 
-def _chunks(stream: Sequence[Token | Break], scheme: _Scheme, room: int) -> Iterator[list[Token]]:
-    """The tokens of each chunk; one at least, and an empty one for a BREAK after nothing."""
+def _split(stream: Sequence[Token | Break], scheme: _Scheme, room: int) -> Iterator[list[Token]]:
+    """Yield the tokens of each chunk, at least one; a BREAK after no tokens ends an empty chunk."""
     runs: list[list[Token]] = [[]]
     for item in stream:
         if isinstance(item, Token):
@@ -196,7 +198,7 @@ def _chunks(stream: Sequence[Token | Break], scheme: _Scheme, room: int) -> Iter
             yield []
 
 
-def _filled(
+def _fill(
     chunks: Sequence[Sequence[Token]], *, context: int, start: int, end: int, pad: int
 ) -> Chunks:
     def column(fill: int, of: Callable[[Token], int]) -> Tensor:
@@ -218,8 +220,8 @@ def _filled(
     return Chunks(ids, weights, words, column(NO_WORD, lambda token: token.segment), vectors)
 
 
-def _inner(chunks: int, context: int) -> Tensor:
-    """Positions kept where the starts and ends of inner chunks are left out."""
+def _inner_positions(chunks: int, context: int) -> Tensor:
+    """(C, T) bool: all positions except starts and ends between chunks."""
     used = torch.ones((chunks, context), dtype=torch.bool)  # (C, T)
     used[1:, 0] = False
     used[:-1, -1] = False

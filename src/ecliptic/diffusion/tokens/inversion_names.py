@@ -1,6 +1,6 @@
-"""Where the names of textual inversions stand in a text, by the rule of each tool.
+"""Finds the names of textual inversions in a text, by the rule of each tool.
 
-A matcher turns the text of one segment into groups of words, names found among them. Sources:
+A matcher turns the text of one segment into groups of words; a name is one word. Sources:
 diffusers loaders/textual_inversion.py with Hugging Face's added tokens; stable-diffusion-webui
 modules/textual_inversion/textual_inversion.py `find_embedding_at_position`; ComfyUI
 comfy/sd1_clip.py `SDTokenizer`.
@@ -16,7 +16,7 @@ from typing import TypeAlias
 import regex
 
 from ecliptic.diffusion.options import InversionMatch
-from ecliptic.diffusion.tokens.words import Reader, TokenPiece, Word, ids_of, split_around
+from ecliptic.diffusion.tokens.words import Reader, TokenPiece, Word, split_around
 
 Matcher: TypeAlias = Callable[[str], list[list[Word]]]  # groups that are tokenized by themselves
 
@@ -25,30 +25,33 @@ ENDINGS = (".safetensors", ".pt", ".bin")  # of files, which ComfyUI lets a prom
 
 
 class UnknownInversionWarning(UserWarning):
-    """A prompt names a textual inversion that was not given; the name was left out."""
+    """A prompt names an unknown textual inversion; the name was left out."""
 
 
 def diffusers_matcher(reader: Reader, names: Collection[str]) -> Matcher:
-    """Names anywhere in the text, letter case aside, longest first.
+    """Match names anywhere in the text, ignoring case, longest first.
 
-    As tokens added to a Hugging Face tokenizer are found. Unlike diffusers' replacing of strings
-    in the prompt, a name that begins another one leaves that one whole.
+    A Hugging Face tokenizer finds added tokens like this. diffusers replaces strings in the prompt
+    instead, so there a name also matches the beginning of a longer name; here it does not.
     """
-    by_spelling = {_plain(name): name for name in names} | {name: name for name in names}
-    spellings = {form for name in names for form in _forms(name)}
-    pattern = "|".join(map(_any_space, sorted(spellings, key=len, reverse=True)))
+    by_spelling = {_fold(name): name for name in names} | {name: name for name in names}
+    spellings = set(names)
+    for form in ("NFC", "NFD"):
+        spellings |= {unicodedata.normalize(form, name) for name in names}
+    longest_first = sorted(spellings, key=len, reverse=True)
+    pattern = "|".join(r"\s+".join(map(regex.escape, name.split())) for name in longest_first)
 
     def match(text: str) -> list[list[Word]]:
         words: list[Word] = []
-        for offset, part, id_ in reader.parts(text):
+        for offset, part, id_ in reader.split(text):
             if id_ is not None or not names:
-                words += reader.part_words(offset, part, id_)
+                words += reader.read_part(offset, part, id_)
                 continue
             for place, piece in split_around(part, f"(?i:{pattern})"):
-                name = by_spelling.get(piece, by_spelling.get(_plain(piece)))
+                name = by_spelling.get(piece, by_spelling.get(_fold(piece)))
                 start = offset + place
                 if name is None:
-                    words += reader.part_words(start, piece, None)
+                    words += reader.read_part(start, piece, None)
                 else:
                     words.append(Word((), name, (start, start + len(piece))))
         return [words]
@@ -57,39 +60,39 @@ def diffusers_matcher(reader: Reader, names: Collection[str]) -> Matcher:
 
 
 def a1111_matcher(reader: Reader, names: Collection[str]) -> Matcher:
-    """The longest run of ids that a name is tokenized to, wherever it stands in the ids."""
+    """Match the longest run of ids that are the ids of a name, anywhere in the text."""
     known: dict[int, list[tuple[list[int], str]]] = {}  # by first id
     for name in names:
-        if ids := ids_of(reader.words(name)):
+        if ids := [piece.id for word in reader.words(name) for piece in word.pieces]:
             known.setdefault(ids[0], []).append((ids, name))
     for same_start in known.values():
         same_start.sort(key=lambda pair: len(pair[0]), reverse=True)
 
     def match(text: str) -> list[list[Word]]:
         words = reader.words(text)
-        return [list(_replaced(words, known)) if known else words]
+        return [list(_replace_names(words, known)) if known else words]
 
     return match
 
 
 def comfyui_matcher(reader: Reader, names: Collection[str]) -> Matcher:
-    """`embedding:name` after a space or at the start; every name and every run between is a group.
+    """Match `embedding:name` at the start or after a space; names and texts between are groups.
 
-    A name ends at white space; commas after it are text. A name that is not known is left out
-    with an UnknownInversionWarning.
+    A name ends at white space; commas after it are text. An unknown name is left out, with an
+    UnknownInversionWarning.
     """
 
     def match(text: str) -> list[list[Word]]:
         groups: list[list[Word]] = []
-        for offset, part in _embedding_parts(text):
+        for offset, part in _split_at_embeddings(text):
             if not part.startswith(EMBEDDING):
-                groups.append([word.moved(offset) for word in reader.words(part)])
+                groups.append([word.shift(offset) for word in reader.words(part)])
                 continue
-            name, after = _named(part, names)
+            name, after = _read_name(part, names)
             if name is not None:
                 groups.append([Word((), name, (offset, offset + after))])
             if part[after:].strip():
-                groups.append([word.moved(offset + after) for word in reader.words(part[after:])])
+                groups.append([word.shift(offset + after) for word in reader.words(part[after:])])
         return groups
 
     return match
@@ -100,10 +103,10 @@ MATCHERS: Mapping[InversionMatch, Callable[[Reader, Collection[str]], Matcher]] 
 )
 
 
-def _replaced(
+def _replace_names(
     words: list[Word], known: Mapping[int, list[tuple[list[int], str]]]
 ) -> Iterator[Word]:
-    """The words with known runs of ids replaced; what is left of a word stays one."""
+    """Replace known runs of ids by names; the rest of a word stays one word."""
     flat = [(number, piece) for number, word in enumerate(words) for piece in word.pieces]
     ids = [piece.id for _, piece in flat]
     waiting: list[tuple[int, TokenPiece]] = []
@@ -115,20 +118,20 @@ def _replaced(
             waiting.append(flat[place])
             place += 1
             continue
-        yield from _whole(waiting)
+        yield from _join_words(waiting)
         waiting, after = [], place + len(found[0])
         yield Word((), found[1], (flat[place][1].span[0], flat[after - 1][1].span[1]))
         place = after
-    yield from _whole(waiting)
+    yield from _join_words(waiting)
 
 
-def _whole(pieces: list[tuple[int, TokenPiece]]) -> Iterator[Word]:
+def _join_words(pieces: list[tuple[int, TokenPiece]]) -> Iterator[Word]:
     for _, group in groupby(pieces, key=lambda pair: pair[0]):
         yield Word(tuple(piece for _, piece in group))
 
 
-def _embedding_parts(text: str) -> Iterator[tuple[int, str]]:
-    """(offset, characters) of the text cut before every `embedding:` that follows a space."""
+def _split_at_embeddings(text: str) -> Iterator[tuple[int, str]]:
+    """Cut the text before every `embedding:` after a space: (offset, characters)."""
     cuts = [match.start() for match in regex.finditer(rf"(?<=[ \n]){EMBEDDING}", text)]
     edges = [0, *cuts, len(text)]
     for start, end in pairwise(edges):
@@ -136,8 +139,8 @@ def _embedding_parts(text: str) -> Iterator[tuple[int, str]]:
             yield start, text[start:end]
 
 
-def _named(part: str, names: Collection[str]) -> tuple[str | None, int]:
-    """The inversion that a part beginning with `embedding:` names, and where the name ends."""
+def _read_name(part: str, names: Collection[str]) -> tuple[str | None, int]:
+    """Read the name at the start of a part: the inversion, and the end of the name."""
     rest = part[len(EMBEDDING) :]
     written = (rest.split() or [""])[0]
     after = len(EMBEDDING) + rest.find(written) + len(written)
@@ -155,13 +158,5 @@ def _named(part: str, names: Collection[str]) -> tuple[str | None, int]:
     return None, after - (len(written) - len(stripped))
 
 
-def _plain(text: str) -> str:
+def _fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
-
-
-def _forms(name: str) -> set[str]:
-    return {name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)}
-
-
-def _any_space(name: str) -> str:
-    return r"\s+".join(map(regex.escape, name.split()))

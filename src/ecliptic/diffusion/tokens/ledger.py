@@ -1,10 +1,10 @@
-"""The token ledger: which characters became which token, where it went, and under what weight.
+"""The token ledger: the characters, chunk, position and weight of every token.
 
-One row for each token of each prompt and encoder, dropped ones included, as table and as JSON;
-`ledger_page.py` writes it as a page.
+It has one row for each token of each prompt and encoder, also for dropped ones, as a table and as
+JSON; `ledger_page.py` writes it as a page.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ecliptic.diffusion.tokens.chunks import TokenizedLine
@@ -27,10 +27,10 @@ class LedgerRow:
     word: int
     segment: int
     weight: float
-    chunk: int | None  # None where it is dropped
+    chunk: int | None  # None if it is dropped
     position: int | None  # in the chunk, start of text at 0
     kept: bool
-    inversion: bool  # a vector of a textual inversion stands here
+    inversion: bool  # the token is a vector of a textual inversion
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values."""
@@ -45,7 +45,7 @@ class Ledger:
     prompts: tuple[str, ...] = ()  # as they were given
 
     def __add__(self, other: "Ledger") -> "Ledger":
-        """Both, the prompts of the other behind these; a prompt in both is listed once."""
+        """Join two ledgers; a prompt in both is listed once."""
         prompts = list(self.prompts)
         prompts += [prompt for prompt in dict.fromkeys(other.prompts) if prompt not in prompts]
         number = {index: prompts.index(prompt) for index, prompt in enumerate(other.prompts)}
@@ -62,7 +62,7 @@ class Ledger:
         return {"prompts": list(self.prompts), "tokens": [row.to_json() for row in self.rows]}
 
     def to_table(self) -> str:
-        """The rows in columns of text, control characters written out."""
+        """The rows in columns of text, control characters escaped."""
         lines = [_COLUMNS, *(_cells(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
@@ -75,10 +75,10 @@ def ledger_of(prompt: str, line: TokenizedLine, *, encoder: str, chunk: int = 0)
     """The ledger of one line of `prompt` for one encoder.
 
     Args:
-        prompt: as given; the spans of the tokens count its characters.
-        line: the tokens, and where they went.
+        prompt: as given; the spans of the tokens refer to its characters.
+        line: the tokens and their places.
         encoder: its name.
-        chunk: number of the first chunk, where other lines of the prompt lie before this one.
+        chunk: number of the first chunk; above 0 if other lines of the prompt come first.
     """
     rows = []
     for token, place in zip(line.tokens, line.places, strict=True):
@@ -102,20 +102,23 @@ def ledger_of(prompt: str, line: TokenizedLine, *, encoder: str, chunk: int = 0)
     return Ledger(tuple(rows), (prompt,))
 
 
-def lost_words(ledger: Ledger) -> str:
-    """A sentence that quotes what is dropped of each prompt, for a TruncationWarning; "" if none.
+def describe_losses(ledger: Ledger) -> str:
+    """Quote the dropped text of each prompt, for a TruncationWarning; "" if nothing is dropped.
 
     Encoders that lose the same characters are named together.
     """
+    dropped: dict[tuple[int, str], list[LedgerRow]] = {}  # by prompt and encoder
+    for row in ledger.dropped:
+        dropped.setdefault((row.prompt, row.encoder), []).append(row)
     losers: dict[tuple[int, str], dict[str, int]] = {}  # (prompt, text) -> encoder -> tokens
-    for (prompt, encoder), rows in _by_reader(ledger.dropped).items():
-        losers.setdefault((prompt, _quoted(ledger.prompts[prompt], rows)), {})[encoder] = len(rows)
+    for (prompt, encoder), rows in dropped.items():
+        losers.setdefault((prompt, _quote(ledger.prompts[prompt], rows)), {})[encoder] = len(rows)
     if not losers:
         return ""
     parts = []
     for (prompt, quoted), counts in losers.items():
         which = f"prompt {prompt}" if len(ledger.prompts) > 1 else "the prompt"
-        tokens = " and ".join(f"{counted(count)} for {name}" for name, count in counts.items())
+        tokens = " and ".join(f"{format_count(count)} for {name}" for name, count in counts.items())
         parts.append(f"{which} loses {quoted} ({tokens})")
     return (
         f"{'; '.join(parts)}: more than the context holds. Shorten it, or pass a `long` layout "
@@ -123,15 +126,7 @@ def lost_words(ledger: Ledger) -> str:
     )
 
 
-def _by_reader(rows: Iterable[LedgerRow]) -> dict[tuple[int, str], list[LedgerRow]]:
-    """Rows by prompt and encoder."""
-    found: dict[tuple[int, str], list[LedgerRow]] = {}
-    for row in rows:
-        found.setdefault((row.prompt, row.encoder), []).append(row)
-    return found
-
-
-def _quoted(prompt: str, rows: Sequence[LedgerRow]) -> str:
+def _quote(prompt: str, rows: Sequence[LedgerRow]) -> str:
     first, after = min(row.span[0] for row in rows), max(row.span[1] for row in rows)
     words = prompt[first:after]
     return repr(words if len(words) <= _QUOTED else f"{words[:_QUOTED]}...")
@@ -139,25 +134,24 @@ def _quoted(prompt: str, rows: Sequence[LedgerRow]) -> str:
 
 def _cells(row: LedgerRow) -> tuple[str, ...]:
     """The columns of a row, as text."""
-    nowhere = "-"
     return (
-        visible(row.encoder),
+        escape_controls(row.encoder),
         str(row.prompt),
-        nowhere if row.chunk is None else str(row.chunk),
-        nowhere if row.position is None else str(row.position),
+        "-" if row.chunk is None else str(row.chunk),
+        "-" if row.position is None else str(row.position),
         str(row.id),
-        visible(row.piece),
-        visible(row.text),
+        escape_controls(row.piece),
+        escape_controls(row.text),
         f"{row.weight:g}",
         "kept" if row.kept else "dropped",
     )
 
 
-def counted(tokens: int) -> str:
-    """Such as "2 tokens"."""
+def format_count(tokens: int) -> str:
+    """Format a number of tokens, such as "2 tokens"."""
     return f"{tokens} token{'' if tokens == 1 else 's'}"
 
 
-def visible(text: str) -> str:
-    """Text on one line, what cannot be printed written as an escape."""
+def escape_controls(text: str) -> str:
+    """Escape all characters that cannot be printed, so that the text stays on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,14 +1,14 @@
-"""The token ledger as one HTML page without scripts, readable without colours too.
+"""The token ledger as one HTML page without scripts, also readable without colours.
 
-The prompt is shown as each encoder reads it: chunks as boxes, tokens shaded by weight, dropped ones
-struck through; the rows follow as a table. All text is escaped.
+It shows the prompt as each encoder reads it: chunks as boxes, tokens shaded by weight, dropped
+tokens struck through. A table of the rows follows. All text is escaped.
 """
 
 import html
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 
-from ecliptic.diffusion.tokens.ledger import Ledger, LedgerRow, counted, visible
+from ecliptic.diffusion.tokens.ledger import Ledger, LedgerRow, escape_controls, format_count
 from ecliptic.prompts import Span
 
 _STYLE = """
@@ -26,33 +26,33 @@ th, td { border: 1px solid #bbb; padding: .1rem .5rem; text-align: left; white-s
 .dropped td, .dropped { background: #eee }
 """
 _HEADS = ("Chunk", "Position", "Text", "Token", "Id", "Word", "Weight", "Kept")
-_STRONGEST = 2.0  # weights this far from 1 have the deepest shade
+_STRONGEST = 2.0  # weights this high, or as far below 1, have the deepest shade
 _PALEST = 100  # percent of lightness, at weight 1
 _DEEPEST = 72  # dark text stays readable on it
 
 
 def ledger_html(ledger: Ledger, title: str = "Token ledger") -> str:
     """One self-contained page about `ledger`."""
-    sections = "".join(_section(ledger, *key) for key in _readers(ledger))
+    sections = "".join(_write_section(ledger, *key) for key in _readers(ledger))
     written = html.escape(title)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{written}</title><style>{_STYLE}</style></head>\n"
         f"<body><main><h1>{written}</h1>\n<p>Orange is a weight above 1, blue one below; the "
-        "number behind a token is its weight. What is struck through does not reach the "
+        "number after a token is its weight. Text that is struck through does not reach the "
         f"encoder.</p>\n{sections}</main></body></html>\n"
     )
 
 
 def _readers(ledger: Ledger) -> Iterator[tuple[int, str]]:
-    """(prompt, encoder) in order."""
+    """Yield (prompt, encoder) in order; then prompts without tokens, with "" as encoder."""
     yield from dict.fromkeys((row.prompt, row.encoder) for row in ledger.rows)
     read = {row.prompt for row in ledger.rows}
     yield from ((number, "") for number in range(len(ledger.prompts)) if number not in read)
 
 
-def _section(ledger: Ledger, prompt: int, encoder: str) -> str:
+def _write_section(ledger: Ledger, prompt: int, encoder: str) -> str:
     rows = [row for row in ledger.rows if (row.prompt, row.encoder) == (prompt, encoder)]
     name = html.escape(f"Prompt {prompt}" + (f", {encoder}" if encoder else ""))
     if not rows:
@@ -60,47 +60,47 @@ def _section(ledger: Ledger, prompt: int, encoder: str) -> str:
     boxes = [list(tokens) for _, tokens in groupby(rows, key=lambda row: row.chunk)]
     text = ledger.prompts[prompt]
     edges = [0, *(box[0].span[0] for box in boxes[1:]), len(text)]
-    shown = "".join(_box(*part, text) for part in zip(boxes, pairwise(edges), strict=True))
-    return f"<section><h2>{name}</h2>\n{shown}{_table(rows, name)}</section>\n"
+    shown = "".join(_write_box(*part, text) for part in zip(boxes, pairwise(edges), strict=True))
+    return f"<section><h2>{name}</h2>\n{shown}{_write_table(rows, name)}</section>\n"
 
 
-def _box(rows: list[LedgerRow], within: Span, prompt: str) -> str:
-    """The part of the prompt that one chunk holds, or none."""
+def _write_box(rows: list[LedgerRow], within: Span, prompt: str) -> str:
+    """Write the part of the prompt in one chunk, or the dropped part."""
     chunk = rows[0].chunk
-    head = f"{'Dropped' if chunk is None else f'Chunk {chunk}'}, {counted(len(rows))}"
-    written = "".join(_written(rows, within, prompt))
+    head = f"{'Dropped' if chunk is None else f'Chunk {chunk}'}, {format_count(len(rows))}"
+    written = "".join(_write_tokens(rows, within, prompt))
     body, kind = (f"<del>{written}</del>", "chunk dropped") if chunk is None else (written, "chunk")
     return f'<div class="{kind}"><h3>{head}</h3><p class="prompt">{body}</p></div>\n'
 
 
-def _written(rows: list[LedgerRow], within: Span, prompt: str) -> Iterator[str]:
-    """Tokens, and what lies before, between and behind them."""
+def _write_tokens(rows: list[LedgerRow], within: Span, prompt: str) -> Iterator[str]:
+    """Write the tokens, and the text before, between and after them."""
     after = within[0]
     for span, tokens in groupby(rows, key=lambda row: row.span):
-        yield _between(prompt[after : span[0]])
-        yield _token(list(tokens))
+        yield _write_between(prompt[after : span[0]])
+        yield _write_token(list(tokens))
         after = span[1]
-    yield _between(prompt[after : within[1]])
+    yield _write_between(prompt[after : within[1]])
 
 
-def _between(text: str) -> str:
-    return f'<span class="between">{_escaped(text)}</span>' if text else ""
+def _write_between(text: str) -> str:
+    return f'<span class="between">{_escape(text)}</span>' if text else ""
 
 
-def _escaped(text: str) -> str:
-    """Text for the prompt: lines stay, other control characters are written out."""
-    return html.escape("\n".join(map(visible, text.split("\n"))))
+def _escape(text: str) -> str:
+    """Escape text of the prompt, but keep its line breaks."""
+    return html.escape("\n".join(map(escape_controls, text.split("\n"))))
 
 
-def _token(rows: list[LedgerRow]) -> str:
-    """Characters once, however many tokens they became."""
+def _write_token(rows: list[LedgerRow]) -> str:
+    """Write the characters once, even if they became several tokens."""
     first = rows[0]
     tokens = ", ".join(f"{row.piece} ({row.id})" for row in rows)
-    title = html.escape(visible(f"{tokens}; weight {first.weight:g}"))
+    title = html.escape(escape_controls(f"{tokens}; weight {first.weight:g}"))
     number = "" if first.weight == 1 else f"<sup>{first.weight:g}</sup>"
     return (
         f'<span class="token" style="background:{_shade(first.weight)}" title="{title}">'
-        f"{_escaped(first.text)}{number}</span>"
+        f"{_escape(first.text)}{number}</span>"
     )
 
 
@@ -110,20 +110,19 @@ def _shade(weight: float) -> str:
     return f"hsl({28 if weight > 1 else 210} 90% {lightness:.0f}%)"
 
 
-def _table(rows: Iterable[LedgerRow], name: str) -> str:
+def _write_table(rows: Iterable[LedgerRow], name: str) -> str:
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
-    body = "".join(_line(row) for row in rows)
+    body = "".join(_write_row(row) for row in rows)
     return (
         f"<table><caption>Tokens of {name}</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody>{body}</tbody></table>"
     )
 
 
-def _line(row: LedgerRow) -> str:
-    nowhere = "–"
+def _write_row(row: LedgerRow) -> str:
     cells = (
-        nowhere if row.chunk is None else str(row.chunk),
-        nowhere if row.position is None else str(row.position),
+        "–" if row.chunk is None else str(row.chunk),
+        "–" if row.position is None else str(row.position),
         row.text,
         row.piece,
         "vector" if row.inversion else str(row.id),
@@ -131,5 +130,5 @@ def _line(row: LedgerRow) -> str:
         f"{row.weight:g}",
         "kept" if row.kept else "dropped",
     )
-    written = "".join(f"<td>{html.escape(visible(cell))}</td>" for cell in cells)
+    written = "".join(f"<td>{html.escape(escape_controls(cell))}</td>" for cell in cells)
     return f'<tr class="dropped">{written}</tr>' if not row.kept else f"<tr>{written}</tr>"

@@ -1,40 +1,37 @@
-"""How many tokens each chunk of a run takes, by the rule of each tool.
+"""The number of tokens in each chunk of a run, by the rule of each tool.
 
-A packer yields the sizes of the chunks of one run, which are contiguous; a run ends at a BREAK.
+A packer yields the sizes of the contiguous chunks of one run; a run ends at a BREAK.
 Sources: stable-diffusion-webui modules/sd_hijack_clip.py `tokenize_line`; ComfyUI
 comfy/sd1_clip.py `SDTokenizer.tokenize_with_weights`; compel 2.5.1, embeddings_provider.py
 `_find_next_best_split_point` with `truncate_long_prompts=False`; kohya sd-scripts
-library/strategy_base.py and lpw_stable_diffusion.py of diffusers, which both cut hard.
+library/strategy_base.py and lpw_stable_diffusion.py of diffusers, which both fill every chunk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from ecliptic.diffusion.tokens.tokens import Token
 from ecliptic.inputs import SPECIALS
 
 Packer: TypeAlias = Callable[[Sequence[Token], int], Iterator[int]]  # (run, room) -> sizes
 
-COMMA = 267  # id of "," ending a word: byte pairs begin with 256 bytes, then the same as word ends
+COMMA = 267  # id of "," ending a word: ids begin with 256 bytes, then the same bytes as word ends
 BACKTRACK = 20  # tokens; webui's default of `comma_padding_backtrack`
 KEPT_WHOLE = 8  # tokens; ComfyUI's `max_word_length`: smaller groups are never cut
 
 
-def hard_cut(run: Sequence[Token], room: int) -> Iterator[int]:
-    """Full chunks and a last one."""
-    left = len(run)
-    while left:
-        yield min(left, room)
-        left -= min(left, room)
+def full_sizes(run: Sequence[Token], room: int) -> Iterator[int]:
+    """Fill every chunk but the last."""
+    return (min(room, len(run) - first) for first in range(0, len(run), room))
 
 
 def a1111_sizes(run: Sequence[Token], room: int) -> Iterator[int]:
-    """Full chunks, but what follows a comma less than 20 tokens from the end moves on.
+    """Fill every chunk, but move tokens after a comma among the last 20 to the next chunk.
 
-    An inversion that does not fit moves on whole; webui leaves its vectors behind when a comma
-    moves it, here they stay with it. One of more vectors than a chunk holds, which webui cannot
-    encode, is cut.
+    An inversion that does not fit moves whole. If a comma moves it, webui leaves its vectors
+    behind; here they move with it. An inversion of more vectors than a chunk holds, which webui
+    cannot encode, is cut.
     """
     first, comma = 0, -1  # of the chunk: its first token, its last comma
     for start, after in _units(run):
@@ -54,7 +51,7 @@ def a1111_sizes(run: Sequence[Token], room: int) -> Iterator[int]:
 
 
 def comfyui_sizes(run: Sequence[Token], room: int) -> Iterator[int]:
-    """Segments one behind the other; one of less than 8 tokens is never cut where it could fit."""
+    """Pack segments in order; a segment of less than 8 tokens is not cut if a chunk can hold it."""
     filled = 0
     for _, tokens in groupby(run, key=lambda token: token.segment):
         left = size = len(list(tokens))
@@ -71,7 +68,7 @@ def comfyui_sizes(run: Sequence[Token], room: int) -> Iterator[int]:
 
 
 def _units(run: Sequence[Token]) -> Iterator[tuple[int, int]]:
-    """[start, after) of every token, and of all vectors of one inversion together."""
+    """Yield [start, after) of every token; all vectors of an inversion are one unit."""
     start = 0
     for _, tokens in groupby(run, key=lambda token: (token.word, token.vector is not None)):
         size = len(list(tokens))
@@ -82,7 +79,6 @@ def _units(run: Sequence[Token]) -> Iterator[tuple[int, int]]:
         start += size
 
 
-Split = Literal["sentences", "phrases", "words"]
 _Ending: TypeAlias = Callable[[Sequence[Token], int], bool]  # does it end at this place?
 
 # ids of "." and of ". , ; :" ending a word, in the order of the byte pairs
@@ -90,44 +86,42 @@ SENTENCE_ENDS = frozenset({269})
 PHRASE_ENDS = frozenset({269, 267, 282, 281})
 
 
-def compel_sizes(split: Split) -> Packer:
-    """The packer of one `split_long_text_mode`; the brutal one is `hard_cut`.
+def compel_sizes(*endings: _Ending) -> Packer:
+    """Make the packer of one `split_long_text_mode`: try each ending in order, else fill chunks.
 
-    As in compel, the last place that fits is taken, even one that leaves the chunk nearly empty.
+    Like compel, it takes the last place that fits, even if the chunk is then nearly empty.
     """
-    endings = _ENDINGS[_SPLITS.index(split) :]
 
     def sizes(run: Sequence[Token], room: int) -> Iterator[int]:
         first = 0
         while len(run) - first > room:
-            size = next(filter(None, (_last(run, first, room, ends) for ends in endings)), room)
+            found = (_find_last(run, first, room, ends) for ends in endings)
+            size = next(filter(None, found), room)
             yield size
             first += size
-        yield from hard_cut(run[first:], room)
+        yield from full_sizes(run[first:], room)
 
     return sizes
 
 
-def _last(run: Sequence[Token], first: int, room: int, ends: _Ending) -> int:
-    """Size of the longest chunk from `first` on after which `ends` holds; 0 where there is none."""
+def _find_last(run: Sequence[Token], first: int, room: int, ends: _Ending) -> int:
+    """Size of the longest chunk from `first` that stops at an ending; 0 if there is none."""
     return next((size for size in range(room, 0, -1) if ends(run, first + size - 1)), 0)
 
 
-def _ends_sentence(run: Sequence[Token], place: int) -> bool:
+def ends_sentence(run: Sequence[Token], place: int) -> bool:
+    """Whether the token is a full stop."""
     return run[place].id in SENTENCE_ENDS
 
 
-def _ends_phrase(run: Sequence[Token], place: int) -> bool:
+def ends_phrase(run: Sequence[Token], place: int) -> bool:
+    """Whether the token is a full stop, comma, semicolon or colon."""
     return run[place].id in PHRASE_ENDS
 
 
-def _ends_word(run: Sequence[Token], place: int) -> bool:
-    """Whether the piece is word-final; tokens added to the vocabulary never are."""
+def ends_word(run: Sequence[Token], place: int) -> bool:
+    """Whether the token ends a word; tokens added to the vocabulary never do."""
     token = run[place]
     added = token.vector is not None or token.id == 0 or token.piece in SPECIALS
     last = place + 1 == len(run) or run[place + 1].word != token.word
     return last and not added
-
-
-_SPLITS: tuple[Split, ...] = ("sentences", "phrases", "words")  # each falls back to the next
-_ENDINGS: tuple[_Ending, ...] = (_ends_sentence, _ends_phrase, _ends_word)

@@ -1,24 +1,23 @@
-"""The text of a prompt as words of ids, where the tools disagree, and where each came from.
+"""Turns the text of a prompt into words of ids and their spans, as each tool does.
 
-Two questions: how text is cleaned, and what "!" is for an encoder that pads with id 0. The byte
-pairs are those of `inputs`, whichever way text is cleaned. Hugging Face's cleaning is NFC, white
-space and lower case, without ftfy and HTML entities; white space only parts words, so runs of it
-may stay. Sources: openai/CLIP clip/simple_tokenizer.py; transformers 5.23,
-models/clip/tokenization_clip.py; tokenizers, `Lowercase` (letter by letter: no final sigma) and
-`ByteLevel`.
+Tools differ in how they clean text, and in what "!" is for an encoder that pads with id 0. The byte
+pairs are always those of `inputs`. Hugging Face's cleaning is NFC, white space and lower case,
+without ftfy and HTML entities; white space only separates words, so runs of it may stay. Sources:
+openai/CLIP clip/simple_tokenizer.py; transformers 5.23, models/clip/tokenization_clip.py;
+tokenizers, `Lowercase` (letter by letter: no final sigma) and `ByteLevel`.
 """
 
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from typing import get_args
 
 import regex
 
+from ecliptic.checks import check_choice
 from ecliptic.diffusion.behaviours import Cleaning, Exclamation
-from ecliptic.errors import ConfigError, TextError
+from ecliptic.errors import TextError
 from ecliptic.inputs import SPECIALS, Tokenizer, ledger
 from ecliptic.prompts import Span
 
@@ -27,7 +26,7 @@ _WORD = regex.compile(_WORDS)
 _WORD_OR_SPECIAL = regex.compile(rf"<\|startoftext\|>|<\|endoftext\|>|{_WORDS}")
 _CLUSTER = regex.compile(r"\X")  # user-perceived characters; NFC composes within them
 _CACHED_WORDS = 1 << 16
-PAD_PIECE = "!"  # what id 0 spells; an added token wherever a tokenizer is told to pad with it
+PAD_PIECE = "!"  # the text of id 0; an added token in a tokenizer that pads with it
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,16 @@ class Wording:
     """How text becomes ids.
 
     `specials` lets "<|startoftext|>" and "<|endoftext|>" in a prompt become their ids, as
-    Hugging Face's tokenizer does; it is off, since text from users could end a prompt early.
+    Hugging Face's tokenizer does; it is off by default, since a user's text could end a prompt.
     """
 
-    exclamation: Exclamation = "word"  # as in training, or every "!" is id 0 and parts words
-    cleaning: Cleaning = "huggingface"  # NFC and lower case; or ftfy and HTML entities as well
+    exclamation: Exclamation = "word"  # as in training; "pad": "!" is always id 0, between words
+    cleaning: Cleaning = "huggingface"  # NFC and lower case; "openai": ftfy and HTML entities too
     specials: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (("exclamation", Exclamation), ("cleaning", Cleaning)):
-            if (value := getattr(self, name)) not in get_args(known):
-                choices = " or ".join(map(repr, get_args(known)))
-                raise ConfigError(f"there is no {name} {value!r}; use {choices}.")
+        check_choice("exclamation", self.exclamation, get_args(Exclamation))
+        check_choice("cleaning", self.cleaning, get_args(Cleaning))
 
 
 @dataclass(frozen=True)
@@ -60,38 +57,37 @@ class TokenPiece:
 
 @dataclass(frozen=True)
 class Word:
-    """Tokens that belong together, or the name of a textual inversion in their place."""
+    """The tokens of one word, or the name of a textual inversion."""
 
     pieces: tuple[TokenPiece, ...] = ()
     inversion: str | None = None
     span: Span = (0, 0)  # of the name
 
-    def moved(self, offset: int) -> "Word":
-        """The same word, its text beginning `offset` characters further on."""
+    def shift(self, offset: int) -> "Word":
+        """Move the spans of the word by `offset` characters."""
         if not offset:
             return self
         pieces = (
-            TokenPiece(piece.id, piece.text, _moved(piece.span, offset)) for piece in self.pieces
+            TokenPiece(piece.id, piece.text, _shift(piece.span, offset)) for piece in self.pieces
         )
-        return Word(tuple(pieces), self.inversion, _moved(self.span, offset))
+        return Word(tuple(pieces), self.inversion, _shift(self.span, offset))
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A tokenizer and the way it is used."""
+    """A tokenizer with its wording."""
 
     tokenizer: Tokenizer
     wording: Wording
 
     def words(self, text: str) -> list[Word]:
         """Words of `text`, without start and end."""
-        parts = self.parts(text)
-        return [word for part in parts for word in self.part_words(*part)]
+        return [word for part in self.split(text) for word in self.read_part(*part)]
 
-    def parts(self, text: str) -> Iterator[tuple[int, str, int | None]]:
-        """(offset, characters, id) of what is a token by itself, and with no id of the rest.
+    def split(self, text: str) -> Iterator[tuple[int, str, int | None]]:
+        """Split off strings that are one token: (offset, characters, id); other parts have no id.
 
-        Hugging Face's tokenizer looks for these before it cleans, and cleans each rest apart.
+        Hugging Face's tokenizer does this before it cleans, and cleans every other part by itself.
         """
         fixed = self._fixed()
         if not fixed:
@@ -100,17 +96,17 @@ class Reader:
         for offset, part in split_around(text, "|".join(map(regex.escape, fixed))):
             yield offset, part, fixed.get(part)
 
-    def part_words(self, offset: int, text: str, id_: int | None) -> Iterator[Word]:
-        """The words of one of the `parts`."""
+    def read_part(self, offset: int, text: str, id_: int | None) -> Iterator[Word]:
+        """The words of one part of `split`."""
         if id_ is not None:
             yield Word((TokenPiece(id_, text, (offset, offset + len(text))),))
             return
         clean_words = _openai_words if self.wording.cleaning == "openai" else _huggingface_words
         for word in clean_words(text, self.tokenizer):
-            yield word.moved(offset)
+            yield word.shift(offset)
 
     def _fixed(self) -> dict[str, int]:
-        """Strings that are one token wherever they stand, letter case included."""
+        """Strings that are one token everywhere, in exactly this letter case."""
         spec = self.tokenizer.spec
         fixed = {PAD_PIECE: 0} if self.wording.exclamation == "pad" else {}
         if self.wording.specials:
@@ -119,7 +115,7 @@ class Reader:
 
 
 def split_around(text: str, pattern: str) -> Iterator[tuple[int, str]]:
-    """(offset, characters) of every match, letter case included, and of what lies between."""
+    """Split `text` into matches of `pattern` and the parts between: (offset, characters)."""
     after = 0
     for match in regex.finditer(pattern, text):
         if match.start() > after:
@@ -131,7 +127,7 @@ def split_around(text: str, pattern: str) -> Iterator[tuple[int, str]]:
 
 
 def check_characters(text: str, origin: tuple[int, ...]) -> None:
-    """Raise TextError, with its place in the prompt, for a character that is none.
+    """Raise TextError for a lone surrogate, with its place in the prompt.
 
     Args:
         text: any string.
@@ -158,35 +154,26 @@ def _openai_words(text: str, tokenizer: Tokenizer) -> Iterator[Word]:
 
 
 def _huggingface_words(text: str, tokenizer: Tokenizer) -> Iterator[Word]:
-    for ids, spans in huggingface_words(text, tokenizer):
+    """The words of `text`; the spelling of a special token is plain text."""
+    cleaned, origins = _clean(text)
+    for start, end in _find_words(cleaned):
+        ids, lengths = _encode_word(tokenizer, cleaned[start:end])
+        spans = _find_spans(cleaned, start, end, lengths, origins)
         shown = (tokenizer.pairs.piece(id_).decode(errors="backslashreplace") for id_ in ids)
         yield Word(tuple(map(TokenPiece, ids, shown, spans)))
 
 
-def ids_of(words: list[Word]) -> list[int]:
-    """Ids of words without inversions, in order."""
-    return [piece.id for piece in chain.from_iterable(word.pieces for word in words)]
-
-
-def _moved(span: Span, offset: int) -> Span:
+def _shift(span: Span, offset: int) -> Span:
     return span[0] + offset, span[1] + offset
 
 
-def huggingface_words(text: str, tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[Span]]]:
-    """(ids, spans in `text`) of every word of `text`; what spells a special token is mere text."""
-    cleaned, origins = _cleaned(text)
-    for start, end in _word_places(cleaned):
-        ids, lengths = _encoded(tokenizer, cleaned[start:end])
-        yield list(ids), _spans(cleaned, start, end, lengths, origins)
-
-
-def _cleaned(text: str) -> tuple[str, list[Span] | None]:
-    """Composed and lower-case text, and the span in `text` of each character; None is its own."""
+def _clean(text: str) -> tuple[str, list[Span] | None]:
+    """Compose and lower-case `text`; also the span in `text` of each character, None: its own."""
     if text.isascii():
         return text.lower(), None
     characters: list[str] = []
     spans: list[Span] = []
-    for composed, span in _composed(text):
+    for composed, span in _compose(text):
         for character in composed:
             lowered = character.lower()
             characters.append(lowered)
@@ -194,8 +181,8 @@ def _cleaned(text: str) -> tuple[str, list[Span] | None]:
     return "".join(characters), spans
 
 
-def _composed(text: str) -> Iterator[tuple[str, Span]]:
-    """Runs of characters in NFC, with where they came from."""
+def _compose(text: str) -> Iterator[tuple[str, Span]]:
+    """Yield runs of characters in NFC, with their spans in `text`."""
     if unicodedata.is_normalized("NFC", text):
         yield from ((character, (place, place + 1)) for place, character in enumerate(text))
         return
@@ -204,29 +191,29 @@ def _composed(text: str) -> Iterator[tuple[str, Span]]:
     whole = unicodedata.normalize("NFC", text)
     if "".join(cluster for cluster, _ in composed) == whole:
         yield from composed
-    else:  # composed across clusters: the spans are no finer than the text
+    else:  # composed across clusters: the only span is the whole text
         yield whole, (0, len(text))
 
 
-def _word_places(cleaned: str) -> Iterator[Span]:
+def _find_words(cleaned: str) -> Iterator[Span]:
     for match in _WORD_OR_SPECIAL.finditer(cleaned):
-        # `ByteLevel` splits again, so that what spells a special token ends up as three words
+        # `ByteLevel` splits again, so the spelling of a special token becomes three words
         for word in _WORD.finditer(cleaned, *match.span()):
             yield word.span()
 
 
 @lru_cache(maxsize=_CACHED_WORDS)
-def _encoded(tokenizer: Tokenizer, word: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of a word, and how many bytes each holds."""
+def _encode_word(tokenizer: Tokenizer, word: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Encode a word: its ids, and the number of bytes of each."""
     ids = tuple(tokenizer.pairs.encode_word(word.encode()))
     return ids, tuple(len(tokenizer.pairs.piece(id_)) for id_ in ids)
 
 
-def _spans(
+def _find_spans(
     cleaned: str, start: int, end: int, lengths: tuple[int, ...], origins: list[Span] | None
 ) -> list[Span]:
-    """Where each token of the word at `start` to `end` came from."""
-    # place of the clean character that each byte of the word belongs to
+    """The span in the text of each token of the word at `start` to `end`."""
+    # place of the cleaned character of each byte of the word
     places = [place for place in range(start, end) for _ in cleaned[place].encode()]
     spans, first = [], 0  # byte
     for length in lengths:

@@ -10,26 +10,26 @@ from ecliptic.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-)  # that are looked for in folders
+)  # of the files that are read from folders
 
 
 def image_files(path: str) -> Iterator[Item]:
     """The image `path`, all images below the folder `path`, or the files of a glob.
 
-    A glob has "*", "?" or "[...]" in it and "**" for any folders; a file of that very name is
-    the file.
+    A glob has "*", "?" or "[...]", and "**" for any folders; if a file has that name, it is the
+    file.
 
     Raises:
-        InputError: a folder without images, or a glob that nothing matches.
+        InputError: a folder without images, or a glob that matches no file.
     """
     if Path(path).is_dir():
-        return _in_folder(path)
+        return _walk(path)
     if not os.path.lexists(path) and glob.has_magic(path):
-        return _matching(path)
+        return _match(path)
     return iter([image_item(path)])
 
 
-def _in_folder(path: str) -> Iterator[Item]:
+def _walk(path: str) -> Iterator[Item]:
     empty = True
     for folder, below, files in os.walk(path):
         below.sort()  # os.walk goes on in this order
@@ -39,10 +39,10 @@ def _in_folder(path: str) -> Iterator[Item]:
                 yield image_item(os.path.join(folder, file))  # noqa: PTH118 keeps "./" as given
     if empty:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"no images in {readable(path)}; known are {known}.")
+        raise InputError(f"no images in {readable(path)}; known suffixes are {known}.")
 
 
-def _matching(pattern: str) -> Iterator[Item]:
+def _match(pattern: str) -> Iterator[Item]:
     found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 keeps the pattern's own spelling
     files = sorted(name for name in found if Path(name).is_file())
     if not files:

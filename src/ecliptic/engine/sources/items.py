@@ -1,4 +1,4 @@
-"""What there is to encode: one `Item` for each image or text, with its error if it has one."""
+"""`Item`: an image or text to encode, with its error if it cannot be used."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Kind = Literal["image", "text"]
 
 @dataclass(frozen=True)
 class Item:
-    """One image or text that has not been looked at yet."""
+    """One image or text that is not decoded yet."""
 
     name: str  # for people, and the id of its vector
     value: str | bytes  # the text; or the image's path, or its encoded bytes
@@ -24,7 +24,7 @@ def image_item(path: str) -> Item:
 
 
 def text_item(text: str) -> Item:
-    """A text; bytes that were not UTF-8, or half a character, are its error."""
+    """The item of a text; its error if the text was not valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,6 +1,6 @@
-"""Lines of text files and of standard input.
+"""Reads the lines of text files and of standard input.
 
-Bytes that are not UTF-8 become lone surrogates, which file names need and texts are refused for.
+Bytes that are not UTF-8 become lone surrogates: file names need them, texts are refused for them.
 """
 
 import io
@@ -16,7 +16,7 @@ STDIN = "-"  # the name of standard input
 
 @contextmanager
 def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """A UTF-8 file opened for reading, its byte order mark dropped; "-" is standard input."""
+    """Open a UTF-8 file for reading, without its byte order mark; "-" is standard input."""
     options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if os.fspath(path) != STDIN:
         with Path(path).open(**options) as file:  # type: ignore[call-overload]

@@ -1,19 +1,19 @@
-"""`read_items`: anything that a user names becomes items."""
+"""`read_items` turns images, folders, globs, tables and standard input into items."""
 
 from collections.abc import Iterator
 
 from ecliptic.engine.sources.folders import image_files
 from ecliptic.engine.sources.items import Item, Kind, image_item, text_item
 from ecliptic.engine.sources.lines import STDIN, read_lines
-from ecliptic.engine.sources.tables import Columns, is_table, table_items
+from ecliptic.engine.sources.tables import Columns, is_table, read_table
 
 
 def read_items(path: str, columns: Columns) -> Iterator[Item]:
     """The items of an image, a folder, a glob, a table, or of standard input for "-".
 
     Args:
-        path: what was named.
-        columns: of tables; their kind is that of standard input too.
+        path: the name that the user gave.
+        columns: of a table; their kind is also the kind of standard input.
 
     Raises:
         InputError: a folder or glob without images.
@@ -21,7 +21,7 @@ def read_items(path: str, columns: Columns) -> Iterator[Item]:
     """
     if path == STDIN:
         return line_items(path, columns.kind)
-    return table_items(path, columns) if is_table(path) else image_files(path)
+    return read_table(path, columns) if is_table(path) else image_files(path)
 
 
 def line_items(path: str, kind: Kind) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""Tables of images or texts: CSV, TSV, JSON lines and Parquet, a row at a time.
+"""Reads tables of images or texts: CSV, TSV, JSON lines and Parquet, a row at a time.
 
 In Parquet an image is a path, encoded bytes, or a struct of `bytes` and `path`, as Hugging Face
 data sets have it; pyarrow reads it.
@@ -24,7 +24,7 @@ _AT_ONCE = 1024  # rows of Parquet
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table keeps what is encoded."""
+    """The columns of a table that are read."""
 
     value: str = ""
     id: str | None = None  # the value itself unless given
@@ -36,28 +36,28 @@ def is_table(path: str) -> bool:
     return Path(path).suffix.lower() in TABLE_SUFFIXES
 
 
-def table_items(path: str, columns: Columns) -> Iterator[Item]:
-    """One item per row; paths of images count from the table's folder.
+def read_table(path: str, columns: Columns) -> Iterator[Item]:
+    """One item per row; paths of images are relative to the table's folder.
 
     Raises:
         StorageError: the table cannot be read, or has no such column.
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
-    for number, row in _rows(path, columns):
-        yield _item(row, columns, Path(path).parent, f"{readable(path)}, row {number}")
+    for number, row in _read_rows(path, columns):
+        yield _make_item(row, columns, Path(path).parent, f"{readable(path)}, row {number}")
 
 
-def _rows(path: str, columns: Columns) -> Iterator[tuple[int, Any]]:
+def _read_rows(path: str, columns: Columns) -> Iterator[tuple[int, Any]]:
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
-        return _parquet_rows(path, columns)
+        return _read_parquet(path, columns)
     if suffix in SEPARATORS:
-        return _csv_rows(path, SEPARATORS[suffix], columns)
-    return _json_rows(path)
+        return _read_csv(path, SEPARATORS[suffix], columns)
+    return ((number, _parse_row(line)) for number, line in read_lines(path))
 
 
-def _item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
-    if isinstance(row, str):  # what is wrong with the row
+def _make_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
+    if isinstance(row, str):  # an error message
         return Item(where, "", InputError(row))
     value: Any = row.get(columns.value)
     name = ""
@@ -77,7 +77,7 @@ def _item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
     return item if id_ is None else Item(readable(str(id_)), item.value, item.error)
 
 
-def _csv_rows(
+def _read_csv(
     path: str, separator: str, columns: Columns
 ) -> Iterator[tuple[int, dict[str | Any, Any]]]:
     csv.field_size_limit(_LONGEST_CELL)
@@ -90,24 +90,35 @@ def _csv_rows(
             raise StorageError(f"{readable(path)}, line {reader.line_num}: {error}.") from None
 
 
-def _parquet_rows(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise MissingExtraError(
-            "Parquet files need pyarrow; `pip install 'ecliptic[parquet]'`, or write a .csv."
-        ) from None
-    wanted = [name for name in (columns.value, columns.id) if name is not None]
+def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+    pa, parquet = import_parquet("a .csv")
+    used = [name for name in (columns.value, columns.id) if name is not None]
     number = 0
     try:
         with parquet.ParquetFile(os.fspath(path)) as file:
             _check_columns(path, file.schema_arrow.names, columns)
-            for batch in file.iter_batches(batch_size=_AT_ONCE, columns=wanted):
+            for batch in file.iter_batches(batch_size=_AT_ONCE, columns=used):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except ArrowException as error:
+    except pa.ArrowException as error:
         raise StorageError(f"{readable(path)} cannot be read: {error}.") from None
+
+
+def import_parquet(instead: str) -> tuple[Any, Any]:
+    """Import `pyarrow` and `pyarrow.parquet`.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed; the message says what to write `instead`.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtraError(
+            f"Parquet files need pyarrow; `pip install 'ecliptic[parquet]'`, or write {instead}."
+        ) from None
+    return pyarrow, pyarrow.parquet
 
 
 def _check_columns(path: str, header: Sequence[str], columns: Columns) -> None:
@@ -117,13 +128,8 @@ def _check_columns(path: str, header: Sequence[str], columns: Columns) -> None:
             raise StorageError(f"{readable(path)} has no column {name!r}; its columns: {known}.")
 
 
-def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Rows as objects; what is no object is a complaint in words."""
-    for number, line in read_lines(path):
-        yield number, _json_row(line)
-
-
-def _json_row(line: str) -> dict[str, Any] | str:
+def _parse_row(line: str) -> dict[str, Any] | str:
+    """The object in a line of JSON, or an error message."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -1,1 +1,1 @@
-"""The prompts of AUTOMATIC1111: AND, schedules and weights."""
+"""AUTOMATIC1111's prompts: AND, schedules and weights."""

@@ -1,13 +1,13 @@
-"""A1111's first stage: prompts side by side, joined by AND, each with a weight at its end.
+"""A1111's first stage: splits a prompt at AND; each side can end with a weight.
 
-Source: `get_multicond_prompt_list` of modules/prompt_parser.py in AUTOMATIC1111's web UI. Brackets
-are not looked at, and a weight at the end counts even where there is no AND.
+Source: `get_multicond_prompt_list` of modules/prompt_parser.py in AUTOMATIC1111's web UI. This
+stage ignores brackets, and a weight at the end counts even without AND.
 """
 
 import re
 from dataclasses import dataclass
 
-from ecliptic.prompts.limits import finite
+from ecliptic.prompts.limits import read_number
 from ecliptic.prompts.traced import Traced
 
 _AND = re.compile(r"\bAND\b")
@@ -20,11 +20,11 @@ class AndPart:
 
     text: Traced  # without white space at its end
     weight: float
-    written: bool  # whether the weight was
+    has_weight: bool  # whether the prompt gives the weight
 
 
 def split_at_and(prompt: Traced) -> list[AndPart]:
-    """The prompts that AND joins, at least one."""
+    """Split at AND into at least one part."""
     found: list[AndPart] = []
     start = 0
     for match in _AND.finditer(prompt.text):
@@ -38,6 +38,6 @@ def _weigh(part: Traced) -> AndPart:
     head, colon, tail = text.rpartition(":")
     number = _NUMBER.fullmatch(tail) if colon else None
     if number is None:
-        return AndPart(part[: len(text)], 1.0, written=False)
-    weight = finite(number[1], part.place(len(head)))
-    return AndPart(part[: len(head.rstrip())], weight, written=True)
+        return AndPart(part[: len(text)], 1.0, has_weight=False)
+    weight = read_number(number[1], part.place(len(head)))
+    return AndPart(part[: len(head.rstrip())], weight, has_weight=True)

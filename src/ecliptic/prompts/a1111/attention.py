@@ -1,8 +1,8 @@
-"""A1111's third stage: brackets and BREAK, as a machine over lexemes with two stacks.
+"""A1111's third stage: brackets and BREAK, read by a machine with two stacks.
 
 Source: `parse_prompt_attention` of modules/prompt_parser.py in AUTOMATIC1111's web UI. Round and
-square brackets do not know of each other, so they may cross; a closing bracket multiplies the
-weight of everything since its opening one, and brackets still open at the end close there.
+square brackets are independent, so they can cross. A closing bracket multiplies the weight of all
+pieces since its opening bracket. Brackets that are open at the end close there.
 """
 
 import re
@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from ecliptic.prompts.limits import check_depth, check_weight, finite
+from ecliptic.prompts.limits import check_depth, check_weight, read_number
 from ecliptic.prompts.reading import Break, Line, Segment
-from ecliptic.prompts.traced import Traced, joined
+from ecliptic.prompts.traced import Traced, join
 
 ROUND = 1.1  # of "(...)"
 SQUARE = 1 / 1.1  # of "[...]"
@@ -33,23 +33,23 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Lexeme:
-    """One lexeme; closing ones keep their text, since without a partner they are text."""
+    """One lexeme; a closing one keeps its text, since without a partner it is text."""
 
     kind: Kind
     text: Traced
     place: int
     weight: float = 1.0
-    number: str = ""  # as written in ":number)"
+    number: str = ""  # of ":number)", as written
 
 
-def lexemes(text: Traced, *, before: bool = False, after: bool = False) -> Iterator[Lexeme]:
+def split_lexemes(text: Traced, *, before: bool = False, after: bool = False) -> Iterator[Lexeme]:
     """Cut a text into lexemes.
 
     Args:
-        text: of a prompt, or of what stands between two schedules in it.
-        before: unknown text precedes it, so that white space at its start is kept even if a
+        text: of a prompt, or the part of it between two schedules.
+        before: unknown text comes before it, so white space at its start is kept even if a
             BREAK follows.
-        after: likewise at its end.
+        after: the same at its end.
     """
     size = len(text.text)
     for match in _TOKEN.finditer(text.text):
@@ -63,11 +63,11 @@ def lexemes(text: Traced, *, before: bool = False, after: bool = False) -> Itera
         else:
             first = before and match.start() == 0
             last = after and match.end() == size
-            yield from _words(piece, first, last)
+            yield from _split_at_break(piece, first, last)
 
 
-def _words(piece: Traced, first: bool, last: bool) -> Iterator[Lexeme]:
-    """Split at BREAK, which takes the white space around it along."""
+def _split_at_break(piece: Traced, first: bool, last: bool) -> Iterator[Lexeme]:
+    """Split at BREAK and the white space around it."""
     start, size = 0, len(piece.text)
     for match in _BREAK.finditer(piece.text):
         part = piece[start : match.start()]
@@ -85,7 +85,7 @@ def _words(piece: Traced, first: bool, last: bool) -> Iterator[Lexeme]:
 
 @dataclass(slots=True)
 class Weighed(Generic[T]):
-    """A piece of the prompt under the product of its brackets."""
+    """A piece of the prompt; its weight is the product of its brackets."""
 
     content: T
     weight: float
@@ -93,18 +93,18 @@ class Weighed(Generic[T]):
 
 
 class Machine(Generic[T]):
-    """The two stacks, over pieces of any kind."""
+    """Multiplies the weights of pieces of any kind, with one stack per kind of bracket."""
 
     def __init__(self) -> None:
         self.pieces: list[Weighed[T]] = []
         self.open: dict[str, list[int]] = {"(": [], "[": []}
 
     def append(self, content: T, weight: float, place: int) -> None:
-        """Add a piece behind the others."""
+        """Add a piece at the end."""
         self.pieces.append(Weighed(content, weight, place))
 
-    def bracket(self, lexeme: Lexeme) -> bool:
-        """Take an opening or closing lexeme; False where a closing one has no partner."""
+    def take_bracket(self, lexeme: Lexeme) -> bool:
+        """Take an opening or closing lexeme; False if a closing one has no partner."""
         if lexeme.kind in ("(", "["):
             self.open[lexeme.kind].append(len(self.pieces))
             check_depth(sum(map(len, self.open.values())), lexeme.place)
@@ -116,12 +116,12 @@ class Machine(Generic[T]):
         return True
 
     def finish(self) -> list[Weighed[T]]:
-        """Close what is open, the round ones first."""
+        """Close all open brackets, the round ones first."""
         for kind, by in (("(", ROUND), ("[", SQUARE)):
             for start in self.open[kind]:
                 self._multiply(start, by)
         for piece in self.pieces:
-            check_weight(piece.weight, str(piece.weight), piece.place)
+            check_weight(piece.weight, piece.place)
         return self.pieces
 
     def _multiply(self, start: int, by: float) -> None:
@@ -130,26 +130,26 @@ class Machine(Generic[T]):
 
 
 def factor(lexeme: Lexeme) -> float:
-    """What a closing lexeme multiplies by.
+    """The factor of a closing lexeme.
 
     Raises:
-        TextError: what stands behind the colon is no finite number, such as "1.2.3".
+        TextError: the text after the colon is not a finite number, such as "1.2.3".
     """
     if lexeme.kind == ":":
-        return finite(lexeme.number, lexeme.place)
+        return read_number(lexeme.number, lexeme.place)
     return SQUARE if lexeme.kind == "]" else ROUND
 
 
 def weigh(stream: Iterable[Lexeme]) -> list[Weighed[Traced]]:
-    """Text under its weight, neighbours of the same weight joined; never empty.
+    """Texts with their weights, neighbours of equal weight joined; at least one.
 
     Raises:
-        TextError: a weight is no finite number, or brackets are nested too deeply.
+        TextError: a weight is not a finite number, or brackets are nested too deeply.
     """
     machine: Machine[list[Traced]] = Machine()
-    extend = False  # no bracket since the last piece, which then shares every weight to come
+    extend = False  # True if no bracket came since the last piece: texts of equal weight join it
     for lexeme in stream:
-        if lexeme.kind not in ("text", "break") and machine.bracket(lexeme):
+        if lexeme.kind not in ("text", "break") and machine.take_bracket(lexeme):
             extend = False
             continue
         if extend and lexeme.weight == machine.pieces[-1].weight:
@@ -157,10 +157,10 @@ def weigh(stream: Iterable[Lexeme]) -> list[Weighed[Traced]]:
             continue
         machine.append([lexeme.text], lexeme.weight, lexeme.place)
         extend = True
-    return _merged(machine.finish())
+    return _merge_pieces(machine.finish())
 
 
-def _merged(pieces: list[Weighed[list[Traced]]]) -> list[Weighed[Traced]]:
+def _merge_pieces(pieces: list[Weighed[list[Traced]]]) -> list[Weighed[Traced]]:
     merged: list[Weighed[list[Traced]]] = []
     for piece in pieces:
         if merged and merged[-1].weight == piece.weight:
@@ -169,15 +169,15 @@ def _merged(pieces: list[Weighed[list[Traced]]]) -> list[Weighed[Traced]]:
             merged.append(piece)
     if not merged:
         return [Weighed(Traced("", ()), 1.0, 0)]
-    return [Weighed(joined(piece.content), piece.weight, piece.place) for piece in merged]
+    return [Weighed(join(piece.content), piece.weight, piece.place) for piece in merged]
 
 
-def line(text: Traced) -> Line:
-    """What the encoder is asked for; BREAK begins a chunk only under a weight of exactly -1."""
-    return Line(tuple(_part(piece) for piece in weigh(lexemes(text))))
+def read_line(text: Traced) -> Line:
+    """Read a text as one line; BREAK starts a chunk only under a weight of exactly -1."""
+    return Line(tuple(_make_part(piece) for piece in weigh(split_lexemes(text))))
 
 
-def _part(piece: Weighed[Traced]) -> Segment | Break:
+def _make_part(piece: Weighed[Traced]) -> Segment | Break:
     if piece.content.text == BREAK and piece.weight == BREAK_WEIGHT:
         return Break(piece.content.span)
     return Segment(piece.content.text, piece.weight, piece.content.places)

@@ -1,4 +1,4 @@
-"""A1111's second stage: words that change over the steps, `[before:after:when]` and `[a|b]`.
+"""A1111's second stage: text that changes over the steps, `[before:after:when]` and `[a|b]`.
 
 Source: the grammar `schedule_parser` of modules/prompt_parser.py in AUTOMATIC1111's web UI:
 
@@ -9,13 +9,13 @@ Source: the grammar `schedule_parser` of modules/prompt_parser.py in AUTOMATIC11
     alternate  = "[" prompt "|" [ prompt ] { "|" [ prompt ] } "]"
     plain      = characters other than "\\[]():|", or a backslash and any other than a line feed
 
-A bracket that closes nothing, or closes what fits no rule, is text, and so is every bracket still
-open around it. What the grammar cannot derive at all, a "|" in no alternate or a backslash that
-escapes nothing, makes the whole prompt text. Weights are left for the third stage.
+A closing bracket is text if it closes no bracket, or if its group fits no rule; then all brackets
+that are open around it are text too. The whole prompt is text if the grammar cannot derive it: a
+"|" outside an alternate, or a backslash that escapes nothing. The third stage reads the weights.
 
-The grammar is ambiguous where a stray bracket or colon touches a schedule, as in `[a:b:3])`: there
-the web UI takes the schedule in one process and its characters in the next, as the hashes of
-strings fall. Here it is always a schedule.
+The grammar is ambiguous where a stray bracket or colon touches a schedule, as in `[a:b:3])`. The
+web UI then reads a schedule or text, depending on the random string hashes of the process. Here it
+is always a schedule.
 """
 
 import re
@@ -23,9 +23,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ecliptic.prompts.limits import check_depth, finite
+from ecliptic.prompts.limits import check_depth, read_number
 from ecliptic.prompts.reading import Span
-from ecliptic.prompts.traced import Traced, joined
+from ecliptic.prompts.traced import Traced, join
 
 _TOKEN = re.compile(r"(?:[^\\\[\]():|]+|\\.)+|[\[\]():|]")
 _WHEN = re.compile(
@@ -42,11 +42,11 @@ class Change:
     before: "Items"
     after: "Items"
     when: float
-    fraction: bool  # of the steps, since it was written with a point
+    fraction: bool  # `when` has a point and is a fraction of the steps
     span: Span
 
     def last_step(self, steps: int, base_steps: int | None) -> int:
-        """Last step that shows `before`; below 1 there is none."""
+        """The last step with `before`; below 1 if there is none."""
         if self.fraction:
             last = (self.when - (0 if base_steps is None else 1)) * steps
         else:
@@ -68,47 +68,46 @@ Items: TypeAlias = tuple[Item, ...]
 
 @dataclass(slots=True)
 class _Frame:
-    """A bracket that is open: what stands between its separators so far."""
+    """An open bracket, with the items between its separators so far."""
 
     opener: Traced
     fields: list[list[Item]] = field(default_factory=lambda: [[]])
     separators: list[Traced] = field(default_factory=list)
 
-    def literal(self) -> Iterator[Item]:
-        yield self.opener
-        yield from self.fields[0]
-        for separator, items in zip(self.separators, self.fields[1:], strict=True):
-            yield separator
+    def spell(self) -> Iterator[Item]:
+        """The bracket as text."""
+        for mark, items in zip((self.opener, *self.separators), self.fields, strict=True):
+            yield mark
             yield from items
 
-    def closed(self, closer: Traced) -> list[Item] | None:
-        """What the bracket is by the rules; None where it fits none of them."""
+    def close(self, closer: Traced) -> list[Item] | None:
+        """Read the closed bracket by the rules; None if it fits none of them."""
         kinds = "".join(separator.text for separator in self.separators)
         if kinds == "" or (kinds == ":" and self.opener.text == "("):
-            return [*self.literal(), closer]
+            return [*self.spell(), closer]
         span = (self.opener.places[0], closer.places[0] + 1)
         if self.opener.text == "[" and not kinds.strip("|"):
             return [Cycle(tuple(tuple(items) for items in self.fields), span)]
         if self.opener.text == "[" and kinds in (":", "::"):
-            return self._change(span)
+            return self._read_change(span)
         return None
 
-    def _change(self, span: Span) -> list[Item] | None:
-        number = joined(item for item in self.fields[-1] if isinstance(item, Traced))
+    def _read_change(self, span: Span) -> list[Item] | None:
+        number = join(item for item in self.fields[-1] if isinstance(item, Traced))
         match = _WHEN.fullmatch(number.text) if len(self.fields[-1]) == 1 else None
         if match is None:
             return None
-        when, fraction = finite(match[1], number.place(match.start(1))), "." in match[1]
+        when, fraction = read_number(match[1], number.place(match.start(1))), "." in match[1]
         before = tuple(self.fields[0]) if len(self.fields) == 3 else ()
         when = when if fraction else float(int(when))
         return [Change(before, tuple(self.fields[-2]), when, fraction, span)]
 
 
 class _Reader:
-    """Brackets open at the moment, and what is settled already."""
+    """Reads tokens one by one; holds the open brackets and the finished items."""
 
     def __init__(self) -> None:
-        self.settled: list[Item] = []
+        self.finished: list[Item] = []
         self.frames: list[_Frame] = []
         self.derivable = True
 
@@ -126,11 +125,11 @@ class _Reader:
             self._add([token])
 
     def _add(self, items: Iterable[Item]) -> None:
-        (self.frames[-1].fields[-1] if self.frames else self.settled).extend(items)
+        (self.frames[-1].fields[-1] if self.frames else self.finished).extend(items)
 
     def _close(self, closer: Traced) -> None:
         fits = self.frames and self.frames[-1].opener.text == _OPENER[closer.text]
-        items = self.frames[-1].closed(closer) if fits else None
+        items = self.frames[-1].close(closer) if fits else None
         if items is None:
             self.dissolve()
             items = [closer]
@@ -141,17 +140,17 @@ class _Reader:
     def dissolve(self) -> None:
         """Turn every open bracket into text."""
         for frame in self.frames:
-            self.settled.extend(frame.literal())
+            self.finished.extend(frame.spell())
             if any(separator.text == "|" for separator in frame.separators):
                 self.derivable = False
         self.frames.clear()
 
 
 def parse_items(text: Traced) -> Items:
-    """Text and the places where it changes.
+    """Split a prompt into texts, changes and cycles.
 
     Raises:
-        TextError: brackets are nested too deeply, or a step is no finite number.
+        TextError: brackets are nested too deeply, or a step is not a finite number.
     """
     reader, end = _Reader(), 0
     for match in _TOKEN.finditer(text.text):
@@ -162,25 +161,25 @@ def parse_items(text: Traced) -> Items:
     reader.dissolve()
     if end != len(text.text) or not reader.derivable:
         return (text,)
-    return tuple(reader.settled)
+    return tuple(reader.finished)
 
 
-def changing(items: Items) -> bool:
-    """Whether the text is not the same at every step."""
+def changes(items: Items) -> bool:
+    """Whether the text changes over the steps."""
     return any(not isinstance(item, Traced) for item in items)
 
 
 def texts_by_step(items: Items, steps: int, base_steps: int | None) -> list[tuple[int, Traced]]:
-    """The last step, counted from 1, of each text.
+    """(last step, counted from 1, text) of each text.
 
     Args:
-        items: what `parse_items` found.
+        items: from `parse_items`.
         steps: of the pass that is sampled.
-        base_steps: steps of the first pass where this is the second, "hires" one: integers then
-            count on from the first pass, and its fractions begin at 1.0.
+        base_steps: steps of the first pass, if this is the second ("hires") one. Steps in the
+            prompt then count from the start of the first pass, and fractions start at 1.0.
     """
     ends = sorted({steps, *_ends(items, steps, base_steps)})
-    return [(end, joined(_at(items, end, steps, base_steps))) for end in ends]
+    return [(end, join(_texts_at(items, end, steps, base_steps))) for end in ends]
 
 
 def _ends(items: Items, steps: int, base_steps: int | None) -> Iterator[int]:
@@ -191,16 +190,16 @@ def _ends(items: Items, steps: int, base_steps: int | None) -> Iterator[int]:
             yield from _ends(item.before, steps, base_steps)
             yield from _ends(item.after, steps, base_steps)
         elif isinstance(item, Cycle):
-            yield from range(1, steps + 1)  # its options can add no other step
+            yield from range(1, steps + 1)  # its options add no other step
 
 
-def _at(items: Items, step: int, steps: int, base_steps: int | None) -> Iterator[Traced]:
+def _texts_at(items: Items, step: int, steps: int, base_steps: int | None) -> Iterator[Traced]:
     for item in items:
         if isinstance(item, Traced):
             yield item
         elif isinstance(item, Cycle):
             option = item.options[(step - 1) % len(item.options)]
-            yield from _at(option, step, steps, base_steps)
+            yield from _texts_at(option, step, steps, base_steps)
         else:
             early = step <= item.last_step(steps, base_steps)
-            yield from _at(item.before if early else item.after, step, steps, base_steps)
+            yield from _texts_at(item.before if early else item.after, step, steps, base_steps)

@@ -1,9 +1,8 @@
 """The syntax tree of A1111's prompts, for printing, converting and linting.
 
-The three stages work on text and may cut across brackets; the tree shows what they do to ordinary
-prompts. Where round and square brackets cross, it shows each piece under the weight it ends up
-with. A BREAK that touches a schedule stands as a `ChunkBreak`, though the words of some step may
-make it part of a longer one.
+The three stages work on text and can cut across brackets; the tree shows their effect on ordinary
+prompts. Where round and square brackets cross, it shows each piece with its final weight. A BREAK
+that touches a schedule is a `ChunkBreak`, though at some step it may be part of a longer word.
 """
 
 from collections.abc import Iterator
@@ -12,10 +11,10 @@ from itertools import groupby
 from typing import TypeAlias
 
 from ecliptic.prompts.a1111.alternatives import AndPart, split_at_and
-from ecliptic.prompts.a1111.attention import Lexeme, Machine, factor, lexemes
+from ecliptic.prompts.a1111.attention import Lexeme, Machine, factor, split_lexemes
 from ecliptic.prompts.a1111.schedule import Change, Cycle, Items, parse_items
 from ecliptic.prompts.limits import check_depth
-from ecliptic.prompts.traced import Traced, joined
+from ecliptic.prompts.traced import Traced, join
 from ecliptic.prompts.tree import (
     Alternating,
     ChunkBreak,
@@ -26,7 +25,7 @@ from ecliptic.prompts.tree import (
     Text,
     Tree,
     Weighted,
-    merged,
+    merge,
 )
 
 _Atom: TypeAlias = Scheduled | Alternating
@@ -37,61 +36,61 @@ def read(text: str) -> Tree:
     """The tree of a prompt.
 
     Raises:
-        TextError: a weight or step is no finite number, or brackets are nested too deeply.
+        TextError: a weight or step is not a finite number, or brackets are nested too deeply.
     """
     prompt = Traced.whole(text)
     parts = split_at_and(prompt)
-    if len(parts) == 1 and not parts[0].written:
-        return _alone(prompt, parts[0].text)
-    children = tuple((_side(part), part.weight) for part in parts)
+    if len(parts) == 1 and not parts[0].has_weight:
+        return _read_whole(prompt, parts[0].text)
+    children = tuple((_read_side(part), part.weight) for part in parts)
     return (Joined("AND", children, normalize=False, span=(0, len(text))),)
 
 
-def _alone(prompt: Traced, text: Traced) -> Tree:
-    """A prompt with no AND and no weight: the white space at its end stays."""
-    nodes, space = _nodes(parse_items(text)), prompt[len(text.text) :]
+def _read_whole(prompt: Traced, text: Traced) -> Tree:
+    """Read a prompt without AND and weight; the white space at its end stays."""
+    nodes, space = _read_nodes(parse_items(text)), prompt[len(text.text) :]
     if nodes and isinstance(nodes[-1], ChunkBreak):
-        return nodes  # BREAK takes the space along
-    return merged((*nodes, Text(space.text, space.places)))
+        return nodes  # the space belongs to BREAK
+    return merge((*nodes, Text(space.text, space.places)))
 
 
-def _side(part: AndPart) -> Tree:
-    """One side of AND; white space at its end would make no lexeme and is left out."""
-    nodes = _nodes(parse_items(part.text))
+def _read_side(part: AndPart) -> Tree:
+    """Read one side of AND; white space at its end makes no lexeme and is left out."""
+    nodes = _read_nodes(parse_items(part.text))
     if not nodes or not isinstance(nodes[-1], Text):
         return nodes
     text = nodes[-1].text.rstrip()
-    return merged((*nodes[:-1], Text(text, nodes[-1].origin[: len(text)])))
+    return merge((*nodes[:-1], Text(text, nodes[-1].origin[: len(text)])))
 
 
-def _nodes(items: Items, *, branch: bool = False) -> Tree:
-    stream = list(_stream(items, branch))
+def _read_nodes(items: Items, *, branch: bool = False) -> Tree:
+    stream = list(_make_stream(items, branch))
     found = _Nest().read(stream)
-    return merged(_flat(stream) if found is None else found)
+    return merge(_read_crossing(stream) if found is None else found)
 
 
-def _stream(items: Items, branch: bool) -> Iterator[Lexeme | _Atom]:
-    """Tokens of the text between schedules, and the schedules as nodes."""
+def _make_stream(items: Items, branch: bool) -> Iterator[Lexeme | _Atom]:
+    """Yield the lexemes of the text between schedules, and the schedules as nodes."""
     stretch: list[Traced] = []
     before = branch
     for item in items:
         if isinstance(item, Traced):
             stretch.append(item)
             continue
-        yield from lexemes(joined(stretch), before=before, after=True)
-        yield _atom(item)
+        yield from split_lexemes(join(stretch), before=before, after=True)
+        yield _make_atom(item)
         stretch, before = [], True
-    yield from lexemes(joined(stretch), before=before, after=branch)
+    yield from split_lexemes(join(stretch), before=before, after=branch)
 
 
-def _atom(item: Change | Cycle) -> _Atom:
+def _make_atom(item: Change | Cycle) -> _Atom:
     if isinstance(item, Cycle):
-        return Alternating(tuple(_nodes(one, branch=True) for one in item.options), item.span)
-    before, after = _nodes(item.before, branch=True), _nodes(item.after, branch=True)
+        return Alternating(tuple(_read_nodes(one, branch=True) for one in item.options), item.span)
+    before, after = _read_nodes(item.before, branch=True), _read_nodes(item.after, branch=True)
     return Scheduled(before, after, item.when, item.fraction, item.span)
 
 
-def _node(lexeme: Lexeme) -> Node:
+def _make_node(lexeme: Lexeme) -> Node:
     if lexeme.kind == "break":
         return ChunkBreak(lexeme.text.span)
     return Text(lexeme.text.text, lexeme.text.places)
@@ -105,13 +104,13 @@ class _Frame:
 
 
 class _Nest:
-    """One stack for both kinds of brackets, which suffices unless they cross."""
+    """Nests brackets of both kinds with one stack, which is enough unless they cross."""
 
     def __init__(self) -> None:
         self.frames = [_Frame("", 0)]
 
     def read(self, stream: list[Lexeme | _Atom]) -> list[Node] | None:
-        """The nested nodes, or None where that is not what the brackets mean."""
+        """The nested nodes; None if the brackets do not simply nest."""
         end = 0
         for lexeme in stream:
             if isinstance(lexeme, Lexeme):
@@ -123,10 +122,10 @@ class _Nest:
                 self._add(lexeme)
                 end = lexeme.span[1]
         if len(self.frames) > 1 and not all(isinstance(lexeme, Lexeme) for lexeme in stream):
-            return None  # closing a bracket behind a schedule could make a weight of its words
+            return None  # a bracket closed after a schedule could turn its words into a weight
         while len(self.frames) > 1:
-            by = Lexeme(")" if self.frames[-1].opener == "(" else "]", Traced("", ()), end)
-            self._close(by)
+            closer = Lexeme(")" if self.frames[-1].opener == "(" else "]", Traced("", ()), end)
+            self._close(closer)
         return self.frames[0].children
 
     def _add(self, node: Node) -> None:
@@ -144,12 +143,12 @@ class _Nest:
         elif self.frames[-1].opener and self.frames[-1].opener == _opener(lexeme):
             self._close(lexeme)
         else:
-            self._add(_node(lexeme))
+            self._add(_make_node(lexeme))
 
     def _close(self, lexeme: Lexeme) -> None:
         frame = self.frames.pop()
         span = (frame.place, lexeme.place + len(lexeme.text.text))
-        children = merged(frame.children)
+        children = merge(frame.children)
         self._add(Weighted(children, factor(lexeme), _MARKS[lexeme.kind], span))
 
 
@@ -157,16 +156,16 @@ def _opener(lexeme: Lexeme) -> str:
     return {")": "(", ":": "(", "]": "["}.get(lexeme.kind, "")
 
 
-def _flat(stream: list[Lexeme | _Atom]) -> list[Node]:
+def _read_crossing(stream: list[Lexeme | _Atom]) -> list[Node]:
     machine: Machine[Node] = Machine()
     for lexeme in stream:
         if not isinstance(lexeme, Lexeme):
             machine.append(lexeme, 1.0, lexeme.span[0])
-        elif lexeme.kind in ("text", "break") or not machine.bracket(lexeme):
-            machine.append(_node(lexeme), 1.0, lexeme.place)
+        elif lexeme.kind in ("text", "break") or not machine.take_bracket(lexeme):
+            machine.append(_make_node(lexeme), 1.0, lexeme.place)
     found: list[Node] = []
     for weight, group in groupby(machine.finish(), key=lambda piece: piece.weight):
-        children = merged(piece.content for piece in group)
+        children = merge(piece.content for piece in group)
         if weight == 1.0:
             found += children
         elif children:

@@ -1,1 +1,1 @@
-"""The prompts of compel: weights behind words, .blend, .and, .swap."""
+"""compel's prompts: weights after words, .blend, .and and .swap."""

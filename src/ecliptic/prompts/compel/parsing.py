@@ -1,26 +1,26 @@
-"""compel's grammar: from text to the syntax tree, every rule at a place tried once.
+"""compel's grammar: parses text into the syntax tree; tries every rule once per place.
 
-A rule takes a place and gives the nodes it read and the place after them, or None where it does
-not fit; what no rule fits is a literal word, as in compel. Behaviour of compel 2.5.1
+A rule takes a place and returns its nodes and the place after them, or None if it does not fit.
+Text that fits no rule is a literal word, as in compel. Follows compel 2.5.1
 (`compel/prompt_parser.py`), found by running it; its errors become TextError.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain, groupby
 from typing import TypeAlias
 
 from ecliptic.errors import TextError
-from ecliptic.prompts.compel.characters import BLANK, Characters
-from ecliptic.prompts.limits import check_depth, finite
+from ecliptic.prompts.compel.characters import BLANK, NOT_BLANK, Characters, join_spaced
+from ecliptic.prompts.limits import check_depth, read_number
 from ecliptic.prompts.reading import Span
 from ecliptic.prompts.tree import Joined, LoraUse, Mark, Node, Swap, Text, Tree, Weighted
 
-PLUS, MINUS = 1.1, 0.9  # weights of "+" and "-"; n of them give the n-th power
+BASES: dict[Mark, float] = {"+": 1.1, "-": 0.9}  # weight of one sign; n signs give the n-th power
 
-_WORD = re.compile(
+WORD = re.compile(
     rf"""(?:\\[()",.+\-=]|[-+](?![{BLANK}()",.+\-=]|\Z)|[^{BLANK}()",.+\-=])+""", re.DOTALL
 )
-_FREE_WORD = re.compile(rf"[^{BLANK}]+")
 _BLANK = re.compile(rf"[{BLANK}]*")
 _QUOTED = re.compile(r'"((?:\\"|[^"\n\r])*)"')
 _NUMBER = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+)|-?[0-9]+")
@@ -34,7 +34,7 @@ Rule: TypeAlias = Callable[[int], Parsed | None]
 
 
 class CompelGrammar:
-    """The rules over one source; a quoted part is a source of its own."""
+    """Parses one source by the rules; each quoted part is its own source."""
 
     def __init__(self, source: Characters) -> None:
         self.source = source
@@ -42,56 +42,46 @@ class CompelGrammar:
         self._depth = source.depth
         self._tried: dict[tuple[str, int], Parsed | None] = {}
 
-    def whole(self) -> Tree:
-        """The tree of the whole prompt; TextError where compel refuses it."""
+    def read(self) -> Tree:
+        """The tree of the whole prompt; TextError if compel refuses it."""
         explicit = self._joined(0, (".and", ".add"))
         if explicit:
             return explicit[0]
         before, at = self._loras(0)
         blend = self._joined(at, (".blend",))
         if blend is None:
-            return fused((*before, *self.prompt(at)[0]))
+            return _join_texts((*before, *self.read_prompt(at)[0]))
         after, end = self._loras(blend[1])
         if (rest := self._skip(end)) < len(self.text):
             place = self.source.span(rest, rest + 1)[0]
             raise TextError(
-                f"text follows a .blend() at position {place} of the prompt, but a blend has to be "
-                "the whole of it; put the text into the parts that are blended.",
+                f"text follows a .blend() at position {place} of the prompt, but a blend must be "
+                "the whole prompt; put the text into the parts of the blend.",
                 place=place,
             )
         return (*before, *blend[0], *after)
 
-    def prompt(self, at: int) -> Parsed:
-        """Everything up to the end; what fits no rule is a word."""
+    def read_prompt(self, at: int) -> Parsed:
+        """Read up to the end; text that fits no rule is a word."""
         rules = (self._swap, self._lora, self._attention, self._quoted, self._group)
         nodes: list[Node] = []
         while (at := self._skip(at)) < len(self.text):
             found = self._first(rules, at)
-            if found is None:
-                end = _match_end(_FREE_WORD, self.text, at)
-                found = ((self.source.literal(at, end),), end)
-            nodes += found[0]
-            at = found[1]
-        return fused(nodes), at
+            read, at = found or self._take(at, _match_end(NOT_BLANK, self.text, at))
+            nodes += read
+        return _join_texts(nodes), at
 
-    def fragments(self, at: int, stops: bool) -> Parsed:
-        """What may stand in brackets and quotes; `stops` lets commas and periods in."""
-        rules = (
-            self._lora,
-            self._attention,
-            self._swap,
-            self._group,
-            self._quoted,
-            self._word,
-        )
+    def read_fragments(self, at: int, stops: bool) -> Parsed:
+        """Read the inside of brackets or quotes; `stops` allows commas and periods."""
+        rules = (self._lora, self._attention, self._swap, self._group, self._quoted, self._word)
         nodes: list[Node] = []
         while True:
             found = self._first(rules, at)
             start = self._skip(at)
             if found is None and stops and self.text[start : start + 1] in (",", "."):
-                found = ((self.source.literal(start, start + 1),), start + 1)
+                found = self._take(start, start + 1)
             if found is None:
-                return fused(nodes), at
+                return _join_texts(nodes), at
             nodes += found[0]
             at = found[1]
 
@@ -111,31 +101,31 @@ class CompelGrammar:
 
     def _word(self, at: int) -> Parsed | None:
         start = self._skip(at)
-        end = _match_end(_WORD, self.text, start)
-        return ((self.source.literal(start, end),), end) if end > start else None
+        end = _match_end(WORD, self.text, start)
+        return self._take(start, end) if end > start else None
 
     def _group(self, at: int) -> Parsed | None:
         start = self._literal("(", at)
         if start is None:
             return None
         self._deeper(start - 1)
-        nodes, end = self.fragments(start, stops=True)
+        nodes, end = self.read_fragments(start, stops=True)
         self._depth -= 1
         closed = self._literal(")", end)
         return None if closed is None else (nodes, closed)
 
     def _quoted(self, at: int) -> Parsed | None:
-        return self._inside_quotes(at, lambda inner: inner.fragments(0, stops=True))
+        return self._inside_quotes(at, lambda inner: inner.read_fragments(0, stops=True))
 
     def _quoted_prompt(self, at: int) -> Parsed | None:
-        return self._inside_quotes(at, lambda inner: inner.prompt(0))
+        return self._inside_quotes(at, lambda inner: inner.read_prompt(0))
 
     def _inside_quotes(self, at: int, rule: "Callable[[CompelGrammar], Parsed]") -> Parsed | None:
         found = _QUOTED.match(self.text, self._skip(at))
         if found is None:
             return None
         self._deeper(found.start())
-        inner = CompelGrammar(self.source.quoted(*found.span(1)))
+        inner = CompelGrammar(self.source.unquote(*found.span(1)))
         inner._depth = self._depth
         self._depth -= 1
         if not inner.text.strip(BLANK):
@@ -161,16 +151,16 @@ class CompelGrammar:
         return None if operator is None or closed is None else (*operator[:2], closed)
 
     def _suffix(self, start: int, at: int) -> tuple[float, Mark, int] | None:
-        """The operator right behind a target; a bare word takes only signs."""
+        """The operator right after a target; a bare word takes only signs."""
         bare = self.text[self._skip(start)] not in '("'
         return None if bare and not _SIGNS.match(self.text, at) else self._weight(at)
 
     def _weight(self, at: int) -> tuple[float, Mark, int] | None:
         if signs := _SIGNS.match(self.text, at):
             sign: Mark = "+" if signs.group()[0] == "+" else "-"
-            return self._power(sign, signs), sign, signs.end()
+            return self._multiply_signs(sign, signs), sign, signs.end()
         if number := _NUMBER.match(self.text, at):
-            return self._float(number.group(), number.span()), "number", number.end()
+            return self._read_number(number.group(), number.span()), "number", number.end()
         return None
 
     def _swap(self, at: int) -> Parsed | None:
@@ -179,7 +169,7 @@ class CompelGrammar:
         if target is None or start is None:
             return None
         self._deeper(start - 1)
-        after, end = self.fragments(start, stops=False)
+        after, end = self.read_fragments(start, stops=False)
         self._depth -= 1
         comma = self._literal(",", end)
         options, end = ((), end) if comma is None else self._options(comma)
@@ -187,7 +177,7 @@ class CompelGrammar:
         if closed is None:
             return None
         known = tuple(
-            (name, self._float(value, span))
+            (name, self._read_number(value, span))
             for name, value, span in options
             if value is not None and _NUMBER.fullmatch(value)
         )
@@ -201,7 +191,7 @@ class CompelGrammar:
         end, weight = name.end(), 1.0
         comma = self._literal(",", end)
         if comma and (number := _NUMBER.match(self.text, self._skip(comma))):
-            end, weight = number.end(), self._float(number.group(), number.span())
+            end, weight = number.end(), self._read_number(number.group(), number.span())
         closed = self._literal(")", end)
         if closed is None:
             return None
@@ -256,15 +246,14 @@ class CompelGrammar:
         if len(options) != count:
             place = options[0][2][0]
             raise TextError(
-                f"{len(options)} weight(s) at position {place} of the prompt stand for "
-                f"{count} part(s); write one weight for each, or none at all.",
+                f"{len(options)} weight(s) at position {place} of the prompt, but "
+                f"{count} part(s); write one weight for each part, or no weights.",
                 place=place,
             )
-        return tuple(self._option_weight(option) for option in options)
-
-    def _option_weight(self, option: Option) -> float:
-        name, value, span = option
-        return finite(name if value is None else f"{name}={value}", span[0])
+        return tuple(
+            read_number(name if value is None else f"{name}={value}", span[0])
+            for name, value, span in options
+        )
 
     def _options(self, at: int) -> tuple[tuple[Option, ...], int]:
         options: list[Option] = []
@@ -291,6 +280,9 @@ class CompelGrammar:
 
     # characters
 
+    def _take(self, start: int, end: int) -> Parsed:
+        return (self.source.make_text(start, end),), end
+
     def _skip(self, at: int) -> int:
         return _match_end(_BLANK, self.text, at)
 
@@ -299,7 +291,7 @@ class CompelGrammar:
         return start + len(expected) if self.text.startswith(expected, start) else None
 
     def _call(self, name: str, at: int) -> int | None:
-        """The place behind `name(`."""
+        """The place after `name(`."""
         end = self._literal(name, at)
         return None if end is None else self._literal("(", end)
 
@@ -310,57 +302,41 @@ class CompelGrammar:
         self._depth += 1
         check_depth(self._depth, self.source.span(at, at + 1)[0])
 
-    def _power(self, sign: str, signs: "re.Match[str]") -> float:
+    def _multiply_signs(self, sign: Mark, signs: "re.Match[str]") -> float:
         place = self.source.span(*signs.span())[0]
         try:
-            return float((PLUS if sign == "+" else MINUS) ** len(signs.group()))
+            return float(BASES[sign] ** len(signs.group()))
         except OverflowError:
             raise TextError(
                 f"the {len(signs.group())} signs at position {place} of the prompt make a weight "
-                "that is no finite number; write a few of them, or a number.",
+                "that is not a finite number; write fewer signs, or a number.",
                 place=place,
             ) from None
 
-    def _float(self, written: str, span: Span) -> float:
-        return finite(written, self.source.span(*span)[0])
+    def _read_number(self, written: str, span: Span) -> float:
+        return read_number(written, self.source.span(*span)[0])
 
 
-def fused(nodes: "Tree | list[Node]") -> Tree:
-    """`nodes` with neighbouring texts joined by a space."""
+def _join_texts(nodes: Iterable[Node]) -> Tree:
+    """Join neighbouring texts by a space."""
     joined: list[Node] = []
-    run: list[Text] = []
-    for node in (*nodes, None):
-        if isinstance(node, Text):
-            run.append(node)
-            continue
-        if run:
-            joined.append(_one_text(run))
-            run = []
-        if node is not None:
-            joined.append(node)
+    for kind, group in groupby(nodes, key=type):
+        if kind is Text:
+            texts = [node for node in group if isinstance(node, Text)]
+            joined.append(Text(*join_spaced(texts)))
+        else:
+            joined += group
     return tuple(joined)
 
 
-def _one_text(run: list[Text]) -> Text:
-    if len(run) == 1:
-        return run[0]
-    origin: list[int] = []
-    for number, text in enumerate(run):
-        if number:
-            origin.append(origin[-1] + 1 if origin else text.origin[0] if text.origin else 0)
-        origin += text.origin
-    return Text(" ".join(text.text for text in run), tuple(origin))
-
-
 def _refuse_swaps(parts: list[Tree]) -> None:
-    for part in parts:
-        for node in part:
-            if isinstance(node, Swap):
-                raise TextError(
-                    f"a .swap() at position {node.span[0]} of the prompt stands inside a .blend(), "
-                    "which makes one tensor and cannot swap; blend the two sides instead.",
-                    place=node.span[0],
-                )
+    for node in chain(*parts):
+        if isinstance(node, Swap):
+            raise TextError(
+                f"the .swap() at position {node.span[0]} of the prompt is inside a .blend(), which "
+                "makes one tensor and cannot swap; blend the two sides instead.",
+                place=node.span[0],
+            )
 
 
 def _match_end(pattern: "re.Pattern[str]", text: str, at: int) -> int:

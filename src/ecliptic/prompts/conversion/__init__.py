@@ -1,1 +1,1 @@
-"""A prompt written in another dialect, and what is lost."""
+"""Converts prompts to another dialect, and lists the differences."""

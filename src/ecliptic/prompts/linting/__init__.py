@@ -1,1 +1,1 @@
-"""Findings about prompts: one linter for captions and every dialect."""
+"""Lints captions and prompts of every dialect."""

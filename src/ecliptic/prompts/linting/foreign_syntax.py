@@ -1,4 +1,4 @@
-"""Syntax of other tools that a dialect reads as words: what to look for, and what to say."""
+"""Syntax of other tools that a dialect reads as words: patterns and messages."""
 
 import re
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from ecliptic.prompts.dialects import Dialect
 
 @dataclass(frozen=True)
 class Foreign:
-    """A pattern that means something elsewhere."""
+    """A pattern that is syntax in another tool."""
 
     code: str
     dialects: tuple[Dialect, ...]  # that read it as text
-    pattern: "re.Pattern[str]"  # bounded, so that no text is slow
-    message: str  # {} is what was found
+    pattern: "re.Pattern[str]"  # bounded to stay fast
+    message: str  # {} is replaced by the match
 
 
 FOREIGN: tuple[Foreign, ...] = (
@@ -21,7 +21,7 @@ FOREIGN: tuple[Foreign, ...] = (
         "lora-tag",
         ("a1111", "comfyui", "compel"),
         re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>"),
-        "{} is not read here and would be encoded as words; load the file beside the prompt.",
+        "{} is not read here and would be encoded as words; load the file separately.",
     ),
     Foreign(
         "other-dialect",
@@ -41,12 +41,12 @@ FOREIGN: tuple[Foreign, ...] = (
         "other-dialect",
         ("comfyui", "compel"),
         re.compile(r"(?<!\\)\[[^\[\]]{1,200}\]|\b(?:BREAK|AND)\b"),
-        "{} means something in A1111's dialect and is text in this one; convert the prompt.",
+        "{} is syntax in A1111's dialect and text in this one; convert the prompt.",
     ),
     Foreign(
         "other-dialect",
         ("compel",),
         re.compile(r"(?<!\\)\([^():]{1,200}:\s*[0-9.]{1,20}\s*\)"),
-        "{} is no weight in compel's dialect, and its number is read as words; write (word)1.2.",
+        "{} is not a weight in compel's dialect: its number is read as words; write (word)1.2.",
     ),
 )

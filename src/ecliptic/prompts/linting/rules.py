@@ -1,7 +1,7 @@
-"""What the linter says about the syntax of prompts: one row a rule, and the rules of the tree.
+"""The linter's rules for the syntax of prompts, one row of `RULES` per rule.
 
-Each rule is a small function from a `Written` prompt to places and messages; a new rule is a new
-row of `RULES`. Rules that look for the syntax of other tools are in `foreign_syntax.py`.
+Each rule is a small function that takes a `LintedPrompt` and yields places and messages; a new rule
+is a new row. Patterns for the syntax of other tools are in `foreign_syntax.py`.
 """
 
 import re
@@ -25,21 +25,21 @@ from ecliptic.prompts.tree import (
     walk,
 )
 
-# A rule of thumb: 1.8 is six pairs of A1111's brackets; far outside, words drown all others or
-# vanish, and vectors leave the lengths that diffusion models were trained on.
+# A rule of thumb: 1.8 is six pairs of A1111's brackets. Far outside, words hide all others or have
+# no effect, and vectors get lengths that diffusion models have not seen in training.
 LEAST, MOST = 0.2, 1.8
 
 _BRACKETS = {"a1111": "()[]", "comfyui": "()", "compel": "()"}
 _UNBALANCED = {
-    "a1111": "an opening one weighs everything up to the end, a closing one is text",
-    "comfyui": "it and what follows is read as text",
-    "compel": "the words around it are read as text, weights and all",
+    "a1111": "an opening one weights everything up to the end, a closing one is text",
+    "comfyui": "it and the rest of the prompt are read as text",
+    "compel": "the words around it and their weights are read as text",
 }
 
 
 @dataclass(frozen=True)
-class Written:
-    """A prompt, its tree and whose tokenizer reads it."""
+class LintedPrompt:
+    """A prompt with its tree and the tokenizer that reads it."""
 
     text: str
     dialect: Dialect
@@ -47,18 +47,18 @@ class Written:
     tokenizer: Tokenizer
 
     def quote(self, span: Span) -> str:
-        """The characters of `span` for a message, shortened."""
+        """Quote the characters of `span` for a message, shortened."""
         text = self.text[slice(*span)]
         return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 Remark = tuple[Span, str]
-Rule = Callable[[Written], Iterator[Remark]]
+Rule = Callable[[LintedPrompt], Iterator[Remark]]
 
 
 @dataclass(frozen=True)
 class SyntaxRule:
-    """One rule, and where it applies."""
+    """One rule and its dialects."""
 
     code: str
     severity: Severity
@@ -66,28 +66,28 @@ class SyntaxRule:
     rule: Rule
 
 
-def remarks(written: Written) -> list[Finding]:
-    """The findings of every rule for the dialect."""
+def lint_syntax(prompt: LintedPrompt) -> list[Finding]:
+    """The findings of every rule of the dialect."""
     return [
         Finding(rule.code, message, span, rule.severity)
         for rule in RULES
-        if written.dialect in rule.dialects
-        for span, message in rule.rule(written)
+        if prompt.dialect in rule.dialects
+        for span, message in rule.rule(prompt)
     ]
 
 
-def _unbalanced(written: Written) -> Iterator[Remark]:
-    for place in _alone(written.text, _BRACKETS[written.dialect]):
-        what = _UNBALANCED[written.dialect]
+def _find_unbalanced(prompt: LintedPrompt) -> Iterator[Remark]:
+    for place in _find_unpaired(prompt.text, _BRACKETS[prompt.dialect]):
+        what = _UNBALANCED[prompt.dialect]
         message = (
-            f"the bracket {written.text[place]!r} has no partner: {what}; close or remove it, or "
+            f"the bracket {prompt.text[place]!r} has no partner: {what}; close or remove it, or "
             "write a backslash before it."
         )
         yield (place, place + 1), message
 
 
-def _alone(text: str, brackets: str) -> list[int]:
-    """Places of brackets without a partner of their own kind; escaped ones are text."""
+def _find_unpaired(text: str, brackets: str) -> list[int]:
+    """Places of brackets without a partner of the same kind; escaped ones are text."""
     opened: dict[str, list[int]] = {opener: [] for opener in brackets[::2]}
     alone: list[int] = []
     for match in re.finditer(r"\\.|[()\[\]]", text, re.DOTALL):
@@ -104,121 +104,118 @@ def _alone(text: str, brackets: str) -> list[int]:
     return sorted(alone + [place for stack in opened.values() for place in stack])
 
 
-def _idle(written: Written) -> Iterator[Remark]:
-    for node in walk(written.tree):
+def _find_idle(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node in walk(prompt.tree):
         if not isinstance(node, Weighted):
             continue
         if not _has_text(node.children):
-            yield node.span, f"{written.quote(node.span)} weighs no words; remove it."
-        elif node.weight == 1 and not _resets(written, node):
+            yield node.span, f"{prompt.quote(node.span)} contains no words; remove it."
+        elif node.weight == 1 and not _resets(prompt, node):
             yield (
                 node.span,
-                f"{written.quote(node.span)} has weight 1, which changes nothing; remove the "
+                f"{prompt.quote(node.span)} has weight 1, which changes nothing; remove the "
                 "brackets.",
             )
 
 
-def _resets(written: Written, node: Weighted) -> bool:
-    """In ComfyUI a nested weight of 1 undoes the one around it."""
-    nested = written.dialect == "comfyui" and node.mark == ":"
-    return nested and any(inner is node for inner, _ in _nested(written.tree))
+def _resets(prompt: LintedPrompt, node: Weighted) -> bool:
+    """Whether the weight undoes the one around it, as a nested weight of 1 does in ComfyUI."""
+    nested = prompt.dialect == "comfyui" and node.mark == ":"
+    return nested and any(inner is node for inner, _ in _nested_groups(prompt.tree))
 
 
-def _extreme(written: Written) -> Iterator[Remark]:
-    for node, weight in _final(written.tree, written.dialect, 1.0):
+def _find_extreme(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node, weight in _final_weights(prompt.tree, prompt.dialect):
+        if weight >= 0 and not LEAST <= weight <= MOST:
+            yield (
+                node.span,
+                f"{prompt.quote(node.span)} has the final weight {weight:.4g}, outside "
+                f"{LEAST} to {MOST}, where images tend to break; use a weight closer to 1.",
+            )
+
+
+def _find_negative(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node, weight in _final_weights(prompt.tree, prompt.dialect):
         if weight < 0:
-            continue
-        if not LEAST <= weight <= MOST and _text_inside(node):
             yield (
                 node.span,
-                f"{written.quote(node.span)} ends up with weight {weight:.4g}, outside "
-                f"{LEAST} to {MOST}, where images tend to break; use a milder weight.",
+                f"{prompt.quote(node.span)} has the final weight {weight:.4g}; tools handle "
+                "weights below 0 differently and badly, so put the words into the negative prompt.",
             )
 
 
-def _negative(written: Written) -> Iterator[Remark]:
-    for node, weight in _final(written.tree, written.dialect, 1.0):
-        if weight < 0 and _text_inside(node):
-            yield (
-                node.span,
-                f"{written.quote(node.span)} ends up with weight {weight:.4g}; tools treat weights "
-                "below 0 differently and badly, so put the words into the negative prompt.",
-            )
-
-
-def _final(tree: Tree, dialect: Dialect, scale: float) -> Iterator[tuple[Weighted, float]]:
-    """Every group with the weight that its words end up with."""
+def _final_weights(
+    tree: Tree, dialect: Dialect, scale: float = 1.0
+) -> Iterator[tuple[Weighted, float]]:
+    """Yield every group that has words, with their final weight."""
     for node in tree:
         weight = scale
         if isinstance(node, Weighted):
             replaces = dialect == "comfyui" and node.mark == ":"
             weight = node.weight if replaces else scale * node.weight
-            yield node, weight
+            if any(map(_is_text, node.children)):
+                yield node, weight
         for inside in branches(node):
-            yield from _final(inside, dialect, weight)
-
-
-def _text_inside(node: Weighted) -> bool:
-    return any(isinstance(child, Text) and child.text.strip() for child in node.children)
+            yield from _final_weights(inside, dialect, weight)
 
 
 def _has_text(tree: Tree) -> bool:
-    return any(not isinstance(node, Text | Weighted) or _text(node) for node in walk(tree))
+    return any(not isinstance(node, Text | Weighted) or _is_text(node) for node in walk(tree))
 
 
-def _text(node: Node) -> bool:
+def _is_text(node: Node) -> bool:
+    """Whether the node is a text with more than white space."""
     return isinstance(node, Text) and bool(node.text.strip())
 
 
-def _break_inside(written: Written) -> Iterator[Remark]:
-    for node in walk(written.tree):
+def _find_breaks(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node in walk(prompt.tree):
         for child in node.children if isinstance(node, Weighted) else ():
             if isinstance(child, ChunkBreak):
                 yield (
                     child.span,
-                    "BREAK inside brackets breaks nothing: it is encoded as the word BREAK with a "
+                    "BREAK inside brackets starts no chunk: it is encoded as the word BREAK with a "
                     "negative weight; close the brackets before it.",
                 )
 
 
-def _never(written: Written) -> Iterator[Remark]:
-    for node in walk(written.tree):
+def _find_unchanging(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node in walk(prompt.tree):
         if not isinstance(node, Scheduled) or not node.fraction or node.when < 1:
             continue
-        quoted = written.quote(node.span)
+        quoted = prompt.quote(node.span)
         if node.before:
             yield node.span, f"{quoted} never changes, since {node.when:g} of the steps is the end."
         else:
             yield (
                 node.span,
-                f"{quoted} is a schedule that never starts, so its words are never read; for a "
-                f"weight write round brackets: (...:{node.when:g}).",
+                f"{quoted} is a schedule that never starts, so its words are never read; "
+                f"if you mean a weight, write round brackets: (...:{node.when:g}).",
             )
 
 
-def _whole_step(written: Written) -> Iterator[Remark]:
-    for node in walk(written.tree):
+def _find_whole_steps(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node in walk(prompt.tree):
         if isinstance(node, Scheduled) and not node.fraction and node.when >= 1:
             yield (
                 node.span,
-                f"{written.quote(node.span)} changes after step {node.when:g}, if there are as "
-                "many; a fraction such as 0.5 holds for any number of steps.",
+                f"{prompt.quote(node.span)} changes after step {node.when:g}, if there are so "
+                "many; a fraction such as 0.5 works with any number of steps.",
             )
 
 
-def _replaced(written: Written) -> Iterator[Remark]:
-    for node, outer in _nested(written.tree):
+def _find_replaced(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node, outer in _nested_groups(prompt.tree):
         if node.mark == ":":
             yield (
                 node.span,
-                f"the weight {node.weight:g} of {written.quote(node.span)} replaces the "
-                f"{outer:g} around it and is not multiplied by it; write the product if you "
-                "mean that.",
+                f"the weight {node.weight:g} of {prompt.quote(node.span)} replaces the "
+                f"{outer:g} around it instead of multiplying it; write the product to get both.",
             )
 
 
-def _nested(tree: Tree, outer: float | None = None) -> Iterator[tuple[Weighted, float]]:
-    """Groups inside a group, with the weight of that one."""
+def _nested_groups(tree: Tree, outer: float | None = None) -> Iterator[tuple[Weighted, float]]:
+    """Yield each group inside a group, with the weight of the outer one."""
     for node in tree:
         own = outer
         if isinstance(node, Weighted):
@@ -226,73 +223,73 @@ def _nested(tree: Tree, outer: float | None = None) -> Iterator[tuple[Weighted, 
                 yield node, outer
             own = node.weight
         for inside in branches(node):
-            yield from _nested(inside, own)
+            yield from _nested_groups(inside, own)
 
 
-def _merged(written: Written) -> Iterator[Remark]:
-    for tree in _trees(written.tree):
+def _find_merged(prompt: LintedPrompt) -> Iterator[Remark]:
+    for tree in _all_trees(prompt.tree):
         for first, second in pairwise(tree):
             if isinstance(first, Weighted) and isinstance(second, Weighted):
-                pair = (_edge(first, -1), _edge(second, 0))
+                pair = (_edge_character(first, -1), _edge_character(second, 0))
                 if first.weight == second.weight and all(map(str.isalpha, pair)):
                     span = (first.span[0], second.span[1])
                     yield (
                         span,
-                        f"the groups of {written.quote(span)} have the same weight and no space "
+                        f"the groups of {prompt.quote(span)} have the same weight and no space "
                         "between them, so their words merge into one; put a space between them.",
                     )
 
 
-def _trees(tree: Tree) -> Iterator[Tree]:
+def _all_trees(tree: Tree) -> Iterator[Tree]:
     yield tree
     for node in walk(tree):
         yield from branches(node)
 
 
-def _edge(node: Weighted, index: int) -> str:
+def _edge_character(node: Weighted, index: int) -> str:
     child = node.children[index] if node.children else None
     return child.text[index] if isinstance(child, Text) and child.text else ""
 
 
-def _dropped(written: Written) -> Iterator[Remark]:
-    joined = written.tree[0] if written.tree else None
-    end = len(written.text.rstrip())
+def _find_dropped(prompt: LintedPrompt) -> Iterator[Remark]:
+    joined = prompt.tree[0] if prompt.tree else None
+    end = len(prompt.text.rstrip())
     if isinstance(joined, Joined) and joined.kind == "and" and joined.span[1] < end:
         span = (joined.span[1], end)
-        yield span, f"compel drops what follows .and(), here {written.quote(span)}; remove it."
+        yield span, f"compel drops the text after .and(), here {prompt.quote(span)}; remove it."
 
 
-def _exclamation(written: Written) -> Iterator[Remark]:
-    place = written.text.find("!")
-    if written.tokenizer.spec.pad == 0 and place >= 0:
+def _find_padding(prompt: LintedPrompt) -> Iterator[Remark]:
+    place = prompt.text.find("!")
+    if prompt.tokenizer.spec.pad == 0 and place >= 0:
         yield (
             (place, place + 1),
-            'padding is id 0 here, the "!", as in SD 2 and the second encoder of SDXL, where '
-            'diffusers reads every "!" of a prompt as padding and other tools read a word; leave '
-            "it out to get the same image from all.",
+            'the padding here is id 0, the "!", as in SD 2 and the second encoder of SDXL, where '
+            'diffusers reads every "!" of a prompt as padding and other tools read a word; remove '
+            "it to get the same image from all tools.",
         )
 
 
-def _foreign(syntax: Foreign) -> Rule:
-    def rule(written: Written) -> Iterator[Remark]:
-        for match in syntax.pattern.finditer(written.text):
-            yield match.span(), syntax.message.format(written.quote(match.span()))
+def _make_rule(syntax: Foreign) -> Rule:
+    def rule(prompt: LintedPrompt) -> Iterator[Remark]:
+        for match in syntax.pattern.finditer(prompt.text):
+            yield match.span(), syntax.message.format(prompt.quote(match.span()))
 
     return rule
 
 
 _SYNTAX: tuple[Dialect, ...] = ("a1111", "comfyui", "compel")
 RULES: tuple[SyntaxRule, ...] = (
-    SyntaxRule("unbalanced-bracket", "warning", _SYNTAX, _unbalanced),
-    SyntaxRule("idle-weight", "hint", _SYNTAX, _idle),
-    SyntaxRule("extreme-weight", "warning", _SYNTAX, _extreme),
-    SyntaxRule("negative-weight", "warning", _SYNTAX, _negative),
-    SyntaxRule("break-in-brackets", "warning", ("a1111",), _break_inside),
-    SyntaxRule("schedule-never-changes", "warning", ("a1111",), _never),
-    SyntaxRule("schedule-in-steps", "hint", ("a1111",), _whole_step),
-    SyntaxRule("replaced-weight", "hint", ("comfyui",), _replaced),
-    SyntaxRule("merged-words", "warning", ("a1111",), _merged),
-    SyntaxRule("dropped-text", "error", ("compel",), _dropped),
-    SyntaxRule("padding-character", "hint", _SYNTAX, _exclamation),
-    *(SyntaxRule(one.code, "warning", one.dialects, _foreign(one)) for one in FOREIGN),
+    SyntaxRule("unbalanced-bracket", "warning", _SYNTAX, _find_unbalanced),
+    SyntaxRule("idle-weight", "hint", _SYNTAX, _find_idle),
+    SyntaxRule("extreme-weight", "warning", _SYNTAX, _find_extreme),
+    SyntaxRule("negative-weight", "warning", _SYNTAX, _find_negative),
+    SyntaxRule("break-in-brackets", "warning", ("a1111",), _find_breaks),
+    SyntaxRule("schedule-never-changes", "warning", ("a1111",), _find_unchanging),
+    SyntaxRule("schedule-in-steps", "hint", ("a1111",), _find_whole_steps),
+    SyntaxRule("replaced-weight", "hint", ("comfyui",), _find_replaced),
+    SyntaxRule("merged-words", "warning", ("a1111",), _find_merged),
+    SyntaxRule("dropped-text", "error", ("compel",), _find_dropped),
+    SyntaxRule("padding-character", "hint", _SYNTAX, _find_padding),
+    *(SyntaxRule(one.code, "warning", one.dialects, _make_rule(one)) for one in FOREIGN),
 )
