@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, read, write
-from ecliptic.checkpoints.layouts.transformers import TABLE
+from ecliptic.checkpoints.layouts import transformers as layout
 from ecliptic.errors import AmbiguousCheckpointError, UnsupportedLayoutError, WeightsMismatchError
 from ecliptic.inputs import ImageSpec, Tokenizer, TokenizerSpec
 from tests import peers, tiny
@@ -33,7 +33,7 @@ def load(kind: str, folder: Path) -> Any:
 
 def to_hugging_face(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Give the weights Hugging Face's names."""
-    named = TABLE.from_native(checkpoint.weights)
+    named = layout.TABLE.from_native(checkpoint.weights)
     return {name: tensor.contiguous().clone() for name, tensor in named.items()}
 
 
@@ -285,3 +285,14 @@ def test_added_tokens_are_kept_and_noted(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found.config == longer.config
     assert found.tokenizer_spec == TokenizerSpec(context=16)
+
+
+def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
+    library = peers.transformers()
+    text, image = library.CLIPTextConfig(), library.CLIPVisionConfig()
+    for theirs, ours in layout.TEXT_FIELDS.items():
+        assert getattr(layout.TEXT, ours) == getattr(text, theirs), theirs
+    for theirs, ours in layout.FIELDS.items():
+        assert getattr(layout.IMAGE, ours) == getattr(image, theirs), theirs
+    assert layout.IMAGE.image_size == image.image_size
+    assert layout.IMAGE.patch_size == image.patch_size

@@ -106,6 +106,8 @@ class Conditioning:
             schedule=tuple((last, c.repeat(times)) for last, c in self.schedule),
         )
 
+    repeated = repeat  # its earlier name
+
 
 def save_conditioning(
     conditioning: Conditioning, path: Path | str, about: Mapping[str, Any] | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ecliptic.inputs.image import Preprocess as Preprocess, PreprocessMode as PreprocessMode
     from ecliptic.inputs.lint_rules import lint as lint
     from ecliptic.inputs.pool import Reject as Reject, decode_many as decode_many
-    from ecliptic.inputs.prompts import (
+    from ecliptic.inputs.prompt_templates import (
         check_templates as check_templates,
         fill as fill,
         template_sets as template_sets,
