@@ -81,7 +81,7 @@ class TextCall:
             prompt
             for side in self.sides
             for moment in side.moments()
-            for prompt in side.prompts(moment, leveled=False)
+            for prompt in side.prompts(moment, levelled=False)
         ]
         rule = unequal_rule(self.options)
         if needs_empty(prompts, rule):

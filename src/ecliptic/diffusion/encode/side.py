@@ -66,12 +66,12 @@ class Side:
         """Whether a prompt blends or joins several, which needs the empty prompt too."""
         return any(not isinstance(reading, Line) for reading in self.timeline.readings())
 
-    def prompts(self, moment: Moment, *, leveled: bool = True) -> list[EncodedPrompt]:
+    def prompts(self, moment: Moment, *, levelled: bool = True) -> list[EncodedPrompt]:
         """The encodings of every prompt at `moment`.
 
         Args:
             moment: an alternative, and a step.
-            leveled: make the encodings of one prompt equally long.
+            levelled: make the encodings of one prompt equally long.
         """
         number, step = moment
         ends = self.timeline.ends(number)
@@ -84,7 +84,7 @@ class Side:
         ]
         found = list(zip(*parts, strict=True))
         empties = [encoder.empty for encoder in self.encoders]
-        return [level(prompt, empties) for prompt in found] if leveled else found
+        return [level(prompt, empties) for prompt in found] if levelled else found
 
     def losses(self) -> list[Ledger]:
         """The ledgers of every moment at which a token is dropped."""
