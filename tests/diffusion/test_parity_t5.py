@@ -1,6 +1,7 @@
 """SD3 and FLUX, T5 passed in as the pipeline made it: ours equals their `encode_prompt`."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ecliptic.diffusion import conditioner
 from tests.diffusion import pipelines
 from tests.diffusion.parity import LONG, MANY, PROMPTS, SINGLE, XL_FIELDS, check, cut, ours
 
@@ -157,3 +159,17 @@ def test_the_flux_pipeline_takes_our_keywords() -> None:
     pipe.check_inputs(None, None, 64, 64, **keywords)
     tokens, pooled, _ = pipe.encode_prompt(None, device="cpu", **keywords)
     check(found, {"tokens": tokens, "pooled": pooled})
+
+
+@pytest.mark.parametrize("prompt", ["a cat!", MANY], ids=["one", "many"])
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_a_folder_of_t5_is_encoded_as_the_pipeline_does(
+    family: str, prompt: Any, tmp_path: Path
+) -> None:
+    pipe = pipelines.peer(family)
+    number = {"sd3": "3", "flux": "2"}[family]
+    getattr(pipe, f"text_encoder_{number}").save_pretrained(tmp_path)
+    getattr(pipe, f"tokenizer_{number}").save_pretrained(tmp_path)
+    made = conditioner(family, encoders=pipelines.encoders(family), t5=tmp_path, device="cpu")
+    wanted = peer_sd3(family, prompt) if family == "sd3" else peer_flux(prompt)
+    check(made(prompt), wanted)

@@ -83,7 +83,7 @@ def test_special_strings_are_text_unless_asked_for() -> None:
 
 @pytest.mark.parametrize("merges", [0, 300, 8000])
 @pytest.mark.parametrize("text", HARD)
-def test_any_text_tokenises_with_few_merges(merges: int, text: str) -> None:
+def test_any_text_tokenizes_with_few_merges(merges: int, text: str) -> None:
     small = Tokenizer(TokenizerSpec(merges=merges))
     ids = small.encode(text)
     assert max(ids, default=0) < small.spec.start_of_text == 512 + merges

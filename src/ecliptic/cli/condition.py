@@ -14,8 +14,6 @@ from ecliptic.cli.output import check_new, print_json, say
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # a PROMPT with this ending names a table
-
 
 @dataclasses.dataclass(frozen=True)
 class PromptFlags:
@@ -84,7 +82,9 @@ def condition(
     Shows every token: its characters, chunk and weight, and whether it is kept. --out writes the
     tensors under the names of diffusers. For tables of captions, use `ecliptic captions`.
     """
-    if table.verify or table.repair or source.lower().endswith(TABLES):
+    from ecliptic.engine import is_table
+
+    if table.verify or table.repair or is_table(source):
         _run_table_form(source, encoders, reading, table, out, json=json)
         return
     if table.given():

@@ -14,7 +14,7 @@ from ecliptic.diffusion.tokens.chunks import (
     lay_out,
     pad_chunks,
 )
-from ecliptic.diffusion.tokens.tokens import Token, tokenise
+from ecliptic.diffusion.tokens.tokens import Token, tokenize
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.inputs import Tokenizer
 from ecliptic.prompts.reading import Break, Line, Segment
@@ -33,7 +33,7 @@ def lay(
     inversions: dict[str, torch.Tensor] | None = None,
 ) -> TokenizedLine:
     line = Line(tuple(Segment(part) if isinstance(part, str) else part for part in parts))
-    stream = tokenise(line, TOKENIZER, inversions=inversions or {})
+    stream = tokenize(line, TOKENIZER, inversions=inversions or {})
     return lay_out(stream, layout, context=context, start=START, end=END, pad=pad)
 
 
@@ -258,7 +258,7 @@ PARTS = st.lists(
 def test_no_token_is_lost_but_at_the_end_of_a_cutting_layout(
     parts: list[Segment | Break], layout: Layout, context: int
 ) -> None:
-    stream = tokenise(Line(tuple(parts)), TOKENIZER, inversions={"style": torch.ones(3, 2)})
+    stream = tokenize(Line(tuple(parts)), TOKENIZER, inversions={"style": torch.ones(3, 2)})
     tokens = [item for item in stream if isinstance(item, Token)]
     found = lay_out(stream, layout, context=context, start=START, end=END, pad=0)
     kept = [place for place in found.places if place is not None]
@@ -278,7 +278,7 @@ def test_no_token_is_lost_but_at_the_end_of_a_cutting_layout(
 def test_every_chunk_is_a_start_then_tokens_then_an_end_then_padding(
     parts: list[Segment | Break], layout: Layout, context: int
 ) -> None:
-    stream = tokenise(Line(tuple(parts)), TOKENIZER, inversions={"style": torch.ones(3, 2)})
+    stream = tokenize(Line(tuple(parts)), TOKENIZER, inversions={"style": torch.ones(3, 2)})
     chunks = lay_out(stream, layout, context=context, start=START, end=END, pad=0).chunks
     assert chunks.ids.shape == chunks.weights.shape == chunks.words.shape == chunks.segments.shape
     assert chunks.ids.shape[1] == context

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ecliptic.diffusion.tokens.chunks import lay_out
 from ecliptic.diffusion.tokens.inversion_names import InversionMatch, UnknownInversionWarning
-from ecliptic.diffusion.tokens.tokens import Token, tokenise
+from ecliptic.diffusion.tokens.tokens import Token, tokenize
 from ecliptic.diffusion.tokens.words import Wording
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.inputs import Tokenizer
@@ -34,7 +34,7 @@ def read(
     wording: Wording = PLAIN,
 ) -> list[Token]:
     line = Line(tuple(Segment(part) if isinstance(part, str) else part for part in parts))
-    stream = tokenise(line, TOKENIZER, wording, inversions=inversions, match=match)
+    stream = tokenize(line, TOKENIZER, wording, inversions=inversions, match=match)
     return [item for item in stream if isinstance(item, Token)]
 
 
@@ -179,7 +179,7 @@ def test_without_inversions_every_rule_gives_the_plain_tokens(match: InversionMa
 
 def test_breaks_pass_between_inversions() -> None:
     line = Line((Segment("sks"), Break(), Segment("sks")))
-    stream = tokenise(line, TOKENIZER, inversions=NAMES)
+    stream = tokenize(line, TOKENIZER, inversions=NAMES)
     assert [isinstance(item, Break) for item in stream] == [False, True, False]
 
 

@@ -8,7 +8,7 @@ from ecliptic.diffusion.options import Layout
 from ecliptic.diffusion.tokens.chunks import lay_out
 from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses, ledger_of
 from ecliptic.diffusion.tokens.ledger_page import ledger_html
-from ecliptic.diffusion.tokens.tokens import tokenise
+from ecliptic.diffusion.tokens.tokens import tokenize
 from ecliptic.inputs import Tokenizer
 from ecliptic.prompts.reading import Break, Line, Segment
 
@@ -30,7 +30,7 @@ def ledger(
     context: int = 8,
     encoder: str = "L",
 ) -> Ledger:
-    stream = tokenise(Line(parts), TOKENIZER, inversions={"style": torch.eye(2)})
+    stream = tokenize(Line(parts), TOKENIZER, inversions={"style": torch.eye(2)})
     laid = lay_out(stream, layout, context=context, start=49406, end=49407, pad=0)
     return ledger_of(prompt, laid, encoder=encoder)
 
@@ -83,7 +83,7 @@ def test_rows_say_which_tokens_are_dropped() -> None:
 
 
 def test_tokens_of_later_lines_count_their_chunks_from_where_they_lie() -> None:
-    stream = tokenise(Line((Segment("a"), Break(), Segment("b"))), TOKENIZER)
+    stream = tokenize(Line((Segment("a"), Break(), Segment("b"))), TOKENIZER)
     laid = lay_out(stream, "a1111", context=5, start=49406, end=49407, pad=0)
     found = ledger_of("ab", laid, encoder="L", chunk=3)
     assert [row.chunk for row in found.rows] == [3, 4]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from ecliptic.diffusion.tokens.tokens import Token, tokenise
+from ecliptic.diffusion.tokens.tokens import Token, tokenize
 from ecliptic.diffusion.tokens.words import Wording
 from ecliptic.errors import ConfigError, ShapeError, TextError
 from ecliptic.inputs import Tokenizer, TokenizerSpec
@@ -100,7 +100,7 @@ def tokens(
     *parts: Segment | Break | str, wording: Wording = PLAIN, tokenizer: Tokenizer = TOKENIZER
 ) -> list[Token]:
     line = Line(tuple(Segment(part) if isinstance(part, str) else part for part in parts))
-    return [item for item in tokenise(line, tokenizer, wording) if isinstance(item, Token)]
+    return [item for item in tokenize(line, tokenizer, wording) if isinstance(item, Token)]
 
 
 def ids(text: str, wording: Wording = PLAIN) -> list[int]:
@@ -176,7 +176,7 @@ def test_segments_are_tokenized_by_themselves_and_counted_through_the_prompt() -
 
 def test_breaks_keep_their_place_between_the_tokens() -> None:
     mark = Break((2, 7))
-    stream = tokenise(Line((Segment("a"), mark, Segment("b"), Break())), TOKENIZER)
+    stream = tokenize(Line((Segment("a"), mark, Segment("b"), Break())), TOKENIZER)
     assert [item if isinstance(item, Break) else item.id for item in stream] == [
         320,
         mark,
@@ -264,4 +264,4 @@ def test_an_unknown_wording_or_match_names_the_choices() -> None:
     with pytest.raises(ConfigError, match="exclamation must be one of word, pad, got 'id'"):
         Wording(exclamation="id")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="match must be one of diffusers, a1111, comfyui"):
-        tokenise(Line(()), TOKENIZER, match="webui", inversions={"x": torch.ones(2)})  # type: ignore[arg-type]
+        tokenize(Line(()), TOKENIZER, match="webui", inversions={"x": torch.ones(2)})  # type: ignore[arg-type]

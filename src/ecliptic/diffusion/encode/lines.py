@@ -24,7 +24,7 @@ from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import Encoding
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import Chunks, TokenizedLine, equalise, lay_out
-from ecliptic.diffusion.tokens.tokens import tokenise
+from ecliptic.diffusion.tokens.tokens import tokenize
 from ecliptic.diffusion.tokens.words import Wording
 from ecliptic.engine import numerical_error
 from ecliptic.model import TextOutputs
@@ -62,7 +62,7 @@ class LineEncoder:
         """Split `line` into tokens and chunks, without encoding it."""
         if line not in self._tokenized:
             encoder, spec = self.encoder, self.encoder.tokenizer.spec
-            stream = tokenise(
+            stream = tokenize(
                 line,
                 encoder.tokenizer,
                 self._wording(),

@@ -35,7 +35,7 @@ class Token:
 NO_INVERSIONS: Mapping[str, Tensor] = MappingProxyType({})
 
 
-def tokenise(
+def tokenize(
     line: Line,
     tokenizer: Tokenizer,
     wording: Wording | None = None,
