@@ -52,7 +52,7 @@ def test_groups_give_the_recorded_spans(text: str, spans: list[tuple[str, float]
 
 @pytest.mark.parametrize("number", ["inf", "nan", "-Infinity", "1e999"])
 def test_weights_beyond_float_are_refused_with_their_place(number: str) -> None:
-    with pytest.raises(TextError, match=f"the weight '{number}' at position 4 "):
+    with pytest.raises(TextError, match=f"the number '{number}' at position 4 "):
         parse(f"x (a:{number})", "comfyui")
     with pytest.raises(TextError, match="must be a finite number"):
         parse("(((a)):1.7e308)", "comfyui")

@@ -37,7 +37,7 @@ def read_number(number: str, place: int) -> float:
 
 
 def check_weight(value: float, place: int, written: str | None = None) -> None:
-    """Raise if a weight, alone or multiplied by those around it, is not finite.
+    """Raise if a weight or step, alone or multiplied by those around it, is not finite.
 
     Args:
         value: the weight.
@@ -49,7 +49,7 @@ def check_weight(value: float, place: int, written: str | None = None) -> None:
     """
     if not is_finite(value):
         raise TextError(
-            f"the weight {written or str(value)!r} at position {place} of the prompt must be a "
+            f"the number {written or str(value)!r} at position {place} of the prompt must be a "
             "finite number; write one such as 1.2, or put a backslash before a bracket or colon "
             "that is text.",
             place=place,
