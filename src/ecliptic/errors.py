@@ -25,11 +25,47 @@ EclipticError
 """
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
+
+# C0 and C1 controls, line and paragraph separators, directions of writing (Unicode 9, UAX 9:
+# 2.1 to 2.4), invisible tags, and surrogates, which no encoding has
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_LINES = {"\n", "\t"}  # of our own messages
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    r"""Write `text` so that it cannot control a terminal or change the order of what is read.
+
+    Text from files, names and users may hold escape sequences, carriage returns or marks of the
+    direction of writing. Each becomes an escape such as `\x1b` or `\u202e`.
+
+    Args:
+        text: a string or path; anything else is shown by `str`.
+        lines: keep newlines and tabs, for messages of several lines.
+    """
+    shown = os.fsdecode(text) if isinstance(text, bytes | os.PathLike) else str(text)
+    return _UNSAFE.sub(lambda found: _escape(found[0], lines=lines), shown)
+
+
+def _escape(character: str, *, lines: bool) -> str:
+    if lines and character in _LINES:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 class EclipticError(Exception):
-    """The base class of all errors that ecliptic raises on purpose."""
+    """The base class of all errors that ecliptic raises on purpose.
+
+    Its message is `printable`: names and texts of a user inside it cannot control a terminal.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(printable(x, lines=True) if isinstance(x, str) else x for x in parts))
 
 
 class ConfigError(EclipticError, ValueError):

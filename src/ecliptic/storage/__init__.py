@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         select as select,
         transaction as transaction,
     )
+    from ecliptic.storage.opening import open_regular as open_regular
     from ecliptic.storage.replacing import (
         Drafts as Drafts,
         Writer as Writer,

@@ -1,0 +1,56 @@
+"""Messages cannot control a terminal, whatever a file or user put into them."""
+
+import pickle
+import unicodedata
+
+import pytest
+from hypothesis import given, strategies as st
+
+from ecliptic.errors import ImageError, StorageError, TextError, UnknownModelError, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2Ja", r"\x1b[2Ja"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("a\rb\x08", r"a\rb\x08"),
+        ("a\nb\tc", r"a\nb\tc"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        ("\u2066a\u2069", r"\u2066a\u2069"),
+        ("\x9b31m", r"\x9b31m"),
+        ("\udc80", r"\udc80"),
+        ("é 日本 👩‍👩‍👧 ن\u200cم", "é 日本 👩‍👩‍👧 ن\u200cم"),
+    ],
+)
+def test_what_controls_a_terminal_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_newlines_of_a_message_can_stay() -> None:
+    assert printable("a\n\tb\r", lines=True) == "a\n\tb\\r"
+
+
+@given(st.text())
+def test_no_control_character_is_left(text: str) -> None:
+    shown = printable(text)
+    assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in shown)
+    assert printable(shown) == shown
+    shown.encode()
+
+
+def test_every_error_has_a_printable_message() -> None:
+    errors = [
+        StorageError("\x1b"),
+        ImageError("\x1b"),
+        TextError("\x1b"),
+        UnknownModelError("\x1b"),
+    ]
+    for error in errors:
+        assert r"\x1b" in str(error)
+        assert "\x1b" not in str(error)
+
+
+def test_errors_survive_pickling() -> None:
+    again = pickle.loads(pickle.dumps(ImageError("a\x1b", source="b")))
+    assert (str(again), again.source) == (r"a\x1b", "b")
