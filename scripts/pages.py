@@ -2,8 +2,8 @@
 
 `reference.md` lists every public name with the first line of its docstring, `settings.md` every
 field of a training recipe with its default and the comment beside it, `catalog.md` every released
-model that has a name, `options.md` every option of a prompt. `ecliptic.cli.pages` writes the page
-of the commands.
+model that has a name, `options.md` every option of a prompt, `test-catalogue.md` the tests of every
+case of failure. `ecliptic.cli.pages` writes the page of the commands.
 """
 
 import ast
@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from scripts.catalogue import catalogue
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ecliptic"
 PROPERTIES = (property, functools.cached_property)
@@ -95,7 +97,7 @@ def settings() -> str:
     return "\n".join(lines)
 
 
-def catalog() -> str:
+def released_models() -> str:
     """The page of released models, with the settings in which checkpoints differ."""
     from ecliptic.checkpoints import catalog as table
 
@@ -224,8 +226,9 @@ def _fields(cls: type) -> Iterator[tuple[str, str, str, str]]:
 PAGES = {
     "reference.md": reference,
     "settings.md": settings,
-    "catalog.md": catalog,
+    "catalog.md": released_models,
     "options.md": options,
+    "test-catalogue.md": lambda: catalogue(WRITTEN.replace("docstrings", "tests")),
 }
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 import ecliptic
 from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
-from scripts import pages
+from scripts import catalogue, pages
 from tests.test_architecture import LAYERS
 
 ROOT = Path(__file__).parents[1]
@@ -60,9 +60,14 @@ def test_every_public_name_has_a_docstring() -> None:
     assert not silent, f"write a docstring for {silent}"
 
 
-@pytest.mark.parametrize("name", ["reference.md", "settings.md", "catalog.md"])
+@pytest.mark.parametrize("name", pages.PAGES)
 def test_pages_written_from_the_code_are_current(name: str) -> None:
     assert _text(ROOT / "docs" / name) == pages.PAGES[name](), "run `make docs`"
+
+
+def test_tests_name_only_cases_of_the_catalogue() -> None:
+    unknown = catalogue.covering_tests().keys() - catalogue.cases().keys()
+    assert not unknown, f"tests/catalogue.toml has no {unknown}"
 
 
 def test_the_page_of_commands_is_current(tmp_path: Path) -> None:
