@@ -69,6 +69,18 @@ class Clip:
         card = self._card
         return f"Clip({card.name!r}, embed={card.embed}, {card.precision} on {card.device})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: whether the weights changed, in place of references to them."""
+        weights = list(_weights(self.model))
+        states = {"_loaded": self._loaded.holds(weights), "_carded": self._carded.holds(weights)}
+        return vars(self) | states
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        now = WeightState.of(_weights(self.model))
+        self._loaded = now if state["_loaded"] else WeightState.changed()
+        self._carded = now if state["_carded"] else WeightState.changed()
+
     @property
     def card(self) -> Card:
         """The description of the model; a new one after its weights are trained, replaced or moved.

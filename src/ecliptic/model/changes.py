@@ -34,6 +34,11 @@ class WeightState:
         found = tuple(tensors)
         return cls(tuple(map(weakref.ref, found)), tuple(map(_place, found)))
 
+    @classmethod
+    def changed(cls) -> "WeightState":
+        """The state of no model, so it holds for none."""
+        return cls((), ())
+
     def holds(self, tensors: Iterable[Tensor]) -> bool:
         """Whether these are the same tensors at the same addresses, with no write since."""
         found = tuple(tensors)
