@@ -15,7 +15,7 @@ CODE := src tests benchmarks examples scripts
 BENCHMARKS = $(basename $(notdir $(shell grep -l '__main__' benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check format bench docs pins clean
+.PHONY: help install demo test test-all fuzz check format bench docs pins clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,7 +29,10 @@ test: $(VENV)/.dev  ## run all fast tests, a few minutes on two cores
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-all: $(VENV)/.dev  ## run the tests of full-size models too; in one process, to limit memory
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -m "not fuzz"
+
+fuzz: $(VENV)/.dev  ## throw mutated files, hostile texts and kill -9 at it; MINUTES=4 SEED=... ROUND=...
+	MINUTES="$(MINUTES)" SEED="$(SEED)" ROUND="$(ROUND)" $(BIN)/python -m pytest -m fuzz -s tests/fuzz
 
 check: $(VENV)/.dev  ## check format, lint and types
 	$(BIN)/ruff format --check $(CODE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parents[1] / "tests"
-_NUMBER = re.compile(r"test_((?:[a-f]\d+_)+)")
+_NUMBER = re.compile(r"test_((?:[a-f]\d{1,2}_)+)")
 
 
 def covering_tests() -> dict[str, list[tuple[str, str]]]:
@@ -50,8 +50,8 @@ def catalogue(note: str) -> str:
     waiting = sum("needs" in row and number not in tests for number, row in rows.items())
     lines = [note, "# Catalogue of failures, and their tests", ""]
     lines += [
-        f"{len(rows)} cases: {covered} have tests, {waiting} wait for a part that is not built yet, "
-        f"{len(rows) - covered - waiting} have no test.",
+        f"{len(rows)} cases: {covered} have tests, {waiting} wait for a part that is not built",
+        f"yet, {len(rows) - covered - waiting} have no test.",
         "The name of a test begins with the number of its case. What is promised:",
         "[security.md](security.md).",
     ]

@@ -13,7 +13,7 @@ import inspect
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,7 @@ def _fields(cls: type) -> Iterator[tuple[str, str, str, str]]:
             yield node.target.id, f"`{kind}`", "see below" if nested else f"`{default}`", comment
 
 
-PAGES = {
+PAGES: dict[str, Callable[[], str]] = {
     "reference.md": reference,
     "settings.md": settings,
     "catalog.md": released_models,
