@@ -67,7 +67,7 @@ def test_kinds_are_told_by_content(tmp_path: Path, data: bytes, kind: str) -> No
         (b"GIF89a and more", "a file of an unknown format|not a safetensors file"),
     ],
 )
-def test_what_is_no_weights_is_refused_by_both_readers(
+def test_c7_what_is_no_weights_is_refused_by_both_readers(
     tmp_path: Path, data: bytes, reason: str
 ) -> None:
     path = tmp_path / "weights.bin"

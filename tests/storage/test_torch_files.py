@@ -2,7 +2,7 @@
 
 import argparse
 import warnings
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from ecliptic.storage.torch_files import read_torch
 DTYPES = (
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8),
     *(torch.int16, torch.int32, torch.int64, torch.bool, torch.uint16, torch.float8_e4m3fn),
+    *(torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz, torch.float8_e8m0fnu),
+    *(torch.complex64, torch.complex128),
 )
 
 
@@ -58,7 +60,8 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         assert found[name].dtype == value.dtype, name
         assert found[name].shape == value.shape, name
         assert found[name].stride() == value.stride(), name
-        assert torch.equal(found[name].double(), value.double()), name
+        wide = torch.complex128 if value.is_complex() else torch.float64
+        assert torch.equal(found[name].to(wide), value.to(wide)), name
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -67,6 +70,7 @@ def test_state_dicts_of_every_dtype_are_read_as_they_were_saved(
     tmp_path: Path, protocol: int, zipped: bool
 ) -> None:
     state = {str(dtype): torch.arange(2, 14).to(dtype) for dtype in DTYPES}
+    state["complex values"] = torch.tensor([1 - 2j, 3j])
     path = tmp_path / "x.pt"
     torch.save(state, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
     archive = read_torch(path)
@@ -171,3 +175,57 @@ def test_a_default_dict_of_numbers_is_read_as_a_dict(tmp_path: Path) -> None:
         archive = read_torch(tmp_path / "x.pt")
         assert archive.metadata == {"counts.b": kind(1)}
         assert archive.tensors.keys() == {"a"}
+
+
+def test_counters_complex_numbers_and_bytes_are_read(tmp_path: Path) -> None:
+    saved = {
+        "milestones": Counter({30: 1, 60: 2}),
+        "seeds": {1 << 31: "a", (1 << 60) + 1: "b", -(1 << 40): "c"},
+        "complex": 1 - 2j,
+        "state": (1 << 128) - 1,  # of a random generator
+    }
+    for protocol in (2, 4):
+        torch.save(saved, tmp_path / "x.pt", pickle_protocol=protocol)
+        assert read_torch(tmp_path / "x.pt").tree == saved
+    for protocol in (2, 3, 4, 5):
+        data = {"bytes": bytearray(b"abc"), "a": torch.ones(1)}
+        torch.save(data, tmp_path / "x.pt", pickle_protocol=protocol)
+        archive = read_torch(tmp_path / "x.pt")
+        assert archive.tensors.keys() == {"a"}
+        assert archive.tree["bytes"] in (b"abc", Inert("builtins.bytearray"))  # type: ignore[index]
+
+
+def test_a_number_too_long_to_print_is_only_named(tmp_path: Path) -> None:
+    torch.save({"step": 10**5000, "width": 8}, tmp_path / "x.pt")
+    archive = read_torch(tmp_path / "x.pt")
+    assert archive.tree == {"step": Inert("builtins.int"), "width": 8}
+    assert archive.metadata == {"width": 8}
+
+
+def test_what_is_shared_in_a_file_is_shared_when_read(tmp_path: Path) -> None:
+    tied, betas = torch.ones(2), [0.9, 0.999]
+    torch.save({"a": tied, "b": [tied], "groups": [{"betas": betas}] * 2}, tmp_path / "x.pt")
+    archive = read_torch(tmp_path / "x.pt")
+    assert archive.tensors.keys() == {"a", "b.0"}
+    assert archive.tensors["a"] is archive.tensors["b.0"]
+    assert archive.metadata == {f"groups.{i}.betas.{j}": betas[j] for i in (0, 1) for j in (0, 1)}
+
+
+def test_a_large_training_checkpoint_is_far_below_the_limits(tmp_path: Path) -> None:
+    """As many tensors as bigG/14 with AdamW, and a log of every step; the weights are tiny."""
+    weights = {f"transformer.resblocks.{i}.mlp.c_fc.weight": torch.zeros(8) for i in range(1500)}
+    state = {
+        i: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(8), "exp_avg_sq": torch.zeros(8)}
+        for i in range(1500)
+    }
+    log = [{"step": i, "loss": 0.5} for i in range(10_000)]
+    saved = {"state_dict": weights, "optimizer": {"state": state}, "log": log}
+    torch.save(saved, tmp_path / "x.pt")
+    archive = read_torch(tmp_path / "x.pt")
+    assert len(archive.tensors) == 6000
+    assert len(archive.metadata) == 20_000
+
+
+def test_views_without_number_are_read_from_one_storage(tmp_path: Path) -> None:
+    torch.save(list(torch.arange(12_000.0).unbind()), tmp_path / "x.pt")
+    assert len(read_torch(tmp_path / "x.pt").tensors) == 12_000

@@ -4,6 +4,7 @@ The mapping is copy-on-write: writing to the tensors never changes the file. To 
 may be mapped, rename a new one over it; truncating it in place crashes the reading process.
 """
 
+import math
 import mmap
 from pathlib import Path
 
@@ -47,3 +48,8 @@ def read_naturals(values: object) -> tuple[int, ...] | None:
     if any(type(value) is not int or not 0 <= value < 1 << 63 for value in values):
         return None
     return tuple(values)
+
+
+def is_countable(shape: tuple[int, ...]) -> bool:
+    """Whether PyTorch can count the values of `shape` in 64 bits, also beside a length of 0."""
+    return math.prod(length for length in shape if length) < 1 << 63

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ecliptic.errors import UnsafeFileError
+from ecliptic.storage.budget import MAX_NAME, TUPLE_KEY, Budget
 
-MAX_KEY = 1 << 31  # integer keys; an attacker could choose larger ones that collide
-MAX_NAME = 1000  # characters of a name; TorchScript's mangled ones have about 100
+MAX_KEY = (1 << 61) - 1  # integer keys; from here on, Python gives many of them the same hash
 MAX_ARGUMENTS = 16  # of a call; a longer tuple would be copied with each call
 
 STORAGES = {
@@ -22,6 +22,8 @@ STORAGES = {
     "torch.BoolStorage": "bool",
     "torch.ByteStorage": "uint8",
     "torch.CharStorage": "int8",
+    "torch.ComplexDoubleStorage": "complex128",
+    "torch.ComplexFloatStorage": "complex64",
     "torch.DoubleStorage": "float64",
     "torch.FloatStorage": "float32",
     "torch.HalfStorage": "float16",
@@ -35,11 +37,16 @@ DTYPES = frozenset(
     for name in [
         "bfloat16",
         "bool",
+        "complex128",
+        "complex64",
         "float16",
         "float32",
         "float64",
         "float8_e4m3fn",
+        "float8_e4m3fnuz",
         "float8_e5m2",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
         "int8",
         "int16",
         "int32",
@@ -52,6 +59,19 @@ DTYPES = frozenset(
 )
 # Types of the missing values of a defaultdict; protocol 2 writes `int` as `long`.
 PLAIN_TYPES = ("bool", "bytes", "float", "int", "long", "str", "unicode")
+# Tensors that are more than values in memory, and how to save them so that they are.
+REFUSED_TENSORS = {
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": ("of another device", "tensor.cpu()"),
+    "torch._utils._rebuild_device_tensor_from_numpy": ("of another device", "tensor.cpu()"),
+    "torch._utils._rebuild_meta_tensor_no_storage": (
+        "without values (on the device `meta`)",
+        "a model that was loaded completely",
+    ),
+    "torch._utils._rebuild_nested_tensor": ("nested", "the parts of tensor.unbind()"),
+    "torch._utils._rebuild_qtensor": ("quantised", "tensor.dequantize()"),
+    "torch._utils._rebuild_sparse_tensor": ("sparse", "tensor.to_dense()"),
+    "torch._utils._rebuild_wrapper_subclass": ("of a Python subclass", "a plain tensor"),
+}
 # Objects that training scripts save beside the weights; only their names are kept.
 INERT = frozenset(
     {
@@ -112,16 +132,28 @@ class Module:
 
 
 def _make_tensor(
-    storage: object, offset: object, size: object, stride: object, *_: object
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    _gradient: object = False,
+    _hooks: object = None,
+    bits: object = None,
 ) -> object:
+    """`_rebuild_tensor_v2`; `bits` says that the values are the negative or conjugate of these."""
     if not isinstance(storage, Storage):
         raise UnsafeFileError("a tensor is made from something that is not a storage")
+    if bits is not None and (not isinstance(bits, dict) or any(bits.values())):
+        raise UnsafeFileError(
+            "a tensor is stored as the negative or conjugate view of its values, which would be "
+            "read with the wrong sign; save `tensor.resolve_neg().resolve_conj()` instead"
+        )
     return TensorRecord(storage, offset, size, stride, storage.dtype)
 
 
 def _make_untyped_tensor(*arguments: object) -> object:
-    """`_rebuild_tensor_v3`: storage, offset, size, stride, requires_grad, hooks, dtype."""
-    record, dtype = _make_tensor(*arguments[:6]), arguments[6]
+    """`_rebuild_tensor_v3`: storage, offset, size, stride, requires_grad, hooks, dtype, bits."""
+    record, dtype = _make_tensor(*arguments[:6], *arguments[7:]), arguments[6]
     if not (isinstance(record, TensorRecord) and isinstance(dtype, Inert) and dtype.name in DTYPES):
         raise UnsafeFileError("a tensor has an unknown dtype")
     dtype_name = dtype.name.removeprefix("torch.")
@@ -139,8 +171,8 @@ def _make_typed_tensor(function: object, kind: object, arguments: object, *_: ob
     return CALLS[function.name](*arguments)
 
 
-def _make_dict(*arguments: object) -> object:
-    """`dict()` and `OrderedDict()`, also of a dict or of `[[key, value], ...]` (Python 2).
+def _make_dict(budget: Budget, *arguments: object) -> object:
+    """A dict of nothing, of another dict, or of `[[key, value], ...]` (Python 2).
 
     A dict is returned itself and a list of pairs is emptied. A function that copied a container and
     left it full would let a few bytes of the file ask for the copy again and again.
@@ -152,7 +184,7 @@ def _make_dict(*arguments: object) -> object:
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
     ):
         raise UnsafeFileError("a dict is made from something that is not a list of pairs")
-    made = {check_key(key): value for key, value in pairs}
+    made = {check_key(key, budget): value for key, value in pairs}
     pairs.clear()
     return made
 
@@ -162,12 +194,26 @@ def _make_list(items: object = None) -> object:
     return [] if items is None else items
 
 
+def _make_complex(real: object, imaginary: object) -> object:
+    if not isinstance(real, float) or not isinstance(imaginary, float):
+        raise UnsafeFileError("a complex number is made from something that is not two numbers")
+    return complex(real, imaginary)
+
+
 def _take_first(value: object, *_: object) -> object:
     return value
 
 
+def _take_bytes(value: object = b"", *_: object) -> object:
+    """`bytearray(value)`; never a copy, which a few bytes of the file could ask for repeatedly."""
+    return value if isinstance(value, bytes) else Inert("builtins.bytearray")
+
+
+# Names that make a dict
+DICTS = frozenset(
+    {"__builtin__.dict", "builtins.dict", "collections.Counter", "collections.OrderedDict"}
+)
 CALLS: dict[str, Callable[..., object]] = {
-    "collections.OrderedDict": _make_dict,
     "collections.defaultdict": lambda *_: {},
     "torch._tensor._rebuild_from_type_v2": _make_typed_tensor,
     "torch._utils._rebuild_parameter": _take_first,
@@ -184,10 +230,12 @@ CALLS: dict[str, Callable[..., object]] = {
     "torch.jit._pickle.build_intlist": _take_first,
     "torch.jit._pickle.build_tensorlist": _take_first,
     "torch.jit._pickle.restore_type_tag": _take_first,
-    "__builtin__.dict": _make_dict,
+    "__builtin__.bytearray": _take_bytes,
+    "__builtin__.complex": _make_complex,
     "__builtin__.list": _make_list,
     "__builtin__.set": _make_list,
-    "builtins.dict": _make_dict,
+    "builtins.bytearray": _take_bytes,
+    "builtins.complex": _make_complex,
     "builtins.list": _make_list,
     "builtins.set": _make_list,
 }
@@ -200,9 +248,13 @@ def look_up(module: object, attribute: object) -> Inert:
     if len(module) + len(attribute) > MAX_NAME:
         raise UnsafeFileError(f"it uses a name of more than {MAX_NAME} characters")
     name = f"{module}.{attribute}"
-    known = name in CALLS or name in STORAGES or name in DTYPES or name in INERT
-    if known or name.startswith("__torch__."):
+    if any(name in table for table in (CALLS, DICTS, STORAGES, DTYPES, INERT)):
         return Inert(name)
+    if name.startswith("__torch__."):
+        return Inert(name)
+    if name in REFUSED_TENSORS:
+        kind, instead = REFUSED_TENSORS[name]
+        raise UnsafeFileError(f"it holds a tensor that is {kind}; save {instead} instead")
     raise UnsafeFileError(
         f"it asks for `{name}`, but only tensors in containers are allowed. Nothing was run. If "
         "you trust its author, load it once where it was made and save only the weights: "
@@ -210,19 +262,19 @@ def look_up(module: object, attribute: object) -> Inert:
     )
 
 
-def resolve_call(function: object, arguments: object) -> object:
+def resolve_call(function: object, arguments: object, budget: Budget) -> object:
     """Return the plain data for a call of `function`, a name of the file."""
     if not isinstance(function, Inert) or not isinstance(arguments, tuple):
         raise UnsafeFileError("it calls a value that is not the name of a function")
     _check_count(arguments)
-    if (known := CALLS.get(function.name)) is None:
-        if function.name.startswith("__torch__."):
-            return Module(function.name)
-        return Inert(function.name)
     try:
-        return known(*arguments)
+        if function.name in DICTS:
+            return _make_dict(budget, *arguments)
+        if known := CALLS.get(function.name):
+            return known(*arguments)
     except (TypeError, IndexError, KeyError) as error:
         raise UnsafeFileError(f"it calls `{function.name}` with wrong arguments") from error
+    return Module(function.name) if function.name.startswith("__torch__.") else function
 
 
 def _check_count(arguments: tuple[object, ...]) -> None:
@@ -230,13 +282,25 @@ def _check_count(arguments: tuple[object, ...]) -> None:
         raise UnsafeFileError(f"it calls a function with {len(arguments)} arguments")
 
 
-def check_key(key: object) -> object:
-    """Return `key` if it is cheap to hash, even if an attacker chose it."""
-    small = isinstance(key, int) and abs(key) < MAX_KEY
-    if key is None or small or isinstance(key, (str, bytes, Inert)):
+def check_key(key: object, budget: Budget, cost: int = 1) -> object:
+    """Return `key` if it is cheap to hash and compare, even if an attacker chose it.
+
+    Args:
+        key: of a dictionary.
+        budget: pays for numbers, because Python does not mix their hashes.
+        cost: of a number.
+    """
+    if key is None or isinstance(key, Inert):
+        return key
+    if isinstance(key, (str, bytes)):
+        if len(key) > MAX_NAME:
+            raise UnsafeFileError(f"a name in the file has more than {MAX_NAME} characters")
+        return key
+    if isinstance(key, int) and abs(key) < MAX_KEY:
+        budget.spend_key(cost)
         return key
     if isinstance(key, tuple) and len(key) <= 8 and not any(isinstance(x, tuple) for x in key):
-        return tuple(check_key(x) for x in key)
+        return tuple(check_key(x, budget, TUPLE_KEY) for x in key)
     raise UnsafeFileError(f"a {type(key).__name__} is used as the key of a dictionary")
 
 

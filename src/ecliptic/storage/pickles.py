@@ -8,10 +8,12 @@ Source: the opcodes of the standard library's pickletools.
 
 import pickletools
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError
+from ecliptic.storage.budget import Budget
 from ecliptic.storage.pickle_names import (
+    MAX_KEY,
     Inert,
     Module,
     TensorRecord,
@@ -21,53 +23,57 @@ from ecliptic.storage.pickle_names import (
     resolve_call,
 )
 
-MAX_PICKLE = 32 << 20  # bytes; the pickle of bigG/14 with its optimizer has about 1 MB
-MAX_OPCODES = 5_000_000
+LONGEST_REASON = 200  # characters of an error of Python, quoted in ours
 
 
-def load(file: IO[bytes], where: str) -> object:
+def load(file: IO[bytes], where: str, budget: Budget) -> object:
     """Read the pickle at the current position of `file`.
 
     Args:
-        file: read up to the end of the pickle; `where` names it in errors.
+        file: read up to the end of the pickle.
+        where: the name in errors.
+        budget: of the file, which its other pickles share.
 
     Returns:
         dict, list, tuple, str, bytes, numbers, None, and `TensorRecord`, `Module`, `Inert`.
 
     Raises:
-        UnsafeFileError: it asks for anything else, or has more than MAX_OPCODES operations.
+        UnsafeFileError: it asks for anything else, or for more than the budget.
         CorruptFileError: it is damaged or incomplete.
     """
-    machine = _Machine()
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count > MAX_OPCODES:
-                raise UnsafeFileError(f"it has more than {MAX_OPCODES} operations")
-            machine.step(opcode.name, argument)
-        return machine.result()
+        return _Machine(budget).run(file)
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{where} is refused: {error}.") from error
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise CorruptFileError(f"{where} is a damaged or incomplete pickle: {error}.") from error
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, Warning) as error:
+        reason = str(error)[:LONGEST_REASON]  # some quote the whole argument
+        raise CorruptFileError(f"{where} is a damaged or incomplete pickle: {reason}.") from error
 
 
 class _Machine:
     """The stack machine of pickle, with the operations that plain data needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.stack: list[object] = []
         self.outer: list[list[object]] = []  # stacks below the open marks
-        self.memo: dict[object, object] = {}
+        self.memo: dict[str, object] = {}  # by text: a file can choose numbers that collide
 
-    def step(self, name: str, argument: object) -> None:
-        if name in _VALUES:
-            self.push(argument)
-        elif name in _CONSTANTS:
-            self.push(_CONSTANTS[name]())
-        elif (operation := _OPERATIONS.get(name)) is not None:
-            operation(self, argument)
-        elif name not in _IGNORED:
-            raise UnsafeFileError(f"it uses the opcode {name}, which no state dict needs")
+    def run(self, file: IO[bytes]) -> object:
+        """Carry out the operations up to STOP."""
+        limit, read = self.budget.opcodes, file.read
+        for count in range(limit):
+            code = read(1)
+            if code == _STOP:
+                self.budget.opcodes = limit - count
+                return self.result()
+            try:
+                read_argument, operation = _TABLE[code]
+            except KeyError:
+                what = f"has the unknown opcode {code!r}" if code else "ends before its STOP"
+                raise ValueError(f"it {what}") from None
+            operation(self, read_argument(file) if read_argument else None)
+        raise UnsafeFileError(f"it has more than {limit} operations, too many for the file's size")
 
     def result(self) -> object:
         if len(self.stack) != 1 or self.outer:
@@ -76,6 +82,9 @@ class _Machine:
 
     def push(self, value: object) -> None:
         self.stack.append(value)
+
+    def ignore(self, _: object) -> None:
+        pass
 
     def close_mark(self) -> list[object]:
         items, self.stack = self.stack, self.outer.pop()
@@ -89,13 +98,18 @@ class _Machine:
         self.stack = []
 
     def get(self, index: object) -> None:
-        self.push(self.memo[index])
+        self.push(self.memo[str(index)])
 
     def put(self, index: object) -> None:
-        self.memo[check_key(index)] = self.stack[-1]  # PUT may have any decimal number
+        self.memo[str(index)] = self.stack[-1]
+
+    def put_any(self, index: int) -> None:
+        if not 0 <= index < MAX_KEY:
+            raise UnsafeFileError("a number beyond 2**61 is used as the key of a dictionary")
+        self.put(index)
 
     def memoize(self, _: object) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
+        self.memo[str(len(self.memo))] = self.stack[-1]
 
     def make_tuple(self, _: object) -> None:
         self.push(tuple(self.close_mark()))
@@ -120,14 +134,19 @@ class _Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise UnsafeFileError(f"it sets items of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[check_key(key)] = value
+            target[check_key(key, self.budget)] = value
 
     def name(self, argument: object) -> None:
         module, _, attribute = str(argument).partition(" ")
         self.push(look_up(module, attribute))
 
     def call(self, _: object) -> None:
-        self.push(resolve_call(*self.pop_many(2)))
+        arguments, function = self.stack.pop(), self.stack.pop()
+        made = resolve_call(function, arguments, self.budget)
+        first = arguments[:1] if isinstance(arguments, tuple) else ()
+        if isinstance(made, TensorRecord) and all(made is not x for x in first):  # not a parameter
+            self.budget.spend_tensor()
+        self.push(made)
 
     def build(self, _: object) -> None:
         target, state = self.pop_many(2)
@@ -167,7 +186,8 @@ _VALUES = frozenset(
         "BINBYTES8",
     ]
 )
-_IGNORED = frozenset({"PROTO", "FRAME", "STOP"})
+_STOP = b"."
+_IGNORED = ("PROTO", "FRAME")
 _CONSTANTS: dict[str, Callable[[], object]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -177,7 +197,7 @@ _CONSTANTS: dict[str, Callable[[], object]] = {
     "EMPTY_SET": list,  # sets become lists, so that no value of the file is hashed
     "EMPTY_TUPLE": tuple,
 }
-_OPERATIONS: dict[str, Callable[[_Machine, object], object]] = {
+_OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "ADDITEMS": _Machine.append_marked,
     "APPEND": lambda machine, _: machine.extend(machine.pop_many(1)),
     "APPENDS": _Machine.append_marked,
@@ -185,6 +205,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, object], object]] = {
     "BINPERSID": lambda machine, _: machine.push(read_storage(machine.stack.pop())),
     "BINPUT": _Machine.put,
     "BUILD": _Machine.build,
+    "BYTEARRAY8": lambda machine, argument: machine.push(bytes(argument)),
     "DICT": _Machine.make_dict,
     "DUP": lambda machine, _: machine.push(machine.stack[-1]),
     "FROZENSET": _Machine.make_tuple,
@@ -198,7 +219,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, object], object]] = {
     "NEWOBJ": _Machine.call,
     "POP": lambda machine, _: machine.stack.pop(),
     "POP_MARK": lambda machine, _: machine.close_mark(),
-    "PUT": _Machine.put,
+    "PUT": _Machine.put_any,
     "REDUCE": _Machine.call,
     "SETITEM": lambda machine, _: machine.set_items(machine.pop_many(2)),
     "SETITEMS": lambda machine, _: machine.set_items(machine.close_mark()),
@@ -207,4 +228,30 @@ _OPERATIONS: dict[str, Callable[[_Machine, object], object]] = {
     "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop_many(1))),
     "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop_many(2))),
     "TUPLE3": lambda machine, _: machine.push(tuple(machine.pop_many(3))),
+}
+
+
+def _find_operation(name: str) -> Callable[[_Machine, Any], object]:
+    if name in _VALUES:
+        return _Machine.push
+    if name in _CONSTANTS:
+        make = _CONSTANTS[name]
+        return lambda machine, _: machine.push(make())
+    return _Machine.ignore if name in _IGNORED else _OPERATIONS.get(name, _refuse(name))
+
+
+def _refuse(name: str) -> Callable[[_Machine, Any], object]:
+    def refuse(*_: object) -> object:
+        raise UnsafeFileError(f"it uses the opcode {name}, which no state dict needs")
+
+    return refuse
+
+
+# How to read its argument, and what it does, for each opcode
+_TABLE: dict[bytes, tuple[Callable[[IO[bytes]], Any] | None, Callable[[_Machine, Any], object]]] = {
+    opcode.code.encode("latin-1"): (
+        opcode.arg.reader if opcode.arg else None,
+        _find_operation(opcode.name),
+    )
+    for opcode in pickletools.opcodes
 }

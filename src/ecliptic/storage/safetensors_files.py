@@ -6,31 +6,46 @@ rule is refused, because another reader might see other tensors in it.
 Source: the format section of the safetensors README; the audit by Trail of Bits (2023).
 """
 
-import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError
-from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file, read_naturals
+from ecliptic.storage.budget import MAX_NAME
+from ecliptic.storage.mapping import (
+    MAX_DIMENSIONS,
+    bytes_tensor,
+    is_countable,
+    map_file,
+    read_naturals,
+)
 from ecliptic.storage.sniffing import refuse_kind, sniff
+from ecliptic.storage.text_files import LONGEST_NAME, parse_json
 from ecliptic.storage.torch_files import TorchArchive, read_torch
 
-MAX_HEADER = 100_000_000  # bytes, the limit of the reference reader
+# Bytes of a header, or of an index of shards. The reference reader takes 100 MB; with some 100
+# bytes for each tensor, this is enough for 250,000 of them, far more than any release has.
+MAX_HEADER = 25_000_000
+LONGEST_FILE_NAME = 255  # bytes, the limit of most file systems
 DTYPES = {
     "BF16": torch.bfloat16,
     "BOOL": torch.bool,
+    "C64": torch.complex64,
     "F16": torch.float16,
     "F32": torch.float32,
     "F64": torch.float64,
     "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
     "I16": torch.int16,
     "I32": torch.int32,
     "I64": torch.int64,
@@ -80,9 +95,7 @@ def read_safetensors(path: Path | str) -> TensorFile:
         )
     if start > len(memory):
         raise CorruptFileError(_explain_truncation(path, start, len(memory)))
-    header = _parse_json(path, memory[8:start])
-    if not isinstance(header, dict):
-        raise CorruptFileError(f"{path}: its header is not a JSON object.")
+    header = parse_json(memory[8:start], f"{path}: its header", unique=True)
     metadata = _check_metadata(path, header.pop("__metadata__", {}))
     places = [_read_place(path, name, entry) for name, entry in header.items()]
     _check_cover(path, places, start, len(memory))
@@ -147,14 +160,17 @@ def write_safetensors(
 
 def _read_index(index: Path) -> dict[str, set[str]]:
     """Read the tensor names of each shard, and check that all shards are beside the index."""
-    content = _parse_json(index, index.read_bytes())
-    mapping = content.get("weight_map") if isinstance(content, dict) else None
+    content = parse_json(index.read_bytes(), f"{index}: its text", unique=True)
+    mapping = content.get("weight_map")
     if not isinstance(mapping, dict) or not mapping:
         raise CorruptFileError(f"{index} has no weight_map of tensor names to files.")
     shards: dict[str, set[str]] = {}
     for name, shard in mapping.items():
-        if not isinstance(shard, str) or shard in ("", ".", "..") or {*shard} & {*"/\\\0:"}:
-            raise CorruptFileError(f"{index}: {name} is in {shard!r}, not a file beside the index.")
+        if not _is_file_name(shard):
+            raise CorruptFileError(
+                f"{index}: {name[:LONGEST_NAME]} is in {_describe(shard)}, not a file "
+                "beside the index."
+            )
         shards.setdefault(shard, set()).add(name)
     if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
         raise CorruptFileError(
@@ -164,20 +180,13 @@ def _read_index(index: Path) -> dict[str, set[str]]:
     return shards
 
 
-def _parse_json(path: Path, data: bytes) -> object:
-    def refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        keys = dict(pairs)
-        if len(keys) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise CorruptFileError(f"{path}: its JSON has the name {twice!r} twice.")
-        return keys
-
+def _is_file_name(value: object) -> TypeGuard[str]:
+    if not isinstance(value, str) or value in ("", ".", "..") or {*value} & {*"/\\\0:"}:
+        return False
     try:
-        content: object = json.loads(data.decode(), object_pairs_hook=refuse_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path}: its JSON cannot be read: {error}.") from error
-    return content
+        return len(os.fsencode(value)) <= LONGEST_FILE_NAME
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold
+        return False
 
 
 def _check_metadata(path: Path, metadata: object) -> dict[str, str]:
@@ -190,11 +199,13 @@ def _check_metadata(path: Path, metadata: object) -> dict[str, str]:
 
 def _read_place(path: Path, name: str, entry: object) -> _Place:
     """Read an entry of the header, and check its byte count against dtype and shape."""
+    if len(name) > MAX_NAME:
+        raise CorruptFileError(f"{path}: a tensor's name has more than {MAX_NAME} characters.")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise CorruptFileError(f"{path}: {name} needs exactly dtype, shape and data_offsets.")
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
         raise CorruptFileError(
-            f"{path}: {name} has the unknown dtype {str(entry['dtype'])[:40]!r}; known are "
+            f"{path}: {name} has the unknown dtype {_describe(entry['dtype'])}; known are "
             f"{', '.join(DTYPES)}."
         )
     shape, offsets = read_naturals(entry["shape"]), read_naturals(entry["data_offsets"])
@@ -205,12 +216,16 @@ def _read_place(path: Path, name: str, entry: object) -> _Place:
         )
     dtype = DTYPES[entry["dtype"]]
     size = math.prod(shape) * dtype.itemsize
-    if len(offsets) != 2 or offsets[1] - offsets[0] != size:
+    if len(offsets) != 2 or offsets[1] - offsets[0] != size or not is_countable(shape):
         raise CorruptFileError(
             f"{path}: {name} of shape {shape[:8]} and {entry['dtype']} needs {size} bytes, but its "
             f"data_offsets are {offsets[:2]}."
         )
     return _Place(name, dtype, shape, *offsets)
+
+
+def _describe(value: object) -> str:
+    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _check_cover(path: Path, places: list[_Place], start: int, size: int) -> None:

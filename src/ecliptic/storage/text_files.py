@@ -1,12 +1,18 @@
 """Reads small text and JSON files of other projects, up to a limit of bytes."""
 
 import json
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ecliptic.errors import CorruptFileError
 
 LIMIT = 64 << 20  # bytes; the largest tokenizer.json known is 17 MB
+# Values of a JSON text, each of which takes up to 100 bytes of memory. CLIP's tokenizer.json has
+# 200,000, the largest index of shards 100,000; a tensor in a safetensors header counts as 8.
+MAX_VALUES = 1_000_000
+LONGEST_NAME = 200  # characters of a name that a message quotes
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -18,19 +24,39 @@ def read_json(path: Path) -> dict[str, Any]:
     return parse_json(read_text(path), f"{path}")
 
 
-def parse_json(text: str, what: str) -> dict[str, Any]:
-    """Parse the JSON object in `text`; `what` names it in errors.
+def parse_json(text: str | bytes, what: str, *, unique: bool = False) -> dict[str, Any]:
+    """Parse the JSON object in `text`, after counting how many values it can have.
+
+    Args:
+        text: JSON; bytes are UTF-8.
+        what: names it in errors.
+        unique: refuse an object that has a name twice; else the last one counts.
 
     Raises:
-        CorruptFileError: not JSON, or not an object.
+        CorruptFileError: not JSON, not an object, or more than `MAX_VALUES` values.
     """
     try:
-        value = json.loads(text)
+        text = text.decode() if isinstance(text, bytes) else text
+        if (count := sum(map(text.count, ",[{"))) > MAX_VALUES:  # those in strings too
+            raise CorruptFileError(
+                f"{what} is JSON of up to {count} values, more than the {MAX_VALUES} allowed."
+            )
+        refuse = partial(_refuse_twins, what) if unique else None
+        value = json.loads(text, object_pairs_hook=refuse)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{what} is not JSON ({error}); fetch it again.") from None
     if not isinstance(value, dict):
         raise CorruptFileError(f"{what} is a {type(value).__name__}, but must be a JSON object.")
     return value
+
+
+def _refuse_twins(what: str, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise CorruptFileError(f"{what} has the name {twice[:LONGEST_NAME]!r} twice.")
+    return found
 
 
 def read_text(path: Path) -> str:

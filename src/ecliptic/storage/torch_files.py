@@ -6,8 +6,9 @@ checks each description against the bytes of the file, then maps the tensor with
 """
 
 import io
+import math
 import mmap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +18,16 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayoutError
-from ecliptic.storage import pickles
-from ecliptic.storage.mapping import bytes_tensor, map_file, read_naturals
-from ecliptic.storage.pickle_names import MAX_NAME, Inert, Module, Storage, TensorRecord
+from ecliptic.storage import budget as limits, pickles
+from ecliptic.storage.budget import Budget
+from ecliptic.storage.mapping import bytes_tensor, is_countable, map_file, read_naturals
+from ecliptic.storage.nesting import check_extent, visit_names, walk
+from ecliptic.storage.pickle_names import Inert, Module, Storage, TensorRecord
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.zip_archive import Archive
 
 Scalar = bool | int | float | str
-MAX_DEPTH = 64  # containers within containers
-MAX_ITEMS = 2_000_000  # values in all containers; shared containers count each time
+MAX_BITS = 512  # of a whole number; random generators store 128, and no float holds 1024
 MAX_REPEATED = 1 << 20  # values of an expanded view (stride 0) beyond those stored
 
 
@@ -49,16 +51,25 @@ class TorchArchive:
             CorruptFileError: two tensors have the same dotted name.
         """
         found: dict[str, Tensor] = {}
-        for name, leaf in _leaves(self.tree):
+
+        def keep(name: str, leaf: object) -> None:
             if isinstance(leaf, Tensor) and found.setdefault(name, leaf) is not leaf:
                 raise CorruptFileError(f"two tensors of the file have the name {name!r}.")
+
+        visit_names(self.tree, keep)
         return found
 
     @cached_property
     def metadata(self) -> dict[str, Scalar]:
         """Every number and string by its dotted name, such as `input_resolution`."""
-        scalars = (bool, int, float, str)
-        return {name: leaf for name, leaf in _leaves(self.tree) if isinstance(leaf, scalars)}
+        found: dict[str, Scalar] = {}
+
+        def keep(name: str, leaf: object) -> None:
+            if isinstance(leaf, (bool, int, float, str)):
+                found[name] = leaf
+
+        visit_names(self.tree, keep)
+        return found
 
 
 def read_torch(path: Path | str) -> TorchArchive:
@@ -94,9 +105,8 @@ def _read_zip(archive: Archive) -> TorchArchive:
         raise UnsupportedLayoutError(
             f"{path} was written on a big-endian machine; save it again on a little-endian one."
         )
-    pickle = io.BytesIO(archive.read(f"{root}data.pkl", pickles.MAX_PICKLE))
-    content = pickles.load(pickle, str(path))
-    _check_extent(path, content)
+    pickle = io.BytesIO(archive.read(f"{root}data.pkl", limits.MAX_PICKLE))
+    content = _load(pickle, path, Budget.for_file(len(archive.memory)))
 
     def storage_bytes(key: str) -> Tensor:
         entry = archive.entries.get(f"{root}data/{key}")
@@ -109,19 +119,34 @@ def _read_zip(archive: Archive) -> TorchArchive:
     return TorchArchive("torchscript" if isinstance(content, Module) else "zip", tree)
 
 
+def _load(pickle: io.BytesIO, path: Path, budget: Budget) -> object:
+    """Read one pickle, and check that its containers can be walked."""
+    content = pickles.load(pickle, str(path), budget)
+    try:
+        check_extent(content, budget.items)
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"{path} is refused: {error}.") from error
+    return content
+
+
 def _read_legacy(path: Path) -> TorchArchive:
     """Read five pickles (magic, protocol, system, content, storage keys), then the storages."""
     memory = map_file(path)
+    budget = Budget.for_file(len(memory))
     position, parts = 0, []
     for _ in range(5):
-        window = io.BytesIO(memory[position : position + pickles.MAX_PICKLE])
-        parts.append(pickles.load(window, str(path)))
+        window = io.BytesIO(memory[position : limits.MAX_PICKLE])  # all five together
+        parts.append(_load(window, path, budget))
         position += window.tell()
     _, _, system, content, keys = parts
-    _check_extent(path, content)
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise UnsupportedLayoutError(f"{path} was written on a big-endian machine.")
-    places = dict(_read_legacy_places(path, memory, position, keys, _item_sizes(content)))
+    sizes = _item_sizes(content)
+    places: dict[str, tuple[int, int]] = {}
+    for key, place in _read_legacy_places(path, memory, position, keys, sizes):
+        if key in places:
+            raise UnsafeFileError(f"{path}: two storages have the key {key}.")
+        places[key] = place
 
     def storage_bytes(key: str) -> Tensor:
         if key not in places:
@@ -152,49 +177,8 @@ def _read_legacy_places(
 
 def _item_sizes(content: object) -> dict[str, int]:
     """Bytes per value of every storage that `content` uses, by key."""
-    leaves = (leaf for _, leaf in _leaves(content))
-    used = (leaf.storage if isinstance(leaf, TensorRecord) else leaf for leaf in leaves)
+    used = (leaf.storage if isinstance(leaf, TensorRecord) else leaf for leaf in walk(content))
     return {x.key: _dtype(x.dtype).itemsize for x in used if isinstance(x, Storage)}
-
-
-def _check_extent(path: Path, content: object) -> None:
-    """Refuse deep nesting, containers in themselves and small pickles that unfold to huge trees."""
-    level, items = [content], 0
-    for _ in range(MAX_DEPTH):
-        inner = [_children(value) for value in level]
-        items += sum(map(len, inner))
-        if items > MAX_ITEMS:
-            break
-        level = [value for values in inner for value in values]
-        if not level:
-            return
-    raise UnsafeFileError(
-        f"{path}: its containers are nested more than {MAX_DEPTH} deep, contain themselves, or "
-        f"hold more than {MAX_ITEMS} values."
-    )
-
-
-def _children(value: object) -> Collection[object]:
-    if isinstance(value, Module):
-        value = value.attributes
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _leaves(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The dotted name and value of everything in nested containers that is not a container."""
-    if isinstance(tree, Module):
-        tree = tree.attributes
-    if isinstance(tree, (dict, list, tuple)):
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, value in items:
-            name = f"{prefix}.{key}" if prefix else str(key)
-            if len(name) > MAX_NAME:  # else one long key would be copied for every leaf below
-                raise UnsafeFileError(f"a name in the file has more than {MAX_NAME} characters.")
-            yield from _leaves(value, name)
-    else:
-        yield prefix, tree
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -210,20 +194,29 @@ class _Tensors:
         self.path = path
         self.storage_bytes = storage_bytes
         self.storages: dict[str, Tensor] = {}  # (bytes,) uint8 by key: shared storages stay shared
+        self.made: dict[int, object] = {}  # by identity: what is shared in the file stays shared
 
-    def replace(self, tree: object) -> object:
-        """Copy `tree` with tensors for `TensorRecord`s and dicts for `Module`s."""
-        if isinstance(tree, TensorRecord):
-            return self.make_tensor(tree)
-        if isinstance(tree, Storage):
+    def replace(self, value: object) -> object:
+        """Tensors for `TensorRecord`s, dicts for `Module`s; containers are copied once each."""
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            return Inert("builtins.int")  # Python refuses to write such numbers
+        if isinstance(value, Storage):
             return Inert("torch.storage.UntypedStorage")
-        if isinstance(tree, Module):
-            tree = tree.attributes
-        if isinstance(tree, dict):
-            return {key: self.replace(value) for key, value in tree.items()}
-        if isinstance(tree, (list, tuple)):
-            return type(tree)(self.replace(value) for value in tree)
-        return tree
+        if not isinstance(value, (TensorRecord, Module, dict, list, tuple)):
+            return value
+        if id(value) not in self.made:
+            self.made[id(value)] = self._make(value)
+        return self.made[id(value)]
+
+    def _make(self, value: object) -> object:
+        if isinstance(value, TensorRecord):
+            return self.make_tensor(value)
+        if isinstance(value, Module):
+            return self.replace(value.attributes)
+        if isinstance(value, dict):
+            return {key: self.replace(inner) for key, inner in value.items()}
+        assert isinstance(value, (list, tuple))
+        return type(value)(self.replace(inner) for inner in value)
 
     def make_tensor(self, record: TensorRecord) -> Tensor:
         data, dtype = self.map_storage(record.storage), _dtype(record.dtype)
@@ -235,16 +228,14 @@ class _Tensors:
                 f"{self.path}: a tensor's offset, size and strides must be whole numbers of 0 to "
                 "2**63, as many strides as sizes."
             )
-        count, last = 1, offset[0]
-        for length, step in zip(size, stride, strict=True):
-            count *= length
-            last += (length - 1) * step
+        count = math.prod(size)
+        last = offset[0] + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if count and last >= len(values):
             raise CorruptFileError(
                 f"{self.path}: a tensor of size {size} and strides {stride} from {offset[0]} "
                 f"reaches past the {len(values)} values of its storage {record.storage.key}."
             )
-        if count > len(values) + MAX_REPEATED:
+        if count > len(values) + MAX_REPEATED or not is_countable(size):
             raise UnsafeFileError(
                 f"{self.path}: a tensor repeats {len(values)} stored values to make {count}."
             )

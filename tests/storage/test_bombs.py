@@ -1,0 +1,194 @@
+"""Small files that ask for much: each costs less than 2 seconds and 300 MB, or is refused sooner.
+
+The reader runs in a process of its own that cannot allocate more, so a limit that is gone ends in
+a MemoryError here. CPU time is compared, because other work on the machine does not change it.
+"""
+
+import json
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from .archives import archive
+
+SECONDS, MEGABYTES, LARGEST = 2.0, 300, 1_000_000  # the promise, for files of up to so many bytes
+TENSOR = (
+    b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\x000(X\x07\x00\x00\x00storagectorch\n"
+    b"FloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQq\x010"
+    b"(h\x01K\x00K\x04\x85K\x01\x85tq\x020"  # h\x00 is the function, h\x02 its arguments
+)
+FULL = LARGEST - 1000
+
+
+def padded(data: bytes, size: int = FULL) -> bytes:
+    """A pickle followed by zeros, so that the limits for a file of `size` bytes hold."""
+    return data + bytes(size - len(data))
+
+
+def many(data: bytes, operations: int, start: bytes = b"\x80\x02") -> bytes:
+    """A list of what `data` makes with so many operations, as often as 1 MB may ask for it."""
+    return padded(start + b"](" + data * (260_000 // operations) + b"e.")
+
+
+def colliding(count: int = 43_692, bits: int = 17) -> list[int]:
+    """Keys that fill the slots which Python tries one after the other, and one that tries all.
+
+    Source: the comment on collisions in CPython's Objects/dictobject.c.
+    """
+    mask, slot = (1 << bits) - 1, 1
+    keys = []
+    for _ in range(count):
+        keys.append(slot)
+        slot = (5 * slot + 1) & mask
+    return [*keys, keys[0] + (1 << bits)]
+
+
+def number(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def text(value: bytes) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value
+
+
+def pickles() -> Iterator[tuple[str, bytes]]:
+    """Names, and pickles for an archive."""
+    yield "names", pickle.dumps({"A" * 980: [[1] * 1400] * 1400}, 2)
+    yield "wide_names", padded(pickle.dumps({"\U0001f600" + "A" * 980: [[1] * 250] * 1000}, 2))
+    yield "long_names", padded(pickle.dumps({"A" * 220: [[1] * 255] * 1000}, 2))
+    yield "operations", many(b"N", 1)
+    yield "too_many_operations", b"\x80\x02](" + b"N" * FULL + b"e."
+    yield "dicts", many(b"}", 1)
+    yield "tuples", many(b"N\x85", 2)
+    yield "deep_tuples", many(b"N" + b"\x85" * 60, 61)
+    yield "modules", many(b"h\x00)\x81", 3, b"\x80\x02c__torch__\nM\nq\x000")
+    yield "memo", padded(b"\x80\x04](" + b"}\x94" * 130_000 + b"e.")
+    yield "marks", padded(b"\x80\x02" + b"(" * 590_000 + b".")
+    yield "tensors", many(b"h\x00h\x02R", 8, TENSOR)  # 36,250 of them
+    yield (
+        "shared_tensor",
+        padded(
+            TENSOR + b"}" + text(b"A" * 200) + b"]h\x00h\x02Rq\x030(" + b"h\x03" * 140_000 + b"es."
+        ),
+    )
+
+
+def keys_and_numbers() -> Iterator[tuple[str, bytes]]:
+    """More of them: costly keys of dictionaries, and long numbers."""
+    keys = colliding()
+    items = b"".join(number(key) + b"N" for key in keys)
+    yield "number_keys", b"\x80\x02}(" + items + (number(keys[-1]) + b"N") * 60_000 + b"u."
+    memo = b"".join(b"r" + struct.pack("<I", key) for key in keys)
+    again = b"j" + struct.pack("<I", keys[-1]) + b"0"
+    yield "memo_numbers", padded(b"\x80\x02N" + memo + again * 60_000 + b".")
+    yield (
+        "number_tuples",
+        b"\x80\x02}(" + b"".join(number(key) + b"K\x01\x86N" for key in range(40_000)) + b"u.",
+    )
+    key = b"a" * 400_000
+    yield (
+        "long_key",
+        b"\x80\x02"
+        + text(key)
+        + b"q\x00"
+        + text(key)
+        + (b"q\x01}h\x00Ns(" + b"h\x01N" * 60_000 + b"u."),
+    )
+    yield "long_number", b"\x80\x02\x8b" + struct.pack("<i", 900_000) + b"\x7f" * 900_000 + b"."
+    yield "decimal_number", b"\x80\x02L" + b"9" * 900_000 + b"L\n."
+    yield "decimal_numbers", b"\x80\x02](" + (b"I" + b"9" * 4299 + b"\n") * 200 + b"e."
+    yield (
+        "bytearrays",
+        many(
+            b"h\x00h\x02R",
+            3,
+            b"\x80\x02cbuiltins\nbytearray\nq\x000"
+            + (b"B" + struct.pack("<I", 100_000) + bytes(100_000) + b"\x85q\x020"),
+        ),
+    )
+
+
+def write_pickles(folder: Path) -> None:
+    for name, data in (*pickles(), *keys_and_numbers()):
+        archive(folder / f"{name}.pt", data)
+    shared = torch.zeros(1)
+    torch.save({"a": [[shared] * 1400] * 1400}, folder / "shared_tensors.pt")
+    with zipfile.ZipFile(folder / "deflated.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data.pkl", b"\x80\x02](" + b"N" * 5_000_000 + b"e.")
+    with zipfile.ZipFile(folder / "entries.pt", "w") as file:
+        file.writestr("x/data.pkl", b"N.")
+        for index in range(9_900):
+            file.writestr(f"x/{index:x}", b"")
+
+
+def write_legacy(folder: Path) -> None:
+    start = b"".join(pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {}))
+    nones = b"\x80\x02](" + b"N" * 130_000 + b"e."
+    (folder / "legacy_two.pt").write_bytes(padded(start + nones * 2))
+    keys = b"\x80\x02X\x01\x00\x00\x00aq\x000](" + b"h\x00" * 130_000 + b"e."
+    (folder / "legacy_keys.pt").write_bytes(padded(start + b"\x80\x02N." + keys))
+    unfolding = pickle.dumps([[[1] * 1400] * 1400] * 1400, 2)
+    (folder / "legacy_unfolding.pt").write_bytes(start + unfolding + b"\x80\x02].")
+
+
+def write_headers(folder: Path) -> None:
+    def write(name: str, header: bytes, data: bytes = b"") -> None:
+        path = folder / f"{name}.safetensors"
+        path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+    twins = b",".join(b'"%d":{}' % index for index in range(70_000))
+    write("names_twice", b"{" + twins + b',"69999":{}}')
+    write("lists", b'{"a":[' + b",".join([b"[]"] * 330_000) + b"]}")
+    write("objects", b'{"a":[' + b",".join([b'{"":0}'] * 140_000) + b"]}")
+    entry = b'"%x":{"dtype":"U8","shape":[],"data_offsets":[%d,%d]}'
+    places = b",".join(entry % (index, index, index + 1) for index in range(15_000))
+    write("many_tensors", b"{" + places + b"}", bytes(15_000))
+    mapping = {str(index): "one.safetensors" for index in range(30_000)}
+    twice = json.dumps({"weight_map": mapping}).replace('"29999"', '"29998"')
+    (folder / "twins.index.json").write_text(twice)
+
+
+CHILD = """
+import json, resource, sys, time
+from pathlib import Path
+import safetensors.torch, torch
+from ecliptic.errors import CheckpointError
+from ecliptic.storage import read_safetensors, read_shards, read_tensors, read_torch
+
+def cost(path):
+    start = time.process_time()
+    try:
+        file = (read_shards if path.name.endswith(".json") else read_tensors)(path)
+        outcome = f"{len(file.tensors)} tensors, {len(file.metadata)} values"
+    except CheckpointError as error:
+        assert len(str(error)) < 1000, len(str(error))
+        outcome = f"{type(error).__name__}: {error}"
+    return path.stem, path.stat().st_size, time.process_time() - start, outcome
+
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+most = used + int(sys.argv[2]) * 1_000_000
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    print(json.dumps(cost(path)), flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="measures memory as Linux does")
+def test_c4_no_file_of_less_than_1_mb_costs_much(tmp_path: Path) -> None:
+    for write in (write_pickles, write_legacy, write_headers):
+        write(tmp_path)
+    run = [sys.executable, "-c", CHILD, str(tmp_path), str(MEGABYTES)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=100)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (done.stderr, rows[-1:])
+    assert len(rows) == len(list(tmp_path.iterdir()))
+    for name, size, seconds, outcome in rows:
+        assert size < LARGEST, name
+        assert seconds < SECONDS, (name, outcome)
