@@ -150,3 +150,11 @@ def test_any_prompt_is_linted_and_every_place_lies_inside(dialect: Dialect, prom
         assert 0 <= start <= end <= len(prompt)
         assert finding.message
     assert found == sorted(found, key=lambda one: one.span)
+
+
+@pytest.mark.parametrize("dialect", tuple(DIALECTS))
+def test_b12_a_text_that_cannot_be_cleaned_is_a_finding(dialect: Dialect) -> None:
+    found = _found("a cat &#" + "9" * 5000 + ";", dialect)
+    assert [(one.code, one.span) for one in found if one.severity == "error"] == [
+        ("unreadable", (6, 7))
+    ]

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from ecliptic.errors import TextError
+
 Span = tuple[int, int]  # (start, end) characters of the original text
 
+_DIGITS = re.compile(r"&#[0-9]{641,}")  # Python reads 640 digits under any limit
 _UNTIDY = re.compile(r"[^\t\n\f -%'-~]")  # what ftfy or html.unescape may change; "&" is one
 # Ways to cut, from coarse to fine; each is used only where the repaired pieces join to the
 # repaired whole.
@@ -39,17 +42,33 @@ class Cleaned:
 
 
 def clean(text: str) -> str:
-    """Repair and unescape `text`, make each space single and all letters lower case."""
+    """Repair and unescape `text`, make each space single and all letters lower case.
+
+    Raises TextError as `repair` does.
+    """
     return " ".join(repair(text).split()).lower()
 
 
 def repair(text: str) -> str:
-    """Remove mojibake, curly quotes, control characters and HTML entities."""
+    """Remove mojibake, curly quotes, control characters and HTML entities.
+
+    Raises:
+        TextError: a numeric entity has more digits than Python reads, where the reference fails.
+    """
     if not _UNTIDY.search(text):
         return text
     import ftfy  # takes 30 ms, and most captions do not need it
 
-    return html.unescape(html.unescape(ftfy.fix_text(text)))
+    fixed = ftfy.fix_text(text)
+    try:
+        return html.unescape(html.unescape(fixed))
+    except ValueError:  # of `int`
+        found = _DIGITS.search(text)
+        raise TextError(
+            "an HTML entity such as '&#65;' has thousands of digits, which cannot be read; remove "
+            "the digits after '&#'.",
+            place=found.start() if found else None,
+        ) from None
 
 
 def is_mojibake(text: str) -> bool:
@@ -92,7 +111,11 @@ def _split(
     if whole == text or level == len(_CUTS):
         return [(text, whole, offset)]
     pieces = _CUTS[level].findall(text)
-    if "".join(map(fix, pieces)) != whole:
+    try:
+        joined = "".join(map(fix, pieces))
+    except TextError:  # a piece alone may be unescaped once more than in the whole
+        return [(text, whole, offset)]
+    if joined != whole:
         return [(text, whole, offset)]
     found: list[tuple[str, str, int]] = []
     for piece in pieces:
