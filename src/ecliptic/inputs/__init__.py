@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.inputs.bpe import written_merges as written_merges
+    from ecliptic.inputs.bpe import (
+        written_merges as written_merges,
+        written_vocabulary as written_vocabulary,
+    )
     from ecliptic.inputs.decode import (
         ImageLimits as ImageLimits,
         ImageSource as ImageSource,
@@ -42,6 +45,5 @@ if TYPE_CHECKING:
         TruncationWarning as TruncationWarning,
         check_text as check_text,
     )
-    from ecliptic.inputs.vocabulary import written_vocabulary as written_vocabulary
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
 
-from ecliptic.inputs.specs import FULL_MERGES
+from ecliptic.inputs.specs import FULL_MERGES, SPECIALS
 
 BYTES = 256  # ids 0..255 are bytes inside a word, 256..511 the same bytes at its end
 FIRST_MERGE = 2 * BYTES
@@ -34,6 +34,16 @@ BYTE_OF_NAME = dict(zip(BYTE_NAMES, BYTE_ORDER, strict=True))
 def written_merges(merges: int = FULL_MERGES) -> list[str]:
     """The first `merges` lines of the merge list, such as "i n"."""
     return gzip.decompress(MERGES_FILE.read_bytes()).decode().split("\n")[:merges]
+
+
+def written_vocabulary(merges: int = FULL_MERGES) -> list[str]:
+    """Every token in the order of the ids, as openai/CLIP and Hugging Face write the vocabulary.
+
+    Start and end of text come last.
+    """
+    final = (name + WORD_END for name in BYTE_NAMES)
+    joined = (line.replace(" ", "") for line in written_merges(merges))
+    return [*BYTE_NAMES, *final, *joined, *SPECIALS]
 
 
 class BytePairs:
