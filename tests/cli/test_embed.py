@@ -127,6 +127,19 @@ def test_long_texts_are_cut_and_named_by_their_place(run: Any, model: str, tmp_p
     assert "text 1 is too long and loses" in result.stderr
 
 
+def test_b12_a_text_that_cannot_be_tokenized_is_one_reject(
+    run: Any, model: str, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "t.txt", tmp_path / "v.npy"
+    file.write_text("a cat\n&#" + "9" * 5000 + ";\na dog\n")
+    result = run("embed", "--texts", file, "-m", model, "-o", out)
+    assert result.exit_code == 3, result.stderr
+    assert load_vectors(out).ids == ("a cat", "a dog")
+    rejects = (tmp_path / "v.npy.rejects.jsonl").read_text().splitlines()
+    assert [json.loads(row)["index"] for row in rejects] == [1]
+    assert "thousands of digits" in json.loads(rejects[0])["reason"]
+
+
 def test_names_that_are_not_utf8_survive(
     run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:

@@ -82,7 +82,7 @@ def test_none_are_no_rows(clip: Clip) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 64])
-def test_companions_change_no_more_than_rounding(clip: Clip, size: int) -> None:
+def test_b15_companions_change_no_more_than_rounding(clip: Clip, size: int) -> None:
     alone = torch.cat([clip.encode_image(image) for image in SEVEN])
     found = clip.encode_image(iter(SEVEN), batch_size=size)  # type: ignore[call-overload]
     assert F.cosine_similarity(found, alone).min() > 1 - 1e-6
@@ -194,7 +194,7 @@ def test_an_error_of_the_input_itself_passes_through(clip: Clip) -> None:
         clip.encode_image(failing(), on_error="reject")  # type: ignore[call-overload]
 
 
-def test_not_a_number_names_the_image(tmp_path: Path, png: Path) -> None:
+def test_b16_not_a_number_names_the_image(tmp_path: Path, png: Path) -> None:
     checkpoint = tiny.checkpoint("vit")
     weights = torch.full_like(checkpoint.weights["image.projection"], torch.nan)
     clip = reload(replace_weights(checkpoint, image_projection=weights), tmp_path / "nan")
@@ -202,7 +202,7 @@ def test_not_a_number_names_the_image(tmp_path: Path, png: Path) -> None:
         clip.encode_image([png, SEVEN[0]])
 
 
-def test_one_image_beyond_the_numbers_is_rejected_alone(
+def test_b16_one_image_beyond_the_numbers_is_rejected_alone(
     cached: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overflowing(runtime: Runtime, pixels: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def test_any_ordered_iterable_will_do(clip: Clip, kind: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 64])
-def test_batches_sorted_by_length_come_back_in_order(clip: Clip, size: int) -> None:
+def test_b15_batches_sorted_by_length_come_back_in_order(clip: Clip, size: int) -> None:
     alone = torch.cat([clip.encode_text(text) for text in TEXTS])
     cosines = F.cosine_similarity(clip.encode_text(TEXTS, batch_size=size), alone)
     assert cosines.min() > 1 - 1e-6
@@ -107,7 +107,7 @@ def test_what_is_no_text_is_named(
         clip.encode_text(texts)
 
 
-def test_not_a_number_names_the_text(tmp_path: Path) -> None:
+def test_b16_not_a_number_names_the_text(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint("vit")
     words = checkpoint.weights["text.token_embedding.weight"].clone()
     words[ecliptic.inputs.Tokenizer().encode("dog")] = torch.nan

@@ -8,7 +8,14 @@ import ftfy
 import pytest
 from hypothesis import given, settings
 
-from ecliptic.inputs.cleaning import clean, clean_with_offsets, is_mojibake, repair
+from ecliptic.errors import TextError
+from ecliptic.inputs.cleaning import (
+    clean,
+    clean_with_offsets,
+    is_mojibake,
+    repair,
+    repaired_pieces,
+)
 from tests.inputs.texts import FIXED, texts
 
 
@@ -20,7 +27,7 @@ def clean_without_shortcut(text: str) -> str:
 
 @given(texts())
 @settings(FIXED, max_examples=1000)
-def test_cleaning_equals_every_step_of_the_reference(text: str) -> None:
+def test_b14_cleaning_equals_every_step_of_the_reference(text: str) -> None:
     assert clean(text) == clean_without_shortcut(text)
 
 
@@ -68,3 +75,40 @@ def test_mojibake_is_told_from_accents() -> None:
     assert is_mojibake("caf\u00c3\u00a9")
     assert not is_mojibake("café")
     assert not is_mojibake("plain")
+
+
+ENTITY = "&#" + "9" * 5000 + ";"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"a cat {ENTITY}", 6),
+        (f"&amp;{ENTITY[1:]}", None),  # only the second time
+        (f"<b> &amp;{ENTITY[1:]}", None),  # ftfy leaves the entities of HTML alone
+        (f"<b> {ENTITY} caf\u00c3\u00a9", 4),
+    ],
+)
+def test_b12_an_entity_that_the_reference_cannot_read_is_a_typed_error(
+    text: str, place: int | None
+) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        clean_without_shortcut(text)
+    for read in (clean, clean_with_offsets, repaired_pieces):
+        with pytest.raises(TextError, match="thousands of digits") as caught:
+            read(text)
+        assert caught.value.place == place
+
+
+def test_b12_pieces_that_only_alone_hold_such_an_entity_stay_whole() -> None:
+    text = f"<b> &amp;amp;{ENTITY[1:]}"
+    assert clean(text) == clean_without_shortcut(text) == f"<b> {ENTITY}"
+    cleaned = clean_with_offsets(text)
+    assert cleaned.text == clean(text)
+    assert cleaned.ends[-1] == len(text)
+
+
+@pytest.mark.parametrize("digits", [640, 4300])
+def test_b12_long_entities_that_the_reference_reads_become_the_replacement(digits: int) -> None:
+    text = f"a {ENTITY[: digits + 2]};"
+    assert clean(text) == clean_without_shortcut(text) == "a \ufffd"

@@ -157,13 +157,13 @@ def test_pixels_with_nan_are_refused() -> None:
         Preprocess(ImageSpec(size=8))(torch.full((3, 8, 8), float("nan")))
 
 
-def test_one_pixel_becomes_a_plain_square() -> None:
+def test_b9_one_pixel_becomes_a_plain_square() -> None:
     rgb = Preprocess(ImageSpec()).rgb(np.array([[[10, 20, 30]]], np.uint8))
     assert (rgb == (10, 20, 30)).all()
 
 
 @pytest.mark.parametrize("mode", ["reference", "robust"])
-def test_a_strip_that_would_grow_without_bound_is_refused(mode: str) -> None:
+def test_b9_a_strip_that_would_grow_without_bound_is_refused(mode: str) -> None:
     strip = Image.new("RGB", (1, 20_000))
     with pytest.raises(ImageLimitError, match="would grow to 224x4480000"):
         Preprocess(ImageSpec(), mode)(strip)  # type: ignore[arg-type]

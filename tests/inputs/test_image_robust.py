@@ -43,7 +43,7 @@ def orient(tag: int, layout: str) -> bytes:
 
 @pytest.mark.parametrize("layout", ["PNG", "TIFF"])
 @pytest.mark.parametrize("tag", STORED)
-def test_every_orientation_gives_the_upright_pixels(tag: int, layout: str) -> None:
+def test_b5_every_orientation_gives_the_upright_pixels(tag: int, layout: str) -> None:
     ours = Preprocess(SPEC, "robust").rgb(orient(tag, layout))
     np.testing.assert_array_equal(ours, Preprocess(SPEC).rgb(UPRIGHT))
 
@@ -55,7 +55,7 @@ def test_the_reference_ignores_orientation() -> None:
 
 
 @needs_shared
-def test_real_photographs_of_every_orientation_look_alike() -> None:
+def test_b5_real_photographs_of_every_orientation_look_alike() -> None:
     prepare = Preprocess(ImageSpec(), "robust")
     upright = prepare.rgb(FIXTURES / "exif/Landscape_1.jpg").astype(float)
     for tag in range(2, 9):
@@ -63,7 +63,7 @@ def test_real_photographs_of_every_orientation_look_alike() -> None:
         assert np.abs(turned - upright).mean() < 3  # each file was compressed separately
 
 
-def test_sixteen_bits_are_scaled_not_clipped() -> None:
+def test_b6_sixteen_bits_are_scaled_not_clipped() -> None:
     values = np.array([[0, 128, 129, 40_000, 65_535]], np.uint16)
     for source in (values, values.astype(">u2"), values.astype(np.int32)):
         rgb = np.asarray(flatten(Image.fromarray(source), WHITE))
@@ -82,7 +82,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
         ([7e4, 7e4, 7e4], [0, 0, 0]),
     ],
 )
-def test_floats_are_scaled_from_their_range(values: list[float], wanted: list[int]) -> None:
+def test_b6_floats_are_scaled_from_their_range(values: list[float], wanted: list[int]) -> None:
     image = Image.fromarray(np.array([values], np.float32))
     assert np.asarray(flatten(image, WHITE))[0, :, 0].tolist() == wanted
 
@@ -93,7 +93,7 @@ def test_floats_that_are_not_finite_are_refused() -> None:
         Preprocess(SPEC, "robust")(image)
 
 
-def test_every_mode_becomes_its_colour() -> None:
+def test_b6_every_mode_becomes_its_colour() -> None:
     red = Image.new("RGB", (2, 2), (255, 0, 0))
     for mode in ("RGBA", "RGBX", "P", "CMYK", "YCbCr", "HSV", "RGBa"):
         image = red.convert("RGBA").convert(mode) if mode == "RGBa" else red.convert(mode)
@@ -120,7 +120,7 @@ def test_colours_hidden_behind_alpha_do_not_show() -> None:
     assert colour(half) == (127, 127, 127)
 
 
-def test_transparent_palette_entries_and_colour_keys_show_the_background() -> None:
+def test_b6_transparent_palette_entries_and_colour_keys_show_the_background() -> None:
     palette = Image.new("P", (1, 1), 1)
     palette.putpalette([0, 0, 0, 255, 0, 0])
     for key in (1, b"\xff\x00"):
@@ -164,7 +164,7 @@ def test_plain_rgb_is_the_same_in_both_modes() -> None:
 
 
 @needs_shared
-def test_profiles_are_applied_only_on_wish() -> None:
+def test_b7_profiles_are_applied_only_on_wish() -> None:
     with Image.open(FIXTURES / "photos/pillow_flower2.jpg") as image:
         tagged = image.info["icc_profile"]
     wide = Image.new("RGB", (4, 4), (200, 30, 60))

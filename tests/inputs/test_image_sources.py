@@ -131,7 +131,7 @@ def test_names_that_are_not_utf8_work_and_print(tmp_path: Path) -> None:
      wide_webp(16_000, 11_000), wide_webp(16_383, 16_383)],
     ids=["bomb", "only warned of", "edge", "canvas", "canvas bomb"],
 )  # fmt: skip
-def test_bombs_are_refused_from_the_header_with_flat_memory(data: bytes) -> None:
+def test_b1_b2_bombs_are_refused_from_the_header_with_flat_memory(data: bytes) -> None:
     open_image(one_bit_png(64, 64, rows=64))
     before = resident_bytes()
     with pytest.raises(ImageLimitError, match=r"too large to decode|over the limit"):
@@ -139,7 +139,7 @@ def test_bombs_are_refused_from_the_header_with_flat_memory(data: bytes) -> None
     assert resident_bytes() - before < 8 * 2**20
 
 
-def test_lazily_opened_bombs_are_refused_too() -> None:
+def test_b1_lazily_opened_bombs_are_refused_too() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lazy = Image.open(io.BytesIO(one_bit_png(12_000, 12_000)))
@@ -163,7 +163,7 @@ def test_limits_can_be_set_per_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
-def test_files_cut_anywhere_are_refused(layout: str) -> None:
+def test_b3_files_cut_anywhere_are_refused(layout: str) -> None:
     ramp = np.linspace(0, 255, 96).astype(np.uint8)
     image = np.stack([np.broadcast_to(ramp, (80, 96)), noise(80, 96, 1), noise(80, 96, 1)], -1)
     whole = encode(Image.fromarray(image), layout)
@@ -174,7 +174,7 @@ def test_files_cut_anywhere_are_refused(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
-def test_flipped_bytes_give_an_image_or_an_image_error(layout: str) -> None:
+def test_b3_flipped_bytes_give_an_image_or_an_image_error(layout: str) -> None:
     whole = encode(Image.fromarray(noise(24, 24)), layout)
     places = np.random.default_rng(0).integers(0, len(whole), (150, 3))
     for spots in places:
@@ -200,7 +200,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_other_formats_named_jpg_are_refused_without_a_process(
+def test_b4_other_formats_named_jpg_are_refused_without_a_process(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*_: object, **__: object) -> None:
@@ -226,7 +226,7 @@ def test_the_allow_list_can_be_narrowed_widened_and_mistyped() -> None:
 
 
 @pytest.mark.parametrize("layout", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
-def test_animations_give_their_first_frame(layout: str) -> None:
+def test_b8_animations_give_their_first_frame(layout: str) -> None:
     red, blue = Image.new("RGB", (16, 16), (255, 0, 0)), Image.new("RGB", (16, 16), (0, 0, 255))
     data = encode(red, layout, save_all=True, append_images=[blue, red, blue])
     r, g, b = Preprocess(ImageSpec(size=8), "robust").rgb(data)[4, 4]
@@ -234,7 +234,7 @@ def test_animations_give_their_first_frame(layout: str) -> None:
     assert max(g, b) < 15
 
 
-def test_ten_thousand_frames_cost_one() -> None:
+def test_b8_ten_thousand_frames_cost_one() -> None:
     opening = encode(Image.new("P", (32, 32), 1), "GIF")
     frame = opening[opening.index(b"\x2c") : -1]
     data = opening[:-1] + frame * 9_999 + b"\x3b"
@@ -245,14 +245,14 @@ def test_ten_thousand_frames_cost_one() -> None:
     assert resident_bytes() - before < 8 * 2**20
 
 
-def test_stated_frames_are_limited() -> None:
+def test_b8_stated_frames_are_limited() -> None:
     red, blue = Image.new("RGB", (16, 16), (255, 0, 0)), Image.new("RGB", (16, 16), (0, 0, 255))
     data = encode(red, "PNG", save_all=True, append_images=[blue, red])
     with pytest.raises(ImageLimitError, match="3 frames, over the limit of 2"):
         open_image(data, ImageLimits(frames=2))
 
 
-def test_a_polyglot_is_only_ever_its_image() -> None:
+def test_b10_a_polyglot_is_only_ever_its_image() -> None:
     jpeg = encode(Image.fromarray(ARRAY), "JPEG")
     page = b"<script>alert(1)</script>PK\x03\x04" + bytes(30)
     image = open_image(jpeg + page)

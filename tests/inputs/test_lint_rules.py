@@ -68,7 +68,7 @@ def test_over_long_text_tells_what_is_dropped_and_from_where() -> None:
 
 @given(texts())
 @settings(FIXED, max_examples=500)
-def test_any_text_can_be_linted(text: str) -> None:
+def test_b12_any_text_can_be_linted(text: str) -> None:
     found = lint(text, tokenizer)
     assert all(0 <= f.span[0] <= f.span[1] <= len(text) for f in found)
     assert [f.span for f in found] == sorted(f.span for f in found)

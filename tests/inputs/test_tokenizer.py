@@ -47,7 +47,7 @@ def test_ids_equal_openai(case: dict[str, Any]) -> None:
 
 @given(texts())
 @settings(FIXED, max_examples=3000)
-def test_ids_equal_open_clip(text: str) -> None:
+def test_b12_ids_equal_open_clip(text: str) -> None:
     check_against_open_clip(text)
 
 
@@ -118,7 +118,7 @@ def test_a_single_text_is_one_row_and_no_text_is_no_row() -> None:
     assert tokenizer([]).shape == (0, 77)
 
 
-def test_truncation_keeps_the_first_tokens_and_the_end() -> None:
+def test_b13_truncation_keeps_the_first_tokens_and_the_end() -> None:
     batch = tokenizer.batch(["a cat", NUMBERS], overflow="truncate")
     assert batch.ids[1, -1] == tokenizer.spec.end_of_text
     assert batch.ids[1, 1:-1].tolist() == tokenizer.encode(NUMBERS)[:75]
@@ -132,7 +132,7 @@ def test_exactly_full_context_is_not_truncated() -> None:
         assert tokenizer.batch("cat " * 75).lengths.tolist() == [77]
 
 
-def test_one_warning_quotes_the_dropped_words_where_the_caller_stands() -> None:
+def test_b13_one_warning_quotes_the_dropped_words_where_the_caller_stands() -> None:
     with pytest.warns(TruncationWarning, match="text 1 loses 'seven eight.*text 2 loses") as seen:
         tokenizer(["a cat", NUMBERS, NUMBERS])
     assert len(seen) == 1
@@ -145,7 +145,7 @@ def test_a_warning_about_many_texts_stays_short() -> None:
     assert len(str(seen[0].message)) < 1000
 
 
-def test_overflow_error_names_the_row_and_the_words() -> None:
+def test_b13_overflow_error_names_the_row_and_the_words() -> None:
     with pytest.raises(TextTooLongError, match="text 1 loses 'seven eight nine"):
         tokenizer(["a cat", NUMBERS], overflow="error")
 
@@ -181,7 +181,7 @@ def test_any_iterable_of_texts_will_do() -> None:
     assert tokenizer(text for text in ("a", "b")).shape == (2, 77)
 
 
-def test_surrogate_pairs_are_one_character() -> None:
+def test_b12_surrogate_pairs_are_one_character() -> None:
     assert tokenizer.encode("\ud83d\ude00") == tokenizer.encode("😀")
 
 
@@ -196,7 +196,7 @@ def test_surrogate_pairs_are_one_character() -> None:
         pytest.param("1!" * 500_000, marks=pytest.mark.slow),
     ],
 )
-def test_a_million_characters_take_seconds(text: str) -> None:
+def test_b11_a_million_characters_take_seconds(text: str) -> None:
     began = time.perf_counter()
     tokenizer.batch([text], overflow="truncate")
     assert time.perf_counter() - began < 20

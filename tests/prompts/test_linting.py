@@ -1,5 +1,6 @@
 """The linter of prompts points at wrong syntax, and reads the text without its syntax."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -150,3 +151,17 @@ def test_any_prompt_is_linted_and_every_place_lies_inside(dialect: Dialect, prom
         assert 0 <= start <= end <= len(prompt)
         assert finding.message
     assert found == sorted(found, key=lambda one: one.span)
+
+
+@pytest.mark.parametrize("dialect", tuple(DIALECTS))
+def test_b12_a_text_that_cannot_be_cleaned_is_a_finding(dialect: Dialect) -> None:
+    found = _found("a cat &#" + "9" * 5000 + ";", dialect)
+    assert [(one.code, one.span) for one in found if one.severity == "error"] == [
+        ("unreadable", (6, 7))
+    ]
+
+
+def test_b11_many_groups_are_linted_in_time() -> None:
+    began = time.process_time()
+    assert len(_found("(a:1)" * 3000, "comfyui")) >= 3000
+    assert time.process_time() - began < 5  # quadratic work took minutes

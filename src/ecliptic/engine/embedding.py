@@ -16,6 +16,8 @@ from torch import Tensor
 from ecliptic.engine.clip import Clip
 from ecliptic.engine.rejects import SHOWN, Rejects
 from ecliptic.engine.sources.items import Item, Kind
+from ecliptic.errors import TextError
+from ecliptic.inputs import TokenBatch, Tokenizer
 
 TEXTS = 4096  # tokenized and sorted by length together
 
@@ -118,13 +120,32 @@ def _embed_texts(
     """Add the texts' vectors to `done`; yields the number of texts of each batch."""
     usable, cut = done.usable(items), 0
     while some := list(islice(usable, TEXTS)):
-        texts = [str(item.value) for _, item in some]
-        for row, words in clip.tokenizer.batch(texts, "truncate").truncated:
+        count = len(some)
+        some, tokens = _tokenize(clip.tokenizer, some, done.rejects)
+        for row, words in tokens.truncated:
             cut += 1
             if cut <= SHOWN:
                 warn(f"text {some[row][0]} is too long and loses {words[:80]!r}")
+        texts = [str(item.value) for _, item in some]
         vectors = clip.encode_text(texts, overflow="truncate", batch_size=batch_size)
         done.add(vectors, [item.name for _, item in some])
-        yield len(some)
+        yield count
     if cut:
         warn(f"{cut} text(s) needed more than {clip.tokenizer.spec.context} tokens")
+
+
+def _tokenize(
+    tokenizer: Tokenizer, some: list[tuple[int, Item]], rejects: Rejects
+) -> tuple[list[tuple[int, Item]], TokenBatch]:
+    """The texts that can be tokenized, and their tokens; the others are rejected."""
+    try:
+        return some, tokenizer.batch([str(item.value) for _, item in some], "truncate")
+    except TextError:  # one of them: find out which
+        kept = []
+    for index, item in some:
+        try:
+            tokenizer.batch([str(item.value)], "truncate")
+            kept.append((index, item))
+        except TextError as error:
+            rejects.add(index, item.name, error)
+    return kept, tokenizer.batch([str(item.value) for _, item in kept], "truncate")

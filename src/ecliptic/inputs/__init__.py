@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.inputs.bpe import written_merges as written_merges
+    from ecliptic.inputs.bpe import (
+        written_merges as written_merges,
+        written_vocabulary as written_vocabulary,
+    )
     from ecliptic.inputs.decode import (
         ImageLimits as ImageLimits,
         ImageSource as ImageSource,
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from ecliptic.inputs.findings import Finding as Finding, Severity as Severity
     from ecliptic.inputs.flatten import orientation as orientation
     from ecliptic.inputs.image import Preprocess as Preprocess, PreprocessMode as PreprocessMode
-    from ecliptic.inputs.lint_rules import lint as lint
+    from ecliptic.inputs.lint_rules import lint as lint, unreadable as unreadable
     from ecliptic.inputs.pool import Reject as Reject, decode_many as decode_many
     from ecliptic.inputs.prompt_templates import (
         check_templates as check_templates,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
         TokenBatch as TokenBatch,
         Tokenizer as Tokenizer,
         TruncationWarning as TruncationWarning,
+        check_text as check_text,
     )
-    from ecliptic.inputs.vocabulary import written_vocabulary as written_vocabulary
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -6,12 +6,22 @@ HTML entities twice, white space, lower case. Offsets count characters of the or
 
 import html
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+import regex
+
+from ecliptic.errors import TextError
+
 Span = tuple[int, int]  # (start, end) characters of the original text
 
+_DIGITS = re.compile(r"&#[0-9]{641,}")  # Python reads 640 digits under any limit
+_MANY_MARKS = regex.compile(r"\P{Canonical_Combining_Class=0}{1000,}")
+# `html.unescape` reads names of up to 32 characters
+_OPEN_ENTITY = re.compile(r"&(?:#[0-9]*|#[xX][0-9a-fA-F]*|[^\t\n\f <&#;]{0,32})")
 _UNTIDY = re.compile(r"[^\t\n\f -%'-~]")  # what ftfy or html.unescape may change; "&" is one
 # Ways to cut, from coarse to fine; each is used only where the repaired pieces join to the
 # repaired whole.
@@ -39,17 +49,54 @@ class Cleaned:
 
 
 def clean(text: str) -> str:
-    """Repair and unescape `text`, make each space single and all letters lower case."""
+    """Repair and unescape `text`, make each space single and all letters lower case.
+
+    Raises TextError as `repair` does.
+    """
     return " ".join(repair(text).split()).lower()
 
 
-def repair(text: str) -> str:
-    """Remove mojibake, curly quotes, control characters and HTML entities."""
+def repair(text: str, *, whole: bool = True) -> str:
+    """Remove mojibake, curly quotes, control characters and HTML entities.
+
+    Args:
+        text: any text.
+        whole: False where more follows. The result is then the part that cannot depend on it, if
+            `text` ends where a segment of `ftfy.fix_text` does.
+
+    Raises:
+        TextError: a numeric entity has more digits than Python reads, where the reference fails.
+    """
     if not _UNTIDY.search(text):
         return text
     import ftfy  # takes 30 ms, and most captions do not need it
 
-    return html.unescape(html.unescape(ftfy.fix_text(text)))
+    fixed = ftfy.fix_text(_MANY_MARKS.sub(_order_marks, text))
+    try:
+        return _unescape(_unescape(fixed, whole), whole)
+    except ValueError:  # of `int`
+        found = _DIGITS.search(text)
+        raise TextError(
+            "an HTML entity such as '&#65;' has thousands of digits, which cannot be read; remove "
+            "the digits after '&#'.",
+            place=found.start() if found else None,
+        ) from None
+
+
+def _order_marks(run: "regex.Match[str]") -> str:
+    """Order combining marks as NFC does; `unicodedata` takes quadratic time to do so."""
+    marks = np.frombuffer(run.group().encode("utf-32-le"), dtype="<u4")
+    kinds, index = np.unique(marks, return_inverse=True)
+    classes = np.array([unicodedata.combining(chr(kind)) for kind in kinds], dtype=np.uint8)
+    return marks[np.argsort(classes[index], kind="stable")].tobytes().decode("utf-32-le")
+
+
+def _unescape(text: str, whole: bool) -> str:
+    """Replace HTML entities; if more follows, without an entity that may not end here."""
+    start = -1 if whole else text.rfind("&")
+    if start >= 0 and _OPEN_ENTITY.fullmatch(text, start):
+        text = text[:start]
+    return html.unescape(text)
 
 
 def is_mojibake(text: str) -> bool:
@@ -92,7 +139,11 @@ def _split(
     if whole == text or level == len(_CUTS):
         return [(text, whole, offset)]
     pieces = _CUTS[level].findall(text)
-    if "".join(map(fix, pieces)) != whole:
+    try:
+        joined = "".join(map(fix, pieces))
+    except TextError:  # a piece alone may be unescaped once more than in the whole
+        return [(text, whole, offset)]
+    if joined != whole:
         return [(text, whole, offset)]
     found: list[tuple[str, str, int]] = []
     for piece in pieces:

@@ -11,7 +11,7 @@ import re
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -188,12 +188,29 @@ def open_image(
     """
     name = name or describe(source)
     with decoding(name):
-        if isinstance(source, Image.Image):
-            with _shared_image:  # one lazily opened image may be twice in a batch
-                return _load(source, limits, name)
-        if isinstance(source, np.ndarray) or is_tensor(source):
-            return _load(image_from_array(source), limits, name)
-        return _load(_identify(read_bytes(source, limits, name), limits, name), limits, name)
+        image = identify_image(source, limits, name)
+        load_image(image, source)
+        return image
+
+
+def identify_image(source: ImageSource, limits: ImageLimits, name: str) -> Image.Image:
+    """`open_image` without decoding: reads the header and checks the limits."""
+    if isinstance(source, Image.Image):
+        image = source
+    elif isinstance(source, np.ndarray) or is_tensor(source):
+        image = image_from_array(source)
+    else:
+        image = _identify(read_bytes(source, limits, name), limits, name)
+    limits.check_size(*image.size, name)
+    if 0 in image.size:
+        _refuse(name, f"has no pixels: its size is {image.width}x{image.height}.")
+    return image
+
+
+def load_image(image: Image.Image, source: ImageSource) -> None:
+    """Decode `image`, which `identify_image` gave for `source`, in place."""
+    with _shared_image if image is source else nullcontext():  # may be twice in a batch
+        image.load()
 
 
 def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
@@ -225,11 +242,3 @@ def _keep_readable(formats: tuple[str, ...]) -> tuple[str, ...]:
             f"{', '.join(sorted(Image.OPEN))}."
         )
     return tuple(name for name in formats if name in Image.OPEN)
-
-
-def _load(image: Image.Image, limits: ImageLimits, name: str) -> Image.Image:
-    limits.check_size(*image.size, name)
-    if 0 in image.size:
-        _refuse(name, f"has no pixels: its size is {image.width}x{image.height}.")
-    image.load()
-    return image

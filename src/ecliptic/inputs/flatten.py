@@ -5,8 +5,10 @@ profile, transparency. Nothing is clipped: 16 bits are scaled by 1/257, so 65535
 """
 
 import io
+import math
 import threading
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from PIL import Image
 
 from ecliptic.checks import check_finite
 from ecliptic.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import ImageCms
 
 Colour = tuple[int, int, int]
 
@@ -28,6 +33,7 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _exif_lock = threading.Lock()  # Pillow parses EXIF on first use; two threads may share an image
+_STRIP = 1 << 18  # pixels that are converted at once
 _DEEP = ("I", "F")  # and I;16 in its byte orders
 _GREY = ("1", "L", "LA")
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # premultiplied alpha -> straight
@@ -36,6 +42,9 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC.1:2022, tabl
 
 def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Image.Image:
     """Turn `image` upright, convert it to RGB and put `background` behind transparency.
+
+    Works in strips of rows: beside the image it holds the result, 4 bytes per pixel, and for a
+    rotated image the upright one.
 
     Args:
         image: loaded, of any mode; not changed.
@@ -46,14 +55,28 @@ def flatten(image: Image.Image, background: Colour, *, srgb: bool = False) -> Im
         ImageError: values are not finite, or the profile cannot be applied.
     """
     profile = image.info.get("icc_profile") if srgb else None
-    image = _reduce_depth(_turn_upright(image))
-    colours, alpha = _split_alpha(image)
-    colours = _convert_to_srgb(colours, profile) if profile else colours.convert("RGB")
-    if alpha is None:
-        return colours
-    canvas = Image.new("RGB", colours.size, background)
-    canvas.paste(colours, mask=alpha)
+    image = _turn_upright(image)
+    if image.mode == "RGB" and not profile and not image.has_transparency_data:
+        return image
+    levels = _find_levels(image) if _is_deep(image) else None
+    convert = _SrgbConversion(profile) if profile else _convert_plainly
+    canvas = Image.new("RGB", image.size, background)
+    for top, strip in _strips(image):
+        strip = _reduce_depth(strip, levels) if levels else strip
+        colours, alpha = _split_alpha(strip)
+        canvas.paste(convert(colours), (0, top), alpha)
     return canvas
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """(top, strip) of the rows of an image, some at a time."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _convert_plainly(colours: Image.Image) -> Image.Image:
+    return colours.convert("RGB")
 
 
 def orientation(image: Image.Image) -> int | None:
@@ -71,27 +94,36 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _reduce_depth(image: Image.Image) -> Image.Image:
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in _DEEP or image.mode.startswith("I;16")
+
+
+def _reduce_depth(image: Image.Image, levels: tuple[float, float]) -> Image.Image:
     """Convert modes of more than 8 bits to L, and their transparent value, if any, to alpha."""
-    if image.mode not in _DEEP and not image.mode.startswith("I;16"):
-        return image
     values = np.asarray(image)
-    grey = Image.fromarray(_scale(values))
+    grey = Image.fromarray(_scale(values, *levels))
     key = image.info.get("transparency")
     if isinstance(key, int):
         grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     return grey
 
 
-def _scale(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale (H, W) numbers to 0..255: by the white of their range, else from least to greatest."""
-    check_finite(values, "the image", "replace NaN and infinity first.", ImageError)
-    low, high = float(values.min()), float(values.max())
-    black, white = low, high
-    if values.dtype.kind == "f" and low >= 0 and high <= 255:
-        black, white = 0.0, 1.0 if high <= 1 else 255.0
-    elif values.dtype.kind != "f" and low >= 0 and high <= 65535:
-        black, white = 0.0, 65535.0
+def _find_levels(image: Image.Image) -> tuple[float, float]:
+    """The values of black and white: those of the range of numbers, else the least and greatest."""
+    low, high, floats = math.inf, -math.inf, image.mode == "F"
+    for _, strip in _strips(image):
+        values = np.asarray(strip)
+        check_finite(values, "the image", "replace NaN and infinity first.", ImageError)
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if floats and low >= 0 and high <= 255:
+        return 0.0, 1.0 if high <= 1 else 255.0
+    if not floats and low >= 0 and high <= 65535:
+        return 0.0, 65535.0
+    return low, high
+
+
+def _scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:
+    """Scale (H, W) numbers from `black` to `white` to 0..255."""
     span = (white - black) or 1.0
     unit = (values.astype(np.float64) - black) / span
     return np.floor(unit * 255.0 + 0.5).astype(np.uint8)
@@ -106,21 +138,31 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return rgba.convert("L" if image.mode in _GREY else "RGB"), rgba.getchannel("A")
 
 
-def _convert_to_srgb(colours: Image.Image, profile: bytes) -> Image.Image:
-    """Convert `colours` from `profile` to sRGB, with the perceptual intent."""
-    from PIL import ImageCms  # loads LittleCMS; few images need it
+class _SrgbConversion:
+    """Converts colours from an embedded profile to sRGB, with the perceptual intent."""
 
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    def __init__(self, profile: bytes) -> None:
+        self.profile = profile
+        self._transform: ImageCms.ImageCmsTransform | None = None  # made for the first strip
+        self._mode = ""
+
+    def __call__(self, colours: Image.Image) -> Image.Image:
+        try:
+            if self._transform is None:
+                self._transform = self._make(colours.mode)
+            plain = colours if colours.mode == self._mode else colours.convert(self._mode)
+            return self._transform.apply(plain)
+        except Exception as reason:  # LittleCMS and profile parsing raise many types
+            raise ImageError(
+                f"the embedded colour profile cannot be applied: {reason!r}; use icc=None."
+            ) from reason
+
+    def _make(self, given: str) -> "ImageCms.ImageCmsTransform":
+        from PIL import ImageCms  # loads LittleCMS; few images need it
+
+        source = ImageCms.ImageCmsProfile(io.BytesIO(self.profile))
         space = source.profile.xcolor_space.strip()
-        mode = _PROFILE_MODES[space]
-        if colours.mode != mode and (mode == "CMYK" or colours.mode == "CMYK" or mode == "L"):
-            raise ValueError(f"it is for {space}, the image is {colours.mode}")
-        target = ImageCms.createProfile("sRGB")
-        plain = colours if colours.mode == mode else colours.convert(mode)
-        transform = ImageCms.buildTransform(source, target, mode, "RGB")
-        return transform.apply(plain)
-    except Exception as reason:  # LittleCMS and profile parsing raise many types
-        raise ImageError(
-            f"the embedded colour profile cannot be applied: {reason!r}; use icc=None."
-        ) from reason
+        self._mode = mode = _PROFILE_MODES[space]
+        if given != mode and (mode == "CMYK" or given == "CMYK" or mode == "L"):
+            raise ValueError(f"it is for {space}, the image is {given}")
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

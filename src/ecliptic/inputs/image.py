@@ -21,9 +21,11 @@ from ecliptic.inputs.decode import (
     ImageSource,
     decoding,
     describe,
-    open_image,
+    identify_image,
+    load_image,
 )
 from ecliptic.inputs.flatten import Colour, flatten
+from ecliptic.inputs.pool import budget
 from ecliptic.inputs.specs import ImageSpec
 
 PreprocessMode = Literal["reference", "robust"]
@@ -71,10 +73,15 @@ class Preprocess:
         """(size, size, 3) RGB, resized and cropped but not normalised; a quarter of the memory."""
         name = name or describe(source)
         with decoding(name):
-            image = open_image(source, self.limits, name)
-            if self.mode == "robust":
-                image = flatten(image, self.background, srgb=self.icc == "srgb")
-            return np.asarray(self._fit(image).convert("RGB"))
+            images = [identify_image(source, self.limits, name)]
+            with budget.take(images[0].width * images[0].height):
+                return self._prepare(images.pop(), source)  # frees the image before its share
+
+    def _prepare(self, image: Image.Image, source: ImageSource) -> NDArray[np.uint8]:
+        load_image(image, source)
+        if self.mode == "robust":
+            image = flatten(image, self.background, srgb=self.icc == "srgb")
+        return np.asarray(self._fit(image).convert("RGB"))
 
     def normalize(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., 3, H, W) pixels of (..., H, W, 3) RGB: (v / 255 - mean) / std.

@@ -12,10 +12,11 @@ from functools import cached_property
 
 import regex
 
+from ecliptic.errors import TextError
 from ecliptic.inputs.cleaning import Span, is_mojibake, repaired_pieces
 from ecliptic.inputs.findings import Finding
 from ecliptic.inputs.token_spans import TokenSpan, ledger
-from ecliptic.inputs.tokenizer import END_SPELLINGS, START_SPELLINGS, Tokenizer, quote
+from ecliptic.inputs.tokenizer import END_SPELLINGS, START_SPELLINGS, Tokenizer, check_text, quote
 
 MANY_PIECES = 4  # tokens of one word
 MANY_USES = 3  # of one content word in a text
@@ -83,14 +84,29 @@ Rule = Callable[[TextReading], Iterator[Finding]]
 def lint(text: str, tokenizer: Tokenizer) -> list[Finding]:
     """Findings in `text`, in the order of its characters; none where CLIP reads it well.
 
-    Raises TextError as the tokenizer does.
+    Raises:
+        TextError: `text` is not a `str` of whole characters.
     """
+    check_text(text)
     reading = TextReading(text, tokenizer)
-    if not reading.tokens:
+    try:
+        tokens = reading.tokens
+    except TextError as error:
+        return [unreadable(text, error)]
+    if not tokens:
         message = "nothing is left after cleaning, so the vector has no meaning; write a caption."
         return [Finding("empty", message, (0, len(text)), "error")]
     found = [finding for rule in RULES for finding in rule(reading)]
     return sorted(found, key=lambda finding: finding.span)
+
+
+def unreadable(text: str, error: TextError) -> Finding:
+    """The finding for a text that the tokenizer or its dialect refuses."""
+    span = (0, len(text))
+    if error.place is not None:
+        start = min(error.place, max(len(text) - 1, 0))  # the place can be the end
+        span = (start, start + 1)
+    return Finding("unreadable", str(error), span, "error")
 
 
 def _find_dropped(reading: TextReading) -> Iterator[Finding]:

@@ -1,18 +1,27 @@
 """Prepares many images in threads: keeps their order, bounds memory, reports rejects.
 
 Threads are enough because Pillow decodes and resizes without the interpreter lock. `image.py`
-prepares one image.
+prepares one image. One image may be as large as `ImageLimits` allows; without `PixelBudget`, as
+many as there are threads would be decoded in memory together.
 """
 
+import ctypes
 import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeVar
 
 from ecliptic.errors import ConfigError, EclipticError, ImageError
 from ecliptic.inputs.decode import describe
+
+BUDGET = 64_000_000  # pixels in all threads; about 8 bytes each, 12 where an image is turned
+LARGE = 8_000_000  # pixels; above, memory is given back to the system after each image
 
 OnError = Literal["raise", "reject"]
 S = TypeVar("S")
@@ -102,3 +111,40 @@ def _decode(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class PixelBudget:
+    """Lets threads take shares of a number of pixels, and wait while too few are free."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = pixels
+        self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Hold a share; an image above the whole budget waits until it is alone."""
+        share = min(pixels, self.pixels)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= share)
+            self._free -= share
+        try:
+            yield
+        finally:
+            if pixels > LARGE:
+                _find_trim()()
+            with self._changed:
+                self._free += share
+                self._changed.notify_all()
+
+
+@cache
+def _find_trim() -> Callable[[], object]:
+    """glibc's `malloc_trim`, else nothing: each thread has an arena that keeps what was freed."""
+    trim = None
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and no arenas
+    return (lambda: trim(0)) if trim else (lambda: None)
+
+
+budget = PixelBudget(BUDGET)

@@ -15,6 +15,7 @@ import regex
 from numpy.typing import NDArray
 
 from ecliptic.errors import ConfigError, TextError, TextTooLongError
+from ecliptic.inputs.beginnings import chunks, repaired_beginnings, words
 from ecliptic.inputs.bpe import byte_pairs
 from ecliptic.inputs.cleaning import Span, clean
 from ecliptic.inputs.specs import SPECIALS, TokenizerSpec
@@ -33,6 +34,8 @@ _LONE_SURROGATE = regex.compile(
 )
 _CACHED_CHUNKS = 1 << 16  # entries; a full cache is cleared
 _CACHED_LENGTH = 32  # characters; longer chunks are rare and take memory
+_LONG = 1 << 12  # characters; of a longer text, a row takes only the beginning
+_DROPPED = 400  # tokens of the dropped part of a long text that are given
 _QUOTED = 80  # characters of dropped text in a message
 _QUOTED_ROWS = 5  # rows named in a message
 
@@ -47,7 +50,9 @@ class TokenBatch:
 
     ids: NDArray[np.int64]  # (N, T), padded after the end of text
     lengths: NDArray[np.int64]  # (N,) tokens in use, with start and end
-    truncated: tuple[tuple[int, str], ...]  # (row, dropped words) of every text that was cut
+    truncated: tuple[tuple[int, str], ...]
+    """(row, dropped words) of every text that was cut: all of them, or the first 400 tokens of
+    them where the text has over 4,096 characters, since the rest of it is not read."""
 
 
 class Tokenizer:
@@ -114,7 +119,7 @@ class Tokenizer:
         lengths = np.empty(len(rows), dtype=np.int64)  # (N,)
         truncated: list[tuple[int, str]] = []
         for row, text in enumerate(rows):
-            found = self._encode_row(text, row)
+            found = self._encode_row(text, row, room + _DROPPED)
             if len(found) > room:
                 truncated.append((row, self.decode(found[room:]).strip()))
                 del found[room:]
@@ -124,11 +129,38 @@ class Tokenizer:
             self._report_cuts(truncated, overflow)
         return TokenBatch(ids, lengths, tuple(truncated))
 
-    def _encode_row(self, text: str, row: int) -> list[int]:
+    def _encode_row(self, text: str, row: int, count: int) -> list[int]:
         try:
+            if isinstance(text, str) and len(text) > _LONG:
+                return self.encode_beginning(text, count)
             return self.encode(text)
         except TextError as error:
             raise TextError(f"text {row}: {error}", place=error.place) from None
+
+    def encode_beginning(self, text: str, count: int) -> list[int]:
+        """The first `count` ids of `encode(text)`, or all, for the price of a beginning of `text`.
+
+        Raises TextError as `encode` does, for the part that is read.
+        """
+        check_text(text)
+        ids: list[int] = []
+        for repaired, whole in repaired_beginnings(text):
+            ids = []
+            for chunk, ends in chunks(repaired, whole=whole):
+                ids += self._begin_chunk(chunk, count - len(ids), ends)
+                if len(ids) >= count:
+                    return ids
+        return ids
+
+    def _begin_chunk(self, chunk: str, count: int, ends: bool) -> list[int]:
+        """The first `count` ids of a chunk; if it may go on, only those that are certain."""
+        ids: list[int] = []
+        for word, whole in words(chunk, WORD, whole=ends):
+            left = count - len(ids)
+            ids += self.pairs.encode_beginning(word.encode(), left, whole=whole)
+            if len(ids) >= count:
+                break
+        return ids
 
     def _encode_chunk(self, chunk: str) -> list[int]:
         """Ids of the words in `chunk`, which has no white space; cached when short."""
@@ -171,16 +203,24 @@ class Tokenizer:
 def check_text(text: str) -> None:
     """Raise TextError unless `text` is a `str` of whole characters."""
     if isinstance(text, str):
-        if not text.isascii() and (found := _LONE_SURROGATE.search(text)):
-            raise TextError(
-                f"character {found.start()} is a lone surrogate (U+{ord(found.group()):04X}), half "
-                'of a character; read the text with errors="replace" or remove it.',
-                place=found.start(),
-            )
+        try:
+            text.encode()  # far quicker than the search
+        except UnicodeEncodeError:
+            _refuse_lone_surrogate(text)
         return
     if isinstance(text, bytes | bytearray):
         raise TextError('got bytes, not text; decode them first: text.decode("utf-8").')
     raise TextError(f"got {type(text).__name__}, not text; pass a str.")
+
+
+def _refuse_lone_surrogate(text: str) -> None:
+    """Raise TextError for half of a character; a pair of surrogates is a whole one."""
+    if found := _LONE_SURROGATE.search(text):
+        raise TextError(
+            f"character {found.start()} is a lone surrogate (U+{ord(found.group()):04X}), half "
+            'of a character; read the text with errors="replace" or remove it.',
+            place=found.start(),
+        )
 
 
 def _list_texts(texts: str | Iterable[str]) -> list[str]:

@@ -14,7 +14,9 @@ BLANK = " \t\n\r\x0b\x0c"  # separates words; other white space is part of a wor
 NOT_BLANK = re.compile(rf"[^{BLANK}]+")
 
 _COMMA = re.compile(r",(\S)")
-_ESCAPES = re.compile(r'\\+(?=[()"])')  # compel drops one backslash each time it copies a text
+# compel drops one backslash each time it copies a text; the second branch only passes over runs
+# that escape nothing, so that no run is read again from each of its backslashes
+_ESCAPES = re.compile(r'(\\+(?=[()"]))|\\+')
 _CONVERTED = re.compile(r'\\[tnfr]|\\"')  # inside quotes
 _SPACES = {"\\t": " ", "\\n": " ", "\\f": " ", "\\r": " "}
 
@@ -38,7 +40,7 @@ class Characters:
 
     def make_text(self, start: int, end: int) -> Text:
         r"""A text node with the escapes `\(`, `\)` and `\"` resolved; others stay."""
-        return Text(*self.replace(_ESCAPES, lambda _: "", start, end))
+        return Text(*self.replace(_ESCAPES, lambda run: "" if run[1] else run[0], start, end))
 
     def unquote(self, start: int, end: int) -> "Characters":
         r"""The inside of quotes: `\n`, `\t`, `\f` and `\r` become spaces, `\"` stays escaped."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ecliptic.errors import TextError
-from ecliptic.inputs import Finding, Tokenizer, lint
+from ecliptic.inputs import Finding, Tokenizer, check_text, lint, unreadable
 from ecliptic.prompts.dialects import Dialect
 from ecliptic.prompts.linting.rules import LintedPrompt, lint_syntax
 from ecliptic.prompts.prompt import parse
@@ -28,15 +28,15 @@ def lint_prompt(text: str, tokenizer: Tokenizer, dialect: Dialect = "plain") -> 
 
     Raises:
         ConfigError: there is no such dialect.
-        TextError: the tokenizer cannot read `text`.
+        TextError: `text` is not a `str` of whole characters.
     """
     if dialect == "plain":
         return lint(text, tokenizer)
-    tokenizer.encode(text)  # raises TextError for anything but text
+    check_text(text)
     try:
         tree = parse(text, dialect).tree
     except TextError as error:
-        return [_report_unreadable(text, error)]
+        return [unreadable(text, error)]
     found = lint_syntax(LintedPrompt(text, dialect, tree, tokenizer))
     passages = list(_split_passages(tree))
     if all(not passage.text.strip() for passage in passages):
@@ -44,14 +44,6 @@ def lint_prompt(text: str, tokenizer: Tokenizer, dialect: Dialect = "plain") -> 
     for passage in passages:
         found += passage.findings(tokenizer)
     return sorted(found, key=lambda finding: finding.span)
-
-
-def _report_unreadable(text: str, error: TextError) -> Finding:
-    span = (0, len(text))
-    if error.place is not None:
-        start = min(error.place, max(len(text) - 1, 0))  # the place can be the end
-        span = (start, start + 1)
-    return Finding("unreadable", str(error), span, "error")
 
 
 @dataclass

@@ -105,12 +105,13 @@ def _find_unpaired(text: str, brackets: str) -> list[int]:
 
 
 def _find_idle(prompt: LintedPrompt) -> Iterator[Remark]:
+    resets = _find_resets(prompt)
     for node in walk(prompt.tree):
         if not isinstance(node, Weighted):
             continue
         if not _has_text(node.children):
             yield node.span, f"{prompt.quote(node.span)} contains no words; remove it."
-        elif node.weight == 1 and not _resets(prompt, node):
+        elif node.weight == 1 and id(node) not in resets:
             yield (
                 node.span,
                 f"{prompt.quote(node.span)} has weight 1, which changes nothing; remove the "
@@ -118,10 +119,11 @@ def _find_idle(prompt: LintedPrompt) -> Iterator[Remark]:
             )
 
 
-def _resets(prompt: LintedPrompt, node: Weighted) -> bool:
-    """Whether the weight undoes the one around it, as a nested weight of 1 does in ComfyUI."""
-    nested = prompt.dialect == "comfyui" and node.mark == ":"
-    return nested and any(inner is node for inner, _ in _nested_groups(prompt.tree))
+def _find_resets(prompt: LintedPrompt) -> set[int]:
+    """The `id` of groups whose weight undoes the one around it, as a nested 1 in ComfyUI does."""
+    if prompt.dialect != "comfyui":
+        return set()
+    return {id(inner) for inner, _ in _nested_groups(prompt.tree) if inner.mark == ":"}
 
 
 def _find_extreme(prompt: LintedPrompt) -> Iterator[Remark]:
