@@ -10,6 +10,7 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.storage.database import (
         Connection as Connection,
+        DamagedRowError as DamagedRowError,
         HealingDatabase as HealingDatabase,
         Schema as Schema,
         select as select,

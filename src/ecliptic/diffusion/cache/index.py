@@ -19,11 +19,10 @@ from ecliptic.storage import Connection, HealingDatabase, Schema, select, transa
 _SCHEMA = Schema(
     name="index",
     statements=(
-        "CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, size INTEGER NOT NULL,"
+        "CREATE TABLE shards (number INTEGER PRIMARY KEY, size INTEGER NOT NULL,"
         " stamp INTEGER NOT NULL, identity BLOB)",  # NULL if the shard is torn
-        "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, shard INTEGER NOT NULL)"
-        " WITHOUT ROWID",
-        "CREATE TABLE IF NOT EXISTS ids (identity BLOB NOT NULL, id BLOB NOT NULL, key BLOB"
+        "CREATE TABLE entries (key BLOB PRIMARY KEY, shard INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE ids (identity BLOB NOT NULL, id BLOB NOT NULL, key BLOB"
         " NOT NULL, PRIMARY KEY (identity, id)) WITHOUT ROWID",
     ),
     patience=600.0,  # another process may be writing a large shard
