@@ -150,7 +150,7 @@ def _put(connection: Connection, vectors: Mapping[bytes, Vector], limit: int) ->
     with transaction(connection):
         connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
         query = "SELECT key, digest FROM vectors WHERE key IN"
-        stored = dict(select(connection, query, list(data)))  # type: ignore[arg-type]
+        stored = dict(select(connection, query, list(data)))
         if any(stored.get(key) != digest for key, _, digest, _ in rows):
             raise DamagedRowError("rows are not found where they were written")
         _evict(connection, limit)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         select as select,
         transaction as transaction,
     )
+    from ecliptic.storage.numpy_files import read_npy as read_npy, read_npz as read_npz
     from ecliptic.storage.opening import open_regular as open_regular
     from ecliptic.storage.replacing import (
         Drafts as Drafts,

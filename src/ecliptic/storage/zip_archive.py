@@ -2,7 +2,7 @@
 
 PyTorch stores tensors uncompressed, so an entry is a byte range of the file that can be mapped.
 Anything else in a zip (overlaps, duplicate names, paths, encryption, bombs) is refused before it is
-used. Checksums are not compared, because `torch.save` may leave them out.
+used. Checksums are not compared here, because `torch.save` may leave them out.
 
 Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3 (zip64).
 """
@@ -36,6 +36,7 @@ class Entry:
     packed: int  # bytes in the zip
     size: int  # bytes once unpacked
     deflated: bool
+    crc: int  # CRC-32 of its bytes once unpacked, as the zip says
 
 
 class Archive:
@@ -141,7 +142,7 @@ def _read_entries(
         if method == _STORED and packed != unpacked:
             raise UnsafeFileError(f"{path}: {name} is stored but has two sizes.")
         data = _find_data(path, memory, header, raw)
-        yield Entry(name, header, data, packed, unpacked, method == _DEFLATED)
+        yield Entry(name, header, data, packed, unpacked, method == _DEFLATED, record[6])
     if position != end:
         raise CorruptFileError(f"{path}: the zip directory holds more than its {count} entries.")
 

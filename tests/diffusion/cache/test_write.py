@@ -206,11 +206,17 @@ def test_a_folder_that_may_only_be_read_can_be_read(
     assert not list(tmp_path.glob("index-*"))
 
 
-def test_the_metadata_of_a_shard_say_what_is_in_it(tmp_path: Path) -> None:
+def test_the_records_of_a_shard_say_what_is_in_it(tmp_path: Path) -> None:
     fill(tmp_path)
     with safe_open(first_shard(tmp_path), "pt") as file:
-        metadata = file.metadata()
-    assert json.loads(metadata["about"])["identity"]["conditioner"] == IDENTITY
-    (key, (prompt, _)), *_ = json.loads(metadata["entries"]).items()
-    assert condition_key(cache_identity(Counted()), prompt) == key
-    assert json.loads(metadata["ids"])["0.png"] in json.loads(metadata["entries"])
+        version = file.metadata()["version"]
+        about, *lines = bytes(file.get_tensor("records").numpy()).splitlines()
+    assert version == "2"
+    assert json.loads(about)["conditioner"] == IDENTITY
+    rows = [json.loads(line) for line in lines]
+    prompts = {row[0]: row[1] for row in rows if len(row) == 3}
+    ids = dict(row for row in rows if len(row) == 2)
+    assert [condition_key(cache_identity(Counted()), prompt) for prompt in prompts.values()] == [
+        *prompts
+    ]
+    assert prompts[ids["0.png"]] == PROMPTS[0]
