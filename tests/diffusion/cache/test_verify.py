@@ -16,7 +16,7 @@ from ecliptic.errors import CorruptFileError
 from tests.diffusion.cache.counted import IDENTITY, PROMPTS, Counted, fill, first_shard, same
 
 
-def test_a_truncated_shard_is_found_and_its_prompts_computed_again(tmp_path: Path) -> None:
+def test_a4_a_truncated_shard_is_found_and_its_prompts_computed_again(tmp_path: Path) -> None:
     fill(tmp_path)
     victim = first_shard(tmp_path)
     lost = len(shards.read_shard(victim).entries)
@@ -43,7 +43,7 @@ def damage(path: Path, at: int) -> None:
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def test_a_changed_bit_is_never_handed_out_and_repaired(tmp_path: Path) -> None:
+def test_a5_a_changed_bit_is_never_handed_out_and_repaired(tmp_path: Path) -> None:
     fill(tmp_path)
     victim = first_shard(tmp_path)
     damage(victim, -3)  # in the last tensor

@@ -66,7 +66,7 @@ def test_equal_prompts_are_computed_once_whatever_their_ids(tmp_path: Path) -> N
     assert torch.equal(cache.load("2999").tokens, cache.load("2").tokens)  # type: ignore[arg-type]
 
 
-def test_an_edited_caption_replaces_what_its_id_stands_for(tmp_path: Path) -> None:
+def test_a20_an_edited_caption_replaces_what_its_id_stands_for(tmp_path: Path) -> None:
     write_cache(Counted(), [Caption("a.png", "a cat")], tmp_path)
     write_cache(Counted(), [Caption("a.png", "a dog")], tmp_path)
     same(ConditionCache(tmp_path), "a.png", Counted().each(["a dog"])[0])
@@ -91,7 +91,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", IDENTITY)
-def test_changing_any_field_of_the_identity_misses(tmp_path: Path, name: str) -> None:
+def test_a15_changing_any_field_of_the_identity_misses(tmp_path: Path, name: str) -> None:
     fill(tmp_path)
     other = Counted({**IDENTITY, name: CHANGES[name]})
     report = fill(tmp_path, other)
