@@ -36,6 +36,7 @@ class ConditionCache:
         self.folder = Path(folder)
         self._index = CacheIndex(self.folder)
         self._shards: OrderedDict[int, Shard] = OrderedDict()
+        self._identities: list[dict[str, Any]] | None = None  # None until they are asked for
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
@@ -113,6 +114,7 @@ class ConditionCache:
         """Add what other processes wrote since."""
         with self._lock:
             self._shards.clear()
+        self._identities = None
         self._index.sync()
 
     def __enter__(self) -> "ConditionCache":
@@ -132,7 +134,9 @@ class ConditionCache:
         return f"; {len(problems)} shards cannot be read: {problems[0]}" if problems else ""
 
     def _find_identity(self) -> dict[str, Any]:
-        found = self.identities()
+        if self._identities is None:
+            self._identities = self.identities()
+        found = self._identities
         if len(found) > 1:
             raise ConfigError(
                 f"{self.folder} holds conditionings of {len(found)} settings, so a name alone "
