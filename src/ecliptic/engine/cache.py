@@ -138,6 +138,8 @@ def _read_vector(key: object, digest: object, data: object, width: int | None) -
 
 def _remove(connection: Connection, keys: list[bytes]) -> None:
     """Delete damaged rows, and make sure that they are gone."""
+    if not all(isinstance(key, bytes) for key in keys):
+        raise DamagedRowError("a key is not what was written")
     connection.executemany("DELETE FROM vectors WHERE key = ?", [(key,) for key in keys])
     if select(connection, _SELECT, keys):
         raise DamagedRowError("damaged rows cannot be deleted")
