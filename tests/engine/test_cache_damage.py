@@ -67,6 +67,7 @@ CHANGES = {
     "text that is not UTF-8": change("UPDATE vectors SET vector = CAST(x'ff80ff' AS TEXT)"),
     "digest that is not UTF-8": change("UPDATE vectors SET digest = CAST(x'ff80ff' AS TEXT)"),
     "key that is not UTF-8": change("UPDATE vectors SET key = CAST(key AS TEXT)"),
+    "no keys": change("UPDATE vectors SET key = NULL"),
     "used as text": change("UPDATE vectors SET used = 'long ago'"),
     "used for ever": change("UPDATE vectors SET used = 9e999"),
     "empty vectors": change("UPDATE vectors SET vector = x''"),

@@ -151,9 +151,8 @@ def _put(connection: Connection, vectors: Mapping[bytes, Vector], limit: int) ->
     rows = [(key, now, _digest(key, vector), vector) for key, vector in data.items()]
     with transaction(connection):
         connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
-        query = "SELECT key, digest FROM vectors WHERE key IN"
-        stored = dict(select(connection, query, list(data)))
-        if any(stored.get(key) != digest for key, _, digest, _ in rows):
+        stored = select(connection, _SELECT, list(data))
+        if len(stored) != len(rows) or {*stored} != {*rows}:
             raise DamagedRowError("rows are not found where they were written")
         _evict(connection, limit)
 
@@ -174,6 +173,8 @@ def _bytes_in_use(connection: Connection) -> int:
     """Bytes of the file without the free pages that deleted rows leave."""
     names = ("page_count", "freelist_count", "page_size")
     pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    if not 0 <= free <= pages:
+        raise DamagedRowError(f"{free} of its {pages} pages are said to be free")
     return int((pages - free) * size)
 
 
