@@ -83,7 +83,7 @@ def test_a_limit_below_one_batch_keeps_nothing_and_breaks_nothing(tmp_path: Path
     assert len(cache) == 0
 
 
-def test_a_flipped_byte_is_noticed_and_the_entry_made_anew(tmp_path: Path) -> None:
+def test_a5_a_flipped_byte_is_noticed_and_the_entry_made_anew(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path)
     cache.put(some(1, 2))
     cache.close()
@@ -107,7 +107,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_set_aside_and_rebuilt(tmp_path: Path, damage: str) -> None:
+def test_a4_a_damaged_file_is_set_aside_and_rebuilt(tmp_path: Path, damage: str) -> None:
     cache = EmbeddingCache(tmp_path)
     cache.put(some(*range(500)))
     cache.close()
@@ -151,7 +151,7 @@ def test_at_most_one_damaged_file_is_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["vectors-3.sqlite", "vectors-4.sqlite"]
 
 
-def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
+def test_a1_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
     for round_ in range(4):
         process = start_writer(tmp_path, round_, 10_000)
         assert process.stdout is not None

@@ -62,7 +62,7 @@ def test_vectors_and_ids_come_back(tmp_path: Path, suffix: str, ids: list[str] |
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_another_space_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+def test_a15_another_space_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"v{suffix}"
     save_vectors(path, rows(), card())
     with pytest.raises(SpaceMismatchError, match=r"of tiny-0 .* but the model is tiny-1 .* embed"):
@@ -70,7 +70,7 @@ def test_another_space_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damage_is_named(tmp_path: Path, suffix: str) -> None:
+def test_a4_damage_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"v{suffix}"
     save_vectors(path, rows(), card(), IDS)
     whole = path.read_bytes()
@@ -160,7 +160,7 @@ def test_other_parquet_columns_are_refused(tmp_path: Path, columns: dict[str, An
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_rows_that_are_no_numbers_are_not_written(
+def test_a14_rows_that_are_no_numbers_are_not_written(
     tmp_path: Path, suffix: str, value: float
 ) -> None:
     bad = rows()
@@ -230,7 +230,7 @@ def test_a_failed_write_leaves_the_old_file(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_wrong_shapes_ids_and_suffixes_are_refused(tmp_path: Path) -> None:
+def test_a14_wrong_shapes_ids_and_suffixes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match=r"tiny-0 gives \(N, 32\) vectors, got \(4, 7\)"):
         save_vectors(tmp_path / "v.npy", torch.ones(4, 7), card())
     with pytest.raises(ShapeError, match="4 vectors need 4 ids, got 1"):

@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 from ecliptic.errors import StorageError
-from ecliptic.storage import Connection, HealingDatabase, Schema, select, transaction
+from ecliptic.storage import (
+    Connection,
+    DamagedRowError,
+    HealingDatabase,
+    Schema,
+    select,
+    transaction,
+)
 
-SCHEMA = Schema("items", ("CREATE TABLE IF NOT EXISTS items (name TEXT PRIMARY KEY)",))
+SCHEMA = Schema("items", ("CREATE TABLE items (name TEXT PRIMARY KEY)",))
 
 
 def add(connection: Connection, name: str) -> None:
@@ -51,6 +58,51 @@ def test_two_that_find_the_damage_share_one_successor(tmp_path: Path) -> None:
     second.run(add, "b")
     assert first.path == second.path
     assert first.run(names) == {"a", "b"}
+
+
+OTHERS = {
+    "other columns": "DROP TABLE items; CREATE TABLE items (a, b)",
+    "a view": "DROP TABLE items; CREATE VIEW items AS SELECT 'a' AS name",
+    "a trigger": "CREATE TRIGGER t BEFORE INSERT ON items BEGIN SELECT RAISE(IGNORE); END",
+    "one table more": "CREATE TABLE more (a)",
+}
+
+
+@pytest.mark.parametrize("how", OTHERS)
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_file_with_other_tables_is_left(tmp_path: Path, how: str, opened: bool) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    database.run(add, "a")
+    if not opened:
+        database.close()
+    other = sqlite3.connect(database.path)
+    other.executescript(OTHERS[how])
+    other.close()
+    database.run(add, "b")
+    assert database.run(names) == {"b"}
+    assert database.path.name == "items-2.sqlite"
+    assert database.replaced == [tmp_path / "items-1.sqlite"]
+
+
+def test_rows_that_an_action_refuses_are_left_with_their_file(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    database.run(add, "bad")
+
+    def read(connection: Connection) -> set[str]:
+        if "bad" in (found := names(connection)):
+            raise DamagedRowError("a bad row")
+        return found
+
+    assert database.run(read) == set()
+    database.run(add, "bad")
+    database.run(add, "good")
+    assert database.path.name == "items-2.sqlite"
+
+
+def test_a_text_that_is_no_utf_8_can_be_read(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    database.run(lambda file: file.execute("INSERT INTO items VALUES (CAST(x'61ff' AS TEXT))"))
+    assert database.run(names) == {"a\udcff"}
 
 
 def test_at_most_one_damaged_file_is_kept(tmp_path: Path) -> None:

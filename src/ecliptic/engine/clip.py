@@ -158,6 +158,7 @@ class Clip:
                 tokens,
                 self.runtime.text,
                 batcher,
+                width=self._card.embed,
                 cache=self._usable_cache(),
                 exact=lambda: self.card.exact,
                 advance=advance,

@@ -109,7 +109,7 @@ class ImageEncoder:
         name = name_of(source)
         source, content = content_of(source, self.preprocess)
         key = key_of(exact, "image", content)
-        found = cache.get([key]).get(key)
+        found = cache.get([key], self.shape[-1]).get(key)
         if found is not None:
             return _Ready(name, key, vector=torch.from_numpy(found))
         return _Ready(name, key, self.preprocess(source, name=name))

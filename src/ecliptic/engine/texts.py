@@ -17,6 +17,7 @@ def encode_tokens(
     encode: Callable[[Tensor], Tensor],
     batcher: Batcher,
     *,
+    width: int,
     cache: EmbeddingCache | None = None,
     exact: Callable[[], str] = lambda: "",
     advance: Callable[[int], None] = lambda _: None,
@@ -27,6 +28,7 @@ def encode_tokens(
         tokens: N rows of ids and how many of each are in use.
         encode: (B, T) ids -> (B, E).
         batcher: cuts the batches.
+        width: E.
         cache: read first, and filled.
         exact: the model's fingerprint, called only with a cache.
         advance: called with the number of newly done texts.
@@ -38,7 +40,7 @@ def encode_tokens(
     if cache is not None:
         fingerprint = exact()
         keys = {row: key_of(fingerprint, "text", row) for row in first}
-        stored = cache.get(list(keys.values()))
+        stored = cache.get(list(keys.values()), width)
         found = {row: torch.from_numpy(stored[key]) for row, key in keys.items() if key in stored}
         advance(sum(row in found for row in rows))
     todo = sorted((row for row in first if row not in found), key=len)

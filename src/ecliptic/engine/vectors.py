@@ -2,12 +2,14 @@
 
 `.npy` with a JSON sidecar (`vectors.npy.json`), `.safetensors` (tensor `vectors`, and `ids` as the
 bytes of JSON), or `.parquet` (columns `id` and `vector`; needs pyarrow). The latter two carry the
-fingerprint as JSON in their metadata under `ecliptic`. N rows, E vector size.
+fingerprint as JSON in their metadata under `ecliptic`. In all three it has a checksum of vectors,
+ids and fingerprints, and a file without one is refused. N rows, E vector size.
 """
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,20 +17,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
 from ecliptic.checks import rows_not_finite
 from ecliptic.engine.card import Card
 from ecliptic.engine.sources.tables import import_parquet
-from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError, StorageError
-from ecliptic.storage import replace_file, replace_files
+from ecliptic.errors import (
+    CorruptFileError,
+    NumericalError,
+    ShapeError,
+    SpaceMismatchError,
+    StorageError,
+)
+from ecliptic.storage import (
+    open_regular,
+    read_npy,
+    read_safetensors,
+    replace_file,
+    replace_files,
+)
 
 Array = NDArray[np.float32]
 _INSTEAD = ".npy"  # of .parquet, without pyarrow
-_DAMAGED = (ValueError, KeyError, OSError, EOFError, RecursionError, TypeError, NotImplementedError)
+_DAMAGED = (CorruptFileError, ValueError, KeyError, OSError, RecursionError)
+_BRACKETS = 8  # in the JSON of a file, outside of texts
+_TEXTS = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,7 @@ def save_vectors(
         )
     writer = _find_format(path)[0]
     about = {"space": card.space, "exact": card.exact, "model": card.name}
+    about["sha256"] = _checksum(rows, names, about)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -92,8 +109,8 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     if not path.exists():
         raise StorageError(f"there is no file {path}; check the path.")
     try:
-        found = _check(*reader(path))
-    except (*_DAMAGED, SafetensorError) as error:
+        found = _check("sidecar" if path.suffix == ".npy" else "checksum", *reader(path))
+    except _DAMAGED as error:
         raise StorageError(
             f"{path} does not hold vectors with a fingerprint ({error}); write it with "
             "`ecliptic embed` or `save_vectors`, which record the space."
@@ -124,8 +141,11 @@ Save = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
 Read = Callable[[Path], tuple[Array, Any, dict[str, Any]]]  # rows, ids, about: unchecked
 
 
-def _check(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
-    """Raise ValueError unless these are finite vectors, as many ids or none, and fingerprints."""
+def _check(part: str, rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
+    """Raise ValueError unless these are finite vectors, as many ids or none, and fingerprints.
+
+    They must also match the checksum in the `part` of the file.
+    """
     if rows.ndim != 2 or rows.dtype != np.float32:
         raise ValueError(f"{rows.dtype} of shape {rows.shape} where (N, E) float32 is needed")
     if bad := rows_not_finite(rows):
@@ -136,6 +156,10 @@ def _check(rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
     stated = [about[name] for name in ("space", "exact", "model")]
     if not all(isinstance(value, str) for value in stated):
         raise ValueError("its fingerprints are not texts")
+    if "sha256" not in about:
+        raise ValueError("it has no checksum, so nothing tells whether it is damaged")
+    if about["sha256"] != _checksum(rows, ids, about):
+        raise ValueError(f"its {part} was written for other rows, ids or fingerprints")
     return Vectors(rows, None if ids is None else tuple(ids), *stated)
 
 
@@ -152,8 +176,16 @@ def _find_format(path: Path) -> tuple[Save, Read]:
     return formats[path.suffix]
 
 
+def _checksum(rows: Array, ids: list[str] | None, about: dict[str, Any]) -> str:
+    """SHA-256 of the fingerprints, ids, shape and values."""
+    others = {name: value for name, value in about.items() if name not in ("sha256", "ids")}
+    found = hashlib.sha256(json.dumps([others, rows.shape, ids], sort_keys=True).encode() + b"\0")
+    found.update(np.ascontiguousarray(rows).data)
+    return found.hexdigest()
+
+
 def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
-    text = json.dumps(about | {"sha256": _sha256(rows), "ids": ids})  # ASCII: any name is valid
+    text = json.dumps(about | {"ids": ids})  # ASCII: any name is valid
     sidecar = Path(f"{path}.json")
     replace_files({sidecar: lambda draft: draft.write_text(text), path: partial(_save_npy, rows)})
 
@@ -164,22 +196,26 @@ def _save_npy(rows: Array, draft: Path) -> None:
 
 
 def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    about = _parse_object(Path(f"{path}.json").read_bytes())
-    rows = np.load(path, allow_pickle=False)
-    if about["sha256"] != _sha256(rows):
-        raise ValueError("its sidecar was written for other rows")
-    return rows, about["ids"], about
-
-
-def _sha256(rows: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
+    with open_regular(f"{path}.json", CorruptFileError) as file:
+        about = _parse_object(file.read())
+    return read_npy(path), about["ids"], about
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
-    value = json.loads(data)
+    value = _parse(data)
     if not isinstance(value, dict):
         raise ValueError(f"its JSON is a {type(value).__name__}, not an object")
     return value
+
+
+def _parse(data: bytes) -> Any:
+    """Parse JSON of texts; nested lists would take 20 times the memory of the file."""
+    text = data.decode()
+    if text.count("[") + text.count("{") > _BRACKETS:
+        outside = _TEXTS.sub("", text)
+        if outside.count("[") + outside.count("{") > _BRACKETS:
+            raise ValueError("its JSON is nested")
+    return json.loads(text)
 
 
 def _write_safetensors(
@@ -194,32 +230,56 @@ def _write_safetensors(
 
 
 def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    with safe_open(path, "numpy") as file:
-        about = _parse_object((file.metadata() or {})["ecliptic"].encode())
-        ids = json.loads(file.get_tensor("ids").tobytes()) if "ids" in file.keys() else None  # noqa: SIM118
-        return file.get_tensor("vectors"), ids, about
+    open_regular(path, CorruptFileError).close()
+    tensors, metadata = read_safetensors(path)
+    about = _parse_object(metadata["ecliptic"].encode(errors="surrogatepass"))
+    ids = _parse(tensors["ids"].numpy().tobytes()) if "ids" in tensors else None
+    if tensors["vectors"].dtype == torch.bfloat16:  # NumPy has none
+        raise ValueError("its vectors are bfloat16")
+    return tensors["vectors"].numpy().copy(), ids, about
 
 
 def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
+    """Write without compression: vectors gain nothing, and a reader can bound what they take."""
     pa, parquet = import_parquet(_INSTEAD)
     flat = pa.array(rows.reshape(-1))
     columns = {"vector": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])}
     columns = columns if ids is None else {"id": _make_id_column(pa, ids), **columns}
     table = pa.table(columns).replace_schema_metadata({"ecliptic": json.dumps(about)})
-    replace_file(path, lambda draft: parquet.write_table(table, draft))
+    plain = {"compression": "none", "use_dictionary": False}
+    replace_file(path, lambda draft: parquet.write_table(table, draft, **plain))
 
 
 def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     pa, parquet = import_parquet(_INSTEAD)
-    table = parquet.read_table(path)
+    with open_regular(path, CorruptFileError) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            table = _read_plain_table(pa, parquet.ParquetFile(file), size)
+        except (pa.ArrowException, TypeError) as error:
+            raise ValueError(str(error)[:500]) from None
     about = _parse_object((table.schema.metadata or {})[b"ecliptic"])
     column = table["vector"].combine_chunks()
-    if not pa.types.is_fixed_size_list(column.type) or column.null_count:
-        raise ValueError(f"its column `vector` is {column.type} with {column.null_count} nulls")
+    if column.null_count:
+        raise ValueError(f"its column `vector` has {column.null_count} nulls")
     rows = column.flatten().to_numpy(zero_copy_only=False)
     ids = table["id"].to_pylist() if "id" in table.column_names else None
-    ids = ids and [os.fsdecode(i) for i in ids if i is not None]
+    ids = ids and [os.fsdecode(i) for i in ids if isinstance(i, str | bytes)]
     return rows.reshape(len(column), column.type.list_size).copy(), ids, about
+
+
+def _read_plain_table(pa: Any, file: Any, size: int) -> Any:
+    """Read ids and vectors, if the vectors fit into the `size` of the file.
+
+    The facts of single columns are not asked for: of a damaged file they end the process
+    (pyarrow 26, `RowGroupMetaData.column`).
+    """
+    kind = file.schema_arrow.field("vector").type
+    if not pa.types.is_fixed_size_list(kind) or kind.list_size < 1:
+        raise ValueError(f"its column `vector` is {kind}")
+    if file.metadata.num_rows * kind.list_size * 4 > size:
+        raise ValueError("it declares more rows than it can hold")
+    return file.read(columns=[name for name in ("id", "vector") if name in file.schema_arrow.names])
 
 
 def _make_id_column(pa: Any, ids: list[str]) -> Any:

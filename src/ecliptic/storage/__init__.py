@@ -10,11 +10,13 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.storage.database import (
         Connection as Connection,
+        DamagedRowError as DamagedRowError,
         HealingDatabase as HealingDatabase,
         Schema as Schema,
         select as select,
         transaction as transaction,
     )
+    from ecliptic.storage.numpy_files import read_npy as read_npy, read_npz as read_npz
     from ecliptic.storage.opening import open_regular as open_regular
     from ecliptic.storage.replacing import (
         Drafts as Drafts,

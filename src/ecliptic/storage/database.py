@@ -4,6 +4,10 @@ The files of a database are NAME-1.sqlite, NAME-2.sqlite, ...; the highest numbe
 damaged file is never renamed or removed while another process may have it open, because that could
 damage the new file (sqlite.org/howtocorrupt.html, 2.4). Threads and processes, also forked ones,
 may share a database.
+
+A file counts as damaged if SQLite says so, if it has other tables, views or triggers than its
+schema, or if an action finds a row that it cannot have written (`DamagedRowError`). SQLite has no
+checksums: an owner that must notice a changed byte stores a checksum in every row.
 """
 
 import os
@@ -14,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +27,27 @@ from ecliptic.errors import StorageError
 R = TypeVar("R")
 Connection = sqlite3.Connection
 AT_ONCE = 500  # parameters of one SQL statement
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_TEXT = partial(str, encoding="utf-8", errors="surrogateescape")  # damage may be no UTF-8
+LARGEST = 16 << 20  # bytes of a value; a damaged length must not reserve a gigabyte
+_OUTSIDE = {  # the cause is not in the file; everything else that SQLite reports is damage
+    0,  # an error of the Python module
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_MISUSE,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+}
+
+
+class DamagedRowError(sqlite3.DatabaseError):
+    """An action raises it for rows that it cannot have written; `run` then takes a new file."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +55,7 @@ class Schema:
     """The name, tables and settings of a database."""
 
     name: str  # of its files, without the number
-    statements: tuple[str, ...]  # "CREATE TABLE IF NOT EXISTS ...", run at each opening
+    statements: tuple[str, ...]  # "CREATE TABLE ...", run in an empty file; all that it may hold
     patience: float = 30.0  # seconds to wait for another process
     page_size: int = 4096  # bytes, of a new file
     write_ahead: bool = False  # WAL: readers and a writer do not wait for each other
@@ -54,12 +79,14 @@ class HealingDatabase:
         self.folder = folder
         self._schema = schema
         self._prepare = prepare
-        self._pattern = re.compile(rf"{re.escape(schema.name)}-(\d{{1,9}})\.sqlite")
+        self._pattern = re.compile(rf"{re.escape(schema.name)}-([1-9]\d*)\.sqlite")
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._inherited: Connection | None = None  # a forked child's, from its parent
         self._owner = os.getpid()
         self._number = 1  # of the file in use
+        self._version = 0  # of its tables, which SQLite counts up at each change
+        self.replaced: list[Path] = []  # damaged files that this object left
 
     @property
     def path(self) -> Path:
@@ -76,12 +103,12 @@ class HealingDatabase:
             try:
                 try:
                     return action(self._open(), *given, **more)
-                except sqlite3.DatabaseError as error:
-                    if _code(error) not in _DAMAGED:  # locked, full, forbidden
+                except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                    if not self._is_damage(error):  # locked, full, forbidden
                         raise
                     self._move_on()
                     return action(self._open(), *given, **more)
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 raise StorageError(
                     f"the cache {self.path} cannot be used: {error}; check its permissions and "
                     f"the free space{self._schema.advice}."
@@ -101,12 +128,24 @@ class HealingDatabase:
         if self._connection is None:
             self._number = self._newest()
             self._connection = _connect(self.path, self._schema)
+            self._version = _read_version(self._connection)
             self._prepare(self._connection)
+        elif (version := _read_version(self._connection)) != self._version:
+            _make_tables(self._connection, self._schema)
+            self._version = version
         return self._connection
+
+    def _is_damage(self, error: Exception) -> bool:
+        if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged name in its message
+            return True
+        if _code(error) == sqlite3.SQLITE_READONLY:  # by its permissions, or by its first bytes?
+            return os.access(self.path, os.W_OK) and os.access(self.folder, os.W_OK)
+        return isinstance(error, DamagedRowError) or _code(error) not in _OUTSIDE
 
     def _move_on(self) -> None:
         """Switch to the next file, which another process may have made already."""
         damaged = self._number
+        self.replaced.append(self.path)
         self.close()
         if self._newest() == damaged:
             self._path_of(damaged + 1).touch()
@@ -156,6 +195,9 @@ def select(
 def _connect(path: Path, schema: Schema) -> Connection:
     """Open the file and make its tables; wait for processes that do the same."""
     in_memory = schema.in_memory_if_read_only and not os.access(path.parent, os.W_OK)
+    if not in_memory and path.exists() and not (path.is_file() or path.is_dir()):
+        # `open_regular` would not do: closing a file drops SQLite's locks on it in this process
+        raise StorageError(f"{path} is a pipe, device or socket, but must be a file; remove it.")
     connection = sqlite3.connect(
         ":memory:" if in_memory else path,
         timeout=schema.patience,
@@ -163,15 +205,52 @@ def _connect(path: Path, schema: Schema) -> Connection:
         check_same_thread=False,
     )
     try:
+        connection.text_factory = _TEXT
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         connection.execute(f"PRAGMA page_size = {schema.page_size}")
         if schema.write_ahead:
             _use_write_ahead(connection, time.monotonic() + schema.patience)
-        for statement in schema.statements:
-            connection.execute(statement)
+        _make_tables(connection, schema)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _make_tables(connection: Connection, schema: Schema) -> None:
+    """Make the tables in an empty file; raise DamagedRowError if the file holds others."""
+    wanted = _expect(schema.statements)
+    if _read_tables(connection) == wanted:
+        return
+    with transaction(connection):
+        found = _read_tables(connection)
+        if not found:
+            for statement in schema.statements:
+                connection.execute(statement)
+        elif found != wanted:
+            raise DamagedRowError("it has other tables than those of this version")
+
+
+@cache
+def _expect(statements: tuple[str, ...]) -> list[Any]:
+    """What `_read_tables` finds in a file with these tables."""
+    connection = sqlite3.connect(":memory:")
+    for statement in statements:
+        connection.execute(statement)
+    found = _read_tables(connection)
+    connection.close()
+    return found
+
+
+def _read_tables(connection: Connection) -> list[Any]:
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+    return sorted(connection.execute(query).fetchall(), key=repr)
+
+
+def _read_version(connection: Connection) -> int:
+    return int(connection.execute("PRAGMA schema_version").fetchone()[0])
 
 
 def _use_write_ahead(connection: Connection, until: float) -> None:
@@ -186,6 +265,6 @@ def _use_write_ahead(connection: Connection, until: float) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     """SQLite's primary result code; 0 for errors of the Python module."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -2,14 +2,16 @@
 
 PyTorch stores tensors uncompressed, so an entry is a byte range of the file that can be mapped.
 Anything else in a zip (overlaps, duplicate names, paths, encryption) is refused before it is
-used. Nothing is inflated: PyTorch compresses only the code of TorchScript, which is never read.
-Checksums are not compared, because `torch.save` may leave them out.
+used. PyTorch compresses only the code of TorchScript, which is never read, so its entries are not
+inflated; those of NumPy are, up to a limit. Checksums are compared only then, because `torch.save`
+may leave them out.
 
 Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3 (zip64).
 """
 
 import mmap
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,13 +30,15 @@ _ZIP64 = 0x0001  # id of the extra field with 64-bit sizes
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the archive; its bytes are `[start, start + size)` of the zip."""
+    """One file of the archive; its bytes are `[start, start + packed)` of the zip."""
 
     name: str
     header: int  # where its local header begins
     start: int  # where its bytes begin
-    size: int  # bytes in the zip
+    packed: int  # bytes in the zip
+    size: int  # bytes once unpacked
     deflated: bool
+    crc: int  # CRC-32 of its bytes once unpacked, as the zip says
 
 
 class Archive:
@@ -58,18 +62,36 @@ class Archive:
         _check_apart(path, list(self.entries.values()), start)
 
     def read(self, name: str, limit: int) -> bytes:
-        """Read all bytes of a small entry, at most `limit`."""
+        """Read all bytes of a small entry of PyTorch, at most `limit`."""
         entry = self.entries[name]
         if entry.deflated:
             raise CorruptFileError(
                 f"{self.path}: {name} is compressed, which PyTorch never does; save the weights "
                 "again with torch.save."
             )
-        if entry.size > limit:
+        return self._slice(entry, limit)
+
+    def unpack(self, name: str, limit: int) -> bytes:
+        """Read all bytes of an entry, at most `limit`, inflate them, and check their CRC-32."""
+        entry = self.entries[name]
+        data = self._slice(entry, limit)
+        if entry.deflated:
+            try:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.size + 1)
+            except zlib.error as error:
+                raise CorruptFileError(
+                    f"{self.path}: {name} cannot be unpacked: {error}."
+                ) from error
+        if len(data) != entry.size or zlib.crc32(data) != entry.crc:
+            raise CorruptFileError(f"{self.path}: {name} does not match its size and checksum.")
+        return data
+
+    def _slice(self, entry: Entry, limit: int) -> bytes:
+        if max(entry.size, entry.packed) > limit:
             raise UnsafeFileError(
-                f"{self.path}: {name} has {entry.size} bytes, more than the {limit} allowed."
+                f"{self.path}: {entry.name} has {entry.size} bytes, more than the {limit} allowed."
             )
-        return self.memory[entry.start : entry.start + entry.size]
+        return self.memory[entry.start : entry.start + entry.packed]
 
 
 def _find_directory(path: Path, memory: mmap.mmap) -> tuple[int, int, int]:
@@ -134,7 +156,7 @@ def _read_entries(
         if method == _STORED and packed != unpacked:
             raise UnsafeFileError(f"{path}: {name} is stored but has two sizes.")
         data = _find_data(path, memory, header, raw)
-        yield Entry(name, header, data, packed, method == _DEFLATED)
+        yield Entry(name, header, data, packed, unpacked, method == _DEFLATED, record[6])
     if position != end:
         raise CorruptFileError(f"{path}: the zip directory holds more than its {count} entries.")
 
@@ -182,7 +204,7 @@ def _check_apart(path: Path, entries: list[Entry], directory: int) -> None:
     if entries and entries[0].header:
         raise UnsafeFileError(f"{path}: {entries[0].header} bytes precede the zip.")
     for entry, following in pairwise(entries):
-        if entry.start + entry.size > following.header:
+        if entry.start + entry.packed > following.header:
             raise UnsafeFileError(f"{path}: {entry.name} and {following.name} overlap.")
-    if entries and entries[-1].start + entries[-1].size > directory:
+    if entries and entries[-1].start + entries[-1].packed > directory:
         raise UnsafeFileError(f"{path}: {entries[-1].name} overlaps the directory.")

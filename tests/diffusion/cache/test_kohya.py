@@ -1,5 +1,8 @@
 """kohya's `.npz` caches: read and written as its trainers do, and always checked."""
 
+import os
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from ecliptic.diffusion.cache.keys import StoredConditioning
 from ecliptic.diffusion.cache.kohya import read_kohya, write_kohya
 from ecliptic.errors import CorruptFileError, NumericalError, ShapeError, StorageError
+from tests.storage.faults import damage_bytes, flip_bytes
 
 T, L, G = 77, 768, 1280
 
@@ -185,3 +189,67 @@ def test_what_is_no_sdxl_prompt_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         write_kohya(good, tmp_path / "none" / "a.npz")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_trainer_does_not_write_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    sdxl(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("bomb.npy", bytes(300 << 20))
+    tracemalloc.start()
+    assert read_kohya(path).family == "sdxl"
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("how", ["encrypted", "method", "twice", "huge", "object"])
+def test_c4_other_zips_are_refused(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "a.npz"
+    sdxl(path)
+    data = bytearray(path.read_bytes())
+    record = data.rindex(b"PK\x01\x02")
+    if how == "encrypted":
+        data[record + 8] |= 1
+    elif how == "method":
+        data[record + 10] = 99
+    elif how == "huge":
+        data[record + 24 : record + 28] = b"\xfe\xff\xff\xff"
+    path.write_bytes(data)
+    if how == "twice":
+        with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr("pool2.npy", b"x")
+    elif how == "object":
+        np.savez(path, hidden_state1=np.array([None]), hidden_state2=1, pool2=2)
+    with pytest.raises(CorruptFileError, match=r"is not an intact \.npz file"):
+        read_kohya(path)
+
+
+def test_tokens_are_not_padded_without_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    wide = numbers(1, 4096)
+    np.savez(path, lg_out=np.zeros((100_000, 1), np.float16), lg_pooled=wide[0], t5_out=wide)
+    with pytest.raises(CorruptFileError, match="more than the"):
+        read_kohya(path)
+
+
+def test_a5_a_changed_byte_gives_the_same_tensors_or_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    whole = StoredConditioning(torch.rand(1, 3, 8), torch.rand(1, 4))
+    write_kohya(whole, path)
+    data = path.read_bytes()
+    changed = [*flip_bytes(data, 0), *damage_bytes(data, 2, 100)]
+    for what, content in changed:
+        path.write_bytes(content)
+        try:
+            found = read_kohya(path)
+        except CorruptFileError:
+            continue
+        assert torch.equal(found.tokens, whole.tokens), what  # type: ignore[arg-type]
+        assert torch.equal(found.pooled, whole.pooled), what  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(CorruptFileError, match="a pipe"):
+        read_kohya(tmp_path / "a.npz")

@@ -68,7 +68,7 @@ write_cache(Counted(), some, sys.argv[1], batch_size=8, shard_size=20_000)
 """
 
 
-def test_kill_9_leaves_whole_shards_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a1_kill_9_leaves_whole_shards_and_the_next_run_goes_on(tmp_path: Path) -> None:
     folder, kept, kept_shards = tmp_path / "cache", 0, 0
     root = str(Path(__file__).parents[3])
     for wait in (0.0, 0.04, 0.09):
@@ -114,7 +114,9 @@ def test_a_file_system_without_links_will_do(
     assert not list(tmp_path.glob(".cond-*"))
 
 
-def test_a_full_disk_leaves_no_half_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a6_a_full_disk_leaves_no_half_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, left = os.fsync, [1]  # shards that fit
 
     def fsync(handle: int) -> None:

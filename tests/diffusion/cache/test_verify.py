@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from ecliptic.diffusion.cache import shards
-from ecliptic.diffusion.cache.keys import cache_identity, condition_key, digest
+from ecliptic.diffusion.cache.index import _sum
+from ecliptic.diffusion.cache.keys import cache_identity, condition_key
 from ecliptic.diffusion.cache.read import ConditionCache
 from ecliptic.diffusion.cache.verify import verify_cache
 from ecliptic.errors import CorruptFileError
 from tests.diffusion.cache.counted import IDENTITY, PROMPTS, Counted, fill, first_shard, same
 
 
-def test_a_truncated_shard_is_found_and_its_prompts_computed_again(tmp_path: Path) -> None:
+def test_a4_a_truncated_shard_is_found_and_its_prompts_computed_again(tmp_path: Path) -> None:
     fill(tmp_path)
     victim = first_shard(tmp_path)
     lost = len(shards.read_shard(victim).entries)
@@ -42,7 +43,7 @@ def damage(path: Path, at: int) -> None:
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def test_a_changed_bit_is_never_handed_out_and_repaired(tmp_path: Path) -> None:
+def test_a5_a_changed_bit_is_never_handed_out_and_repaired(tmp_path: Path) -> None:
     fill(tmp_path)
     victim = first_shard(tmp_path)
     damage(victim, -3)  # in the last tensor
@@ -72,7 +73,7 @@ def broken_shards() -> dict[str, shards.Shard]:
     good = {"tokens": torch.ones(1, 3, 4), "pooled": torch.ones(1, 4)}
 
     def shard(parts: dict[str, torch.Tensor], key: str = key) -> shards.Shard:
-        entry = shards.ShardEntry("p", digest(parts))
+        entry = shards.make_entry(key, "p", parts)
         return shards.Shard(identity, {key: entry}, {}, dict(shards.name_tensors(key, parts)))
 
     nan = {**good, "tokens": torch.full((1, 3, 4), torch.nan)}
@@ -110,7 +111,8 @@ def test_rows_of_the_index_that_point_at_nothing_are_found(tmp_path: Path) -> No
     fill(tmp_path)
     (path,) = tmp_path.glob("index-*.sqlite")
     with sqlite3.connect(path) as index:
-        index.execute("INSERT INTO entries VALUES (?, 0)", (b"\1" * 32,))
+        row = (b"\1" * 32, 0)
+        index.execute("INSERT INTO entries VALUES (?, ?, ?)", (*row, _sum("entries", row)))
     index.close()
     assert [f.kind for f in verify_cache(tmp_path)] == ["index"]
     verify_cache(tmp_path, repair=True)

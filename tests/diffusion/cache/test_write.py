@@ -66,7 +66,7 @@ def test_equal_prompts_are_computed_once_whatever_their_ids(tmp_path: Path) -> N
     assert torch.equal(cache.load("2999").tokens, cache.load("2").tokens)  # type: ignore[arg-type]
 
 
-def test_an_edited_caption_replaces_what_its_id_stands_for(tmp_path: Path) -> None:
+def test_a20_an_edited_caption_replaces_what_its_id_stands_for(tmp_path: Path) -> None:
     write_cache(Counted(), [Caption("a.png", "a cat")], tmp_path)
     write_cache(Counted(), [Caption("a.png", "a dog")], tmp_path)
     same(ConditionCache(tmp_path), "a.png", Counted().each(["a dog"])[0])
@@ -91,7 +91,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", IDENTITY)
-def test_changing_any_field_of_the_identity_misses(tmp_path: Path, name: str) -> None:
+def test_a15_changing_any_field_of_the_identity_misses(tmp_path: Path, name: str) -> None:
     fill(tmp_path)
     other = Counted({**IDENTITY, name: CHANGES[name]})
     report = fill(tmp_path, other)
@@ -206,11 +206,17 @@ def test_a_folder_that_may_only_be_read_can_be_read(
     assert not list(tmp_path.glob("index-*"))
 
 
-def test_the_metadata_of_a_shard_say_what_is_in_it(tmp_path: Path) -> None:
+def test_the_records_of_a_shard_say_what_is_in_it(tmp_path: Path) -> None:
     fill(tmp_path)
     with safe_open(first_shard(tmp_path), "pt") as file:
-        metadata = file.metadata()
-    assert json.loads(metadata["about"])["identity"]["conditioner"] == IDENTITY
-    (key, (prompt, _)), *_ = json.loads(metadata["entries"]).items()
-    assert condition_key(cache_identity(Counted()), prompt) == key
-    assert json.loads(metadata["ids"])["0.png"] in json.loads(metadata["entries"])
+        version = file.metadata()["version"]
+        about, *lines = bytes(file.get_tensor("records").numpy()).splitlines()
+    assert version == "2"
+    assert json.loads(about)["conditioner"] == IDENTITY
+    rows = [json.loads(line) for line in lines]
+    prompts = {row[0]: row[1] for row in rows if len(row) == 3}
+    ids = dict(row for row in rows if len(row) == 2)
+    assert [condition_key(cache_identity(Counted()), prompt) for prompt in prompts.values()] == [
+        *prompts
+    ]
+    assert prompts[ids["0.png"]] == PROMPTS[0]

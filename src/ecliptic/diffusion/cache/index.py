@@ -1,34 +1,61 @@
-"""The index of a cache folder: the shard of each key and the key of each id, in an SQLite file.
+"""The index of a cache folder: the shard of each key and the key of each name, in an SQLite file.
+
+A name is a caption's id or a prompt. An id hides a prompt of the same text, so both are rows of one
+table: a lost row is a miss, never the other caption. Each row has a checksum.
 
 The index is derived from the shards: it is updated when it is opened, and rebuilt when it is
-missing or damaged. Its write lock is the lock of the folder: a process holds it while it writes a
-shard, or removes the files of killed runs.
+missing, damaged or of another version. Its write lock is the lock of the folder: a process holds it
+while it writes a shard, or removes the files of killed runs.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ecliptic.diffusion.cache.keys import canonical_json
+from ecliptic.diffusion.cache.keys import canonical_json, key_maker
 from ecliptic.diffusion.cache.shards import Shard, drafts, publish, read_shard, shard_paths
-from ecliptic.errors import CorruptFileError, StorageError
-from ecliptic.storage import Connection, HealingDatabase, Schema, select, transaction
+from ecliptic.errors import CheckpointError, StorageError
+from ecliptic.storage import (
+    Connection,
+    DamagedRowError,
+    HealingDatabase,
+    Schema,
+    select,
+    transaction,
+)
 
+Row = tuple[Any, ...]
 _SCHEMA = Schema(
     name="index",
     statements=(
-        "CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, size INTEGER NOT NULL,"
-        " stamp INTEGER NOT NULL, identity BLOB)",  # NULL if the shard is torn
-        "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, shard INTEGER NOT NULL)"
+        "CREATE TABLE shards (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, stamp INTEGER"
+        " NOT NULL, identity BLOB, problem BLOB, sum BLOB NOT NULL)",  # one of the two is NULL
+        "CREATE TABLE entries (key BLOB PRIMARY KEY, shard INTEGER NOT NULL, sum BLOB NOT NULL)"
         " WITHOUT ROWID",
-        "CREATE TABLE IF NOT EXISTS ids (identity BLOB NOT NULL, id BLOB NOT NULL, key BLOB"
-        " NOT NULL, PRIMARY KEY (identity, id)) WITHOUT ROWID",
+        "CREATE TABLE names (name BLOB PRIMARY KEY, key BLOB NOT NULL, shard INTEGER NOT NULL,"
+        " sum BLOB NOT NULL) WITHOUT ROWID",  # `name` is the key that it would have as a prompt
     ),
     patience=600.0,  # another process may be writing a large shard
     in_memory_if_read_only=True,
 )
+_COLUMNS = {
+    "shards": "number, size, stamp, identity, problem",
+    "entries": "key, shard",
+    "names": "name, key, shard",
+}
+_INSERT = {
+    "shards": "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?)",
+    "entries": "INSERT OR IGNORE INTO entries VALUES (?, ?, ?)",  # the first shard of a key
+    "names": "INSERT INTO names VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+    " key = excluded.key, shard = excluded.shard, sum = excluded.sum"
+    " WHERE excluded.shard >= names.shard",  # the last shard of an id
+}
+_NEXT = "key > ? ORDER BY key LIMIT 1000"
+_PROMPT = -1  # in place of the shard of a name that is a prompt
+_CLOSED = -1  # the time of a shard that cannot be opened, so that it is tried again
 
 
 class CacheIndex:
@@ -38,7 +65,7 @@ class CacheIndex:
         """Open the index of `folder`.
 
         Raises:
-            StorageError: there is no such folder, or nothing in it can be read.
+            StorageError: there is no such folder, or the index cannot be used.
         """
         if not folder.is_dir():
             raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
@@ -46,6 +73,11 @@ class CacheIndex:
         self._database = HealingDatabase(folder, _SCHEMA, lambda found: _sync(found, folder))
         self._run = self._database.run
         self.sync()
+
+    @property
+    def replaced(self) -> list[Path]:
+        """Damaged files of the index, in whose place there is a new one."""
+        return self._database.replaced
 
     def sync(self) -> None:
         """Add shards that other processes wrote; remove those that are gone or changed."""
@@ -65,46 +97,61 @@ class CacheIndex:
 
     def shards_of(self, keys: Sequence[str]) -> dict[str, int]:
         """The shard number of each key that is stored."""
-        query = "SELECT key, shard FROM entries WHERE key IN"
-        rows = self._run(select, query, [bytes.fromhex(key) for key in keys])
+        rows = self._run(_select, "entries", "key", [bytes.fromhex(key) for key in keys])
         return {key.hex(): number for key, number in rows}
 
-    def keys_of(self, ids: Sequence[str], identity: Mapping[str, Any]) -> dict[str, str]:
-        """The key of each id under `identity`."""
-        query = "SELECT id, key FROM ids WHERE identity = ? AND id IN"
-        values = [_encode_id(id_) for id_ in ids]
-        rows = self._run(select, query, values, (_hash(canonical_json(identity)),))
-        return {id_.decode(errors="surrogatepass"): key.hex() for id_, key in rows}
+    def keys_of(self, names: Sequence[str], identity: Mapping[str, Any]) -> dict[str, str]:
+        """The key that each id, or else prompt, stands for under `identity`."""
+        found = self._find_names(names, identity)
+        return {name: key for name, (key, _) in found.items()}
 
     def keys_in(self, number: int) -> set[str]:
         """The keys that are read from shard `number`."""
-        rows = self._run(_select_rows, "SELECT key FROM entries WHERE shard = ?", (number,))
-        return {key.hex() for (key,) in rows}
+        rows = self._run(_select_where, "entries", "shard = ?", (number,))
+        return {key.hex() for key, _ in rows}
+
+    def missing(self, number: int, shard: Shard) -> Iterator[str]:
+        """Yield what shard `number` holds and the index does not know."""
+        known = self.shards_of(list(shard.entries))
+        yield from (key for key in shard.entries if known.get(key, number + 1) > number)
+        found = self._find_names([*shard.ids], shard.identity)
+        for id_, key in shard.ids.items():
+            now, last = found.get(id_, ("", _PROMPT))
+            if last < number or (last == number and now != key):
+                yield key
 
     def keys(self) -> Iterator[str]:
         """Yield all keys in order, with one page of them in memory."""
-        query = "SELECT key FROM entries WHERE key > ? ORDER BY key LIMIT 1000"
         last = b""
-        while rows := self._run(_select_rows, query, (last,)):
-            yield from (key.hex() for (key,) in rows)
-            last = rows[-1][0]
+        while page := self._run(_read_page, last):
+            yield from (key.hex() for key in page)
+            last = page[-1]
 
     def identities(self) -> list[str]:
         """The different identities of the shards, as canonical JSON."""
-        query = "SELECT DISTINCT identity FROM shards WHERE identity IS NOT NULL ORDER BY identity"
-        return [row[0].decode() for row in self._run(_select_rows, query)]
+        rows = self._run(_select_where, "shards", "identity IS NOT NULL")
+        return sorted({identity.decode() for *_, identity, _ in rows})
 
-    def torn(self) -> list[int]:
-        """Numbers of shards that cannot be read."""
-        query = "SELECT number FROM shards WHERE identity IS NULL"
-        return [row[0] for row in self._run(_select_rows, query)]
+    def unreadable(self) -> dict[int, str]:
+        """The reason for each shard that cannot be read, by number."""
+        rows = self._run(_select_where, "shards", "identity IS NULL")
+        return {number: problem.decode() for number, *_, problem in rows}
 
     def __len__(self) -> int:
-        return int(self._run(_select_rows, "SELECT COUNT(*) FROM entries")[0][0])
+        return self._run(_count)
 
     def close(self) -> None:
         """Close the file; the next use of the index reopens it."""
         self._database.close()
+
+    def _find_names(
+        self, names: Sequence[str], identity: Mapping[str, Any]
+    ) -> dict[str, tuple[str, int]]:
+        """The key and shard of each name."""
+        key_of = key_maker(identity)
+        by_hash = {bytes.fromhex(key_of(name)): name for name in names}
+        rows = self._run(_select, "names", "name", list(by_hash))
+        return {by_hash[name]: (key.hex(), shard) for name, key, shard in rows}
 
 
 def _sync(file: Connection, folder: Path, rebuild: bool = False) -> None:
@@ -117,21 +164,19 @@ def _index_shards(file: Connection, folder: Path, rebuild: bool = False) -> None
     """Index the shards on disk; all of them again if an old one is gone or changed."""
     found, known = _find_stamps(folder), _read_known(file)
     if rebuild or any(found.get(number) != stamp for number, stamp in known.items()):
-        for table in ("shards", "entries", "ids"):
+        for table in _COLUMNS:
             file.execute(f"DELETE FROM {table}")
         known = {}
     paths = shard_paths(folder)
-    fresh = sorted(found.keys() - known.keys())
-    for number in fresh:
+    for number in sorted(found.keys() - known.keys()):
         try:
-            shard: Shard | None = read_shard(paths[number])
-        except CorruptFileError:
-            shard = None
+            _insert(file, number, found[number], read_shard(paths[number]))
         except FileNotFoundError:  # a repair just removed it
             continue
-        _insert(file, number, found[number], shard)
-    if fresh:  # ids of prompts whose shard is gone
-        file.execute("DELETE FROM ids WHERE key NOT IN (SELECT key FROM entries)")
+        except (CheckpointError, StorageError) as error:
+            _insert(file, number, found[number], None, str(error))
+        except OSError as error:
+            _insert(file, number, (0, _CLOSED), None, f"{paths[number]}: {error.strerror}")
 
 
 def _find_stamps(folder: Path) -> dict[int, tuple[int, int]]:
@@ -148,25 +193,57 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _read_known(file: Connection) -> dict[int, tuple[int, int]]:
-    rows = file.execute("SELECT number, size, stamp FROM shards")
-    return {number: (size, stamp) for number, size, stamp in rows}
+    return {number: (size, stamp) for number, size, stamp, *_ in _select_where(file, "shards")}
 
 
-def _insert(file: Connection, number: int, stamp: tuple[int, int], shard: Shard | None) -> None:
-    """Add a shard; the first shard of a key counts, and the last shard of an id."""
-    identity = None if shard is None else canonical_json(shard.identity)
-    file.execute("INSERT INTO shards VALUES (?, ?, ?, ?)", (number, *stamp, identity))
-    if shard is not None:
-        keys = ((bytes.fromhex(key), number) for key in shard.entries)
-        file.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?)", keys)
-        short = _hash(canonical_json(shard.identity))
-        ids = ((short, _encode_id(id_), bytes.fromhex(key)) for id_, key in shard.ids.items())
-        file.executemany("INSERT OR REPLACE INTO ids VALUES (?, ?, ?)", ids)
+def _insert(
+    file: Connection, number: int, stamp: tuple[int, int], shard: Shard | None, problem: str = ""
+) -> None:
+    """Add a shard; without one, the `problem` that it has."""
+    if shard is None:
+        _write(file, "shards", [(number, *stamp, None, problem.encode(errors="replace"))])
+        return
+    _write(file, "shards", [(number, *stamp, canonical_json(shard.identity), None)])
+    keys = [bytes.fromhex(key) for key in shard.entries]
+    _write(file, "entries", ((key, number) for key in keys))
+    _write(file, "names", ((key, key, _PROMPT) for key in keys))
+    ids = ((shard.key_of(id_), key) for id_, key in shard.ids.items())
+    _write(file, "names", ((bytes.fromhex(n), bytes.fromhex(key), number) for n, key in ids))
 
 
-def _hash(identity: bytes) -> bytes:
-    """Hash an identity to 16 bytes, for the index."""
-    return hashlib.sha256(identity).digest()[:16]
+def _write(file: Connection, table: str, rows: Iterable[Row]) -> None:
+    file.executemany(_INSERT[table], ((*row, _sum(table, row)) for row in rows))
+
+
+def _select(file: Connection, table: str, column: str, values: Sequence[bytes]) -> list[Row]:
+    query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {column} IN"
+    return _check(table, select(file, query, values))
+
+
+def _select_where(
+    file: Connection, table: str, where: str = "TRUE", values: Iterable[object] = ()
+) -> list[Row]:
+    query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {where}"
+    return _check(table, file.execute(query, tuple(values)).fetchall())
+
+
+def _read_page(file: Connection, last: bytes) -> list[bytes]:
+    """The next keys after `last`; out of order, they would never end."""
+    page = [key for key, _ in _select_where(file, "entries", _NEXT, (last,))]
+    if any(key <= before for before, key in pairwise([last, *page])):
+        raise DamagedRowError("the keys are out of order")
+    return page
+
+
+def _check(table: str, rows: list[Row]) -> list[Row]:
+    """The rows without their checksums, which must be right."""
+    if any(_sum(table, row[:-1]) != row[-1] for row in rows):
+        raise DamagedRowError(f"a row of {table} does not match its checksum")
+    return [row[:-1] for row in rows]
+
+
+def _sum(table: str, row: Row) -> bytes:
+    return hashlib.blake2b(repr((table, *row)).encode(), digest_size=16).digest()
 
 
 def _publish(file: Connection, folder: Path, shard: Shard) -> int:
@@ -186,11 +263,5 @@ def _clean(file: Connection, folder: Path) -> int:
     return len(left)
 
 
-def _select_rows(
-    file: Connection, query: str, values: Iterable[object] = ()
-) -> list[tuple[Any, ...]]:
-    return file.execute(query, tuple(values)).fetchall()
-
-
-def _encode_id(text: str) -> bytes:
-    return text.encode(errors="surrogatepass")
+def _count(file: Connection) -> int:
+    return int(file.execute("SELECT COUNT(*) FROM entries").fetchone()[0])

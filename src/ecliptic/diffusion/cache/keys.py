@@ -8,7 +8,7 @@ edited caption (sd-scripts, library/strategy_sdxl.py). T tokens, D width, E vect
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Unpack
 
 import torch
@@ -65,7 +65,19 @@ def cache_identity(
 
 def condition_key(identity: Mapping[str, Any], prompt: str) -> str:
     """SHA-256 of `identity` and the prompt, in hexadecimal."""
-    return hashlib.sha256(canonical_json({"identity": identity, "prompt": prompt})).hexdigest()
+    return key_maker(identity)(prompt)
+
+
+def key_maker(identity: Mapping[str, Any]) -> Callable[[str], str]:
+    """`condition_key` for many prompts of one identity, which is hashed once."""
+    start = hashlib.sha256(b'{"identity":' + canonical_json(identity) + b',"prompt":')
+
+    def make(prompt: str) -> str:
+        found = start.copy()
+        found.update(canonical_json(prompt) + b"}")
+        return found.hexdigest()
+
+    return make
 
 
 def canonical_json(value: Any) -> bytes:

@@ -1,15 +1,14 @@
 """The caches of kohya's trainers: one `.npz` beside each image, with the tensors of its caption.
 
 `_te_outputs.npz` of SDXL is read and written, `_sd3_te.npz` and `_flux_te.npz` are read. bfloat16,
-which NumPy lacks, is written as float32. These files name neither caption nor encoder, so a reader
-cannot tell whether they are stale; `ConditionCache` can.
+which NumPy lacks, is written as float32. Each array has the zip's CRC-32, which is compared. These
+files name neither caption nor encoder, so a reader cannot tell whether they are stale, or belong to
+another image; `ConditionCache` can. Arrays that no trainer writes are not unpacked.
 
 Source: sd-scripts, library/strategy_sdxl.py, strategy_sd3.py, strategy_flux.py (names, shapes, and
 how SD3's parts are joined). T tokens, D width, E vector size.
 """
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,10 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.arguments import PromptTensors
 from ecliptic.errors import CorruptFileError, ShapeError, StorageError
-from ecliptic.storage import replace_file
+from ecliptic.storage import read_npz, replace_file
 
 Array = NDArray[Any]
-_DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, OverflowError)
+_LARGEST = 64 << 20  # bytes of one caption; 512 tokens of T5 take 8 MB
 _RANKS = {"pool2": 1, "lg_pooled": 1, "l_pooled": 1}  # other float arrays are (T, D)
 
 
@@ -50,16 +49,19 @@ def read_kohya(path: Path | str) -> KohyaOutputs:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            arrays = _read_arrays(path, file)
+        arrays, there = read_npz(path, _NAMES, _LARGEST)
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}; check the path.") from None
+    except CorruptFileError as error:
+        raise CorruptFileError(
+            f"{path} is not an intact .npz file: {error}; remove it, so that it is written again."
+        ) from None
     for names, read in _KINDS:
         if names <= arrays.keys():
             _check_arrays(path, arrays, names)
             return read(path, arrays)
     raise CorruptFileError(
-        f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; kohya's text encoder caches "
+        f"{path} holds {', '.join(there[:20]) or 'nothing'}; kohya's text encoder caches "
         "have hidden_state1, hidden_state2, pool2 (SDXL), lg_out, lg_pooled, t5_out (SD3) or "
         "l_pooled, t5_out (FLUX)."
     )
@@ -106,18 +108,6 @@ def write_kohya(
     replace_file(Path(path), write)
 
 
-def _read_arrays(path: Path, file: Any) -> dict[str, Array]:
-    try:
-        found = np.load(file, allow_pickle=False)
-        if not isinstance(found, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array, not several named ones")
-        return {name: found[name] for name in found.files}
-    except _DAMAGED as error:
-        raise CorruptFileError(
-            f"{path} is not an intact .npz file: {error}; remove it, so that it is written again."
-        ) from None
-
-
 def _check_arrays(path: Path, arrays: Mapping[str, Array], names: frozenset[str]) -> None:
     for name in sorted(names):
         array, rank = arrays[name], _RANKS.get(name, 2)
@@ -148,6 +138,11 @@ def _read_sd3(path: Path, arrays: Mapping[str, Array]) -> KohyaOutputs:
         raise CorruptFileError(
             f"{path}: T5's {t5.shape[1]} values are fewer than CLIP's {clip.shape[1]}."
         )
+    if (padded := len(clip) * t5.shape[1] * clip.itemsize) > _LARGEST:
+        raise CorruptFileError(
+            f"{path}: CLIP's {len(clip)} tokens would take {padded} bytes at T5's width, more than "
+            f"the {_LARGEST} of a caption; remove the file."
+        )
     tokens = torch.cat([torch.nn.functional.pad(clip, (0, missing)), t5])
     seen_clip = _read_mask(path, arrays, "clip_l_attn_mask", "apply_lg_attn_mask", len(clip))
     seen_t5 = _read_mask(path, arrays, "t5_attn_mask", "apply_t5_attn_mask", len(t5))
@@ -170,6 +165,8 @@ _KINDS: tuple[tuple[frozenset[str], Callable[[Path, Mapping[str, Array]], KohyaO
     (frozenset({"lg_out", "lg_pooled", "t5_out"}), _read_sd3),
     (frozenset({"l_pooled", "t5_out"}), _read_flux),
 )
+_MASKS = {"clip_l_attn_mask", "apply_lg_attn_mask", "t5_attn_mask", "apply_t5_attn_mask"}
+_NAMES = _MASKS.union(*(names for names, _ in _KINDS))
 
 
 def _read_mask(

@@ -1,7 +1,8 @@
 """Reads a dataset cache: conditionings by key, by id or by prompt.
 
-`write.py` writes the folder and `verify.py` checks it. Every entry is checked against its checksum
-when it is read. Memory holds a few mapped files, whatever the size of the folder.
+`write.py` writes the folder and `verify.py` checks it. Every entry is checked when it is read: its
+tensors against their checksum, and its key against its prompt and the settings. A shard that cannot
+be read does not close the folder. Memory holds a few mapped files, whatever the folder's size.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ecliptic.diffusion.cache.index import CacheIndex
-from ecliptic.diffusion.cache.keys import StoredConditioning, condition_key
+from ecliptic.diffusion.cache.keys import StoredConditioning
 from ecliptic.diffusion.cache.shards import Shard, read_shard, shard_path, shard_paths
 from ecliptic.errors import ConfigError, CorruptFileError, StorageError
 
@@ -35,6 +36,7 @@ class ConditionCache:
         self.folder = Path(folder)
         self._index = CacheIndex(self.folder)
         self._shards: OrderedDict[int, Shard] = OrderedDict()
+        self._identities: list[dict[str, Any]] | None = None  # None until they are asked for
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
@@ -55,16 +57,17 @@ class ConditionCache:
         """The conditioning of `key`, or None if it is not stored.
 
         Raises:
-            CorruptFileError: its tensors do not match their checksum.
+            CorruptFileError: it is damaged, or belongs to another prompt.
+            StorageError: its shard cannot be read.
         """
         number = self._index.shards_of([key]).get(key)
         if number is None:
             return None
         shard = self._open_shard(number)
-        if key not in shard.entries or not shard.intact(key):
+        if problem := shard.find_problem(key):
             raise CorruptFileError(
-                f"{shard_path(self.folder, number)} is damaged: the tensors of {key[:12]} do not "
-                "match their checksum; remove them with `ecliptic captions repair`, and run again."
+                f"{shard_path(self.folder, number)} is damaged at {key[:12]}: {problem[1]}; remove "
+                "it with `ecliptic captions repair`, and write the captions again."
             )
         return shard.conditioning(key)
 
@@ -80,20 +83,23 @@ class ConditionCache:
             ConfigError: the folder holds several identities, and none is given.
         """
         identity = self._find_identity() if identity is None else identity
-        known = self._index.keys_of([name], identity)
-        key = known.get(name) or condition_key(identity, name)
-        found = self.get(key)
+        key = self._index.keys_of([name], identity).get(name)
+        found = None if key is None else self.get(key)
         if found is None:
             raise StorageError(
                 f"{self.folder} holds nothing for {name[:80]!r} under these settings; write it "
-                "with `ecliptic captions write` or `write_cache`."
+                f"with `ecliptic captions write` or `write_cache`{self._describe_unreadable()}."
             )
         return found
 
     def items(self) -> Iterator[tuple[str, str, StoredConditioning]]:
-        """Yield (key, prompt, conditioning) of all entries, in the order of their shards."""
-        for number, path in shard_paths(self.folder).items():
-            shard = read_shard(path)
+        """Yield (key, prompt, conditioning) of all entries, in the order of their shards.
+
+        Shards that cannot be read are left out; `verify_cache` names them.
+        """
+        unreadable = self._index.unreadable()
+        for number in sorted(shard_paths(self.folder).keys() - unreadable.keys()):
+            shard = self._open_shard(number)
             here = self._index.shards_of(list(shard.entries))
             for key, entry in shard.entries.items():
                 found = self.get(key) if here.get(key) == number else None
@@ -108,6 +114,7 @@ class ConditionCache:
         """Add what other processes wrote since."""
         with self._lock:
             self._shards.clear()
+        self._identities = None
         self._index.sync()
 
     def __enter__(self) -> "ConditionCache":
@@ -122,8 +129,14 @@ class ConditionCache:
             self._shards.clear()
         self._index.close()
 
+    def _describe_unreadable(self) -> str:
+        problems = list(self._index.unreadable().values())
+        return f"; {len(problems)} shards cannot be read: {problems[0]}" if problems else ""
+
     def _find_identity(self) -> dict[str, Any]:
-        found = self.identities()
+        if self._identities is None:
+            self._identities = self.identities()
+        found = self._identities
         if len(found) > 1:
             raise ConfigError(
                 f"{self.folder} holds conditionings of {len(found)} settings, so a name alone "
@@ -137,8 +150,10 @@ class ConditionCache:
                 path = shard_path(self.folder, number)
                 try:
                     self._shards[number] = read_shard(path)
-                except FileNotFoundError:
-                    raise StorageError(f"{path} no longer exists; call refresh().") from None
+                except OSError as error:
+                    raise StorageError(
+                        f"{path} cannot be read: {error.strerror}; call refresh()."
+                    ) from None
             self._shards.move_to_end(number)
             while len(self._shards) > _OPEN:
                 self._shards.popitem(last=False)

@@ -13,17 +13,12 @@ from torch import Tensor
 
 from ecliptic.checks import is_finite
 from ecliptic.diffusion.cache.index import CacheIndex
-from ecliptic.diffusion.cache.keys import STORED, TextConditioner, canonical_json, condition_key
-from ecliptic.diffusion.cache.shards import Shard, read_shard, replace, shard_paths
+from ecliptic.diffusion.cache.keys import STORED, TextConditioner, canonical_json
+from ecliptic.diffusion.cache.shards import Problem, Shard, read_shard, replace, shard_paths
 from ecliptic.diffusion.options import HowOptions
-from ecliptic.errors import CorruptFileError
+from ecliptic.errors import CorruptFileError, StorageError
 
-Kind = Literal["torn", "missing", "checksum", "not finite", "shape", "key", "stale", "index"]
-_AXES = {  # (1, T, D); (1, E), or (1, 1, E) of Stable Cascade; (1, T)
-    "tokens": (3,),
-    "pooled": (2, 3),
-    "mask": (2,),
-}
+Kind = Literal["torn", "newer", "not finite", "stale", "index"] | Problem
 
 
 @dataclass(frozen=True)
@@ -87,80 +82,87 @@ def verify_cache(
     found: list[CacheFinding] = []
     shards = entries = 0
     for number, path in shard_paths(folder).items():
-        here, count = _check_shard(path, wanted, index.keys_in(number), repair=repair)
+        here, count = _check_shard(path, number, wanted, index, repair=repair)
         found += here
         shards, entries = shards + 1, entries + count
         advance(1)
     if repair:
         index.clean()
         index.rebuild()
+    why = "it was damaged or of another version, and has been rebuilt from the shards"
+    found += [CacheFinding("index", path.name, "", why) for path in index.replaced]
     index.close()
     return Findings(tuple(found), shards, entries, repair)
 
 
 def _check_shard(
-    path: Path, wanted: bytes | None, indexed: set[str], *, repair: bool
+    path: Path, number: int, wanted: bytes | None, index: CacheIndex, *, repair: bool
 ) -> tuple[list[CacheFinding], int]:
     """Check one shard; returns its findings and the number of its prompts."""
     try:
         shard = read_shard(path)
-    except CorruptFileError as error:
-        if repair:
-            path.unlink(missing_ok=True)
-        return [CacheFinding("torn", path.name, "", str(error))], 0
     except FileNotFoundError:  # another process removed it in a repair
         return [], 0
+    except StorageError as error:  # only a later version can tell whether it is good
+        return [CacheFinding("newer", path.name, "", f"{error} It is left as it is.")], 0
+    except (CorruptFileError, OSError) as error:
+        lost = len(index.keys_in(number))
+        why = f"{error} The index knows {lost} prompts in it." if lost else str(error)
+        return [CacheFinding("torn", path.name, "", why + _remove(path, repair=repair))], 0
     if wanted is not None and canonical_json(shard.identity["conditioner"]) != wanted:
-        if repair:
-            path.unlink(missing_ok=True)
         why = f"{len(shard.entries)} prompts of {_describe_differences(shard, wanted)}"
+        why += _remove(path, repair=repair)
         return [CacheFinding("stale", path.name, "", why)], len(shard.entries)
     found = list(_check_entries(path, shard))
+    indexed = list(_check_index(path, number, shard, index))
     if repair and found:
         _drop(path, shard, {finding.key for finding in found})
-    return found + list(_check_index(path, shard, indexed)), len(shard.entries)
+    return found + indexed, len(shard.entries)
+
+
+def _remove(path: Path, *, repair: bool) -> str:
+    """Remove a bad shard in a repair; returns what to add to its finding."""
+    try:
+        if repair:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return f" It cannot be removed: {error.strerror}."
+    return ""
 
 
 def _check_entries(path: Path, shard: Shard) -> Iterator[CacheFinding]:
     """Yield one finding for each bad prompt."""
     widths: dict[str, int] = {}  # of the shard's first entry: one identity, one width
     for key, entry in shard.entries.items():
-        parts = shard.parts(key)
-        kind, why = _check_tensors(parts, widths)
-        if not parts:
-            kind, why = "missing", "it has no tensors"
-        elif not shard.intact(key):
-            kind, why = "checksum", "its tensors do not match their checksum"
-        elif condition_key(shard.identity, entry.prompt) != key:
-            kind, why = "key", "its key belongs to another prompt or other settings"
-        if kind is not None:
+        if problem := shard.find_problem(key) or _find_bad_values(shard.parts(key), widths):
+            kind, why = problem
             yield CacheFinding(kind, path.name, key, f"{why} ({entry.prompt[:60]!r})")
     strays = {name.rpartition(".")[0] for name in shard.tensors} - shard.entries.keys()
     for key in sorted(strays):
         yield CacheFinding("missing", path.name, key, "it has tensors, but no prompt")
 
 
-def _check_tensors(parts: Mapping[str, Tensor], widths: dict[str, int]) -> tuple[Kind | None, str]:
-    """Find a problem in the tensors of one prompt; `widths` keeps those of the first."""
+def _find_bad_values(
+    parts: Mapping[str, Tensor], widths: dict[str, int]
+) -> tuple[Kind, str] | None:
+    """Find values or a width that no conditioner gives; `widths` keeps those of the first."""
     for part, tensor in parts.items():
-        if tensor.ndim not in _AXES[part] or tensor.shape[0] != 1 or not tensor.numel():
-            return "shape", f"{part} has the shape {tuple(tensor.shape)}"
         width = tensor.shape[-1]
         if part != "mask" and widths.setdefault(part, width) != width:
             return "shape", f"{part} is {width} wide, but others are {widths[part]} wide"
         if not is_finite(tensor):
             return "not finite", f"{part} holds NaN or infinity"
-    if "mask" in parts and "tokens" in parts:
-        length, seen = parts["tokens"].shape[1], parts["mask"].shape[1]
-        if length != seen:
-            return "shape", f"its mask has {seen} tokens, but there are {length}"
-    return None, ""
+    return None
 
 
-def _check_index(path: Path, shard: Shard, indexed: set[str]) -> Iterator[CacheFinding]:
-    """Yield rows of the index without an entry; the row of an entry may name another shard."""
-    for key in sorted(indexed - shard.entries.keys()):
+def _check_index(
+    path: Path, number: int, shard: Shard, index: CacheIndex
+) -> Iterator[CacheFinding]:
+    """Yield rows of the index without an entry, and entries and ids without a row."""
+    for key in sorted(index.keys_in(number) - shard.entries.keys()):
         yield CacheFinding("index", path.name, key, "the index has a key that its shard lacks")
+    for key in index.missing(number, shard):
+        yield CacheFinding("index", path.name, key, "the index lacks a key or id of its shard")
 
 
 def _drop(path: Path, shard: Shard, bad: set[str]) -> None:

@@ -19,12 +19,17 @@ from ecliptic.diffusion.cache.index import CacheIndex
 from ecliptic.diffusion.cache.keys import (
     TextConditioner,
     cache_identity,
-    condition_key,
-    digest,
     keep,
+    key_maker,
     size_of,
 )
-from ecliptic.diffusion.cache.shards import Shard, ShardEntry, name_tensors
+from ecliptic.diffusion.cache.shards import (
+    Shard,
+    ShardEntry,
+    make_entry,
+    name_tensors,
+    write_records,
+)
 from ecliptic.diffusion.options import HowOptions
 from ecliptic.errors import (
     ConfigError,
@@ -36,9 +41,9 @@ from ecliptic.errors import (
 )
 
 AHEAD = 1024  # captions that are looked up together
-LONGEST = 100_000  # characters of a prompt; the shard stores its text
-MOST_ROWS = 50_000  # ids and prompts of one shard, whose header must stay below 100 MB
-MOST_TEXT = 8 << 20  # characters of ids and prompts, likewise; JSON may write 6 bytes for one
+LONGEST = 100_000  # characters of a prompt or id; the shard stores its text
+MOST_ROWS = 20_000  # ids and prompts of one shard, whose header then stays below 10 MB
+MOST_TEXT = 8 << 20  # characters of ids and prompts, because a reader holds them in memory
 # Errors of one prompt; options that are wrong for all prompts already failed in `cache_identity`.
 _REFUSED = (InputError, NumericalError, ConfigError)
 
@@ -106,7 +111,7 @@ def write_cache(
     watch = watch or Watch()
     identity = cache_identity(conditioner, dtype, **options)
     index = _open_index(Path(folder))
-    run = _Run(index, identity, shard_size, CacheReport(torn=tuple(index.torn())), watch)
+    run = _Run(index, identity, shard_size, CacheReport(torn=tuple(index.unreadable())), watch)
 
     def encode(prompts: list[str]) -> Iterator[PromptTensors]:
         return iter(conditioner.each(prompts, **options))
@@ -150,10 +155,15 @@ class _Run:
     watch: Watch
     entries: dict[str, ShardEntry] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
+    edited: dict[str, str] = field(default_factory=dict)  # those that stood for another key
     tensors: dict[str, Tensor] = field(default_factory=dict)
     size: int = 0  # bytes of the tensors
     text: int = 0  # characters of ids and prompts
     own: set[int] = field(default_factory=set)  # shards of this run
+
+    def __post_init__(self) -> None:
+        write_records(Shard(self.identity))  # raises now, not when the first shard is full
+        self.key_of = key_maker(self.identity)
 
     def add(
         self,
@@ -170,26 +180,31 @@ class _Run:
                 self._store(key, batch[key], made, dtype)
 
     def publish(self) -> None:
-        """Write the pending data as a shard, if there is any."""
+        """Write the pending data as a shard, if there is any.
+
+        Edited ids are written a second time: if the shard is lost, they must not stand for their
+        old prompts again.
+        """
         if self.entries or self.ids:
-            shard = Shard(self.identity, self.entries, self.ids, self.tensors)
-            self.entries, self.ids, self.tensors = {}, {}, {}
+            some = [Shard(self.identity, self.entries, self.ids, self.tensors)]
+            some += [Shard(self.identity, ids=self.edited)] if self.edited else []
+            self.entries, self.ids, self.edited, self.tensors = {}, {}, {}, {}
             self.size = self.text = 0
-            self.own.add(self.index.publish(shard))
+            self.own.update(map(self.index.publish, some))
 
     def _find_new(self, captions: list[Caption]) -> dict[str, list[Caption]]:
         """The captions whose prompt is not stored yet, by key."""
         fresh: dict[str, list[Caption]] = {}
-        keys = [condition_key(self.identity, caption.text) for caption in captions]
+        keys = [self.key_of(caption.text) for caption in captions]
         there = self.index.shards_of(keys)
         for key, caption in zip(keys, captions, strict=True):
+            if max(len(caption.text), len(caption.id)) > LONGEST:
+                self._reject([caption], TextError(_describe_length(caption)))
+                continue
             if key in self.entries or there.get(key) in self.own:
                 self.report.duplicates += 1
             elif key in there:
                 self.report.reused += 1
-            elif len(caption.text) > LONGEST:
-                self._reject([caption], TextError(_describe_length(caption)))
-                continue
             else:
                 fresh.setdefault(key, []).append(caption)
                 continue
@@ -223,7 +238,7 @@ class _Run:
         except _REFUSED as error:
             self._reject(captions, error)
             return
-        self.entries[key] = ShardEntry(captions[0].text, digest(parts))
+        self.entries[key] = make_entry(key, captions[0].text, parts)
         self.tensors.update(name_tensors(key, parts))
         self.size += size_of(parts.values())
         self.text += len(captions[0].text)
@@ -234,12 +249,17 @@ class _Run:
 
     def _store_ids(self, key: str, captions: list[Caption]) -> None:
         """Store the key of the captions' ids, unless it is known."""
-        ids = [caption.id for caption in captions if caption.id != caption.text]
-        known = self.index.keys_of(ids, self.identity)
-        for id_ in ids:
-            if self.ids.get(id_, known.get(id_)) != key:
-                self.ids[id_] = key
-                self.text += len(id_)
+        known = self.index.keys_of([caption.id for caption in captions], self.identity)
+        for caption in captions:
+            stored = self.ids.get(caption.id, known.get(caption.id))
+            if stored != key and not (stored is None and caption.id == caption.text):
+                self.ids[caption.id] = key
+                self.text += len(caption.id)
+                if caption.id in known:
+                    self.edited[caption.id] = key
+            self._publish_if_full()
+
+    def _publish_if_full(self) -> None:
         rows = len(self.entries) + len(self.ids)
         if self.size >= self.limit or self.text >= MOST_TEXT or rows >= MOST_ROWS:
             self.publish()
@@ -254,8 +274,9 @@ class _Run:
 
 def _describe_length(caption: Caption) -> str:
     return (
-        f"the caption {caption.id[:80]!r} has {len(caption.text)} characters, but the limit is "
-        f"{LONGEST}; shorten it, or check that the column holds captions."
+        f"the caption {caption.id[:80]!r} has {len(caption.text)} characters, and its id "
+        f"{len(caption.id)}, but the limit is {LONGEST}; shorten them, or check that the columns "
+        "hold captions and ids."
     )
 
 
