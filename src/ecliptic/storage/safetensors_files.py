@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ecliptic.errors import CorruptFileError
 from ecliptic.storage.mapping import MAX_DIMENSIONS, bytes_tensor, map_file, read_naturals
+from ecliptic.storage.opening import read_regular
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.torch_files import TorchArchive, read_torch
 
@@ -147,7 +148,7 @@ def write_safetensors(
 
 def _read_index(index: Path) -> dict[str, set[str]]:
     """Read the tensor names of each shard, and check that all shards are beside the index."""
-    content = _parse_json(index, index.read_bytes())
+    content = _parse_json(index, read_regular(index, MAX_HEADER, CorruptFileError))
     mapping = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(mapping, dict) or not mapping:
         raise CorruptFileError(f"{index} has no weight_map of tensor names to files.")

@@ -1,10 +1,12 @@
 """Reads small text and JSON files of other projects, up to a limit of bytes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ecliptic.errors import CorruptFileError
+from ecliptic.errors import CorruptFileError, EclipticError
+from ecliptic.storage.opening import read_regular
 
 LIMIT = 64 << 20  # bytes; the largest tokenizer.json known is 17 MB
 
@@ -33,17 +35,16 @@ def parse_json(text: str, what: str) -> dict[str, Any]:
     return value
 
 
-def read_text(path: Path) -> str:
-    """Read a text file of at most `LIMIT` bytes.
+def read_text(
+    path: Path, error: Callable[[str], EclipticError] = CorruptFileError, limit: int = LIMIT
+) -> str:
+    """Read a text file of at most `limit` bytes, with "\\n" at the end of each line.
 
     Raises:
-        CorruptFileError: too large, or not UTF-8.
+        CorruptFileError: or `error`: too large, not UTF-8, or not a regular file.
     """
-    if path.stat().st_size > LIMIT:
-        raise CorruptFileError(
-            f"{path} has more than {LIMIT} bytes, too many for a config or tokenizer file."
-        )
+    data = read_regular(path, limit, error)
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{path} is not text ({error}); fetch it again.") from None
+        return data.decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path} is not text ({problem}); fetch it again.") from None
