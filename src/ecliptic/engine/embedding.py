@@ -6,7 +6,7 @@ memory holds only a batch and the names. N rows, E vector size.
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
@@ -16,8 +16,10 @@ from torch import Tensor
 from ecliptic.engine.clip import Clip
 from ecliptic.engine.rejects import SHOWN, Rejects
 from ecliptic.engine.sources.items import Item, Kind
+from ecliptic.errors import StorageError
 
 TEXTS = 4096  # tokenized and sorted by length together
+MOST_TEXT = 1 << 24  # characters of these
 
 
 class Embedding:
@@ -39,7 +41,8 @@ class Embedding:
 
     def add(self, vectors: Tensor, names: Iterable[str]) -> None:
         """Add (N, E) vectors and the names of their rows."""
-        self._spool.write(vectors.contiguous().numpy().tobytes())
+        with _spooling():
+            self._spool.write(vectors.contiguous().numpy().tobytes())
         self.names += names
 
     def usable(self, items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
@@ -54,10 +57,23 @@ class Embedding:
     def vectors(self) -> NDArray[np.float32]:
         """(N, E), mapped from disk."""
         shape = (len(self.names), self.embed)
-        self._spool.flush()
+        with _spooling():
+            self._spool.flush()
         if not self.names:
             return np.empty(shape, dtype=np.float32)
         return np.memmap(self._spool, dtype=np.float32, mode="r", shape=shape)
+
+
+@contextmanager
+def _spooling() -> Iterator[None]:
+    """Raise StorageError if the temporary file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the vectors cannot be kept in a temporary file in {tempfile.gettempdir()}: "
+            f"{error.strerror}; free some space, or set TMPDIR to a larger disk."
+        ) from error
 
 
 def embed_items(
@@ -117,7 +133,7 @@ def _embed_texts(
 ) -> Iterator[int]:
     """Add the texts' vectors to `done`; yields the number of texts of each batch."""
     usable, cut = done.usable(items), 0
-    while some := list(islice(usable, TEXTS)):
+    while some := _take_some(usable):
         texts = [str(item.value) for _, item in some]
         for row, words in clip.tokenizer.batch(texts, "truncate").truncated:
             cut += 1
@@ -128,3 +144,15 @@ def _embed_texts(
         yield len(some)
     if cut:
         warn(f"{cut} text(s) needed more than {clip.tokenizer.spec.context} tokens")
+
+
+def _take_some(items: Iterator[tuple[int, Item]]) -> list[tuple[int, Item]]:
+    """The next texts: `TEXTS` of them, or fewer that are long."""
+    some: list[tuple[int, Item]] = []
+    total = 0
+    for index, item in items:
+        some.append((index, item))
+        total += len(item.value)
+        if len(some) == TEXTS or total >= MOST_TEXT:
+            break
+    return some
