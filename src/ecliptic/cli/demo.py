@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ecliptic.cli.flags import MODEL_HELP
+from ecliptic.cli.flags import MODEL_HELP, Force
 from ecliptic.cli.output import say
 
 
@@ -14,6 +14,7 @@ def demo(
         Path, typer.Option("--out", "-o", metavar="FILE", help="The report, one HTML file.")
     ] = Path("ecliptic-demo.html"),
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini",
+    force: Force = False,
     show: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
 ) -> None:
     """Try everything on the bundled drawings; write an HTML report.
@@ -23,7 +24,9 @@ def demo(
     """
     from ecliptic.engine import load
     from ecliptic.report import demo as write_report
+    from ecliptic.storage import check_outputs
 
+    check_outputs([out], [model], force=force, make_folders=True)
     write_report(out, None if model == "mini" else load(model))
     if show:
         typer.launch(str(out.resolve()))

@@ -37,6 +37,10 @@ class Embedding:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the temporary file."""
         self._spool.close()
 
     def add(self, vectors: Tensor, names: Iterable[str]) -> None:
@@ -103,6 +107,9 @@ def embed_items(
                 advance(count)
     except KeyboardInterrupt:
         done.interrupted = True
+    except BaseException:
+        done.close()
+        raise
     return done
 
 

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ecliptic.checks import rows_not_finite
 from ecliptic.engine.card import Card
 from ecliptic.engine.sources.tables import import_parquet
 from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError, StorageError
-from ecliptic.storage import replace_file, replace_files
+from ecliptic.storage import replace_file, replace_files, stream_writer, text_writer
 
 Array = NDArray[np.float32]
 _INSTEAD = ".npy"  # of .parquet, without pyarrow
@@ -107,8 +106,11 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     return found
 
 
-def check_vectors_path(path: Path | str) -> None:
+def check_vectors_path(path: Path | str) -> tuple[Path, ...]:
     """Check before the work that `save_vectors` can write the format of `path`.
+
+    Returns:
+        The files that it will write or replace.
 
     Raises:
         StorageError: another suffix than .npy, .safetensors or .parquet.
@@ -118,6 +120,7 @@ def check_vectors_path(path: Path | str) -> None:
     _find_format(path)
     if path.suffix == ".parquet":
         import_parquet(_INSTEAD)
+    return (path, _sidecar_of(path)) if path.suffix == ".npy" else (path,)
 
 
 Save = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
@@ -154,17 +157,16 @@ def _find_format(path: Path) -> tuple[Save, Read]:
 
 def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
     text = json.dumps(about | {"sha256": _sha256(rows), "ids": ids})  # ASCII: any name is valid
-    sidecar = Path(f"{path}.json")
-    replace_files({sidecar: lambda draft: draft.write_text(text), path: partial(_save_npy, rows)})
+    save = stream_writer(lambda file: np.save(file, rows))  # given a path, NumPy adds its suffix
+    replace_files({_sidecar_of(path): text_writer(text), path: save})
 
 
-def _save_npy(rows: Array, draft: Path) -> None:
-    with draft.open("wb") as file:  # given a path, NumPy would add its suffix
-        np.save(file, rows)
+def _sidecar_of(path: Path) -> Path:
+    return Path(f"{path}.json")
 
 
 def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    about = _parse_object(Path(f"{path}.json").read_bytes())
+    about = _parse_object(_sidecar_of(path).read_bytes())
     rows = np.load(path, allow_pickle=False)
     if about["sha256"] != _sha256(rows):
         raise ValueError("its sidecar was written for other rows")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ecliptic.storage.outputs import (
         check_folder as check_folder,
         check_outputs as check_outputs,
+        refuse_inputs as refuse_inputs,
     )
     from ecliptic.storage.replacing import (
         Drafts as Drafts,

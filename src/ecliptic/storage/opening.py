@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +31,7 @@ def open_regular(
     error: Callable[[str], EclipticError] = StorageError,
     *,
     instead: str = "",
-) -> IO[bytes]:
+) -> BufferedReader:
     """Open a regular file for reading bytes; links are followed.
 
     Args:
@@ -55,8 +56,7 @@ def open_regular(
     if not stat.S_ISREG(mode):
         file.close()
         raise error(f"{Path(path)} is {describe_kind(mode)}, but must be a regular file{end}")
-    opened: IO[bytes] = file
-    return opened
+    return file
 
 
 def describe_kind(mode: int) -> str:

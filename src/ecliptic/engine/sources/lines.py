@@ -29,7 +29,7 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """
     stdin = os.fspath(path) == STDIN
     file = sys.stdin.buffer if stdin else open_regular(path, StorageError, instead=_INSTEAD)
-    wrapper = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")  # type: ignore[arg-type]
+    wrapper = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
     try:
         yield wrapper
     finally:
