@@ -3,12 +3,14 @@
 The files of a database are NAME-1.sqlite, NAME-2.sqlite, ...; the highest number is in use. A
 damaged file is never renamed or removed while another process may have it open, because that could
 damage the new file (sqlite.org/howtocorrupt.html, 2.4). Threads and processes, also forked ones,
-may share a database.
+may share a database. A file that is a link is refused: in a folder that others may write, it could
+name any database of the user.
 """
 
 import os
 import re
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,8 @@ from ecliptic.errors import StorageError
 R = TypeVar("R")
 Connection = sqlite3.Connection
 AT_ONCE = 500  # parameters of one SQL statement
+_SUFFIXES = ("", "-journal", "-wal", "-shm")  # of the files that SQLite keeps together
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -100,6 +104,7 @@ class HealingDatabase:
             self._owner = os.getpid()
         if self._connection is None:
             self._number = self._newest()
+            self._refuse_links()
             self._connection = _connect(self.path, self._schema)
             self._prepare(self._connection)
         return self._connection
@@ -109,9 +114,21 @@ class HealingDatabase:
         damaged = self._number
         self.close()
         if self._newest() == damaged:
-            self._path_of(damaged + 1).touch()
-        for suffix in ("", "-journal", "-wal", "-shm"):  # keep at most two files
+            with suppress(FileExistsError):  # another process was faster
+                os.close(os.open(self._path_of(damaged + 1), _NEW, 0o666))
+        for suffix in _SUFFIXES:  # keep at most two files
             Path(f"{self._path_of(damaged - 1)}{suffix}").unlink(missing_ok=True)
+
+    def _refuse_links(self) -> None:
+        """Raise StorageError if SQLite would follow a link, or open a pipe or device."""
+        for suffix in _SUFFIXES:
+            path = Path(f"{self.path}{suffix}")
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    raise StorageError(
+                        f"the cache {path} cannot be used: it is a link or no regular file; move "
+                        f"the file here, or link the whole folder{self._schema.advice}."
+                    )
 
     def _path_of(self, number: int) -> Path:
         return self.folder / f"{self._schema.name}-{number}.sqlite"
