@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ecliptic.engine import Columns, line_items, read_items, read_lines
+from ecliptic.engine import Columns, embedding, line_items, load, read_items, read_lines, text_item
 from ecliptic.engine.sources import lines
 from ecliptic.errors import EclipticError, InputError, StorageError
 from tests.waiting import ENDLESS, alarm_after, special_files
@@ -89,3 +89,25 @@ def test_b11_a_line_without_end_takes_little_memory_and_stops(
             tracemalloc.stop()
             sys.stdin.detach()
     assert peak < 16 << 20
+
+
+def test_long_texts_are_embedded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "MOST_TEXT", 10)
+    counts: list[int] = []
+    texts = ["a" * 6, "b" * 6, "c" * 6, "d"]
+    with embedding.embed_items(
+        load("mini"), [("text", map(text_item, texts))], None, counts.append
+    ) as done:
+        assert done.names == texts
+    assert counts == [2, 2]
+
+
+def test_a6_a_full_disk_for_the_vectors_is_named_and_nothing_stays_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "ecliptic.engine.embedding.tempfile.TemporaryFile",
+        lambda: Path("/dev/full").open("wb", buffering=0),  # noqa: SIM115
+    )
+    with pytest.raises(StorageError, match=r"No space left on device; free some space, or set TMP"):
+        embedding.embed_items(load("mini"), [("text", [text_item("a")])])
