@@ -40,9 +40,17 @@ def test_the_first_value_that_is_not_finite_is_named(dtype: torch.dtype) -> None
         check_finite(bad, "the vectors of 'a cat'", "use milder weights.")
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.bool, torch.int64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.bool, torch.int64]
+)
 def test_every_dtype_can_be_asked(dtype: torch.dtype) -> None:
     assert is_finite(torch.ones(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_whole_number_beyond_every_float_is_not_finite(digits: int) -> None:
+    with pytest.raises(NumericalError, match="must be finite"):
+        check_finite(10**digits, "the value", "use a smaller one.")
 
 
 def test_counts_are_whole_numbers_from_the_least() -> None:

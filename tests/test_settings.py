@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from ecliptic.errors import SettingsError
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
-from ecliptic.settings import from_dict, load_toml, to_dict
+from ecliptic.settings import MAX_TOML, from_dict, load_toml, to_dict
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,16 @@ def test_a_union_of_towers_needs_its_kind() -> None:
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("a = = 1")
     with pytest.raises(SettingsError, match=r"x\.toml is not valid TOML"):
+        load_toml(Outer, tmp_path / "x.toml")
+    for text in ("a = " + "[" * 100_000, "steps = 1" + "0" * 5000, "# \udcff"):
+        (tmp_path / "x.toml").write_text(text, errors="surrogateescape")
+        with pytest.raises(SettingsError, match=r"x\.toml is not"):
+            load_toml(Outer, tmp_path / "x.toml")
+    (tmp_path / "x.toml").write_text("#" * (MAX_TOML + 1))
+    with pytest.raises(SettingsError, match="has more than 1048576 bytes"):
+        load_toml(Outer, tmp_path / "x.toml")
+    (tmp_path / "x.toml").write_text("[inner]\nrate = 1" + "0" * 400)
+    with pytest.raises(SettingsError, match=r"inner\.rate must be float"):
         load_toml(Outer, tmp_path / "x.toml")
     with pytest.raises(SettingsError, match="no settings file"):
         load_toml(Outer, tmp_path / "none.toml")

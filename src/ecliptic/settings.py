@@ -13,22 +13,28 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from ecliptic.checks import is_finite
 from ecliptic.errors import SettingsError, did_you_mean
+from ecliptic.storage import read_text
 
 T = TypeVar("T")
+MAX_TOML = 1 << 20  # bytes of a settings file
 
 
 def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
     """Read `cls` from a TOML file; each override is "table.field=value" in TOML syntax.
 
     Raises:
-        SettingsError: not TOML, an unknown field (with the nearest known one), or a wrong type.
+        SettingsError: not a regular file, not TOML, an unknown field (with the nearest known one),
+            or a wrong type.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path, SettingsError, MAX_TOML)
     except FileNotFoundError:
         raise SettingsError(f"there is no settings file {path}; check the path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    try:
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _apply_override(data, override)
@@ -78,7 +84,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise SettingsError(f"override {override!r} needs the form table.field=value.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a bare word is a string
     *tables, last = key.strip().split(".")
     for table in tables:
@@ -100,7 +106,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         return _convert_tuple(args, value, where)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and is_finite(value):
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from ecliptic.errors import CheckpointError, StorageError, UnsupportedLayoutErro
 from ecliptic.inputs import ImageSpec
 from tests import tiny
 from tests.checkpoints.test_open_clip import check_weights
+
+ROOT = Path(__file__).parents[2]
 
 # What each layout can hold; everything else is refused, with the part of the reason given here.
 HOLDS = {
@@ -177,7 +181,7 @@ def test_a_folder_never_holds_two_layouts(tmp_path: Path) -> None:
         write(tiny.checkpoint(), tmp_path, "transformers", overwrite=True)
 
 
-def test_a_failed_write_leaves_what_was_there(
+def test_e9_a_failed_write_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tiny.checkpoint(), tmp_path / "model")
@@ -189,6 +193,25 @@ def test_a_failed_write_leaves_what_was_there(
     with pytest.raises(StorageError, match="no space"):
         write(tiny.checkpoint(seed=1), tmp_path / "model", overwrite=True)
     check_same(read(tmp_path / "model"), tiny.checkpoint())
+
+
+def test_e9_a_killed_write_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    """Killed while it writes the weights, and while it writes the config after them."""
+    write(tiny.checkpoint(), tmp_path / "model")
+    for last in (1, 2):
+        code = (
+            "import os\nfrom tests import tiny\nfrom ecliptic.checkpoints import write\n"
+            "from ecliptic.storage import replacing\n"
+            f"left, sync = [{last}], os.fsync\n"
+            "def kill(file):\n"
+            "    left[0] -= 1\n"
+            "    os.kill(os.getpid(), 9) if not left[0] else sync(file)\n"
+            "replacing.os.fsync = kill\n"
+            f"write(tiny.checkpoint(seed=1), {str(tmp_path / 'model')!r}, overwrite=True)\n"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT)
+        assert ran.returncode == -9
+        check_same(read(tmp_path / "model"), tiny.checkpoint())
 
 
 def test_a_checkpoint_can_be_rewritten_over_the_file_it_is_mapped_from(tmp_path: Path) -> None:

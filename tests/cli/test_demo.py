@@ -28,3 +28,17 @@ def test_open_shows_it_in_the_browser(
     out = tmp_path / "demo.html"
     assert run("demo", "-o", out, "-m", tmp_path / "model", "--open").exit_code == 0
     assert opened == [str(out)]
+
+
+def test_only_the_page_of_the_usual_name_is_replaced_without_asking(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ecliptic-demo.html", "page.html"):
+        Path(name).write_text("precious")
+    assert run("demo").exit_code == 0
+    assert Path("ecliptic-demo.html").read_text() != "precious"
+    refused = run("demo", "-o", "page.html")
+    assert refused.exit_code == 1
+    assert "page.html exists; pass --force" in refused.stderr
+    assert Path("page.html").read_text() == "precious"

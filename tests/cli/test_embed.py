@@ -67,7 +67,7 @@ def test_an_old_list_of_rejects_does_not_stay(run: Any, model: str, tmp_path: Pa
     out = tmp_path / "v.npy"
     stale = Path(f"{out}.rejects.jsonl")
     stale.write_text("{}\n")
-    assert run("embed", "-t", "a", "-m", model, "-o", out).exit_code == 0
+    assert run("embed", "-t", "a", "-m", model, "-o", out, "--force").exit_code == 0
     assert not stale.exists()
 
 

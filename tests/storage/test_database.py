@@ -219,3 +219,49 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     database.run(add, "c")
     assert database.run(names) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("suffix", ["", "-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("target", ["victim", "nothing"])
+def test_a_link_in_the_place_of_a_file_is_never_followed(
+    tmp_path: Path, suffix: str, target: str
+) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    HealingDatabase(folder, SCHEMA).run(add, "a")
+    victim = tmp_path / "victim"
+    victim.write_bytes((folder / "items-1.sqlite").read_bytes())
+    before = victim.read_bytes()
+    link = folder / f"items-1.sqlite{suffix}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / target)
+    with pytest.raises(StorageError, match="cannot be used: it is a link or no regular file"):
+        HealingDatabase(folder, SCHEMA).run(add, "b")
+    assert victim.read_bytes() == before
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "items-1.sqlite")
+    with pytest.raises(StorageError, match="no regular file"):
+        HealingDatabase(tmp_path, SCHEMA).run(names)
+
+
+def test_the_successor_of_a_damaged_file_is_no_link_either(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    damage(folder / "items-1.sqlite")
+    database = HealingDatabase(folder, SCHEMA)
+    (folder / "items-2.sqlite").symlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError, match="it is a link"):
+        database.run(add, "a")
+    database._number = 1  # as if the link were made a moment later
+    database._move_on()
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_linked_folder_is_used(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    HealingDatabase(tmp_path / "link", SCHEMA).run(add, "a")
+    assert HealingDatabase(tmp_path / "real", SCHEMA).run(names) == {"a"}

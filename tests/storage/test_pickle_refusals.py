@@ -79,7 +79,7 @@ def test_c1_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
 
 
 AUDITED = """
-import sys
+import os, sys
 from ecliptic.storage.torch_files import read_torch
 from ecliptic.errors import CheckpointError
 
@@ -90,7 +90,8 @@ DANGEROUS = ("exec", "compile", "import", "os.system", "subprocess.Popen", "os.e
 def hook(event, arguments):
     if not active or event not in DANGEROUS:
         return
-    if event == "open" and str(arguments[0]) in sys.argv and arguments[1] in ("rb", "r"):
+    writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    if event == "open" and str(arguments[0]) in sys.argv and not arguments[2] & writes:
         return
     watched.append((event, str(arguments)[:80]))
 

@@ -1,10 +1,10 @@
 """Finds the file of an adapter in a folder, and computes its digest."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecliptic.errors import UnknownModelError
+from ecliptic.errors import CorruptFileError, UnknownModelError
+from ecliptic.storage import hash_file
 
 DIVERGED = (
     "the training diverged or the file is damaged; use an earlier training step or fetch it again."
@@ -36,8 +36,7 @@ def find_file(path: Path, names: Sequence[str], what: str) -> Path:
 
 def sha256_of(file: Path, *more: bytes) -> str:
     """SHA-256 of the file, followed by `more`, in hexadecimal."""
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
+    digest = hash_file(file, CorruptFileError)
     for data in more:
         digest.update(data)
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from ecliptic.adapters.inversion_images import is_image, read_image
 from ecliptic.adapters.parts import PARTS, TITLES, part_of_width
 from ecliptic.checks import check_choice, check_finite
 from ecliptic.errors import ConfigError, CorruptFileError, ShapeError, WeightsMismatchError
-from ecliptic.storage import TorchArchive, read_tensors
+from ecliptic.storage import TorchArchive, open_regular, read_tensors
 
 FOLDER_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")  # diffusers' names
 
@@ -135,7 +135,7 @@ def _check_vectors(part: str, tensor: Tensor, file: Path) -> Tensor:
 
 def _read_content(file: Path) -> object:
     """Read the content of `file`, whatever its name: tensors by name, or the tree of a pickle."""
-    with file.open("rb") as stream:
+    with open_regular(file, CorruptFileError) as stream:
         start = stream.read(16)
     if is_image(start):
         return read_image(file)

@@ -139,8 +139,9 @@ def _read_list(content: Sequence[object], where: str) -> Found:
     for entry in content:
         values = list(entry.values()) if isinstance(entry, Mapping) else [entry]
         for tensor in values:
-            if isinstance(tensor, Tensor) and tensor.ndim:
-                rows.setdefault(tensor.shape[-1], []).append(tensor)
+            if isinstance(tensor, Tensor) and tensor.ndim and tensor.numel():
+                wide = tensor.float() if tensor.is_floating_point() else tensor  # joins float8 too
+                rows.setdefault(tensor.shape[-1], []).append(wide)
     if not rows:
         raise WeightsMismatchError(f"{where} is a list without tensors, not an inversion.")
     vectors: dict[str, Tensor] = {}

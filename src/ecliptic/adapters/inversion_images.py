@@ -10,7 +10,6 @@ decoration. H rows, W columns.
 
 import base64
 import binascii
-import io
 import json
 import zlib
 from pathlib import Path
@@ -19,15 +18,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from ecliptic.errors import CorruptFileError
-from ecliptic.inputs import ImageLimits, read_bytes
+from ecliptic.errors import CorruptFileError, ImageError, ImageLimitError
+from ecliptic.inputs import ImageLimits, open_image
 
 Pixels: TypeAlias = NDArray[np.uint8]
 CHUNK = "sd-ti-embedding"
 TENSOR = "TORCHTENSOR"  # the key that marks nested lists as a tensor
-MAX_JSON = 64 * 2**20  # bytes; 75 vectors of 1280 values have about 2 MB
+MAX_JSON = 4 << 20  # bytes; 75 vectors of 1280 values have about 2 MB
+LIMITS = ImageLimits(formats=("PNG", "WEBP"), file_bytes=64 << 20, pixels=1 << 22, frames=1)
 LOW = np.uint8(0x0F)  # the four bits that carry data
 _MULTIPLIER, _INCREMENT, _MODULUS = 1664525, 1013904223, 255  # of the sequence, modulo 2**32
 
@@ -46,20 +45,24 @@ def read_image(path: Path) -> dict[str, Any]:
         CorruptFileError: the image is damaged, or contains no inversion.
         ImageLimitError: too many bytes or pixels.
     """
-    limits = ImageLimits(formats=("PNG", "WEBP"))
-    data = read_bytes(path, limits)
     try:
-        with Image.open(io.BytesIO(data), formats=limits.formats) as image:
-            limits.check_size(*image.size, str(path))
-            image.load()
-            text = getattr(image, "text", {}).get(CHUNK)
-            pixels = np.array(image.convert("RGB"))  # (H, W, 3)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
-        raise CorruptFileError(f"{path} cannot be decoded: {error}; fetch it again.") from error
-    return _parse_json(_decode_chunk(text, path) if text else _decode_pixels(pixels, path), path)
+        image = open_image(path, LIMITS)
+    except ImageLimitError as error:
+        raise ImageLimitError(
+            f"{path} is too large for an image with an inversion: one frame of at most "
+            f"{LIMITS.pixels} pixels in {LIMITS.file_bytes} bytes is read."
+        ) from error
+    except ImageError as error:
+        raise CorruptFileError(f"{error}") from error
+    text = image.info.get(CHUNK)
+    if text:
+        return _parse_json(_decode_chunk(text, path), path)
+    return _parse_json(_decode_pixels(np.array(image.convert("RGB")), path), path)  # (H, W, 3)
 
 
-def _decode_chunk(text: str, path: Path) -> bytes:
+def _decode_chunk(text: str | bytes, path: Path) -> bytes:
+    if len(text) > MAX_JSON * 4 // 3 + 4:
+        raise CorruptFileError(f"{path}: its chunk {CHUNK} has more than {MAX_JSON} bytes of JSON.")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -120,11 +123,15 @@ def masks(count: int) -> Pixels:
 
 def _parse_json(data: bytes, path: Path) -> dict[str, Any]:
     def decode(entry: dict[str, Any]) -> Any:
-        return torch.tensor(entry[TENSOR], dtype=torch.float32) if TENSOR in entry else entry
+        if TENSOR not in entry:
+            return entry
+        if not isinstance(entry[TENSOR], list):
+            raise TypeError(f"{TENSOR} is not a list of numbers")
+        return torch.tensor(entry[TENSOR], dtype=torch.float32)
 
     try:
         content = json.loads(data, object_hook=decode)
-    except (ValueError, TypeError, RuntimeError, RecursionError) as error:
+    except (ArithmeticError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         raise CorruptFileError(
             f"{path}: the inversion in the image cannot be read: {str(error)[:200]}."
         ) from error

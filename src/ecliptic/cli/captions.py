@@ -10,8 +10,8 @@ import typer
 
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.exits import FAILED, INTERRUPTED, REJECTED, leave
-from ecliptic.cli.flags import Json, expands
-from ecliptic.cli.output import on_terminal, print_json, print_table, say
+from ecliptic.cli.flags import Force, Json, expands
+from ecliptic.cli.output import on_terminal, print_json, print_table, rejects_of, say
 from ecliptic.errors import EclipticError, InputError
 
 if TYPE_CHECKING:
@@ -57,13 +57,16 @@ def write(
     encoders: EncoderFlags,
     reading: ReadingFlags,
     columns: TableFlags,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Encode each different caption of a table once, into a folder.
 
     A new run continues where the last one ended. Captions that cannot be used are listed on stderr
-    and in CACHE.rejects.jsonl, and the exit code is 3.
+    and in CACHE.rejects.jsonl, and the exit code is 3. An earlier list is replaced only by --force;
+    nothing in the folder is.
     """
+    check_captions_paths(table, out, encoders, force=force)
     write_captions(table, encoders.conditioner(), out, columns, reading.how, json=json)
 
 
@@ -112,7 +115,6 @@ def write_captions(
     def reject(caption: "Caption", error: EclipticError) -> None:
         rejects.add(caption.index, caption.id, error)
 
-    _check_table(path)
     items = read_items(path, Columns(columns.column, columns.id_column, "text"))
     with progress_bar("captions", None, show=on_terminal()) as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # counted below
@@ -125,7 +127,7 @@ def write_captions(
             watch=Watch(advance, reject, stop_quietly=True),
             **how,
         )
-    rejects.write(Path(f"{out}.rejects.jsonl"))
+    rejects.write(rejects_of(out))
     _report(report, rejects, out)
     if json:
         about = {**dataclasses.asdict(report), "rejected": rejects.to_json()}
@@ -162,14 +164,18 @@ def check_captions(
     leave(FAILED, when=not found.ok and not repair)
 
 
-def _check_table(path: str) -> None:
+def check_captions_paths(path: str, out: Path, encoders: EncoderFlags, *, force: bool) -> None:
+    """Raise before the work if `path` is no table of captions, or nothing can be written."""
     from ecliptic.engine import STDIN, is_table
+    from ecliptic.storage import check_folder, check_outputs
 
     if not (is_table(path) or path == STDIN):
         raise typer.BadParameter(
             f"{path} is not a table of captions (.csv, .tsv, .jsonl, .parquet, or - for stdin); "
             "`ecliptic condition` takes a prompt."
         )
+    check_outputs([rejects_of(out)], [path, *encoders.paths()], force=force, make_folders=True)
+    check_folder(out, make=True)
 
 
 def _read_captions(items: "Iterable[Item]", rejects: "Rejects") -> "Iterator[Caption]":

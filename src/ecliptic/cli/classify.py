@@ -1,6 +1,5 @@
 """`ecliptic classify`: how well each of the given labels fits each image."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,11 +63,12 @@ def classify(
 
 
 def _read_labels(labels: str | None, file: Path | None) -> list[str]:
+    from ecliptic.cli.texts import is_file
     from ecliptic.engine import read_lines
 
     if (labels is None) == (file is None):
         raise typer.BadParameter("give either --labels a,b,c or --labels-file FILE.")
-    if labels is not None and os.path.isfile(labels):  # noqa: PTH113 Path.is_file fails on long ones
+    if labels is not None and is_file(labels):
         raise typer.BadParameter(
             f"--labels {labels} is a file; read its lines with --labels-file {labels}, or write "
             f"{labels!r} with a comma after it for a label of that name."
@@ -84,9 +84,10 @@ def _read_labels(labels: str | None, file: Path | None) -> list[str]:
 
 def _read_templates(name: str | None) -> str | list[str] | None:
     """The lines of a file called `name`, or `name` itself for a shipped set."""
+    from ecliptic.cli.texts import is_file
     from ecliptic.engine import read_lines
 
-    if name is None or not Path(name).is_file():
+    if name is None or not is_file(name):
         return name
     return [line for _, line in read_lines(name)]
 

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ecliptic.cli.captions import TableFlags, check_captions, write_captions
+from ecliptic.cli.captions import (
+    TableFlags,
+    check_captions,
+    check_captions_paths,
+    write_captions,
+)
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.flags import Force, Json, expands
-from ecliptic.cli.output import check_new, print_json, say
+from ecliptic.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
@@ -83,15 +88,16 @@ def condition(
     tensors under the names of diffusers. For tables of captions, use `ecliptic captions`.
     """
     from ecliptic.engine import is_table
+    from ecliptic.storage import check_outputs
 
     if table.verify or table.repair or is_table(source):
-        _run_table_form(source, encoders, reading, table, out, json=json)
+        _run_table_form(source, encoders, reading, table, out, force=force, json=json)
         return
     if table.given():
         flags = ", ".join(f"--{name}" for name in table.given())
         raise typer.BadParameter(f"{flags} is for tables of captions; see `ecliptic captions`.")
-    for path in filter(None, (out, prompt.html)):
-        check_new(path, force=force)
+    outputs = [path for path in (out, prompt.html) if path is not None]
+    check_outputs(outputs, encoders.paths(), force=force)
     if out is not None and out.suffix != ".safetensors":
         raise typer.BadParameter("the --out file of a prompt must end in .safetensors.")
     _show(source, encoders.conditioner(), prompt, reading.how, out=out, json=json)
@@ -104,6 +110,7 @@ def _run_table_form(
     table: TableForm,
     out: Path | None,
     *,
+    force: bool,
     json: bool,
 ) -> None:
     """Do what `ecliptic captions` does, and print its new name once."""
@@ -116,6 +123,7 @@ def _run_table_form(
         return
     if out is None:
         raise typer.BadParameter("a table needs --out, the folder of its cache.")
+    check_captions_paths(source, out, encoders, force=force)
     conditioner = encoders.conditioner()
     write_captions(source, conditioner, out, table.columns(), reading.how, json=json)
 
@@ -130,6 +138,7 @@ def _show(
     json: bool,
 ) -> None:
     from ecliptic.diffusion import ledger_html, save_conditioning
+    from ecliptic.storage import replace_file, text_writer
 
     made = conditioner(text, negative=prompt.negative, prompt_2=prompt.prompt_2, **how)
     if json:
@@ -137,7 +146,7 @@ def _show(
     elif prompt.explain or not (out or prompt.html):
         print(made.ledger.to_table())
     if prompt.html is not None:
-        prompt.html.write_text(ledger_html(made.ledger, text[:80]), encoding="utf-8")
+        replace_file(prompt.html, text_writer(ledger_html(made.ledger, text[:80])))
         say(f"{len(made.ledger.rows)} tokens in {prompt.html}")
     if out is not None:
         about = {"prompt": text, "negative": prompt.negative, "prompt_2": prompt.prompt_2}

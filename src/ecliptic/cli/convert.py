@@ -29,7 +29,10 @@ def convert(
     If the layout cannot hold the model, nothing is written and the error says why.
     """
     from ecliptic.checkpoints import write
+    from ecliptic.storage import check_folder, refuse_inputs
 
+    refuse_inputs([target], [source])
+    check_folder(next(p for p in (target, *target.parents) if p.is_dir()), make=False)
     checkpoint = identity.checkpoint(source)
     lost = write(checkpoint, target, layout, overwrite=force)
     if json:

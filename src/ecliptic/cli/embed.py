@@ -9,7 +9,7 @@ import typer
 
 from ecliptic.cli.exits import INTERRUPTED, REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, Out, Texts, TextsFile, expands
-from ecliptic.cli.output import check_new, on_terminal, print_json, say
+from ecliptic.cli.output import on_terminal, print_json, rejects_of, say
 from ecliptic.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,20 +79,24 @@ def embed(
     The name of the file ends in .npy, .safetensors or .parquet. It holds the ids too.
 
     If items cannot be used, they are listed on stderr and in FILE.rejects.jsonl, and the exit code
-    is 3. Ctrl-C stops early and writes the vectors so far.
+    is 3. None of these files is replaced without --force. Ctrl-C stops early and writes the vectors
+    so far.
     """
     inputs.check()
     from ecliptic.engine import check_vectors_path, embed_items, progress_bar, save_vectors
+    from ecliptic.storage import check_outputs
 
-    check_vectors_path(out)
-    check_new(out, force=force)
+    rejects = rejects_of(out)
+    read = (*(inputs.inputs or ()), *filter(None, (inputs.texts,)), model.model)
+    outputs = (*check_vectors_path(out), rejects)
+    check_outputs(outputs, read, force=force, make_folders=True)
     clip = model.clip()
     with progress_bar("items", None, show=on_terminal()) as advance:
         done = embed_items(
             clip, inputs.sets(), batch_size, advance, lambda text: say(f"warning: {text}")
         )
     with done:
-        done.rejects.write(Path(f"{out}.rejects.jsonl"))
+        done.rejects.write(rejects)
         _report(done)
         save_vectors(out, done.vectors(), clip.card, done.names)
     say(f"{len(done.names)} vectors of {done.embed} values in {out}")

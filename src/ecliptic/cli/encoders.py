@@ -51,6 +51,11 @@ class EncoderFlags:
     precision: Precision = "auto"
     offline: Offline = False
 
+    def paths(self) -> list[str]:
+        """What is read: encoders, LoRAs and inversions."""
+        adapters = (*(self.lora or ()), *(self.inversion or ()))
+        return [*(self.encoders or ()), *(_split(given)[0] for given in adapters)]
+
     def conditioner(self) -> "Conditioner":
         """The conditioner with its LoRAs and inversions."""
         from ecliptic.diffusion import conditioner

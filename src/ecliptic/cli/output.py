@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecliptic.errors import StorageError
-
 
 def say(message: str) -> None:
     """Print a line for people on stderr."""
@@ -47,10 +45,9 @@ def print_facts(facts: dict[str, object]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
-def check_new(path: Path, *, force: bool) -> None:
-    """Raise before the work if the file at `path` exists and `force` is false."""
-    if path.exists() and not force:
-        raise StorageError(f"{path} exists; pass --force to replace it, or another path.")
+def rejects_of(out: Path) -> Path:
+    """The file that lists the items that could not be used, beside the output `out`."""
+    return Path(f"{out}.rejects.jsonl")
 
 
 def on_terminal() -> bool:

@@ -1,14 +1,16 @@
 """`ecliptic similarity`: cosines of texts, images and stored vectors."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Json, ModelFlags, Texts, TextsFile, expands
+from ecliptic.cli.flags import Force, Json, ModelFlags, Texts, TextsFile, expands
 from ecliptic.cli.output import print_json, print_table, say
-from ecliptic.errors import InputError, StorageError
+from ecliptic.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +19,16 @@ if TYPE_CHECKING:
 
 WIDEST = 10  # columns of a table; with more, each row shows only the BEST
 BEST = 5
-PLOTS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".pdf")
+PLOTS = {  # suffix -> Pillow's name of the format
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".pdf": "PDF",
+}
 
 
 @expands
@@ -36,6 +47,7 @@ def similarity(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the matrix as an image.")
     ] = None,
+    force: Force = False,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
@@ -47,7 +59,7 @@ def similarity(
     from ecliptic.cli.texts import texts_of
 
     if plot:
-        _check_plot(plot)
+        _check_plot(plot, [*(paths or ()), *filter(None, (texts,)), model.model], force=force)
     rows, columns = _encode(paths or [], texts_of(text, texts), model)
     for line in columns.rejects.lines(shown=len(columns.rejects)):
         say(line)
@@ -65,13 +77,24 @@ def similarity(
     leave(REJECTED, when=len(columns.rejects) > 0)
 
 
-def _check_plot(path: Path) -> None:
-    """Raise before the work if the image cannot be written."""
+def _check_plot(path: Path, read: list[str | Path], *, force: bool) -> None:
+    """Raise before the work if the image cannot be written, or if it is one of those to `read`."""
+    from ecliptic.storage import check_outputs
+
     if path.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"--plot {path} must end in one of {', '.join(PLOTS)}.")
-    if not path.parent.is_dir() or path.is_dir():
-        reason = f"{path} is a folder" if path.is_dir() else f"{path.parent} is not a folder"
-        raise StorageError(f"{reason}; name a file in an existing folder, --plot DIR/{path.name}.")
+    check_outputs([path], _files_in(read), force=force)
+
+
+def _files_in(paths: Iterable[str | Path]) -> Iterator[str | Path]:
+    """The paths, and the images in those that are folders."""
+    from ecliptic.engine import image_files
+
+    for path in paths:
+        yield path
+        if Path(path).is_dir():
+            with suppress(InputError):  # a folder without images
+                yield from (str(item.value) for item in image_files(str(path)))
 
 
 def _encode(paths: list[str], texts: list[str], model: ModelFlags) -> "tuple[Compared, Compared]":
@@ -109,6 +132,9 @@ def _print(rows: list[str], columns: list[str], cosines: "Tensor") -> None:
 def _plot(path: Path, cosines: "Tensor", rows: "Compared", columns: "Compared") -> None:
     from ecliptic.cli.comparing import labels_of
     from ecliptic.plots import similarity_matrix
+    from ecliptic.storage import replace_file, stream_writer
 
-    similarity_matrix(cosines, labels_of(rows), labels_of(columns)).save(path)
+    drawn = similarity_matrix(cosines, labels_of(rows), labels_of(columns))
+    kind = PLOTS[path.suffix.lower()]
+    replace_file(path, stream_writer(lambda file: drawn.save(file, kind)))
     say(f"matrix of {len(rows.names)} x {len(columns.names)} in {path}")

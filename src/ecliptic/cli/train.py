@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ecliptic.train import Run, TrainSettings
 
 
+HISTORY = "history.jsonl"
+
+
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file with the settings.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the training data.")] = Path(
@@ -48,6 +51,7 @@ def train(
     """
     from ecliptic.checkpoints import write
     from ecliptic.settings import load_toml
+    from ecliptic.storage import check_outputs, refuse_inputs
     from ecliptic.train import TrainSettings
 
     settings = load_toml(TrainSettings, recipe, overrides or ())
@@ -56,9 +60,10 @@ def train(
             f"there is no folder {data}; name the folder of the training data with --data."
         )
     out = out or _default_out(settings.name)
-    if not force and out.exists() and any(out.iterdir()):
+    refuse_inputs([out], [data])
+    if not force and out.is_dir() and any(out.iterdir()):
         raise StorageError(f"{out} is not empty; pass --force to replace its files.")
-    out.mkdir(parents=True, exist_ok=True)
+    check_outputs([out / HISTORY], [recipe], force=force, make_folders=True)
     run = _train(settings, data, out)
     write(run.checkpoint(), out, overwrite=True)
     say(f"checkpoint and history in {out}; `ecliptic info {out}` shows it")
@@ -110,12 +115,13 @@ class Interruption:
 def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
     """Run the training and write its history line by line, so that an interruption keeps it."""
     from ecliptic.engine import progress_bar
+    from ecliptic.storage import start_log
     from ecliptic.train import train as run_training
 
     stop = Interruption()
     with (
         stop.watch(),
-        (out / "history.jsonl").open("w", encoding="utf-8", buffering=1) as history,
+        start_log(out / HISTORY) as history,
         progress_bar("steps", settings.steps, show=on_terminal()) as advance,
     ):
         done = 0

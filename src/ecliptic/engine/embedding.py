@@ -6,7 +6,7 @@ memory holds only a batch and the names. N rows, E vector size.
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
@@ -16,10 +16,11 @@ from torch import Tensor
 from ecliptic.engine.clip import Clip
 from ecliptic.engine.rejects import SHOWN, Rejects
 from ecliptic.engine.sources.items import Item, Kind
-from ecliptic.errors import TextError
+from ecliptic.errors import StorageError, TextError
 from ecliptic.inputs import TokenBatch, Tokenizer
 
 TEXTS = 4096  # tokenized and sorted by length together
+MOST_TEXT = 1 << 24  # characters of these
 
 
 class Embedding:
@@ -37,11 +38,16 @@ class Embedding:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the temporary file."""
         self._spool.close()
 
     def add(self, vectors: Tensor, names: Iterable[str]) -> None:
         """Add (N, E) vectors and the names of their rows."""
-        self._spool.write(vectors.contiguous().numpy().tobytes())
+        with _spooling():
+            self._spool.write(vectors.contiguous().numpy().tobytes())
         self.names += names
 
     def usable(self, items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
@@ -56,10 +62,23 @@ class Embedding:
     def vectors(self) -> NDArray[np.float32]:
         """(N, E), mapped from disk."""
         shape = (len(self.names), self.embed)
-        self._spool.flush()
+        with _spooling():
+            self._spool.flush()
         if not self.names:
             return np.empty(shape, dtype=np.float32)
         return np.memmap(self._spool, dtype=np.float32, mode="r", shape=shape)
+
+
+@contextmanager
+def _spooling() -> Iterator[None]:
+    """Raise StorageError if the temporary file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the vectors cannot be kept in a temporary file in {tempfile.gettempdir()}: "
+            f"{error.strerror}; free some space, or set TMPDIR to a larger disk."
+        ) from error
 
 
 def embed_items(
@@ -89,6 +108,9 @@ def embed_items(
                 advance(count)
     except KeyboardInterrupt:
         done.interrupted = True
+    except BaseException:
+        done.close()
+        raise
     return done
 
 
@@ -119,7 +141,7 @@ def _embed_texts(
 ) -> Iterator[int]:
     """Add the texts' vectors to `done`; yields the number of texts of each batch."""
     usable, cut = done.usable(items), 0
-    while some := list(islice(usable, TEXTS)):
+    while some := _take_some(usable):
         count = len(some)
         some, tokens = _tokenize(clip.tokenizer, some, done.rejects)
         for row, words in tokens.truncated:
@@ -149,3 +171,15 @@ def _tokenize(
         except TextError as error:
             rejects.add(index, item.name, error)
     return kept, tokenizer.batch([str(item.value) for _, item in kept], "truncate")
+
+
+def _take_some(items: Iterator[tuple[int, Item]]) -> list[tuple[int, Item]]:
+    """The next texts: `TEXTS` of them, or fewer that are long."""
+    some: list[tuple[int, Item]] = []
+    total = 0
+    for index, item in items:
+        some.append((index, item))
+        total += len(item.value)
+        if len(some) == TEXTS or total >= MOST_TEXT:
+            break
+    return some

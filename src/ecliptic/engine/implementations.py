@@ -4,7 +4,6 @@ Each gives the same named stages of the same forward pass; other libraries are i
 B batch, T tokens, D width, E vector size.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ecliptic.errors import MissingExtraError
 from ecliptic.inputs import open_image
 from ecliptic.model import TowerStates, end_positions
 from ecliptic.settings import to_dict
+from ecliptic.storage import hash_file
 
 Stages = dict[str, Tensor]  # "layer 0" ... "layer N", "pooled", "vectors", in order
 
@@ -52,12 +52,7 @@ def digest_files(path: Path, weights: Mapping[str, Tensor] | None = None) -> Sto
     if not files:
         return None
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in (weights or {}).values()}
-    return Stored(tuple(map(_digest, files)), tuple(sorted(dtypes)))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return Stored(tuple(hash_file(file).hexdigest() for file in files), tuple(sorted(dtypes)))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ecliptic.errors import EclipticError
 from ecliptic.inputs import Reject
-from ecliptic.storage import replace_file
+from ecliptic.storage import replace_file, text_writer
 
 SHOWN = 5  # rejects that are listed one by one
 
@@ -46,6 +46,6 @@ class Rejects:
         """
         lines = [json.dumps(reject) + "\n" for reject in self.to_json()]
         if lines:
-            replace_file(path, lambda draft: draft.write_text("".join(lines), encoding="utf-8"))
+            replace_file(path, text_writer("".join(lines)))
         else:
             path.unlink(missing_ok=True)

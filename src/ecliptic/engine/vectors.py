@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ from ecliptic.storage import (
     read_safetensors,
     replace_file,
     replace_files,
+    stream_writer,
+    text_writer,
 )
 
 Array = NDArray[np.float32]
@@ -124,8 +125,11 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     return found
 
 
-def check_vectors_path(path: Path | str) -> None:
+def check_vectors_path(path: Path | str) -> tuple[Path, ...]:
     """Check before the work that `save_vectors` can write the format of `path`.
+
+    Returns:
+        The files that it will write or replace.
 
     Raises:
         StorageError: another suffix than .npy, .safetensors or .parquet.
@@ -135,6 +139,7 @@ def check_vectors_path(path: Path | str) -> None:
     _find_format(path)
     if path.suffix == ".parquet":
         import_parquet(_INSTEAD)
+    return (path, _sidecar_of(path)) if path.suffix == ".npy" else (path,)
 
 
 Save = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
@@ -186,17 +191,16 @@ def _checksum(rows: Array, ids: list[str] | None, about: dict[str, Any]) -> str:
 
 def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
     text = json.dumps(about | {"ids": ids})  # ASCII: any name is valid
-    sidecar = Path(f"{path}.json")
-    replace_files({sidecar: lambda draft: draft.write_text(text), path: partial(_save_npy, rows)})
+    save = stream_writer(lambda file: np.save(file, rows))  # given a path, NumPy adds its suffix
+    replace_files({_sidecar_of(path): text_writer(text), path: save})
 
 
-def _save_npy(rows: Array, draft: Path) -> None:
-    with draft.open("wb") as file:  # given a path, NumPy would add its suffix
-        np.save(file, rows)
+def _sidecar_of(path: Path) -> Path:
+    return Path(f"{path}.json")
 
 
 def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    with open_regular(f"{path}.json", CorruptFileError) as file:
+    with open_regular(_sidecar_of(path), CorruptFileError) as file:
         about = _parse_object(file.read())
     return read_npy(path), about["ids"], about
 

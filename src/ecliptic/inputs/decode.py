@@ -8,13 +8,11 @@ failure is an `ImageError` that names the image. `image.py` turns images into pi
 import io
 import os
 import re
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from typing import IO, TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 import numpy as np
@@ -23,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from ecliptic.errors import ConfigError, EclipticError, ImageError, ImageLimitError
 from ecliptic.inputs.arrays import Array, image_from_array, is_tensor
 from ecliptic.inputs.quiet import quiet_pillow
+from ecliptic.storage import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,9 +135,7 @@ def read_bytes(
             limits.check_bytes(memoryview(source).nbytes, name)
             return bytes(source)
         if isinstance(source, str | os.PathLike):
-            _check_path(source, name)
-            with Path(source).open("rb") as file:
-                return _read(file, limits, name)
+            return _read_path(source, limits, name)
         if hasattr(source, "read"):
             return _read(cast("IO[bytes]", source), limits, name)
     raise ImageError(
@@ -152,14 +149,12 @@ def _refuse(name: str, reason: str) -> NoReturn:
     raise ImageError(f"{name} {reason}", source=name)
 
 
-def _check_path(path: str | os.PathLike[str], name: str) -> None:
+def _read_path(path: str | os.PathLike[str], limits: ImageLimits, name: str) -> bytes:
     if isinstance(path, str) and _URL.match(path):
         _refuse(name, "is a URL, and ecliptic downloads no images; download it and pass its bytes.")
-    mode = Path(path).stat().st_mode
-    if stat.S_ISDIR(mode):
-        _refuse(name, "is a folder; pass the files inside it.")
-    if not stat.S_ISREG(mode):  # a pipe or device could block or never end
-        _refuse(name, "is not a regular file; read it yourself and pass the bytes.")
+    error = partial(ImageError, source=name)
+    with open_regular(path, error, instead="read it yourself and pass the bytes") as file:
+        return _read(file, limits, name)
 
 
 def _read(file: IO[bytes], limits: ImageLimits, name: str) -> bytes:

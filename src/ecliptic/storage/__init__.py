@@ -17,13 +17,25 @@ if TYPE_CHECKING:
         transaction as transaction,
     )
     from ecliptic.storage.numpy_files import read_npy as read_npy, read_npz as read_npz
-    from ecliptic.storage.opening import open_regular as open_regular
+    from ecliptic.storage.opening import (
+        hash_file as hash_file,
+        open_regular as open_regular,
+        read_regular as read_regular,
+    )
+    from ecliptic.storage.outputs import (
+        check_folder as check_folder,
+        check_outputs as check_outputs,
+        refuse_inputs as refuse_inputs,
+    )
     from ecliptic.storage.replacing import (
         Drafts as Drafts,
         Writer as Writer,
         drafts_of as drafts_of,
         replace_file as replace_file,
         replace_files as replace_files,
+        start_log as start_log,
+        stream_writer as stream_writer,
+        text_writer as text_writer,
     )
     from ecliptic.storage.safetensors_files import (
         TensorFile as TensorFile,

@@ -3,7 +3,8 @@
 The files of a database are NAME-1.sqlite, NAME-2.sqlite, ...; the highest number is in use. A
 damaged file is never renamed or removed while another process may have it open, because that could
 damage the new file (sqlite.org/howtocorrupt.html, 2.4). Threads and processes, also forked ones,
-may share a database.
+may share a database. A file that is a link is refused: in a folder that others may write, it could
+name any database of the user.
 
 A file counts as damaged if SQLite says so, if it has other tables, views or triggers than its
 schema, or if an action finds a row that it cannot have written (`DamagedRowError`). SQLite has no
@@ -13,6 +14,7 @@ checksums: an owner that must notice a changed byte stores a checksum in every r
 import os
 import re
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,8 @@ from ecliptic.errors import StorageError
 R = TypeVar("R")
 Connection = sqlite3.Connection
 AT_ONCE = 500  # parameters of one SQL statement
+_SUFFIXES = ("", "-journal", "-wal", "-shm")  # of the files that SQLite keeps together
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _TEXT = partial(str, encoding="utf-8", errors="surrogateescape")  # damage may be no UTF-8
 LARGEST = 16 << 20  # bytes of a value; a damaged length must not reserve a gigabyte
 _OUTSIDE = {  # the cause is not in the file; everything else that SQLite reports is damage
@@ -127,6 +131,7 @@ class HealingDatabase:
             self._owner = os.getpid()
         if self._connection is None:
             self._number = self._newest()
+            self._refuse_links()
             self._connection = _connect(self.path, self._schema)
             self._version = _read_version(self._connection)
             self._prepare(self._connection)
@@ -148,9 +153,21 @@ class HealingDatabase:
         self.replaced.append(self.path)
         self.close()
         if self._newest() == damaged:
-            self._path_of(damaged + 1).touch()
-        for suffix in ("", "-journal", "-wal", "-shm"):  # keep at most two files
+            with suppress(FileExistsError):  # another process was faster
+                os.close(os.open(self._path_of(damaged + 1), _NEW, 0o666))
+        for suffix in _SUFFIXES:  # keep at most two files
             Path(f"{self._path_of(damaged - 1)}{suffix}").unlink(missing_ok=True)
+
+    def _refuse_links(self) -> None:
+        """Raise StorageError if SQLite would follow a link, or open a pipe or device."""
+        for suffix in _SUFFIXES:
+            path = Path(f"{self.path}{suffix}")
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    raise StorageError(
+                        f"the cache {path} cannot be used: it is a link or no regular file; move "
+                        f"the file here, or link the whole folder{self._schema.advice}."
+                    )
 
     def _path_of(self, number: int) -> Path:
         return self.folder / f"{self._schema.name}-{number}.sqlite"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError
+from ecliptic.storage.opening import open_regular, size_of
 
 MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 WIDEST = 8  # bytes of the widest dtype of weights
@@ -21,12 +22,17 @@ def map_file(path: Path) -> mmap.mmap:
     """Map the bytes of `path` copy-on-write.
 
     Raises:
-        CorruptFileError: the file is empty.
+        CorruptFileError: the file is empty, not a regular file, or cannot be mapped.
     """
-    with path.open("rb") as file:
-        if not path.stat().st_size:
+    with open_regular(path, CorruptFileError) as file:
+        if not size_of(file):
             raise CorruptFileError(f"{path} is empty (0 bytes); fetch it again.")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as error:  # a file system without mappings, or just emptied
+            raise CorruptFileError(
+                f"{path} cannot be mapped into memory ({error}); copy it to a local disk."
+            ) from error
 
 
 def bytes_tensor(memory: mmap.mmap, start: int, size: int, item: int = WIDEST) -> Tensor:

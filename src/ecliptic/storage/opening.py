@@ -6,8 +6,11 @@ waiting, and what was opened is checked.
 """
 
 import errno
+import hashlib
 import os
 import stat
+from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -16,39 +19,85 @@ from ecliptic.errors import EclipticError, StorageError
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _KINDS = (
     (stat.S_ISFIFO, "a pipe (FIFO)"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
 
 
 def open_regular(
-    path: str | os.PathLike[str], error: type[EclipticError] = StorageError
-) -> IO[bytes]:
+    path: str | os.PathLike[str],
+    error: Callable[[str], EclipticError] = StorageError,
+    *,
+    instead: str = "",
+) -> BufferedReader:
     """Open a regular file for reading bytes; links are followed.
 
     Args:
         path: of the file.
         error: the class to raise for anything that is not a regular file.
+        instead: what to do about it, the end of the message.
 
     Raises:
         StorageError: or `error`: it is a folder, pipe, device or socket.
         OSError: it does not exist or cannot be opened.
     """
+    end = f"; {instead}." if instead else "."
     try:
         file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
     except IsADirectoryError:
-        raise error(f"{Path(path)} is a folder, but must be a file.") from None
+        raise error(f"{Path(path)} is a folder, but must be a file{end}") from None
     except OSError as problem:
         if problem.errno == errno.ENXIO:  # a socket
-            raise error(f"{Path(path)} is a socket, but must be a regular file.") from None
+            raise error(f"{Path(path)} is a socket, but must be a regular file{end}") from None
         raise
     mode = os.fstat(file.fileno()).st_mode
     if not stat.S_ISREG(mode):
         file.close()
-        kind = next((kind for test, kind in _KINDS if test(mode)), "of an unknown kind")
-        raise error(f"{Path(path)} is {kind}, but must be a regular file.")
-    opened: IO[bytes] = file
-    return opened
+        raise error(f"{Path(path)} is {describe_kind(mode)}, but must be a regular file{end}")
+    return file
+
+
+def describe_kind(mode: int) -> str:
+    """What a file of this `st_mode` is, if it is not a regular file: "a device"."""
+    return next((kind for test, kind in _KINDS if test(mode)), "of an unknown kind")
+
+
+def size_of(file: IO[bytes]) -> int:
+    """The size of an open file in bytes, whatever its name is now."""
+    return os.fstat(file.fileno()).st_size
+
+
+def read_regular(
+    path: str | os.PathLike[str],
+    limit: int,
+    error: Callable[[str], EclipticError] = StorageError,
+) -> bytes:
+    """Read a regular file of at most `limit` bytes; never more than one byte beyond them.
+
+    Raises:
+        StorageError: or `error`: it is not a regular file, or larger.
+        OSError: it does not exist or cannot be read.
+    """
+    with open_regular(path, error) as file:
+        data = file.read(limit + 1) if size_of(file) <= limit else None
+    if data is None or len(data) > limit:
+        raise error(f"{Path(path)} has more than {limit} bytes, too many for a file of its kind.")
+    return data
+
+
+def hash_file(
+    path: str | os.PathLike[str], error: Callable[[str], EclipticError] = StorageError
+) -> "hashlib._Hash":
+    """SHA-256 of a regular file, which is read in pieces; more bytes can be added to it.
+
+    Raises:
+        StorageError: or `error`: it is not a regular file.
+        OSError: it does not exist or cannot be read.
+    """
+    with open_regular(path, error) as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -1,30 +1,38 @@
 """Writes files atomically: a draft beside the target is written, synced and renamed over it.
 
 A killed run leaves at most a draft, never half a file. A draft is a new file with a random name and
-never a link, so writing it changes no other file.
+never a link, so writing it changes no other file. All files of the package are written here, apart
+from SQLite's.
 """
 
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from safetensors import SafetensorError
 
 from ecliptic.errors import StorageError
+from ecliptic.storage.opening import describe_kind
 
 Writer = Callable[[Path], object]  # writes the file at the path that it gets
 Drafts = Mapping[Path, Path]  # target -> its draft
 
 _DRAFT = re.compile(r"\.(.*)\.[0-9a-f]{16}\.draft")
 _KEPT = 64  # characters of the target's name in the draft's; a name has at most 255 bytes
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
 
 
 def replace_file(path: Path, write: Writer, *, exclusive: bool = False) -> None:
     """Write the file `path`, and replace an existing one.
+
+    A link at `path` is replaced like a file; the file that it names is never changed. To keep a
+    link to another disk, link the folder instead.
 
     Args:
         path: the file; its folder must exist.
@@ -32,7 +40,8 @@ def replace_file(path: Path, write: Writer, *, exclusive: bool = False) -> None:
         exclusive: fail if the file exists, even if another process makes it at this moment.
 
     Raises:
-        StorageError: it cannot be written; an existing file is unchanged.
+        StorageError: it cannot be written, or `path` is a folder, pipe or device, or a link to
+            one; what exists is unchanged.
         FileExistsError: the file exists, with `exclusive`.
     """
     with _make_drafts([path]) as drafts:
@@ -63,6 +72,67 @@ def replace_files(
             _sync_folder(folder)
 
 
+def text_writer(text: str) -> Writer:
+    """Writes UTF-8 with plain newlines; a surrogate, which UTF-8 lacks, is written as an escape."""
+    return stream_writer(lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def stream_writer(write: Callable[[IO[bytes]], object]) -> Writer:
+    """Opens the draft for `write`, which takes an open binary file."""
+
+    def open_draft(draft: Path) -> None:
+        with os.fdopen(os.open(draft, os.O_RDWR | os.O_TRUNC | _NO_LINK), "w+b") as file:
+            write(file)
+
+    return open_draft
+
+
+def start_log(path: Path) -> IO[str]:
+    """Open a new text file at `path` that grows line by line, as a draft could not be read before
+    its end.
+
+    An existing file is removed first, and a link is never followed.
+
+    Raises:
+        StorageError: it cannot be made, or `path` is a folder, pipe or device.
+    """
+    with _explain_errors(path):
+        refuse_special(path)
+        path.unlink(missing_ok=True)
+        return os.fdopen(os.open(path, _NEW, 0o666), "w", encoding="utf-8", buffering=1)
+
+
+def try_folder(folder: Path) -> None:
+    """Make and remove a draft in `folder`, so that a lack of permission shows before the work.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    with _make_drafts([folder / "test"]):
+        pass
+
+
+def refuse_special(path: Path) -> None:
+    """Raise unless `path` is free, or is a file or a link to one.
+
+    Raises:
+        StorageError: it is, or links to, a folder, pipe, device or socket, or cannot be a path.
+    """
+    try:
+        modes = [path.lstat().st_mode, path.stat().st_mode]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"{path} cannot be written: {reason}; check the path.") from error
+    for mode in modes:
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise StorageError(
+                f"{path} cannot be written: it is {describe_kind(mode)}, which a file cannot "
+                "replace; check the path."
+            )
+
+
 def drafts_of(folder: Path, start: str) -> list[Path]:
     """Drafts in `folder`, left by killed runs, of files whose name begins with `start`.
 
@@ -79,6 +149,7 @@ def _make_drafts(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
         drafts: dict[Path, Path] = {}
         for path in paths:
             with _explain_errors(path):
+                refuse_special(path)
                 draft = path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(8)}.draft")
                 os.close(os.open(draft, _NEW, 0o666))
             cleaning.callback(draft.unlink, missing_ok=True)
@@ -93,8 +164,11 @@ def _write(drafts: Drafts, writers: Mapping[Path, Writer]) -> None:
             mode = draft.stat().st_mode
             write(draft)
             draft.chmod(mode)  # safetensors makes files that only their owner can read
-            with draft.open("rb+") as file:
-                os.fsync(file.fileno())
+            file = os.open(draft, os.O_RDWR | _NO_LINK)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
 
 def _rename(drafts: Drafts) -> None:

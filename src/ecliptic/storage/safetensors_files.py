@@ -26,6 +26,7 @@ from ecliptic.storage.mapping import (
     map_file,
     read_naturals,
 )
+from ecliptic.storage.opening import read_regular
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.text_files import LONGEST_NAME, parse_json
 from ecliptic.storage.torch_files import TorchArchive, read_torch
@@ -160,7 +161,8 @@ def write_safetensors(
 
 def _read_index(index: Path) -> dict[str, set[str]]:
     """Read the tensor names of each shard, and check that all shards are beside the index."""
-    content = parse_json(index.read_bytes(), f"{index}: its text", unique=True)
+    data = read_regular(index, MAX_HEADER, CorruptFileError)
+    content = parse_json(data, f"{index}: its text", unique=True)
     mapping = content.get("weight_map")
     if not isinstance(mapping, dict) or not mapping:
         raise CorruptFileError(f"{index} has no weight_map of tensor names to files.")

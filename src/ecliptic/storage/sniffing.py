@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from ecliptic.errors import CorruptFileError
+from ecliptic.storage.opening import open_regular
 
 Kind = Literal[
     "empty", "html", "json", "legacy", "lfs", "pickle", "safetensors", "tar", "unknown", "zip"
@@ -21,7 +22,11 @@ _HTML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|\?xml|head|!--)",
 
 
 def sniff(path: Path) -> Kind:
-    """The kind of the file at `path`; "zip" is what torch.save and TorchScript write."""
+    """The kind of the file at `path`; "zip" is what torch.save and TorchScript write.
+
+    Raises:
+        CorruptFileError: it is a pipe, device, socket or folder.
+    """
     start = _read_start(path)
     if not start:
         return "empty"
@@ -43,7 +48,7 @@ def sniff(path: Path) -> Kind:
 
 
 def _read_start(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path, CorruptFileError) as file:
         return file.read(512)
 
 

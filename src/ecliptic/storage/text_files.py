@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ecliptic.errors import CorruptFileError
+from ecliptic.errors import CorruptFileError, EclipticError
+from ecliptic.storage.opening import read_regular
 
 LIMIT = 64 << 20  # bytes; the largest tokenizer.json known is 17 MB
 # Values of a JSON text, each of which takes up to 100 bytes of memory. CLIP's tokenizer.json has
@@ -59,17 +61,16 @@ def _refuse_twins(what: str, pairs: list[tuple[str, object]]) -> dict[str, objec
     return found
 
 
-def read_text(path: Path) -> str:
-    """Read a text file of at most `LIMIT` bytes.
+def read_text(
+    path: Path, error: Callable[[str], EclipticError] = CorruptFileError, limit: int = LIMIT
+) -> str:
+    """Read a text file of at most `limit` bytes, with "\\n" at the end of each line.
 
     Raises:
-        CorruptFileError: too large, or not UTF-8.
+        CorruptFileError: or `error`: too large, not UTF-8, or not a regular file.
     """
-    if path.stat().st_size > LIMIT:
-        raise CorruptFileError(
-            f"{path} has more than {LIMIT} bytes, too many for a config or tokenizer file."
-        )
+    data = read_regular(path, limit, error)
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{path} is not text ({error}); fetch it again.") from None
+        return data.decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path} is not text ({problem}); fetch it again.") from None

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ecliptic.errors import StorageError
+from ecliptic.inputs import ImageLimits, open_image
+from ecliptic.storage import open_regular, read_text
 
 SIDE = 96  # pixels, as stored
+_LIMITS = ImageLimits(formats=("PNG",), file_bytes=1 << 20, pixels=1 << 20)
 
 
 @dataclass(frozen=True)
@@ -96,31 +98,54 @@ def read_game_icons(folder: Path) -> Drawings:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a csv file."""
+    """The rows of a csv file.
+
+    Raises:
+        StorageError: it is missing, no csv file, or larger than any text file of the data.
+    """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        text = read_text(path, StorageError)
+        return list(csv.DictReader(io.StringIO(text, newline="")))
     except FileNotFoundError:
         raise StorageError(
             f"there is no file {path}; pass the folder that holds emoji/, openclipart/ and "
             "game_icons/ with --data."
         ) from None
+    except csv.Error as error:
+        raise StorageError(f"{path} is no csv file: {error}.") from None
 
 
 def read_tar(path: Path) -> list[tuple[str, np.ndarray]]:
-    """(stem, (4, 96, 96) uint8 RGBA) of each PNG in a tar file, in order."""
-    if not path.exists():
-        raise StorageError(f"there is no file {path}; pass the folder that holds it with --data.")
-    drawings = []
-    with tarfile.open(path) as tar:
-        for member in tar:
-            file = tar.extractfile(member) if member.name.endswith(".png") else None
-            if file is not None:
-                image = Image.open(io.BytesIO(file.read()), formats=("PNG",)).convert("RGBA")
-                if image.size != (SIDE, SIDE):
-                    raise StorageError(f"{member.name} in {path} is not {SIDE}x{SIDE} pixels.")
-                drawings.append((Path(member.name).stem, np.asarray(image).transpose(2, 0, 1)))
-    return drawings
+    """(stem, (4, 96, 96) uint8 RGBA) of each PNG in a tar file, in order.
+
+    Raises:
+        StorageError: it is missing or damaged, or a drawing has another size.
+        ImageError: a drawing cannot be decoded.
+    """
+    try:
+        with open_regular(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
+            return [_read_member(path, tar, member) for member in tar if _is_drawing(member)]
+    except FileNotFoundError:
+        raise StorageError(
+            f"there is no file {path}; pass the folder that holds it with --data."
+        ) from None
+    except (tarfile.TarError, EOFError, UnicodeError) as error:
+        raise StorageError(f"{path} is no intact tar file ({error}); fetch it again.") from None
+
+
+def _is_drawing(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and member.name.endswith(".png")
+
+
+def _read_member(
+    path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo
+) -> tuple[str, np.ndarray]:
+    file = tar.extractfile(member)
+    data = file.read(_LIMITS.file_bytes + 1) if file else b""
+    image = open_image(data, _LIMITS, f"{member.name} in {path}").convert("RGBA")
+    if image.size != (SIDE, SIDE):
+        raise StorageError(f"{member.name} in {path} is not {SIDE}x{SIDE} pixels.")
+    return Path(member.name).stem, np.asarray(image).transpose(2, 0, 1)
 
 
 def split_keywords(text: str) -> tuple[str, ...]:

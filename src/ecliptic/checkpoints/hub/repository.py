@@ -7,14 +7,13 @@ It imports no torch, and the client only when it is needed.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from ecliptic.errors import CorruptFileError, DownloadError
-from ecliptic.storage import WEIGHT_SUFFIXES, refuse_kind, sniff
+from ecliptic.storage import WEIGHT_SUFFIXES, hash_file, refuse_kind, sniff
 
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # The file that identifies a layout, and the weights to look for beside it, best first.
@@ -127,8 +126,7 @@ class Repository:
     def _check(self, file: str, path: Path, digest: str) -> None:
         """Delete and refuse a file that differs from the hub's listing, or is not weights."""
         try:
-            with path.open("rb") as opened:
-                found = hashlib.file_digest(opened, "sha256").hexdigest() if digest else ""
+            found = hash_file(path, CorruptFileError).hexdigest() if digest else ""
             if found != digest:
                 self._refuse(f"{file} has the SHA-256 {found}, the hub lists {digest}")
             kind = sniff(path)

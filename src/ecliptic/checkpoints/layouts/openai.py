@@ -20,6 +20,7 @@ from ecliptic.checkpoints.source import Source, State
 from ecliptic.errors import CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
+from ecliptic.storage import stream_writer
 
 NAME = "openai"
 INTEGERS = ("input_resolution", "context_length", "vocab_size")
@@ -138,10 +139,8 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
     state |= {name: torch.tensor(value) for name, value in zip(INTEGERS, values, strict=True)}
     path = path if path.suffix in SUFFIXES else path / FILE
 
-    def save(draft: Path) -> None:
-        with draft.open("wb") as file:  # given a path, torch writes its name into the archive
-            torch.save(state, file)
-
+    # given a path instead of a file, torch writes its name into the archive
+    save = stream_writer(lambda file: torch.save(state, file))
     write_files(path.parent, {path.name: save}, overwrite=overwrite)
     spec = checkpoint.tokenizer_spec
     if spec is None or spec.pad == 0:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecliptic.checkpoints.identity.fields import Fields
-from ecliptic.checkpoints.layouts.writing import json_writer, text_writer
+from ecliptic.checkpoints.layouts.writing import json_writer
 from ecliptic.checkpoints.source import Source
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.inputs import (
@@ -22,7 +22,7 @@ from ecliptic.inputs import (
     written_merges,
     written_vocabulary,
 )
-from ecliptic.storage import Writer, read_text
+from ecliptic.storage import Writer, read_text, text_writer
 
 PROCESSOR = "preprocessor_config.json"
 PAD_FIELD = "ecliptic_pad_id"

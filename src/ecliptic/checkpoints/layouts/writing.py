@@ -1,6 +1,5 @@
 """Writes the files of a checkpoint: all or none, and never over another checkpoint."""
 
-import filecmp
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +9,14 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CheckpointError, UnsupportedLayoutError
-from ecliptic.storage import Drafts, Writer, replace_files, write_safetensors
+from ecliptic.storage import (
+    Drafts,
+    Writer,
+    hash_file,
+    replace_files,
+    text_writer,
+    write_safetensors,
+)
 
 MARKERS = ("ecliptic.json", "open_clip_config.json", "config.json", "model_index.json")
 
@@ -49,13 +55,7 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
 
 def json_writer(value: Mapping[str, Any]) -> Writer:
     """Readable JSON with a final newline."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    return lambda path: path.write_text(text, encoding="utf-8")
-
-
-def text_writer(text: str) -> Writer:
-    """UTF-8 with plain newlines."""
-    return lambda path: path.write_bytes(text.encode())
+    return text_writer(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def tensor_writer(tensors: Mapping[str, Tensor], **metadata: str) -> Writer:
@@ -95,4 +95,8 @@ def _refuse_mixture(folder: Path, writers: Mapping[str, Writer]) -> None:
 
 
 def _differs(new: Path, old: Path) -> bool:
-    return old.exists() and not (old.is_file() and filecmp.cmp(new, old, shallow=False))
+    if not old.exists():
+        return False
+    if not old.is_file() or old.stat().st_size != new.stat().st_size:
+        return True
+    return hash_file(new).digest() != hash_file(old).digest()

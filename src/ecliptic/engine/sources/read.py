@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from ecliptic.engine.sources.folders import image_files
-from ecliptic.engine.sources.items import Item, Kind, image_item, text_item
-from ecliptic.engine.sources.lines import STDIN, read_lines
+from ecliptic.engine.sources.items import Item, Kind, image_item, readable, text_item
+from ecliptic.engine.sources.lines import STDIN, stream_lines
 from ecliptic.engine.sources.tables import Columns, is_table, read_table
 
 
@@ -27,4 +27,8 @@ def read_items(path: str, columns: Columns) -> Iterator[Item]:
 def line_items(path: str, kind: Kind) -> Iterator[Item]:
     """A text, or the path of an image, from each line that is not blank."""
     make = text_item if kind == "text" else image_item
-    return (make(line) for _, line in read_lines(path))
+    for number, line in stream_lines(path):
+        if isinstance(line, str):
+            yield make(line)
+        else:
+            yield Item(f"{readable(path)}, line {number}", "", line)

@@ -6,19 +6,18 @@ data sets have it; pyarrow reads it.
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ecliptic.engine.sources.items import Item, Kind, readable, text_item
-from ecliptic.engine.sources.lines import open_text, read_lines
+from ecliptic.engine.sources.lines import LONGEST_LINE, open_text, split_lines, stream_lines
 from ecliptic.errors import InputError, MissingExtraError, StorageError
+from ecliptic.storage import open_regular
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 TABLE_SUFFIXES = (*SEPARATORS, ".jsonl", ".parquet")
-_LONGEST_CELL = 2**27  # characters; csv's own limit of 131,072 is too short for some captions
 _AT_ONCE = 1024  # rows of Parquet
 
 
@@ -53,7 +52,7 @@ def _read_rows(path: str, columns: Columns) -> Iterator[tuple[int, Any]]:
         return _read_parquet(path, columns)
     if suffix in SEPARATORS:
         return _read_csv(path, SEPARATORS[suffix], columns)
-    return ((number, _parse_row(line)) for number, line in read_lines(path))
+    return ((number, _parse_row(line)) for number, line in stream_lines(path))
 
 
 def _make_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
@@ -80,9 +79,9 @@ def _make_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
 def _read_csv(
     path: str, separator: str, columns: Columns
 ) -> Iterator[tuple[int, dict[str | Any, Any]]]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_LINE)  # its own, 131,072, is too short for some captions
     with open_text(path) as file:
-        reader = csv.DictReader(file, delimiter=separator)
+        reader = csv.DictReader(_refuse_long(path, file), delimiter=separator)
         try:
             _check_columns(path, reader.fieldnames or (), columns)
             yield from enumerate(reader, start=1)
@@ -90,12 +89,22 @@ def _read_csv(
             raise StorageError(f"{readable(path)}, line {reader.line_num}: {error}.") from None
 
 
+def _refuse_long(path: str, file: TextIO) -> Iterator[str]:
+    """The lines of a table, whose rows cannot be told apart after a line that is too long."""
+    for number, line in enumerate(split_lines(file), start=1):
+        if line is None:
+            raise StorageError(
+                f"{readable(path)}, line {number}: more than {LONGEST_LINE} characters."
+            )
+        yield line
+
+
 def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
     pa, parquet = import_parquet("a .csv")
     used = [name for name in (columns.value, columns.id) if name is not None]
     number = 0
     try:
-        with parquet.ParquetFile(os.fspath(path)) as file:
+        with open_regular(path) as opened, parquet.ParquetFile(opened) as file:
             _check_columns(path, file.schema_arrow.names, columns)
             for batch in file.iter_batches(batch_size=_AT_ONCE, columns=used):
                 for row in batch.to_pylist():
@@ -128,8 +137,10 @@ def _check_columns(path: str, header: Sequence[str], columns: Columns) -> None:
             raise StorageError(f"{readable(path)} has no column {name!r}; its columns: {known}.")
 
 
-def _parse_row(line: str) -> dict[str, Any] | str:
+def _parse_row(line: str | InputError) -> dict[str, Any] | str:
     """The object in a line of JSON, or an error message."""
+    if isinstance(line, InputError):
+        return str(line)
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
