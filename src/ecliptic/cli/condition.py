@@ -9,7 +9,7 @@ import typer
 from ecliptic.cli.captions import TableFlags, check_captions, write_captions
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.flags import Force, Json, expands
-from ecliptic.cli.output import check_new, print_json, say
+from ecliptic.cli.output import check_new, print_json, print_text, say
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
@@ -135,7 +135,7 @@ def _show(
     if json:
         print_json(made.ledger.to_json())
     elif prompt.explain or not (out or prompt.html):
-        print(made.ledger.to_table())
+        print_text(made.ledger.to_table(), lines=True)
     if prompt.html is not None:
         prompt.html.write_text(ledger_html(made.ledger, text[:80]), encoding="utf-8")
         say(f"{len(made.ledger.rows)} tokens in {prompt.html}")

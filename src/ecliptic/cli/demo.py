@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ecliptic.cli.flags import MODEL_HELP
-from ecliptic.cli.output import say
+from ecliptic.cli.output import print_text, say
 
 
 def demo(
@@ -28,4 +28,4 @@ def demo(
     if show:
         typer.launch(str(out.resolve()))
     say("open this file in a browser:")
-    print(out.resolve())
+    print_text(out.resolve())

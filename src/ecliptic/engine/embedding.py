@@ -29,12 +29,16 @@ class Embedding:
         self.rejects = Rejects()
         self.seen = 0  # items
         self.interrupted = False
-        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 closed by `close`
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the temporary file."""
         self._spool.close()
 
     def add(self, vectors: Tensor, names: Iterable[str]) -> None:
@@ -87,6 +91,9 @@ def embed_items(
                 advance(count)
     except KeyboardInterrupt:
         done.interrupted = True
+    except BaseException:
+        done.close()
+        raise
     return done
 
 
