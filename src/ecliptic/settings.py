@@ -28,7 +28,10 @@ def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"there is no settings file {path}; check the path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        name = f"{path}"[:200]  # it may be too long
+        raise SettingsError(f"{name} cannot be read: {error.strerror}; check the path.") from None
+    except ValueError as error:  # of TOML or UTF-8, or no file can have that name
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _apply_override(data, override)

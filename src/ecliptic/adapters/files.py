@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecliptic.errors import UnknownModelError
+from ecliptic.storage import check_path
 
 DIVERGED = (
     "the training diverged or the file is damaged; use an earlier training step or fetch it again."
@@ -22,6 +23,7 @@ def find_file(path: Path, names: Sequence[str], what: str) -> Path:
     Raises:
         UnknownModelError: no such file, or a folder with none of `names`.
     """
+    check_path(path)
     if path.is_dir():
         found = [path / name for name in names if (path / name).is_file()]
         if found:

@@ -48,6 +48,7 @@ def train(
     """
     from ecliptic.checkpoints import write
     from ecliptic.settings import load_toml
+    from ecliptic.storage import check_path, make_folder
     from ecliptic.train import TrainSettings
 
     settings = load_toml(TrainSettings, recipe, overrides or ())
@@ -56,9 +57,10 @@ def train(
             f"there is no folder {data}; name the folder of the training data with --data."
         )
     out = out or _default_out(settings.name)
+    check_path(out)
     if not force and out.exists() and any(out.iterdir()):
         raise StorageError(f"{out} is not empty; pass --force to replace its files.")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     run = _train(settings, data, out)
     write(run.checkpoint(), out, overwrite=True)
     say(f"checkpoint and history in {out}; `ecliptic info {out}` shows it")

@@ -24,7 +24,7 @@ from ecliptic.checks import rows_not_finite
 from ecliptic.engine.card import Card
 from ecliptic.engine.sources.tables import import_parquet
 from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError, StorageError
-from ecliptic.storage import replace_file, replace_files
+from ecliptic.storage import check_path, replace_file, replace_files
 
 Array = NDArray[np.float32]
 _INSTEAD = ".npy"  # of .parquet, without pyarrow
@@ -71,6 +71,7 @@ def save_vectors(
         )
     writer = _find_format(path)[0]
     about = {"space": card.space, "exact": card.exact, "model": card.name}
+    check_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -89,6 +90,7 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     """
     path = Path(path)
     reader = _find_format(path)[1]
+    check_path(path)
     if not path.exists():
         raise StorageError(f"there is no file {path}; check the path.")
     try:

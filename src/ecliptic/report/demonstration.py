@@ -22,6 +22,7 @@ from ecliptic.report.page import write_page
 from ecliptic.report.results import DemoResult, Guess, Hit, Search, Timing, TokenReading
 from ecliptic.report.summary import print_summary
 from ecliptic.scoring import cosine, probabilities
+from ecliptic.storage import check_path
 
 T = TypeVar("T")
 
@@ -41,8 +42,9 @@ def demo(out: Path, clip: Clip | None = None, *, quiet: bool = False) -> DemoRes
 
     Raises:
         MissingTowerError: the model has no image or no text side.
-        OSError: `out` cannot be written.
+        StorageError: `out` cannot be written.
     """
+    check_path(out)
     result = explore(Path(out), clip)
     write_page(result)
     if not quiet:

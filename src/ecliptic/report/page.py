@@ -7,7 +7,7 @@ from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
 from ecliptic.report.markup import Html, join, tag
 from ecliptic.report.results import DemoResult
 from ecliptic.report.sections import ABOUT, ABOUT_OTHER, headline, sections
-from ecliptic.storage import replace_file
+from ecliptic.storage import make_folder, replace_file
 
 _STYLE = Path(__file__).with_name("page.css")
 # The browser enforces this policy: the page fetches nothing and runs no script.
@@ -17,7 +17,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def write_page(result: DemoResult) -> None:
     """Write the page to `result.path`; after an error there is no partial file."""
     path = result.path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     replace_file(path, lambda draft: draft.write_text(page(result), encoding="utf-8"))
 
 

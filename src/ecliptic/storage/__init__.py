@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         transaction as transaction,
     )
     from ecliptic.storage.opening import open_regular as open_regular
+    from ecliptic.storage.paths import check_path as check_path, make_folder as make_folder
     from ecliptic.storage.replacing import (
         Drafts as Drafts,
         Writer as Writer,

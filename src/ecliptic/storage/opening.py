@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from ecliptic.errors import EclipticError, StorageError
+from ecliptic.storage.paths import check_path
 
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _KINDS = (
@@ -34,6 +35,7 @@ def open_regular(
         StorageError: or `error`: it is a folder, pipe, device or socket.
         OSError: it does not exist or cannot be opened.
     """
+    check_path(path, error)
     try:
         file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
     except IsADirectoryError:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CheckpointError, UnsupportedLayoutError
-from ecliptic.storage import Drafts, Writer, replace_files, write_safetensors
+from ecliptic.storage import Drafts, Writer, check_path, replace_files, write_safetensors
 
 MARKERS = ("ecliptic.json", "open_clip_config.json", "config.json", "model_index.json")
 
@@ -26,6 +26,7 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
             holds the config of another layout, or a file is in the place of the folder.
         StorageError: it cannot be written.
     """
+    check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -14,7 +14,7 @@ from typing import Any
 from ecliptic.diffusion.cache.keys import canonical_json
 from ecliptic.diffusion.cache.shards import Shard, drafts, publish, read_shard, shard_paths
 from ecliptic.errors import CorruptFileError, StorageError
-from ecliptic.storage import Connection, HealingDatabase, Schema, select, transaction
+from ecliptic.storage import Connection, HealingDatabase, Schema, check_path, select, transaction
 
 _SCHEMA = Schema(
     name="index",
@@ -40,6 +40,7 @@ class CacheIndex:
         Raises:
             StorageError: there is no such folder, or nothing in it can be read.
         """
+        check_path(folder)
         if not folder.is_dir():
             raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
         self.folder = folder

@@ -23,7 +23,7 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.arguments import PromptTensors
 from ecliptic.errors import CorruptFileError, ShapeError, StorageError
-from ecliptic.storage import replace_file
+from ecliptic.storage import check_path, replace_file
 
 Array = NDArray[Any]
 _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, OverflowError)
@@ -49,6 +49,7 @@ def read_kohya(path: Path | str) -> KohyaOutputs:
         NumericalError: a value is NaN or infinite.
     """
     path = Path(path)
+    check_path(path)
     try:
         with path.open("rb") as file:
             arrays = _read_arrays(path, file)

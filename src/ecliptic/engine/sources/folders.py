@@ -22,7 +22,7 @@ def image_files(path: str) -> Iterator[Item]:
     Raises:
         InputError: a folder without images, or a glob that matches no file.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
         return _walk(path)
     if not os.path.lexists(path) and glob.has_magic(path):
         return _match(path)

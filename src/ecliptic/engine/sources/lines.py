@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from ecliptic.storage import check_path
+
 STDIN = "-"  # the name of standard input
 
 
@@ -19,6 +21,7 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """Open a UTF-8 file for reading, without its byte order mark; "-" is standard input."""
     options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if os.fspath(path) != STDIN:
+        check_path(path)
         with Path(path).open(**options) as file:  # type: ignore[call-overload]
             yield file
         return

@@ -15,6 +15,7 @@ from typing import Any
 from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, text_item
 from ecliptic.engine.sources.lines import open_text, read_lines
 from ecliptic.errors import InputError, MissingExtraError, StorageError, printable
+from ecliptic.storage import check_path
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 TABLE_SUFFIXES = (*SEPARATORS, ".jsonl", ".parquet")
@@ -93,6 +94,7 @@ def _read_csv(
 
 def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
     pa, parquet = import_parquet("a .csv")
+    check_path(path)
     used = [name for name in (columns.value, columns.id) if name is not None]
     number = 0
     try:
