@@ -2,11 +2,15 @@
 
 It serves the listing of a repository (`/api/models/...?blobs=true`) and its files
 (`/org/name/resolve/revision/file`, with HEAD, ETag and Range). Faults on purpose: `cut` ends a
-transfer early, `spoilt` sends other bytes than listed, `refusals` answers with a status.
+transfer early, `spoilt` sends other bytes than listed, `refusals` answers with a status, `floods`
+sends more bytes than declared, `slow` and `slow_headers` send a byte at a time, `redirects` answers
+with another place. In the last four the listing is called "".
 """
 
+import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +34,14 @@ class Hub:
     )  # file -> bytes after which to disconnect, once
     spoilt: dict[str, bytes] = field(default_factory=dict)  # file -> bytes to send instead
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository -> status, code
+    floods: dict[str, int] = field(default_factory=dict)  # file -> bytes to send
+    slow: set[str] = field(default_factory=set)  # files
+    slow_headers: set[str] = field(default_factory=set)  # files; HEAD is slow too
+    redirects: dict[str, str] = field(default_factory=dict)  # file -> URL
+    listing: dict[str, object] = field(default_factory=dict)  # fields to change in the listing
     requests: list[str] = field(default_factory=list)  # "GET /path bytes=5-"
+    authorizations: list[str] = field(default_factory=list)  # of each request
+    sent: int = 0  # bytes of floods
     address: str = ""
 
 
@@ -82,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", "")
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path} {wanted}".rstrip())
+        self.hub.authorizations.append(self.headers.get("Authorization", ""))
         listing = path.startswith("/api/models/")
         organisation, name, kind, revision, *rest = (
             *path.removeprefix("/api/models").strip("/").split("/"),
@@ -95,6 +107,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RepoNotFound")
         elif revision not in ("main", COMMIT):
             self._refuse(404, "RevisionNotFound")
+        elif file in self.hub.redirects:
+            self._send(b"", False, 302, {"Location": self.hub.redirects[file]})
+        elif body and file in self.hub.floods:
+            self._flood(self.hub.floods[file])
+        elif body and file in self.hub.slow:
+            self._trickle(b"HTTP/1.1 200 OK\r\n\r\n")
+        elif file in self.hub.slow_headers:
+            self._trickle(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         elif listing:
             self._send(json.dumps(self._listing(repository)).encode(), body)
         elif kind != "resolve" or file not in self.hub.repositories[repository]:
@@ -108,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             | ({} if file.endswith((".json", ".txt")) else {"lfs": lfs(data)})
             for file, data in self.hub.repositories[repository].items()
         ]
-        return {"id": repository, "sha": COMMIT, "siblings": siblings}
+        return {"id": repository, "sha": COMMIT, "siblings": siblings, **self.hub.listing}
 
     def _send_file(self, file: str, data: bytes, wanted: str, body: bool) -> None:
         etag = hashlib.sha256(data).hexdigest()
@@ -136,6 +156,29 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[:stop])
         if stop is not None:
             self.close_connection = True
+
+    def _flood(self, count: int) -> None:
+        """Send `count` bytes, or until the client goes away, without a declared length."""
+        self.send_response(200)
+        self.send_header("ETag", '"flood"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        self.close_connection = True
+        piece = b"[" * (64 << 10)
+        with contextlib.suppress(OSError):
+            while self.hub.sent < count:
+                self.wfile.write(piece)
+                self.hub.sent += len(piece)
+
+    def _trickle(self, start: bytes) -> None:
+        """Send `start`, then a byte every 0.05 s for 20 s, or until the client goes away."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(start)
+            for _ in range(400):
+                self.wfile.write(b"[")
+                self.wfile.flush()
+                time.sleep(0.05)
 
     def _refuse(self, status: int, code: str) -> None:
         self._send(b"", False, status, {"X-Error-Code": code} if code else {})

@@ -6,7 +6,14 @@ import unicodedata
 import pytest
 from hypothesis import given, strategies as st
 
-from ecliptic.errors import ImageError, StorageError, TextError, UnknownModelError, printable
+from ecliptic.errors import (
+    ImageError,
+    StorageError,
+    TextError,
+    UnknownModelError,
+    printable,
+    warn,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +61,9 @@ def test_every_error_has_a_printable_message() -> None:
 def test_errors_survive_pickling() -> None:
     again = pickle.loads(pickle.dumps(ImageError("a\x1b", source="b")))
     assert (str(again), again.source) == (r"a\x1b", "b")
+
+
+def test_warnings_are_printable_and_name_the_line_of_the_caller() -> None:
+    with pytest.warns(UserWarning, match=r"^a\\x1b\n\\u202e$") as caught:
+        warn("a\x1b\n\u202e")
+    assert caught[0].filename == __file__

@@ -27,6 +27,7 @@ EclipticError
 import difflib
 import os
 import re
+import warnings
 from collections.abc import Iterable
 
 # C0 and C1 controls, line and paragraph separators, directions of writing (Unicode 9, UAX 9:
@@ -56,6 +57,17 @@ def _escape(character: str, *, lines: bool) -> str:
     if lines and character in _LINES:
         return character
     return character.encode("unicode_escape").decode()
+
+
+def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 1) -> None:
+    """Warn as `warnings.warn` does, with a message that is `printable`.
+
+    Args:
+        message: for people; newlines and tabs stay.
+        category: class of the warning.
+        stacklevel: 1 is the line that calls this function.
+    """
+    warnings.warn(printable(message, lines=True), category, stacklevel + 1)
 
 
 class EclipticError(Exception):

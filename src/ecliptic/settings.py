@@ -32,6 +32,9 @@ def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
         text = read_text(path, SettingsError, MAX_TOML)
     except FileNotFoundError:
         raise SettingsError(f"there is no settings file {path}; check the path.") from None
+    except OSError as error:
+        name = f"{path}"[:200]  # it may be too long
+        raise SettingsError(f"{name} cannot be read: {error.strerror}; check the path.") from None
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

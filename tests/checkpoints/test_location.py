@@ -92,7 +92,7 @@ def test_older_repositories_give_their_pickled_weights(hub: Hub) -> None:
 def test_a_cut_connection_is_resumed_where_it_broke(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)  # bytes kept at a time
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)  # bytes kept at a time
     hub.cut["open_clip_model.safetensors"] = 500_000
     assert locate(NAME, progress=False).path.read_bytes() == WEIGHTS
     fetched = [x for x in hub.requests if x.startswith("GET") and "resolve" in x]
@@ -100,7 +100,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(
     assert fetched[1].endswith("bytes=500000-")
 
 
-def test_other_bytes_than_listed_are_refused_and_forgotten(hub: Hub, tmp_path: Path) -> None:
+def test_c7_other_bytes_than_listed_are_refused_and_forgotten(hub: Hub, tmp_path: Path) -> None:
     hub.spoilt["open_clip_model.safetensors"] = WEIGHTS[:-1] + b"!"
     with pytest.raises(DownloadError, match=r"has the SHA-256 .* the hub lists"):
         locate(NAME, progress=False)
@@ -118,7 +118,7 @@ def test_other_bytes_than_listed_are_refused_and_forgotten(hub: Hub, tmp_path: P
         (b'{"error": "no"}', "JSON text"),
     ],
 )
-def test_what_is_no_weights_is_refused_and_forgotten(
+def test_c7_what_is_no_weights_is_refused_and_forgotten(
     hub: Hub, tmp_path: Path, content: bytes, reason: str
 ) -> None:
     hub.repositories[REPOSITORY]["open_clip_model.safetensors"] = content

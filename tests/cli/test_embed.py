@@ -171,7 +171,7 @@ def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, images: Pat
         assert done.vectors().shape == (len(done.names), 32)
 
 
-def test_ctrl_c_keeps_what_is_done(model: str, images: Path, tmp_path: Path) -> None:
+def test_f9_ctrl_c_keeps_what_is_done(model: str, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.npy"
     code = (
         "import itertools, os, signal\n"

@@ -51,7 +51,7 @@ def test_every_command_explains_itself(run: Any, command: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["embed", "--help"], []])
-def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
+def test_f8_help_and_version_import_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom ecliptic.cli.main import run\n"
         f"sys.argv = ['ecliptic', *{words}]\n"
@@ -65,7 +65,7 @@ def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("word", ["--help", "--version"])
-def test_help_and_version_start_quickly(word: str) -> None:
+def test_f8_help_and_version_start_quickly(word: str) -> None:
     """Processor time, which other work on the machine changes little."""
     seconds = []
     for _ in range(5):
@@ -131,7 +131,7 @@ JSON_COMMANDS = {
 
 
 @pytest.mark.parametrize("words", JSON_COMMANDS.values(), ids=JSON_COMMANDS.keys())
-def test_stdout_is_json_and_nothing_else(
+def test_f10_stdout_is_json_and_nothing_else(
     run: Any, words: list[str], model: str, images: Path, tmp_path: Path
 ) -> None:
     places = {"MODEL": model, "IMAGES": str(images), "TMP": str(tmp_path)}
@@ -143,7 +143,7 @@ def test_stdout_is_json_and_nothing_else(
     assert result.stdout.isascii()
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_f11_a_reader_that_goes_away_is_no_error() -> None:
     for words in (["models"], ["models", "--json"], ["tokens", "a " * 2000]):
         with subprocess.Popen(
             [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -172,7 +172,7 @@ def test_ctrl_c_exits_with_130_and_no_traceback() -> None:
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", None])
-def test_any_locale_prints_any_text(locale: str, encoding: str | None) -> None:
+def test_f12_any_locale_prints_any_text(locale: str, encoding: str | None) -> None:
     environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     if encoding:
         environment["PYTHONIOENCODING"] = encoding

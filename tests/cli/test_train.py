@@ -99,7 +99,7 @@ def test_a_recipe_alone_is_a_whole_command(
     assert "--out" in elsewhere.stderr
 
 
-def test_an_interrupted_run_keeps_the_steps_so_far(
+def test_f9_an_interrupted_run_keeps_the_steps_so_far(
     run: Any, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ecliptic.cli import train

@@ -10,11 +10,11 @@ import pytest
 from ecliptic.engine import (
     Columns,
     Item,
+    escape_surrogates,
     image_files,
     line_items,
     read_items,
     read_lines,
-    readable,
     text_item,
 )
 from ecliptic.engine.sources.tables import read_table
@@ -52,7 +52,7 @@ def test_names_that_are_not_utf8_keep_their_bytes_and_get_a_printable_name(tmp_p
     assert Path(item.value).exists()
     assert item.name.endswith(r"caf\udce9.png")
     assert item.name.encode()
-    assert readable("\ud800") == r"\ud800"
+    assert escape_surrogates("\ud800") == r"\ud800"
 
 
 def test_csv_rows_by_column_with_ids_and_rejects(tmp_path: Path) -> None:

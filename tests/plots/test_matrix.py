@@ -53,6 +53,13 @@ def test_a_label_of_any_length_leaves_the_plot_readable() -> None:
     assert drawn.width < 1000
 
 
+def test_labels_show_controls_as_escapes() -> None:
+    for hostile, shown in (("a\x1b\u202eb", r"a\x1b\u202eb"), ("\udc80", r"\udc80")):
+        drawn = similarity_matrix(VALUES, [hostile, "x"], ["a", "b", "c"], title=hostile)
+        same = similarity_matrix(VALUES, [shown, "x"], ["a", "b", "c"], title=shown)
+        assert drawn == same
+
+
 def test_the_best_of_each_row_is_framed_unless_told_not_to() -> None:
     plain = MatrixStyle(mark_best=False)
     labels = (["cat", "dog"], ["a", "b", "c"])

@@ -34,6 +34,12 @@ def test_text_and_attributes_cannot_become_elements() -> None:
     assert text == HOSTILE * 2
 
 
+def test_controls_are_shown_as_escapes() -> None:
+    _, attributes, text = parse(tag("p", "a\x1b[2J\u202eb\ud800\n", title="\x9b\u2066"))
+    assert attributes == {"title": r"\x9b\u2066"}
+    assert text == "a\\x1b[2J\\u202eb\\ud800\n"
+
+
 def test_elements_nest_unescaped() -> None:
     assert tag("p", "a < b ", tag("b", "&"), class_="x", http_equiv="y") == (
         '<p class="x" http-equiv="y">a &lt; b <b>&amp;</b></p>'

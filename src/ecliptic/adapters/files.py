@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecliptic.errors import CorruptFileError, UnknownModelError
-from ecliptic.storage import hash_file
+from ecliptic.storage import check_path, hash_file
 
 DIVERGED = (
     "the training diverged or the file is damaged; use an earlier training step or fetch it again."
@@ -22,6 +22,7 @@ def find_file(path: Path, names: Sequence[str], what: str) -> Path:
     Raises:
         UnknownModelError: no such file, or a folder with none of `names`.
     """
+    check_path(path)
     if path.is_dir():
         found = [path / name for name in names if (path / name).is_file()]
         if found:

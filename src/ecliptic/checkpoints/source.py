@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError, UnknownModelError, UnsupportedLayoutError
-from ecliptic.storage import WEIGHT_SUFFIXES, read_json, read_shards, read_tensors
+from ecliptic.storage import WEIGHT_SUFFIXES, check_path, read_json, read_shards, read_tensors
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Source:
     """An existing path; lists the files of a folder, and reads each weights file once."""
 
     def __init__(self, path: Path) -> None:
+        check_path(path)
         if not path.is_file() and not path.is_dir():  # reading a pipe would block
             raise UnknownModelError(str(path))
         self.path = path

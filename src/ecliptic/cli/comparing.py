@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecliptic.engine import Clip, Rejects, image_files, load_vectors, readable
-from ecliptic.errors import SpaceMismatchError
+from ecliptic.engine import Clip, Rejects, escape_surrogates, image_files, load_vectors
+from ecliptic.errors import SpaceMismatchError, printable
 
 STORED = {".npy", ".safetensors", ".parquet"}
 
@@ -61,11 +61,11 @@ def compare_paths(paths: Iterable[str], clip: Clip | None) -> Compared:
             space = space or stored.space
             if stored.space != space:
                 raise SpaceMismatchError(
-                    f"{readable(path)} holds vectors of another space ({stored.model}) than the "
+                    f"{printable(path)} holds vectors of another space ({stored.model}) than the "
                     "files before it; embed all of them with one model."
                 )
             names = stored.ids or tuple(
-                f"{readable(path)}[{i}]" for i in range(len(stored.vectors))
+                f"{escape_surrogates(path)}[{i}]" for i in range(len(stored.vectors))
             )
             side.add(names, torch.from_numpy(stored.vectors))
         elif clip is not None:

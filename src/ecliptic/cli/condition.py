@@ -14,7 +14,7 @@ from ecliptic.cli.captions import (
 )
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.flags import Force, Json, expands
-from ecliptic.cli.output import print_json, say
+from ecliptic.cli.output import print_json, print_text, say
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
@@ -144,7 +144,7 @@ def _show(
     if json:
         print_json(made.ledger.to_json())
     elif prompt.explain or not (out or prompt.html):
-        print(made.ledger.to_table())
+        print_text(made.ledger.to_table(), lines=True)
     if prompt.html is not None:
         replace_file(prompt.html, text_writer(ledger_html(made.ledger, text[:80])))
         say(f"{len(made.ledger.rows)} tokens in {prompt.html}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ecliptic.cli.flags import MODEL_HELP, Force
-from ecliptic.cli.output import say
+from ecliptic.cli.output import print_text, say
 
 PAGE = Path("ecliptic-demo.html")
 
@@ -34,4 +34,4 @@ def demo(
     if show:
         typer.launch(str(out.resolve()))
     say("open this file in a browser:")
-    print(out.resolve())
+    print_text(out.resolve())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ecliptic.cli.flags import IdentityFlags, Json, ModelArgument, expands
-from ecliptic.cli.output import print_facts, print_json
+from ecliptic.cli.output import print_facts, print_json, print_text
 
 
 @expands
@@ -35,7 +35,7 @@ def info(
     else:
         notes = facts.pop("notes")
         print_facts(dict(_flatten(facts)) | {"notes": "; ".join(notes) or "none"})
-        print("\nHow it runs:")
+        print_text("\nHow it runs:", lines=True)
         print_facts({choice.what: f"{choice.chosen} ({choice.why})" for choice in choices})
 
 

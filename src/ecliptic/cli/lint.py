@@ -6,7 +6,7 @@ import typer
 
 from ecliptic.cli.exits import FAILED, leave
 from ecliptic.cli.flags import Json, TokenizerFlags, expands
-from ecliptic.cli.output import print_json, say
+from ecliptic.cli.output import print_json, print_text, say
 
 if TYPE_CHECKING:
     from ecliptic.inputs import Finding
@@ -51,5 +51,6 @@ def lint(
 def _print(line: int, text: str, findings: "list[Finding]") -> None:
     for finding in findings:
         start, end = finding.span
-        print(f"{line}:{start + 1}: {finding.severity} [{finding.code}] {finding.message}")
-        print(f"    {text[start:end]!r}")
+        place = f"{line}:{start + 1}"
+        print_text(f"{place}: {finding.severity} [{finding.code}] {finding.message}")
+        print_text(f"    {text[start:end]!r}")

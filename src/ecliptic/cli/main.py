@@ -6,11 +6,13 @@ the commands' modules imports torch, numpy or Pillow before a command runs.
 """
 
 import sys
-import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from ecliptic import __version__
 from ecliptic.cli import (
@@ -29,29 +31,51 @@ from ecliptic.cli import (
     train,
 )
 from ecliptic.cli.exits import FAILED, INTERRUPTED
-from ecliptic.cli.output import escape_unknown_characters, say, shorten_warnings
-from ecliptic.errors import EclipticError
+from ecliptic.cli.output import (
+    escape_unknown_characters,
+    print_text,
+    print_traceback,
+    say,
+    shorten_warnings,
+)
+from ecliptic.errors import EclipticError, printable
 
 
 class Commands(TyperGroup):
     """Runs a command, and turns an error into a message on stderr and an exit code."""
 
+    def make_context(self, *given: Any, **options: Any) -> Any:
+        """Parse the flags before the command's name."""
+        with _escape_usage_errors():
+            return super().make_context(*given, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` holds."""
         try:
-            result = super().invoke(ctx)
+            with _escape_usage_errors():
+                result = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe raises here, not when the interpreter ends
         except (EclipticError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise  # typer ends without a message
             if ctx.params.get("show_traceback"):
-                traceback.print_exc()
-            say(f"error: {error}")
+                print_traceback()
+            say(f"error: {error}", lines=True)
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         return result
+
+
+@contextmanager
+def _escape_usage_errors() -> Iterator[None]:
+    """Make the messages of typer printable: it quotes what the user wrote."""
+    try:
+        yield
+    except TyperException as error:
+        error.message = printable(error.message)
+        raise
 
 
 app = typer.Typer(
@@ -66,7 +90,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"ecliptic {__version__}")
+        print_text(f"ecliptic {__version__}")
         raise typer.Exit
 
 
@@ -110,4 +134,8 @@ def run() -> None:
     """The entry point of the console script; never returns."""
     escape_unknown_characters()
     shorten_warnings()
-    app(prog_name="ecliptic")
+    try:
+        app(prog_name="ecliptic")
+    except Exception:  # a bug; Python would print the message as it is
+        print_traceback()
+        sys.exit(FAILED)

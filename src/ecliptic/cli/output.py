@@ -1,48 +1,65 @@
 """Printing: results on stdout, messages on stderr, and with --json only JSON on stdout.
 
-Rich is imported when something is printed, so that `--version` stays fast.
+Names, texts and answers of files and of the network may hold characters that control a terminal, so
+everything but JSON goes through `printable` here; commands never call `print`. A newline inside a
+value is escaped as well, because it could imitate a line of ours. Rich is imported when something
+is printed, so that `--version` stays fast.
 """
 
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ecliptic.errors import printable
 
-def say(message: str) -> None:
-    """Print a line for people on stderr."""
-    print(message, file=sys.stderr)
+
+def say(message: object, *, lines: bool = False) -> None:
+    """Print a message on stderr; its newlines are escaped unless `lines`."""
+    print(printable(message, lines=lines), file=sys.stderr)
+
+
+def print_text(text: object, *, lines: bool = False) -> None:
+    """Print a text on stdout; its newlines are escaped unless `lines`."""
+    print(printable(text, lines=lines))
 
 
 def print_json(data: Any) -> None:
     """Print `data` on stdout, in ASCII, so it is valid in any locale and for any file name."""
-    print(json.dumps(data, indent=2))
+    print(json.dumps(data, indent=2).replace("\x7f", r"\u007f"))  # the one control that JSON allows
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print a table on stdout; a column whose name ends in a space is right-aligned."""
+    """Print a table on stdout; a column whose name ends in a space is right-aligned.
+
+    Names of columns, cells and the title are shown as they are, not as rich's markup.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left")
+    shown_title = Text(printable(title), style="table.title") if title else None
+    table = Table(title=shown_title, title_justify="left")
     for column in columns:
         right = column.endswith(" ")
-        table.add_column(column.rstrip(), justify="right" if right else "left", overflow="fold")
+        heading = Text(printable(column.rstrip()))
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     Console(width=160 if piped else None, highlight=False).print(table)
 
 
 def print_facts(facts: dict[str, object]) -> None:
     """Print names and values on stdout, one per line."""
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(f"{name:<{width}}  {value}")
+    names = [printable(name) for name in facts]
+    width = max(map(len, names))
+    for name, value in zip(names, facts.values(), strict=True):
+        print_text(f"{name:<{width}}  {value}")
 
 
 def rejects_of(out: Path) -> Path:
@@ -62,6 +79,11 @@ def shorten_warnings() -> None:
         say(f"warning: {message}")
 
     warnings.showwarning = show
+
+
+def print_traceback() -> None:
+    """Print the traceback of the error that is being handled on stderr."""
+    say(traceback.format_exc().rstrip("\n"), lines=True)
 
 
 def escape_unknown_characters() -> None:

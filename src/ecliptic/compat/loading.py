@@ -1,11 +1,10 @@
 """Loading by the old names: a name of the other project fills in what a file does not state."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecliptic.engine import Clip, Precision, load
-from ecliptic.errors import AmbiguousCheckpointError
+from ecliptic.errors import AmbiguousCheckpointError, warn
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import Activation
 
@@ -37,7 +36,7 @@ def load_as_named(source: str | Path, placement: Placement, implied: Implied | N
     except AmbiguousCheckpointError as error:
         if implied is None:
             raise
-        warnings.warn(
+        warn(
             f"{error} Without it, ecliptic uses the settings that {implied.by} implies: "
             f"{_describe(placement, implied)}. If the weights were trained with other settings, "
             "every vector is wrong.",
@@ -72,7 +71,7 @@ def _load(source: str | Path, placement: Placement, implied: Implied) -> Clip:
 def warn_of_folder(argument: str, value: object) -> None:
     """Warn that the folder of downloads is not used, because the hub has its own cache."""
     if value is not None:
-        warnings.warn(
+        warn(
             f"{argument}={str(value)!r} is not used: downloads go to the Hugging Face hub's cache; "
             "set HF_HOME to move it.",
             UserWarning,

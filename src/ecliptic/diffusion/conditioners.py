@@ -4,7 +4,6 @@ Parsing, tokens, chunks, weights, layers and the choices of tools are modules of
 calls them in order. B prompts, T tokens, D width, E vector size.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, encode_t5
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
-from ecliptic.errors import ConfigError, InputError
+from ecliptic.errors import ConfigError, InputError, warn
 
 
 class Conditioner:
@@ -215,7 +214,7 @@ class Conditioner:
         options = Options.of(how)
         name = self.family.name
         if options.clip_skip and name in options.behaviour.ignores_skip:
-            warnings.warn(
+            warn(
                 f"{options.behaviour.name} ignores clip skip on {self.family.title}, so it has no "
                 'effect under this compat; pass compat="diffusers" to apply it.',
                 ConditioningWarning,

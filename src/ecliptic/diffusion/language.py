@@ -4,7 +4,6 @@ The folder runs in `transformers`, which must be installed.
 B prompts, T tokens, D width.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,7 +16,7 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.conditioning import ConditioningWarning
 from ecliptic.diffusion.families import Family
-from ecliptic.errors import ConfigError, MissingExtraError, ShapeError, UnknownModelError
+from ecliptic.errors import ConfigError, MissingExtraError, ShapeError, UnknownModelError, warn
 
 
 class LanguageEncoder:
@@ -131,7 +130,7 @@ def encode_t5(
         found.append(one)
     positive, negative = found
     if (positive is None) != (negative is None) and family.negative == "encode":
-        warnings.warn(
+        warn(
             "only one of t5 and negative_t5 was given, so the other side gets zeros, on which no "
             "model was trained; pass both t5= and negative_t5=.",
             ConditioningWarning,

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from ecliptic.engine.sources.items import (
         Item as Item,
         Kind as Kind,
+        escape_surrogates as escape_surrogates,
         image_item as image_item,
-        readable as readable,
         text_item as text_item,
     )
     from ecliptic.engine.sources.lines import (

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.checks import check_finite
-from ecliptic.errors import ConfigError, StorageError
+from ecliptic.errors import ConfigError
 from ecliptic.storage import (
     Connection,
     DamagedRowError,
     HealingDatabase,
     Schema,
+    make_folder,
     select,
     transaction,
 )
@@ -53,13 +54,7 @@ class EmbeddingCache:
             raise ConfigError(f"a cache needs a limit of at least 1 byte, got {limit}.")
         self.folder = Path(folder)
         self.limit = limit
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"the cache folder {folder} cannot be made: {error.strerror}; pass a folder you "
-                "may write to, or no cache."
-            ) from None
+        make_folder(self.folder)
         self._database = HealingDatabase(self.folder, _SCHEMA)
         self._database.run(lambda _: None)  # find an unusable folder now, not while encoding
 

@@ -32,7 +32,7 @@ class Embedding:
         self.rejects = Rejects()
         self.seen = 0  # items
         self.interrupted = False
-        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 closed by `close`
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,5 @@
 """Loading in four steps: locate, read, build, place."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from ecliptic.checks import check_count
 from ecliptic.engine.cache import EmbeddingCache
 from ecliptic.engine.card import Card
 from ecliptic.engine.clip import Clip
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
 from ecliptic.runtime import PrecisionName, Runtime, numerics_named
@@ -191,7 +190,7 @@ def choose_preprocess(
             f"make it with ImageSpec(size={size}), or pass image_size={preprocess.spec.size}."
         )
     if preprocess.spec != checkpoint.image_spec:
-        warnings.warn(
+        warn(
             f"preprocess was made for {preprocess.spec}, but {checkpoint.name} was trained with "
             f"{checkpoint.image_spec}; the vectors will differ from the released ones.",
             stacklevel=3,

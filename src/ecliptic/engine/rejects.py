@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ecliptic.errors import EclipticError
+from ecliptic.errors import EclipticError, printable
 from ecliptic.inputs import Reject
 from ecliptic.storage import replace_file, text_writer
 
@@ -28,9 +28,9 @@ class Rejects:
         self._rejects.append(Reject(index, source, error))
 
     def lines(self, shown: int = SHOWN) -> Iterator[str]:
-        """Lines for people: the first rejects with reasons, and the number of others."""
+        """Printable lines for people: the first rejects with reasons, and the number of others."""
         for _, reject in zip(range(shown), self, strict=False):
-            yield f"rejected {reject.source}: {reject.reason}"
+            yield printable(f"rejected {reject.source}: {reject.reason}")
         if len(self) > shown:
             yield f"and {len(self) - shown} more, in the rejects file"
 

@@ -32,6 +32,8 @@ from ecliptic.errors import (
     StorageError,
 )
 from ecliptic.storage import (
+    check_path,
+    make_folder,
     open_regular,
     read_npy,
     read_safetensors,
@@ -89,12 +91,8 @@ def save_vectors(
     writer = _find_format(path)[0]
     about = {"space": card.space, "exact": card.exact, "model": card.name}
     about["sha256"] = _checksum(rows, names, about)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}; check the path and its permissions."
-        ) from error
+    check_path(path)
+    make_folder(path.parent)
     writer(path, rows, names, about)
 
 
@@ -107,6 +105,7 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     """
     path = Path(path)
     reader = _find_format(path)[1]
+    check_path(path)
     if not path.exists():
         raise StorageError(f"there is no file {path}; check the path.")
     try:

@@ -5,7 +5,6 @@ bytes. Intended differences: special strings in the text stay text by default, a
 dropped silently. N texts, T tokens of context. Never imports torch.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from ecliptic.errors import ConfigError, TextError, TextTooLongError
+from ecliptic.errors import ConfigError, TextError, TextTooLongError, warn
 from ecliptic.inputs.beginnings import chunks, repaired_beginnings, words
 from ecliptic.inputs.bpe import byte_pairs
 from ecliptic.inputs.cleaning import Span, clean
@@ -197,7 +196,7 @@ class Tokenizer:
         if overflow == "error":
             raise TextTooLongError(f'{message}, or pass overflow="truncate" to cut them.')
         message += ', or pass overflow="truncate" to cut them without this warning.'
-        warnings.warn(message, TruncationWarning, stacklevel=4)
+        warn(message, TruncationWarning, stacklevel=4)
 
 
 def check_text(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from ecliptic.errors import printable
 from ecliptic.plots.colours import BLACK
 
 Label = str | Image.Image
@@ -28,7 +29,7 @@ def _fit(image: Image.Image, size: int) -> Image.Image:
 
 
 def _draw_text(text: str, font: Font) -> Image.Image:
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     line = line if len(line) <= LONGEST else f"{line[: LONGEST - 3].rstrip()}..."
     _, _, right, bottom = font.getbbox(line or " ")  # pixels from the origin
     drawn = Image.new("RGBA", (max(round(right), 1), max(round(bottom), 1)), (*BLACK, 0))

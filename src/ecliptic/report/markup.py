@@ -1,4 +1,7 @@
-"""HTML from nested calls. Strings that are not `Html` are text and are escaped."""
+"""HTML from nested calls. Strings that are not `Html` are text and are escaped.
+
+Control characters and marks of the direction of writing are shown as escapes, too.
+"""
 
 import base64
 import html
@@ -7,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
+
+from ecliptic.errors import printable
 
 VOID = {"br", "img", "meta"}  # elements without an end tag
 
@@ -29,7 +34,7 @@ def tag(name: str, /, *children: Child, **attributes: str) -> Html:
         attributes: their names with `-` written as `_`; a trailing `_` is dropped.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{_escape(value)}"'
         for key, value in attributes.items()
     )
     if name in VOID:
@@ -57,4 +62,4 @@ def inline_image(source: Path | Image.Image, alt: str, **attributes: str) -> Htm
 def _escape(child: Child) -> str:
     if isinstance(child, Html):
         return child
-    return html.escape(child) if isinstance(child, str) else join(child)
+    return html.escape(printable(child, lines=True)) if isinstance(child, str) else join(child)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         check_outputs as check_outputs,
         refuse_inputs as refuse_inputs,
     )
+    from ecliptic.storage.paths import check_path as check_path, make_folder as make_folder
     from ecliptic.storage.replacing import (
         Drafts as Drafts,
         Writer as Writer,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ecliptic.errors import EclipticError, StorageError
+from ecliptic.storage.paths import check_path
 
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _KINDS = (
@@ -44,6 +45,7 @@ def open_regular(
         OSError: it does not exist or cannot be opened.
     """
     end = f"; {instead}." if instead else "."
+    check_path(path, error)
     try:
         file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
     except IsADirectoryError:

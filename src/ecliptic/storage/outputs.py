@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ecliptic.errors import StorageError
+from ecliptic.storage.paths import check_path, make_folder
 from ecliptic.storage.replacing import refuse_special, try_folder
 
 
@@ -30,6 +31,7 @@ def check_outputs(
     """
     outputs = list(outputs)
     for path in outputs:
+        check_path(path)
         refuse_special(path)
         if os.path.lexists(path) and not force:
             raise StorageError(f"{path} exists; pass --force to replace it, or another path.")
@@ -45,15 +47,8 @@ def check_folder(folder: Path, *, make: bool) -> None:
     Raises:
         StorageError: it is missing, no folder, or nothing can be written in it.
     """
-    try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        pass  # explained below
-    except OSError as error:
-        raise StorageError(
-            f"the folder {folder} cannot be made: {error.strerror}; choose another path."
-        ) from error
+    if make and not folder.exists():
+        make_folder(folder)
     if not folder.is_dir():
         raise StorageError(f"{folder} is not a folder; choose a path in an existing folder.")
     try_folder(folder)

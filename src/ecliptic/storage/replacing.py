@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from ecliptic.errors import StorageError
 from ecliptic.storage.opening import describe_kind
+from ecliptic.storage.paths import check_path
 
 Writer = Callable[[Path], object]  # writes the file at the path that it gets
 Drafts = Mapping[Path, Path]  # target -> its draft
@@ -148,6 +149,7 @@ def _make_drafts(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
     with ExitStack() as cleaning:
         drafts: dict[Path, Path] = {}
         for path in paths:
+            check_path(path)
             with _explain_errors(path):
                 refuse_special(path)
                 draft = path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(8)}.draft")

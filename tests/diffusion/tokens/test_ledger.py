@@ -193,3 +193,11 @@ def test_a_page_without_tokens_says_so(found: Ledger) -> None:
 def test_characters_of_several_tokens_are_shown_once_in_a_chunk() -> None:
     page = Page(ledger_html(whole("a 🙂 b", layout="a1111", context=20)))
     assert page.seen["p"][1] == "a 🙂 b"
+
+
+def test_the_page_shows_controls_as_escapes() -> None:
+    nasty = "a\x1b]0;t\x07\u202eb\x9b"
+    page = ledger_html(whole(nasty, encoder=nasty), f"{nasty}\ud800")
+    page.encode()
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(page)
+    assert r"<title>a\x1b]0;t\x07\u202eb\x9b\ud800</title>" in page

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ecliptic.checkpoints import catalog
 from ecliptic.checkpoints.catalog import Row
+from ecliptic.checkpoints.hub.endpoint import redact
 from ecliptic.checkpoints.hub.repository import Repository
 from ecliptic.errors import UnknownModelError, did_you_mean
 from ecliptic.storage import WEIGHT_SUFFIXES
@@ -56,7 +57,7 @@ def locate(
     if path := _find_existing(source):
         return Located(path, None, path.resolve().name if path.is_dir() else path.stem)
     if not isinstance(source, str) or _is_path(source):
-        raise UnknownModelError(str(source), fix=_suggest_files(str(source)))
+        raise UnknownModelError(redact(str(source)), fix=_suggest_files(str(source)))
     if offline is None:
         from huggingface_hub import constants
 

@@ -2,8 +2,8 @@
 
 `huggingface_hub` does the transfer: resuming, retries, tokens, mirrors (`HF_ENDPOINT`), the place
 of the cache (`HF_HOME`) and the offline switch (`HF_HUB_OFFLINE`) are its settings. This module
-chooses the files that are needed, checks them against the hub's listing, and explains failures.
-It imports no torch, and the client only when it is needed.
+chooses the files that are needed, checks them against the hub's listing, and explains failures;
+`transfers.py` limits what a hub can send. It imports no torch, and the client only when needed.
 """
 
 import contextlib
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from ecliptic.checkpoints.hub.endpoint import read_endpoint, redact
+from ecliptic.checkpoints.hub.listing import Listed, check_sizes, fetch_listing
+from ecliptic.checkpoints.hub.transfers import watch
 from ecliptic.errors import CorruptFileError, DownloadError
 from ecliptic.storage import WEIGHT_SUFFIXES, hash_file, refuse_kind, sniff
 
@@ -52,11 +55,11 @@ class Repository:
         for file in OPEN_CLIP_WEIGHTS:
             if cached := self._find_cached(file):
                 return cached
-        digests = self._list_files()
-        file = next((file for file in OPEN_CLIP_WEIGHTS if file in digests), "")
+        listed = self._list_files()
+        file = next((file for file in OPEN_CLIP_WEIGHTS if file in listed), "")
         if not file:
             self._refuse(f"it has none of {', '.join(OPEN_CLIP_WEIGHTS)}")
-        return self._fetch(file, digests[file])
+        return self._fetch({file: listed[file]})[0]
 
     def fetch_folder(self, inside: str = "") -> Path:
         """The folder of the repository's needed files, or the file or folder `inside` it.
@@ -67,15 +70,15 @@ class Repository:
             DownloadError: as for `fetch_weights`, or the repository has no weights there.
         """
         try:
-            digests = self._list_files()
+            listed = self._list_files()
         except DownloadError:
             if cached := self._find_cached_folder(inside):
                 return cached
             raise
-        files = [inside] if inside in digests else choose(digests, inside)
+        files = [inside] if inside in listed else choose(listed, inside)
         if not any(file.endswith(WEIGHT_SUFFIXES) for file in files):
             self._refuse(f"it has no weights at {inside!r}" if inside else "it has no weights")
-        paths = [self._fetch(file, digests[file]) for file in files]
+        paths = self._fetch({file: listed[file] for file in files})
         root = paths[0].parents[files[0].count("/")]
         return root / inside
 
@@ -101,34 +104,50 @@ class Repository:
                 return root / inside
         return None
 
-    def _list_files(self) -> dict[str, str]:
-        """The repository's files and their SHA-256; "" for small files stored in git itself."""
+    def _list_files(self) -> dict[str, Listed]:
+        """The repository's files, and what the hub says of each."""
         if self.offline:
             self._refuse("it is not in the cache, and offline mode forbids the network")
-        from huggingface_hub import HfApi
-
         with self._translate_errors():
-            info = HfApi().model_info(self.name, revision=self.revision, files_metadata=True)
-            siblings = info.siblings or []
-            return {file.rfilename: file.lfs.sha256 if file.lfs else "" for file in siblings}
+            return fetch_listing(self.name, self.revision, read_endpoint())
 
-    def _fetch(self, file: str, digest: str) -> Path:
-        """The path of one file, which is downloaded and checked unless it is cached."""
+    def _fetch(self, files: dict[str, Listed]) -> list[Path]:
+        """The paths of files, which are downloaded and checked unless they are cached."""
+        with self._translate_errors():
+            check_sizes(files.values())
+        return [self._fetch_file(file, listed) for file, listed in files.items()]
+
+    def _fetch_file(self, file: str, listed: Listed) -> Path:
         from huggingface_hub import hf_hub_download
 
         before = self._find_cached(file)
-        with self._translate_errors(file), _show_bars(self.progress):
-            path = Path(hf_hub_download(self.name, file, revision=self.revision))
+        with (
+            self._translate_errors(file),
+            _show_bars(self.progress),
+            watch(file, listed.size) as transfer,
+        ):
+            endpoint = read_endpoint()
+            found = hf_hub_download(
+                self.name,
+                file,
+                revision=self.revision,
+                endpoint=endpoint.address,
+                headers=endpoint.headers,
+                tqdm_class=transfer.bar(),
+            )
+        path = Path(found)
         if path != before:
-            self._check(file, path, digest)
+            self._check(file, path, listed)
         return path
 
-    def _check(self, file: str, path: Path, digest: str) -> None:
+    def _check(self, file: str, path: Path, listed: Listed) -> None:
         """Delete and refuse a file that differs from the hub's listing, or is not weights."""
         try:
-            found = hash_file(path, CorruptFileError).hexdigest() if digest else ""
-            if found != digest:
-                self._refuse(f"{file} has the SHA-256 {found}, the hub lists {digest}")
+            found = hash_file(path, CorruptFileError).hexdigest() if listed.sha256 else None
+            if found != listed.sha256:
+                self._refuse(f"{file} has the SHA-256 {found}, the hub lists {listed.sha256}")
+            if listed.size not in (None, size := path.stat().st_size):
+                self._refuse(f"{file} has {size} bytes, the hub lists {listed.size}")
             kind = sniff(path)
             if file.endswith(WEIGHT_SUFFIXES) and kind in ("empty", "html", "json", "lfs"):
                 refuse_kind(path, kind, "weights")
@@ -139,18 +158,16 @@ class Repository:
 
     @contextlib.contextmanager
     def _translate_errors(self, file: str = "") -> Iterator[None]:
-        """Turn errors of the client into DownloadError."""
+        """Say in a DownloadError which file of which repository failed, and how to get it."""
         try:
             yield
-        except DownloadError:
-            raise
         except Exception as error:  # the client's errors have no common class
             self._refuse(_explain(error), file, error)
 
     def _refuse(self, reason: str, file: str = "", cause: Exception | None = None) -> NoReturn:
         from huggingface_hub import constants
 
-        where = f"{constants.ENDPOINT}/{self.name} (revision {self.revision})"
+        where = f"{redact(constants.ENDPOINT)}/{self.name} (revision {self.revision})"
         what = f"{file} of {where}" if file else where
         by_hand = f"hf download {self.name} {file}".rstrip()
         raise DownloadError(
@@ -209,6 +226,8 @@ def _explain(error: Exception) -> str:
     """Why the client failed, in one line."""
     from huggingface_hub import errors
 
+    if isinstance(error, DownloadError):
+        return f"{error}".rstrip(".")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return "access must be requested on its page; then run `hf auth login`, or set HF_TOKEN"
@@ -217,7 +236,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return "it has no such revision"
     if isinstance(error, errors.HFValidationError):
-        return f"{error}".rstrip(".")
+        return redact(f"{error}".rstrip("."))
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "it is not in the cache, and HF_HUB_OFFLINE is set"
     if isinstance(error, errors.EntryNotFoundError):
@@ -225,7 +244,7 @@ def _explain(error: Exception) -> str:
     if status is not None:
         return f"the hub answered with status {status}"
     first = str(error).strip().splitlines() or [""]
-    return f"no answer from the hub ({type(error).__name__}: {first[0][:200]})"
+    return f"no answer from the hub ({type(error).__name__}: {redact(first[0])[:200]})"
 
 
 @contextlib.contextmanager

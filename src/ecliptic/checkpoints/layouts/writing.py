@@ -12,6 +12,7 @@ from ecliptic.errors import CheckpointError, UnsupportedLayoutError
 from ecliptic.storage import (
     Drafts,
     Writer,
+    check_path,
     hash_file,
     replace_files,
     text_writer,
@@ -32,6 +33,7 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
             holds the config of another layout, or a file is in the place of the folder.
         StorageError: it cannot be written.
     """
+    check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

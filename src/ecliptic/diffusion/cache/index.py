@@ -23,6 +23,7 @@ from ecliptic.storage import (
     DamagedRowError,
     HealingDatabase,
     Schema,
+    check_path,
     select,
     transaction,
 )
@@ -67,6 +68,7 @@ class CacheIndex:
         Raises:
             StorageError: there is no such folder, or the index cannot be used.
         """
+        check_path(folder)
         if not folder.is_dir():
             raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
         self.folder = folder

@@ -22,7 +22,7 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.arguments import PromptTensors
 from ecliptic.errors import CorruptFileError, ShapeError, StorageError
-from ecliptic.storage import read_npz, replace_file
+from ecliptic.storage import check_path, read_npz, replace_file
 
 Array = NDArray[Any]
 _LARGEST = 64 << 20  # bytes of one caption; 512 tokens of T5 take 8 MB
@@ -48,6 +48,7 @@ def read_kohya(path: Path | str) -> KohyaOutputs:
         NumericalError: a value is NaN or infinite.
     """
     path = Path(path)
+    check_path(path)
     try:
         arrays, there = read_npz(path, _NAMES, _LARGEST)
     except OSError as error:

@@ -36,9 +36,9 @@ from ecliptic.errors import (
     EclipticError,
     InputError,
     NumericalError,
-    StorageError,
     TextError,
 )
+from ecliptic.storage import make_folder
 
 AHEAD = 1024  # captions that are looked up together
 LONGEST = 100_000  # characters of a prompt or id; the shard stores its text
@@ -132,13 +132,7 @@ def write_cache(
 
 
 def _open_index(folder: Path) -> CacheIndex:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"the cache folder {folder} cannot be created: {error.strerror}; pass a folder you may "
-            "write to."
-        ) from None
+    make_folder(folder)
     index = CacheIndex(folder)
     index.clean()
     return index

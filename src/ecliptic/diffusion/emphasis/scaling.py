@@ -10,14 +10,13 @@ negative. It then scales or flips every vector, also the unweighted ones. So a r
 RescaleWarning.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ecliptic.diffusion.tokens.chunks import Chunks
-from ecliptic.errors import ShapeError
+from ecliptic.errors import ShapeError, warn
 
 RESCALE_LIMIT = 10.0  # times; released encoders stay well inside for weights from 0 to 2
 
@@ -93,7 +92,7 @@ def _ratio(
             valid = valid & (ratio >= 1 / limit) & (ratio <= limit)
     if bool((changed & ~valid).any()):
         worst = [f"{value:.3g}" for value in ratio[changed & ~valid].flatten().tolist()]
-        warnings.warn(
+        warn(
             f"keeping the mean would scale every vector by {', '.join(worst)}, because the "
             "weighted mean is close to 0 or has the other sign; the vectors were weighted without "
             'rescaling. Use weights closer to 1, or emphasis="no-norm" or "comfyui".',

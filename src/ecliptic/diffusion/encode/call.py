@@ -3,7 +3,6 @@
 B prompts, T tokens, D width, E vector size.
 """
 
-import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +27,7 @@ from ecliptic.diffusion.language import T5Tensors
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import TruncationWarning
 from ecliptic.prompts import Line
 
@@ -91,7 +90,7 @@ class TextCall:
         lost = [describe_losses(ledger) for side in self.sides for ledger in side.losses()]
         if lost:
             message = " ".join(dict.fromkeys(lost))
-            warnings.warn(message, TruncationWarning, stacklevel=3)
+            warn(message, TruncationWarning, stacklevel=3)
 
     def assemble(self, t5: T5Tensors) -> Conditioning:
         """Assemble the result of the call."""

@@ -7,7 +7,6 @@ comfy/sd1_clip.py `SDTokenizer`.
 """
 
 import unicodedata
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import groupby, pairwise
 from types import MappingProxyType
@@ -17,6 +16,7 @@ import regex
 
 from ecliptic.diffusion.options import InversionMatch
 from ecliptic.diffusion.tokens.words import Reader, TokenPiece, Word, split_around
+from ecliptic.errors import warn
 
 Matcher: TypeAlias = Callable[[str], list[list[Word]]]  # groups that are tokenized by themselves
 
@@ -149,7 +149,7 @@ def _read_name(part: str, names: Collection[str]) -> tuple[str | None, int]:
         for name in (spelling, *(spelling.removesuffix(ending) for ending in ENDINGS)):
             if name and name in names:
                 return name, after - (len(written) - len(spelling))
-    warnings.warn(
+    warn(
         f"no textual inversion is called {stripped!r}, so {EMBEDDING}{stripped} is left out of the "
         "prompt, as ComfyUI does; load it, or correct the name.",
         UnknownInversionWarning,

@@ -34,7 +34,7 @@ _DEEPEST = 72  # dark text stays readable on it
 def ledger_html(ledger: Ledger, title: str = "Token ledger") -> str:
     """One self-contained page about `ledger`."""
     sections = "".join(_write_section(ledger, *key) for key in _readers(ledger))
-    written = html.escape(title)
+    written = _escape_line(title)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -54,7 +54,7 @@ def _readers(ledger: Ledger) -> Iterator[tuple[int, str]]:
 
 def _write_section(ledger: Ledger, prompt: int, encoder: str) -> str:
     rows = [row for row in ledger.rows if (row.prompt, row.encoder) == (prompt, encoder)]
-    name = html.escape(f"Prompt {prompt}" + (f", {encoder}" if encoder else ""))
+    name = _escape_line(f"Prompt {prompt}" + (f", {encoder}" if encoder else ""))
     if not rows:
         return f"<section><h2>{name}</h2><p>No tokens: the empty prompt.</p></section>\n"
     boxes = [list(tokens) for _, tokens in groupby(rows, key=lambda row: row.chunk)]
@@ -89,14 +89,18 @@ def _write_between(text: str) -> str:
 
 def _escape(text: str) -> str:
     """Escape text of the prompt, but keep its line breaks."""
-    return html.escape("\n".join(map(escape_controls, text.split("\n"))))
+    return "\n".join(map(_escape_line, text.split("\n")))
+
+
+def _escape_line(text: str) -> str:
+    return html.escape(escape_controls(text))
 
 
 def _write_token(rows: list[LedgerRow]) -> str:
     """Write the characters once, even if they became several tokens."""
     first = rows[0]
     tokens = ", ".join(f"{row.piece} ({row.id})" for row in rows)
-    title = html.escape(escape_controls(f"{tokens}; weight {first.weight:g}"))
+    title = _escape_line(f"{tokens}; weight {first.weight:g}")
     number = "" if first.weight == 1 else f"<sup>{first.weight:g}</sup>"
     return (
         f'<span class="token" style="background:{_shade(first.weight)}" title="{title}">'
@@ -130,5 +134,5 @@ def _write_row(row: LedgerRow) -> str:
         f"{row.weight:g}",
         "kept" if row.kept else "dropped",
     )
-    written = "".join(f"<td>{html.escape(escape_controls(cell))}</td>" for cell in cells)
+    written = "".join(f"<td>{_escape_line(cell)}</td>" for cell in cells)
     return f'<tr class="dropped">{written}</tr>' if not row.kept else f"<tr>{written}</tr>"

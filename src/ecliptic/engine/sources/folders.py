@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ecliptic.engine.sources.items import Item, image_item, readable
-from ecliptic.errors import InputError
+from ecliptic.engine.sources.items import Item, image_item
+from ecliptic.errors import InputError, printable
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -22,7 +22,7 @@ def image_files(path: str) -> Iterator[Item]:
     Raises:
         InputError: a folder without images, or a glob that matches no file.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
         return _walk(path)
     if not os.path.lexists(path) and glob.has_magic(path):
         return _match(path)
@@ -39,12 +39,12 @@ def _walk(path: str) -> Iterator[Item]:
                 yield image_item(os.path.join(folder, file))  # noqa: PTH118 keeps "./" as given
     if empty:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"no images in {readable(path)}; known suffixes are {known}.")
+        raise InputError(f"no images in {printable(path)}; known suffixes are {known}.")
 
 
 def _match(pattern: str) -> Iterator[Item]:
     found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 keeps the pattern's own spelling
     files = sorted(name for name in found if Path(name).is_file())
     if not files:
-        raise InputError(f"no file matches {readable(pattern)}; check the pattern.")
+        raise InputError(f"no file matches {printable(pattern)}; check the pattern.")
     yield from map(image_item, files)

@@ -20,7 +20,7 @@ class Item:
 
 def image_item(path: str) -> Item:
     """The image in the file `path`."""
-    return Item(readable(path), path)
+    return Item(escape_surrogates(path), path)
 
 
 def text_item(text: str) -> Item:
@@ -29,10 +29,13 @@ def text_item(text: str) -> Item:
         text.encode()
     except UnicodeEncodeError as error:
         problem = TextError("not valid UTF-8; save the text as UTF-8.", place=error.start)
-        return Item(readable(text), text, problem)
+        return Item(escape_surrogates(text), text, problem)
     return Item(text, text)
 
 
-def readable(path: str | os.PathLike[str]) -> str:
-    r"""A file name that UTF-8 can hold: bytes that are not UTF-8 are written \udcNN."""
+def escape_surrogates(path: str | os.PathLike[str]) -> str:
+    r"""A file name that UTF-8 can store: bytes that are not UTF-8 are written \udcNN.
+
+    It is for ids, which keep every other character. What people see goes through `printable`.
+    """
     return os.fspath(path).encode(errors="backslashreplace").decode()

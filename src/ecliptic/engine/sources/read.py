@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ecliptic.engine.sources.folders import image_files
-from ecliptic.engine.sources.items import Item, Kind, image_item, readable, text_item
+from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, image_item, text_item
 from ecliptic.engine.sources.lines import STDIN, stream_lines
 from ecliptic.engine.sources.tables import Columns, is_table, read_table
 
@@ -31,4 +31,4 @@ def line_items(path: str, kind: Kind) -> Iterator[Item]:
         if isinstance(line, str):
             yield make(line)
         else:
-            yield Item(f"{readable(path)}, line {number}", "", line)
+            yield Item(f"{escape_surrogates(path)}, line {number}", "", line)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ecliptic.engine.sources.items import Item, Kind, readable, text_item
+from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, text_item
 from ecliptic.engine.sources.lines import LONGEST_LINE, open_text, split_lines, stream_lines
-from ecliptic.errors import InputError, MissingExtraError, StorageError
-from ecliptic.storage import open_regular
+from ecliptic.errors import InputError, MissingExtraError, StorageError, printable
+from ecliptic.storage import check_path, open_regular
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 TABLE_SUFFIXES = (*SEPARATORS, ".jsonl", ".parquet")
@@ -42,8 +42,9 @@ def read_table(path: str, columns: Columns) -> Iterator[Item]:
         StorageError: the table cannot be read, or has no such column.
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
+    where = escape_surrogates(path)
     for number, row in _read_rows(path, columns):
-        yield _make_item(row, columns, Path(path).parent, f"{readable(path)}, row {number}")
+        yield _make_item(row, columns, Path(path).parent, f"{where}, row {number}")
 
 
 def _read_rows(path: str, columns: Columns) -> Iterator[tuple[int, Any]]:
@@ -69,11 +70,11 @@ def _make_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
     if columns.kind == "text":
         item = text_item(value)
     elif encoded:
-        item = Item(readable(name) or where, value)
+        item = Item(escape_surrogates(name) or where, value)
     else:
-        item = Item(readable(value), str(folder / value))
+        item = Item(escape_surrogates(value), str(folder / value))
     id_ = row.get(columns.id) if columns.id else None
-    return item if id_ is None else Item(readable(str(id_)), item.value, item.error)
+    return item if id_ is None else Item(escape_surrogates(str(id_)), item.value, item.error)
 
 
 def _read_csv(
@@ -86,7 +87,7 @@ def _read_csv(
             _check_columns(path, reader.fieldnames or (), columns)
             yield from enumerate(reader, start=1)
         except csv.Error as error:
-            raise StorageError(f"{readable(path)}, line {reader.line_num}: {error}.") from None
+            raise StorageError(f"{printable(path)}, line {reader.line_num}: {error}.") from None
 
 
 def _refuse_long(path: str, file: TextIO) -> Iterator[str]:
@@ -94,13 +95,14 @@ def _refuse_long(path: str, file: TextIO) -> Iterator[str]:
     for number, line in enumerate(split_lines(file), start=1):
         if line is None:
             raise StorageError(
-                f"{readable(path)}, line {number}: more than {LONGEST_LINE} characters."
+                f"{printable(path)}, line {number}: more than {LONGEST_LINE} characters."
             )
         yield line
 
 
 def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
     pa, parquet = import_parquet("a .csv")
+    check_path(path)
     used = [name for name in (columns.value, columns.id) if name is not None]
     number = 0
     try:
@@ -111,7 +113,7 @@ def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, 
                     number += 1
                     yield number, row
     except pa.ArrowException as error:
-        raise StorageError(f"{readable(path)} cannot be read: {error}.") from None
+        raise StorageError(f"{printable(path)} cannot be read: {error}.") from None
 
 
 def import_parquet(instead: str) -> tuple[Any, Any]:
@@ -134,7 +136,7 @@ def _check_columns(path: str, header: Sequence[str], columns: Columns) -> None:
     for name in (columns.value, columns.id):
         if name is not None and name not in header:
             known = ", ".join(header) or "none, the file is empty"
-            raise StorageError(f"{readable(path)} has no column {name!r}; its columns: {known}.")
+            raise StorageError(f"{printable(path)} has no column {name!r}; its columns: {known}.")
 
 
 def _parse_row(line: str | InputError) -> dict[str, Any] | str:
