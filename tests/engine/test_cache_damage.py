@@ -150,8 +150,13 @@ for batch in range(100_000):
 
 
 def test_a1_what_a_killed_writer_acknowledged_is_there(tmp_path: Path) -> None:
-    for done in kill_writer(WRITER, str(tmp_path), rounds=2, seed=0):
-        cache = EmbeddingCache(tmp_path)
+    check_killed_writers(tmp_path, rounds=2, seed=0)
+
+
+def check_killed_writers(folder: Path, *, rounds: int, seed: int) -> None:
+    """Every acknowledged vector is there after each kill."""
+    for done in kill_writer(WRITER, str(folder), rounds=rounds, seed=seed):
+        cache = EmbeddingCache(folder)
         for batch in done:
             found = cache.get([f"{batch}-{i}".encode() for i in range(9)])
             assert len(found) == 9

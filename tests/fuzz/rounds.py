@@ -12,15 +12,18 @@ from typing import Any
 
 SEED = os.environ.get("SEED") or str(time.time_ns() // 1_000_000)
 MINUTES = float(os.environ.get("MINUTES") or 4)
-HARNESSES = 5  # that share the minutes
+HARNESSES = 11  # that share the minutes
 LIMIT_SECONDS = 10  # of one round
 LIMIT_MEMORY = 500 << 20  # bytes that the process may grow by in one round
 
 
-def run_rounds(name: str, one: Callable[[random.Random], object]) -> int:
+def run_rounds(
+    name: str, one: Callable[[random.Random], object], *, seconds: float = LIMIT_SECONDS
+) -> int:
     """Call `one(random)` until this harness's share of the minutes is over; return the rounds.
 
-    A failure names the seed and the number of the round. The same seed gives the same rounds.
+    A round may take `seconds` and LIMIT_MEMORY. A failure names the seed and the number of the
+    round; the same seed gives the same rounds.
     """
     end = time.monotonic() + MINUTES * 60 / HARNESSES
     number = 0
@@ -29,7 +32,7 @@ def run_rounds(name: str, one: Callable[[random.Random], object]) -> int:
         generator = random.Random(f"{name}-{SEED}-{number}")
         before = _peak()
         try:
-            with _alarm():
+            with _alarm(seconds):
                 one(generator)
             grown = _peak() - before
             assert grown <= LIMIT_MEMORY, f"the round took {grown >> 20} MB"
@@ -52,15 +55,15 @@ def _peak() -> int:
 
 
 @contextmanager
-def _alarm() -> Iterator[None]:
+def _alarm(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in a round that takes too long; dump the stack first."""
 
     def stop(*_: Any) -> None:
         faulthandler.dump_traceback()
-        raise TimeoutError(f"the round took more than {LIMIT_SECONDS} s")
+        raise TimeoutError(f"the round took more than {seconds} s")
 
     old = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

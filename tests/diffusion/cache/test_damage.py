@@ -292,11 +292,16 @@ for batch in range(1000):
 
 
 def test_a1_what_a_killed_writer_acknowledged_is_there(tmp_path: Path) -> None:
-    for done in kill_writer(WRITER, str(tmp_path), rounds=2, seed=0):
-        with ConditionCache(tmp_path) as cache:
+    check_killed_writers(tmp_path, rounds=2, seed=0)
+
+
+def check_killed_writers(folder: Path, *, rounds: int, seed: int) -> None:
+    """Every acknowledged caption is there after each kill."""
+    for done in kill_writer(WRITER, str(folder), rounds=rounds, seed=seed):
+        with ConditionCache(folder) as cache:
             for name in (f"{batch}-{n}" for batch in done for n in range(4)):
                 same(cache, name, Counted().each([f"thing {name}"])[0])
-        assert verify_cache(tmp_path, Counted()).ok
+        assert verify_cache(folder, Counted()).ok
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs the permissions of POSIX")
