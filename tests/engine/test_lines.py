@@ -1,5 +1,6 @@
 """Lines of texts are read one by one, and none of them without a limit."""
 
+import csv
 import io
 import sys
 import tracemalloc
@@ -20,12 +21,15 @@ def _alarm() -> Iterator[None]:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Limits that small files reach."""
     monkeypatch.setattr(lines, "LONGEST_LINE", 10)
     monkeypatch.setattr(lines, "ENDLESS", 100)
     monkeypatch.setattr(lines, "MOST_TOGETHER", 30)
     monkeypatch.setattr("ecliptic.engine.sources.tables.LONGEST_LINE", 10)
+    before = csv.field_size_limit()
+    yield
+    csv.field_size_limit(before)  # of the whole process
 
 
 @pytest.mark.parametrize("suffix", ["", ".csv", ".tsv", ".jsonl", ".parquet"])

@@ -163,7 +163,8 @@ class HealingDatabase:
         for suffix in _SUFFIXES:
             path = Path(f"{self.path}{suffix}")
             with suppress(FileNotFoundError):
-                if not stat.S_ISREG(path.lstat().st_mode):
+                mode = path.lstat().st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # SQLite refuses folders
                     raise StorageError(
                         f"the cache {path} cannot be used: it is a link or no regular file; move "
                         f"the file here, or link the whole folder{self._schema.advice}."

@@ -20,6 +20,7 @@ from ecliptic.inputs import ImageLimits, open_image
 from ecliptic.storage import open_regular, read_text
 
 SIDE = 96  # pixels, as stored
+_LONGEST_CELL = 1 << 23  # characters
 _LIMITS = ImageLimits(formats=("PNG",), file_bytes=1 << 20, pixels=1 << 20)
 
 
@@ -105,6 +106,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """
     try:
         text = read_text(path, StorageError)
+        csv.field_size_limit(_LONGEST_CELL)  # of the whole process, so set before each use
         return list(csv.DictReader(io.StringIO(text, newline="")))
     except FileNotFoundError:
         raise StorageError(
