@@ -135,7 +135,7 @@ def _parse_fields(cls: type[Spec], text: str | None) -> Spec | None:
         fields = tomllib.loads(f"spec = {{{text}}}")["spec"]
     except tomllib.TOMLDecodeError as error:
         raise typer.BadParameter(
-            f"{text!r} is not valid TOML, such as 'size=224': {error}"
+            f"{text[:80]!r} is not valid TOML, such as 'size=224': {error}"
         ) from None
     return from_dict(cls, fields, where=cls.__name__)
 

@@ -133,7 +133,7 @@ def _origin(segment: Segment, count: int) -> tuple[int, ...]:
         return tuple(range(count, count + len(segment.text)))
     if len(segment.origin) != len(segment.text):
         raise ShapeError(
-            f"segment {segment.text!r} has {len(segment.text)} characters but places for "
+            f"segment {segment.text[:80]!r} has {len(segment.text)} characters but places for "
             f"{len(segment.origin)}; give one for each character, or none at all."
         )
     return segment.origin
@@ -144,7 +144,7 @@ def _check_weight(segment: Segment, origin: tuple[int, ...]) -> None:
         return
     where = f"at character {origin[0]} " if origin else ""
     raise TextError(
-        f"the weight of {segment.text!r} {where}is {segment.weight}, but must be finite; "
+        f"the weight of {segment.text[:80]!r} {where}is {segment.weight}, but must be finite; "
         "write another number.",
         place=origin[0] if origin else None,
     )
