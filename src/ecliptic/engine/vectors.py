@@ -8,6 +8,7 @@ ids and fingerprints, and a file without one is refused. N rows, E vector size.
 
 import hashlib
 import json
+import mmap
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -256,11 +257,13 @@ def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[s
 def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     pa, parquet = import_parquet(_INSTEAD)
     with open_regular(path, CorruptFileError) as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            table = _read_plain_table(pa, parquet.ParquetFile(file), size)
-        except (pa.ArrowException, TypeError) as error:
-            raise ValueError(str(error)[:500]) from None
+        # mapped, because pyarrow's threads may use a Python file after it is closed
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        found = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(memory)))
+        table = _read_plain_table(pa, found, len(memory))
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(str(error)[:500]) from None
     about = _parse_object((table.schema.metadata or {})[b"ecliptic"])
     column = table["vector"].combine_chunks()
     if column.null_count:
