@@ -8,7 +8,6 @@ ids and fingerprints, and a file without one is refused. N rows, E vector size.
 
 import hashlib
 import json
-import mmap
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from ecliptic.checks import rows_not_finite
 from ecliptic.engine.card import Card
-from ecliptic.engine.sources.tables import import_parquet
+from ecliptic.engine.sources.tables import import_parquet, open_parquet
 from ecliptic.errors import (
     CorruptFileError,
     NumericalError,
@@ -234,7 +233,6 @@ def _write_safetensors(
 
 
 def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    open_regular(path, CorruptFileError).close()
     tensors, metadata = read_safetensors(path)
     about = _parse_object(metadata["ecliptic"].encode(errors="surrogatepass"))
     ids = _parse(tensors["ids"].numpy().tobytes()) if "ids" in tensors else None
@@ -255,13 +253,9 @@ def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[s
 
 
 def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    pa, parquet = import_parquet(_INSTEAD)
-    with open_regular(path, CorruptFileError) as file:
-        # mapped, because pyarrow's threads may use a Python file after it is closed
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    pa, found = open_parquet(path, _INSTEAD)
     try:
-        found = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(memory)))
-        table = _read_plain_table(pa, found, len(memory))
+        table = _read_plain_table(pa, found, path.stat().st_size)
     except (pa.ArrowException, TypeError) as error:
         raise ValueError(str(error)[:500]) from None
     about = _parse_object((table.schema.metadata or {})[b"ecliptic"])

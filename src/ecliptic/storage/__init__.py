@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ecliptic.storage.numpy_files import read_npy as read_npy, read_npz as read_npz
     from ecliptic.storage.opening import (
         hash_file as hash_file,
+        map_file as map_file,
         open_regular as open_regular,
         read_regular as read_regular,
     )

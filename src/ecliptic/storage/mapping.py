@@ -1,38 +1,13 @@
-"""Maps files into memory as tensors: nothing is copied, and pages are read when they are used.
-
-The mapping is copy-on-write: writing to the tensors never changes the file. To replace a file that
-may be mapped, rename a new one over it; truncating it in place crashes the reading process.
-"""
+"""Tensors over the mapped bytes of a file: nothing is copied, pages are read when they are used."""
 
 import math
 import mmap
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ecliptic.errors import CorruptFileError
-from ecliptic.storage.opening import open_regular, size_of
-
 MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 WIDEST = 8  # bytes of the widest dtype of weights
-
-
-def map_file(path: Path) -> mmap.mmap:
-    """Map the bytes of `path` copy-on-write.
-
-    Raises:
-        CorruptFileError: the file is empty, not a regular file, or cannot be mapped.
-    """
-    with open_regular(path, CorruptFileError) as file:
-        if not size_of(file):
-            raise CorruptFileError(f"{path} is empty (0 bytes); fetch it again.")
-        try:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, ValueError) as error:  # a file system without mappings, or just emptied
-            raise CorruptFileError(
-                f"{path} cannot be mapped into memory ({error}); copy it to a local disk."
-            ) from error
 
 
 def bytes_tensor(memory: mmap.mmap, start: int, size: int, item: int = WIDEST) -> Tensor:

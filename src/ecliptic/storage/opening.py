@@ -7,6 +7,7 @@ waiting, and what was opened is checked.
 
 import errno
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from ecliptic.errors import EclipticError, StorageError
+from ecliptic.errors import CorruptFileError, EclipticError, StorageError
 from ecliptic.storage.paths import check_path
 
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -87,6 +88,29 @@ def read_regular(
     if data is None or len(data) > limit:
         raise error(f"{Path(path)} has more than {limit} bytes, too many for a file of its kind.")
     return data
+
+
+def map_file(
+    path: str | os.PathLike[str], error: Callable[[str], EclipticError] = CorruptFileError
+) -> mmap.mmap:
+    """Map the bytes of a regular file copy-on-write: writing to them never changes the file.
+
+    To replace a file that may be mapped, rename a new one over it; truncating it in place crashes
+    the reading process.
+
+    Raises:
+        CorruptFileError: or `error`: the file is empty, not a regular file, or cannot be mapped.
+        OSError: it does not exist or cannot be opened.
+    """
+    with open_regular(path, error) as file:
+        if not size_of(file):
+            raise error(f"{Path(path)} is empty (0 bytes); fetch it again.")
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as problem:  # no mappings on this file system, or just emptied
+            raise error(
+                f"{Path(path)} cannot be mapped into memory ({problem}); copy it to a local disk."
+            ) from problem
 
 
 def hash_file(

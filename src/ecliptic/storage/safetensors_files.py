@@ -23,10 +23,9 @@ from ecliptic.storage.mapping import (
     MAX_DIMENSIONS,
     bytes_tensor,
     is_countable,
-    map_file,
     read_naturals,
 )
-from ecliptic.storage.opening import read_regular
+from ecliptic.storage.opening import map_file, read_regular
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.text_files import LONGEST_NAME, parse_json
 from ecliptic.storage.torch_files import TorchArchive, read_torch

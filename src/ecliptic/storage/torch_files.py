@@ -20,8 +20,9 @@ from torch import Tensor
 from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayoutError
 from ecliptic.storage import budget as limits, pickles
 from ecliptic.storage.budget import Budget
-from ecliptic.storage.mapping import bytes_tensor, is_countable, map_file, read_naturals
+from ecliptic.storage.mapping import bytes_tensor, is_countable, read_naturals
 from ecliptic.storage.nesting import check_extent, visit_names, walk
+from ecliptic.storage.opening import map_file
 from ecliptic.storage.pickle_names import Inert, Module, Storage, TensorRecord
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.zip_archive import Archive

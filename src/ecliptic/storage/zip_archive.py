@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError
-from ecliptic.storage.mapping import map_file
+from ecliptic.storage.opening import map_file
 
 MAX_ENTRIES = 100_000  # bigG/14 as TorchScript has about 3,000
 MAX_DIRECTORY = 64 << 20  # bytes of the central directory

@@ -32,7 +32,6 @@ from ecliptic.diffusion.cache.keys import (
 from ecliptic.errors import ConfigError, CorruptFileError, StorageError
 from ecliptic.storage import (
     drafts_of,
-    open_regular,
     read_safetensors,
     replace_file,
     write_safetensors,
@@ -150,7 +149,6 @@ def read_shard(path: Path) -> Shard:
         StorageError: a later version wrote the file.
         OSError: it does not exist or cannot be opened.
     """
-    open_regular(path, CorruptFileError).close()
     found = read_safetensors(path)
     records, version = found.tensors.pop(_RECORDS, None), found.metadata.get("version", "")
     if records is None and '"version":1' in found.metadata.get("about", ""):

@@ -6,6 +6,7 @@ data sets have it; pyarrow reads it.
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TextIO
 from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, text_item
 from ecliptic.engine.sources.lines import LONGEST_LINE, open_text, split_lines, stream_lines
 from ecliptic.errors import InputError, MissingExtraError, StorageError, printable
-from ecliptic.storage import check_path, open_regular
+from ecliptic.storage import map_file
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 TABLE_SUFFIXES = (*SEPARATORS, ".jsonl", ".parquet")
@@ -101,19 +102,36 @@ def _refuse_long(path: str, file: TextIO) -> Iterator[str]:
 
 
 def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
-    pa, parquet = import_parquet("a .csv")
-    check_path(path)
+    pa, file = open_parquet(path, "a .csv")
     used = [name for name in (columns.value, columns.id) if name is not None]
     number = 0
     try:
-        with open_regular(path) as opened, parquet.ParquetFile(opened) as file:
-            _check_columns(path, file.schema_arrow.names, columns)
-            for batch in file.iter_batches(batch_size=_AT_ONCE, columns=used):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+        _check_columns(path, file.schema_arrow.names, columns)
+        for batch in file.iter_batches(batch_size=_AT_ONCE, columns=used):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
     except pa.ArrowException as error:
         raise StorageError(f"{printable(path)} cannot be read: {error}.") from None
+
+
+def open_parquet(path: str | os.PathLike[str], instead: str) -> tuple[Any, Any]:
+    """Import pyarrow and open a Parquet file; return both.
+
+    The file is mapped, because pyarrow's threads may use a Python file after it is closed.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed; the message says what to write `instead`.
+        StorageError: the file is missing, damaged or not a regular file.
+    """
+    pa, parquet = import_parquet(instead)
+    try:
+        memory = map_file(path, StorageError)
+        return pa, parquet.ParquetFile(pa.BufferReader(pa.py_buffer(memory)))
+    except pa.ArrowException as error:
+        raise StorageError(f"{printable(path)} cannot be read: {str(error)[:500]}.") from None
+    except OSError as error:
+        raise StorageError(f"{printable(path)} cannot be read: {error.strerror}.") from None
 
 
 def import_parquet(instead: str) -> tuple[Any, Any]:

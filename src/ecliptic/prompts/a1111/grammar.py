@@ -46,8 +46,8 @@ def _read_alternative(text: Traced, weight: float, steps: int | None) -> Alterna
     items = parse_items(text)
     if steps is None and changes(items):
         raise ConfigError(
-            f"the prompt {text.text[:80]!r} changes over the sampling steps, so its readings depend on "
-            "their number; pass steps=, or put backslashes before its brackets."
+            f"the prompt {text.text[:80]!r} changes over the sampling steps, so its readings "
+            "depend on their number; pass steps=, or put backslashes before its brackets."
         )
     lines = texts_by_step(items, steps or 1, None)
     return Alternative(weight, tuple((end, read_line(one)) for end, one in lines))
