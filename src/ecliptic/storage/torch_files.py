@@ -44,33 +44,38 @@ class TorchArchive:
     kind: Literal["zip", "torchscript", "legacy"]
     tree: object
 
-    @cached_property
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its dotted name; for a TorchScript archive, its state dict.
 
         Raises:
             CorruptFileError: two tensors have the same dotted name.
         """
-        found: dict[str, Tensor] = {}
+        return self._named[0]
 
-        def keep(name: str, leaf: object) -> None:
-            if isinstance(leaf, Tensor) and found.setdefault(name, leaf) is not leaf:
-                raise CorruptFileError(f"two tensors of the file have the name {name!r}.")
+    @property
+    def metadata(self) -> dict[str, Scalar]:
+        """Every number and string by its dotted name, such as `input_resolution`.
 
-        visit_names(self.tree, keep)
-        return found
+        Raises:
+            CorruptFileError: two tensors have the same dotted name.
+        """
+        return self._named[1]
 
     @cached_property
-    def metadata(self) -> dict[str, Scalar]:
-        """Every number and string by its dotted name, such as `input_resolution`."""
-        found: dict[str, Scalar] = {}
+    def _named(self) -> tuple[dict[str, Tensor], dict[str, Scalar]]:
+        tensors: dict[str, Tensor] = {}
+        metadata: dict[str, Scalar] = {}
 
         def keep(name: str, leaf: object) -> None:
-            if isinstance(leaf, (bool, int, float, str)):
-                found[name] = leaf
+            if isinstance(leaf, Tensor):
+                if tensors.setdefault(name, leaf) is not leaf:
+                    raise CorruptFileError(f"two tensors of the file have the name {name!r}.")
+            elif isinstance(leaf, (bool, int, float, str)):
+                metadata[name] = leaf
 
         visit_names(self.tree, keep)
-        return found
+        return tensors, metadata
 
 
 def read_torch(path: Path | str) -> TorchArchive:
