@@ -70,7 +70,7 @@ def test_b11_reading_a_repeated_character_is_not_quadratic(dialect: Dialect) -> 
 @pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("dialect", tuple(DIALECTS))
 def test_b11_no_repeated_piece_is_quadratic(dialect: Dialect, around: str, work: Work) -> None:
-    for unit in SINGLE + PAIRS + GROUPS:
+    for unit in SINGLE + GROUPS + (PAIRS if around == "{}" else []):
         check_growth(work, dialect, unit, around)
 
 
