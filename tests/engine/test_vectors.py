@@ -197,7 +197,7 @@ def test_ids_stay_out_of_the_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_where_nothing_can_be_written_is_named(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"cannot be written: .*; check the path"):
+    with pytest.raises(StorageError, match=r"cannot be a folder, .*; choose another path"):
         save_vectors(tmp_path / "file" / f"v{suffix}", rows(), card())
     (tmp_path / f"v{suffix}").mkdir()
     with pytest.raises(StorageError, match=r"cannot be written: .*; check the path"):

@@ -80,7 +80,7 @@ def test_a7_the_folder_is_tried_before_the_work(tmp_path: Path) -> None:
             check_outputs([tmp_path / below], make_folders=True)
     check_outputs([tmp_path / "new" / "folder" / "a"], make_folders=True)
     assert (tmp_path / "new" / "folder").is_dir()
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be the name of a file"):
         check_outputs([tmp_path / ("n" * 300)])
 
 

@@ -40,7 +40,9 @@ def test_every_other_name_passes(tmp_path: Path) -> None:
         check_path(os.fspath(tmp_path / "missing" / name))
     (tmp_path / "file").touch()
     check_path(tmp_path / "file" / "below")
-    with pytest.raises(StorageError, match="cannot be made: Not a directory"):
+    with pytest.raises(
+        StorageError, match="cannot be a folder, because it or a folder above it is a file"
+    ):
         make_folder(tmp_path / "file" / "below")
 
 

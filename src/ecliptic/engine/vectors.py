@@ -253,7 +253,7 @@ def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[s
 
 
 def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    pa, found = open_parquet(path, _INSTEAD)
+    pa, found = open_parquet(path, _INSTEAD, CorruptFileError)
     try:
         table = _read_plain_table(pa, found, path.stat().st_size)
     except (pa.ArrowException, TypeError) as error:

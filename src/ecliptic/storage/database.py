@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ecliptic.errors import StorageError
+from ecliptic.storage.opening import describe_kind
 
 R = TypeVar("R")
 Connection = sqlite3.Connection
@@ -159,15 +160,19 @@ class HealingDatabase:
             Path(f"{self._path_of(damaged - 1)}{suffix}").unlink(missing_ok=True)
 
     def _refuse_links(self) -> None:
-        """Raise StorageError if SQLite would follow a link, or open a pipe or device."""
+        """Raise StorageError if SQLite would follow a link, or open a pipe or device.
+
+        `open_regular` would not do: closing a file drops SQLite's locks on it in this process.
+        """
         for suffix in _SUFFIXES:
             path = Path(f"{self.path}{suffix}")
             with suppress(FileNotFoundError):
                 mode = path.lstat().st_mode
                 if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # SQLite refuses folders
+                    kind = "a link" if stat.S_ISLNK(mode) else describe_kind(mode)
                     raise StorageError(
-                        f"the cache {path} cannot be used: it is a link or no regular file; move "
-                        f"the file here, or link the whole folder{self._schema.advice}."
+                        f"the cache {path} cannot be used: it is {kind}, not a regular file; "
+                        f"remove it, or link the whole folder{self._schema.advice}."
                     )
 
     def _path_of(self, number: int) -> Path:
@@ -213,9 +218,6 @@ def select(
 def _connect(path: Path, schema: Schema) -> Connection:
     """Open the file and make its tables; wait for processes that do the same."""
     in_memory = schema.in_memory_if_read_only and not os.access(path.parent, os.W_OK)
-    if not in_memory and path.exists() and not (path.is_file() or path.is_dir()):
-        # `open_regular` would not do: closing a file drops SQLite's locks on it in this process
-        raise StorageError(f"{path} is a pipe, device or socket, but must be a file; remove it.")
     connection = sqlite3.connect(
         ":memory:" if in_memory else path,
         timeout=schema.patience,

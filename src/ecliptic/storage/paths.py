@@ -43,16 +43,22 @@ def _explain(problem: ValueError | OSError) -> str:
     return "it holds the character NUL"
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, error: Callable[[str], EclipticError] = StorageError) -> None:
     """Make `folder`, and the folders above it, unless it exists.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: or `error`: it cannot be made.
     """
     check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"the folder {folder} cannot be made: {error.strerror}; pass a folder you may write to."
-        ) from error
+    except (FileExistsError, NotADirectoryError):
+        raise error(
+            f"{folder} cannot be a folder, because it or a folder above it is a file; choose "
+            "another path."
+        ) from None
+    except OSError as problem:
+        raise error(
+            f"the folder {folder} cannot be made: {problem.strerror}; pass a folder you may write "
+            "to."
+        ) from problem

@@ -308,6 +308,6 @@ def check_killed_writers(folder: Path, *, rounds: int, seed: int) -> None:
 def test_a7_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     source = Counted()
-    with pytest.raises(StorageError, match="cannot be created"):
+    with pytest.raises(StorageError, match="cannot be a folder"):
         fill(tmp_path / "file", source, shard_size=SMALL)
     assert not source.asked

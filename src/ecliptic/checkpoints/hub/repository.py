@@ -143,7 +143,7 @@ class Repository:
     def _check(self, file: str, path: Path, listed: Listed) -> None:
         """Delete and refuse a file that differs from the hub's listing, or is not weights."""
         try:
-            found = hash_file(path, CorruptFileError).hexdigest() if listed.sha256 else None
+            found = hash_file(path, CorruptFileError).hexdigest() if listed.sha256 else ""
             if found != listed.sha256:
                 self._refuse(f"{file} has the SHA-256 {found}, the hub lists {listed.sha256}")
             if listed.size not in (None, size := path.stat().st_size):

@@ -12,8 +12,8 @@ from ecliptic.errors import CheckpointError, UnsupportedLayoutError
 from ecliptic.storage import (
     Drafts,
     Writer,
-    check_path,
     hash_file,
+    make_folder,
     replace_files,
     text_writer,
     write_safetensors,
@@ -33,14 +33,7 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
             holds the config of another layout, or a file is in the place of the folder.
         StorageError: it cannot be written.
     """
-    check_path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise CheckpointError(
-            f"{folder} cannot be a folder, because it or a folder above it is a file; choose "
-            "another path."
-        ) from None
+    make_folder(folder, CheckpointError)
     if any(name in writers for name in MARKERS):
         _refuse_mixture(folder, writers)
 

@@ -7,14 +7,14 @@ data sets have it; pyarrow reads it.
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, text_item
 from ecliptic.engine.sources.lines import LONGEST_LINE, open_text, split_lines, stream_lines
-from ecliptic.errors import InputError, MissingExtraError, StorageError, printable
+from ecliptic.errors import EclipticError, InputError, MissingExtraError, StorageError, printable
 from ecliptic.storage import map_file
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -115,23 +115,27 @@ def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, 
         raise StorageError(f"{printable(path)} cannot be read: {error}.") from None
 
 
-def open_parquet(path: str | os.PathLike[str], instead: str) -> tuple[Any, Any]:
+def open_parquet(
+    path: str | os.PathLike[str],
+    instead: str,
+    error: Callable[[str], EclipticError] = StorageError,
+) -> tuple[Any, Any]:
     """Import pyarrow and open a Parquet file; return both.
 
     The file is mapped, because pyarrow's threads may use a Python file after it is closed.
 
     Raises:
         MissingExtraError: pyarrow is not installed; the message says what to write `instead`.
-        StorageError: the file is missing, damaged or not a regular file.
+        StorageError: or `error`: the file is missing, damaged or not a regular file.
     """
     pa, parquet = import_parquet(instead)
     try:
-        memory = map_file(path, StorageError)
+        memory = map_file(path, error)
         return pa, parquet.ParquetFile(pa.BufferReader(pa.py_buffer(memory)))
-    except pa.ArrowException as error:
-        raise StorageError(f"{printable(path)} cannot be read: {str(error)[:500]}.") from None
-    except OSError as error:
-        raise StorageError(f"{printable(path)} cannot be read: {error.strerror}.") from None
+    except pa.ArrowException as problem:
+        raise error(f"{printable(path)} cannot be read: {str(problem)[:500]}") from None
+    except OSError as problem:
+        raise error(f"{printable(path)} cannot be read: {problem.strerror}.") from None
 
 
 def import_parquet(instead: str) -> tuple[Any, Any]:
