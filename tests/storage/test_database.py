@@ -235,7 +235,7 @@ def test_a_link_in_the_place_of_a_file_is_never_followed(
     link = folder / f"items-1.sqlite{suffix}"
     link.unlink(missing_ok=True)
     link.symlink_to(tmp_path / target)
-    with pytest.raises(StorageError, match="cannot be used: it is a link or no regular file"):
+    with pytest.raises(StorageError, match="cannot be used: it is a link, not a regular file"):
         HealingDatabase(folder, SCHEMA).run(add, "b")
     assert victim.read_bytes() == before
     assert not (tmp_path / "nothing").exists()
@@ -243,7 +243,7 @@ def test_a_link_in_the_place_of_a_file_is_never_followed(
 
 def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "items-1.sqlite")
-    with pytest.raises(StorageError, match="no regular file"):
+    with pytest.raises(StorageError, match="not a regular file"):
         HealingDatabase(tmp_path, SCHEMA).run(names)
 
 
