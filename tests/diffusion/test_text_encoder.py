@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,9 @@ def test_the_first_lines_of_the_docs_draw_an_image_with_sdxl(
     with quiet():
         theirs("sdxl").save_pretrained(tmp_path / "sdxl-folder")
     monkeypatch.chdir(tmp_path)
+    kind = peers.diffusers().StableDiffusionXLPipeline
+    quick = partialmethod(kind.__call__, num_inference_steps=2)
+    monkeypatch.setattr(kind, "__call__", quick)
     names: dict[str, Any] = {}
     with quiet():
         exec(block[1], names)

@@ -75,18 +75,18 @@ class OwnImages:
 def demo(
     *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The report, one HTML file.")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The page, one HTML file.")
     ] = Path("ecliptic-demo.html"),
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini",
     own: OwnImages,
-    show: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Try everything on the bundled drawings, or on your images; write an HTML report.
+    """Show on an HTML page what a model finds in drawings or images.
 
-    Encodes, classifies, searches and compares them. Without --images and --model it needs no
+    The page searches, classifies and compares them. Without --images and --model it needs no
     download. The built-in model knows drawings, not photographs.
 
-    Images that cannot be used are listed on stderr and in the report, and the exit code is 3.
+    Images that cannot be used are listed on stderr and on the page, and the exit code is 3.
     """
     items, texts = own.items(), own.texts()
     from ecliptic.engine import load
