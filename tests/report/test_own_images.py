@@ -1,6 +1,7 @@
 """The demo with images of the user: folders and tables, large sets, bad files, hostile names."""
 
 import base64
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -72,6 +73,14 @@ def test_nothing_is_called_right_or_wrong_if_nobody_knows(result: DemoResult) ->
     assert "correct" not in text
     assert "wrong, this is" not in text
     assert "FxEmojis" not in text, "the credit of drawings that are not shown"
+
+
+def test_the_page_shows_file_names_without_the_folders_around_them(
+    result: DemoResult, photos: Path
+) -> None:
+    usable = page(dataclasses.replace(result, scope=dataclasses.replace(result.scope, rejects=())))
+    assert 'alt="00.jpg"' in usable
+    assert str(photos) not in usable
 
 
 def test_images_that_cannot_be_used_are_listed_on_the_page(result: DemoResult) -> None:

@@ -150,7 +150,8 @@ def _hex(colour: tuple[int, int, int]) -> str:
 
 
 def _show(picture: Picture) -> Html:
-    name, drawn = picture.name or "image", "drawing" if picture.small else "photo"
+    name = Path(picture.name).name or "image"  # not the folders of whoever shares the page
+    drawn = "drawing" if picture.small else "photo"
     return inline_image(picture.thumbnail, name, title=name, class_=drawn)
 
 
@@ -184,7 +185,7 @@ _PARTS = (
         "Search with a text",
         "The model turns the text and every drawing into vectors. The drawings nearest to the "
         "text come first; the numbers are cosines. No drawing has a name or a tag that the search "
-        "could read. Half of the texts were written before the model was run, the others were "
+        "could read. Half of the texts were written before the model was run; the others were "
         "chosen because it finds them. Searches with a wrong first hit are at the end.",
         "The model turns the text and every image into vectors. The images nearest to the text "
         "come first; the numbers are cosines. No file name or tag is read.",
