@@ -15,7 +15,7 @@ def test_the_report_is_written_and_its_path_printed(run: Any, tmp_path: Path) ->
     result = run("demo", "--out", out, "--model", tmp_path / "model")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{out}\n"
-    assert "drawings classified correctly" in result.stderr
+    assert "drawings named correctly" in result.stderr
     assert out.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
 
 
@@ -42,3 +42,69 @@ def test_only_the_page_of_the_usual_name_is_replaced_without_asking(
     assert refused.exit_code == 1
     assert "page.html exists; pass --force" in refused.stderr
     assert Path("page.html").read_text() == "precious"
+
+
+def test_own_images_in_a_folder_and_a_table(
+    run: Any, images: Path, tmp_path: Path, model: str
+) -> None:
+    table = tmp_path / "more.csv"
+    table.write_text("file\nimages/a.png\nimages/missing.png\n", encoding="utf-8")
+    out = tmp_path / "own.html"
+    result = run(
+        *("demo", "--images", images, "--images", table, "--column", "file"),
+        *("--queries", "a cat, a dog", "-m", model, "-o", out),
+    )
+    assert result.exit_code == 3, result.stderr
+    assert result.stdout == f"{out}\n"
+    for name in ("broken.png", "missing.png"):
+        assert f"{name}" in result.stderr
+        assert f"{name}" in out.read_text(encoding="utf-8")
+    assert "Nearest to each text" in result.stderr
+    assert "a dog: " in result.stderr
+    assert "mini knows drawings" not in result.stderr
+
+
+def test_queries_from_a_file(run: Any, images: Path, tmp_path: Path, model: str) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a cat, asleep\na dog\n", encoding="utf-8")
+    out = tmp_path / "own.html"
+    a = images / "a.png"
+    result = run("demo", "--images", a, "--queries-file", texts, "-m", model, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert "a cat, asleep: a.png" in result.stderr
+
+
+def test_mini_says_that_it_does_not_know_photographs(
+    run: Any, images: Path, tmp_path: Path
+) -> None:
+    result = run("demo", "--images", images / "a.png", "-o", tmp_path / "own.html")
+    assert result.exit_code == 0, result.stderr
+    assert "mini knows drawings; for photographs add --model" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--queries", "a cat"), "--images"),
+        (("--images", "x.csv"), "--column"),
+        (("--images", "x.png", "--queries", "a", "--queries-file", "b"), "either"),
+        (("--images", "x.png", "--queries", __file__), "--queries-file"),
+        (("--images", "x.png", "--limit", "0"), "limit"),
+    ],
+)
+def test_wrong_usage_says_what_is_missing(
+    run: Any, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    result = run("demo", *words, "-o", tmp_path / "demo.html")
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert not (tmp_path / "demo.html").exists()
+
+
+def test_no_usable_image_is_an_error_without_a_page(
+    run: Any, images: Path, tmp_path: Path, model: str
+) -> None:
+    out = tmp_path / "own.html"
+    result = run("demo", "--images", images / "broken.png", "-m", model, "-o", out)
+    assert result.exit_code == 1
+    assert not out.exists()

@@ -5,9 +5,10 @@
 
 import copy
 import json
+import re
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,25 @@ def test_the_image_is_the_same_as_on_transformers_own_encoder(
     assert np.abs(found - wanted).max() <= PIXEL
     other = draw(theirs(family), "a dog", **options)
     assert np.abs(other - wanted).max() > PIXEL  # the prompt does reach it
+
+
+def test_the_first_lines_of_the_docs_draw_an_image_with_sdxl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "conditioning.md"
+    block = re.search(r"^```python no-run\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    assert block
+    assert block[1].count("\n") == 5
+    with quiet():
+        theirs("sdxl").save_pretrained(tmp_path / "sdxl-folder")
+    monkeypatch.chdir(tmp_path)
+    kind = peers.diffusers().StableDiffusionXLPipeline
+    quick = partialmethod(kind.__call__, num_inference_steps=2)
+    monkeypatch.setattr(kind, "__call__", quick)
+    names: dict[str, Any] = {}
+    with quiet():
+        exec(block[1], names)
+    assert np.asarray(names["image"]).std() > 1  # something is painted
 
 
 @FAMILIES

@@ -13,9 +13,8 @@ from ecliptic.engine import Clip, load
 from ecliptic.errors import MissingTowerError
 from ecliptic.report import DemoResult, demo
 from ecliptic.report.bundled import bundled
-from ecliptic.report.page import page
+from ecliptic.report.page import MINI, page
 from ecliptic.report.results import Guess, Hit, Search, TokenReading
-from ecliptic.report.sections import ABOUT
 from ecliptic.report.summary import print_summary
 from tests import tiny
 
@@ -35,12 +34,13 @@ def result(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
 
 def with_guesses(result: DemoResult, right: int) -> DemoResult:
     """The same result with exactly `right` correct guesses."""
-    names = bundled().names
+    names = bundled().labels
     guesses = []
-    for place, drawing in enumerate(bundled().drawings):
-        first = drawing.name if place < right else names[place - 1]
-        guesses.append(Guess(drawing, ((first, 0.9), ("snail", 0.05), ("key", 0.001))))
-    return dataclasses.replace(result, guesses=tuple(guesses))
+    for place, picture in enumerate(bundled().pictures):
+        first = picture.name if place < right else names[place - 1]
+        guesses.append(Guess(picture, ((first, 0.9), ("snail", 0.05), ("key", 0.001))))
+    answers = dataclasses.replace(result.answers, guesses=tuple(guesses))
+    return dataclasses.replace(result, answers=answers)
 
 
 class Reader(HTMLParser):
@@ -67,30 +67,50 @@ class Reader(HTMLParser):
 
 def test_answers_are_what_the_model_says(result: DemoResult, clip: Clip) -> None:
     questions = bundled()
-    paths = [drawing.path for drawing in questions.drawings]
-    chances = clip.classify(paths, questions.names)
-    for guess, row in zip(result.guesses, chances, strict=True):
-        label, chance = guess.labels[0]
-        assert label == questions.names[int(row.argmax())]
+    paths = [picture.source for picture in questions.pictures]
+    chances = dict(zip(questions.pictures, clip.classify(paths, questions.labels), strict=True))
+    for guess in result.answers.guesses:
+        row, (label, chance) = chances[guess.picture], guess.labels[0]
+        assert label == questions.labels[int(row.argmax())]
         assert chance == pytest.approx(float(row.max()), abs=1e-5)
-    cosines = clip.similarity([query.text for query in questions.queries], paths)
-    for search, row in zip(result.searches, cosines, strict=True):
-        assert search.hits[0].cosine == pytest.approx(float(row.max()), abs=1e-5)
+    texts = [query.text for query in questions.queries]
+    cosines = dict(zip(texts, clip.similarity(texts, paths), strict=True))
+    for search in result.answers.searches:
+        assert search.hits[0].cosine == pytest.approx(float(cosines[search.query].max()), abs=1e-5)
         values = [hit.cosine for hit in search.hits]
         assert values == sorted(values, reverse=True)
 
 
+def test_right_answers_come_first_and_the_surest_of_them_first(result: DemoResult) -> None:
+    ranks = [(not guess.right, -guess.labels[0][1]) for guess in result.answers.guesses]
+    assert ranks == sorted(ranks)
+    assert {guess.picture for guess in result.answers.guesses} == set(bundled().pictures), (
+        "none is left out"
+    )
+    found = [(not search.right, -search.hits[0].cosine) for search in result.answers.searches]
+    assert found == sorted(found)
+    assert len(found) == len(bundled().queries)
+
+
+def test_mini_leads_with_what_it_gets_right(tmp_path: Path) -> None:
+    shown = demo(tmp_path / "demo.html", quiet=True)
+    assert all(guess.right for guess in shown.answers.guesses[:20])
+    assert all(search.right for search in shown.answers.searches[:8])
+    assert all(guess.labels[0][1] > 0.9 for guess in shown.answers.guesses[:10])
+
+
 def test_a_drawing_is_not_its_own_neighbour(result: DemoResult) -> None:
-    for search in result.neighbours:
-        assert search.query not in [hit.drawing for hit in search.hits]
+    for search in result.answers.neighbours:
+        assert search.query not in [hit.picture for hit in search.hits]
         assert all(torch.isfinite(torch.tensor(hit.cosine)) for hit in search.hits)
 
 
 def test_right_answers_are_counted_as_they_are(result: DemoResult) -> None:
-    names = bundled().names
-    agreeing = sum(g.labels[0][0] == name for g, name in zip(result.guesses, names, strict=True))
-    assert result.right == agreeing
-    assert with_guesses(result, 7).right == 7
+    names = bundled().labels
+    assert result.answers.right == sum(
+        g.labels[0][0] == g.picture.name for g in result.answers.guesses
+    )
+    assert with_guesses(result, 7).answers.right == 7
     text = "".join(Reader(page(with_guesses(result, 7))).words)
     assert f"7 of {len(names)}" in text
     assert text.count("wrong, this is") == len(names) - 7
@@ -115,7 +135,7 @@ def test_the_page_suits_light_dark_and_small_screens(result: DemoResult) -> None
 
 def test_only_the_embedded_model_is_called_mini(result: DemoResult) -> None:
     assert not result.embedded
-    assert ABOUT not in "".join(Reader(page(result)).words)
+    assert MINI not in "".join(Reader(page(result)).words)
     embedded = "".join(Reader(page(dataclasses.replace(result, embedded=True))).words)
     assert "drawings, not photographs" in embedded
 
@@ -148,12 +168,10 @@ def test_the_summary_names_mistakes_and_goes_to_stderr(
     result: DemoResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = StringIO()
-    few = with_guesses(result, len(result.guesses) - 2)
+    few = with_guesses(result, len(result.answers.guesses) - 2)
     print_summary(few, Console(file=written, width=100))
-    assert (
-        f"{len(result.guesses) - 2} of {len(result.guesses)} drawings classified correctly"
-        in written.getvalue()
-    )
+    count = len(result.answers.guesses)
+    assert f"{count - 2} of {count} drawings named correctly" in written.getvalue()
     assert written.getvalue().count("was taken for") == 2
     print_summary(with_guesses(result, 0))
     captured = capsys.readouterr()
@@ -162,10 +180,11 @@ def test_the_summary_names_mistakes_and_goes_to_stderr(
 
 
 def test_markup_of_the_terminal_in_a_text_is_shown_as_it_is(result: DemoResult) -> None:
-    drawing = bundled().drawings[0]
+    drawing = bundled().pictures[0]
     strange = Search("[red]a[/red] [/nonsense]", (Hit(drawing, 0.5, fits=True),) * 4)
     written = StringIO()
-    odd = dataclasses.replace(result, searches=(strange,), card={**result.card, "name": "[b]x"})
+    answers = dataclasses.replace(result.answers, searches=(strange,))
+    odd = dataclasses.replace(result, answers=answers, card={**result.card, "name": "[b]x"})
     print_summary(odd, Console(file=written, width=100))
     assert "[red]a[/red] [/nonsense]" in written.getvalue()
 

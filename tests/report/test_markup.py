@@ -1,3 +1,4 @@
+import io
 from html.parser import HTMLParser
 
 import pytest
@@ -53,9 +54,12 @@ def test_joining_text_to_html_does_not_make_it_html() -> None:
 
 
 def test_drawings_travel_inside_the_page() -> None:
-    _, attributes, _ = parse(inline_image(Image.new("RGB", (2, 2)), HOSTILE))
-    assert attributes["alt"] == HOSTILE
-    assert str(attributes["src"]).startswith("data:image/png;base64,")
+    for format_ in ("PNG", "JPEG"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (2, 2)).save(buffer, format_)
+        _, attributes, _ = parse(inline_image(buffer.getvalue(), HOSTILE))
+        assert attributes["alt"] == HOSTILE
+        assert str(attributes["src"]).startswith(f"data:image/{format_.lower()};base64,")
 
 
 @pytest.mark.parametrize("name", ["img", "br", "meta"])

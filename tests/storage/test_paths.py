@@ -40,9 +40,7 @@ def test_every_other_name_passes(tmp_path: Path) -> None:
         check_path(os.fspath(tmp_path / "missing" / name))
     (tmp_path / "file").touch()
     check_path(tmp_path / "file" / "below")
-    with pytest.raises(
-        StorageError, match="cannot be a folder, because"
-    ):
+    with pytest.raises(StorageError, match="cannot be a folder, because"):
         make_folder(tmp_path / "file" / "below")
 
 

@@ -1,6 +1,8 @@
 """Training learns, is repeatable, and never sees its validation data."""
 
 import random
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from ecliptic.errors import ConfigError, NumericalError, StorageError
 from ecliptic.inputs import ImageSpec, Tokenizer, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig
+from ecliptic.settings import load_toml
 from ecliptic.train import DataSettings, OptimiserSettings, TrainSettings, train
 from ecliptic.train.batches import Stream
 from ecliptic.train.captions import caption
@@ -64,6 +67,23 @@ def test_training_learns_and_validates_on_unseen_drawings(data: Path) -> None:
     assert found["design"]["at_5"] > 0.45  # chance is 0.31
     assert seen == list(run.history)
     assert not run.model.training
+
+
+def test_own_pictures_need_only_the_folder_that_the_docs_describe(
+    data: Path, tmp_path: Path
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "training.md"
+    block = re.search(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert block
+    (tmp_path / "recipe.toml").write_text(block[1], encoding="utf-8")
+    own = load_toml(TrainSettings, tmp_path / "recipe.toml").data
+    emoji = tmp_path / "data" / "emoji"
+    emoji.mkdir(parents=True)
+    shutil.copy(data / "emoji" / "emoji.csv", emoji)
+    shutil.copy(data / "emoji" / "flat.tar", emoji / f"{own.designs[0]}.tar")
+    shutil.copy(data / "emoji" / "unseen.tar", emoji / f"{own.validation}.tar")
+    run = train(replace(SETTINGS, steps=2, evaluate_every=2, data=own), tmp_path / "data")
+    assert run.history[-1]["design"]["drawings"] == 16
 
 
 def test_the_same_seed_gives_the_same_weights(data: Path) -> None:

@@ -1,37 +1,114 @@
-"""`ecliptic demo`: what the toolkit can do, shown with the built-in model and drawings."""
+"""`ecliptic demo`: what the toolkit can do, shown with bundled drawings or images of the user."""
 
+import dataclasses
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecliptic.cli.flags import MODEL_HELP, Force
-from ecliptic.cli.output import print_text, say
+from ecliptic.cli.exits import REJECTED, leave
+from ecliptic.cli.flags import MODEL_HELP, Force, expands
+from ecliptic.cli.output import on_terminal, print_text, say
+from ecliptic.report import LIMIT
 
 PAGE = Path("ecliptic-demo.html")
 
+if TYPE_CHECKING:
+    from ecliptic.engine import Item
 
+
+@dataclasses.dataclass(frozen=True)
+class OwnImages:
+    """Images of the user, and the texts to search them with."""
+
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Your images: files, folders or tables, as in `ecliptic embed`; repeat for more.",
+            show_default="the bundled drawings",
+        ),
+    ] = None
+    column: Annotated[str | None, typer.Option(help="Column of a table with the paths.")] = None
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts to search your images with, separated by commas.",
+            show_default="general ones, such as people and food",
+        ),
+    ] = None
+    queries_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with one text per line; - is stdin.")
+    ] = None
+    limit: Annotated[
+        int, typer.Option(min=1, help="Of more images than that, so many are drawn at random.")
+    ] = LIMIT
+
+    def items(self) -> "Iterator[Item] | None":
+        """The images; None without --images."""
+        from ecliptic.engine import Columns, is_table, read_items
+
+        if not self.images:
+            return None
+        if any(map(is_table, self.images)) and not self.column:
+            raise typer.BadParameter("a table needs --column, the name of the column of paths.")
+        columns = Columns(self.column or "")
+        return (item for path in self.images for item in read_items(path, columns))
+
+    def texts(self) -> list[str] | None:
+        """The texts; None if none are given."""
+        from ecliptic.engine import read_lines
+
+        given, file = self.queries, self.queries_file
+        if given is None and file is None:
+            return None
+        if not self.images:
+            raise typer.BadParameter("--queries is for your own images; add --images PATH.")
+        if given is not None and file is not None:
+            raise typer.BadParameter("give either --queries a,b,c or --queries-file FILE.")
+        if given is not None and os.path.isfile(given):  # noqa: PTH113 Path.is_file fails on long ones
+            raise typer.BadParameter(f"{given} is a file; read it with --queries-file {given}.")
+        return [line for _, line in read_lines(file)] if file else (given or "").split(",")
+
+
+@expands
 def demo(
+    *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The report, one HTML file.")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The page, one HTML file.")
     ] = PAGE,
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini",
+    own: OwnImages,
     force: Force = False,
-    show: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Try everything on the bundled drawings; write an HTML report.
+    """Show on an HTML page what a model finds in drawings or images.
 
-    Encodes, classifies, searches and compares them. Needs no download. The built-in model knows
-    drawings, not photographs. Without --force only ecliptic-demo.html is replaced.
+    The page searches, classifies and compares them. Without --images and --model it needs no
+    download. The built-in model knows drawings, not photographs.
+
+    Images that cannot be used are listed on stderr and on the page, and the exit code is 3. Without
+    --force only ecliptic-demo.html is replaced.
     """
+    items, texts = own.items(), own.texts()
     from ecliptic.engine import load
     from ecliptic.report import demo as write_report
     from ecliptic.storage import check_outputs
 
-    own = out == PAGE  # a name of ours, replaced each time
-    check_outputs([out], [model], force=force or own, make_folders=True)
-    write_report(out, None if model == "mini" else load(model))
+    inputs = [model, *(own.images or ()), *filter(None, [own.queries_file])]
+    check_outputs([out], inputs, force=force or out == PAGE, make_folders=True)
+    if items is not None and model == "mini":
+        say("note: mini knows drawings; for photographs add --model ViT-B-32/openai")
+    clip = None if model == "mini" else load(model)
+    result = write_report(
+        out, clip, images=items, queries=texts, limit=own.limit, progress=on_terminal()
+    )
+    for reject in result.scope.rejects:
+        say(f"rejected {reject.source}: {reject.reason}")
     if show:
         typer.launch(str(out.resolve()))
     say("open this file in a browser:")
     print_text(out.resolve())
+    leave(REJECTED, when=len(result.scope.rejects) > 0)

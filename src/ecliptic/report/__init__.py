@@ -9,11 +9,16 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.report.demonstration import demo as demo
+    from ecliptic.report.questions import Picture as Picture
     from ecliptic.report.results import (
+        Answers as Answers,
         DemoResult as DemoResult,
         Guess as Guess,
         Hit as Hit,
+        Matrix as Matrix,
+        Scope as Scope,
         Search as Search,
     )
+    from ecliptic.report.sampling import LIMIT as LIMIT
 
 __getattr__, __dir__ = lazy_names(__name__)

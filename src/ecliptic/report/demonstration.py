@@ -1,83 +1,121 @@
-"""The demo: one model classifies, searches and compares the bundled drawings.
+"""The demo: one model classifies, searches and compares drawings, or images of the user.
 
-I drawings, L labels, Q queries, E vector size.
+I pictures, L labels, Q queries, E vector size.
 """
 
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ecliptic.engine import Clip, load
+from ecliptic.engine import Clip, Item, Rejects, load, progress_bar
+from ecliptic.errors import InputError
 from ecliptic.inputs import ledger
-from ecliptic.plots import MatrixStyle, similarity_matrix
-from ecliptic.report.bundled import Questions, bundled
+from ecliptic.report.answers import compare, guess_labels, search_neighbours, search_texts
+from ecliptic.report.bundled import bundled
+from ecliptic.report.gathering import GENERAL, gather
 from ecliptic.report.page import write_page
-from ecliptic.report.results import DemoResult, Guess, Hit, Search, Timing, TokenReading
+from ecliptic.report.questions import Questions
+from ecliptic.report.results import Answers, DemoResult, Scope, Timing, TokenReading
+from ecliptic.report.sampling import LIMIT
 from ecliptic.report.summary import print_summary
-from ecliptic.scoring import cosine, probabilities
 from ecliptic.storage import check_outputs
 
 T = TypeVar("T")
 
-BEST_LABELS, BEST_DRAWINGS = 3, 4  # shown of each
 
-
-def demo(out: Path, clip: Clip | None = None, *, quiet: bool = False) -> DemoResult:
-    """Encode, classify, search and compare the bundled drawings, and write the report.
+def demo(
+    out: Path,
+    clip: Clip | None = None,
+    *,
+    images: Iterable[Item | str | os.PathLike[str]] | None = None,
+    queries: Sequence[str] | None = None,
+    limit: int = LIMIT,
+    progress: bool = False,
+    quiet: bool = False,
+) -> DemoResult:
+    """Encode, classify, search and compare images, and write the report.
 
     Args:
         out: the HTML file to write; its folder is created if needed.
         clip: a model with both towers; None is the built-in model `mini`.
+        images: paths, or items of `engine.read_items`; None is the bundled drawings.
+        queries: texts to search your images with, and to choose from for each; None is a few
+            general ones, such as "people".
+        limit: of more images than that, so many are drawn at random, on every run the same.
+        progress: show a bar on stderr.
         quiet: do not print the summary on stderr.
 
     Returns:
         All answers of the model, right and wrong.
 
     Raises:
+        InputError: no images, none that can be used, or no texts.
         MissingTowerError: the model has no image or no text side.
         StorageError: `out` cannot be written; raised before the work.
     """
     check_outputs([Path(out)], force=True, make_folders=True)
-    result = explore(Path(out), clip)
+    questions, rejects = bundled(), Rejects()
+    if images is not None:
+        questions, rejects = gather(images, GENERAL if queries is None else queries, limit)
+    elif queries is not None:
+        raise InputError("queries are for your own images; pass images too.")
+    result = explore(Path(out), clip, questions, rejects, show=progress)
     write_page(result)
     if not quiet:
         print_summary(result)
     return result
 
 
-def explore(out: Path, clip: Clip | None = None) -> DemoResult:
-    """Compute the answers of the demo, without writing or printing them."""
-    clock, questions = _Clock(), bundled()
+def explore(
+    out: Path, clip: Clip | None, questions: Questions, rejects: Rejects, *, show: bool = False
+) -> DemoResult:
+    """Compute the answers of the demo, without writing or printing them.
+
+    Images that cannot be used are added to `rejects`; `show` shows a progress bar on stderr.
+    """
+    clock, count = _Clock(), len(questions.pictures)
     model = clip or clock.time("load the model", load)
-    paths = [drawing.path for drawing in questions.drawings]
-    images = clock.time("encode drawings", lambda: model.encode_image(paths), len(paths))  # (I, E)
-    labels = clock.time(
-        "encode labels", lambda: model.text_classifier(questions.names), len(questions.names)
-    )  # (L, E)
-    texts = [query.text for query in questions.queries]
-    queries = clock.time("encode queries", lambda: model.encode_text(texts), len(texts))  # (Q, E)
-    answer = clock.time("answer", lambda: _answer(model, questions, images, labels, queries))
-    fingerprints = clock.time("fingerprint", lambda: (model.card.space, model.card.exact))
+    kept, images = clock.time(
+        "encode images", lambda: _encode(model, questions, rejects, show), count
+    )  # (I, E)
+    questions = questions.keep(kept)
+    answers = _answer(model, questions, images, clock)
+    space, exact = clock.time("fingerprint", lambda: (model.card.space, model.card.exact))
     return DemoResult(
         path=out,
         embedded=clip is None,
         card=model.card.to_dict(),
-        space=fingerprints[0],
-        exact=fingerprints[1],
-        guesses=answer[0],
-        searches=answer[1],
-        neighbours=answer[2],
-        matrix=_draw_matrix(questions, images, labels),
+        space=space,
+        exact=exact,
+        scope=Scope(questions.pictures, tuple(rejects), questions.offered, questions.known),
+        answers=answers,
         readings=_read(model, questions),
         timings=tuple(clock.timings),
         machine=_machine(),
+    )
+
+
+def _answer(model: Clip, questions: Questions, images: Tensor, clock: "_Clock") -> Answers:
+    labels, queries = questions.labels, [query.text for query in questions.queries]
+    unique = tuple(dict.fromkeys((*labels, *queries)))
+    texts = clock.time("encode texts", lambda: model.encode_text(unique), len(unique))
+    named = texts[: len(labels)]  # (L, E)
+    asked = texts[[unique.index(text) for text in queries]]  # (Q, E)
+    scale = float(model.model.logit_scale.detach().exp())
+    return clock.time(
+        "answer",
+        lambda: Answers(
+            guess_labels(questions, images, named, scale),
+            search_texts(questions, asked, images),
+            search_neighbours(questions, images),
+            compare(questions, images, named),
+        ),
     )
 
 
@@ -94,54 +132,23 @@ class _Clock:
         return result
 
 
-def _answer(
-    model: Clip, questions: Questions, images: Tensor, labels: Tensor, queries: Tensor
-) -> tuple[tuple[Guess, ...], tuple[Search, ...], tuple[Search, ...]]:
-    """Guesses, searches with texts and searches with drawings, from unit vectors."""
-    scale = float(model.model.logit_scale.detach().exp())
-    chances = probabilities(cosine(images, labels), scale)  # (I, L)
-    guesses = tuple(
-        Guess(drawing, _best_labels(row, questions))
-        for drawing, row in zip(questions.drawings, chances, strict=True)
-    )
-    searches = tuple(
-        Search(query.text, _hits(row, questions, query.fits))
-        for query, row in zip(questions.queries, cosine(queries, images), strict=True)
-    )
-    own = questions.places(questions.like)
-    rows = cosine(images[own], images).clone()
-    rows[torch.arange(len(own)), own] = -torch.inf  # not the drawing itself
-    neighbours = tuple(
-        Search(questions.drawings[place], _hits(row, questions))
-        for place, row in zip(own, rows, strict=True)
-    )
-    return guesses, searches, neighbours
-
-
-def _best_labels(chances: Tensor, questions: Questions) -> tuple[tuple[str, float], ...]:
-    values, places = chances.topk(BEST_LABELS)
-    return tuple(
-        (questions.names[place], value)
-        for value, place in zip(values.tolist(), places.tolist(), strict=True)
-    )
-
-
-def _hits(
-    cosines: Tensor, questions: Questions, fits: tuple[str, ...] | None = None
-) -> tuple[Hit, ...]:
-    values, places = cosines.topk(BEST_DRAWINGS)
-    found = [questions.drawings[place] for place in places.tolist()]
-    return tuple(
-        Hit(drawing, value, None if fits is None else drawing.name in fits)
-        for drawing, value in zip(found, values.tolist(), strict=True)
-    )
-
-
-def _draw_matrix(questions: Questions, images: Tensor, labels: Tensor) -> Image.Image:
-    places = questions.places(questions.matrix)
-    columns = [Image.open(questions.drawings[place].path) for place in places]
-    cosines = cosine(labels[places], images[places])
-    return similarity_matrix(cosines, questions.matrix, columns, style=MatrixStyle(cell=76))
+def _encode(
+    model: Clip, questions: Questions, rejects: Rejects, show: bool
+) -> tuple[list[int], Tensor]:
+    """The places of the usable pictures, and their vectors (I, E)."""
+    pictures, kept, parts = questions.pictures, list[int](), list[Tensor]()
+    sources = (picture.source for picture in pictures)
+    with progress_bar("images", len(pictures), show=show) as advance:
+        for part in model.stream_image(sources, on_error="reject"):
+            kept += part.kept
+            parts.append(part.vectors)
+            for reject in part.rejected:
+                rejects.add(reject.index, pictures[reject.index].name, reject.error)
+            advance(len(part.kept) + len(part.rejected))
+    if not kept:
+        first = "; ".join(f"{reject.source}: {reject.reason}" for reject in list(rejects)[:1])
+        raise InputError(f"none of the {len(rejects)} images can be used; {first}")
+    return kept, torch.cat(parts)
 
 
 def _read(model: Clip, questions: Questions) -> tuple[TokenReading, ...]:

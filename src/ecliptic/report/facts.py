@@ -1,10 +1,21 @@
-"""The last parts of the demo's page: the settings of the model, and the time of each step."""
+"""The last parts of the demo's page: rejected images, the model, the times, and how to try it."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ecliptic.report.markup import Html, join, tag
 from ecliptic.report.results import DemoResult, Timing
+
+ABOUT = (
+    "ecliptic is a toolkit for CLIP models in Python. It loads checkpoints of every common layout, "
+    "computes the same numbers as the reference implementations, and uses them for search, "
+    "classification and comparison, in code and at the command line."
+)
+INSTALL = """\
+pip install -c constraints.txt .
+ecliptic demo
+ecliptic demo --images photos/ --model {model}"""
 
 
 def facts(result: DemoResult) -> Html:
@@ -23,7 +34,36 @@ def facts(result: DemoResult) -> Html:
         tag("p", result.machine),
         _table(map(_timing_row, result.timings), numbers=True),
     )
-    return join([card, times])
+    return join([card, times, _try_it(result)])
+
+
+def list_rejects(result: DemoResult) -> Html:
+    """The section with the images that could not be used; nothing if there are none."""
+    rejects = result.scope.rejects
+    if not rejects:
+        return join([])
+    what = "1 image could" if len(rejects) == 1 else f"{len(rejects):,} images could"
+    return tag(
+        "section",
+        tag("h2", f"{what} not be used"),
+        tag("ul", (tag("li", tag("b", r.source), f": {r.reason}") for r in rejects)),
+        id="rejects",
+        class_="rejects",
+    )
+
+
+def _try_it(result: DemoResult) -> Html:
+    """What wrote this page, and the lines that write one like it."""
+    model = "ViT-B-32/openai" if result.embedded else str(result.card["name"])
+    return tag(
+        "section",
+        tag("h2", "Try it"),
+        tag("p", ABOUT),
+        tag("p", "In a checkout of ecliptic, with Python 3.11 or newer:"),
+        tag("pre", tag("code", INSTALL.format(model=shlex.quote(model)))),
+        id="try-it",
+        class_="try",
+    )
 
 
 def _card_rows(result: DemoResult) -> Iterable[tuple[str, str | Html]]:

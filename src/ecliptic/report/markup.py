@@ -5,11 +5,7 @@ Control characters and marks of the direction of writing are shown as escapes, t
 
 import base64
 import html
-import io
 from collections.abc import Iterable
-from pathlib import Path
-
-from PIL import Image
 
 from ecliptic.errors import printable
 
@@ -47,15 +43,10 @@ def join(children: Iterable[Child]) -> Html:
     return Html("".join(_escape(child) for child in children))
 
 
-def inline_image(source: Path | Image.Image, alt: str, **attributes: str) -> Html:
-    """An `img` element with the PNG data inside the page."""
-    if isinstance(source, Path):
-        data = source.read_bytes()
-    else:
-        buffer = io.BytesIO()
-        source.save(buffer, "PNG", optimize=True)
-        data = buffer.getvalue()
-    uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+def inline_image(data: bytes, alt: str, **attributes: str) -> Html:
+    """An `img` element with the data of a PNG or JPEG inside the page."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     return tag("img", src=uri, alt=alt, **attributes)
 
 

@@ -6,12 +6,21 @@ from ecliptic import __version__
 from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
 from ecliptic.report.markup import Html, join, tag
 from ecliptic.report.results import DemoResult
-from ecliptic.report.sections import ABOUT, ABOUT_OTHER, headline, sections
+from ecliptic.report.sections import headline, sections
 from ecliptic.storage import replace_file, text_writer
 
 _STYLE = Path(__file__).with_name("page.css")
 # The browser enforces this policy: the page fetches nothing and runs no script.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+MINI = (
+    "This is mini, the small CLIP model inside the package. It was trained from random weights on "
+    "emoji, clip art and icons, so it knows drawings, not photographs."
+)
+OTHER = "This is the model {name}."
+STYLE = "It has never seen drawings in the style below."
+DRAWINGS = "It was run on the drawings that come with ecliptic."
+OWN_ANSWERS = "All answers on this page are its own, right or wrong."
 
 
 def write_page(result: DemoResult) -> None:
@@ -22,29 +31,46 @@ def write_page(result: DemoResult) -> None:
 def page(result: DemoResult) -> Html:
     """The whole document."""
     name = str(result.card["name"])
+    title = "Images and texts as vectors in one space"
+    lead = _lead(result, name)
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="description", content=lead),
         tag("title", f"ecliptic demo: {name}"),
         tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
     )
     header = tag(
         "header",
         tag("p", "ecliptic", class_="brand"),
-        tag("h1", "Images and texts as vectors in one space"),
-        tag("p", ABOUT if result.embedded else ABOUT_OTHER.format(name=name), class_="lead"),
+        tag("h1", title if result.scope.known else "Your images, searched with words"),
+        tag("p", lead, class_="lead"),
         headline(result),
     )
-    body = tag("body", header, tag("main", sections(result)), _footer())
+    body = tag("body", header, tag("main", sections(result)), _footer(result))
     return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), "\n"])
 
 
-def _footer() -> Html:
+def _lead(result: DemoResult, name: str) -> str:
+    """What the page is about: the model and its images."""
+    scope = result.scope
+    about = MINI if result.embedded else OTHER.format(name=name)
+    if scope.known:
+        return f"{about} {STYLE if result.embedded else DRAWINGS} {OWN_ANSWERS}"
+    used, drawn = len(scope.pictures), len(scope.pictures) + len(scope.rejects)
+    count = f"{used:,} image" + "s" * (used != 1)
+    if drawn < scope.offered:
+        count += f", drawn at random from {scope.offered:,}"
+    return f"{about} It was run on {count}. {OWN_ANSWERS}"
+
+
+def _footer(result: DemoResult) -> Html:
     licence = tag("a", LICENCE, href=LICENCE_URL)
+    drawings = tag("p", f"Drawings: {CREDIT}, ", licence, f", {CHANGES}.")
     return tag(
         "footer",
-        tag("p", f"Drawings: {CREDIT}, ", licence, f", {CHANGES}."),
+        drawings if result.scope.known else "",
         tag("p", f"Written by ecliptic {__version__}. This page loads nothing from the network."),
     )

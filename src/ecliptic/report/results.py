@@ -5,45 +5,72 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from ecliptic.inputs import TokenSpan
-from ecliptic.report.bundled import Drawing
+from ecliptic.inputs import Reject, TokenSpan
+from ecliptic.report.questions import Picture
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The most likely labels for one drawing."""
+    """The most likely labels for one picture."""
 
-    drawing: Drawing
+    picture: Picture
     labels: tuple[tuple[str, float], ...]  # (label, probability), most likely first
 
     @property
     def right(self) -> bool:
-        """Whether the first label is the drawing's own name."""
-        return self.labels[0][0] == self.drawing.name
+        """Whether the first label is the picture's own name."""
+        return self.labels[0][0] == self.picture.name
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One drawing that a search found."""
+    """One picture that a search found."""
 
-    drawing: Drawing
+    picture: Picture
     cosine: float
     fits: bool | None = None  # whether it is a correct answer; None if unknown
 
 
 @dataclass(frozen=True)
 class Search:
-    """The drawings nearest to a text or to another drawing, nearest first."""
+    """The pictures nearest to a text or to another picture, nearest first."""
 
-    query: str | Drawing
+    query: str | Picture
     hits: tuple[Hit, ...]
 
     @property
     def right(self) -> bool:
         """Whether the first hit is a correct answer."""
         return bool(self.hits[0].fits)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The cosines of some texts with some pictures."""
+
+    rows: tuple[str, ...]
+    columns: tuple[Picture, ...]
+    cosines: tuple[tuple[float, ...], ...]  # one tuple per row
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says about the pictures, the strongest answers first."""
+
+    guesses: tuple[Guess, ...]  # one per picture; none if there is only one label
+    searches: tuple[Search, ...]  # with a text
+    neighbours: tuple[Search, ...]  # with a picture
+    matrix: Matrix
+
+    @property
+    def right(self) -> int:
+        """The number of pictures whose first label is their own name."""
+        return sum(guess.right for guess in self.guesses)
+
+    @property
+    def found(self) -> int:
+        """The number of texts whose first hit is a correct answer."""
+        return sum(search.right for search in self.searches)
 
 
 @dataclass(frozen=True)
@@ -66,7 +93,17 @@ class Timing:
 
     step: str
     seconds: float
-    items: int = 0  # drawings or texts; 0 if the step has no rate
+    items: int = 0  # images or texts; 0 if the step has no rate
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The images that the demo is about."""
+
+    pictures: tuple[Picture, ...]  # encoded
+    rejects: tuple[Reject, ...]  # drawn, but not usable
+    offered: int  # from which both were drawn
+    known: bool  # whether the right answers are known, as for the bundled drawings
 
 
 @dataclass(frozen=True)
@@ -78,23 +115,11 @@ class DemoResult:
     card: Mapping[str, Any]  # `Card.to_dict` of the model
     space: str  # fingerprints, hexadecimal
     exact: str
-    guesses: tuple[Guess, ...]
-    searches: tuple[Search, ...]  # with a text
-    neighbours: tuple[Search, ...]  # with a drawing
-    matrix: Image.Image
+    scope: Scope
+    answers: Answers
     readings: tuple[TokenReading, ...]
     timings: tuple[Timing, ...]
     machine: str
-
-    @property
-    def right(self) -> int:
-        """The number of drawings whose first label is their own name."""
-        return sum(guess.right for guess in self.guesses)
-
-    @property
-    def found(self) -> int:
-        """The number of texts whose first hit is a correct answer."""
-        return sum(search.right for search in self.searches)
 
     @property
     def seconds(self) -> float:

@@ -1,33 +1,42 @@
 """The sections of the demo's page; each is a function from the result to HTML."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from ecliptic.inputs import TokenSpan
-from ecliptic.report.facts import facts
+from ecliptic.plots import colour_at, ink_on
+from ecliptic.report.facts import facts, list_rejects
 from ecliptic.report.markup import Html, inline_image, join, tag
-from ecliptic.report.results import DemoResult, Guess, Search, TokenReading
+from ecliptic.report.questions import Picture
+from ecliptic.report.results import DemoResult, Guess, Matrix, Search
+from ecliptic.report.tokens import show_tokens
 
-ABOUT = (
-    "This is mini, the small CLIP model inside the package. It was trained from random weights on "
-    "emoji, clip art and icons, so it knows drawings, not photographs. It has never seen drawings "
-    "in the style below. All answers on this page are its own, right or wrong. For photographs, "
-    'load a released model: ecliptic.load("ViT-B-32/openai").'
-)
-ABOUT_OTHER = (
-    "This is the model {name}, tested on the drawings that come with ecliptic. All answers below "
-    "are its own, right or wrong."
-)
+CARDS = 24  # images of the user that are shown with their labels
+NARROW = 4  # columns of a matrix that fit on a phone
 
 
 def headline(result: DemoResult) -> Html:
     """The four numbers at the top."""
-    pace = next(timing for timing in result.timings if timing.step == "encode drawings")
+    known, count = result.scope.known, len(result.scope.pictures)
+    pace = next(timing for timing in result.timings if timing.step == "encode images")
+    first = (
+        (f"{result.answers.right} of {len(result.answers.guesses)}", "drawings named correctly"),
+        (
+            f"{result.answers.found} of {len(result.answers.searches)}",
+            "text searches with a correct first hit",
+        ),
+    )
+    own = (
+        (f"{count:,}", "image" if count == 1 else "images"),
+        (
+            f"{len(result.answers.searches):,}",
+            "text" if len(result.answers.searches) == 1 else "texts",
+        ),
+    )
     figures = (
-        (f"{result.right} of {len(result.guesses)}", "drawings classified correctly"),
-        (f"{result.found} of {len(result.searches)}", "text searches with a correct first hit"),
-        (f"{pace.items / pace.seconds:.0f} / s", "drawings decoded and encoded"),
-        (f"{result.seconds:.1f} s", "for everything on this page"),
+        *(first if known else own),
+        (f"{pace.items / pace.seconds:,.0f} / s", "images decoded and encoded"),
+        (f"{result.seconds:,.1f} s", "for everything on this page"),
     )
     return tag(
         "dl",
@@ -38,88 +47,112 @@ def headline(result: DemoResult) -> Html:
 
 def sections(result: DemoResult) -> Html:
     """All sections in reading order."""
-    return join([*(_section(part, result) for part in _PARTS), facts(result)])
+    parts = (part for part in _PARTS if part.count(result))
+    return join([*(_section(part, result) for part in parts), list_rejects(result), facts(result)])
 
 
 def _section(part: "_Part", result: DemoResult) -> Html:
+    noun = "drawing" if result.scope.known else "image"
+    title = part.title.format(noun=noun)
+    text = part.known if result.scope.known else part.own
+    counts = {
+        "count": len(result.answers.guesses),
+        "cards": min(CARDS, len(result.answers.guesses)),
+    }
     return tag(
         "section",
-        tag("h2", part.title),
-        tag("p", part.explanation.format(count=len(result.guesses))),
+        tag("h2", title),
+        tag("p", text.format(noun=noun, **counts)),
         tag("p", tag("code", part.code), class_="code"),
         part.content(result),
-        id=part.title.lower().replace(" ", "-"),  # so that links to the section work
+        id=title.lower().replace(" ", "-"),  # so that links to the section work
     )
 
 
-def _guess(guess: Guess) -> Html:
-    name = guess.drawing.name
+def _guesses(result: DemoResult) -> Html:
+    known = result.scope.known
+    shown = result.answers.guesses if known else result.answers.guesses[:CARDS]
+    return tag("div", (_guess(guess, known=known) for guess in shown), class_="grid")
+
+
+def _guess(guess: Guess, *, known: bool) -> Html:
+    name = guess.picture.name
     rows = (
         tag(
             "li",
-            tag("span", label, class_="own" if label == name else "other"),
+            tag("span", label, class_="own" if known and label == name else "label"),
             tag("span", _percent(chance), class_="number"),
-            tag("i", style=f"width:{chance * 78:.1f}%"),  # the rest is for the number
+            tag("i", tag("b", style=f"width:{chance * 100:.1f}%")),
         )
         for label, chance in guess.labels
     )
     verdict = "correct" if guess.right else f"wrong, this is {_article(name)}"
+    wrong = known and not guess.right
     return tag(
         "article",
-        inline_image(guess.drawing.path, f"drawing: {name}"),
+        _show(guess.picture),
         tag("ol", rows),
-        tag("p", verdict, class_="verdict"),
-        class_="guess" if guess.right else "guess wrong",
+        tag("p", verdict if known else Path(name).name, class_="verdict" if known else "name"),
+        class_="guess wrong" if wrong else "guess",
     )
 
 
+def _searches(searches: tuple[Search, ...]) -> Html:
+    return tag("div", map(_search, searches), class_="searches")
+
+
 def _search(search: Search) -> Html:
-    if isinstance(search.query, str):
-        asked = tag("p", f"“{search.query}”", class_="asked")
-    else:
-        drawn = inline_image(search.query.path, f"drawing: {search.query.name}")
-        asked = tag("p", drawn, class_="asked")
+    query = search.query
+    asked = f"“{query}”" if isinstance(query, str) else _show(query)
     hits = (
         tag(
             "li",
-            inline_image(hit.drawing.path, hit.drawing.name),
-            tag("span", f"{hit.cosine:.2f}", class_="number"),
-            tag("span", "correct" if hit.fits else "", class_="mark"),
+            _show(hit.picture),
+            tag("span", f"{hit.cosine:z.2f}", class_="number"),
+            tag("span", "correct", class_="mark") if hit.fits else "",
             class_="fits" if hit.fits else "",
         )
         for hit in search.hits
     )
-    return tag("article", asked, tag("ol", hits), class_="search")
+    return tag("article", tag("p", asked, class_="asked"), tag("ol", hits), class_="search")
 
 
-def _reading(reading: TokenReading) -> Html:
-    used = sum(token.kept for token in reading.tokens)
-    summary = f"{used} of {reading.context} tokens used"
-    if reading.dropped:
-        lost = tag("s", _lost_words(reading))
-        verdict = tag("p", f"{summary}, {reading.dropped} dropped: ", lost, class_="verdict lost")
-    else:
-        verdict = tag("p", f"{summary}, none dropped", class_="verdict")
-    return tag(
-        "article",
-        tag("blockquote", reading.text),
-        tag("ol", map(_token, reading.tokens)),
-        verdict,
-        class_="reading",
+def _matrix(matrix: Matrix) -> Html:
+    values = [value for row in matrix.cosines for value in row]
+    low, span = min(values), max(max(values) - min(values), 1e-9)
+    head = tag("tr", tag("td"), (tag("th", _show(p), scope="col") for p in matrix.columns))
+    rows = (
+        tag(
+            "tr",
+            tag("th", tag("span", text), scope="row"),
+            (_cell(value, (value - low) / span, best=value == max(row)) for value in row),
+        )
+        for text, row in zip(matrix.rows, matrix.cosines, strict=True)
+    )
+    table = tag("table", tag("thead", head), tag("tbody", rows), class_="matrix")
+    hint = tag("p", "Swipe sideways to see every column. →", class_="hint")
+    return join(
+        [
+            hint if len(matrix.columns) > NARROW else "",
+            tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="cosines"),
+        ]
     )
 
 
-def _token(token: TokenSpan) -> Html:
-    kind = token.kind if token.kept else "dropped"
-    piece = {"start": "start", "end": "end"}.get(token.kind, token.piece)
-    joined = "" if token.ends_word or token.kind != "text" else " joined"
-    return tag("li", tag("b", piece), tag("small", str(token.id)), class_=kind + joined)
+def _cell(value: float, share: float, *, best: bool) -> Html:
+    ground = colour_at(share)
+    style = f"background:{_hex(ground)};color:{_hex(ink_on(ground))}"
+    return tag("td", f"{value:z.2f}", style=style, class_="best" if best else "")
 
 
-def _lost_words(reading: TokenReading) -> str:
-    """The part of the text whose tokens are dropped."""
-    spans: Iterable[tuple[int, int]] = [t.span for t in reading.tokens if not t.kept]
-    return reading.text[min(start for start, _ in spans) : max(end for _, end in spans)]
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#" + bytes(colour).hex()
+
+
+def _show(picture: Picture) -> Html:
+    name = Path(picture.name).name or "image"  # not the folders of whoever shares the page
+    drawn = "drawing" if picture.small else "photo"
+    return inline_image(picture.thumbnail, name, title=name, class_=drawn)
 
 
 def _percent(chance: float) -> str:
@@ -132,50 +165,71 @@ def _article(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """One section: its text, the call that it shows, and a function that makes its content."""
+    """One section: its text, the call that it shows, and functions that make its content."""
 
     title: str
-    explanation: str  # `{count}` is the number of drawings
+    known: str  # the explanation for the bundled drawings
+    own: str  # the explanation for images of the user
     code: str
     content: Callable[[DemoResult], Html]
+    count: Callable[[DemoResult], int]  # things in it; without any, there is no section
 
 
+_TOKENS = (
+    "The tokenizer splits a text into tokens: pieces of words, each with a number. A bar after a "
+    "piece means that the word continues. Some characters need several tokens. Tokens that do not "
+    "fit into the context of the model are dropped; they are marked, and their words are listed."
+)
 _PARTS = (
-    _Part(
-        "Classify drawings",
-        "Zero-shot: the model chooses among the same {count} labels for each drawing. It was not "
-        "trained to classify into these labels. A random guess is correct 1 time in {count}.",
-        "clip.classify(images, labels)",
-        lambda result: tag("div", map(_guess, result.guesses), class_="grid"),
-    ),
     _Part(
         "Search with a text",
         "The model turns the text and every drawing into vectors. The drawings nearest to the "
-        "text come first. The numbers are cosines.",
+        "text come first; the numbers are cosines. No drawing has a name or a tag that the search "
+        "could read. Half of the texts were written before the model was run; the others were "
+        "chosen because it finds them. Searches with a wrong first hit are at the end.",
+        "The model turns the text and every image into vectors. The images nearest to the text "
+        "come first; the numbers are cosines. No file name or tag is read.",
         "clip.similarity(texts, images)",
-        lambda result: tag("div", map(_search, result.searches), class_="searches"),
+        lambda result: _searches(result.answers.searches),
+        lambda result: len(result.answers.searches),
     ),
     _Part(
-        "Search with a drawing",
-        "The same search with a drawing instead of a text. It uses no names.",
-        "vectors = clip.encode_image(images); vectors @ vectors.T",
-        lambda result: tag("div", map(_search, result.neighbours), class_="searches"),
+        "Choose a label for each {noun}",
+        "The model chooses among the same {count} labels for each drawing. It was not trained to "
+        "choose among these labels, and a random guess is right 1 time in {count}. The surest "
+        "right answers come first, the wrong ones last.",
+        "Your texts are the labels. The probabilities of an image add up to 100 %, even if none of "
+        "the labels fits it. Shown are {cards:,} of {count:,} images: the surest one of each "
+        "label, then the second of each, and so on.",
+        "clip.classify(images, labels)",
+        _guesses,
+        lambda result: len(result.answers.guesses),
     ),
     _Part(
-        "Compare names with drawings",
+        "Find similar {noun}s",
+        "The same search with a drawing instead of a text: which others are nearest to it?",
+        "The same search with an image instead of a text: which others are nearest to it? Copies "
+        "of an image have a cosine of almost 1.",
+        "vectors = clip.encode_image(images); cosine(vectors, vectors)",
+        lambda result: _searches(result.answers.neighbours),
+        lambda result: len(result.answers.neighbours),
+    ),
+    _Part(
+        "Compare texts with {noun}s",
         "Cosines of names (rows) and drawings (columns). A frame marks the best drawing of each "
         "row. It is correct if it is on the diagonal.",
-        "ecliptic.plots.similarity_matrix(cosines, rows, columns)",
-        lambda result: tag(
-            "div", inline_image(result.matrix, "similarity matrix"), class_="matrix"
-        ),
+        "Cosines of your texts (rows) with the best image of each (columns). A frame marks the "
+        "best image of each row.",
+        "clip.similarity(texts, images)",
+        lambda result: _matrix(result.answers.matrix),
+        lambda result: len(result.answers.matrix.columns),
     ),
     _Part(
-        "Show the tokens of a text",
-        "The tokenizer splits a text into tokens: pieces of words with a number each. A bar after "
-        "a piece means that the word continues. Tokens that do not fit into the context are "
-        "dropped; they are marked, and their words are listed below.",
+        "See the tokens of a text",
+        _TOKENS,
+        _TOKENS,
         "ecliptic tokens TEXT",
-        lambda result: join(map(_reading, result.readings)),
+        lambda result: join(map(show_tokens, result.readings)),
+        lambda result: len(result.readings),
     ),
 )

@@ -1,55 +1,74 @@
 """The summary of the demo, printed on stderr. Names go through `printable`."""
 
+from pathlib import Path
+
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ecliptic.errors import printable
+from ecliptic.report.questions import Picture
 from ecliptic.report.results import DemoResult, Search
 
-MISTAKES = 8  # listed at most
+MISTAKES, SHOWN = 8, 3  # wrong names, and hits of each search, listed at most
 
 
 def print_summary(result: DemoResult, console: Console | None = None) -> None:
-    """Print the results and list wrong answers; the default `console` writes to stderr."""
+    """Print the results, and wrong answers; the default `console` writes to stderr."""
     console = console or Console(stderr=True, highlight=False)
     about = "; knows drawings, not photographs" if result.embedded else ""
-    card = result.card
-    name, parameters = printable(card["name"]), f"{card['parameters'] / 1e6:.1f} million parameters"
-    console.print(Text(f"{name}: {parameters}{about}\n"))
+    card, scope = result.card, result.scope
     console.print(
-        Text(f"{result.right} of {len(result.guesses)} drawings classified correctly", "bold")
+        Text(f"{printable(card['name'])}: {card['parameters'] / 1e6:.1f} million parameters{about}")
     )
-    wrong = [guess for guess in result.guesses if not guess.right]
+    console.print()
+    answers = result.answers
+    title = f"{answers.found} of {len(answers.searches)} text searches with a correct first hit"
+    title = title if scope.known else "Nearest to each text"
+    _print_searches(title, answers.searches, console)
+    if scope.known:
+        _print_mistakes(result, console)
+    if answers.neighbours:
+        nearest = f"{'Drawings' if scope.known else 'Images'} most similar to another"
+        _print_searches(nearest, answers.neighbours, console)
+    for reading in result.readings:
+        count = f"{len(reading.tokens)} tokens, {reading.dropped} over the limit {reading.context}"
+        line = f"{count}: {printable(reading.text)}"
+        console.print(Text(line, overflow="ellipsis", no_wrap=True))
+    count = f"{len(scope.pictures):,} of {scope.offered:,} images, " * (not scope.known)
+    console.print(Text(f"\n{count}{result.seconds:.1f} s, space {result.space[:12]}", "dim"))
+
+
+def _print_mistakes(result: DemoResult, console: Console) -> None:
+    """Print the number of right names, and the wrong ones."""
+    console.print(
+        Text(
+            f"{result.answers.right} of {len(result.answers.guesses)} drawings named correctly",
+            "bold",
+        )
+    )
+    wrong = [guess for guess in result.answers.guesses if not guess.right]
     for guess in wrong[:MISTAKES]:
         label, chance = guess.labels[0]
-        mistake = f"{guess.drawing.name} was taken for {label} ({chance:.0%})"
-        console.print(Text(f"  {printable(mistake)}", "yellow"))
+        mistake = f"  {_name(guess.picture)} was taken for {printable(label)} ({chance:.0%})"
+        console.print(Text(mistake, "yellow"))
     if len(wrong) > MISTAKES:
         console.print(Text(f"  and {len(wrong) - MISTAKES} more, all on the page", "yellow"))
     console.print()
-    title = f"{result.found} of {len(result.searches)} text searches with a correct first hit"
-    console.print(_table(title, result.searches))
-    console.print()
-    console.print(_table("Drawings most similar to a drawing", result.neighbours))
-    console.print()
-    for reading in result.readings:
-        count = f"{len(reading.tokens)} tokens, {reading.dropped} over the limit {reading.context}"
-        shown = f"{count}: {printable(reading.text)}"
-        console.print(Text(shown, overflow="ellipsis", no_wrap=True))
-    console.print(Text(f"\n{result.seconds:.1f} s in total, space {result.space[:12]}", "dim"))
 
 
-def _table(title: str, searches: tuple[Search, ...]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("query", style="cyan")
-    for place in ("first", "second", "third"):
-        table.add_column(place)
+def _print_searches(title: str, searches: tuple[Search, ...], console: Console) -> None:
+    """Print a line per search; right hits are green."""
+    console.print(Text(title, "bold"))
     for search in searches:
-        query = search.query if isinstance(search.query, str) else search.query.name
-        hits = [
-            Text(f"{printable(hit.drawing.name)} {hit.cosine:.2f}", "green" if hit.fits else "")
-            for hit in search.hits[:3]
-        ]
-        table.add_row(Text(printable(query)), *hits)
-    return table
+        asked = search.query
+        query = printable(asked) if isinstance(asked, str) else _name(asked)
+        line = Text.assemble("  ", (query, "cyan"), ": ")
+        for place, hit in enumerate(search.hits[:SHOWN]):
+            found = f"{_name(hit.picture)} {hit.cosine:z.2f}"
+            line.append(", " * (place > 0)).append(found, "green" if hit.fits else "")
+        console.print(line, soft_wrap=True)
+    console.print()
+
+
+def _name(picture: Picture) -> str:
+    return printable(Path(picture.name).name)
