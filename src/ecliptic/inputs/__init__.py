@@ -10,6 +10,7 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.inputs.bpe import written_merges as written_merges
     from ecliptic.inputs.decode import (
+        DEFAULT_LIMITS as DEFAULT_LIMITS,
         ImageLimits as ImageLimits,
         ImageSource as ImageSource,
         describe as describe,
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     )
     from ecliptic.inputs.findings import Finding as Finding, Severity as Severity
     from ecliptic.inputs.flatten import orientation as orientation
-    from ecliptic.inputs.image import Preprocess as Preprocess, PreprocessMode as PreprocessMode
+    from ecliptic.inputs.image import (
+        Preprocess as Preprocess,
+        PreprocessMode as PreprocessMode,
+        resize_image as resize_image,
+        scale_shorter_side as scale_shorter_side,
+    )
     from ecliptic.inputs.lint_rules import lint as lint
     from ecliptic.inputs.pool import Reject as Reject, decode_many as decode_many
     from ecliptic.inputs.prompt_templates import (
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     )
     from ecliptic.inputs.token_spans import TokenSpan as TokenSpan, ledger as ledger
     from ecliptic.inputs.tokenizer import (
+        WORD as WORD,
         Overflow as Overflow,
         TokenBatch as TokenBatch,
         Tokenizer as Tokenizer,
