@@ -47,7 +47,7 @@ def load_as_named(source: str | Path, placement: Placement, implied: Implied | N
         f"that {implied.by} implies: {_describe(placement, implied)}. If the weights were trained "
         f"with others, every vector is wrong: {implied.remedy}.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
     try:
         return _load(source, placement, implied)

@@ -107,8 +107,8 @@ def _download(url: str, root: str | None = None) -> str:
     """
     folder = Path(root or "~/.cache/clip").expanduser()
     path = folder / f"{Path(url.replace('/', '-')).stem}.pt"
-    if not path.exists():
-        write(open_checkpoint(url), path, layout="openai")
+    if not path.exists() or Path(url).exists():  # a file of the user may have changed
+        write(open_checkpoint(url), path, layout="openai", overwrite=True)
     return str(path)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from ecliptic.checkpoints import openai_keys
+from ecliptic.checkpoints import openai_config, openai_keys
 from ecliptic.compat.architectures import seeded_towers
 from ecliptic.compat.facade import Facade
 from ecliptic.compat.parts import (
@@ -21,7 +21,7 @@ from ecliptic.compat.parts import (
     make_mlp,
 )
 from ecliptic.compat.resnet import AttentionPool2d, Bottleneck, ModifiedResNet
-from ecliptic.errors import WeightsMismatchError
+from ecliptic.errors import AmbiguousCheckpointError, WeightsMismatchError
 from ecliptic.model import (
     ClipConfig,
     ImageConfig,
@@ -186,52 +186,23 @@ def build_model(state_dict: Mapping[str, Tensor]) -> CLIP:
 
     Raises:
         WeightsMismatchError: a tensor is missing, unexpected or of a wrong shape.
+        AmbiguousCheckpointError: the original's rule for heads is wrong for these sizes.
     """
     weights = {name: value for name, value in state_dict.items() if name not in _INTEGERS}
     try:
-        towers = build(_read_config(weights))
-    except KeyError as missing:
-        raise WeightsMismatchError(
-            f"the state dict has no {missing}, so it is not one of openai/CLIP; pass "
-            "`model.state_dict()` of such a model."
-        ) from None
-    found = openai_keys(towers.config).to_native(weights)
-    try:
+        towers = build(openai_config(weights))
+        found = openai_keys(towers.config).to_native(weights)
         towers.load_state_dict({**found.weights, **found.unexpected}, assign=True)
+    except AmbiguousCheckpointError as error:
+        raise AmbiguousCheckpointError(
+            "openai/CLIP would take width // 64 heads, which is wrong for a model of these sizes; "
+            "save the state dict and use ecliptic.load(path, heads=(image, text))."
+        ) from error
     except RuntimeError as reason:
         raise WeightsMismatchError(f"{reason}; pass the state dict of one whole model.") from None
     model = CLIP.of(towers)
     convert_weights(model)
     return model.eval()
-
-
-def _read_config(state: Mapping[str, Tensor]) -> ClipConfig:
-    """Sizes from shapes, as openai/CLIP `build_model` reads them."""
-    conv, positions = state["visual.conv1.weight"], state.get("visual.positional_embedding")
-    blocks = _count(state, "visual.transformer.resblocks.")
-    layers: int | tuple[int, ...] = blocks
-    if positions is None:
-        layers = tuple(_count(state, f"visual.layer{n}.") for n in (1, 2, 3, 4))
-        positions = state["visual.attnpool.positional_embedding"]
-    grid, patch = round((len(positions) - 1) ** 0.5), conv.shape[-1] if blocks else None
-    width = len(conv) if blocks else len(state["visual.layer1.0.conv1.weight"])
-    text_width = len(state["ln_final.weight"])
-    return ClipConfig(
-        state["text_projection"].shape[1],
-        _image_sizes(grid * (patch or 32), layers, width, patch),  # type: ignore[arg-type]
-        _text_sizes(
-            len(state["token_embedding.weight"]),
-            len(state["positional_embedding"]),
-            text_width,
-            _count(state, "transformer.resblocks."),
-            text_width // _HEAD_WIDTH,
-        ),
-    )
-
-
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbers follow `prefix` in the names."""
-    return len({k.removeprefix(prefix).split(".")[0] for k in state if k.startswith(prefix)})
 
 
 def _image_sizes(

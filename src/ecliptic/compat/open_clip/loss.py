@@ -3,8 +3,6 @@
 import argparse
 
 import torch
-import torch.distributed
-import torch.distributed.nn
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -67,6 +65,8 @@ class ClipLoss(nn.Module):
 
     def _gather(self, vectors: Tensor) -> Tensor:
         """(B, E) of every process, in their order."""
+        import torch.distributed.nn  # missing in some builds of torch
+
         if self.gather_with_grad:
             return torch.cat(torch.distributed.nn.all_gather(vectors))  # type: ignore[no-untyped-call]
         gathered = [torch.zeros_like(vectors) for _ in range(self.world_size)]
