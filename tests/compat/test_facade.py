@@ -274,13 +274,18 @@ def test_settings_that_nothing_would_read_are_refused() -> None:
         setattr(part, name, usual)
         with pytest.raises(ConfigError, match=f"{name} is always {usual!r}"):
             setattr(part, name, value)
+    for name, value in (("towers", tiny.model(tiny.checkpoint("vit"))), ("dtype", torch.half)):
+        with pytest.raises(ConfigError, match=f"{name} is computed"):
+            setattr(model, name, value)
     model.visual.pool_type = "max"
     with pytest.raises(ConfigError, match="'tok', 'avg' or 'none'"):
         model.encode_image(tiny.pixels(tiny.checkpoint("vit")))
 
 
-def test_what_cannot_be_locked_is_refused() -> None:
+def test_what_a_resnet_cannot_do_is_refused() -> None:
     model = open_clip.CLIP(tiny.model(tiny.checkpoint("resnet")))
+    with pytest.raises(ConfigError, match="output_tokens is always False"):
+        model.visual.output_tokens = True
     with pytest.raises(ConfigError, match="cannot be locked in part"):
         model.lock_image_tower(unlocked_groups=1)
     with pytest.raises(ConfigError, match="freeze_layer_norm=False"):

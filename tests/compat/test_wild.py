@@ -70,7 +70,7 @@ def cases(module: Any) -> list[Any]:
     ]
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
+@pytest.mark.filterwarnings("ignore:.torch.jit.load.")
 @pytest.mark.parametrize(("kind", "script"), cases(wild_clip))
 def test_scripts_for_clip_print_the_same(
     kind: str,

@@ -29,6 +29,8 @@ class Fixed(nn.Module):
                 f"{type(self).__name__}.{name} is always {self.fixed[name]!r} in ecliptic.compat "
                 f"and cannot be {value!r}; change the module's parts, or use open_clip for this."
             )
+        if isinstance(getattr(type(self), name, None), property):  # torch would hide a module there
+            raise ConfigError(f"{name} is computed from the model's parts; change those instead.")
         super().__setattr__(name, value)
 
 

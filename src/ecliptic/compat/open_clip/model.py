@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ecliptic.compat.facade import Facade
 from ecliptic.compat.freezing import freeze_but_last, freeze_norms
 from ecliptic.compat.open_clip.transformer import Transformer, VisionTransformer
-from ecliptic.compat.parts import causal_mask
+from ecliptic.compat.parts import Fixed, causal_mask
 from ecliptic.compat.resnet import ModifiedResNet
 from ecliptic.errors import ConfigError
 from ecliptic.model import ImageConfig, ResNetConfig, TextConfig, TwoTowers
@@ -20,8 +20,10 @@ from ecliptic.model import ImageConfig, ResNetConfig, TextConfig, TwoTowers
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class LockableResNet(ModifiedResNet):
+class LockableResNet(Fixed, ModifiedResNet):
     """The ResNet with open_clip's additions; it has no gradient checkpointing there either."""
+
+    fixed: ClassVar[Mapping[str, Any]] = {"output_tokens": False}  # its pool gives one vector
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze all weights, and with `freeze_bn_stats` the statistics of the norms too."""
