@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.compat.facade import OpenAIModel, OpenClipModel
-from ecliptic.errors import ShapeError
+from ecliptic.compat import clip, open_clip
+from ecliptic.errors import ConfigError, ShapeError, WeightsMismatchError
 from tests import tiny
 from tests.compat.twins import twin
 
@@ -22,13 +22,13 @@ def close(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
 def pair(request: pytest.FixtureRequest) -> tuple[Any, Any, Tensor, Tensor]:
     """(our open_clip facade, open_clip's model, pixels, tokens) on the same weights."""
     held = tiny.checkpoint(request.param)
-    ours = OpenClipModel(copy.deepcopy(tiny.model(held))).eval()  # tests may change its weights
+    ours = open_clip.CLIP(copy.deepcopy(tiny.model(held))).eval()  # tests may change its weights
     return ours, twin(held), tiny.pixels(held), tiny.tokens(held)
 
 
 def test_both_facades_give_open_clips_vectors(pair: tuple[Any, Any, Tensor, Tensor]) -> None:
     ours, theirs, pixels, tokens = pair
-    old = OpenAIModel(ours.towers).eval()
+    old = clip.model.CLIP.of(ours.towers).eval()
     for normalize in (False, True):
         wanted = theirs.encode_image(pixels, normalize=normalize)
         close(ours.encode_image(pixels, normalize=normalize), wanted)
@@ -59,7 +59,7 @@ def test_openai_forward_gives_scaled_cosines_both_ways(
     pair: tuple[Any, Any, Tensor, Tensor],
 ) -> None:
     ours, theirs, pixels, tokens = pair
-    per_image, per_text = OpenAIModel(ours.towers).eval()(pixels, tokens)
+    per_image, per_text = clip.model.CLIP.of(ours.towers).eval()(pixels, tokens)
     close(per_image, theirs.get_logits(pixels, tokens)[0])
     assert torch.equal(per_image.T, per_text)
 
@@ -88,7 +88,7 @@ def test_sequence_embeddings_by_hand_with_openais_names(
 ) -> None:
     """The body of openai/CLIP's own `encode_text`, which scripts copy."""
     ours, theirs, _, tokens = pair
-    model = OpenAIModel(ours.towers).eval()
+    model = clip.model.CLIP.of(ours.towers).eval()
     x = model.token_embedding(tokens).type(model.dtype)
     x = x + model.positional_embedding.type(model.dtype)
     x = x.permute(1, 0, 2)  # NLD -> LND
@@ -132,13 +132,13 @@ def test_the_image_tower_can_be_run_by_hand() -> None:
 
     wanted = twin(held).encode_image(pixels)
     towers = tiny.model(held)
-    close(script(OpenClipModel(towers).visual, tokens_first=False), wanted)
-    close(script(OpenAIModel(towers).visual, tokens_first=True), wanted)
+    close(script(open_clip.CLIP(towers).visual, tokens_first=False), wanted)
+    close(script(clip.model.CLIP.of(towers).visual, tokens_first=True), wanted)
 
 
 def test_stages_of_a_resnet_have_their_old_names() -> None:
     held = tiny.checkpoint("resnet")
-    visual, theirs = OpenAIModel(tiny.model(held)).eval().visual, twin(held).visual
+    visual, theirs = clip.model.CLIP.of(tiny.model(held)).eval().visual, twin(held).visual
     x = torch.randn(2, visual.conv3.out_channels, 16, 16)
     close(visual.layer1(x), theirs.layer1(x))
     close(visual.bn1.weight, theirs.bn1.weight)
@@ -170,12 +170,12 @@ def test_parameters_are_named_and_counted_as_in_open_clip(
 
 def test_a_wrapped_facade_prefixes_its_names() -> None:
     held = tiny.checkpoint("vit")
-    wrapped = torch.nn.ModuleDict({"module": OpenAIModel(tiny.model(held))})
+    wrapped = torch.nn.ModuleDict({"module": clip.model.CLIP.of(tiny.model(held))})
     assert "module.visual.proj" in wrapped.state_dict()
 
 
 def test_strict_loading_complains_of_unknown_names() -> None:
-    facade = OpenAIModel(tiny.model(tiny.checkpoint("vit")))
+    facade = clip.model.CLIP.of(tiny.model(tiny.checkpoint("vit")))
     with pytest.raises(RuntimeError, match="mystery"):
         facade.load_state_dict({**facade.state_dict(), "mystery": torch.zeros(1)})
 
@@ -195,7 +195,7 @@ def test_gradients_flow_to_the_same_parameters(pair: tuple[Any, Any, Tensor, Ten
 
 def test_replacing_a_part_by_its_old_name_replaces_it_in_the_towers() -> None:
     held = tiny.checkpoint("vit")
-    facade = OpenAIModel(tiny.model(held)).eval()
+    facade = clip.model.CLIP.of(tiny.model(held)).eval()
     tokens = tiny.tokens(held)
     before = facade.encode_text(tokens)
     facade.positional_embedding = torch.nn.Parameter(torch.zeros_like(facade.positional_embedding))
@@ -207,7 +207,7 @@ def test_replacing_a_part_by_its_old_name_replaces_it_in_the_towers() -> None:
 
 def test_moving_and_casting_go_through_to_the_towers() -> None:
     held = tiny.checkpoint("vit")
-    facade = OpenAIModel(tiny.model(held)).eval().bfloat16()
+    facade = clip.model.CLIP.of(tiny.model(held)).eval().bfloat16()
     assert facade.dtype == torch.bfloat16
     assert facade.encode_image(tiny.pixels(held)).dtype == torch.bfloat16
     assert facade.encode_text(tiny.tokens(held)).dtype == torch.bfloat16
@@ -221,11 +221,107 @@ def test_the_mask_is_open_clips(pair: tuple[Any, Any, Tensor, Tensor]) -> None:
     assert torch.equal(ours.attn_mask, theirs.attn_mask)
 
 
-def test_a_mask_that_is_not_causal_is_refused() -> None:
-    facade = OpenClipModel(tiny.model(tiny.checkpoint("vit")))
-    x = torch.zeros(1, 4, facade.transformer.width)
-    with pytest.raises(ShapeError, match="not the causal mask"):
-        facade.transformer(x, attn_mask=torch.zeros(4, 4))
+def test_any_attention_mask_is_honoured(pair: tuple[Any, Any, Tensor, Tensor]) -> None:
+    ours, theirs, _, tokens = pair
+    x, T = ours.token_embedding(tokens), tokens.shape[1]
+    for mask in (torch.randn(T, T), torch.ones(T, T, dtype=torch.bool).triu(5), None):
+        close(ours.transformer(x, attn_mask=mask), theirs.transformer(x, attn_mask=mask))
+
+
+def test_the_towers_follow_whatever_still_fits_them() -> None:
+    held = tiny.checkpoint("vit")
+    model = open_clip.CLIP(tiny.model(held))
+    model.load_state_dict({name: 2 * t for name, t in model.state_dict().items()}, assign=True)
+    model.visual.proj.requires_grad_(False)
+    close(model.towers.encode_image(tiny.pixels(held)), model.encode_image(tiny.pixels(held)))
+    assert model.towers.image.projection is model.visual.proj
+    assert not model.visual.proj.requires_grad
+    assert model.ln_final.weight.requires_grad
+    copied = copy.deepcopy(model)
+    assert copied.towers.text.positions is copied.positional_embedding
+    assert copied.positional_embedding is not model.positional_embedding
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda m: setattr(m.visual, "proj", None), "image.projection"),
+        (lambda m: setattr(m, "transformer", torch.nn.Identity()), "text.blocks.0"),
+        (lambda m: setattr(m.transformer, "resblocks", m.transformer.resblocks[:-1]), "text.bl"),
+        (lambda m: setattr(m, "head", torch.nn.Linear(2, 2)), "head.weight"),
+        (
+            lambda m: setattr(m, "positional_embedding", torch.nn.Parameter(torch.zeros(9, 64))),
+            "text.positions",
+        ),
+    ],
+)
+def test_a_model_that_was_cut_or_extended_has_no_native_towers(change: Any, named: str) -> None:
+    model = open_clip.CLIP(tiny.model(tiny.checkpoint("vit")))
+    change(model)
+    with pytest.raises(WeightsMismatchError, match=f"added, removed or resized.*{named}"):
+        model.towers  # noqa: B018
+
+
+def test_settings_that_nothing_would_read_are_refused() -> None:
+    model = open_clip.CLIP(tiny.model(tiny.checkpoint("vit")))
+    for part, name, value in (
+        (model, "text_pool_type", "last"),
+        (model.visual, "attn_pool", torch.nn.Identity()),
+        (model.visual, "final_ln_after_pool", True),
+        (model.transformer, "batch_first", False),
+    ):
+        usual = getattr(part, name)
+        setattr(part, name, usual)
+        with pytest.raises(ConfigError, match=f"{name} is always {usual!r}"):
+            setattr(part, name, value)
+    for name, value in (("towers", tiny.model(tiny.checkpoint("vit"))), ("dtype", torch.half)):
+        with pytest.raises(ConfigError, match=f"{name} is computed"):
+            setattr(model, name, value)
+    model.visual.pool_type = "max"
+    with pytest.raises(ConfigError, match="'tok', 'avg' or 'none'"):
+        model.encode_image(tiny.pixels(tiny.checkpoint("vit")))
+
+
+def test_what_a_resnet_cannot_do_is_refused() -> None:
+    model = open_clip.CLIP(tiny.model(tiny.checkpoint("resnet")))
+    with pytest.raises(ConfigError, match="output_tokens is always False"):
+        model.visual.output_tokens = True
+    with pytest.raises(ConfigError, match="cannot be locked in part"):
+        model.lock_image_tower(unlocked_groups=1)
+    with pytest.raises(ConfigError, match="freeze_layer_norm=False"):
+        model.lock_text_tower(freeze_layer_norm=False)
+
+
+def test_a_bias_of_the_logits_is_honoured(pair: tuple[Any, Any, Tensor, Tensor]) -> None:
+    ours, theirs, pixels, tokens = pair
+    for model in (ours, theirs):
+        model.logit_bias = torch.nn.Parameter(torch.tensor(-10.0))
+    close(ours.get_logits(pixels, tokens)[0], theirs.get_logits(pixels, tokens)[0])
+    for found, wanted in zip(ours(pixels, tokens), theirs(pixels, tokens), strict=True):
+        close(found, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_of_another_size_are_refused_kindly(kind: str) -> None:
+    held = tiny.checkpoint(kind)
+    for model in (clip.model.CLIP.of(tiny.model(held)), open_clip.CLIP(tiny.model(held))):
+        with pytest.raises(ShapeError, match="interpolate `positional_embedding`"):
+            model.encode_image(torch.zeros(1, 3, 96, 96))
+
+
+def test_unusual_sizes_have_facades_too() -> None:
+    held = tiny.checkpoint("odd")
+    towers, pixels, tokens = tiny.model(held), tiny.pixels(held), tiny.tokens(held)
+    for model in (clip.model.CLIP.of(towers), open_clip.CLIP(towers)):
+        close(model.encode_image(pixels), towers.encode_image(pixels))
+        close(model.encode_text(tokens), towers.encode_text(tokens))
+
+
+def test_texts_shorter_than_the_context_are_encoded() -> None:
+    held = tiny.checkpoint("vit")
+    towers, tokens = tiny.model(held), tiny.tokens(held)[:2, :9]
+    for model in (clip.model.CLIP.of(towers), open_clip.CLIP(towers)):
+        close(model.encode_text(tokens), towers.encode_text(tokens))
 
 
 def test_what_scripts_ask_about_is_there(pair: tuple[Any, Any, Tensor, Tensor]) -> None:
@@ -234,7 +330,8 @@ def test_what_scripts_ask_about_is_there(pair: tuple[Any, Any, Tensor, Tensor]) 
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.visual.output_dim == theirs.visual.output_dim
     assert ours.visual.image_size == theirs.visual.image_size
-    assert OpenAIModel(ours.towers).visual.input_resolution == ours.towers.config.image.image_size
+    old = clip.model.CLIP.of(ours.towers)
+    assert old.visual.input_resolution == ours.towers.config.image.image_size
     assert ours.transformer.width == theirs.transformer.width
     assert ours.logit_scale.exp() == theirs.logit_scale.exp()
     with pytest.raises(AttributeError, match="nonsense"):

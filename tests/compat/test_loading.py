@@ -1,3 +1,5 @@
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +8,16 @@ import torch
 from PIL import Image
 
 import ecliptic.compat.open_clip as compat_open_clip
-from ecliptic.checkpoints import catalog, openai_keys, write
+from ecliptic.checkpoints import Checkpoint, catalog, openai_keys, write
 from ecliptic.compat import clip, open_clip
-from ecliptic.errors import AmbiguousCheckpointError, ConfigError, ShapeError, UnknownModelError
+from ecliptic.errors import (
+    AmbiguousCheckpointError,
+    ConfigError,
+    ShapeError,
+    UnknownModelError,
+    WeightsMismatchError,
+)
+from ecliptic.model import ClipConfig, TwoTowers
 from tests import peers, tiny
 from tests.compat.twins import twin
 
@@ -123,6 +132,132 @@ def test_random_models_take_the_options(monkeypatch: pytest.MonkeyPatch) -> None
     assert set(model(pixels)) == {"image_features", "text_features", "logit_scale"}
 
 
+def test_warnings_advise_only_what_these_functions_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bare(tmp_path / "weights.pt")
+    monkeypatch.setattr(catalog, "architecture", lambda name: tiny.CONFIGS["vit"])
+    with pytest.warns(UserWarning, match="pass force_quick_gelu=True") as warned:
+        open_clip.create_model("tiny", str(path))
+    assert "activation=" not in str(warned[0].message)
+    with pytest.raises(AmbiguousCheckpointError, match="name its architecture") as raised:
+        open_clip.create_model(f"local-dir:{path}")
+    assert "activation=" not in str(raised.value)
+
+
+def test_weights_saved_by_a_training_script_load(tmp_path: Path, archive: Path) -> None:
+    held = tiny.checkpoint("vit")
+    model, _ = clip.load(archive, device="cpu")
+    beside = {"epoch": 3, "optimizer_state_dict": {"state": {}, "param_groups": []}, "loss": 0.5}
+    integers = {"input_resolution": 32, "context_length": 16, "vocab_size": 49408}
+    weights = {**model.state_dict(), **{k: torch.tensor(v) for k, v in integers.items()}}
+    torch.save({"model_state_dict": weights, **beside}, tmp_path / "tuned.pt")
+    again, _ = clip.load(tmp_path / "tuned.pt", device="cpu")
+    assert torch.equal(again.encode_text(tiny.tokens(held)), model.encode_text(tiny.tokens(held)))
+
+
+def test_a_model_of_given_sizes_is_random_and_seeded() -> None:
+    sizes = (32, 32, 2, 128, 8, 16, 300, 64, 1, 3)  # in the order of clip/model.py `CLIP`
+    made = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        made.append(clip.model.CLIP(*sizes))
+    assert made[0].training
+    assert torch.equal(made[0].text_projection, made[1].text_projection)
+    again = clip.build_model(made[0].state_dict())
+    assert again.dtype == torch.float16
+    assert again.transformer.layers == 3
+    assert again.visual.input_resolution == 32
+    resnet = clip.model.CLIP(32, 64, (1, 1, 1, 1), 16, None, 16, 300, 64, 1, 1)
+    assert clip.build_model(resnet.state_dict()).visual.attnpool.num_heads == 8
+
+
+def test_a_state_dict_of_something_else_is_refused() -> None:
+    with pytest.raises(WeightsMismatchError):
+        clip.build_model({"weight": torch.zeros(2)})
+    model = clip.model.CLIP.of(tiny.model(tiny.checkpoint("vit")))
+    state = model.state_dict()
+    del state["visual.proj"]
+    with pytest.raises(WeightsMismatchError):
+        clip.build_model(state)
+    state = {**model.state_dict(), "visual.ln_pre.bias": torch.zeros(3), "more": torch.zeros(1)}
+    with pytest.raises(WeightsMismatchError, match=r"more(.|\n)*whole model"):
+        clip.build_model(state)
+
+
+def test_a_state_dict_whose_heads_the_originals_rule_gets_wrong_is_refused() -> None:
+    """openai/CLIP builds H/14 with 20 heads of 64 in place of 16, and computes wrong vectors."""
+    widths = replace(tiny.VIT, width=1280, depth=32, heads=16, mlp=8)
+    config = ClipConfig(16, widths, replace(tiny.TEXT, vocabulary=300, end_of_text=299))
+    with torch.device("meta"):
+        state = openai_keys(config).from_native(TwoTowers(config).state_dict())
+    with pytest.raises(AmbiguousCheckpointError, match=r"ecliptic\.load\(path, heads="):
+        clip.build_model(state)
+
+
+def test_a_download_is_made_once_and_a_file_is_read_again(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def open_tiny(source: str) -> Checkpoint:
+        opened.append(source)
+        return tiny.checkpoint("vit")
+
+    monkeypatch.setattr(clip.clip, "open_checkpoint", open_tiny)
+    root = str(tmp_path / "cache")
+    for _ in range(2):
+        path = clip._download(clip._MODELS["ViT-B/32"], root)
+        assert Path(path).name == "ViT-B-32-openai.pt"
+        assert torch.load(path)["input_resolution"] == 32
+    for _ in range(2):
+        clip._download(str(archive), root)
+    assert opened == ["ViT-B-32/openai", str(archive), str(archive)]
+
+
+def test_sizes_of_every_architecture_are_open_clips() -> None:
+    library = peers.open_clip()
+    for name in open_clip.list_models():
+        ours, theirs = open_clip.get_model_config(name), library.get_model_config(name)
+        assert ours
+        for tower, kind in (("vision_cfg", "CLIPVisionCfg"), ("text_cfg", "CLIPTextCfg")):
+            found, wanted = (vars(getattr(library, kind)(**c[tower])) for c in (ours, theirs))
+            for sizes in (found, wanted):
+                sizes["mlp"] = int(sizes["width"] * sizes.pop("mlp_ratio"))
+            assert found == wanted, name
+        assert ours["embed_dim"] == theirs["embed_dim"]
+        assert ours["quick_gelu"] == theirs.get("quick_gelu", False)
+
+
+def test_sizes_in_a_folder_are_those_of_its_file(folder: Path) -> None:
+    found = open_clip.get_model_config(f"local-dir:{folder}")
+    assert found
+    assert found["vision_cfg"]["patch_size"] == 8
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(AttributeError, match=r"no 'CoCa'; docs/compat.md lists"):
+        open_clip.CoCa  # noqa: B018
+    for module in (clip.clip, open_clip.tokenizer, open_clip.zero_shot_metadata):
+        with pytest.raises(AttributeError, match="nonsense"):
+            module.nonsense  # noqa: B018
+    assert clip.clip._tokenizer.encode("hi") == [1883]
+    assert all(getattr(open_clip, name) is not None for name in open_clip.__all__)
+
+
+def test_losses_that_do_not_exist_here_are_refused() -> None:
+    for wrong in ({"distill": True}, {"siglip": True}, {"model": "coca_ViT-B-32"}):
+        with pytest.raises(ConfigError, match="only CLIP's"):
+            open_clip.create_loss(Namespace(**wrong))
+    with pytest.raises(ConfigError, match="use_horovod"):
+        open_clip.ClipLoss(use_horovod=True)
+
+
+def test_a_classifier_needs_classes_and_templates() -> None:
+    with pytest.raises(ConfigError, match="at least one"):
+        open_clip.build_zero_shot_classifier(None, open_clip.tokenize, [], ["a {}"])
+
+
 def test_a_bare_file_is_taken_for_what_its_name_means_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,9 +296,7 @@ def test_names_and_tags_are_the_catalogs() -> None:
 
 
 def test_every_openai_name_is_in_the_catalog() -> None:
-    from ecliptic.compat.clip.clip import MODELS
-
-    for name in MODELS.values():
+    for name in clip._MODELS.values():
         assert catalog.find(name).activation == "quick_gelu"
 
 
@@ -236,9 +369,7 @@ def test_small_questions_are_answered_as_in_open_clip() -> None:
 
 
 def test_a_single_row_of_ids_is_refused_kindly() -> None:
-    from ecliptic.compat.facade import OpenAIModel
-
-    facade = OpenAIModel(tiny.model(tiny.checkpoint("vit")))
-    assert torch.equal(facade.build_attention_mask(), facade.attn_mask)
+    facade = clip.model.CLIP.of(tiny.model(tiny.checkpoint("vit")))
+    assert torch.equal(facade.build_attention_mask(), open_clip.CLIP(facade.towers).attn_mask)
     with pytest.raises(ShapeError, match="batch, tokens"):
         facade.encode_text(torch.zeros(16, dtype=torch.long))

@@ -1,4 +1,5 @@
 import pytest
+import regex
 import torch
 
 from ecliptic.compat import clip, open_clip
@@ -60,8 +61,50 @@ def test_encode_and_decode_agree_with_the_original() -> None:
     assert old.decode([49406, 1883, 49407]) == "<|startoftext|>hi <|endoftext|>"
 
 
-def test_text_from_users_cannot_end_itself() -> None:
-    assert (clip.tokenize("a <|endoftext|> b") == 49407).sum() == 1
+PIPES = r"<\|startoftext\|>|<\|endoftext\|>"  # openai/CLIP clip/simple_tokenizer.py
+SPECIALS = [
+    "a <|endoftext|> b",
+    "a <end_of_text> b",
+    "<|startoftext|>a<|endoftext|>",
+    "<start_of_text>a<end_of_text>",
+    "!!<|endoftext|>!!<end_of_text>!!",
+    "a <END_OF_TEXT> b &lt;end_of_text&gt;",
+]
+
+
+def test_special_strings_in_a_text_are_read_as_open_clip_reads_them() -> None:
+    wanted = peers.open_clip().tokenize(SPECIALS)
+    assert torch.equal(open_clip.tokenize(SPECIALS), wanted)
+    assert torch.equal(open_clip.get_tokenizer("ViT-B-32")(SPECIALS), wanted)
+    assert torch.equal(open_clip.tokenizer._tokenizer(SPECIALS), wanted)
+
+
+def test_special_strings_in_a_text_are_read_as_openai_clip_reads_them() -> None:
+    """openai/CLIP has the same code with other strings, so open_clip's shows what it does."""
+    theirs = peers.open_clip().SimpleTokenizer()
+    theirs.pat = regex.compile(
+        theirs.pat.pattern.replace("<start_of_text>|<end_of_text>", PIPES), regex.IGNORECASE
+    )
+    for old, new in (("<start_of_text>", "<|startoftext|>"), ("<end_of_text>", "<|endoftext|>")):
+        theirs.encoder[new], theirs.cache[new] = theirs.encoder.pop(old), new
+        del theirs.cache[old]
+    assert torch.equal(clip.tokenize(SPECIALS).long(), theirs(SPECIALS))
+
+
+def test_a_long_text_is_answered_with_arguments_that_exist() -> None:
+    with pytest.raises(RuntimeError, match="pass truncate=True") as raised:
+        clip.tokenize(LONG)
+    assert "overflow" not in str(raised.value)
+    with pytest.warns(TruncationWarning) as warned:
+        open_clip.tokenize(LONG)
+    assert "overflow" not in str(warned[0].message)
+    assert str(warned[0].filename) == __file__
+
+
+def test_decode_gives_open_clips_text() -> None:
+    ids = open_clip.tokenize(TEXTS)
+    for row in ids:
+        assert open_clip.decode(row) == peers.open_clip().decode(row)
 
 
 def test_a_name_that_nothing_has_is_refused() -> None:

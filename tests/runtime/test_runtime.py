@@ -19,8 +19,6 @@ SOURCE = Path(ecliptic.__file__).parent
 # Calls that compute with a tower's own methods, and the files that have a reason to.
 TOWER_CALLS = {"outputs", "sequence", "states", "patches", "look", "encode_image", "encode_text"}
 ROUTES_FOR_GRADIENTS = {
-    "compat/facade.py",  # scripts train through the old names
-    "compat/views.py",
     "diffusion/encode/encoders.py",  # grad=True
     "train/loop.py",
 }

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from ecliptic.checkpoints.checkpoint import Checkpoint as Checkpoint
     from ecliptic.checkpoints.hub.location import Located as Located, locate as locate
     from ecliptic.checkpoints.identity.hints import Hints as Hints
-    from ecliptic.checkpoints.layouts.openai import openai_keys as openai_keys
+    from ecliptic.checkpoints.layouts.open_clip import open_clip_config as open_clip_config
+    from ecliptic.checkpoints.layouts.openai import (
+        openai_config as openai_config,
+        openai_keys as openai_keys,
+    )
     from ecliptic.checkpoints.reading import Layout as Layout, read as read, write as write
     from ecliptic.storage import (
         WEIGHT_SUFFIXES as WEIGHT_SUFFIXES,

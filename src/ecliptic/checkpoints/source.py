@@ -96,15 +96,16 @@ def _unwrap(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Pa
     """Take the state dict out of what training scripts save with it.
 
     "state_dict." holds the weights of open_clip's and Lightning's checkpoints (beside "epoch",
-    "optimizer", ...); torch's DistributedDataParallel adds "module." to every name.
+    "optimizer", ...), "model_state_dict." those of PyTorch's tutorials; torch's
+    DistributedDataParallel adds "module." to every name.
     """
-    for prefix in ("state_dict.", "module."):
+    for prefix in ("state_dict.", "model_state_dict.", "module."):
         inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        if inner and (prefix == "state_dict." or len(inner) == len(tensors)):
+        if inner and (prefix != "module." or len(inner) == len(tensors)):
             tensors = inner
     if not tensors:
         raise UnsupportedLayoutError(
             f"{path} holds no named tensors; pass a state dict, or a dict with one under "
-            "`state_dict`."
+            "`state_dict` or `model_state_dict`."
         )
     return State(tensors, metadata)

@@ -18,7 +18,13 @@ def implied_settings(name: str, sizes: ClipConfig) -> Implied:
     assert sizes.text
     heads = (sizes.image.heads, sizes.text.heads)
     spec = ImageSpec(size=sizes.image.image_size)
-    return Implied(f"{name!r} in open_clip", sizes.text.activation, heads, spec)
+    return Implied(
+        by=f"{name!r} in open_clip",
+        remedy="pass force_quick_gelu=True for weights trained with QuickGELU",
+        activation=sizes.text.activation,
+        heads=heads,
+        image_spec=spec,
+    )
 
 
 def check_sizes(name: str, sizes: ClipConfig, path: str, found: ClipConfig) -> None:
@@ -50,7 +56,11 @@ def random_towers(name: str, placement: Placement) -> tuple[TwoTowers, ImageSpec
         text = replace(text, activation=placement.activation)
         if isinstance(image, ViTConfig):
             image = replace(image, activation=placement.activation)
-    seed = int(torch.randint(2**62, ()).item())  # depends on torch.manual_seed
-    towers = random_model(ClipConfig(sizes.embed, image, text), seed)
+    towers = seeded_towers(ClipConfig(sizes.embed, image, text))
     towers.to(placement.device, DTYPES[placement.precision])
     return towers, ImageSpec(size=image.image_size)
+
+
+def seeded_towers(config: ClipConfig) -> TwoTowers:
+    """A model with random weights that depend on `torch.manual_seed`."""
+    return random_model(config, int(torch.randint(2**62, ()).item()))

@@ -1,45 +1,85 @@
-"""`TwoTowers` with the attributes and methods of the models of openai/CLIP and open_clip.
+"""The model of the originals on the weights of `TwoTowers`: what openai/CLIP and open_clip share.
 
-`Facade` holds what the two share. They differ in their axis order and in the result of `forward`.
-`state_dict` and `named_parameters` use the released names, which both projects share.
-B batch, T tokens, D width, E vector size, I images.
+A facade has the modules, names and structure of its original; hooks, replaced parts and removed
+blocks therefore do what they do there. Its parameters are those of the native model, which
+`towers` gives. The two projects differ in their towers and in the result of `forward`.
+B batch, T tokens, D width, E vector size, S image side, I images.
 """
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecliptic.checkpoints import openai_keys
-from ecliptic.compat.renamed import Renamed
-from ecliptic.compat.views import OPEN_CLIP, OPENAI, Order, TransformerView, VisualView, causal_mask
-from ecliptic.errors import ShapeError
-from ecliptic.model import TwoTowers, end_positions
-
-NAMES = {
-    "logit_scale": "towers.logit_scale",
-    "token_embedding": "towers.text.token_embedding",
-    "positional_embedding": "towers.text.positions",
-    "ln_final": "towers.text.ln_final",
-    "text_projection": "towers.text.projection",
-}
+from ecliptic.compat.padding import all_causal, describe_modules
+from ecliptic.compat.parts import Fixed, empty_parameter, share_weights, unit
+from ecliptic.errors import ShapeError, WeightsMismatchError
+from ecliptic.model import ImageConfig, LayerNorm, TextConfig, TwoTowers, end_positions
 
 
-class Facade(Renamed):
-    """The methods of both projects' models; `towers` is the native model, which does the work."""
+class Facade(Fixed):
+    """Parameters and methods of both projects' models; a subclass makes the towers."""
 
-    def __init__(self, towers: TwoTowers, order: Order) -> None:
-        super().__init__(NAMES)
-        text = towers.text_tower
-        self.towers = towers
-        self.context_length, self.vocab_size = text.config.context, text.config.vocabulary
-        self.visual = VisualView(towers.image_tower, towers.config.embed, order)
-        self.transformer = TransformerView(
-            text.blocks, text.config.width, order, causal=order.causal_text
-        )
-        self._keys = openai_keys(towers.config)
+    visual: Any  # a module of ours, or whatever a script puts in its place
+    transformer: Any
+
+    def __init__(self, towers: TwoTowers) -> None:
+        super().__init__()
+        image, text = towers.image_tower.config, towers.text_tower.config
+        embed = towers.config.embed
+        self.context_length, self.vocab_size = text.context, text.vocabulary
+        with torch.device("meta"):
+            self.visual = self._make_visual(image, embed)
+            self.transformer = self._make_transformer(text)
+            # not nn.Embedding(...): its random numbers on the meta device import torch._dynamo
+            table = torch.empty(text.vocabulary, text.width)
+            self.token_embedding = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call]
+            self.positional_embedding = empty_parameter(text.context, text.width)
+            self.ln_final = LayerNorm(text.width, eps=text.eps)
+            self.text_projection = empty_parameter(text.width, embed) if text.projection else None
+            self.logit_scale = empty_parameter()
+        weights = towers.state_dict(keep_vars=True)
+        share_weights(openai_keys(towers.config).from_native(weights), self)
+        object.__setattr__(self, "_towers", towers)  # no submodule: its weights are here already
+        self._made = describe_modules(self._text_parts())
+        self.train(towers.training)
+
+    def _make_visual(self, sizes: ImageConfig, embed: int) -> nn.Module:
+        raise NotImplementedError
+
+    def _make_transformer(self, sizes: TextConfig) -> nn.Module:
+        raise NotImplementedError
+
+    def _run_text(self, x: Tensor) -> Tensor:
+        """(B, T, D) embedded tokens -> (B, T, D), through `transformer`."""
+        raise NotImplementedError
+
+    @property
+    def towers(self) -> TwoTowers:
+        """The native model with this model's parameters, as they are now.
+
+        Hooks and functions that a script put on this model are not part of it.
+
+        Raises:
+            WeightsMismatchError: parts were added, removed or resized.
+        """
+        towers: TwoTowers = self._towers  # type: ignore[assignment]
+        found = openai_keys(towers.config).to_native(self.state_dict(keep_vars=True))
+        wanted = towers.state_dict()
+        changed = [
+            name
+            for name in wanted
+            if name not in found.weights or found.weights[name].shape != wanted[name].shape
+        ]
+        if changed := [*found.unexpected, *changed]:
+            raise WeightsMismatchError(
+                f"{len(changed)} tensors of this model were added, removed or resized (the first "
+                f"is {changed[0]!r}), so its native towers would compute something else; call the "
+                "model itself, or load it again."
+            )
+        share_weights(found.weights, towers)
+        return towers.train(self.training)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,95 +87,47 @@ class Facade(Renamed):
         weight: Tensor = self.visual.conv1.weight
         return weight.dtype
 
-    @property
-    def attn_mask(self) -> Tensor:
-        """(T, T) causal mask of the whole context."""
-        return causal_mask(self.context_length, self.towers.text_tower.positions.detach())
-
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """(B, 3, S, S) pixels -> (B, E) vectors, raw unless `normalize`."""
-        vectors: Tensor = self.visual(image.type(self.dtype))
-        return F.normalize(vectors, dim=-1) if normalize else vectors
-
-    def build_attention_mask(self) -> Tensor:
-        """`attn_mask`, as both projects make it."""
-        return self.attn_mask
+        vectors: Tensor = self.visual(image)
+        return unit(vectors) if normalize else vectors
 
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
-        """(B, T) ids -> (B, E) vectors, raw unless `normalize`.
+        """(B, T) ids -> (B, E) vectors, raw unless `normalize`; T may be shorter than the context.
 
-        Computed up to the last end of text in the batch; later tokens have no effect.
+        Raises:
+            ShapeError: `text` is not a batch of ids, or a row has no end of text.
         """
-        if text.ndim != 2:
+        if text.ndim != 2 or text.shape[1] > self.context_length:
             raise ShapeError(
-                f"text must be (batch, tokens) ids, got {tuple(text.shape)}; use `tokenize`."
+                f"text must be (batch, tokens) ids with at most {self.context_length} tokens, got "
+                f"{tuple(text.shape)}; use `tokenize`."
             )
-        ends = end_positions(text, self.towers.text_tower.config.end_of_text)
-        vectors = self.towers.encode_text(text[:, : int(ends.max()) + 1])
-        return F.normalize(vectors, dim=-1) if normalize else vectors
+        towers: TwoTowers = self._towers  # type: ignore[assignment]
+        ends = end_positions(text, towers.text_tower.config.end_of_text)
+        if self._is_as_made():
+            text = text[:, : int(ends.max()) + 1]
+        dtype = self._text_dtype()
+        x = self.token_embedding(text).type(dtype)
+        x = x + self.positional_embedding[: text.shape[1]].type(dtype)
+        x = self.ln_final(self._run_text(x)).type(dtype)
+        x = x[torch.arange(len(x), device=x.device), ends]
+        if self.text_projection is not None:
+            x = x @ self.text_projection
+        return unit(x) if normalize else x
 
-    def state_dict(  # type: ignore[override]  # torch's overloads add positional arguments
-        self,
-        *,
-        destination: dict[str, Any] | None = None,
-        prefix: str = "",
-        keep_vars: bool = False,
-    ) -> dict[str, Any]:
-        """The weights under the names of the released files."""
-        native = self.towers.state_dict(keep_vars=keep_vars)
-        found = {} if destination is None else destination
-        found |= {f"{prefix}{key}": t for key, t in self._keys.from_native(native).items()}
-        return found
+    def _text_parts(self) -> list[nn.Module]:
+        return [self.token_embedding, self.transformer, self.ln_final]
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load weights under released names into the towers; RuntimeError as in torch."""
-        known = self._keys.to_native(state_dict)
-        weights = {**known.weights, **known.unexpected}
-        return self.towers.load_state_dict(weights, strict=strict, assign=assign)
+    def _is_as_made(self) -> bool:
+        """Whether no script changed the text tower, so that padding can be left out."""
+        parts = self._text_parts()
+        return describe_modules(parts) == self._made and all_causal([self])
 
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Parameter]]:
-        """Every parameter once, under its released name."""
-        start = f"{prefix}." if prefix else ""
-        for name, parameter in self.towers.named_parameters("", recurse, remove_duplicate):
-            yield start + self._keys.foreign_names(name)[0], parameter
+    def _text_dtype(self) -> torch.dtype:
+        return self.dtype
 
-
-class OpenAIModel(Facade):
-    """openai/CLIP clip/model.py `CLIP`."""
-
-    def __init__(self, towers: TwoTowers) -> None:
-        super().__init__(towers, OPENAI)
-
-    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and ids -> (I, T) logits of images against texts, and their transpose."""
-        logits = self.towers.logits(self.encode_image(image), self.encode_text(text))
-        return logits, logits.T
-
-
-class OpenClipModel(Facade):
-    """open_clip/model.py `CLIP`; `output_dict` decides between a tuple and a dict."""
-
-    def __init__(self, towers: TwoTowers, *, output_dict: bool = False) -> None:
-        super().__init__(towers, OPEN_CLIP)
-        self.output_dict = output_dict
-        self.logit_bias = None  # only sigmoid models have one
-
-    def forward(
-        self, image: Tensor | None = None, text: Tensor | None = None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor] | dict[str, Tensor | None]:
-        """Unit vectors of images and of texts (None for a missing input), and the scale."""
-        images = None if image is None else self.encode_image(image, normalize=True)
-        texts = None if text is None else self.encode_text(text, normalize=True)
-        scale: Tensor = self.logit_scale.exp()
-        if self.output_dict:
-            return {"image_features": images, "text_features": texts, "logit_scale": scale}
-        return images, texts, scale
-
-    def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and ids -> (I, T) logits of images against texts, and their transpose."""
-        logits = self.towers.logits(self.encode_image(image), self.encode_text(text))
-        return logits, logits.T
+    def _compare(self, image: Tensor, text: Tensor) -> Tensor:
+        """Pixels and ids -> (I, T) logits of images against texts."""
+        images, texts = unit(self.encode_image(image)), unit(self.encode_text(text))
+        return self.logit_scale.exp() * images @ texts.T

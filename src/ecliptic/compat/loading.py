@@ -24,31 +24,48 @@ class Implied:
     """The settings of a name in the other project, used only if the file does not state them."""
 
     by: str  # the name and the project, for the warning
-    activation: Activation | None
+    remedy: str  # what to do if they are wrong
+    activation: Activation
     heads: tuple[int, int] | None = None  # image, text
     image_spec: ImageSpec | None = None
 
 
 def load_as_named(source: str | Path, placement: Placement, implied: Implied | None = None) -> Clip:
-    """Load `source`; if the file is ambiguous, warn and load it with the implied settings."""
+    """Load `source`; if the file is ambiguous, warn and load it with the implied settings.
+
+    Raises:
+        AmbiguousCheckpointError: the file and the name leave a setting open.
+    """
     try:
-        return _load(source, placement, Implied("", None))
+        return _load(source, placement)
     except AmbiguousCheckpointError as error:
         if implied is None:
-            raise
-        warn(
-            f"{error} Without it, ecliptic uses the settings that {implied.by} implies: "
-            f"{_describe(placement, implied)}. If the weights were trained with other settings, "
-            "every vector is wrong.",
-            UserWarning,
-            stacklevel=3,
-        )
-    return _load(source, placement, implied)
+            raise _ask_name(source) from error
+    warn(
+        f"{source} does not state all settings that its vectors depend on, so ecliptic uses those "
+        f"that {implied.by} implies: {_describe(placement, implied)}. If the weights were trained "
+        f"with others, every vector is wrong: {implied.remedy}.",
+        UserWarning,
+        stacklevel=3,
+    )
+    try:
+        return _load(source, placement, implied)
+    except AmbiguousCheckpointError as error:
+        raise _ask_name(source) from error
+
+
+def _ask_name(source: str | Path) -> AmbiguousCheckpointError:
+    return AmbiguousCheckpointError(
+        f"{source} does not state its activation, heads or image preparation, and neither does "
+        "this way of loading it; name its architecture, as in "
+        f'open_clip.create_model("ViT-B-32", pretrained="{source}"), or use ecliptic.load, which '
+        "takes these settings as arguments."
+    )
 
 
 def _describe(placement: Placement, implied: Implied) -> str:
     """The assumed settings in words."""
-    assumed = [str(placement.activation or implied.activation)]
+    assumed: list[str] = [placement.activation or implied.activation]
     if implied.heads:
         assumed.append("{} and {} heads".format(*implied.heads))
     if implied.image_spec:
@@ -56,15 +73,15 @@ def _describe(placement: Placement, implied: Implied) -> str:
     return ", ".join(assumed)
 
 
-def _load(source: str | Path, placement: Placement, implied: Implied) -> Clip:
+def _load(source: str | Path, placement: Placement, implied: Implied | None = None) -> Clip:
     return load(
         source,
         device=placement.device,
         precision=placement.precision,
         image_size=placement.image_size,
-        activation=placement.activation or implied.activation,
-        heads=implied.heads,
-        image_spec=implied.image_spec,
+        activation=placement.activation or (implied.activation if implied else None),
+        heads=implied.heads if implied else None,
+        image_spec=implied.image_spec if implied else None,
     )
 
 

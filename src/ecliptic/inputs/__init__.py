@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         written_vocabulary as written_vocabulary,
     )
     from ecliptic.inputs.decode import (
+        DEFAULT_LIMITS as DEFAULT_LIMITS,
         ImageLimits as ImageLimits,
         ImageSource as ImageSource,
         describe as describe,
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
     )
     from ecliptic.inputs.findings import Finding as Finding, Severity as Severity
     from ecliptic.inputs.flatten import orientation as orientation
-    from ecliptic.inputs.image import Preprocess as Preprocess, PreprocessMode as PreprocessMode
+    from ecliptic.inputs.image import (
+        Preprocess as Preprocess,
+        PreprocessMode as PreprocessMode,
+        resize_image as resize_image,
+        scale_shorter_side as scale_shorter_side,
+    )
     from ecliptic.inputs.lint_rules import lint as lint, unreadable as unreadable
     from ecliptic.inputs.pool import Reject as Reject, decode_many as decode_many
     from ecliptic.inputs.prompt_templates import (
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     )
     from ecliptic.inputs.token_spans import TokenSpan as TokenSpan, ledger as ledger
     from ecliptic.inputs.tokenizer import (
+        WORD as WORD,
         Overflow as Overflow,
         TokenBatch as TokenBatch,
         Tokenizer as Tokenizer,

@@ -26,7 +26,7 @@ from ecliptic.inputs.decode import (
 )
 from ecliptic.inputs.flatten import Colour, flatten
 from ecliptic.inputs.pool import budget
-from ecliptic.inputs.specs import ImageSpec
+from ecliptic.inputs.specs import ImageSpec, Interpolation
 
 PreprocessMode = Literal["reference", "robust"]
 
@@ -109,21 +109,29 @@ class Preprocess:
 
     def _fit(self, image: Image.Image) -> Image.Image:
         size = self.spec.size
-        if self.spec.resize == "squash":
-            return self._resize(image, (size, size))
-        image = self._resize(image, scale_shorter_side(size, *image.size))
-        return image.crop(centre_box(size, *image.size))
+        squash = self.spec.resize == "squash"
+        to = (size, size) if squash else scale_shorter_side(size, *image.size)
+        image = resize_image(image, to, self.spec.interpolation, self.limits)
+        return image if squash else image.crop(centre_box(size, *image.size))
 
-    def _resize(self, image: Image.Image, to: tuple[int, int]) -> Image.Image:
-        if image.size == to:
-            return image
-        if to[0] * to[1] > self.limits.pixels:  # 1x20000 would grow to 224x4480000
-            raise ImageLimitError(
-                f"an image of {image.width}x{image.height} would grow to {to[0]}x{to[1]} when "
-                f"its shorter side is resized, over the limit of {self.limits.pixels} pixels; "
-                "crop it first."
-            )
-        return image.resize(to, _FILTERS[self.spec.interpolation])
+
+def resize_image(
+    image: Image.Image, to: tuple[int, int], interpolation: Interpolation, limits: ImageLimits
+) -> Image.Image:
+    """Resize to (width, height), as torchvision's Resize does with a PIL image.
+
+    Raises:
+        ImageLimitError: the result would have more pixels than `limits` allow.
+    """
+    if image.size == to:
+        return image
+    if to[0] * to[1] > limits.pixels:  # 1x20000 would grow to 224x4480000
+        raise ImageLimitError(
+            f"an image of {image.width}x{image.height} would grow to {to[0]}x{to[1]} when "
+            f"its shorter side is resized, over the limit of {limits.pixels} pixels; "
+            "crop it first."
+        )
+    return image.resize(to, _FILTERS[interpolation])
 
 
 def scale_shorter_side(size: int, width: int, height: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Block as Block,
         LayerNorm as LayerNorm,
         QuickGELU as QuickGELU,
+        activation_of as activation_of,
     )
     from ecliptic.model.resnet import ModifiedResNet as ModifiedResNet
     from ecliptic.model.states import (

@@ -84,14 +84,17 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
     check_obstacles(NAME, _list_obstacles(checkpoint))
     table = openai.openai_keys(checkpoint.config)
     weights = tensor_writer(table.from_native(checkpoint.weights))
-    spec = cast(ImageSpec, checkpoint.image_spec)
+    spec, tokens = cast(ImageSpec, checkpoint.image_spec), checkpoint.tokenizer_spec
     preprocess = {
         "mean": list(spec.mean),
         "std": list(spec.std),
         "interpolation": spec.interpolation,
         "resize_mode": spec.resize,
     }
-    config = {"model_cfg": _make_model_cfg(checkpoint), "preprocess_cfg": preprocess}
+    config = {
+        "model_cfg": open_clip_config(checkpoint.config, tokens.pad if tokens else 0),
+        "preprocess_cfg": preprocess,
+    }
     write_files(path, {WEIGHTS: weights, CONFIG: json_writer(config)}, overwrite=overwrite)
     return ()
 
@@ -194,8 +197,8 @@ def _refuse_unknown(model: Fields, vision: Fields, text: Fields) -> None:
             tower.refuse("act_kwargs", "plain QuickGELU or GELU")
 
 
-def _make_model_cfg(checkpoint: Checkpoint) -> dict[str, Any]:
-    config, spec = checkpoint.config, checkpoint.tokenizer_spec
+def open_clip_config(config: ClipConfig, pad: int = 0) -> dict[str, Any]:
+    """The sizes of two towers as in open_clip's model_configs; `pad` is the id after a text."""
     text = cast(TextConfig, config.text)
     text_cfg: dict[str, Any] = {
         "context_length": text.context,
@@ -204,7 +207,7 @@ def _make_model_cfg(checkpoint: Checkpoint) -> dict[str, Any]:
         "heads": text.heads,
         "layers": text.depth,
         "mlp_ratio": mlp_ratio(text.width, text.mlp),
-        "pad_id": spec.pad if spec else 0,
+        "pad_id": pad,
         **_make_norm_kwargs(text.eps),
     }
     if not text.projection:

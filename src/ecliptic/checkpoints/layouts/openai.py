@@ -5,14 +5,16 @@ open_clip's, which have the same names. Source: openai/CLIP clip/model.py `build
 fixes what the file does not state: QuickGELU, width // 64 heads, an MLP of four widths.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.identity.assemble import assemble
 from ecliptic.checkpoints.identity.hints import Hints, Stated
+from ecliptic.checkpoints.identity.identify import identify
 from ecliptic.checkpoints.identity.tower_sizes import released_heads
 from ecliptic.checkpoints.key_tables import KeyTable, Rule
 from ecliptic.checkpoints.layouts.writing import check_obstacles, compact, write_files
@@ -92,6 +94,19 @@ def choose_table(names: Iterable[str]) -> KeyTable:
 def openai_keys(config: ClipConfig) -> KeyTable:
     """The table for a model's sizes."""
     return WITH_RESNET if isinstance(config.image, ResNetConfig) else WITH_VIT
+
+
+def openai_config(tensors: Mapping[str, Tensor]) -> ClipConfig:
+    """The sizes of a state dict without its integers, as `build_model` reads them.
+
+    Raises:
+        WeightsMismatchError: tensors that decide a size are missing.
+        AmbiguousCheckpointError: its rule for heads is wrong for the released model of these sizes.
+    """
+    table = choose_table(tensors)
+    stated = Stated(activation="quick_gelu", head_width=HEAD_WIDTH)
+    weights = table.to_native(tensors).weights
+    return identify(weights, Hints(), stated, table, "the state dict")
 
 
 def matches(source: Source) -> bool:

@@ -1,22 +1,29 @@
-"""`load`, `tokenize` and `available_models` with openai/CLIP's arguments (clip/clip.py).
+"""openai/CLIP's clip/clip.py: `load`, `tokenize` and what scripts take from beside them.
 
 N texts, T tokens of context.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ecliptic.compat.facade import OpenAIModel
+from ecliptic.checkpoints import write
+from ecliptic.compat.clip.model import CLIP, build_model
+from ecliptic.compat.clip.simple_tokenizer import SimpleTokenizer
 from ecliptic.compat.loading import Implied, Placement, load_as_named, warn_of_folder
-from ecliptic.compat.pixels import ToPixels
+from ecliptic.compat.pixels import Compose, ToPixels
 from ecliptic.compat.simple_tokenizer import tokenize_rows
+from ecliptic.engine import open_checkpoint
 from ecliptic.errors import TextTooLongError
-from ecliptic.inputs import TokenizerSpec
+from ecliptic.inputs import ImageSpec, TokenizerSpec
 
-MODELS = {  # OpenAI's name -> the catalog's
+__all__ = ["available_models", "build_model", "load", "tokenize"]
+
+_MODELS = {  # OpenAI's name -> the catalog's
     "RN50": "RN50/openai",
     "RN101": "RN101/openai",
     "RN50x4": "RN50x4/openai",
@@ -35,7 +42,7 @@ class TooLongError(TextTooLongError, RuntimeError):
 
 def available_models() -> list[str]:
     """The names of OpenAI's models."""
-    return list(MODELS)
+    return list(_MODELS)
 
 
 def load(
@@ -43,7 +50,7 @@ def load(
     device: str | torch.device | None = None,
     jit: bool = False,  # noqa: ARG001 - part of the old signature
     download_root: str | None = None,
-) -> tuple[OpenAIModel, ToPixels]:
+) -> tuple[CLIP, ToPixels]:
     """The model, in eval mode, and its preprocessing.
 
     Args:
@@ -58,9 +65,13 @@ def load(
     warn_of_folder("download_root", download_root)
     place = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     placement = Placement(place, "fp16" if place.startswith("cuda") else "fp32")
-    implied = Implied("clip.load", "quick_gelu")  # the only activation of openai/CLIP
-    loaded = load_as_named(MODELS.get(str(name), name), placement, implied)
-    model = OpenAIModel(loaded.model)
+    implied = Implied(
+        by="clip.load",
+        remedy='use ecliptic.load(path, activation="gelu"), because openai/CLIP has QuickGELU only',
+        activation="quick_gelu",
+    )
+    loaded = load_as_named(_MODELS.get(str(name), name), placement, implied)
+    model = CLIP.of(loaded.model)
     assert loaded.card.image_spec  # a facade needs both towers
     return model.eval(), ToPixels(loaded.card.image_spec)
 
@@ -70,13 +81,39 @@ def tokenize(
 ) -> Tensor:
     """(N, T) int32 ids of `texts`, padded with 0.
 
-    Special tokens in the text are read as plain text; `SimpleTokenizer.encode` gives their ids.
+    Special tokens in the text become their ids, as in the original.
 
     Raises:
         TooLongError: a text needs more than `context_length` tokens and `truncate` is False.
     """
     spec = TokenizerSpec(context=context_length)
-    try:
-        return tokenize_rows(texts, spec, "truncate" if truncate else "error").int()
-    except TextTooLongError as error:
-        raise TooLongError(str(error)) from None
+    ids, cut = tokenize_rows(texts, spec, SimpleTokenizer.specials)
+    if cut and not truncate:
+        raise TooLongError(f"{cut}. Shorten them, or pass truncate=True to cut them.")
+    return ids.int()
+
+
+def _transform(n_px: int) -> Compose:
+    """The preprocessing for images of `n_px` pixels a side."""
+    return ToPixels(ImageSpec(size=n_px))
+
+
+def _download(url: str, root: str | None = None) -> str:
+    """The path of a state dict for `build_model`, written into `root` the first time.
+
+    Args:
+        url: a value of `_MODELS`, or anything `ecliptic.load` takes.
+        root: a folder; None is ~/.cache/clip, as in the original.
+    """
+    folder = Path(root or "~/.cache/clip").expanduser()
+    path = folder / f"{Path(url.replace('/', '-')).stem}.pt"
+    if not path.exists() or Path(url).exists():  # a file of the user may have changed
+        write(open_checkpoint(url), path, layout="openai", overwrite=True)
+    return str(path)
+
+
+@cache
+def __getattr__(name: str) -> Any:
+    if name == "_tokenizer":
+        return SimpleTokenizer()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,48 +1,27 @@
-"""open_clip's functions (factory.py, pretrained.py, tokenizer.py), over ecliptic.
+"""open_clip's factory.py and pretrained.py: models, tokenizers and their names."""
 
-Use `from ecliptic.compat import open_clip` instead of `import open_clip`. N texts, T tokens.
-"""
-
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import torch
-from torch import Tensor
-
-from ecliptic.checkpoints import catalog
+from ecliptic.checkpoints import catalog, open_clip_config
 from ecliptic.compat.architectures import check_sizes, implied_settings, random_towers
-from ecliptic.compat.facade import OpenClipModel
 from ecliptic.compat.keywords import CREATE, FROM_PRETRAINED, Keywords, read_options
 from ecliptic.compat.loading import Placement, load_as_named, warn_of_folder
+from ecliptic.compat.open_clip.model import CLIP
+from ecliptic.compat.open_clip.tokenizer import SimpleTokenizer
 from ecliptic.compat.pixels import ToPixels, ToTrainingPixels
-from ecliptic.compat.simple_tokenizer import OpenClipTokenizer as SimpleTokenizer, tokenize_rows
-from ecliptic.engine import DTYPES
+from ecliptic.engine import open_checkpoint
 from ecliptic.errors import UnknownModelError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import TwoTowers
-
-__all__ = [
-    "SimpleTokenizer",
-    "create_model",
-    "create_model_and_transforms",
-    "create_model_from_pretrained",
-    "get_cast_dtype",
-    "get_tokenizer",
-    "list_models",
-    "list_pretrained",
-    "list_pretrained_models_by_tag",
-    "list_pretrained_tags_by_model",
-    "tokenize",
-]
 
 _FOLDER, _HUB = "local-dir:", "hf-hub:"  # factory.py `parse_model_name`
 
 
 def create_model_and_transforms(
     model_name: str, pretrained: str | None = None, *positional: Any, **options: Any
-) -> tuple[OpenClipModel, ToTrainingPixels, ToPixels]:
+) -> tuple[CLIP, ToTrainingPixels, ToPixels]:
     """The model, and its preprocessing for training and for evaluation.
 
     Args:
@@ -62,7 +41,7 @@ def create_model_and_transforms(
 
 def create_model(
     model_name: str, pretrained: str | None = None, *positional: Any, **options: Any
-) -> OpenClipModel:
+) -> CLIP:
     """The model alone; arguments as for `create_model_and_transforms`."""
     return _create(model_name, pretrained, read_options(options, positional, CREATE))[0]
 
@@ -74,7 +53,7 @@ def create_model_from_pretrained(
     *positional: Any,
     return_transform: Literal[False],
     **options: Any,
-) -> OpenClipModel: ...
+) -> CLIP: ...
 @overload
 def create_model_from_pretrained(
     model_name: str,
@@ -82,14 +61,14 @@ def create_model_from_pretrained(
     *positional: Any,
     return_transform: bool = True,
     **options: Any,
-) -> tuple[OpenClipModel, ToPixels]: ...
+) -> tuple[CLIP, ToPixels]: ...
 def create_model_from_pretrained(
     model_name: str,
     pretrained: str | None = None,
     *positional: Any,
     return_transform: bool = True,
     **options: Any,
-) -> OpenClipModel | tuple[OpenClipModel, ToPixels]:
+) -> CLIP | tuple[CLIP, ToPixels]:
     """The model and its preprocessing; arguments as for `create_model_and_transforms`.
 
     Raises:
@@ -118,9 +97,16 @@ def get_tokenizer(model_name: str = "", context_length: int | None = None) -> Si
     return SimpleTokenizer(replace(spec, context=context_length or spec.context))
 
 
-def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Tensor:
-    """(N, T) int64 ids; longer texts are cut, with a warning that quotes the lost words."""
-    return tokenize_rows(texts, TokenizerSpec(context=context_length), "warn")
+def get_model_config(model_name: str) -> dict[str, Any] | None:
+    """The sizes of an architecture as in open_clip's model_configs; None if it is unknown."""
+    if model_name.startswith((_FOLDER, _HUB)):
+        config = open_checkpoint(_translate(model_name)).config
+    else:
+        try:
+            config = catalog.architecture(model_name)
+        except UnknownModelError:
+            return None
+    return open_clip_config(config)
 
 
 def list_models() -> list[str]:
@@ -150,14 +136,12 @@ def list_pretrained_models_by_tag(tag: str) -> list[str]:
     return [sizes for sizes, known in list_pretrained() if known == plain]
 
 
-def get_cast_dtype(precision: str) -> torch.dtype | None:
-    """The dtype that "bf16" or "fp16" casts inputs to; None for every other precision."""
-    return DTYPES[precision] if precision in ("bf16", "fp16") else None
+def list_openai_models() -> list[str]:
+    """Architectures of OpenAI's own weights."""
+    return list_pretrained_models_by_tag("openai")
 
 
-def _create(
-    name: str, pretrained: str | None, options: Keywords
-) -> tuple[OpenClipModel, ImageSpec]:
+def _create(name: str, pretrained: str | None, options: Keywords) -> tuple[CLIP, ImageSpec]:
     """The facade in eval mode, and its image preprocessing."""
     warn_of_folder("cache_dir", options.cache_dir)
     if name.startswith((_FOLDER, _HUB)):
@@ -167,10 +151,25 @@ def _create(
         towers, spec = _load_weights(name, pretrained, options)
     else:
         towers, spec = random_towers(name, options.placement)
-    model = OpenClipModel(towers, output_dict=bool(options.output_dict))
+    model = CLIP(towers, output_dict=bool(options.output_dict))
     assert spec  # a facade needs both towers
-    model.visual.describe(options.change(spec))
-    return model.eval(), options.change(spec)
+    spec = options.change(spec)
+    _describe(model.visual, spec)
+    return model.eval(), spec
+
+
+def _describe(visual: Any, spec: ImageSpec) -> None:
+    """Set what open_clip's `set_model_preprocess_cfg` sets."""
+    visual.image_mean, visual.image_std = spec.mean, spec.std
+    visual.preprocess_cfg = {
+        "size": visual.image_size,
+        "mode": "RGB",
+        "mean": spec.mean,
+        "std": spec.std,
+        "interpolation": spec.interpolation,
+        "resize_mode": spec.resize,
+        "fill_color": 0,
+    }
 
 
 def _translate(name: str) -> str:

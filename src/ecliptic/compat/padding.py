@@ -1,0 +1,53 @@
+"""Tells whether a text tower may leave out the padding behind the last end of text.
+
+The tower is causal, so tokens there change no vector. But a hook would see shorter sequences than
+in the original, and a replaced part may not be causal. So padding is left out only while the
+modules are as they were made. T tokens.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def describe_modules(roots: Iterable[nn.Module]) -> list[Hashable]:
+    """Names, classes, functions and attributes of all modules; equal until a script changes them.
+
+    Values of weights do not count.
+    """
+    return [
+        (name, type(module), _functions_of(type(module)), frozenset(vars(module)), _hooked(module))
+        for root in roots
+        for name, module in root.named_modules()
+    ]
+
+
+def all_causal(roots: Iterable[nn.Module]) -> bool:
+    """Whether there is an attention mask, and each lets a token see only those before it."""
+    masks = {id(mask): mask for root in roots for mask in _masks_of(root)}
+    return bool(masks) and all(mask is not None and _is_causal(mask) for mask in masks.values())
+
+
+def _functions_of(kind: type) -> frozenset[tuple[str, int]]:
+    return frozenset((name, id(value)) for name, value in vars(kind).items() if callable(value))
+
+
+def _hooked(module: nn.Module) -> bool:
+    return any(getattr(module, name) for name in _HOOKS)
+
+
+def _masks_of(root: nn.Module) -> Iterator[Any]:
+    """The `attn_mask` of the modules that have one, None where a script took it away."""
+    for module in root.modules():
+        if "attn_mask" in vars(module) or "attn_mask" in module._buffers:
+            yield module.attn_mask
+
+
+def _is_causal(mask: Tensor) -> bool:
+    T = mask.shape[-1]
+    causal = torch.full((T, T), float("-inf"), device=mask.device).triu_(1)
+    return mask.ndim == 2 and torch.equal(mask.float(), causal)
