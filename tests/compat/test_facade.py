@@ -324,6 +324,61 @@ def test_texts_shorter_than_the_context_are_encoded() -> None:
         close(model.encode_text(tokens), towers.encode_text(tokens))
 
 
+LONGEST = 8  # tokens of the longest of the two texts below, in a context of more
+
+
+def _patch_block(model: Any) -> None:
+    block = model.transformer.resblocks[0]
+    block.forward = block.forward
+
+
+def _see_everything(model: Any) -> None:
+    for module in (model, *model.transformer.resblocks):
+        if hasattr(module, "attn_mask"):
+            module.attn_mask = torch.zeros_like(module.attn_mask)
+
+
+CHANGES: dict[str, Any] = {
+    "a forward hook": lambda m: m.transformer.resblocks[0].register_forward_hook(lambda *_: None),
+    "a hook of the norm": lambda m: m.ln_final.register_forward_pre_hook(lambda *_: None),
+    "a backward hook": lambda m: m.transformer.register_full_backward_hook(lambda *_: None),
+    "a function": _patch_block,
+    "another part": lambda m: setattr(m.transformer.resblocks[0], "ln_1", torch.nn.Identity()),
+    "a missing block": lambda m: setattr(m.transformer, "resblocks", m.transformer.resblocks[:1]),
+    "another mask": _see_everything,
+}
+
+
+@pytest.mark.parametrize("make", [clip.model.CLIP.of, open_clip.CLIP], ids=["clip", "open_clip"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_padding_is_left_out_until_something_changes(make: Any, change: str) -> None:
+    held = tiny.checkpoint("vit")
+    towers, tokens = copy.deepcopy(tiny.model(held)), torch.zeros(2, 16, dtype=torch.long)
+    tokens[:, 0], tokens[0, 3] = 1, held.config.text.end_of_text
+    tokens[1, LONGEST - 1] = held.config.text.end_of_text
+    model, seen = make(towers).eval(), []
+    read = torch.nn.functional.layer_norm
+
+    def record(x: Tensor, *more: Any) -> Tensor:
+        seen.append(max(x.shape[:2]))
+        return read(x, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "layer_norm", record)
+        close(model.encode_text(tokens), towers.encode_text(tokens))
+        assert LONGEST in seen
+        seen.clear()
+        CHANGES[change](model)
+        model.encode_text(tokens)
+        assert 16 in seen
+
+
+def test_a_copy_and_a_cast_model_leave_padding_out_too() -> None:
+    model = open_clip.CLIP(copy.deepcopy(tiny.model(tiny.checkpoint("vit"))))
+    for one in (model, copy.deepcopy(model), copy.deepcopy(model).half(), model.train()):
+        assert one._is_as_made()
+
+
 def test_what_scripts_ask_about_is_there(pair: tuple[Any, Any, Tensor, Tensor]) -> None:
     ours, theirs, _, _ = pair
     for name in ("context_length", "vocab_size"):

@@ -122,7 +122,8 @@ class Facade(Fixed):
     def _is_as_made(self) -> bool:
         """Whether no script changed the text tower, so that padding can be left out."""
         parts = self._text_parts()
-        return describe_modules(parts) == self._made and all_causal([self])
+        inner = (module for part in parts for module in part.modules())
+        return describe_modules(parts) == self._made and all_causal([self, *inner])
 
     def _text_dtype(self) -> torch.dtype:
         return self.dtype

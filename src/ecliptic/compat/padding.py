@@ -5,7 +5,7 @@ in the original, and a replaced part may not be causal. So padding is left out o
 modules are as they were made. T tokens.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import torch
@@ -26,10 +26,15 @@ def describe_modules(roots: Iterable[nn.Module]) -> list[Hashable]:
     ]
 
 
-def all_causal(roots: Iterable[nn.Module]) -> bool:
-    """Whether there is an attention mask, and each lets a token see only those before it."""
-    masks = {id(mask): mask for root in roots for mask in _masks_of(root)}
+def all_causal(modules: Iterable[nn.Module]) -> bool:
+    """Whether `modules` hold an attention mask, and each lets a token see only those before it."""
+    found = [module.attn_mask for module in modules if _holds_mask(module)]
+    masks: dict[int, Any] = {id(mask): mask for mask in found}
     return bool(masks) and all(mask is not None and _is_causal(mask) for mask in masks.values())
+
+
+def _holds_mask(module: nn.Module) -> bool:
+    return "attn_mask" in vars(module) or "attn_mask" in module._buffers
 
 
 def _functions_of(kind: type) -> frozenset[tuple[str, int]]:
@@ -38,13 +43,6 @@ def _functions_of(kind: type) -> frozenset[tuple[str, int]]:
 
 def _hooked(module: nn.Module) -> bool:
     return any(getattr(module, name) for name in _HOOKS)
-
-
-def _masks_of(root: nn.Module) -> Iterator[Any]:
-    """The `attn_mask` of the modules that have one, None where a script took it away."""
-    for module in root.modules():
-        if "attn_mask" in vars(module) or "attn_mask" in module._buffers:
-            yield module.attn_mask
 
 
 def _is_causal(mask: Tensor) -> bool:
