@@ -23,8 +23,9 @@ ALLOWED = {
     "inputs/bpe.py MERGES_FILE.read_bytes": RESOURCE,
     "inputs/prompt_templates.py Path(__file__).with_name('templates.toml').read_text": RESOURCE,
     "report/bundled.py (FOLDER / 'drawings.toml').read_text": RESOURCE,
-    "report/demonstration.py Image.open": RESOURCE,
-    "report/markup.py source.read_bytes": RESOURCE,
+    "report/questions.py Path(self.source).read_bytes": RESOURCE,
+    "compat/open_clip/zero_shot_metadata.py names.read_text": RESOURCE,
+    "diffusion/cache/kohya.py np.savez": "the draft of replace_file, already open",
     "report/page.py _STYLE.read_text": RESOURCE,
     "inputs/decode.py Image.open": "bytes that were read before",
     "train/drawings.py tarfile.open": "a file that was opened before",
@@ -33,10 +34,7 @@ ALLOWED = {
     "engine/embedding.py tempfile.TemporaryFile": "a new file without a name",
     "engine/embedding.py np.memmap": "the same file, already open",
 }
-FORMATS = {  # modules whose formats are read by libraries that open the file by its name
-    "diffusion/cache/kohya.py",
-    "engine/vectors.py",
-}
+FORMATS = {"engine/vectors.py"}  # libraries write its formats to drafts of replace_file by name
 OPENERS = {"checkpoints"}  # where `source.open()` is `Source.open`, which reads through storage
 
 

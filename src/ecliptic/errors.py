@@ -92,9 +92,14 @@ class ShapeError(EclipticError, ValueError):
     """Tensors whose shapes do not fit together."""
 
 
+def find_near(name: object, known: Iterable[str], count: int = 1) -> list[str]:
+    """The `known` names near `name`, at most `count`, nearest first."""
+    return difflib.get_close_matches(str(name), list(known), n=count)
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """ "did you mean 'X'?" for the nearest of the `known` names, "" if none is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
+    near = find_near(name, known)
     return f"did you mean {near[0]!r}?" if near else ""
 
 

@@ -65,6 +65,18 @@ def test_rows_that_cannot_be_used_are_listed_and_exit_with_3(
     assert len(ConditionCache(out)) == 1
 
 
+def test_a_run_that_goes_on_replaces_its_list_of_rejects(
+    captions: Captions, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "captions.csv", tmp_path / "cache"
+    path.write_text('caption\na cat\n""\n', encoding="utf-8")
+    for _ in range(2):
+        assert captions("write", path, "-o", out).exit_code == 3
+    path.write_text("caption\na cat\n", encoding="utf-8")
+    assert captions("write", path, "-o", out).exit_code == 0
+    assert not (tmp_path / "cache.rejects.jsonl").exists()
+
+
 def test_a_table_of_nothing_usable_fails(captions: Captions, tmp_path: Path) -> None:
     path = tmp_path / "captions.csv"
     path.write_text('caption,file\n"",a.png\n', encoding="utf-8")
@@ -136,6 +148,8 @@ def test_lines_of_stdin_are_captions(encoders: list[str], run: Any, tmp_path: Pa
             2,
             "--dialect needs a model to find stale entries",
         ),
+        (["verify", "nowhere", "--lora", "a", "--device", "cpu"], 2, "--lora, --device needs"),
+        (["write", "-", "--id", "x", "-o", "c"], 2, "--column and --id are for tables"),
     ],
 )
 def test_wrong_usage_says_what_is_missing(

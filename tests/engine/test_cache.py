@@ -247,5 +247,5 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"cannot be made: .*; pass a folder you may write to"):
+    with pytest.raises(StorageError, match=r"cannot be a folder, .*; choose another path"):
         EmbeddingCache(tmp_path / "file" / "cache")

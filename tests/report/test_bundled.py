@@ -3,27 +3,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecliptic.report.bundled import FOLDER, bundled
+from ecliptic.report.bundled import FOLDER, bundled_questions
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_name_has_a_drawing_and_every_drawing_a_name() -> None:
-    questions = bundled()
+    questions = bundled_questions()
     assert {Path(str(p.source)) for p in questions.pictures} == set(FOLDER.glob("*.png"))
     assert len(set(questions.labels)) == len(questions.labels) >= 24
     assert [picture.name for picture in questions.pictures] == list(questions.labels)
 
 
 def test_questions_are_about_bundled_drawings() -> None:
-    questions = bundled()
+    questions = bundled_questions()
     asked = {*questions.matrix, *(n for q in questions.queries for n in q.fits or ())}
     assert asked <= set(questions.labels)
     assert all(query.fits for query in questions.queries)
 
 
 def test_no_query_gives_its_answer_away() -> None:
-    for query in bundled().queries:
+    for query in bundled_questions().queries:
         assert not any(name in query.text for name in query.fits or ())
 
 
@@ -46,7 +46,7 @@ def test_drawings_are_those_of_the_design_kept_for_validation(shared: Path) -> N
     with (shared / "data/emoji/emoji.csv").open(encoding="utf-8") as table:
         keys = {row["name"]: row["key"] for row in csv.DictReader(table)}
     with tarfile.open(shared / "data/emoji/fxemoji.tar") as archive:
-        for drawing in bundled().pictures:
+        for drawing in bundled_questions().pictures:
             member = archive.extractfile(f"{keys[drawing.name]}.png")
             assert member
             drawn = Image.open(io.BytesIO(member.read())).convert("RGBA")

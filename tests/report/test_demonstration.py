@@ -12,7 +12,7 @@ from ecliptic.checkpoints import write
 from ecliptic.engine import Clip, load
 from ecliptic.errors import MissingTowerError
 from ecliptic.report import DemoResult, demo
-from ecliptic.report.bundled import bundled
+from ecliptic.report.bundled import bundled_questions
 from ecliptic.report.page import MINI, page
 from ecliptic.report.results import Guess, Hit, Search, TokenReading
 from ecliptic.report.summary import print_summary
@@ -34,9 +34,9 @@ def result(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
 
 def with_guesses(result: DemoResult, right: int) -> DemoResult:
     """The same result with exactly `right` correct guesses."""
-    names = bundled().labels
+    names = bundled_questions().labels
     guesses = []
-    for place, picture in enumerate(bundled().pictures):
+    for place, picture in enumerate(bundled_questions().pictures):
         first = picture.name if place < right else names[place - 1]
         guesses.append(Guess(picture, ((first, 0.9), ("snail", 0.05), ("key", 0.001))))
     answers = dataclasses.replace(result.answers, guesses=tuple(guesses))
@@ -66,7 +66,7 @@ class Reader(HTMLParser):
 
 
 def test_answers_are_what_the_model_says(result: DemoResult, clip: Clip) -> None:
-    questions = bundled()
+    questions = bundled_questions()
     paths = [picture.source for picture in questions.pictures]
     chances = dict(zip(questions.pictures, clip.classify(paths, questions.labels), strict=True))
     for guess in result.answers.guesses:
@@ -84,12 +84,12 @@ def test_answers_are_what_the_model_says(result: DemoResult, clip: Clip) -> None
 def test_right_answers_come_first_and_the_surest_of_them_first(result: DemoResult) -> None:
     ranks = [(not guess.right, -guess.labels[0][1]) for guess in result.answers.guesses]
     assert ranks == sorted(ranks)
-    assert {guess.picture for guess in result.answers.guesses} == set(bundled().pictures), (
-        "none is left out"
-    )
+    assert {guess.picture for guess in result.answers.guesses} == set(
+        bundled_questions().pictures
+    ), "none is left out"
     found = [(not search.right, -search.hits[0].cosine) for search in result.answers.searches]
     assert found == sorted(found)
-    assert len(found) == len(bundled().queries)
+    assert len(found) == len(bundled_questions().queries)
 
 
 def test_mini_leads_with_what_it_gets_right(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_drawing_is_not_its_own_neighbour(result: DemoResult) -> None:
 
 
 def test_right_answers_are_counted_as_they_are(result: DemoResult) -> None:
-    names = bundled().labels
+    names = bundled_questions().labels
     assert result.answers.right == sum(
         g.labels[0][0] == g.picture.name for g in result.answers.guesses
     )
@@ -180,7 +180,7 @@ def test_the_summary_names_mistakes_and_goes_to_stderr(
 
 
 def test_markup_of_the_terminal_in_a_text_is_shown_as_it_is(result: DemoResult) -> None:
-    drawing = bundled().pictures[0]
+    drawing = bundled_questions().pictures[0]
     strange = Search("[red]a[/red] [/nonsense]", (Hit(drawing, 0.5, fits=True),) * 4)
     written = StringIO()
     answers = dataclasses.replace(result.answers, searches=(strange,))

@@ -63,9 +63,11 @@ def write(
     """Encode each different caption of a table once, into a folder.
 
     A new run continues where the last one ended. Captions that cannot be used are listed on stderr
-    and in CACHE.rejects.jsonl, and the exit code is 3. An earlier list is replaced only by --force;
-    nothing in the folder is.
+    and in CACHE.rejects.jsonl, and the exit code is 3. A list without its CACHE is replaced only by
+    --force.
     """
+    if table == "-" and (columns.column, columns.id_column) != (TableFlags.column, None):
+        raise typer.BadParameter("--column and --id are for tables; standard input has lines.")
     check_captions_paths(table, out, encoders, force=force)
     write_captions(table, encoders.conditioner(), out, columns, reading.how, json=json)
 
@@ -144,8 +146,9 @@ def check_captions(
     from ecliptic.engine import progress_bar
 
     conditioner = encoders.conditioner() if encoders.family or encoders.encoders else None
-    if conditioner is None and reading.how:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in reading.how)
+    unused = [*reading.how, *encoders.given()]
+    if conditioner is None and unused:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         raise typer.BadParameter(
             f"{flags} needs a model to find stale entries; add --for and --encoders."
         )
@@ -174,7 +177,8 @@ def check_captions_paths(path: str, out: Path, encoders: EncoderFlags, *, force:
             f"{path} is not a table of captions (.csv, .tsv, .jsonl, .parquet, or - for stdin); "
             "`ecliptic condition` takes a prompt."
         )
-    check_outputs([rejects_of(out)], [path, *encoders.paths()], force=force, make_folders=True)
+    own = force or out.is_dir()  # a run that goes on replaces the list of the one before
+    check_outputs([rejects_of(out)], [path, *encoders.paths()], force=own, make_folders=True)
     check_folder(out, make=True)
 
 

@@ -38,6 +38,13 @@ class PromptFlags:
         Path | None, typer.Option(help="Write the tokens as an HTML page.", metavar="FILE")
     ] = None
 
+    def given(self) -> list[str]:
+        """The flags that are set."""
+        return [f"--{n.replace('_', '-')}" for n, value in vars(self).items() if value]
+
+
+_FLAGS = {"id_column": "id", "batch_size": "batch-size"}  # field -> flag, where they differ
+
 
 def _old_flag(flag: str, **more: Any) -> Any:
     return typer.Option(flag, hidden=True, help="See `ecliptic captions`.", **more)
@@ -56,7 +63,7 @@ class TableForm:
 
     def given(self) -> dict[str, Any]:
         """The flags that are set."""
-        return {name: value for name, value in vars(self).items() if value}
+        return {name: value for name, value in vars(self).items() if value not in (None, False)}
 
     def columns(self) -> TableFlags:
         """The flags of `captions write`."""
@@ -91,10 +98,12 @@ def condition(
     from ecliptic.storage import check_outputs
 
     if table.verify or table.repair or is_table(source):
+        if unused := prompt.given():
+            raise typer.BadParameter(f"{', '.join(unused)} is for a prompt, not for a table.")
         _run_table_form(source, encoders, reading, table, out, force=force, json=json)
         return
     if table.given():
-        flags = ", ".join(f"--{name}" for name in table.given())
+        flags = ", ".join("--" + _FLAGS.get(name, name) for name in table.given())
         raise typer.BadParameter(f"{flags} is for tables of captions; see `ecliptic captions`.")
     outputs = [path for path in (out, prompt.html) if path is not None]
     check_outputs(outputs, encoders.paths(), force=force)

@@ -24,7 +24,8 @@ class InputOptions:
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Images, folders of images (subfolders too), tables (.csv, .tsv, .jsonl), or - "
+            help="Images, folders of images (subfolders too), globs, tables (.csv, "
+            ".tsv, .jsonl, .parquet), or - "
             "for stdin with one item per line.",
             show_default=False,
         ),

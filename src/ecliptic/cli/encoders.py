@@ -51,6 +51,15 @@ class EncoderFlags:
     precision: Precision = "auto"
     offline: Offline = False
 
+    def given(self) -> list[str]:
+        """The flags that are set and have an effect only with a model."""
+        return [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.name not in ("family", "encoders")
+            and getattr(self, field.name) != field.default
+        ]
+
     def paths(self) -> list[str]:
         """What is read: encoders, LoRAs and inversions."""
         adapters = (*(self.lora or ()), *(self.inversion or ()))

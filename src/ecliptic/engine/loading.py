@@ -15,7 +15,7 @@ from ecliptic.engine.clip import Clip
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
-from ecliptic.runtime import PrecisionName, Runtime, numerics_named
+from ecliptic.runtime import PrecisionName, Runtime, find_numerics
 
 Precision = PrecisionName
 MINI = Path(__file__).with_name("mini")  # the embedded model
@@ -64,7 +64,7 @@ def load(
         ConfigError: no such device, precision or preprocessing, or an impossible size.
     """
     target = resolve_device(device)  # check first what needs no file and no download
-    numerics_named(precision)
+    find_numerics(precision)
     hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
     checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
     if image_size is not None:

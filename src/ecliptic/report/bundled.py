@@ -15,7 +15,7 @@ CHANGES = "rendered at 96 pixels on white"
 
 
 @cache
-def bundled() -> Questions:
+def bundled_questions() -> Questions:
     """Everything in `drawings/drawings.toml`."""
     table: dict[str, Any] = tomllib.loads((FOLDER / "drawings.toml").read_text(encoding="utf-8"))
     names = tuple(table["names"])

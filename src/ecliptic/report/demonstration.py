@@ -17,7 +17,7 @@ from ecliptic.engine import Clip, Item, Rejects, load, progress_bar
 from ecliptic.errors import InputError
 from ecliptic.inputs import ledger
 from ecliptic.report.answers import compare, guess_labels, search_neighbours, search_texts
-from ecliptic.report.bundled import bundled
+from ecliptic.report.bundled import bundled_questions
 from ecliptic.report.gathering import GENERAL, gather
 from ecliptic.report.page import write_page
 from ecliptic.report.questions import Questions
@@ -60,7 +60,7 @@ def demo(
         StorageError: `out` cannot be written; raised before the work.
     """
     check_outputs([Path(out)], force=True, make_folders=True)
-    questions, rejects = bundled(), Rejects()
+    questions, rejects = bundled_questions(), Rejects()
     if images is not None:
         questions, rejects = gather(images, GENERAL if queries is None else queries, limit)
     elif queries is not None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
         NUMERICS as NUMERICS,
         Numerics as Numerics,
         PrecisionName as PrecisionName,
-        numerics_named as numerics_named,
+        find_numerics as find_numerics,
     )
     from ecliptic.runtime.runtime import Choice as Choice, Runtime as Runtime
 

@@ -39,7 +39,7 @@ NUMERICS: Mapping[str, Numerics] = MappingProxyType({row.name: row for row in _R
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType({row.name: row.weights for row in _ROWS})
 
 
-def numerics_named(name: str) -> Numerics:
+def find_numerics(name: str) -> Numerics:
     """The row called `name`; "auto" is fp32.
 
     Raises:

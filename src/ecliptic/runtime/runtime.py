@@ -24,7 +24,7 @@ from ecliptic.model import (
     wanted_layer,
 )
 from ecliptic.runtime.blocks import run, run_all, run_packed
-from ecliptic.runtime.precisions import NUMERICS, name_of, numerics_named
+from ecliptic.runtime.precisions import NUMERICS, find_numerics, name_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Runtime:
         self.model = model
         if precision is None and device is None:
             return
-        dtype = None if precision is None else numerics_named(precision).weights
+        dtype = None if precision is None else find_numerics(precision).weights
         for tower in (model.image, model.text):
             if tower is not None:
                 tower.to(device, dtype)

@@ -24,7 +24,7 @@ Writer = Callable[[Path], object]  # writes the file at the path that it gets
 Drafts = Mapping[Path, Path]  # target -> its draft
 
 _DRAFT = re.compile(r"\.(.*)\.[0-9a-f]{16}\.draft")
-_KEPT = 64  # characters of the target's name in the draft's; a name has at most 255 bytes
+_KEPT = 40  # characters of the target's name in the draft's: 160 bytes at most, of the 255
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
 

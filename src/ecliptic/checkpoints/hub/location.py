@@ -4,7 +4,6 @@ An existing path is used as it is, without network. A catalog name or `hf:` name
 the hub's cache, and downloaded if it is not there (`repository.py`).
 """
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from ecliptic.checkpoints import catalog
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.hub.endpoint import redact
 from ecliptic.checkpoints.hub.repository import Repository
-from ecliptic.errors import UnknownModelError, did_you_mean
+from ecliptic.errors import UnknownModelError, find_near
 from ecliptic.storage import WEIGHT_SUFFIXES
 
 HUB_PREFIX = "hf:"
@@ -109,7 +108,7 @@ def _find_row(source: str) -> Row:
         return catalog.find(source)
     except UnknownModelError:
         sizes = source.split("/")[0]
-        if source.count("/") == 1 and not did_you_mean(sizes, catalog.architectures()):
+        if source.count("/") == 1 and not find_near(sizes, catalog.architectures()):
             fix = f"for the repository of that name on the Hugging Face hub write 'hf:{source}'."
             raise UnknownModelError(source, fix=fix) from None
         raise
@@ -133,7 +132,7 @@ def _suggest_files(source: str) -> str:
     if folder != path.parent:
         return f"there is no folder {str(path.parent)!r}; {str(folder)!r} exists."
     names = sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
-    near = difflib.get_close_matches(path.name, names, n=5, cutoff=0.5)
+    near = find_near(path.name, names, count=5)
     near = near or [name for name in names if name.endswith(WEIGHT_SUFFIXES)][:5]
     if not near:
         return f"the folder {str(folder)!r} has no weights file."

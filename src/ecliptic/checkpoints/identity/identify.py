@@ -48,7 +48,7 @@ def find_image_spec(config: ClipConfig, notes: list[str], what: str) -> ImageSpe
     """
     if config.image is None:
         return None
-    specs = {row.image_spec for row in _released() if row.config == config}
+    specs = {row.image_spec for row in _list_released() if row.config == config}
     if len(specs) == 1:
         notes.append(
             "the file does not say how images are prepared; taken from the released models of "
@@ -86,7 +86,7 @@ def find_tokenizer_spec(
 
 def _ask_activation(config: ClipConfig, what: str) -> str:
     plain = replace_activation(config, "gelu")
-    rows = [row for row in _released() if replace_activation(row.config, "gelu") == plain]
+    rows = [row for row in _list_released() if replace_activation(row.config, "gelu") == plain]
     shaped = f"this {rows[0].architecture}-shaped file" if rows else "this file"
     known: dict[Activation, Iterable[str]] = {
         kind: [row.tag for row in rows if row.activation == kind] for kind in _NAMES
@@ -121,5 +121,5 @@ def check_specs(
 
 
 @cache
-def _released() -> tuple[catalog.Row, ...]:
+def _list_released() -> tuple[catalog.Row, ...]:
     return tuple(catalog.find(name) for name in catalog.names())

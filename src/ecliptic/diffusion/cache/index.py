@@ -70,7 +70,10 @@ class CacheIndex:
         """
         check_path(folder)
         if not folder.is_dir():
-            raise StorageError(f"there is no cache folder {folder}; `write_cache` makes one.")
+            raise StorageError(
+                f"there is no cache folder {folder}; `ecliptic captions write` or `write_cache` "
+                "makes one."
+            )
         self.folder = folder
         self._database = HealingDatabase(folder, _SCHEMA, lambda found: _sync(found, folder))
         self._run = self._database.run

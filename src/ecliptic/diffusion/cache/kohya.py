@@ -22,7 +22,7 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.arguments import PromptTensors
 from ecliptic.errors import CorruptFileError, ShapeError, StorageError
-from ecliptic.storage import check_path, read_npz, replace_file
+from ecliptic.storage import check_path, read_npz, replace_file, stream_writer
 
 Array = NDArray[Any]
 _LARGEST = 64 << 20  # bytes of one caption; 512 tokens of T5 take 8 MB
@@ -102,11 +102,8 @@ def write_kohya(
         "pool2": _to_array(pooled[0]),
     }
 
-    def write(draft: Path) -> None:
-        with draft.open("wb") as file:
-            np.savez(file, **arrays)  # a path would get the suffix .npz
-
-    replace_file(Path(path), write)
+    # an open file, because a path would get the suffix .npz
+    replace_file(Path(path), stream_writer(lambda file: np.savez(file, **arrays)))
 
 
 def _check_arrays(path: Path, arrays: Mapping[str, Array], names: frozenset[str]) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ecliptic.engine.sources.items import Item, image_item
+from ecliptic.engine.sources.items import Item, escape_surrogates, image_item
 from ecliptic.errors import InputError, printable
 
 IMAGE_SUFFIXES = frozenset(
@@ -19,8 +19,10 @@ def image_files(path: str) -> Iterator[Item]:
     A glob has "*", "?" or "[...]", and "**" for any folders; if a file has that name, it is the
     file.
 
+    A glob that matches no file is one item that cannot be used, as a missing file is.
+
     Raises:
-        InputError: a folder without images, or a glob that matches no file.
+        InputError: a folder without images.
     """
     if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
         return _walk(path)
@@ -45,6 +47,7 @@ def _walk(path: str) -> Iterator[Item]:
 def _match(pattern: str) -> Iterator[Item]:
     found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 keeps the pattern's own spelling
     files = sorted(name for name in found if Path(name).is_file())
-    if not files:
-        raise InputError(f"no file matches {printable(pattern)}; check the pattern.")
     yield from map(image_item, files)
+    if not files:
+        problem = InputError(f"no file has this name or matches it: {printable(pattern)}.")
+        yield Item(escape_surrogates(pattern), "", problem)

@@ -16,7 +16,7 @@ def read_items(path: str, columns: Columns) -> Iterator[Item]:
         columns: of a table; their kind is also the kind of standard input.
 
     Raises:
-        InputError: a folder or glob without images.
+        InputError: a folder without images.
         StorageError: a table that cannot be read, or without the column.
     """
     if path == STDIN:

@@ -32,8 +32,9 @@ class Columns:
 
 
 def is_table(path: str) -> bool:
-    """Whether the suffix is that of a table."""
-    return Path(path).suffix.lower() in TABLE_SUFFIXES
+    """Whether the suffix is that of a table, and `path` is no folder of such a name."""
+    named = Path(path).suffix.lower() in TABLE_SUFFIXES
+    return named and not os.path.isdir(path)  # noqa: PTH112 Path.is_dir fails on long names
 
 
 def read_table(path: str, columns: Columns) -> Iterator[Item]:
@@ -66,7 +67,8 @@ def _make_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
         value, name = value.get("bytes") or value.get("path"), value.get("path") or ""
     encoded = isinstance(value, bytes) and columns.kind == "image"
     if not value or not (encoded or isinstance(value, str)):
-        problem = f"nothing usable in column {columns.value!r}; it must hold a text."
+        needed = "a text" if columns.kind == "text" else "the path or the bytes of an image"
+        problem = f"nothing usable in column {columns.value!r}; it must hold {needed}."
         return Item(where, "", InputError(problem))
     if columns.kind == "text":
         item = text_item(value)
