@@ -1,7 +1,7 @@
 # From a fresh machine to a result:  make demo
 # Before every commit:               make check test
 #
-# Needs Python 3.11 or newer, a C compiler and a package registry, nothing else.
+# Needs Python 3.11 or newer and a package registry, nothing else.
 # Another interpreter:  make demo PYTHON=python3.12      Another environment:  VENV=/somewhere/else
 
 PYTHON ?= python3

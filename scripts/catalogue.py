@@ -18,7 +18,7 @@ def covering_tests() -> dict[str, list[tuple[str, str]]]:
     """(file, test) pairs by the number of each case; a test may name several: `test_c3_c5_...`."""
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
-        for name in _test_names(path):
+        for name in test_names(path):
             match = _NUMBER.match(name)
             for number in match[1].strip("_").split("_") if match else ():
                 place = str(path.relative_to(TESTS))
@@ -26,7 +26,8 @@ def covering_tests() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _test_names(path: Path) -> Iterator[str]:
+def test_names(path: Path) -> Iterator[str]:
+    """The names of the tests in a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             yield node.name

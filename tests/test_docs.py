@@ -70,6 +70,17 @@ def test_tests_name_only_cases_of_the_catalogue() -> None:
     assert not unknown, f"tests/catalogue.toml has no {unknown}"
 
 
+def test_the_page_of_promises_names_existing_tests() -> None:
+    page = _text(ROOT / "docs" / "security.md")
+    names: set[str] = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        names.add(str(path.relative_to(ROOT / "tests")))
+        names.update(catalogue.test_names(path))
+    for found in re.findall(r"`((?:\w+/)*test_\w+(?:\.py|\*)?)`", page):
+        known = any(n.startswith(found[:-1]) for n in names) if found[-1] == "*" else found in names
+        assert known, f"docs/security.md names {found}, which is no test"
+
+
 def test_the_page_of_commands_is_current(tmp_path: Path) -> None:
     page = tmp_path / "cli.md"
     subprocess.run([sys.executable, "-m", "ecliptic.cli.pages", str(page)], check=True)
