@@ -74,11 +74,16 @@ Words = Callable[[Path, str], list[Any]]
 COMMANDS: dict[str, Words] = {
     "embed": lambda at, model: ["embed", at / "pictures", "-m", model, "-o", at / f"v{BYTES}.npy"],
     "embed texts": lambda at, model: ["embed", "-t", TEXT, "-m", model, "-o", at / f"{BYTES}.npy"],
-    "embed a missing folder": lambda at, model: ["embed", at / f"no {BYTES}", "-m", model],
+    "embed a missing folder": lambda at, model: [
+        *("embed", at / f"no {BYTES}", "-m", model, "-o", at / "missing.npy"),
+    ],
     "embed a table": lambda at, model: [
         *("embed", at / "captions.csv", "--kind", "text", "--column", TEXT, "-m", model),
+        *("-o", at / "table.npy"),
     ],
-    "embed as a model": lambda at, _: ["embed", "-t", "a", "-m", at / f"no {BYTES}"],
+    "embed as a model": lambda at, _: [
+        *("embed", "-t", "a", "-m", at / f"no {BYTES}", "-o", at / "model.npy"),
+    ],
     "classify": lambda at, model: [
         *("classify", at / "pictures", "--labels-file", at / "labels", "-m", model),
     ],

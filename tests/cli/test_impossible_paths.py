@@ -68,7 +68,6 @@ READERS: dict[str, Use] = {
         f"read_items {x}": lambda p, c, d, x=x: list(read_items(f"{p}.{x}", Columns("a")))
         for x in ("csv", "jsonl", "parquet")
     },
-    "read_items of a glob": lambda p, c, d: list(read_items(f"{p}*", Columns())),
 }
 
 
@@ -96,6 +95,12 @@ def test_c11_readers_refuse_an_impossible_name(
         pytest.importorskip("pyarrow")
     with pytest.raises(EclipticError):
         READERS[name](tmp_path / path, clip, sdxl)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in IMPOSSIBLE.values()], ids=IMPOSSIBLE)
+def test_c11_an_impossible_glob_is_one_item_that_cannot_be_used(path: str) -> None:
+    (item,) = read_items(f"{path}*", Columns())
+    assert isinstance(item.error, EclipticError)
 
 
 @pytest.mark.parametrize("path", [path for path, _ in IMPOSSIBLE.values()], ids=IMPOSSIBLE)

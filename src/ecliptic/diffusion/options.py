@@ -14,7 +14,7 @@ from ecliptic.diffusion.behaviours import BEHAVIOURS, Behaviour
 from ecliptic.errors import ConfigError, did_you_mean
 from ecliptic.prompts import Dialect
 
-Layout: TypeAlias = Literal[
+ChunkLayout: TypeAlias = Literal[
     "truncate",
     "a1111",
     "comfyui",
@@ -25,7 +25,7 @@ Layout: TypeAlias = Literal[
     "kohya",
     "lpw",
 ]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+LAYOUTS: tuple[ChunkLayout, ...] = get_args(ChunkLayout)
 EmphasisName: TypeAlias = Literal[
     "original",  # A1111: multiply by w, keep the mean of each chunk
     "no-norm",  # A1111's "No norm", kohya's weighted captions: multiply by w
@@ -63,7 +63,7 @@ class DialectDefaults:
     """The defaults of a dialect: what its own tool does."""
 
     emphasis: EmphasisName
-    layout: Layout  # of long="chunk"
+    layout: ChunkLayout  # of long="chunk"
     match: InversionMatch  # how names of textual inversions are found
 
 
@@ -82,7 +82,7 @@ class HowOptions(TypedDict, total=False):
 
     dialect: Dialect
     emphasis: EmphasisName | Emphasis | None
-    long: Layout | Literal["chunk"]
+    long: ChunkLayout | Literal["chunk"]
     clip_skip: int | None
     compat: str | Behaviour
     steps: int | None
@@ -125,7 +125,7 @@ class Options:
             shown="as in the dialect's own tool",
         ),
     )
-    long: Layout | Literal["chunk"] = field(
+    long: ChunkLayout | Literal["chunk"] = field(
         default="truncate",
         metadata=_describe(
             "How to split long prompts; chunk is the layout of the dialect's own tool.",
@@ -198,7 +198,7 @@ class Options:
         return Emphasis(name)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ChunkLayout:
         """The name of the layout of long prompts."""
         return DEFAULTS[self.dialect].layout if self.long == "chunk" else self.long
 

@@ -78,7 +78,7 @@ class TextReading:
         return self.tokens[first:after]
 
 
-Rule = Callable[[TextReading], Iterator[Finding]]
+TextRule = Callable[[TextReading], Iterator[Finding]]
 
 
 def lint(text: str, tokenizer: Tokenizer) -> list[Finding]:
@@ -226,7 +226,7 @@ def _find_numbers(reading: TextReading) -> Iterator[Finding]:
             yield Finding("number", message, match.span(), "hint")
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[TextRule, ...] = (
     _find_dropped,
     _find_repeated,
     _find_overused,

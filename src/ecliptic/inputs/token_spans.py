@@ -12,7 +12,7 @@ from typing import Literal
 from ecliptic.inputs.cleaning import Cleaned, Span, clean_with_offsets
 from ecliptic.inputs.tokenizer import END_SPELLINGS, START_SPELLINGS, Tokenizer, check_text
 
-Kind = Literal["start", "text", "end"]
+SpanKind = Literal["start", "text", "end"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TokenSpan:
 
     id: int
     piece: str  # for display; incomplete characters are written as bytes, \xNN
-    kind: Kind
+    kind: SpanKind
     span: Span  # [start, end) in the original text; empty for the added start and end
     kept: bool  # False where the context is full and the token is dropped
     ends_word: bool = False

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 from ecliptic.errors import CorruptFileError
 from ecliptic.storage.opening import open_regular
 
-Kind = Literal[
+FileKind = Literal[
     "empty", "html", "json", "legacy", "lfs", "pickle", "safetensors", "tar", "unknown", "zip"
 ]
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # best first
@@ -21,7 +21,7 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 _HTML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|\?xml|head|!--)", re.IGNORECASE)
 
 
-def sniff(path: Path) -> Kind:
+def sniff(path: Path) -> FileKind:
     """The kind of the file at `path`; "zip" is what torch.save and TorchScript write.
 
     Raises:
@@ -52,7 +52,7 @@ def _read_start(path: Path) -> bytes:
         return file.read(512)
 
 
-def refuse_kind(path: Path, kind: Kind, wanted: str) -> NoReturn:
+def refuse_kind(path: Path, kind: FileKind, wanted: str) -> NoReturn:
     """Raise an error that says what `path` is, that `wanted` was expected, and what to do.
 
     Raises:
@@ -73,7 +73,7 @@ def refuse_kind(path: Path, kind: Kind, wanted: str) -> NoReturn:
     raise CorruptFileError(f"{path}: {what}.")
 
 
-_PLAIN: dict[Kind, str] = {
+_PLAIN: dict[FileKind, str] = {
     "empty": "an empty file",
     "html": "an HTML page (probably an error or login page)",
     "legacy": "a file of PyTorch before 1.6",
@@ -83,7 +83,7 @@ _PLAIN: dict[Kind, str] = {
     "unknown": "a file of an unknown format",
     "zip": "a zip archive as torch.save writes it",
 }
-_FIX: dict[Kind, str] = {
+_FIX: dict[FileKind, str] = {
     "html": "download the file itself, with an access token if the page asks to log in",
     "pickle": "save the weights with torch.save or safetensors",
     "tar": "unpack it, or save the weights again with a recent torch.save",

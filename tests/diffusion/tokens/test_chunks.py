@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from ecliptic.diffusion.options import LAYOUTS, Layout
+from ecliptic.diffusion.options import LAYOUTS, ChunkLayout
 from ecliptic.diffusion.tokens.chunks import (
     NO_WORD,
     TokenizedLine,
@@ -27,7 +27,7 @@ CUTTING = ("truncate", "kohya", "lpw")  # layouts that may drop tokens
 
 def lay(
     *parts: Segment | Break | str,
-    layout: Layout = "a1111",
+    layout: ChunkLayout = "a1111",
     context: int = 77,
     pad: int = END,
     inversions: dict[str, torch.Tensor] | None = None,
@@ -51,7 +51,7 @@ def cats(count: int) -> str:
 
 @pytest.mark.parametrize(("layout", "expected"), [("a1111", [61, 30]), ("comfyui", [75, 16])])
 def test_webui_moves_what_follows_a_comma_and_comfyui_does_not(
-    layout: Layout, expected: list[int]
+    layout: ChunkLayout, expected: list[int]
 ) -> None:
     assert sizes(lay(f"{cats(60)}, {cats(30)}", layout=layout)) == expected
 
@@ -69,7 +69,7 @@ def test_a_break_begins_a_chunk_even_behind_nothing_but_not_before_nothing() -> 
 
 
 @pytest.mark.parametrize(("layout", "expected"), [("a1111", [75, 1]), ("comfyui", [72, 4])])
-def test_comfyui_keeps_a_short_group_whole(layout: Layout, expected: list[int]) -> None:
+def test_comfyui_keeps_a_short_group_whole(layout: ChunkLayout, expected: list[int]) -> None:
     group = Segment("blue dog red cat", 1.2)
     found = lay(cats(72), group, layout=layout)
     assert sizes(found) == expected
@@ -111,7 +111,7 @@ def test_webui_takes_the_vectors_along_when_a_comma_moves_their_inversion() -> N
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "a1111"])
-def test_other_layouts_cut_an_inversion_where_the_chunk_ends(layout: Layout) -> None:
+def test_other_layouts_cut_an_inversion_where_the_chunk_ends(layout: ChunkLayout) -> None:
     found = lay(f"{cats(73)} style", layout=layout, inversions={"style": torch.eye(4)})
     whole = layout in ("compel", "compel-phrases", "compel-words")
     assert sizes(found)[0] == (73 if whole else 75)
@@ -144,7 +144,7 @@ def test_chunks_are_start_tokens_end_and_padding() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("parts", [(), ("",), ("  ",)])
-def test_the_empty_prompt_is_one_chunk(layout: Layout, parts: tuple[str, ...]) -> None:
+def test_the_empty_prompt_is_one_chunk(layout: ChunkLayout, parts: tuple[str, ...]) -> None:
     found = lay(*parts, layout=layout, context=5, pad=0)
     assert found.chunks.ids.tolist() == [[START, END, 0, 0, 0]]
     assert not found.places
@@ -159,7 +159,7 @@ def test_truncation_keeps_one_chunk_and_drops_the_rest() -> None:
 
 
 @pytest.mark.parametrize("layout", ["kohya", "lpw"])
-def test_kohya_and_lpw_stop_after_three_chunks(layout: Layout) -> None:
+def test_kohya_and_lpw_stop_after_three_chunks(layout: ChunkLayout) -> None:
     found = lay(cats(230), layout=layout)
     assert sizes(found) == [75, 75, 75]
     assert len(found.dropped) == 5
@@ -200,7 +200,7 @@ WORDS = (
     "the",
     "<cat-toy>",
 )
-MODES: Sequence[tuple[Layout, str]] = (
+MODES: Sequence[tuple[ChunkLayout, str]] = (
     ("compel", "SENTENCES"),
     ("compel-phrases", "PHRASES"),
     ("compel-words", "WORDS"),
@@ -209,7 +209,7 @@ MODES: Sequence[tuple[Layout, str]] = (
 
 
 @pytest.mark.parametrize(("layout", "mode"), MODES)
-def test_compel_layouts_are_those_of_compel(layout: Layout, mode: str) -> None:
+def test_compel_layouts_are_those_of_compel(layout: ChunkLayout, mode: str) -> None:
     choose = random.Random(mode)
     for length in (0, 20, 60, 90, 150, 200):
         words = [[choose.choice(WORDS) for _ in range(length // 2)] for _ in range(2)]
@@ -222,7 +222,9 @@ def test_compel_layouts_are_those_of_compel(layout: Layout, mode: str) -> None:
 
 
 @pytest.mark.parametrize(("layout", "mode"), MODES)
-def test_compel_layouts_fall_back_when_there_is_nowhere_better(layout: Layout, mode: str) -> None:
+def test_compel_layouts_fall_back_when_there_is_nowhere_better(
+    layout: ChunkLayout, mode: str
+) -> None:
     for text in ("supercalifragilistic" * 40, cats(100), f"{cats(40)}, {cats(60)}"):
         ids, _ = compel_chunks([text], [1.0], mode)
         assert torch.equal(lay(text, layout=layout).chunks.ids, ids)
@@ -256,7 +258,7 @@ PARTS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(PARTS, st.sampled_from(LAYOUTS), st.integers(3, 16))
 def test_no_token_is_lost_but_at_the_end_of_a_cutting_layout(
-    parts: list[Segment | Break], layout: Layout, context: int
+    parts: list[Segment | Break], layout: ChunkLayout, context: int
 ) -> None:
     stream = tokenize(Line(tuple(parts)), TOKENIZER, inversions={"style": torch.ones(3, 2)})
     tokens = [item for item in stream if isinstance(item, Token)]
@@ -276,7 +278,7 @@ def test_no_token_is_lost_but_at_the_end_of_a_cutting_layout(
 @settings(max_examples=60, deadline=None)
 @given(PARTS, st.sampled_from(LAYOUTS), st.integers(3, 16))
 def test_every_chunk_is_a_start_then_tokens_then_an_end_then_padding(
-    parts: list[Segment | Break], layout: Layout, context: int
+    parts: list[Segment | Break], layout: ChunkLayout, context: int
 ) -> None:
     stream = tokenize(Line(tuple(parts)), TOKENIZER, inversions={"style": torch.ones(3, 2)})
     chunks = lay_out(stream, layout, context=context, start=START, end=END, pad=0).chunks

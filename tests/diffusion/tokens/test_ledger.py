@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from ecliptic.diffusion.options import Layout
+from ecliptic.diffusion.options import ChunkLayout
 from ecliptic.diffusion.tokens.chunks import lay_out
 from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses, ledger_of
 from ecliptic.diffusion.tokens.ledger_page import ledger_html
@@ -26,7 +26,7 @@ def ledger(
     prompt: str = PROMPT,
     parts: tuple[Segment | Break, ...] = PARTS,
     *,
-    layout: Layout = "truncate",
+    layout: ChunkLayout = "truncate",
     context: int = 8,
     encoder: str = "L",
 ) -> Ledger:

@@ -28,7 +28,7 @@ from ecliptic.storage import (
     transaction,
 )
 
-Row = tuple[Any, ...]
+IndexRow = tuple[Any, ...]
 _SCHEMA = Schema(
     name="index",
     statements=(
@@ -216,18 +216,18 @@ def _insert(
     _write(file, "names", ((bytes.fromhex(n), bytes.fromhex(key), number) for n, key in ids))
 
 
-def _write(file: Connection, table: str, rows: Iterable[Row]) -> None:
+def _write(file: Connection, table: str, rows: Iterable[IndexRow]) -> None:
     file.executemany(_INSERT[table], ((*row, _sum(table, row)) for row in rows))
 
 
-def _select(file: Connection, table: str, column: str, values: Sequence[bytes]) -> list[Row]:
+def _select(file: Connection, table: str, column: str, values: Sequence[bytes]) -> list[IndexRow]:
     query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {column} IN"
     return _check(table, select(file, query, values))
 
 
 def _select_where(
     file: Connection, table: str, where: str = "TRUE", values: Iterable[object] = ()
-) -> list[Row]:
+) -> list[IndexRow]:
     query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {where}"
     return _check(table, file.execute(query, tuple(values)).fetchall())
 
@@ -240,14 +240,14 @@ def _read_page(file: Connection, last: bytes) -> list[bytes]:
     return page
 
 
-def _check(table: str, rows: list[Row]) -> list[Row]:
+def _check(table: str, rows: list[IndexRow]) -> list[IndexRow]:
     """The rows without their checksums, which must be right."""
     if any(_sum(table, row[:-1]) != row[-1] for row in rows):
         raise DamagedRowError(f"a row of {table} does not match its checksum")
     return [row[:-1] for row in rows]
 
 
-def _sum(table: str, row: Row) -> bytes:
+def _sum(table: str, row: IndexRow) -> bytes:
     return hashlib.blake2b(repr((table, *row)).encode(), digest_size=16).digest()
 
 

@@ -18,14 +18,14 @@ from ecliptic.diffusion.cache.shards import Problem, Shard, read_shard, replace,
 from ecliptic.diffusion.options import HowOptions
 from ecliptic.errors import CorruptFileError, StorageError
 
-Kind = Literal["torn", "newer", "not finite", "stale", "index"] | Problem
+FindingKind = Literal["torn", "newer", "not finite", "stale", "index"] | Problem
 
 
 @dataclass(frozen=True)
 class CacheFinding:
     """One problem in a cache."""
 
-    kind: Kind
+    kind: FindingKind
     shard: str  # file name
     key: str  # "" if the problem is in the whole shard
     detail: str
@@ -144,7 +144,7 @@ def _check_entries(path: Path, shard: Shard) -> Iterator[CacheFinding]:
 
 def _find_bad_values(
     parts: Mapping[str, Tensor], widths: dict[str, int]
-) -> tuple[Kind, str] | None:
+) -> tuple[FindingKind, str] | None:
     """Find values or a width that no conditioner gives; `widths` keeps those of the first."""
     for part, tensor in parts.items():
         width = tensor.shape[-1]

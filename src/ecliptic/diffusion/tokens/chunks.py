@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checks import check_choice
-from ecliptic.diffusion.options import Layout
+from ecliptic.diffusion.options import ChunkLayout
 from ecliptic.diffusion.tokens.packing import (
     Packer,
     a1111_sizes,
@@ -30,7 +30,7 @@ from ecliptic.prompts import Break
 
 NO_WORD = -1  # for start, end and padding in `Chunks.words` and `Chunks.segments`
 _COLUMNS = ("ids", "weights", "words", "segments")
-Place = tuple[int, int]  # (chunk, position), start of text at position 0
+ChunkPlace = tuple[int, int]  # (chunk, position), start of text at position 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Chunks:
     weights: Tensor  # (C, T) float32; 1 on start, end and padding
     words: Tensor  # (C, T) int64, or NO_WORD
     segments: Tensor  # (C, T) int64, or NO_WORD
-    vectors: Mapping[Place, Tensor] = field(default_factory=dict)  # place -> (D,)
+    vectors: Mapping[ChunkPlace, Tensor] = field(default_factory=dict)  # place -> (D,)
     mask: Tensor | None = None  # (C, T) bool: tokens that may be attended to; None is all
     used: Tensor | None = None  # (C, T) bool: positions of the output that are kept; None is all
 
@@ -72,7 +72,7 @@ class TokenizedLine:
 
     tokens: tuple[Token, ...]
     chunks: Chunks
-    places: tuple[Place | None, ...]  # of each token; None if no chunk holds it
+    places: tuple[ChunkPlace | None, ...]  # of each token; None if no chunk holds it
 
     @property
     def dropped(self) -> tuple[Token, ...]:
@@ -96,7 +96,7 @@ class _Scheme:
     shares_ends: bool = False  # start and end of inner chunks are left out of the output
 
 
-_SCHEMES: Mapping[Layout, _Scheme] = MappingProxyType(
+_SCHEMES: Mapping[ChunkLayout, _Scheme] = MappingProxyType(
     {
         "truncate": _Scheme(full_sizes, most=1, breaks=False),
         "a1111": _Scheme(a1111_sizes),
@@ -113,7 +113,7 @@ _SCHEMES: Mapping[Layout, _Scheme] = MappingProxyType(
 
 def lay_out(
     stream: Sequence[Token | Break],
-    layout: Layout,
+    layout: ChunkLayout,
     *,
     context: int,
     start: int,
@@ -209,7 +209,7 @@ def _fill(
 
     ids = column(pad, lambda token: token.id)
     weights = torch.ones(ids.shape)
-    vectors: dict[Place, Tensor] = {}
+    vectors: dict[ChunkPlace, Tensor] = {}
     ids[:, 0] = start
     for number, chunk in enumerate(chunks):
         ids[number, len(chunk) + 1] = end

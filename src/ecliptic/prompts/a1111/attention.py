@@ -19,14 +19,14 @@ SQUARE = 1 / 1.1  # of "[...]"
 BREAK = "BREAK"
 BREAK_WEIGHT = -1.0
 
-Kind: TypeAlias = Literal["text", "break", "(", "[", ")", "]", ":"]
+LexemeKind: TypeAlias = Literal["text", "break", "(", "[", ")", "]", ":"]
 _TOKEN = re.compile(
     r"(?P<escape>\\[\\()\[\]]?)|(?P<bracket>[(\[])|(?P<weight>:\s*([+-]?[.\d]+)\s*\))"
     r"|(?P<closer>[)\]])|[^\\()\[\]:]+|:"
 )
 _BREAK = re.compile(r"\bBREAK\b")
 _SPACE = re.compile(r"\s*")
-_BRACKETS: dict[str, Kind] = {"(": "(", "[": "[", ")": ")", "]": "]"}
+_BRACKETS: dict[str, LexemeKind] = {"(": "(", "[": "[", ")": ")", "]": "]"}
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class Lexeme:
     """One lexeme; a closing one keeps its text, since without a partner it is text."""
 
-    kind: Kind
+    kind: LexemeKind
     text: Traced
     place: int
     weight: float = 1.0

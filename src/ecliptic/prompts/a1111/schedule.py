@@ -39,8 +39,8 @@ _OPENER = {")": "(", "]": "["}
 class Change:
     """`[before:after:when]`."""
 
-    before: "Items"
-    after: "Items"
+    before: "ScheduleItems"
+    after: "ScheduleItems"
     when: float
     fraction: bool  # `when` has a point and is a fraction of the steps
     span: Span
@@ -58,12 +58,12 @@ class Change:
 class Cycle:
     """`[a|b]`."""
 
-    options: tuple["Items", ...]
+    options: tuple["ScheduleItems", ...]
     span: Span
 
 
-Item: TypeAlias = Traced | Change | Cycle
-Items: TypeAlias = tuple[Item, ...]
+ScheduleItem: TypeAlias = Traced | Change | Cycle
+ScheduleItems: TypeAlias = tuple[ScheduleItem, ...]
 
 
 @dataclass(slots=True)
@@ -71,16 +71,16 @@ class _Frame:
     """An open bracket, with the items between its separators so far."""
 
     opener: Traced
-    fields: list[list[Item]] = field(default_factory=lambda: [[]])
+    fields: list[list[ScheduleItem]] = field(default_factory=lambda: [[]])
     separators: list[Traced] = field(default_factory=list)
 
-    def spell(self) -> Iterator[Item]:
+    def spell(self) -> Iterator[ScheduleItem]:
         """The bracket as text."""
         for mark, items in zip((self.opener, *self.separators), self.fields, strict=True):
             yield mark
             yield from items
 
-    def close(self, closer: Traced) -> list[Item] | None:
+    def close(self, closer: Traced) -> list[ScheduleItem] | None:
         """Read the closed bracket by the rules; None if it fits none of them."""
         kinds = "".join(separator.text for separator in self.separators)
         if kinds == "" or (kinds == ":" and self.opener.text == "("):
@@ -92,7 +92,7 @@ class _Frame:
             return self._read_change(span)
         return None
 
-    def _read_change(self, span: Span) -> list[Item] | None:
+    def _read_change(self, span: Span) -> list[ScheduleItem] | None:
         number = join(item for item in self.fields[-1] if isinstance(item, Traced))
         match = _WHEN.fullmatch(number.text) if len(self.fields[-1]) == 1 else None
         if match is None:
@@ -107,7 +107,7 @@ class _Reader:
     """Reads tokens one by one; holds the open brackets and the finished items."""
 
     def __init__(self) -> None:
-        self.finished: list[Item] = []
+        self.finished: list[ScheduleItem] = []
         self.frames: list[_Frame] = []
         self.derivable = True
 
@@ -124,7 +124,7 @@ class _Reader:
             self.derivable = self.derivable and token.text != "|"
             self._add([token])
 
-    def _add(self, items: Iterable[Item]) -> None:
+    def _add(self, items: Iterable[ScheduleItem]) -> None:
         (self.frames[-1].fields[-1] if self.frames else self.finished).extend(items)
 
     def _close(self, closer: Traced) -> None:
@@ -146,7 +146,7 @@ class _Reader:
         self.frames.clear()
 
 
-def parse_items(text: Traced) -> Items:
+def parse_items(text: Traced) -> ScheduleItems:
     """Split a prompt into texts, changes and cycles.
 
     Raises:
@@ -164,12 +164,14 @@ def parse_items(text: Traced) -> Items:
     return tuple(reader.finished)
 
 
-def changes(items: Items) -> bool:
+def changes(items: ScheduleItems) -> bool:
     """Whether the text changes over the steps."""
     return any(not isinstance(item, Traced) for item in items)
 
 
-def texts_by_step(items: Items, steps: int, base_steps: int | None) -> list[tuple[int, Traced]]:
+def texts_by_step(
+    items: ScheduleItems, steps: int, base_steps: int | None
+) -> list[tuple[int, Traced]]:
     """(last step, counted from 1, text) of each text.
 
     Args:
@@ -182,7 +184,7 @@ def texts_by_step(items: Items, steps: int, base_steps: int | None) -> list[tupl
     return [(end, join(_texts_at(items, end, steps, base_steps))) for end in ends]
 
 
-def _ends(items: Items, steps: int, base_steps: int | None) -> Iterator[int]:
+def _ends(items: ScheduleItems, steps: int, base_steps: int | None) -> Iterator[int]:
     for item in items:
         if isinstance(item, Change):
             if (last := item.last_step(steps, base_steps)) >= 1:
@@ -193,7 +195,9 @@ def _ends(items: Items, steps: int, base_steps: int | None) -> Iterator[int]:
             yield from range(1, steps + 1)  # its options add no other step
 
 
-def _texts_at(items: Items, step: int, steps: int, base_steps: int | None) -> Iterator[Traced]:
+def _texts_at(
+    items: ScheduleItems, step: int, steps: int, base_steps: int | None
+) -> Iterator[Traced]:
     for item in items:
         if isinstance(item, Traced):
             yield item

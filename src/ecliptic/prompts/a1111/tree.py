@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from ecliptic.prompts.a1111.alternatives import AndPart, split_at_and
 from ecliptic.prompts.a1111.attention import Lexeme, Machine, factor, split_lexemes
-from ecliptic.prompts.a1111.schedule import Change, Cycle, Items, parse_items
+from ecliptic.prompts.a1111.schedule import Change, Cycle, ScheduleItems, parse_items
 from ecliptic.prompts.limits import check_depth
 from ecliptic.prompts.traced import Traced, join
 from ecliptic.prompts.tree import (
@@ -63,13 +63,13 @@ def _read_side(part: AndPart) -> Tree:
     return merge((*nodes[:-1], Text(text, nodes[-1].origin[: len(text)])))
 
 
-def _read_nodes(items: Items, *, branch: bool = False) -> Tree:
+def _read_nodes(items: ScheduleItems, *, branch: bool = False) -> Tree:
     stream = list(_make_stream(items, branch))
     found = _Nest().read(stream)
     return merge(_read_crossing(stream) if found is None else found)
 
 
-def _make_stream(items: Items, branch: bool) -> Iterator[Lexeme | _Atom]:
+def _make_stream(items: ScheduleItems, branch: bool) -> Iterator[Lexeme | _Atom]:
     """Yield the lexemes of the text between schedules, and the schedules as nodes."""
     stretch: list[Traced] = []
     before = branch

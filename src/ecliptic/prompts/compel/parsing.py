@@ -30,7 +30,7 @@ _NO_NORMALIZE = "no_normalize"
 
 Parsed: TypeAlias = tuple[Tree, int]
 Option: TypeAlias = tuple[str, str | None, Span]  # name or number, value, place
-Rule: TypeAlias = Callable[[int], Parsed | None]
+ParseRule: TypeAlias = Callable[[int], Parsed | None]
 
 
 class CompelGrammar:
@@ -87,7 +87,7 @@ class CompelGrammar:
 
     # rules, each tried once at a place
 
-    def _first(self, rules: tuple[Rule, ...], at: int) -> Parsed | None:
+    def _first(self, rules: tuple[ParseRule, ...], at: int) -> Parsed | None:
         for rule in rules:
             key = (rule.__name__, at)
             if key not in self._tried:

@@ -29,8 +29,8 @@ from ecliptic.prompts.tree import (
     Weighted,
 )
 
-Run: TypeAlias = list[tuple[str, float]]  # texts with their weights
-Kind: TypeAlias = Literal["AND", "blend", "and", "BREAK", "one"]
+TextRun: TypeAlias = list[tuple[str, float]]  # texts with their weights
+JoinKind: TypeAlias = Literal["AND", "blend", "and", "BREAK", "one"]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class FlatSide:
     """Texts of one side; BREAKs split it into chunks."""
 
     weight: float = 1.0
-    chunks: list[Run] = field(default_factory=lambda: [[]])
+    chunks: list[TextRun] = field(default_factory=lambda: [[]])
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Flat:
     """A flattened prompt of `dialect`."""
 
     dialect: Dialect
-    kind: Kind = "one"
+    kind: JoinKind = "one"
     normalize: bool = True
     sides: list[FlatSide] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Flat:
             _append(side.chunks[0], segment.text, segment.weight, merges=False)
         self.sides.append(side)
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Iterator[TextRun]:
         """The texts of every chunk of every side."""
         for side in self.sides:
             yield from side.chunks
@@ -119,7 +119,7 @@ class Flat:
         self._add_all(side, chosen, scale)
 
 
-def _append(run: Run, text: str, weight: float, *, merges: bool) -> None:
+def _append(run: TextRun, text: str, weight: float, *, merges: bool) -> None:
     """Append `text` to `run`; A1111 merges neighbours of equal weight into one text."""
     if run and run[-1][1] == weight:
         before = run[-1][0]
@@ -129,7 +129,7 @@ def _append(run: Run, text: str, weight: float, *, merges: bool) -> None:
         run.append((text, weight))
 
 
-def _add_space(run: Run) -> None:
+def _add_space(run: TextRun) -> None:
     """Add a space, since compel tokenizes neighbours separately."""
     if run and not run[-1][0][-1:].isspace():
         run[-1] = (f"{run[-1][0]} ", run[-1][1])
@@ -171,8 +171,8 @@ def _join_sides(flat: Flat) -> None:
     flat.kind, flat.sides = "one", [FlatSide(1.0, [_chain(flat.runs())])]
 
 
-def _chain(runs: Iterable[Run]) -> Run:
-    chain: Run = []
+def _chain(runs: Iterable[TextRun]) -> TextRun:
+    chain: TextRun = []
     for run in runs:
         if run:
             _add_space(chain)
@@ -221,10 +221,10 @@ def _fit_sides_to_compel(flat: Flat) -> None:
 # texts and weights
 
 
-def _move_space_out(flat: Flat, run: Run) -> Run:
+def _move_space_out(flat: Flat, run: TextRun) -> TextRun:
     """Move white space at the ends of a weighted text out of its brackets."""
     del flat
-    found: Run = []
+    found: TextRun = []
     for text, weight in run:
         inner = text.strip()
         start = text.index(inner)
@@ -235,7 +235,7 @@ def _move_space_out(flat: Flat, run: Run) -> Run:
     return found
 
 
-def _drop_weights(flat: Flat, run: Run) -> Run:
+def _drop_weights(flat: Flat, run: TextRun) -> TextRun:
     if any(weight != 1 and text.strip() for text, weight in run):
         flat.differences.append("weights have no counterpart and are left out.")
     text = ""
@@ -244,8 +244,8 @@ def _drop_weights(flat: Flat, run: Run) -> Run:
     return [(text, 1.0)] if text else []
 
 
-def _fit_weights_to_compel(flat: Flat, run: Run) -> Run:
-    found: Run = []
+def _fit_weights_to_compel(flat: Flat, run: TextRun) -> TextRun:
+    found: TextRun = []
     for text, weight in run:
         if weight < 0:
             flat.differences.append(
@@ -292,7 +292,7 @@ def _build_compel_tree(flat: Flat) -> Tree:
     return (Joined(kind, sides, flat.normalize, (0, 0)),)
 
 
-def _build_nodes(run: Run, mark: Mark) -> Tree:
+def _build_nodes(run: TextRun, mark: Mark) -> Tree:
     return tuple(
         Text(text) if weight == 1 else Weighted((Text(text),), weight, mark, (0, 0))
         for text, weight in run
@@ -304,7 +304,7 @@ class _Target:
     """The functions that express a flat prompt in one dialect."""
 
     fit_sides: Callable[[Flat], None]
-    fit_run: Callable[[Flat, Run], Run]
+    fit_run: Callable[[Flat, TextRun], TextRun]
     build: Callable[[Flat], Tree]
 
 

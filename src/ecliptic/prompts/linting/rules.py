@@ -53,7 +53,7 @@ class LintedPrompt:
 
 
 Remark = tuple[Span, str]
-Rule = Callable[[LintedPrompt], Iterator[Remark]]
+RuleCheck = Callable[[LintedPrompt], Iterator[Remark]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SyntaxRule:
     code: str
     severity: Severity
     dialects: tuple[Dialect, ...]
-    rule: Rule
+    rule: RuleCheck
 
 
 def lint_syntax(prompt: LintedPrompt) -> list[Finding]:
@@ -272,7 +272,7 @@ def _find_padding(prompt: LintedPrompt) -> Iterator[Remark]:
         )
 
 
-def _make_rule(syntax: Foreign) -> Rule:
+def _make_rule(syntax: Foreign) -> RuleCheck:
     def rule(prompt: LintedPrompt) -> Iterator[Remark]:
         for match in syntax.pattern.finditer(prompt.text):
             yield match.span(), syntax.message.format(prompt.quote(match.span()))
