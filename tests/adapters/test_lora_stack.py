@@ -104,7 +104,7 @@ def test_ranks_and_alphas_may_differ_by_module(tower: TextTower, tmp_path: Path)
     check(tower, before, (narrow, 1.0, 1.0), (wide, 3.0, 1.0))
 
 
-def test_removal_brings_back_the_very_parameters(
+def test_e10_removal_brings_back_the_very_parameters(
     clip: Clip, tower: TextTower, tmp_path: Path
 ) -> None:
     before, parameters = state(tower), dict(tower.named_parameters())
@@ -132,7 +132,7 @@ def test_the_checkpoint_is_never_written_to(clip: Clip, tower: TextTower, tmp_pa
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
-def test_several_are_removed_exactly_in_any_order(
+def test_e10_several_are_removed_exactly_in_any_order(
     order: tuple[str, ...], tower: TextTower, tmp_path: Path
 ) -> None:
     before, stack = state(tower), LoraStack(tower)

@@ -131,7 +131,7 @@ def test_a_temperature_that_is_no_number_is_refused(value: float, tmp_path: Path
         read(tmp_path / "model.pt")
 
 
-def test_a_long_list_of_differences_is_cut_and_counted(tmp_path: Path) -> None:
+def test_c6_a_long_list_of_differences_is_cut_and_counted(tmp_path: Path) -> None:
     write(tiny.checkpoint(), tmp_path, "transformers")
     change(tmp_path / "config.json", "vision_config.num_hidden_layers", 12)
     with pytest.raises(

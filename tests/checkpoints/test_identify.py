@@ -140,7 +140,7 @@ def test_arguments_that_contradict_the_file_win_and_are_noted(tmp_path: Path) ->
     assert any("as given" in note for note in found.notes)
 
 
-def test_one_error_lists_every_difference(tmp_path: Path) -> None:
+def test_c6_one_error_lists_every_difference(tmp_path: Path) -> None:
     state = to_open_clip(tiny.checkpoint())
     del state["ln_final.bias"], state["visual.transformer.resblocks.1.ln_2.weight"]
     state["text_projection"] = state["text_projection"].t().contiguous()

@@ -160,7 +160,7 @@ def test_an_image_encoder_without_projection_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_config_of_other_sizes_is_one_error(tmp_path: Path) -> None:
+def test_c6_a_config_of_other_sizes_is_one_error(tmp_path: Path) -> None:
     write(tiny.checkpoint("text"), tmp_path, "transformers")
     change(tmp_path / "config.json", num_hidden_layers=4, intermediate_size=255)
     with pytest.raises(WeightsMismatchError) as caught:
