@@ -35,10 +35,10 @@ def fetch_listing(name: str, revision: str, endpoint: Endpoint) -> dict[str, Lis
 
     utils.validate_repo_id(name)  # type: ignore[attr-defined]
     url = f"{endpoint.address}/api/models/{name}/revision/{quote(revision, safe='')}"
-    headers = utils.build_hf_headers(headers=endpoint.headers)  # type: ignore[attr-defined]
     wait = constants.HF_HUB_ETAG_TIMEOUT
     limit = transfers.LISTING
     with transfers.watch("listing", None, limit=limit + 1) as transfer:
+        headers = utils.build_hf_headers(headers=endpoint.headers)  # type: ignore[attr-defined]
         options: dict[str, Any] = {"params": {"blobs": True}, "headers": headers, "timeout": wait}
         with get_session().stream("GET", url, **options) as answer:
             hf_raise_for_status(answer)
