@@ -35,9 +35,11 @@ class Hub:
     spoilt: dict[str, bytes] = field(default_factory=dict)  # file -> bytes to send instead
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository -> status, code
     floods: dict[str, int] = field(default_factory=dict)  # file -> bytes to send
+    flood_as: tuple[int, dict[str, str]] = (200, {})  # status and headers of floods
     slow: set[str] = field(default_factory=set)  # files
     slow_headers: set[str] = field(default_factory=set)  # files; HEAD is slow too
     redirects: dict[str, str] = field(default_factory=dict)  # file -> URL
+    linked: dict[str, str] = field(default_factory=dict)  # headers of redirects
     listing: dict[str, object] = field(default_factory=dict)  # fields to change in the listing
     requests: list[str] = field(default_factory=list)  # "GET /path bytes=5-"
     authorizations: list[str] = field(default_factory=list)  # of each request
@@ -108,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif revision not in ("main", COMMIT):
             self._refuse(404, "RevisionNotFound")
         elif file in self.hub.redirects:
-            self._send(b"", False, 302, {"Location": self.hub.redirects[file]})
+            self._send(b"", False, 302, {"Location": self.hub.redirects[file], **self.hub.linked})
         elif body and file in self.hub.floods:
             self._flood(self.hub.floods[file])
         elif body and file in self.hub.slow:
@@ -159,7 +161,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _flood(self, count: int) -> None:
         """Send `count` bytes, or until the client goes away, without a declared length."""
-        self.send_response(200)
+        status, headers = self.hub.flood_as
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("ETag", '"flood"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()

@@ -1,5 +1,7 @@
 """A hub that lies, never ends or dawdles costs bounded bytes and time, and gets no secret."""
 
+import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -8,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants, get_session
 from safetensors.torch import save
 
 from ecliptic.checkpoints.hub import transfers
 from ecliptic.checkpoints.hub.endpoint import redact
 from ecliptic.checkpoints.hub.location import locate
 from ecliptic.errors import DownloadError, UnknownModelError
-from tests.hub import Hub, serve
+from tests.hub import COMMIT, Hub, point_client, serve
 
 WEIGHTS = save({"a": torch.arange(100_000.0)})
 FILE = "model.safetensors"
@@ -33,6 +35,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second without progress is a stall."""
     monkeypatch.setattr(transfers, "STALL", 0.5)
+
+
+@pytest.fixture
+def telemetry(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's own settings: its headers name the program that runs it, from a list online."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "list"), raising=False)
+    with contextlib.suppress(ImportError):  # older clients have no such list
+        monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None)
 
 
 def kept(tmp_path: Path) -> list[Path]:
@@ -86,6 +97,68 @@ def test_an_endless_listing_ends(hub: Hub) -> None:
     with pytest.raises(DownloadError, match="listing has more than"):
         fetch()
     assert hub.sent < 2 * transfers.LISTING + 8 * MIB
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 416, 500, 503])
+@pytest.mark.parametrize("file", [FILE, ""])
+def test_an_endless_refusal_or_redirect_is_not_read(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, status: int
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # before another try
+    hub.floods[file] = 500 * MIB
+    hub.flood_as = (status, {"Location": f"{hub.address}/b/none"} if status == 302 else {})
+    with pytest.raises(DownloadError) as refusal:
+        fetch()
+    assert len(str(refusal.value)) < 1000
+    assert hub.sent < 20 * MIB
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "deflate\u00ff"])
+def test_c7_an_answer_that_is_compressed_unasked_is_refused(hub: Hub, coding: str) -> None:
+    hub.floods[""] = 500 * MIB
+    hub.flood_as = (200, {"Content-Encoding": coding})
+    with pytest.raises(DownloadError, match="compressed its answer"):
+        fetch()
+    assert hub.sent < 20 * MIB
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [{"Retry-After": "100000"}, {"RateLimit": '"api";r=0;t=100000'}, {"Retry-After": "9" * 400}],
+)
+@pytest.mark.parametrize("file", [FILE, ""])
+def test_a_hub_that_asks_to_wait_for_a_day_is_an_error(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, file: str, wait: dict[str, str]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    hub.floods[file] = 0
+    hub.flood_as = (429, wait)
+    with pytest.raises(DownloadError, match=r"status 429 and asks to wait (100000|inf) seconds"):
+        fetch()
+    assert max(slept, default=0) < 60
+
+
+def test_a_refusal_is_bounded_after_the_client_was_closed_too(hub: Hub) -> None:
+    with transfers.watch("listing", None):
+        close_session()  # as the client does when it cannot connect
+        hub.floods[""] = 500 * MIB
+        hub.flood_as = (404, {})
+        url = f"{hub.address}/api/models/a/model/revision/main"
+        assert get_session().get(url).content == b""
+    assert hub.sent < 20 * MIB
+
+
+def test_answers_outside_of_a_download_are_left_alone(hub: Hub) -> None:
+    session = get_session()
+    fetch()
+    assert get_session() is session
+    assert session.event_hooks["response"] == []
+    close_session()
+    assert get_session().event_hooks["response"] == []
+    answer = get_session().get(f"{hub.address}/api/models/a/model/revision/main")
+    assert "gzip" in answer.request.headers["accept-encoding"]
 
 
 def test_a_listing_of_too_many_files_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,10 +223,12 @@ def test_c7_one_byte_at_a_time_ends_as_a_stall(
 
 
 def test_the_settings_of_the_client_are_as_before(hub: Hub) -> None:
-    before = constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_XET
-    fetch()
-    hub.floods[FILE] = 10 * MIB
-    assert before == (constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_XET)
+    before = dict(vars(constants))
+    fetch("hf:a/model")
+    hub.floods[""] = 10 * MIB
+    with pytest.raises(DownloadError):
+        fetch("hf:b/model")
+    assert before == vars(constants)
 
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://x/"])
@@ -189,6 +264,32 @@ def test_a_redirect_to_another_server_gets_no_token(
     assert any(hub.authorizations)
 
 
+def test_a_link_to_a_store_of_files_is_followed_without_a_token(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hubs keep large files on other hosts: HEAD names the file, GET goes to the other host."""
+    monkeypatch.setenv("HF_TOKEN", "hf_t0k3n")
+    store = Hub({"a/model": {FILE: WEIGHTS}})
+    with monkeypatch.context() as patch, serve(patch, str(tmp_path / "x"), store):
+        point_client(patch, str(tmp_path / "cache"), hub.address)
+        patch.setenv("HF_TOKEN", "hf_t0k3n")
+        hub.redirects[FILE] = f"{store.address}/a/model/resolve/main/{FILE}"
+        digest = hashlib.sha256(WEIGHTS).hexdigest()
+        hub.linked = {
+            "X-Linked-ETag": f'"{digest}"',
+            "X-Linked-Size": str(len(WEIGHTS)),
+            "X-Repo-Commit": COMMIT,
+        }
+        assert (fetch() / FILE).read_bytes() == WEIGHTS
+        assert set(hub.authorizations) == {"Bearer hf_t0k3n"}
+        assert store.requests == [f"GET /a/model/resolve/main/{FILE}"]
+        assert store.authorizations == [""]
+        store.spoilt[FILE] = WEIGHTS[:-1] + b"!"
+        patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache 2"))
+        with pytest.raises(DownloadError, match="SHA-256"):
+            fetch()
+
+
 def test_a_password_in_the_endpoint_works_and_is_told_to_nobody(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,6 +322,24 @@ def test_a_password_in_the_endpoint_works_and_is_told_to_nobody(
         assert "s3cr3t" not in line
         assert "bWU6czNjcjN0" not in line
         assert "t0k3n" not in line
+
+
+@pytest.mark.usefixtures("telemetry")
+def test_only_the_listing_and_the_files_are_asked_for(hub: Hub) -> None:
+    fetch()
+    assert {request.split()[1].split("/")[1] for request in hub.requests} == {"api", "a"}
+    assert not any("agent" in request for request in hub.requests), hub.requests
+
+
+@pytest.mark.usefixtures("telemetry")
+def test_a_password_in_the_endpoint_is_in_no_log_with_telemetry(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", hub.address.replace("http://", "http://me:s3cr3t@"))
+    caplog.set_level(logging.DEBUG)
+    fetch()
+    assert "/api/models/a/model" in caplog.text
+    assert "s3cr3t" not in caplog.text
 
 
 def test_the_log_of_a_broken_download_shows_no_signature(

@@ -2,7 +2,8 @@
 
 `huggingface_hub` writes whatever comes and waits as long as some byte comes now and then. Here its
 progress bar counts the bytes, and a thread closes its connections when they come too slowly. Its
-second transport, Xet, is switched off meanwhile, because nothing could count and stop it.
+second transport, Xet, is switched off meanwhile, because nothing could count and stop it; so is its
+telemetry, which asks the hub for a list of its own. `answers.py` limits what it reads of refusals.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ecliptic.checkpoints.hub.answers import limit_answers
 from ecliptic.checkpoints.hub.endpoint import redact
 from ecliptic.errors import DownloadError, printable
 
@@ -90,7 +92,7 @@ def watch(name: str, declared: int | None, limit: int | None = None) -> Iterator
     limit = limit or (UNDECLARED if declared is None else declared)
     transfer, ended = Transfer(name, declared, limit), threading.Event()
     watcher = threading.Thread(target=_break_stalls, args=(transfer, ended), daemon=True)
-    with _ONE, _set_client(), quiet_logs():
+    with _ONE, _set_client(), limit_answers(STALL), quiet_logs():
         watcher.start()
         try:
             yield transfer
@@ -116,16 +118,20 @@ def _break_stalls(transfer: Transfer, ended: threading.Event) -> None:
 
 @contextlib.contextmanager
 def _set_client() -> Iterator[None]:
-    """Let the client read small pieces, over HTTP alone; its own settings are restored."""
+    """Let the client read small pieces over HTTP alone; its own settings are restored."""
     from huggingface_hub import constants
 
-    before = constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_XET
-    constants.DOWNLOAD_CHUNK_SIZE = min(before[0], _PIECE)
-    constants.HF_HUB_DISABLE_XET = True
+    ours = {
+        "DOWNLOAD_CHUNK_SIZE": min(constants.DOWNLOAD_CHUNK_SIZE, _PIECE),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_DISABLE_TELEMETRY": True,  # else its headers need a request of their own
+    }
+    before = {name: getattr(constants, name) for name in ours}
+    vars(constants).update(ours)
     try:
         yield
     finally:
-        constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_XET = before
+        vars(constants).update(before)
 
 
 @contextlib.contextmanager
