@@ -6,11 +6,11 @@ import unicodedata
 import pytest
 from hypothesis import given, strategies as st
 
+from ecliptic import errors
 from ecliptic.errors import (
+    EclipticError,
     ImageError,
-    StorageError,
-    TextError,
-    UnknownModelError,
+    WeightsMismatchError,
     printable,
     warn,
 )
@@ -46,16 +46,21 @@ def test_no_control_character_is_left(text: str) -> None:
     shown.encode()
 
 
-def test_every_error_has_a_printable_message() -> None:
-    errors = [
-        StorageError("\x1b"),
-        ImageError("\x1b"),
-        TextError("\x1b"),
-        UnknownModelError("\x1b"),
-    ]
-    for error in errors:
-        assert r"\x1b" in str(error)
-        assert "\x1b" not in str(error)
+KINDS = [kind for name, kind in vars(errors).items() if name.endswith("Error")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_is_one_printable_line(kind: type[EclipticError]) -> None:
+    shown = str(kind("model\x1b\nerror: forged\r\n\x85\u2028\x0b\t.pt"))
+    assert shown.splitlines() == [shown]
+    assert shown.isprintable()
+    assert r"model\x1b\nerror: forged\r\n\x85\u2028\x0b\t.pt" in shown.replace("\\\\", "\\")
+
+
+def test_a_message_of_several_lines_has_only_those_of_its_author() -> None:
+    error = WeightsMismatchError("a\nforged:", "  b\nforged", "c")
+    assert str(error).splitlines() == [r"a\nforged:", r"  b\nforged", "c"]
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_errors_survive_pickling() -> None:
@@ -64,6 +69,6 @@ def test_errors_survive_pickling() -> None:
 
 
 def test_warnings_are_printable_and_name_the_line_of_the_caller() -> None:
-    with pytest.warns(UserWarning, match=r"^a\\x1b\n\\u202e$") as caught:
+    with pytest.warns(UserWarning, match=r"^a\\x1b\\n\\u202e$") as caught:
         warn("a\x1b\n\u202e")
     assert caught[0].filename == __file__

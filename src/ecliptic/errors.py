@@ -36,7 +36,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
     "\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-_LINES = {"\n", "\t"}  # of our own messages
+_LINES = {"\n", "\t"}
 
 
 def printable(text: object, *, lines: bool = False) -> str:
@@ -47,7 +47,7 @@ def printable(text: object, *, lines: bool = False) -> str:
 
     Args:
         text: a string or path; anything else is shown by `str`.
-        lines: keep newlines and tabs, for messages of several lines.
+        lines: keep newlines and tabs, for texts that have several lines.
     """
     shown = os.fsdecode(text) if isinstance(text, bytes | os.PathLike) else str(text)
     return _UNSAFE.sub(lambda found: _escape(found[0], lines=lines), shown)
@@ -63,21 +63,28 @@ def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int
     """Warn as `warnings.warn` does, with a message that is `printable`.
 
     Args:
-        message: for people; newlines and tabs stay.
+        message: for people, in one line.
         category: class of the warning.
         stacklevel: 1 is the line that calls this function.
     """
-    warnings.warn(printable(message, lines=True), category, stacklevel + 1)
+    warnings.warn(printable(message), category, stacklevel + 1)
 
 
 class EclipticError(Exception):
     """The base class of all errors that ecliptic raises on purpose.
 
-    Its message is `printable`: names and texts of a user inside it cannot control a terminal.
+    Its message is `printable`: names and texts of a user inside it cannot control a terminal, nor
+    begin a line of their own.
+
+    Args:
+        lines: of the message; most have one. A newline inside a line is shown as an escape.
     """
 
-    def __init__(self, *parts: object) -> None:
-        super().__init__(*(printable(x, lines=True) if isinstance(x, str) else x for x in parts))
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*map(printable, lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class ConfigError(EclipticError, ValueError):

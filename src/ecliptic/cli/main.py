@@ -60,7 +60,7 @@ class Commands(TyperGroup):
                 raise  # typer ends without a message
             if ctx.params.get("show_traceback"):
                 print_traceback()
-            say(f"error: {error}", lines=True)
+            say(f"error: {error}", lines=isinstance(error, EclipticError))
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             say("interrupted")

@@ -153,5 +153,5 @@ _CLIENTS = ("huggingface_hub", "http", "urllib3", "requests")
 
 def _clean(record: logging.LogRecord) -> bool:
     """Rewrite a line of the log; it is never dropped."""
-    record.msg, record.args = printable(redact(record.getMessage()), lines=True), ()
+    record.msg, record.args = printable(redact(record.getMessage())), ()
     return True

@@ -63,10 +63,10 @@ def mismatch_error(what: str, differences: list[str]) -> WeightsMismatchError:
     shown += [f"and {n - MOST_LINES} more {kind}" for kind, n in seen.items() if n > MOST_LINES]
     count = f"{len(differences)} difference" + ("s" if len(differences) > 1 else "")
     return WeightsMismatchError(
-        f"{what} does not hold the weights of one CLIP model, {count}:\n  "
-        + "\n  ".join(shown)
-        + "\nNothing was loaded. It may be another architecture, a part of a model, or a LoRA; "
-        "compare the shapes with `ecliptic models`, or fetch the file again."
+        f"{what} does not hold the weights of one CLIP model, {count}:",
+        *(f"  {line}" for line in shown),
+        "Nothing was loaded. It may be another architecture, a part of a model, or a LoRA; "
+        "compare the shapes with `ecliptic models`, or fetch the file again.",
     )
 
 
