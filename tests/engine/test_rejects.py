@@ -33,6 +33,27 @@ def test_the_first_are_listed_and_the_rest_are_counted() -> None:
     assert len(list(some(7).lines(shown=7))) == 7
 
 
+def test_b11_a_long_text_is_shortened_in_the_lines_and_whole_in_the_file(tmp_path: Path) -> None:
+    rejects, path = Rejects(), tmp_path / "v.npy.rejects.jsonl"
+    text = "begin" + "\x1b" * (8 << 20) + "end.png"
+    rejects.add(0, text, TextError(f"{text[:5]} {'x' * (8 << 20)}; shorten it."))
+    (line,) = rejects.lines()
+    assert line.startswith(r"rejected begin\x1b")
+    assert "..." in line
+    assert "end.png: begin xxx" in line
+    assert line.endswith("xxx; shorten it.")
+    assert len(line) < 3000  # an escape has four characters
+    rejects.write(path)
+    assert json.loads(path.read_text())["source"] == text
+
+
+def test_a_name_of_200_characters_is_shown_as_it_is() -> None:
+    for length, shown in ((200, "x" * 200), (201, "x" * 98 + "..." + "x" * 99)):
+        rejects = Rejects()
+        rejects.add(0, "x" * length, TextError("bad"))
+        assert list(rejects.lines()) == [f"rejected {shown}: bad"]
+
+
 def test_each_is_a_line_of_json(tmp_path: Path) -> None:
     rejects, path = some(1), tmp_path / "v.npy.rejects.jsonl"
     rejects.add(5, r"caf\udce9", TextError("not text", place=2))

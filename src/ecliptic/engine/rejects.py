@@ -9,6 +9,7 @@ from ecliptic.inputs import Reject
 from ecliptic.storage import replace_file, text_writer
 
 SHOWN = 5  # rejects that are listed one by one
+LONGEST_NAME, LONGEST_REASON = 200, 800  # characters in a line; the file has all of them
 
 
 class Rejects:
@@ -28,9 +29,10 @@ class Rejects:
         self._rejects.append(Reject(index, source, error))
 
     def lines(self, shown: int = SHOWN) -> Iterator[str]:
-        """Printable lines for people: the first rejects with reasons, and the number of others."""
+        """Printable lines for people: the first rejects, shortened, and the number of others."""
         for _, reject in zip(range(shown), self, strict=False):
-            yield printable(f"rejected {reject.source}: {reject.reason}")
+            name = _shorten(reject.source, LONGEST_NAME)
+            yield printable(f"rejected {name}: {_shorten(reject.reason, LONGEST_REASON)}")
         if len(self) > shown:
             yield f"and {len(self) - shown} more, in the rejects file"
 
@@ -49,3 +51,11 @@ class Rejects:
             replace_file(path, text_writer("".join(lines)))
         else:
             path.unlink(missing_ok=True)
+
+
+def _shorten(text: str, length: int) -> str:
+    """At most `length` characters of `text`: the beginning, and the end, which names files."""
+    if len(text) <= length:
+        return text
+    kept = length - len("...")
+    return f"{text[: kept // 2]}...{text[kept // 2 - kept :]}"
