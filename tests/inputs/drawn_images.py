@@ -63,3 +63,18 @@ def wide_webp(width: int, height: int) -> bytes:
     }
     body = b"".join(name + struct.pack("<I", len(data)) + data for name, data in chunks.items())
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def tiled_tiff(width: int, height: int, tile: int, *, rows: int = 0) -> bytes:
+    """A black TIFF, in one deflated tile of `tile` pixels along an edge, or a strip of `rows`."""
+    data = zlib.compress(bytes((tile or width) * (tile or height) * 3))
+    place = 8 + 2 + 12 * (11 if tile else 9) + 4  # after the header and the tags
+    tags = {256: width, 257: height, 258: place, 259: 8, 262: 2}
+    if tile:
+        tags |= {277: 3, 284: 1, 322: tile, 323: tile, 324: place + 6, 325: len(data)}
+    else:
+        tags |= {273: place + 6, 277: 3, 278: rows, 279: len(data)}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    entries[2] = struct.pack("<HHII", 258, 3, 3, place)  # bits per sample, three of them
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries)
+    return head + bytes(4) + struct.pack("<3H", 8, 8, 8) + data

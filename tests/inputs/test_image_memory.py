@@ -1,19 +1,22 @@
 """Large images take a stated number of bytes per pixel, in all threads together."""
 
+import io
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from ecliptic.inputs import flatten as flattening
+from ecliptic.inputs.decode import PLAIN, count_cost
 from ecliptic.inputs.flatten import flatten
 from ecliptic.inputs.pool import PixelBudget
-from tests.inputs.drawn_images import noise
+from tests.inputs.drawn_images import encode, noise, tiled_tiff
 
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "LA", "PA", "RGBa", "La")
 SIZE = 3000  # pixels along an edge
@@ -74,9 +77,11 @@ def test_b6_strips_give_the_pixels_of_the_whole(
     np.testing.assert_array_equal(np.asarray(whole), np.asarray(in_strips))
 
 
-def bytes_per_pixel(image: Image.Image, folder: Path, workers: int, suffix: str = ".png") -> float:
+def bytes_per_pixel(
+    image: Image.Image, folder: Path, workers: int, suffix: str = ".png", **options: Any
+) -> float:
     path, warm = folder / f"large{suffix}", folder / "small.png"
-    image.save(path)
+    image.save(path, **options)
     Image.fromarray(noise(300, 300).astype(np.uint8)).save(warm)
     code = PEAK.replace("{budget}", str(SIZE**2)).replace("{size}", str(SIZE))
     words = [sys.executable, "-c", code, path, str(workers), warm]
@@ -95,6 +100,43 @@ def test_b6_b9_a_large_image_takes_few_bytes_per_pixel_in_any_number_of_threads(
     if mode == "P":
         image.info["transparency"] = 3
     assert bytes_per_pixel(image, tmp_path, workers=3) < 14
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [
+        (".webp", "RGB"),
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in [(".jpg", "RGB"), (".jpg", "CMYK"), (".avif", "RGB"), (".tif", "RGBA")]
+        ),
+    ],
+)
+def test_b6_b9_what_a_decoder_holds_is_counted(suffix: str, mode: str, tmp_path: Path) -> None:
+    options: dict[str, dict[str, Any]] = {
+        ".webp": {"lossless": True},
+        ".jpg": {"progressive": True, "subsampling": 0},
+        ".avif": {"subsampling": "4:4:4", "speed": 10},
+        ".tif": {"compression": "tiff_adobe_deflate", "tiffinfo": {278: SIZE}},
+    }
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("Pillow without AVIF")
+    image = Image.new(mode, (SIZE, SIZE), 3)
+    each = bytes_per_pixel(image, tmp_path, 3, suffix, **options[suffix])
+    with Image.open(tmp_path / f"large{suffix}") as lazy:
+        assert each < count_cost(lazy) / SIZE**2 * PLAIN + 1
+    assert each < 18
+
+
+def test_b9_heavy_formats_take_a_larger_share() -> None:
+    image = Image.new("RGB", (90, 70))
+    assert count_cost(image) == 6300
+    for layout, cost in {"PNG": 6300, "JPEG": 7000, "WEBP": 11_900, "TIFF": 6300}.items():
+        assert count_cost(Image.open(io.BytesIO(encode(image, layout)))) == cost
+    assert count_cost(Image.open(io.BytesIO(encode(image.convert("CMYK"), "JPEG")))) == 10_500
+    tiled = Image.open(io.BytesIO(tiled_tiff(16, 16, 512)))
+    assert count_cost(tiled) == (16 * 16 * 4 + 512 * 512 * 3) // 9
 
 
 def test_threads_wait_for_their_share_and_none_waits_for_ever() -> None:

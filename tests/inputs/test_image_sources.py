@@ -24,6 +24,7 @@ from tests.inputs.drawn_images import (
     needs_shared,
     noise,
     one_bit_png,
+    tiled_tiff,
     wide_webp,
 )
 
@@ -137,6 +138,29 @@ def test_b1_b2_bombs_are_refused_from_the_header_with_flat_memory(data: bytes) -
     with pytest.raises(ImageLimitError, match=r"too large to decode|over the limit"):
         open_image(data)
     assert resident_bytes() - before < 8 * 2**20
+
+
+def test_b1_a_tiff_with_tiles_far_larger_than_itself_is_refused() -> None:
+    data = tiled_tiff(16, 16, 4096)
+    before = resident_bytes()
+    with pytest.raises(ImageLimitError, match=r"tiles of 16777216 pixels"):
+        open_image(data)
+    with pytest.raises(ImageLimitError, match=r"tiles of 16777216 pixels"):
+        open_image(Image.open(io.BytesIO(data)))
+    assert resident_bytes() - before < 8 * 2**20
+
+
+def test_b1_ordinary_tiles_and_strips_are_read() -> None:
+    for data in (tiled_tiff(16, 16, 512), tiled_tiff(40, 30, 0, rows=2**32 - 1)):
+        assert not np.asarray(open_image(data)).any()
+
+
+@pytest.mark.parametrize("value", [0, 0.5])
+def test_b3_tiles_of_no_size_are_refused(value: float) -> None:
+    image = Image.open(io.BytesIO(tiled_tiff(16, 16, 512)))
+    image.tag_v2[322] = value  # type: ignore[attr-defined]
+    with pytest.raises(ImageError, match="the size of its tiles"):
+        open_image(image)
 
 
 def test_b1_lazily_opened_bombs_are_refused_too() -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ecliptic.storage import read_torch
+
 from .archives import archive
 
 SECONDS, MEGABYTES, LARGEST = 2.0, 300, 1_000_000  # the promise, for files of up to so many bytes
@@ -158,16 +160,74 @@ def write_headers(folder: Path) -> None:
     (folder / "twins.index.json").write_text(twice)
 
 
+def clip_shapes(layers: int, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the tensors of a model in OpenAI's layout."""
+    towers = {"visual.transformer": (1, 64), "transformer": (layers, width)}
+    for tower, (count, size) in towers.items():
+        for block in (f"{tower}.resblocks.{index}" for index in range(count)):
+            yield from ((f"{block}.ln_{n}.{x}", (size,)) for n in "12" for x in ("weight", "bias"))
+            wide = {"attn.in_proj_": 3, "attn.out_proj.": 1, "mlp.c_fc.": 4}
+            yield from ((f"{block}.{x}weight", (n * size, size)) for x, n in wide.items())
+            yield from ((f"{block}.{x}bias", (n * size,)) for x, n in wide.items())
+            yield f"{block}.mlp.c_proj.weight", (size, 4 * size)
+            yield f"{block}.mlp.c_proj.bias", (size,)
+    yield from {
+        "token_embedding.weight": (2000, width),
+        "positional_embedding": (77, width),
+        "text_projection": (width, 64),
+        "ln_final.weight": (width,),
+        "ln_final.bias": (width,),
+        "logit_scale": (),
+        "visual.class_embedding": (64,),
+        "visual.positional_embedding": (50, 64),
+        "visual.proj": (64, 64),
+        "visual.conv1.weight": (64, 3, 32, 32),
+    }.items()
+    yield from ((f"visual.ln_{n}.{x}", (64,)) for n in ("pre", "post") for x in ("weight", "bias"))
+
+
+def write_repeated(folder: Path) -> None:
+    """Files that store few values and use them very often."""
+    one, some = torch.zeros(()), torch.zeros(10_000)
+    model = {name: one.expand(shape) for name, shape in clip_shapes(64, 512)}
+    torch.save(model, folder / "load.pt")
+    torch.save([{"a": one.expand(1365, 768)}] * 300, folder / "read_inversion.pt")
+    torch.save([{"a": some.view(-1, 100)}] * 20_000, folder / "read_inversion_shared.pt")
+    up, down = one.expand(4096, 256), one.expand(256, 4096)
+    layers = [f"lora_te_text_model_encoder_layers_{i}_self_attn_q_proj" for i in range(2500)]
+    lora = {f"{x}.lora_up.weight": up for x in layers}
+    lora |= {f"{x}.lora_down.weight": down for x in layers}
+    torch.save(lora, folder / "read_lora.pt")
+    torch.save(lora, folder / "read_lora_old.pt", _use_new_zipfile_serialization=False)
+    names = {f"{i}": one.expand(1000, 1000) for i in range(20)}
+    for name, tensor in names.items():
+        torch.save({name: tensor}, folder / f"shard{name}.pt")
+    index = {"weight_map": {name: f"shard{name}.pt" for name in names}}
+    (folder / "shards.index.json").write_text(json.dumps(index))
+
+
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 import safetensors.torch, torch
-from ecliptic.errors import CheckpointError
+import ecliptic
+from ecliptic.adapters import read_inversion, read_lora
+from ecliptic.errors import CheckpointError, EclipticError
 from ecliptic.storage import read_safetensors, read_shards, read_tensors, read_torch
+
+readers = {"load": ecliptic.load, "read_inversion": read_inversion, "read_lora": read_lora}
+for reader in readers.values():  # imports what it needs
+    try:
+        reader(Path("missing.pt"))
+    except EclipticError:
+        pass
 
 def cost(path):
     start = time.process_time()
     try:
+        for name, reader in readers.items():
+            if path.name.startswith(name):
+                reader(path)
         file = (read_shards if path.name.endswith(".json") else read_tensors)(path)
         outcome = f"{len(file.tensors)} tensors, {len(file.metadata)} values"
     except CheckpointError as error:
@@ -201,6 +261,21 @@ def test_c4_small_files_that_ask_for_too_much_are_refused(tmp_path: Path) -> Non
     write_refused(tmp_path)
     outcomes = read_within_the_limits(tmp_path)
     assert all("Error" in outcome for outcome in outcomes.values()), outcomes
+
+
+@LINUX
+def test_c4_few_values_used_very_often_are_refused_by_every_reader(tmp_path: Path) -> None:
+    write_repeated(tmp_path)
+    outcomes = read_within_the_limits(tmp_path)
+    kept = {name for name, outcome in outcomes.items() if "UnsafeFileError" not in outcome}
+    assert kept == {f"shard{index}" for index in range(20)}, outcomes  # each is small
+
+
+def test_tensors_that_are_used_some_times_are_read(tmp_path: Path) -> None:
+    weights = torch.zeros(1 << 21, dtype=torch.uint8)
+    torch.save({"model": weights, "ema": weights, "masks": [torch.ones(1).expand(1000, 1000)] * 3},
+               tmp_path / "x.pt")  # fmt: skip
+    assert len(read_torch(tmp_path / "x.pt").tensors) == 5
 
 
 @LINUX

@@ -6,6 +6,7 @@ failure is an `ImageError` that names the image. `image.py` turns images into pi
 """
 
 import io
+import math
 import os
 import re
 import threading
@@ -31,6 +32,13 @@ ImageSource: TypeAlias = (  # an image in any form
     " | Array | Tensor"
 )
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # Pillow's names; MPO is a JPEG
+
+# Bytes per pixel at the peak, as measured: what a decoder holds beside the image. A JPEG in several
+# passes keeps its coefficients, WebP two canvases and its own colours, AVIF planes of 8 or 16 bits.
+PLAIN = 9  # of all other images: 4, and 5 while they become RGB
+_HEAVY = {"JPEG": 10, "MPO": 10, "WEBP": 17, "AVIF": 16}
+_HEAVY_CMYK = 15
+_FREE_TILE = 4 << 20  # pixels; a tile of a TIFF may be so large, or 4 times the image
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
 _shared_image = threading.Lock()
@@ -199,7 +207,47 @@ def identify_image(source: ImageSource, limits: ImageLimits, name: str) -> Image
     limits.check_size(*image.size, name)
     if 0 in image.size:
         _refuse(name, f"has no pixels: its size is {image.width}x{image.height}.")
+    tile = math.prod(_tile_size(image))
+    if tile > max(_FREE_TILE, 4 * image.width * image.height):
+        raise ImageLimitError(
+            f"{name} is {image.width}x{image.height}, but is stored in tiles of {tile} pixels, "
+            "which are decoded whole; save it again with smaller tiles.",
+            source=name,
+        )
     return image
+
+
+def count_cost(image: Image.Image) -> int:
+    """The most memory that preparing `image` takes, in pixels of `PLAIN` bytes."""
+    pixels = image.width * image.height
+    heavy = _HEAVY.get(image.format or "", PLAIN)
+    if heavy > PLAIN and image.mode == "CMYK":
+        heavy = _HEAVY_CMYK
+    tile = math.prod(_tile_size(image)) * _bytes_per_pixel(image)
+    return max(pixels * heavy, pixels * 4 + tile) // PLAIN
+
+
+def _tile_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of what a TIFF decodes at once, a tile or strip; (0, 0) for others.
+
+    Source: TIFF 6.0, tags ImageWidth, ImageLength, RowsPerStrip, TileWidth and TileLength. No
+    strip is higher than the image.
+    """
+    tags = getattr(image, "tag_v2", None) if getattr(image, "tile", None) else None
+    if tags is None or image.format != "TIFF":
+        return 0, 0
+    width, height = tags.get(322, tags.get(256)), tags.get(323, tags.get(278, tags.get(257)))
+    if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
+        raise ImageError("the size of its tiles is not a whole number of at least 1.")
+    return width, height if 323 in tags else min(height, max(image.size))
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    """Bytes per pixel in the tiles of a TIFF: the sum of BitsPerSample, for all samples."""
+    tags = getattr(image, "tag_v2", {})
+    bits: tuple[int, ...] = tags.get(258, (1,))
+    samples: int = tags.get(277, 1)
+    return -(-max(bits) * max(len(bits), samples) // 8)
 
 
 def load_image(image: Image.Image, source: ImageSource) -> None:

@@ -19,6 +19,7 @@ from ecliptic.inputs.decode import (
     DEFAULT_LIMITS,
     ImageLimits,
     ImageSource,
+    count_cost,
     decoding,
     describe,
     identify_image,
@@ -74,7 +75,7 @@ class Preprocess:
         name = name or describe(source)
         with decoding(name):
             images = [identify_image(source, self.limits, name)]
-            with budget.take(images[0].width * images[0].height):
+            with budget.take(count_cost(images[0])):
                 return self._prepare(images.pop(), source)  # frees the image before its share
 
     def _prepare(self, image: Image.Image, source: ImageSource) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 from ecliptic.errors import ConfigError, EclipticError, ImageError
 from ecliptic.inputs.decode import describe
 
-BUDGET = 64_000_000  # pixels in all threads; about 8 bytes each, 12 where an image is turned
+BUDGET = 64_000_000  # pixels in all threads; 9 bytes each, 13 where an image is turned
 LARGE = 8_000_000  # pixels; above, memory is given back to the system after each image
 
 OnError = Literal["raise", "reject"]

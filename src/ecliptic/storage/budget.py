@@ -6,7 +6,10 @@ for each byte of the file, and an absolute end. Together they keep any file of l
 2 seconds and 300 MB.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ecliptic.errors import UnsafeFileError
 
@@ -22,6 +25,11 @@ MAX_NAME = 1000  # characters of a name; TorchScript's mangled ones have about 1
 MAX_TENSORS = 1_000_000  # each takes about 1 KB, whatever its size
 FREE_TENSORS = 10_000
 BYTES_PER_TENSOR = 32  # the shortest description of a view has 45 bytes
+# Values of all tensors, each time one is used: an expanded view or a shared tensor stores few and
+# asks a reader for many. Honest weights have at most one for each byte of the file; some use a
+# matrix two or three times.
+FREE_VALUES = 1 << 20
+VALUES_PER_BYTE = 4
 # Whole numbers as keys of dictionaries, each time one is set. Python does not mix their hashes, so
 # an attacker can choose keys that are compared with all others: 20,000 of them take 0.3 s. Keys
 # like that in optimizers: one per parameter, 1,500 for bigG/14.
@@ -37,6 +45,7 @@ class Budget:
     items: int
     tensors: int
     number_keys: int
+    values: int
 
     @classmethod
     def for_file(cls, size: int) -> "Budget":
@@ -46,6 +55,7 @@ class Budget:
             items=min(MAX_ITEMS, FREE_ITEMS + size // BYTES_PER_ITEM),
             tensors=min(MAX_TENSORS, FREE_TENSORS + size // BYTES_PER_TENSOR),
             number_keys=MAX_NUMBER_KEYS,
+            values=FREE_VALUES + VALUES_PER_BYTE * size,
         )
 
     def spend_key(self, cost: int) -> None:
@@ -61,3 +71,21 @@ class Budget:
         self.tensors -= 1
         if self.tensors < 0:
             raise UnsafeFileError("it has more tensors than a file of its size can describe")
+
+    def spend_values(self, count: int) -> None:
+        """Pay for the values of tensors, stored or repeated."""
+        if count > self.values:
+            raise UnsafeFileError(
+                f"it repeats few stored values to make {count}, but a file of its size may have "
+                f"{self.values}; save copies of expanded and shared tensors, as x.clone() makes"
+            )
+        self.values -= count
+
+
+@contextmanager
+def name_file(path: Path) -> Iterator[None]:
+    """Add the name of the file to a refusal of its content."""
+    try:
+        yield
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"{path} is refused: {error}.") from error

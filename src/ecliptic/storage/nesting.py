@@ -6,6 +6,8 @@ anything is unfolded, and looks at each container once; after it, walking the wh
 
 from collections.abc import Callable, Iterable, Iterator
 
+from torch import Tensor
+
 from ecliptic.errors import UnsafeFileError
 from ecliptic.storage.budget import MAX_NAME, MAX_NAMES
 from ecliptic.storage.pickle_names import Module
@@ -90,6 +92,23 @@ def walk(tree: object) -> Iterator[object]:
         elif id(value) not in seen:
             seen.add(id(value))
             waiting.extend(inner for _, inner in _items(value))
+
+
+def count_values(tree: object, known: dict[int, int] | None = None) -> int:
+    """Values of all tensors in `tree`; a shared tensor or container counts each time it is used.
+
+    Args:
+        tree: that `check_extent` has passed.
+        known: counts of containers by identity, so that each is looked at once.
+    """
+    if isinstance(tree, Tensor):
+        return tree.numel()
+    if not isinstance(tree, _CONTAINERS):
+        return 0
+    known = {} if known is None else known
+    if id(tree) not in known:
+        known[id(tree)] = sum(count_values(inner, known) for _, inner in _items(tree))
+    return known[id(tree)]
 
 
 def visit_names(tree: object, visit: Callable[[str, object], None], prefix: str = "") -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError
-from ecliptic.storage.budget import MAX_NAME
+from ecliptic.storage.budget import MAX_NAME, Budget, name_file
 from ecliptic.storage.mapping import (
     MAX_DIMENSIONS,
     bytes_tensor,
@@ -133,15 +133,19 @@ def read_shards(index: Path | str) -> TensorFile:
     """
     index = Path(index)
     tensors: dict[str, Tensor] = {}
+    size = 0  # bytes of all shards
     for shard, names in _read_index(index).items():
         path = index.parent / shard
         found = read_tensors(path).tensors
+        size += path.stat().st_size
         if wrong := sorted(names ^ found.keys()):
             raise CorruptFileError(
                 f"{path} and {index.name} differ in {len(wrong)} tensors, such as "
                 f"{', '.join(wrong[:5])}; they belong to different checkpoints."
             )
         tensors.update(found)
+    with name_file(index):
+        Budget.for_file(size).spend_values(sum(x.numel() for x in tensors.values()))
     return TensorFile(tensors, {})
 
 

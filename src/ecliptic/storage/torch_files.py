@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayoutError
 from ecliptic.storage import budget as limits, pickles
-from ecliptic.storage.budget import Budget
+from ecliptic.storage.budget import Budget, name_file
 from ecliptic.storage.mapping import bytes_tensor, is_countable, read_naturals
-from ecliptic.storage.nesting import check_extent, visit_names, walk
+from ecliptic.storage.nesting import check_extent, count_values, visit_names, walk
 from ecliptic.storage.opening import map_file
 from ecliptic.storage.pickle_names import Inert, Module, Storage, TensorRecord
 from ecliptic.storage.sniffing import refuse_kind, sniff
@@ -29,7 +29,6 @@ from ecliptic.storage.zip_archive import Archive
 
 Scalar = bool | int | float | str
 MAX_BITS = 512  # of a whole number; random generators store 128, and no float holds 1024
-MAX_REPEATED = 1 << 20  # values of an expanded view (stride 0) beyond those stored
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,8 @@ def _read_zip(archive: Archive) -> TorchArchive:
             f"{path} was written on a big-endian machine; save it again on a little-endian one."
         )
     pickle = io.BytesIO(archive.read(f"{root}data.pkl", limits.MAX_PICKLE))
-    content = _load(pickle, path, Budget.for_file(len(archive.memory)))
+    budget = Budget.for_file(len(archive.memory))
+    content = _load(pickle, path, budget)
 
     def storage_bytes(key: str) -> Tensor:
         entry = archive.entries.get(f"{root}data/{key}")
@@ -121,18 +121,26 @@ def _read_zip(archive: Archive) -> TorchArchive:
             raise CorruptFileError(f"{path}: the storage data/{key} is {state}.")
         return bytes_tensor(archive.memory, entry.start, entry.size)
 
-    tree = _Tensors(path, storage_bytes).replace(content)
+    tree = _make_tree(content, path, storage_bytes, budget)
     return TorchArchive("torchscript" if isinstance(content, Module) else "zip", tree)
 
 
 def _load(pickle: io.BytesIO, path: Path, budget: Budget) -> object:
     """Read one pickle, and check that its containers can be walked."""
     content = pickles.load(pickle, str(path), budget)
-    try:
+    with name_file(path):
         check_extent(content, budget.items)
-    except UnsafeFileError as error:
-        raise UnsafeFileError(f"{path} is refused: {error}.") from error
     return content
+
+
+def _make_tree(
+    content: object, path: Path, storage_bytes: Callable[[str], Tensor], budget: Budget
+) -> object:
+    """Plain data with tensors, that can be copied for what the file may cost."""
+    tree = _Tensors(path, storage_bytes).replace(content)
+    with name_file(path):
+        budget.spend_values(count_values(tree))
+    return tree
 
 
 def _read_legacy(path: Path) -> TorchArchive:
@@ -159,7 +167,7 @@ def _read_legacy(path: Path) -> TorchArchive:
             raise CorruptFileError(f"{path}: the storage {key} is missing.")
         return bytes_tensor(memory, *places[key])
 
-    return TorchArchive("legacy", _Tensors(path, storage_bytes).replace(content))
+    return TorchArchive("legacy", _make_tree(content, path, storage_bytes, budget))
 
 
 def _read_legacy_places(
@@ -241,7 +249,7 @@ class _Tensors:
                 f"{self.path}: a tensor of size {size} and strides {stride} from {offset[0]} "
                 f"reaches past the {len(values)} values of its storage {record.storage.key}."
             )
-        if count > len(values) + MAX_REPEATED or not is_countable(size):
+        if not is_countable(size):
             raise UnsafeFileError(
                 f"{self.path}: a tensor repeats {len(values)} stored values to make {count}."
             )
