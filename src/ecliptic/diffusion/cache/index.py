@@ -229,7 +229,7 @@ def _select_where(
     file: Connection, table: str, where: str = "TRUE", values: Iterable[object] = ()
 ) -> list[IndexRow]:
     query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {where}"
-    return _check(table, file.execute(query, tuple(values)).fetchall())
+    return _check(table, file.gather(file.execute(query, tuple(values))))
 
 
 def _read_page(file: Connection, last: bytes) -> list[bytes]:
@@ -269,4 +269,4 @@ def _clean(file: Connection, folder: Path) -> int:
 
 
 def _count(file: Connection) -> int:
-    return int(file.execute("SELECT COUNT(*) FROM entries").fetchone()[0])
+    return int(file.execute("SELECT COUNT(key) FROM entries").fetchone()[0])
