@@ -1,8 +1,10 @@
-"""Files that could block or never end, and an alarm for tests that open them."""
+"""Files that could block or never end, and limits of time and memory for tests of bad input."""
 
 import os
 import signal
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ENDLESS = Path("/dev/zero")
@@ -22,3 +24,23 @@ def special_files(folder: Path, suffix: str = "") -> list[Path]:
     link.symlink_to(pipe)
     zero.symlink_to(ENDLESS)
     return [pipe, link, zero]
+
+
+@contextmanager
+def at_most(seconds: float, mebibytes: int) -> Iterator[None]:
+    """Fail if the block takes longer, or holds more memory of Python at its peak."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert peak < mebibytes << 20, f"it took {peak >> 20} MiB"

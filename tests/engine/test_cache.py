@@ -212,8 +212,8 @@ def test_a_busy_or_forbidden_file_is_never_taken_for_damage(tmp_path: Path) -> N
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    (tmp_path / "vectors-1.sqlite").mkdir()
-    with pytest.raises(StorageError, match=r"vectors-1.sqlite cannot be used: unable to open"):
+    os.mkfifo(tmp_path / "vectors-1.sqlite")
+    with pytest.raises(StorageError, match=r"vectors-1.sqlite cannot be used: it is a pipe"):
         EmbeddingCache(tmp_path)
 
 

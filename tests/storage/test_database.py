@@ -17,6 +17,8 @@ from ecliptic.storage import (
     select,
     transaction,
 )
+from tests.storage.trees import repeat_page
+from tests.waiting import at_most
 
 SCHEMA = Schema("items", ("CREATE TABLE items (name TEXT PRIMARY KEY)",))
 
@@ -150,7 +152,7 @@ def test_a_busy_file_is_never_taken_for_damage(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_named_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "items-1.sqlite").mkdir()
+    os.mkfifo(tmp_path / "items-1.sqlite")
     schema = Schema("items", SCHEMA.statements, advice=", or go without")
     with pytest.raises(StorageError, match=r"items-1\.sqlite cannot be used.*, or go without\."):
         HealingDatabase(tmp_path, schema).run(names)
@@ -173,6 +175,91 @@ def test_many_values_are_looked_up_in_parts(tmp_path: Path) -> None:
         database.run(add, name)
     found = database.run(select, "SELECT name FROM items WHERE name != ? AND name IN", wanted, "0")
     assert {name for (name,) in found} == set(wanted[2::2])
+
+
+def test_a_value_that_is_asked_for_often_is_found_once(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    database.run(add, "a" * 20_000)
+    found = database.run(select, "SELECT name FROM items WHERE name IN", ["a" * 20_000] * 1300)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("write_ahead", [False, True])
+def test_a_tree_that_repeats_one_page_is_damage(tmp_path: Path, write_ahead: bool) -> None:
+    """Steps and bytes of a statement are bounded by the size of the file."""
+    schema = Schema("items", ("CREATE TABLE items (name TEXT)",), write_ahead=write_ahead)
+
+    def scan(connection: Connection) -> int:
+        query = "SELECT COUNT(name) FROM items WHERE name != 'b'"
+        return int(connection.execute(query).fetchone()[0])
+
+    def gather(connection: Connection) -> list[object]:
+        return [*connection.gather(connection.execute("SELECT name FROM items"))]
+
+    for number, read in enumerate((scan, gather), start=1):
+        database = HealingDatabase(tmp_path, schema)
+        database.run(lambda file: file.execute("INSERT INTO items VALUES ('a')"))
+        database.close()
+        repeat_page(database.path, "items", depth=4)
+        with at_most(seconds=5, mebibytes=300):
+            assert not database.run(read)
+        assert database.path.name == f"items-{number + 1}.sqlite"
+        database.close()
+
+
+def test_a_schema_that_repeats_one_page_is_damage(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    database.run(add, "a")
+    database.close()
+    repeat_page(database.path, "sqlite_schema", depth=4)
+    with at_most(seconds=5, mebibytes=300):
+        database.run(add, "b")
+    assert database.path.name == "items-2.sqlite"
+    assert database.run(names) == {"b"}
+
+
+def test_rows_that_share_one_long_value_are_damage(tmp_path: Path) -> None:
+    """A value of 1 MB that is stored once and found 300 times."""
+    schema = Schema("items", ("CREATE TABLE items (name TEXT)",))
+    database = HealingDatabase(tmp_path, schema)
+    database.run(lambda file: file.execute("INSERT INTO items VALUES (?)", ("a" * 1_000_000,)))
+    database.close()
+    repeat_page(database.path, "items", depth=1)
+    with at_most(seconds=5, mebibytes=200):
+        found = database.run(lambda file: file.gather(file.execute("SELECT name FROM items")))
+    assert found == []
+
+
+def test_a_large_file_is_read_as_a_whole(tmp_path: Path) -> None:
+    database = HealingDatabase(tmp_path, SCHEMA)
+    rows = 200_000
+
+    def fill(connection: Connection) -> int:
+        with transaction(connection):
+            values = ((f"{number:032d}",) for number in range(rows))
+            connection.executemany("INSERT INTO items VALUES (?)", values)
+            return len(connection.gather(connection.execute("SELECT name FROM items")))
+
+    assert database.run(fill) == rows
+    count = "SELECT COUNT(name) FROM items WHERE name LIKE '%1%' OR name LIKE '%2%' OR name != 'b'"
+    assert database.run(lambda file: file.execute(count).fetchone()) == (rows,)
+    assert database.replaced == []
+
+
+@pytest.mark.parametrize("suffix", ["", "-journal", "-wal"])
+def test_a_folder_in_place_of_a_file_is_left_and_stepped_over(tmp_path: Path, suffix: str) -> None:
+    for number in (1, 2):
+        (tmp_path / f"items-{number}.sqlite{suffix}").mkdir()
+        (tmp_path / f"items-{number}.sqlite{suffix}" / "mine").touch()
+    database = HealingDatabase(tmp_path, SCHEMA)
+    database.run(add, "a")
+    assert database.path.name == "items-3.sqlite" if not suffix else "items-2.sqlite"
+    assert database.replaced
+    damage(database.path)
+    database.close()
+    database.run(add, "b")
+    assert HealingDatabase(tmp_path, SCHEMA).run(names) == {"b"}
+    assert len(list(tmp_path.glob("*/mine"))) == 2
 
 
 def test_threads_share_one(tmp_path: Path) -> None:

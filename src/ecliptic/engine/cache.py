@@ -174,7 +174,7 @@ def _bytes_in_use(connection: Connection) -> int:
 
 
 def _count(connection: Connection) -> int:
-    return int(connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0])
+    return int(connection.execute("SELECT COUNT(key) FROM vectors").fetchone()[0])
 
 
 def _digest(key: bytes, vector: bytes) -> bytes:

@@ -9,6 +9,10 @@ name any database of the user.
 A file counts as damaged if SQLite says so, if it has other tables, views or triggers than its
 schema, or if an action finds a row that it cannot have written (`DamagedRowError`). SQLite has no
 checksums: an owner that must notice a changed byte stores a checksum in every row.
+
+In a damaged file, one page may stand in thousands of places of a tree, so that 32 KB hold billions
+of rows. The steps of a statement and the bytes of its rows are therefore bounded by the size of the
+file. Count with `COUNT(column)`: SQLite runs `COUNT(*)` in one step, which nothing bounds.
 """
 
 import os
@@ -17,10 +21,11 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,19 +33,21 @@ from ecliptic.errors import StorageError
 from ecliptic.storage.opening import describe_kind
 
 R = TypeVar("R")
-Connection = sqlite3.Connection
+Row = tuple[Any, ...]
 AT_ONCE = 500  # parameters of one SQL statement
 _SUFFIXES = ("", "-journal", "-wal", "-shm")  # of the files that SQLite keeps together
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _TEXT = partial(str, encoding="utf-8", errors="surrogateescape")  # damage may be no UTF-8
 LARGEST = 16 << 20  # bytes of a value; a damaged length must not reserve a gigabyte
+_TICK = 10_000  # steps of SQLite between two looks at the budget
+_FREE_STEPS = 3_000_000  # of any statement, under 1 s; a row takes fewer steps than it has bytes
+_UNSAVED = 3 << 20  # bytes; of a transaction, SQLite keeps 2 MB in memory, not yet in the file
 _OUTSIDE = {  # the cause is not in the file; everything else that SQLite reports is damage
     0,  # an error of the Python module
     sqlite3.SQLITE_AUTH,
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_INTERRUPT,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_MISUSE,
@@ -53,6 +60,70 @@ _OUTSIDE = {  # the cause is not in the file; everything else that SQLite report
 
 class DamagedRowError(sqlite3.DatabaseError):
     """An action raises it for rows that it cannot have written; `run` then takes a new file."""
+
+
+@dataclass
+class _Meter:
+    """Counts the steps of one statement on the file `path`."""
+
+    path: Path
+    ticks: int = 0
+
+    def size(self) -> int:
+        """Bytes of the file, and of what was written and not yet moved into it."""
+        sizes = []
+        for suffix in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                sizes.append(Path(f"{self.path}{suffix}").stat().st_size)
+        return sum(sizes)
+
+    def tick(self) -> bool:
+        """Whether the statement has taken more steps than the file has rows."""
+        self.ticks += 1
+        steps = self.ticks * _TICK
+        return steps > _FREE_STEPS and steps > _FREE_STEPS + self.size()
+
+
+class Connection(sqlite3.Connection):
+    """A connection whose statements end in time; the content of a file bounds what they give."""
+
+    _meter: _Meter | None = None  # in memory, nothing is damaged
+
+    def watch(self, path: Path) -> None:
+        """End statements that take more steps than the file `path` can need."""
+        self._meter = _Meter(path.absolute())  # also after a change of folder
+        self.set_progress_handler(self._meter.tick, _TICK)
+
+    def execute(self, query: str, values: Any = (), /) -> sqlite3.Cursor:
+        """Run one statement."""
+        return super().execute(query, self._restart(values))
+
+    def executemany(self, query: str, rows: Iterable[Any], /) -> sqlite3.Cursor:
+        """Run one statement for each of `rows`, each with its own budget."""
+        return super().executemany(query, map(self._restart, rows))
+
+    def gather(self, rows: Iterable[Row]) -> list[Row]:
+        """List rows of the file.
+
+        Raises:
+            DamagedRowError: they have more bytes than the file.
+        """
+        if self._meter is None:
+            return list(rows)
+        found, left = [], self._meter.size() + (_UNSAVED if self.in_transaction else 0)
+        for row in rows:
+            texts = sum(len(value) for value in row if isinstance(value, bytes | str))
+            left -= texts + len(row) + 4  # at least: a byte per column, and 4 for the row
+            if left < 0:
+                raise DamagedRowError("its rows have more bytes than it has itself")
+            found.append(row)
+        return found
+
+    def _restart(self, values: Any) -> Any:
+        """Give the statement with these `values` a new budget; returns them."""
+        if self._meter is not None:
+            self._meter.ticks = 0
+        return values
 
 
 @dataclass(frozen=True)
@@ -132,6 +203,9 @@ class HealingDatabase:
             self._owner = os.getpid()
         if self._connection is None:
             self._number = self._newest()
+            while self._is_folder():
+                self._move_on()
+                self._number = self._newest()
             self._refuse_links()
             self._connection = _connect(self.path, self._schema)
             self._version = _read_version(self._connection)
@@ -157,7 +231,13 @@ class HealingDatabase:
             with suppress(FileExistsError):  # another process was faster
                 os.close(os.open(self._path_of(damaged + 1), _NEW, 0o666))
         for suffix in _SUFFIXES:  # keep at most two files
-            Path(f"{self._path_of(damaged - 1)}{suffix}").unlink(missing_ok=True)
+            with suppress(OSError):  # a folder in its place is left
+                Path(f"{self._path_of(damaged - 1)}{suffix}").unlink(missing_ok=True)
+
+    def _is_folder(self) -> bool:
+        """Whether a folder has the name of the file, or of one that SQLite would put beside it."""
+        paths = (Path(f"{self.path}{suffix}") for suffix in _SUFFIXES)
+        return any(path.is_dir() and not path.is_symlink() for path in paths)
 
     def _refuse_links(self) -> None:
         """Raise StorageError if SQLite would follow a link, or open a pipe or device.
@@ -168,7 +248,7 @@ class HealingDatabase:
             path = Path(f"{self.path}{suffix}")
             with suppress(FileNotFoundError):
                 mode = path.lstat().st_mode
-                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # SQLite refuses folders
+                if not stat.S_ISREG(mode):
                     kind = "a link" if stat.S_ISLNK(mode) else describe_kind(mode)
                     raise StorageError(
                         f"the cache {path} cannot be used: it is {kind}, not a regular file; "
@@ -198,7 +278,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 def select(
     connection: Connection, query: str, values: Sequence[object], first: Sequence[object] = ()
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     """Run a query that ends in "IN" for all `values`, at most `AT_ONCE` of them per statement.
 
     Args:
@@ -207,12 +287,13 @@ def select(
         values: the items of the list after "IN".
         first: parameters before the list.
     """
-    found: list[tuple[Any, ...]] = []
-    for start in range(0, len(values), AT_ONCE):
-        some = values[start : start + AT_ONCE]
-        marks = ",".join("?" * len(some))
-        found += connection.execute(f"{query} ({marks})", (*first, *some)).fetchall()
-    return found
+    once = list(dict.fromkeys(values))  # so that no row is found twice
+    parts = (once[start : start + AT_ONCE] for start in range(0, len(once), AT_ONCE))
+    found = (
+        connection.execute(f"{query} ({','.join('?' * len(some))})", (*first, *some))
+        for some in parts
+    )
+    return connection.gather(chain.from_iterable(found))
 
 
 def _connect(path: Path, schema: Schema) -> Connection:
@@ -223,8 +304,11 @@ def _connect(path: Path, schema: Schema) -> Connection:
         timeout=schema.patience,
         isolation_level=None,  # only `transaction` begins transactions
         check_same_thread=False,
+        factory=Connection,
     )
     try:
+        if not in_memory:
+            connection.watch(path)
         connection.text_factory = _TEXT
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -256,7 +340,7 @@ def _make_tables(connection: Connection, schema: Schema) -> None:
 @cache
 def _expect(statements: tuple[str, ...]) -> list[Any]:
     """What `_read_tables` finds in a file with these tables."""
-    connection = sqlite3.connect(":memory:")
+    connection = sqlite3.connect(":memory:", factory=Connection)
     for statement in statements:
         connection.execute(statement)
     found = _read_tables(connection)
@@ -266,7 +350,7 @@ def _expect(statements: tuple[str, ...]) -> list[Any]:
 
 def _read_tables(connection: Connection) -> list[Any]:
     query = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
-    return sorted(connection.execute(query).fetchall(), key=repr)
+    return sorted(connection.gather(connection.execute(query)), key=repr)
 
 
 def _read_version(connection: Connection) -> int:

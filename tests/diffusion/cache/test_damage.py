@@ -20,6 +20,8 @@ from ecliptic.errors import CorruptFileError, EclipticError, StorageError
 from ecliptic.storage import read_safetensors, write_safetensors
 from tests.diffusion.cache.counted import PROMPTS, SMALL, Counted, fill, first_shard, same
 from tests.storage.faults import damage_bytes, flip_bytes, kill_writer
+from tests.storage.trees import repeat_page
+from tests.waiting import at_most
 
 CAPTIONS = [
     Caption("1.png", "a cat"),
@@ -152,6 +154,11 @@ RECORDS: dict[str, list[Any]] = {
     "a conditioner that is no object": [{"conditioner": 5}],
     "deep": [b"[" * 100_000],
     "a long number": [b"9" * 10_000],
+    "not a number": [b'{"conditioner":{"a":NaN}}'],
+    "infinity": [b'{"conditioner":{"a":[-1e999]}}'],
+    "nested 33 deep": [b'{"conditioner":{"a":' + b"[" * 31 + b"]" * 31 + b"}}"],
+    "nested 986 deep": [b'{"conditioner":{"a":' + b"[" * 986 + b"]" * 986 + b"}}"],
+    "a prompt that is nested": [IDENTITY, b'["' + b"a" * 64 + b'",' + b"[" * 986 + b"]" * 987],
     "a record of numbers": [IDENTITY, [1, 2, 3]],
     "a record that is null": [IDENTITY, None],
     "a short record": [IDENTITY, ["a"]],
@@ -311,3 +318,23 @@ def test_a7_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path:
     with pytest.raises(StorageError, match="cannot be a folder"):
         fill(tmp_path / "file", source, shard_size=SMALL)
     assert not source.asked
+
+
+@pytest.mark.parametrize("table", ["shards", "sqlite_schema"])
+def test_a5_an_index_of_endless_rows_is_rebuilt(tmp_path: Path, table: str) -> None:
+    filled(tmp_path)
+    [index] = tmp_path.glob("index-*.sqlite")
+    repeat_page(index, table, depth=4)
+    with at_most(seconds=5, mebibytes=100):
+        check(tmp_path, whole=True)
+        assert [finding.kind for finding in verify_cache(tmp_path)] == []
+
+
+def test_a_folder_in_place_of_the_index_is_stepped_over(tmp_path: Path) -> None:
+    filled(tmp_path)
+    for index in tmp_path.glob("index-*.sqlite"):
+        index.unlink()
+        index.mkdir()
+    assert [finding.kind for finding in verify_cache(tmp_path, repair=True)] == ["index"]
+    check(tmp_path, whole=True)
+    assert verify_cache(tmp_path).ok

@@ -9,14 +9,21 @@ while it writes a shard, or removes the files of killed runs.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ecliptic.diffusion.cache.keys import canonical_json, key_maker
-from ecliptic.diffusion.cache.shards import Shard, drafts, publish, read_shard, shard_paths
+from ecliptic.diffusion.cache.shards import (
+    Shard,
+    drafts,
+    publish,
+    read_shard,
+    shard_path,
+    shard_paths,
+)
 from ecliptic.errors import CheckpointError, StorageError
 from ecliptic.storage import (
     Connection,
@@ -56,7 +63,7 @@ _INSERT = {
 }
 _NEXT = "key > ? ORDER BY key LIMIT 1000"
 _PROMPT = -1  # in place of the shard of a name that is a prompt
-_CLOSED = -1  # the time of a shard that cannot be opened, so that it is tried again
+_CLOSED = (0, -1)  # size and time of a shard that cannot be opened, so that it is tried again
 
 
 class CacheIndex:
@@ -176,19 +183,21 @@ def _index_shards(file: Connection, folder: Path, rebuild: bool = False) -> None
     for number in sorted(found.keys() - known.keys()):
         try:
             _insert(file, number, found[number], read_shard(paths[number]))
-        except FileNotFoundError:  # a repair just removed it
-            continue
         except (CheckpointError, StorageError) as error:
             _insert(file, number, found[number], None, str(error))
         except OSError as error:
-            _insert(file, number, (0, _CLOSED), None, f"{paths[number]}: {error.strerror}")
+            if os.path.lexists(paths[number]):  # else a repair just removed it
+                _insert(file, number, _CLOSED, None, f"{paths[number]}: {error.strerror}")
 
 
 def _find_stamps(folder: Path) -> dict[int, tuple[int, int]]:
     found = {}
     for number, path in shard_paths(folder).items():
-        with suppress(FileNotFoundError):
+        try:
             found[number] = _stamp(path)
+        except OSError:
+            if os.path.lexists(path):  # a link to itself or nowhere; else a repair just removed it
+                found[number] = _CLOSED
     return found
 
 
@@ -229,7 +238,7 @@ def _select_where(
     file: Connection, table: str, where: str = "TRUE", values: Iterable[object] = ()
 ) -> list[IndexRow]:
     query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {where}"
-    return _check(table, file.execute(query, tuple(values)).fetchall())
+    return _check(table, file.gather(file.execute(query, tuple(values))))
 
 
 def _read_page(file: Connection, last: bytes) -> list[bytes]:
@@ -254,9 +263,8 @@ def _sum(table: str, row: IndexRow) -> bytes:
 def _publish(file: Connection, folder: Path, shard: Shard) -> int:
     with transaction(file):
         _index_shards(file, folder)
-        path = publish(folder, shard, max(shard_paths(folder), default=-1) + 1)
-        number = next(n for n, found in shard_paths(folder).items() if found == path)
-        _insert(file, number, _stamp(path), shard)
+        number = publish(folder, shard, max(shard_paths(folder), default=-1) + 1)
+        _insert(file, number, _stamp(shard_path(folder, number)), shard)
     return number
 
 
@@ -269,4 +277,4 @@ def _clean(file: Connection, folder: Path) -> int:
 
 
 def _count(file: Connection) -> int:
-    return int(file.execute("SELECT COUNT(*) FROM entries").fetchone()[0])
+    return int(file.execute("SELECT COUNT(key) FROM entries").fetchone()[0])

@@ -39,9 +39,12 @@ from ecliptic.storage import (
 
 VERSION = 2
 LONGEST_RECORD = 2 << 20  # bytes of one line; JSON in ASCII writes up to 12 for a character
+DEEPEST = 32  # containers within containers of the identity
+LAST = 999_999_999  # number of a shard
 _RECORDS = "records"
 _START = "cond-"  # start of the names of shards
 _NAME = re.compile(rf"{_START}(\d{{5}}|[1-9]\d{{5,8}})\.safetensors")
+_BEYOND = re.compile(rf"{_START}[1-9]\d{{9,}}\.safetensors")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _AXES = {  # (1, T, D); (1, E), or (1, 1, E) of Stable Cascade; (1, T)
     "tokens": (3,),
@@ -122,18 +125,28 @@ def drafts(folder: Path) -> list[Path]:
     return drafts_of(folder, _START)
 
 
-def publish(folder: Path, shard: Shard, number: int) -> Path:
+def publish(folder: Path, shard: Shard, number: int) -> int:
     """Write `shard`, all or nothing, under the first free number from `number` on.
 
+    Returns:
+        The number.
+
     Raises:
-        StorageError: it cannot be written.
+        StorageError: it cannot be written, or there is no free number.
     """
-    for free in itertools.count(number):
-        path = shard_path(folder, free)
+    for free in range(number, LAST + 1):
         with suppress(FileExistsError):
-            replace_file(path, partial(_write, shard), exclusive=True)
-            return path
-    raise AssertionError("numbers do not end")
+            replace_file(shard_path(folder, free), partial(_write, shard), exclusive=True)
+            return free
+    raise StorageError(
+        f"{folder} takes no more shards, because {shard_path(folder, LAST).name} has the last "
+        "number; give that file a lower number, or remove it."
+    )
+
+
+def misnumbered(folder: Path) -> list[Path]:
+    """Files called like shards with a number after the last one, so that they are not read."""
+    return sorted(path for path in folder.iterdir() if _BEYOND.fullmatch(path.name))
 
 
 def replace(path: Path, shard: Shard) -> None:
@@ -180,8 +193,13 @@ def write_records(shard: Shard) -> bytes:
     """The identity, prompts and ids of a shard as lines of JSON.
 
     Raises:
-        ConfigError: a line is longer than readers accept.
+        ConfigError: a line is longer, or the identity is nested deeper, than readers accept.
     """
+    if _is_deep(json.loads(canonical_json(shard.identity)), DEEPEST):
+        raise ConfigError(
+            f"the settings are nested more than {DEEPEST} deep, more than a cache stores; use "
+            "flatter ones."
+        )
     entries = ([key, entry.prompt, entry.sha256] for key, entry in shard.entries.items())
     values = itertools.chain([shard.identity], entries, map(list, shard.ids.items()))
     lines = [canonical_json(value) for value in values]
@@ -210,6 +228,9 @@ def _read_records(data: bytes) -> tuple[dict[str, Any], dict[str, ShardEntry], d
     identity = _parse_line(lines)
     if not isinstance(identity, dict) or not isinstance(identity.get("conditioner"), dict):
         raise ValueError("its first record is not the identity of a conditioner")
+    if _is_deep(identity, DEEPEST):
+        raise ValueError(f"its identity is nested more than {DEEPEST} deep")
+    canonical_json(identity)  # raises for NaN and infinity, of which no key can be made
     entries, ids = {}, {}
     while lines.tell() < len(data):
         row = _parse_line(lines)
@@ -228,6 +249,14 @@ def _parse_line(lines: io.BytesIO) -> Any:
     if len(line) > LONGEST_RECORD:
         raise ValueError(f"a record has more than {LONGEST_RECORD} bytes")
     return json.loads(line.decode())
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    """Whether lists and objects are nested more than `most` deep."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(_is_deep(each, most - 1) for each in inner)
 
 
 def _find_wrong_shape(parts: Mapping[str, Tensor]) -> str | None:

@@ -4,6 +4,7 @@ One shard is in memory at a time. A finding names the shard and, if it is about 
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +15,20 @@ from torch import Tensor
 from ecliptic.checks import is_finite
 from ecliptic.diffusion.cache.index import CacheIndex
 from ecliptic.diffusion.cache.keys import STORED, TextConditioner, canonical_json
-from ecliptic.diffusion.cache.shards import Problem, Shard, read_shard, replace, shard_paths
+from ecliptic.diffusion.cache.shards import (
+    LAST,
+    Problem,
+    Shard,
+    misnumbered,
+    read_shard,
+    replace,
+    shard_path,
+    shard_paths,
+)
 from ecliptic.diffusion.options import HowOptions
 from ecliptic.errors import CorruptFileError, StorageError
 
-FindingKind = Literal["torn", "newer", "not finite", "stale", "index"] | Problem
+FindingKind = Literal["torn", "newer", "not finite", "stale", "index", "number"] | Problem
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ def verify_cache(
         found += here
         shards, entries = shards + 1, entries + count
         advance(1)
+    found += _check_numbers(folder)
     if repair:
         index.clean()
         index.rebuild()
@@ -101,11 +112,11 @@ def _check_shard(
     """Check one shard; returns its findings and the number of its prompts."""
     try:
         shard = read_shard(path)
-    except FileNotFoundError:  # another process removed it in a repair
-        return [], 0
     except StorageError as error:  # only a later version can tell whether it is good
         return [CacheFinding("newer", path.name, "", f"{error} It is left as it is.")], 0
     except (CorruptFileError, OSError) as error:
+        if not os.path.lexists(path):  # another process removed it in a repair
+            return [], 0
         lost = len(index.keys_in(number))
         why = f"{error} The index knows {lost} prompts in it." if lost else str(error)
         return [CacheFinding("torn", path.name, "", why + _remove(path, repair=repair))], 0
@@ -120,13 +131,23 @@ def _check_shard(
     return found + indexed, len(shard.entries)
 
 
+def _check_numbers(folder: Path) -> Iterator[CacheFinding]:
+    """Yield shards whose number is not read, or leaves none for the next; a repair keeps them."""
+    for path in misnumbered(folder):
+        why = "its number is not one of a shard, so it is not read; rename or remove it yourself"
+        yield CacheFinding("number", path.name, "", why)
+    if os.path.lexists(last := shard_path(folder, LAST)):
+        why = "it has the last number, so nothing can be written; rename or remove it yourself"
+        yield CacheFinding("number", last.name, "", why)
+
+
 def _remove(path: Path, *, repair: bool) -> str:
     """Remove a bad shard in a repair; returns what to add to its finding."""
     try:
         if repair:
             path.unlink(missing_ok=True)
     except OSError as error:
-        return f" It cannot be removed: {error.strerror}."
+        return f" It cannot be removed: {error.strerror}; remove it yourself."
     return ""
 
 
