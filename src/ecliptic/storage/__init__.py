@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Drafts as Drafts,
         Writer as Writer,
         drafts_of as drafts_of,
+        find_changes as find_changes,
         replace_file as replace_file,
         replace_files as replace_files,
         start_log as start_log,
