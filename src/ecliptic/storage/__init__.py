@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         WEIGHT_SUFFIXES as WEIGHT_SUFFIXES,
         refuse_kind as refuse_kind,
         sniff as sniff,
+        sniff_image as sniff_image,
     )
     from ecliptic.storage.text_files import (
         parse_json as parse_json,
