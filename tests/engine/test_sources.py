@@ -26,7 +26,7 @@ from ecliptic.inputs import open_image
 
 
 def test_a_folder_gives_its_images_sorted_with_those_below(images_folder: Path) -> None:
-    with pytest.warns(LeftOutWarning, match=r"folder: left out 1 file\(s\) .* images: notes.txt$"):
+    with pytest.warns(LeftOutWarning, match=r"folder: left out 1 file\(s\) .* format: notes.txt$"):
         names = [item.name for item in image_files(str(images_folder))]
     assert names == [str(images_folder / n) for n in ("b.png", "c.JPG", "a/z.webp")]
 
@@ -94,7 +94,9 @@ def test_pictures_that_cannot_be_read_are_listed_and_other_files_are_counted(
         with pytest.raises(ImageError):
             open_image(item.value)
     (said,) = caught
-    assert "left out 14 file(s) that are not images: .DS_Store, 0.json" in str(said.message)
+    assert "left out 14 file(s) that are no images of a known format: .DS_Store, 0.json" in str(
+        said.message
+    )
     assert str(said.message).endswith("and 9 more")
 
 
