@@ -1,6 +1,7 @@
 """`Clip`: similarities and classes against their formulas, and what it says about itself."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def test_templates_may_be_given_by_name(clip: Clip) -> None:
 def test_what_are_no_labels_is_refused(clip: Clip, labels: Any, words: str, prompts: Any) -> None:
     with pytest.raises(InputError, match=words):
         clip.text_classifier(labels, prompts)
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], ["a  cat ", "dog", "A cat"]])
+def test_equal_labels_are_named_as_they_would_share_a_probability(
+    clip: Clip, labels: list[str]
+) -> None:
+    words = f"the labels {labels[0]!r} and {labels[2]!r} are the same"
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        clip.classify(IMAGES, labels)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        clip.text_classifier(labels, "photo")
 
 
 @pytest.mark.parametrize("prompts", [[], ["a photo"], ["{}", "a photo"]])

@@ -285,7 +285,7 @@ class Clip:
                 for the bare labels. Several prompts are averaged per label.
 
         Raises:
-            InputError, ConfigError: no labels, or prompts without a `{}`.
+            InputError, ConfigError: no labels, equal labels, or prompts without a `{}`.
             NumericalError: the checkpoint's logit_scale is NaN or too large.
         """
         classifier = self.text_classifier(labels, templates)
@@ -348,6 +348,15 @@ def _check_labels(labels: Any) -> list[str]:
     names = list(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
+    first: dict[str, str] = {}  # as the tokenizer reads it -> as it was given
+    for name in names:
+        read = " ".join(name.lower().split())
+        if read in first:
+            raise ConfigError(
+                f"the labels {first[read]!r} and {name!r} are the same to the model, so each would "
+                "get a part of one probability; leave one out."
+            )
+        first[read] = name
     return names
 
 
