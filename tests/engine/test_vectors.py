@@ -88,8 +88,10 @@ def test_a4_damage_is_named(tmp_path: Path, suffix: str) -> None:
 def test_a_missing_or_foreign_sidecar_is_named(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, rows().numpy())
-    with pytest.raises(StorageError, match=r"write it with `ecliptic embed` or `save_vectors`"):
+    with pytest.raises(StorageError, match=r"write it with `ecliptic embed` or `save_v") as caught:
         load_vectors(path)
+    assert "v.npy.json: No such file or directory)" in str(caught.value)
+    assert "Errno" not in str(caught.value)
     save_vectors(path, rows(), card())
     np.save(path, rows().numpy() + 1)
     with pytest.raises(StorageError, match="its sidecar was written for other rows"):

@@ -33,6 +33,7 @@ from ecliptic.inputs import (
     ImageSource,
     Overflow,
     Preprocess,
+    Template,
     Tokenizer,
     check_templates,
     fill,
@@ -274,15 +275,15 @@ class Clip:
         self,
         images: Images,
         labels: Sequence[str],
-        templates: str | Sequence[str] | None = None,
+        templates: str | Sequence[Template] | None = None,
     ) -> Tensor:
         """(I, L) probabilities of each label: softmax(exp(logit_scale) * cosine).
 
         Args:
             images: as in `encode_image`.
             labels: L class names.
-            templates: prompts with a `{}`, the name of a shipped set ("imagenet", ...), or None
-                for the bare labels. Several prompts are averaged per label.
+            templates: prompts with a `{}` or functions of the label, the name of a shipped set
+                ("imagenet", ...), or None for the bare labels. Several are averaged per label.
 
         Raises:
             InputError, ConfigError: no labels, equal labels, or prompts without a `{}`.
@@ -293,13 +294,14 @@ class Clip:
         return probabilities(cosine(self.encode_image(images), classifier), scale)
 
     def text_classifier(
-        self, labels: Sequence[str], templates: str | Sequence[str] | None = None
+        self, labels: Sequence[str], templates: str | Sequence[Template] | None = None
     ) -> Tensor:
         """(L, E) unit vectors of L labels, each the mean of its prompts' unit vectors."""
         labels = _check_labels(labels)
         if templates is None:
             return self.encode_text(labels)
-        prompts = template_set(templates) if isinstance(templates, str) else tuple(templates)
+        prompts: Any = template_set(templates) if isinstance(templates, str) else templates
+        prompts = tuple(prompts) if isinstance(prompts, Iterable) else prompts
         check_templates(prompts)
         texts = [prompt for label in labels for prompt in fill(prompts, label)]
         vectors = self.encode_text(texts)

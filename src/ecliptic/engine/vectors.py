@@ -133,8 +133,9 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     try:
         found = _check("sidecar" if path.suffix == ".npy" else "checksum", *reader(path))
     except _DAMAGED as error:
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise StorageError(
-            f"{path} does not hold vectors with a fingerprint ({error}); write it with "
+            f"{path} does not hold vectors with a fingerprint ({reason}); write it with "
             "`ecliptic embed` or `save_vectors`, which record the space."
         ) from None
     if card is not None and found.space != card.space:
