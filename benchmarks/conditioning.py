@@ -36,7 +36,7 @@ def folders(tiny: bool) -> list[Path]:
 @cache
 def load_ours(tiny: bool) -> Conditioner:
     """Our SDXL conditioner."""
-    return conditioner("sdxl", encoders=folders(tiny))
+    return conditioner("sdxl", encoders=folders(tiny), any_size=tiny)
 
 
 @cache

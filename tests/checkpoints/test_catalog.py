@@ -11,6 +11,7 @@ import pytest
 
 from ecliptic.checkpoints import catalog
 from ecliptic.checkpoints.catalog import architecture, find, names
+from ecliptic.checkpoints.hub.location import locate
 from ecliptic.errors import UnknownModelError
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import ClipConfig, ResNetConfig, ViTConfig
@@ -124,6 +125,19 @@ def test_the_weights_decide_the_activation() -> None:
         ("ViT-L/14@336px", "ViT-L-14-336/openai"),
         ("ViT-L-14@336px/openai", "ViT-L-14-336/openai"),
         ("ViT-L/14/openai", "ViT-L-14/openai"),
+        ("RN50", "RN50/openai"),
+        ("RN50x64", "RN50x64/openai"),
+        ("ViT-B-32::laion2b_s34b_b79k", "ViT-B-32/laion2b_s34b_b79k"),
+        ("ViT-B-16-quickgelu::openai", "ViT-B-16/openai"),
+        ("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32/laion2b_s34b_b79k"),
+        ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32/laion2b_s34b_b79k"),
+        ("laion/clip-vit-b-32-laion2b-s34b-b79k", "ViT-B-32/laion2b_s34b_b79k"),
+        ("openai/clip-vit-base-patch32", "ViT-B-32/openai"),
+        ("openai/clip-vit-base-patch16", "ViT-B-16/openai"),
+        ("openai/clip-vit-large-patch14", "ViT-L-14/openai"),
+        ("openai/clip-vit-large-patch14-336", "ViT-L-14-336/openai"),
+        ("hf-hub:apple/DFN5B-CLIP-ViT-H-14-378", "ViT-H-14-378/dfn5b"),
+        ("timm/vit_base_patch32_clip_224.openai", "ViT-B-32/openai"),
     ],
 )
 def test_other_spellings_find_the_same_row(spelling: str, name: str) -> None:
@@ -133,7 +147,10 @@ def test_other_spellings_find_the_same_row(spelling: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("RN50", "'RN50/openai', 'RN50/yfcc15m', 'RN50/cc12m'"),
+        ("RN50-quickgelu", "'RN50/openai', 'RN50/yfcc15m', 'RN50/cc12m'"),
+        ("DFN5B", "weights of that name are called 'ViT-H-14/dfn5b', 'ViT-H-14-378/dfn5b'."),
+        ("laion2B-s34B-b79K", "weights of that name are called 'ViT-B-32/laion2b_s34b_b79k'."),
+        ("ViT-B-32::openais", "'ViT-B-32/openai'"),
         ("ViT-L-14-336", "'ViT-L-14-336/openai'"),
         ("RN101/openais", "'RN101/openai', 'RN101/yfcc15m'"),
         ("ViT-B-33/openai", "did you mean 'ViT-B-32/openai'"),
@@ -145,6 +162,32 @@ def test_other_spellings_find_the_same_row(spelling: str, name: str) -> None:
 def test_a_name_that_does_not_decide_is_refused_with_advice(name: str, advice: str) -> None:
     with pytest.raises(UnknownModelError, match=re.escape(advice)):
         find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("ViT-B-16-SigLIP/webli", "SigLIP"),
+        ("google/siglip2-base-patch16-224", "SigLIP"),
+        ("coca_ViT-B-32", "CoCa"),
+        ("EVA02-B-16", "EVA-CLIP"),
+        ("hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "BiomedCLIP"),
+        ("convnext_base_w::laion2b_s13b_b82k", "a CLIP with a ConvNeXt image tower"),
+        ("MobileCLIP-S1", "MobileCLIP"),
+    ],
+)
+def test_models_with_other_towers_are_refused_by_their_name(name: str, kind: str) -> None:
+    for refuse in (find, locate) if "::" in name or "/" in name else (find, architecture, locate):
+        with pytest.raises(UnknownModelError, match=f"this is {kind}, which is not supported"):
+            refuse(name)
+
+
+def test_every_other_architecture_of_open_clip_is_refused_as_such() -> None:
+    table = peers.open_clip().pretrained._PRETRAINED
+    others = {sizes for sizes in table if OTHERS.search(sizes)}
+    assert {sizes for sizes in others if not catalog.refuse_others(sizes)} == set()
+    assert not any(map(catalog.refuse_others, names()))
+    assert not any(catalog.refuse_others(find(name).hub) for name in names())
 
 
 def test_unknown_sizes_are_refused() -> None:

@@ -124,6 +124,32 @@ def test_a_cut_vocabulary_asks_for_its_tokenizer(tmp_path: Path) -> None:
     assert found.tokenizer_spec == tiny.CUT
 
 
+@pytest.mark.parametrize("layout", ["open_clip", "transformers"])
+@pytest.mark.parametrize("rows", [49_409, 60_000])
+def test_a_larger_vocabulary_asks_for_its_tokenizer(tmp_path: Path, rows: int, layout: str) -> None:
+    """Its texts would be cut into other tokens than those it was trained on."""
+    checkpoint = tiny.checkpoint()
+    assert checkpoint.config.text
+    table = torch.zeros(rows, checkpoint.config.text.width)
+    weights = {**checkpoint.weights, "text.token_embedding.weight": table}
+    text = replace(checkpoint.config.text, vocabulary=rows)
+    config = replace(checkpoint.config, text=text)
+    larger = replace(checkpoint, config=config, weights=weights)
+    path = tmp_path / "model"
+    if layout == "transformers":
+        write(larger, path, layout)
+        for name in ("merges.txt", "vocab.json", "tokenizer.json"):
+            (path / name).unlink(missing_ok=True)
+    else:
+        torch.save(to_open_clip(larger), path)
+    hints = hints_for(larger)
+    with pytest.raises(AmbiguousCheckpointError, match=rf"{rows} tokens.*tokenizer_spec="):
+        read(path, hints)
+    spec = TokenizerSpec(context=16)
+    found = read(path, replace(hints, tokenizer_spec=spec))
+    assert (found.config, found.tokenizer_spec) == (config, spec)
+
+
 def test_specs_that_do_not_fit_the_towers_are_refused(tmp_path: Path) -> None:
     write(tiny.checkpoint(), tmp_path)
     with pytest.raises(ConfigError, match="224 pixels, the image tower takes 32"):

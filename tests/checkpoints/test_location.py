@@ -76,6 +76,18 @@ def test_a_catalog_name_downloads_its_weights_and_only_those(hub: Hub) -> None:
     assert files(located.path.parent) == {"open_clip_model.safetensors"}
 
 
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32::laion2b_s34b_b79k", f"hf-hub:{REPOSITORY}", REPOSITORY]
+)
+def test_another_librarys_name_downloads_the_same_weights(hub: Hub, name: str) -> None:
+    assert locate(name, progress=False) == locate(NAME, progress=False, offline=True)
+
+
+def test_another_repository_in_open_clips_spelling_is_fetched_as_it_is(hub: Hub) -> None:
+    located = locate("hf-hub:a/sharded", progress=False)
+    assert located == locate("hf:a/sharded", progress=False)
+
+
 def test_cached_weights_need_no_request(hub: Hub) -> None:
     first = locate(NAME, progress=False)
     hub.requests.clear()
@@ -262,9 +274,9 @@ def test_a_missing_path_lists_what_is_near(tmp_path: Path, make: type) -> None:
 @pytest.mark.parametrize(
     ("source", "advice"),
     [
-        ("openai/clip-vit-base-patch32", "'hf:openai/clip-vit-base-patch32'"),
+        ("someone/clip-vit-base-patch32", "'hf:someone/clip-vit-base-patch32'"),
         ("ViT-B-32/openay", "'ViT-B-32/openai'"),
-        ("RN50", "'RN50/openai'"),
+        ("RN50-quickgelu", "'RN50/openai'"),
         ("hf:alone", "write it as 'hf:org/name'"),
         ("hf:a/../b", "write it as 'hf:org/name'"),
         ("https://example.org/x.pt", "URLs are not downloaded"),

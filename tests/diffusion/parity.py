@@ -42,7 +42,7 @@ def ours(family: str, source: str = "encoders", row: str | None = None, **option
     """Our conditioner of a row of `pipelines`: from its encoders, or from its saved folder."""
     row = row or family
     given: Any = pipelines.folder(row) if source == "folder" else pipelines.encoders(row)
-    return conditioner(family, encoders=given, device="cpu", **options)
+    return conditioner(family, encoders=given, any_size=True, device="cpu", **options)
 
 
 def check(found: Any, wanted: Mapping[str, Tensor | None]) -> None:

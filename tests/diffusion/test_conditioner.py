@@ -27,7 +27,7 @@ FAMILY_NAMES = [name for name, row in FAMILIES.items() if row.encoders]
 @cache
 def make(family: str) -> Conditioner:
     """A tiny conditioner; do not change it, it is shared."""
-    return conditioner(family, encoders=pipelines.encoders(family))
+    return conditioner(family, encoders=pipelines.encoders(family), any_size=True)
 
 
 def same(found: Tensor | None, wanted: Tensor | None) -> None:
@@ -82,7 +82,7 @@ def test_the_pooled_vector_is_of_the_words_without_their_weights() -> None:
 
 
 def test_a_gradient_reaches_the_weights_only_when_asked_for() -> None:
-    fresh = conditioner("sdxl", encoders=pipelines.encoders("sdxl"))
+    fresh = conditioner("sdxl", encoders=pipelines.encoders("sdxl"), any_size=True)
     plain = fresh("a (red:1.3) fox", dialect="a1111")
     assert plain.tokens is not None
     assert not plain.tokens.requires_grad
@@ -246,13 +246,15 @@ def test_no_negative_of_sdxl_is_what_each_tool_makes_of_it() -> None:
 
 
 def test_force_zeros_can_be_passed_and_comes_from_the_pipeline() -> None:
-    never = conditioner("sdxl", encoders=pipelines.encoders("sdxl"), force_zeros=False)
+    never = conditioner(
+        "sdxl", encoders=pipelines.encoders("sdxl"), any_size=True, force_zeros=False
+    )
     found = never("x").negative
     assert found is not None
     assert found.tokens is not None
     assert bool((found.tokens != 0).any())
-    assert conditioner("sdxl", encoders=pipelines.folder("sdxl")).force_zeros
-    stated = [conditioner("sdxl", encoders=e) for e in ([pipelines.folder("sdxl")],)]
+    assert conditioner("sdxl", encoders=pipelines.folder("sdxl"), any_size=True).force_zeros
+    stated = [conditioner("sdxl", encoders=e, any_size=True) for e in ([pipelines.folder("sdxl")],)]
     assert stated[0].force_zeros
 
 
@@ -341,7 +343,7 @@ def test_batch_companions_matter_only_in_a1111() -> None:
 
 
 def test_comfyui_gives_float32_whatever_it_computes_in() -> None:
-    half = conditioner("sd1", encoders=pipelines.encoders("sd1"), precision="bf16")
+    half = conditioner("sd1", encoders=pipelines.encoders("sd1"), any_size=True, precision="bf16")
     kept, widened = half("x").tokens, half("x", compat="comfyui").tokens
     assert kept is not None
     assert kept.dtype == torch.bfloat16

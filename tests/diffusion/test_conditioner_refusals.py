@@ -1,12 +1,17 @@
 """The inputs that a conditioner refuses, and its messages about them."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ecliptic.diffusion import conditioner
+from ecliptic.checkpoints import Checkpoint, write
+from ecliptic.checkpoints.identity.conform import native_shapes
+from ecliptic.diffusion import FAMILIES, conditioner
+from ecliptic.engine import Clip
+from ecliptic.engine.loading import build_model, make_card
 from ecliptic.errors import (
     ConfigError,
     EclipticError,
@@ -15,6 +20,10 @@ from ecliptic.errors import (
     ShapeError,
     TextError,
 )
+from ecliptic.inputs import TokenizerSpec
+from ecliptic.model import ClipConfig, TextConfig
+from ecliptic.runtime import Runtime
+from tests import tiny
 from tests.diffusion import pipelines
 from tests.diffusion.test_conditioner import make
 
@@ -63,17 +72,71 @@ def test_a_prompt_that_its_dialect_refuses_says_where() -> None:
 
 def test_wrong_encoders_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'sdxl'"):
-        conditioner("sdlx", encoders=pipelines.encoders("sdxl"))
+        conditioner("sdlx", encoders=pipelines.encoders("sdxl"), any_size=True)
     with pytest.raises(ConfigError, match="clip_l and clip_g, got 3"):
         conditioner("sdxl", encoders=[*pipelines.encoders("sdxl"), "x"])
     with pytest.raises(ConfigError, match="no text projection"):
-        conditioner("sdxl", encoders=[pipelines.encoder("l"), pipelines.encoder("l")])
+        conditioner("sdxl", encoders=[pipelines.encoder("l")] * 2, any_size=True)
     with pytest.raises(ConfigError, match="Stable Video Diffusion has no text encoder"):
-        conditioner("svd", encoders=pipelines.encoders("svd"))("a cat")
+        conditioner("svd", encoders=pipelines.encoders("svd"), any_size=True)("a cat")
+
+
+@pytest.mark.parametrize("source", ["mini", "file"])
+def test_one_encoder_does_not_stand_for_two(source: str, tmp_path: Path) -> None:
+    if source == "file":
+        write(tiny.checkpoint("vit"), tmp_path / "a.safetensors")
+        source = str(tmp_path / "a.safetensors")
+    for family, names in (("sdxl", "clip_l and clip_g"), ("sd3", "clip_l and clip_g")):
+        for any_size in (False, True):
+            with pytest.raises(ConfigError, match=f"{names}, but .* is a single encoder"):
+                conditioner(family, source, any_size=any_size)
+
+
+@pytest.mark.parametrize("family", [name for name, row in FAMILIES.items() if row.encoders])
+def test_widths_that_no_released_model_has_are_refused(family: str) -> None:
+    encoders = pipelines.encoders(family)
+    with pytest.raises(ConfigError, match=r"wide, but released models have .* any_size=True"):
+        conditioner(family, encoders=encoders)
+    assert conditioner(family, encoders=encoders, any_size=True)
+
+
+@pytest.mark.parametrize("family", ["svd", "ip-adapter-alone"])
+def test_image_encoders_of_another_size_are_refused(family: str) -> None:
+    row = family.removesuffix("-alone")
+    with pytest.raises(ConfigError, match=r"vectors of 24 values, but released models of .* 1024"):
+        conditioner(row, encoders=pipelines.encoders(family))
+
+
+def test_an_encoder_in_the_place_of_another_is_named() -> None:
+    wide = text_encoder(768)
+    with pytest.raises(ConfigError, match=r"768 wide, as clip_l is, but .* clip_g here, 1280 wide"):
+        conditioner("sdxl", encoders=[wide, wide])
+
+
+def test_kandinsky_2_1_takes_its_own_encoder() -> None:
+    assert conditioner("kandinsky2-prior", encoders=[text_encoder(768)]).encoders[0].width == 768
+
+
+def test_a_t5_of_another_width_is_refused() -> None:
+    with pytest.raises(ShapeError, match="12 wide, but the model reads 4096"):
+        conditioner("flux", encoders=[text_encoder(768)])("a", t5=torch.zeros(1, 3, 12))
+
+
+def text_encoder(width: int) -> Clip:
+    """One block of a released width, with random weights."""
+    sizes = {"width": width, "depth": 1, "heads": 1, "mlp": 8}
+    text = TextConfig(**sizes, vocabulary=514, context=8, end_of_text=513)
+    config = ClipConfig(embed=width, image=None, text=text)
+    shapes = native_shapes(config).items()
+    weights = {name: torch.zeros(tuple(shape)) for name, shape in shapes}
+    spec = TokenizerSpec(merges=0, context=8)
+    checkpoint = Checkpoint(config, weights, image_spec=None, tokenizer_spec=spec, name="wide")
+    runtime = Runtime(build_model(checkpoint), "fp32", torch.device("cpu"))
+    return Clip(runtime, make_card(checkpoint, None, runtime), checkpoint, None)
 
 
 def test_numbers_that_are_none_never_leave() -> None:
-    broken = conditioner("sd1", encoders=pipelines.encoders("sd1"))
+    broken = conditioner("sd1", encoders=pipelines.encoders("sd1"), any_size=True)
     tower = broken.encoders[0].tower
     tower.positions = torch.nn.Parameter(torch.full_like(tower.positions, float("nan")))
     with pytest.raises(NumericalError, match="NaN or infinity for 'a cat'"):

@@ -72,7 +72,7 @@ def ours(family: str) -> Any:
     state = {n: x for stored in FILES[family] for n, x in tensors(stored).items()}
     tiny.save_state(path, state, global_step=1)
     clips = [load_encoder(path, stored) for stored in FILES[family]]
-    return conditioner(family, encoders=clips)
+    return conditioner(family, encoders=clips, any_size=True)
 
 
 def load_encoder(path: Path, stored: Stored) -> Any:

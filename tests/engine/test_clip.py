@@ -1,6 +1,7 @@
 """`Clip`: similarities and classes against their formulas, and what it says about itself."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,38 @@ def test_templates_may_be_given_by_name(clip: Clip) -> None:
 def test_what_are_no_labels_is_refused(clip: Clip, labels: Any, words: str, prompts: Any) -> None:
     with pytest.raises(InputError, match=words):
         clip.text_classifier(labels, prompts)
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], ["a  cat ", "dog", "A cat"]])
+def test_equal_labels_are_named_as_they_would_share_a_probability(
+    clip: Clip, labels: list[str]
+) -> None:
+    words = f"the labels {labels[0]!r} and {labels[2]!r} are the same"
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        clip.classify(IMAGES, labels)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        clip.text_classifier(labels, "photo")
+
+
+def test_templates_may_be_functions_of_the_label_as_in_open_clip(clip: Clip) -> None:
+    functions = [lambda name: f"a {name}", "two {}s", str]
+    named = clip.text_classifier(LABELS, PROMPTS)
+    torch.testing.assert_close(clip.text_classifier(LABELS, functions), named)
+    torch.testing.assert_close(clip.text_classifier(LABELS, iter(PROMPTS)), named)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "words"),
+    [
+        ([len], "must return a text, but gave int for 'cat'"),
+        ([3], "a text with {} or a function of the label, got int"),
+        (str.upper, "templates must be a list, got .*; put a single one into a list"),
+        (3, "templates must be a list, got int"),
+    ],
+)
+def test_what_are_no_templates_is_named(clip: Clip, prompts: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        clip.text_classifier(LABELS, prompts)
 
 
 @pytest.mark.parametrize("prompts", [[], ["a photo"], ["{}", "a photo"]])

@@ -41,6 +41,13 @@ def test_pipes_and_devices_are_refused_at_once(suffix: str, tmp_path: Path) -> N
             list(read_items(str(path), Columns("a")) if suffix else read_lines(path))
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl"])
+def test_a_missing_file_is_named_in_words(tmp_path: Path, suffix: str) -> None:
+    path = str(tmp_path / f"captions{suffix}")
+    with pytest.raises(StorageError, match=rf"^there is no file .*{suffix}; check the path\.$"):
+        list(read_lines(path) if suffix == ".txt" else read_items(path, Columns("a")))
+
+
 def test_the_way_to_pass_a_pipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="into standard input, and name that -"):
         list(read_lines(special_files(tmp_path)[0]))

@@ -31,8 +31,13 @@ def check_same(one: Clip, other: Clip, least: float = 1 - 1e-6) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used: .*; try device='cpu'"),
-        ({"device": "gpu"}, "device 'gpu' cannot be used"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used: .*; try 'cpu' or 'auto'"),
+        (
+            {"device": "gpu"},
+            "^no device is called 'gpu'; use 'cpu', 'cuda', 'cuda:1', 'mps' or 'au",
+        ),
+        ({"device": "cuda:x"}, "no device is called 'cuda:x'"),
+        ({"device": None}, "no device is called None"),
         ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16, fp16, got 'fp8'"),
     ],
 )

@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ecliptic.engine import (
     Columns,
     Item,
+    LeftOutWarning,
     escape_surrogates,
     image_files,
     line_items,
@@ -18,11 +21,13 @@ from ecliptic.engine import (
     text_item,
 )
 from ecliptic.engine.sources.tables import read_table
-from ecliptic.errors import InputError, MissingExtraError, StorageError
+from ecliptic.errors import ImageError, InputError, MissingExtraError, StorageError
+from ecliptic.inputs import open_image
 
 
 def test_a_folder_gives_its_images_sorted_with_those_below(images_folder: Path) -> None:
-    names = [item.name for item in image_files(str(images_folder))]
+    with pytest.warns(LeftOutWarning, match=r"folder: left out 1 file\(s\) .* format: notes.txt$"):
+        names = [item.name for item in image_files(str(images_folder))]
     assert names == [str(images_folder / n) for n in ("b.png", "c.JPG", "a/z.webp")]
 
 
@@ -36,13 +41,77 @@ def images_folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no images"):
+    with pytest.raises(InputError, match=r"no images in .*; it has no files"):
         list(image_files(str(tmp_path)))
+    for name in ("a.txt", "b.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"no images in .*; it has 2 .*: a.txt, b.json"):
+        list(image_files(str(tmp_path)))
+
+
+SUFFIXES = {  # of Pillow's format -> a suffix that is not read for its own sake
+    "MPO": ".mpo",
+    "JPEG": ".jfif",
+    "PNG": "",
+    "WEBP": ".bin",
+    "GIF": ".txt",
+    "BMP": ".dib",
+    "AVIF": ".avifs",
+}
+
+
+def test_images_are_known_by_their_content_if_their_suffix_tells_nothing(tmp_path: Path) -> None:
+    pixels = Image.fromarray(np.zeros((20, 20, 3), np.uint8))
+    for format_, suffix in SUFFIXES.items():
+        pixels.save(tmp_path / f"{format_}{suffix}", format_)
+    found = list(image_files(str(tmp_path)))
+    assert [Path(item.value).stem for item in found] == sorted(SUFFIXES)
+    for item in found:
+        assert open_image(item.value).size == (20, 20)
+
+
+def test_pictures_that_cannot_be_read_are_listed_and_other_files_are_counted(
+    tmp_path: Path,
+) -> None:
+    """One warning for all files that are no images, so that sidecars do not flood the list."""
+    pictures = {
+        "a.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        "b.jxl": b"\0\0\0\x0cJXL \r\n\x87\n",
+        "c.nef": b"MM\0*\0\0\0\x08",  # a TIFF whose first image is a small preview
+        "d.psd": b"8BPS\0\x01",
+    }
+    others = {"Thumbs.db": b"\xd0\xcf\x11\xe0", ".DS_Store": b"\0\0\0\x01Bud1"}
+    others |= {f"{i}.json": b"{}" for i in range(9)} | {"e.txt": b"BMW, a car", "f": b""}
+    for name, content in (pictures | others).items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(LeftOutWarning) as caught:
+        found = list(image_files(str(tmp_path)))
+    assert [Path(item.value).name for item in found] == list(pictures)
+    assert [item.error is not None for item in found] == [False, False, True, False]
+    assert "convert it to JPEG" in str(found[2].error)
+    for item in found:
+        with pytest.raises(ImageError):
+            open_image(item.value)
+    (said,) = caught
+    assert "left out 14 file(s) that are no images of a known format: .DS_Store, 0.json" in str(
+        said.message
+    )
+    assert str(said.message).endswith("and 9 more")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_in_a_folder_is_left_out_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.png").touch()
+    with pytest.warns(LeftOutWarning, match="left out 1"):
+        assert len(list(image_files(str(tmp_path)))) == 1
 
 
 def test_links_that_run_in_circles_end(images_folder: Path) -> None:
     (images_folder / "again").symlink_to(images_folder, target_is_directory=True)
-    assert len(list(image_files(str(images_folder)))) == 3
+    with pytest.warns(LeftOutWarning):
+        assert len(list(image_files(str(images_folder)))) == 3
 
 
 def test_names_that_are_not_utf8_keep_their_bytes_and_get_a_printable_name(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_vectors_and_ids_come_back(tmp_path: Path, suffix: str, ids: list[str] |
     assert found.ids == (None if ids is None else tuple(ids))
     assert (found.space, found.exact, found.model) == (card().space, card().exact, "tiny-0")
     assert path.stat().st_mode & 0o444 == (tmp_path / "new").stat().st_mode & 0o444
-    save_vectors(path, np.zeros((0, card().embed), np.float32), card(), [] if ids else None)
+    none = np.zeros((0, card().embed), np.float32)
+    save_vectors(path, none, card(), [] if ids else None, overwrite=True)
     assert load_vectors(path).vectors.shape == (0, card().embed)
 
 
@@ -87,8 +88,10 @@ def test_a4_damage_is_named(tmp_path: Path, suffix: str) -> None:
 def test_a_missing_or_foreign_sidecar_is_named(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, rows().numpy())
-    with pytest.raises(StorageError, match=r"write it with `ecliptic embed` or `save_vectors`"):
+    with pytest.raises(StorageError, match=r"write it with `ecliptic embed` or `save_v") as caught:
         load_vectors(path)
+    assert "v.npy.json: No such file or directory)" in str(caught.value)
+    assert "Errno" not in str(caught.value)
     save_vectors(path, rows(), card())
     np.save(path, rows().numpy() + 1)
     with pytest.raises(StorageError, match="its sidecar was written for other rows"):
@@ -225,9 +228,23 @@ def test_a_failed_write_leaves_the_old_file(
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(StorageError, match="cannot be written: disk full; check the path"):
-        save_vectors(path, rows(2), card())
+        save_vectors(path, rows(2), card(), overwrite=True)
     monkeypatch.undo()
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_other_vectors_are_not_replaced_unless_asked(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"v{suffix}"
+    save_vectors(path, rows(), card(), IDS)
+    save_vectors(path, rows(), card(), IDS)  # the same content
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    for other, ids in ((rows(2), None), (rows(), None), (rows() + 1, IDS)):
+        with pytest.raises(StorageError, match=r"already holds another .*overwrite=True"):
+            save_vectors(path, other, card(), ids)
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    save_vectors(path, rows(2), card(), overwrite=True)
+    assert len(load_vectors(path).vectors) == 2
 
 
 def test_a14_wrong_shapes_ids_and_suffixes_are_refused(tmp_path: Path) -> None:

@@ -126,6 +126,24 @@ def test_b13_truncation_keeps_the_first_tokens_and_the_end() -> None:
     assert batch.truncated == ((1, NUMBERS.split(" ", 75)[75].strip()),)
 
 
+@pytest.mark.parametrize(
+    "dropped",
+    ["18 19 20", "Two DOGS", "caf\u00e9 &amp; \u201ctea\u201d", "\u72d0\u72f8  x", "don't, 1girl!"],
+)
+@pytest.mark.parametrize("kept", ["cat ", "7", "\u00e9 "])
+def test_b13_what_is_dropped_is_quoted_as_it_was_written(kept: str, dropped: str) -> None:
+    text = kept * 75 + dropped
+    assert tokenizer.batch([text], overflow="truncate").truncated == ((0, dropped),)
+
+
+def test_b13_a_word_is_quoted_from_its_first_dropped_character() -> None:
+    text = "cat " * 74 + "Antidisestablishmentarianism now"
+    ((_, dropped),) = tokenizer.batch([text], overflow="truncate").truncated
+    assert text.endswith(dropped)
+    assert dropped.endswith("ianism now")
+    assert dropped != "Antidisestablishmentarianism now"
+
+
 def test_exactly_full_context_is_not_truncated() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -45,7 +45,7 @@ def torch_save(zipped: bool) -> bytes:
         (torch_save(False), "legacy"),
         (b"\x80\x02}.", "pickle"),
         (tar(), "tar"),
-        (b"GIF89a", "unknown"),
+        (b"GIF89a", "image"),
     ],
 )
 def test_kinds_are_told_by_content(tmp_path: Path, data: bytes, kind: str) -> None:
@@ -64,7 +64,7 @@ def test_kinds_are_told_by_content(tmp_path: Path, data: bytes, kind: str) -> No
         (PAGE, "this is an HTML page"),
         (b'{"error": "Repository not found"}', "JSON text.*Repository not found"),
         (tar(), "tar archive"),
-        (b"GIF89a and more", "a file of an unknown format|not a safetensors file"),
+        (b"GIF89a and more", r"an image \(GIF\), not a model; name a model"),
     ],
 )
 def test_c7_what_is_no_weights_is_refused_by_both_readers(

@@ -4,6 +4,7 @@ Everything is data in `catalog.toml`; a new model is a new line there. No torch 
 so that commands can list names quickly. `hub/` downloads the files.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,9 @@ from ecliptic.errors import UnknownModelError
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig
 
+OPEN_CLIP_PREFIX = "hf-hub:"  # of a repository, in open_clip
 QUICK_GELU_SUFFIX = "-quickgelu"  # of open_clip's names for an architecture with QuickGELU
+_ADVISED = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,23 @@ def find(name: str) -> Row:
     """The weights called `name`.
 
     Args:
-        name: "ViT-B-32/openai"; the spelling of open_clip ("ViT-B-32-quickgelu/openai",
-            "laion2b-s34b-b79k") and the names of openai/CLIP with a slash ("ViT-L/14@336px") too.
+        name: "ViT-B-32/openai", or as another library spells it: openai/CLIP ("ViT-L/14@336px",
+            "RN50"), open_clip ("ViT-B-32-quickgelu::laion2b-s34b-b79k", "hf-hub:laion/..."),
+            transformers ("openai/clip-vit-base-patch32", or the repository of the weights).
 
     Raises:
         UnknownModelError: no weights have this name, or it names sizes only, or it asks for
             QuickGELU and the weights have GELU.
     """
-    sizes, _, tag = _read_tables()["openai_names"].get(name, name).rpartition("/")
+    repository = name.removeprefix(OPEN_CLIP_PREFIX)
+    if row := _by_repository().get(repository.lower()):
+        return row
+    spelled = _read_tables()["openai_names"].get(name, name).replace("::", "/")
+    sizes, _, tag = spelled.rpartition("/")
     tag = tag.lower().replace("-", "_")  # open_clip takes capitals and dashes too
     row = _rows().get(f"{_normalise(sizes)}/{tag}")
     if row is None:
-        raise UnknownModelError(name, names(), fix=_advise(name))
+        raise UnknownModelError(name, names(), fix=refuse_others(name) or _advise(spelled))
     if sizes.endswith(QUICK_GELU_SUFFIX) and row.activation != "quick_gelu":
         raise UnknownModelError(
             name, fix=f"those weights were trained with GELU; they are called {row.name!r}."
@@ -86,7 +94,7 @@ def architecture(name: str) -> ClipConfig:
         quick = name.endswith(QUICK_GELU_SUFFIX)
         return replace_activation(config, "quick_gelu") if quick else config
     if "/" not in name:
-        raise UnknownModelError(name, architectures())
+        raise UnknownModelError(name, architectures(), fix=refuse_others(name))
     row = find(name)
     return replace_activation(_architectures()[row.architecture], row.activation)
 
@@ -104,13 +112,30 @@ def _normalise(sizes: str) -> str:
     return sizes.removesuffix(QUICK_GELU_SUFFIX).replace("/", "-").replace("@336px", "-336")
 
 
+def refuse_others(name: str) -> str:
+    """The fix for the name of a model with other towers than CLIP's; else ""."""
+    for mark, kind in _read_tables()["unsupported"].items():
+        if re.search(rf"(?<![a-z]){re.escape(mark)}", name.lower()):
+            return (
+                f"this is {kind}, which is not supported: ecliptic reads only CLIP's own image and "
+                "text towers; run `ecliptic models` to list the released ones."
+            )
+    return ""
+
+
 def _advise(name: str) -> str:
-    """The fix for an unknown name that begins with a known architecture, else ""."""
+    """The fix for an unknown name that has a known architecture or tag in it, else ""."""
     weights = _read_tables()["weights"]
     starts = (_normalise(part) for part in (name, name.rpartition("/")[0]))
     sizes = next((start for start in starts if start in weights), "")
     tags = ", ".join(repr(f"{sizes}/{tag}") for tag in weights.get(sizes, ()))
-    return f"the weights of these sizes are called {tags}." if tags else ""
+    if tags:
+        return f"the weights of these sizes are called {tags}."
+    wanted = name.lower().replace("-", "_")
+    tagged = [repr(row.name) for row in _rows().values() if row.tag.startswith(wanted[:40])]
+    more = ", ..." if len(tagged) > _ADVISED else ""
+    found = ", ".join(tagged[:_ADVISED]) if len(wanted) > 2 else ""
+    return f"weights of that name are called {found}{more}." if found else ""
 
 
 @cache
@@ -133,6 +158,13 @@ def _rows() -> Mapping[str, Row]:
         for tag, line in weights[sizes].items()
     ]
     return {row.name: row for row in rows}
+
+
+@cache
+def _by_repository() -> Mapping[str, Row]:
+    """The row of each repository of the hub, by its name in lower case."""
+    rows = {row.hub.lower(): row for row in _rows().values()}
+    return rows | {hub: _rows()[name] for hub, name in _read_tables()["hub_names"].items()}
 
 
 def _make_config(table: Mapping[str, Any]) -> ClipConfig:

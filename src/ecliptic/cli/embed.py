@@ -99,7 +99,7 @@ def embed(
     with done:
         done.rejects.write(rejects)
         _report(done)
-        save_vectors(out, done.vectors(), clip.card, done.names)
+        save_vectors(out, done.vectors(), clip.card, done.names, overwrite=force)
     say(f"{len(done.names)} vectors of {done.embed} values in {out}")
     if json:
         print_json(

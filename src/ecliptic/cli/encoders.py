@@ -47,6 +47,10 @@ class EncoderFlags:
             metavar="FILE",
         ),
     ] = None
+    any_size: Annotated[
+        bool,
+        typer.Option("--any-size", help="Take encoders of sizes that no released model has."),
+    ] = False
     device: Device = "auto"
     precision: Precision = "auto"
     offline: Offline = False
@@ -78,6 +82,7 @@ class EncoderFlags:
         made = conditioner(
             self.family,
             self.encoders[0] if len(self.encoders) == 1 else self.encoders,
+            any_size=self.any_size,
             device=self.device,
             precision=self.precision,
             offline=self.offline or None,

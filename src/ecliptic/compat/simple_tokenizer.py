@@ -4,6 +4,7 @@ openai/CLIP clip/simple_tokenizer.py, open_clip/tokenizer.py. Special strings in
 their ids, as in the originals. N texts, T tokens of context.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
@@ -89,11 +90,10 @@ def tokenize_rows(
 
 
 def _describe_cuts(batch: TokenBatch, context: int, shown: int = 5, length: int = 80) -> str:
-    lost = [f"text {row} loses {words[:length]!r}" for row, words in batch.truncated[:shown]]
-    more = len(batch.truncated) - len(lost)
+    some = itertools.islice(batch.cut.items(), shown)
+    lost = [f"text {row} loses {find_dropped()[:length]!r}" for row, find_dropped in some]
+    more = len(batch.cut) - len(lost)
     if not lost:
         return ""
     rest = f"; and {more} more" if more else ""
-    return (
-        f"{len(batch.truncated)} text(s) need more than {context} tokens: {'; '.join(lost)}{rest}"
-    )
+    return f"{len(batch.cut)} text(s) need more than {context} tokens: {'; '.join(lost)}{rest}"

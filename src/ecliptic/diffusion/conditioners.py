@@ -38,6 +38,7 @@ class Conditioner:
         force_zeros: bool = False,
         language: LanguageEncoder | None = None,
         language_width: int | None = None,
+        any_size: bool = False,
     ) -> None:
         self.family = family
         self.encoders = tuple(encoders)
@@ -46,6 +47,7 @@ class Conditioner:
         self.force_zeros = force_zeros
         self._language = language
         self._language_width = language_width
+        self._any_size = any_size
         self._files: dict[str, str] = {}  # token of an inversion -> SHA-256 of its file
         self._stacks = tuple(
             LoraStack(one.tower, one.rule.part, first=one.rule.folder == "text_encoder")
@@ -232,6 +234,7 @@ class Conditioner:
             request.language,
             (t5, negative_t5),
             width=self._language_width,
+            any_size=self._any_size,
         )
 
     def _add_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:

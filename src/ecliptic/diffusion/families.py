@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from ecliptic.adapters import Part
+from ecliptic.adapters import WIDTHS, Part
 from ecliptic.diffusion.arguments import (
     Arguments,
     ip_adapter,
@@ -38,6 +38,12 @@ class EncoderRule:
     pooled: Pooled | None = None  # "state" before the projection, "vector" after it
     whole_layer: int | None = None  # instead of `layer`, if the file has all blocks
     masks_padding: bool = False  # hide padding from the encoder's attention
+    also: tuple[Part, ...] = ()  # encoders that other released models have in this place
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the encoders that released models have in this place."""
+        return tuple(WIDTHS[part] for part in (self.part, *self.also))
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class ImageRule:
     token_axis: bool = False  # (B, 1, E) instead of (B, E)
     negative: Literal["zeros", "encoded zeros"] = "zeros"
     blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
+    embeds: tuple[int, ...] = (1024,)  # vector sizes of released models; that of OpenCLIP-H
 
 
 @dataclass(frozen=True)
@@ -147,15 +154,19 @@ _ROWS = (
         (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True, pooled="vector"),),
         returns_mask=True,
         arguments=unclip,
-        image=ImageRule(negative="zeros"),
+        image=ImageRule(embeds=(768,)),
         source="deprecated/unclip/pipeline_unclip.py _encode_prompt",
     ),
     Family(
         "kandinsky2-prior",
         "Kandinsky 2.1 and 2.2 prior",
-        (EncoderRule("clip_g", _L, "end", layer=-1, final_norm=True, pooled="vector"),),
+        (
+            EncoderRule(
+                "clip_g", _L, "end", layer=-1, final_norm=True, pooled="vector", also=("clip_l",)
+            ),
+        ),
         returns_mask=True,
-        image=ImageRule(negative="encoded zeros"),
+        image=ImageRule(negative="encoded zeros", embeds=(1280, 768)),
         takes="prior",
         arguments=kandinsky_prior,
         source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
@@ -171,7 +182,7 @@ _ROWS = (
     Family(
         "ip-adapter",
         "IP-Adapter",
-        image=ImageRule(),
+        image=ImageRule(embeds=(1024, 1280, 768)),  # of SD 1.5 and SDXL, of SDXL, of FLUX
         arguments=ip_adapter,
         source="pipeline_stable_diffusion.py encode_image",
     ),

@@ -101,6 +101,7 @@ def encode_t5(
     given: tuple[Tensor | None, Tensor | None],
     *,
     width: int | None = None,
+    any_size: bool = False,
 ) -> T5Tensors:
     """Take T5 of both sides as given, or encode it from `texts`.
 
@@ -110,10 +111,11 @@ def encode_t5(
         texts: prompts of the positive and of the negative side.
         given: (B, T, D) of both sides, if the caller has them.
         width: D of the model, if the pipeline states it; None: that of the family.
+        any_size: take another D.
 
     Raises:
         ConfigError: the family does not use T5.
-        ShapeError: not three axes, another number of prompts, or two different shapes.
+        ShapeError: not three axes, another number of prompts or another D, or two different shapes.
     """
     rule = family.language
     if rule is None:
@@ -125,7 +127,7 @@ def encode_t5(
         if one is None and encoder is not None:
             one = encoder.encode(prompts)
         if one is not None:
-            _check_tensor(one, len(prompts))
+            _check_tensor(one, len(prompts), None if any_size else width or rule.width)
             one = one.expand(len(prompts), -1, -1)
         found.append(one)
     positive, negative = found
@@ -148,7 +150,7 @@ def encode_t5(
     return T5Tensors(positive, negative, width or rule.width)
 
 
-def _check_tensor(t5: Tensor, count: int) -> None:
+def _check_tensor(t5: Tensor, count: int, width: int | None) -> None:
     if not isinstance(t5, Tensor) or not t5.is_floating_point():
         kind = t5.dtype if isinstance(t5, Tensor) else type(t5).__name__
         raise ConfigError(f"t5 must be a tensor of floats, T5's last hidden state, got {kind}.")
@@ -157,4 +159,9 @@ def _check_tensor(t5: Tensor, count: int) -> None:
         raise ShapeError(
             f"t5 {tuple(t5.shape)} must be (prompts, tokens, width) for {count} prompt(s); pass "
             "the encoder's last hidden state."
+        )
+    if width is not None and t5.shape[-1] != width:
+        raise ShapeError(
+            f"t5 {tuple(t5.shape)} is {t5.shape[-1]} wide, but the model reads {width}; pass the "
+            "T5 of the model, or make the conditioner with any_size=True."
         )

@@ -24,6 +24,7 @@ def conditioner(
     *,
     t5: str | Path | None = None,
     force_zeros: bool | None = None,
+    any_size: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
     offline: bool | None = None,
@@ -38,35 +39,65 @@ def conditioner(
             tensors of T5.
         force_zeros: use zeros, not the empty prompt, if no negative is given; None: as in the
             config of the pipeline, else the family's rule.
+        any_size: take encoders of sizes that no released model of the family has.
         device, precision, offline: as in `load`.
 
     Raises:
-        ConfigError: an unknown family, or the wrong number of encoders.
+        ConfigError: an unknown family, the wrong number of encoders, or encoders of sizes that no
+            released model of the family has.
         CheckpointError, UnknownModelError: an encoder cannot be loaded.
     """
     check_choice("family", family, FAMILIES)
     row = FAMILIES[family]
-    sources = _list_sources(row, encoders)
+    given = [encoders] if isinstance(encoders, str | Path | Clip) else list(encoders)
+    sources = _list_sources(row, given)
     clips = [
         source
         if isinstance(source, Clip)
         else load(source, part=folder, device=device, precision=precision, offline=offline)
         for source, folder in zip(sources, _folders(row), strict=False)  # images are optional
     ]
+    if len(given) < len(sources):
+        _check_shared(row, clips[0])
+    folders = [not isinstance(source, Clip) and Path(source).is_dir() for source in sources]
     texts = tuple(
-        TextEncoder(clip, rule, folder=not isinstance(source, Clip) and Path(source).is_dir())
-        for clip, rule, source in zip(clips, row.encoders, sources, strict=False)
+        TextEncoder(clip, rule, folder=folder, any_size=any_size)
+        for clip, rule, folder in zip(clips, row.encoders, folders, strict=False)
     )
+    image = clips[-1] if row.image is not None and len(clips) > len(texts) else None
+    if image is not None and not any_size:
+        _check_image(row, image)
     if force_zeros is None and row.sizes:
         force_zeros = _read_config(sources[0], INDEX).get("force_zeros_for_empty_prompt")
     return Conditioner(
         row,
         texts,
-        image=clips[-1] if row.image is not None and len(clips) > len(texts) else None,
+        image=image,
         force_zeros=row.negative == "zeros" if force_zeros is None else bool(force_zeros),
         language=_load_language(row, t5),
         language_width=_read_config(sources[0], DENOISER).get("joint_attention_dim"),
+        any_size=any_size,
     )
+
+
+def _check_shared(family: Family, first: Clip) -> None:
+    """Raise ConfigError unless the one source that was given holds all encoders of the family."""
+    if first.card.layout != "diffusers":
+        raise ConfigError(
+            f"{_name_encoders(family)}, but {first.card.name} is a single encoder; pass one "
+            "source each in this order, or a diffusers folder or checkpoint that holds them all."
+        )
+
+
+def _check_image(family: Family, clip: Clip) -> None:
+    """Raise ConfigError unless a released model of the family reads vectors of this size."""
+    rule, size = family.image, clip.card.embed
+    if rule is not None and size not in rule.embeds:
+        raise ConfigError(
+            f"{clip.card.name} gives image vectors of {size} values, but released models of "
+            f"{family.title} read {' or '.join(map(str, rule.embeds))}; pass the model's own image "
+            "encoder, or any_size=True (--any-size) for a model of other sizes."
+        )
 
 
 def _folders(family: Family) -> list[str]:
@@ -75,26 +106,25 @@ def _folders(family: Family) -> list[str]:
     return [*texts, family.image.folder] if family.image else texts
 
 
-def _list_sources(
-    family: Family, encoders: EncoderSource | Sequence[EncoderSource]
-) -> list[EncoderSource]:
+def _list_sources(family: Family, given: list[EncoderSource]) -> list[EncoderSource]:
     """List one source per encoder; an image encoder beside text encoders may be missing."""
     wanted = _folders(family)
-    if isinstance(encoders, str | Path | Clip):
-        encoders = [encoders]
-    found = list(encoders)
-    if len(found) == 1 and not isinstance(found[0], Clip) and len(wanted) > 1:
-        imaged = family.image is not None and (Path(found[0]) / family.image.folder).is_dir()
-        return found * (len(family.encoders) + imaged)
+    if len(given) == 1 and not isinstance(given[0], Clip) and len(wanted) > 1:
+        imaged = family.image is not None and (Path(given[0]) / family.image.folder).is_dir()
+        return given * (len(family.encoders) + imaged)
     least = len(family.encoders) or 1
-    if not least <= len(found) <= len(wanted):
-        names: list[str] = [rule.part for rule in family.encoders]
-        names += ["an image encoder"] if family.image else []
+    if not least <= len(given) <= len(wanted):
         raise ConfigError(
-            f"{family.title} takes {' and '.join(names)}, got {len(found)} encoder(s); pass one "
-            "source each in this order, or one diffusers folder."
+            f"{_name_encoders(family)}, got {len(given)} encoder(s); pass one source each in this "
+            "order, or one diffusers folder."
         )
-    return found
+    return given
+
+
+def _name_encoders(family: Family) -> str:
+    names: list[str] = [rule.part for rule in family.encoders]
+    names += ["an image encoder"] if family.image else []
+    return f"{family.title} takes {' and '.join(names)}"
 
 
 def _read_config(source: EncoderSource, name: str) -> dict[str, Any]:

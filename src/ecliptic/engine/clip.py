@@ -33,6 +33,7 @@ from ecliptic.inputs import (
     ImageSource,
     Overflow,
     Preprocess,
+    Template,
     Tokenizer,
     check_templates,
     fill,
@@ -274,18 +275,18 @@ class Clip:
         self,
         images: Images,
         labels: Sequence[str],
-        templates: str | Sequence[str] | None = None,
+        templates: str | Sequence[Template] | None = None,
     ) -> Tensor:
         """(I, L) probabilities of each label: softmax(exp(logit_scale) * cosine).
 
         Args:
             images: as in `encode_image`.
             labels: L class names.
-            templates: prompts with a `{}`, the name of a shipped set ("imagenet", ...), or None
-                for the bare labels. Several prompts are averaged per label.
+            templates: prompts with a `{}` or functions of the label, the name of a shipped set
+                ("imagenet", ...), or None for the bare labels. Several are averaged per label.
 
         Raises:
-            InputError, ConfigError: no labels, or prompts without a `{}`.
+            InputError, ConfigError: no labels, equal labels, or prompts without a `{}`.
             NumericalError: the checkpoint's logit_scale is NaN or too large.
         """
         classifier = self.text_classifier(labels, templates)
@@ -293,13 +294,14 @@ class Clip:
         return probabilities(cosine(self.encode_image(images), classifier), scale)
 
     def text_classifier(
-        self, labels: Sequence[str], templates: str | Sequence[str] | None = None
+        self, labels: Sequence[str], templates: str | Sequence[Template] | None = None
     ) -> Tensor:
         """(L, E) unit vectors of L labels, each the mean of its prompts' unit vectors."""
         labels = _check_labels(labels)
         if templates is None:
             return self.encode_text(labels)
-        prompts = template_set(templates) if isinstance(templates, str) else tuple(templates)
+        prompts: Any = template_set(templates) if isinstance(templates, str) else templates
+        prompts = tuple(prompts) if isinstance(prompts, Iterable) else prompts
         check_templates(prompts)
         texts = [prompt for label in labels for prompt in fill(prompts, label)]
         vectors = self.encode_text(texts)
@@ -348,6 +350,15 @@ def _check_labels(labels: Any) -> list[str]:
     names = list(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
+    first: dict[str, str] = {}  # as the tokenizer reads it -> as it was given
+    for name in names:
+        read = " ".join(name.lower().split())
+        if read in first:
+            raise ConfigError(
+                f"the labels {first[read]!r} and {name!r} are the same to the model, so each would "
+                "get a part of one probability; leave one out."
+            )
+        first[read] = name
     return names
 
 

@@ -144,10 +144,10 @@ def _embed_texts(
     while some := _take_some(usable):
         count = len(some)
         some, tokens = _tokenize(clip.tokenizer, some, done.rejects)
-        for row, words in tokens.truncated:
+        for row, find_dropped in tokens.cut.items():
             cut += 1
             if cut <= SHOWN:
-                warn(f"text {some[row][0]} is too long and loses {words[:80]!r}")
+                warn(f"text {some[row][0]} is too long and loses {find_dropped()[:80]!r}")
         texts = [str(item.value) for _, item in some]
         vectors = clip.encode_text(texts, overflow="truncate", batch_size=batch_size)
         done.add(vectors, [item.name for _, item in some])

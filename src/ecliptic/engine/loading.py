@@ -135,11 +135,16 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
+    except (RuntimeError, TypeError):  # torch lists all that it was ever compiled for
+        raise ConfigError(
+            f"no device is called {device!r}; use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."
+        ) from None
+    try:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"device {device!r} cannot be used: {reason}; try device='cpu'."
+            f"device {str(device)!r} cannot be used: {reason.rstrip('.')}; try 'cpu' or 'auto'."
         ) from None
     return found
 

@@ -32,12 +32,14 @@ from ecliptic.errors import (
     StorageError,
 )
 from ecliptic.storage import (
+    Drafts,
+    Writer,
     check_path,
+    find_changes,
     make_folder,
     open_regular,
     read_npy,
     read_safetensors,
-    replace_file,
     replace_files,
     stream_writer,
     text_writer,
@@ -62,13 +64,25 @@ class Vectors:
 
 
 def save_vectors(
-    path: Path | str, vectors: Tensor | Array, card: Card, ids: Sequence[str] | None = None
+    path: Path | str,
+    vectors: Tensor | Array,
+    card: Card,
+    ids: Sequence[str] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write (N, E) vectors with `card`'s fingerprints; the suffix of `path` decides the format.
 
+    Args:
+        path: the file; its folder is made.
+        vectors: (N, E), in any floating dtype; float32 is stored.
+        card: `clip.card` of the model that made them.
+        ids: one name per row.
+        overwrite: replace a file of other content.
+
     Raises:
-        StorageError: another suffix than .npy, .safetensors or .parquet, or nothing can be written
-            there.
+        StorageError: a file of other content exists and `overwrite` is False; another suffix than
+            .npy, .safetensors or .parquet; or nothing can be written there.
         ShapeError: not (N, E), or a number of ids other than N.
         NumericalError: a row that holds NaN or infinity.
     """
@@ -88,12 +102,20 @@ def save_vectors(
             f"row {bad[0]}{name} holds NaN or infinity and cannot be compared; encode that item "
             "again, or leave it out."
         )
-    writer = _find_format(path)[0]
+    make_writers = _find_format(path)[0]
     about = {"space": card.space, "exact": card.exact, "model": card.name}
     about["sha256"] = _checksum(rows, names, about)
     check_path(path)
     make_folder(path.parent)
-    writer(path, rows, names, about)
+
+    def check(drafts: Drafts) -> None:
+        if not overwrite and (changed := find_changes(drafts)):
+            raise StorageError(
+                f"{path.parent} already holds another {' and '.join(changed)}; choose another "
+                "path, or pass overwrite=True."
+            )
+
+    replace_files(make_writers(path, rows, names, about), check)
 
 
 def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
@@ -111,8 +133,9 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
     try:
         found = _check("sidecar" if path.suffix == ".npy" else "checksum", *reader(path))
     except _DAMAGED as error:
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise StorageError(
-            f"{path} does not hold vectors with a fingerprint ({error}); write it with "
+            f"{path} does not hold vectors with a fingerprint ({reason}); write it with "
             "`ecliptic embed` or `save_vectors`, which record the space."
         ) from None
     if card is not None and found.space != card.space:
@@ -141,7 +164,7 @@ def check_vectors_path(path: Path | str) -> tuple[Path, ...]:
     return (path, _sidecar_of(path)) if path.suffix == ".npy" else (path,)
 
 
-Save = Callable[[Path, Array, list[str] | None, dict[str, str]], None]
+Save = Callable[[Path, Array, list[str] | None, dict[str, str]], dict[Path, Writer]]
 Read = Callable[[Path], tuple[Array, Any, dict[str, Any]]]  # rows, ids, about: unchecked
 
 
@@ -188,10 +211,12 @@ def _checksum(rows: Array, ids: list[str] | None, about: dict[str, Any]) -> str:
     return found.hexdigest()
 
 
-def _write_npy(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
+def _write_npy(
+    path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
+) -> dict[Path, Writer]:
     text = json.dumps(about | {"ids": ids})  # ASCII: any name is valid
     save = stream_writer(lambda file: np.save(file, rows))  # given a path, NumPy adds its suffix
-    replace_files({_sidecar_of(path): text_writer(text), path: save})
+    return {_sidecar_of(path): text_writer(text), path: save}
 
 
 def _sidecar_of(path: Path) -> Path:
@@ -223,13 +248,13 @@ def _parse(data: bytes) -> Any:
 
 def _write_safetensors(
     path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
-) -> None:
+) -> dict[Path, Writer]:
     """Write the ids as JSON in a tensor of bytes: readers refuse headers above 100 MB."""
     tensors: dict[str, NDArray[Any]] = {"vectors": rows}
     if ids is not None:
         tensors["ids"] = np.frombuffer(json.dumps(ids).encode(), dtype=np.uint8)
     metadata = {"ecliptic": json.dumps(about)}
-    replace_file(path, lambda draft: save_file(tensors, draft, metadata))
+    return {path: lambda draft: save_file(tensors, draft, metadata)}
 
 
 def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
@@ -241,7 +266,9 @@ def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     return tensors["vectors"].numpy().copy(), ids, about
 
 
-def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]) -> None:
+def _write_parquet(
+    path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
+) -> dict[Path, Writer]:
     """Write without compression: vectors gain nothing, and a reader can bound what they take."""
     pa, parquet = import_parquet(_INSTEAD)
     flat = pa.array(rows.reshape(-1))
@@ -249,7 +276,7 @@ def _write_parquet(path: Path, rows: Array, ids: list[str] | None, about: dict[s
     columns = columns if ids is None else {"id": _make_id_column(pa, ids), **columns}
     table = pa.table(columns).replace_schema_metadata({"ecliptic": json.dumps(about)})
     plain = {"compression": "none", "use_dictionary": False}
-    replace_file(path, lambda draft: parquet.write_table(table, draft, **plain))
+    return {path: lambda draft: parquet.write_table(table, draft, **plain)}
 
 
 def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:

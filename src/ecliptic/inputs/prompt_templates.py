@@ -5,13 +5,14 @@ Radford et al. 2021, arXiv:2103.00020, section 3.1.4. The engine encodes the sen
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from ecliptic.errors import ConfigError, did_you_mean
 
 PLACE = "{}"  # where the label goes
+Template = str | Callable[[str], str]  # a text with PLACE, or a function of the label
 
 
 def template_sets() -> tuple[str, ...]:
@@ -27,24 +28,50 @@ def templates(name: str) -> tuple[str, ...]:
     raise ConfigError(f"no template set is called {name!r}; {fix}")
 
 
-def fill(templates: Sequence[str], label: str) -> list[str]:
-    """Replace every `{}` of each template by `label`; other braces stay as they are."""
+def fill(templates: Sequence[Template], label: str) -> list[str]:
+    """Replace every `{}` of each template by `label`; other braces stay as they are.
+
+    Raises:
+        ConfigError: as `check_templates`, or a function that gives no text.
+    """
     check_templates(templates)
-    return [template.replace(PLACE, label) for template in templates]
+    return [_fill(template, label) for template in templates]
 
 
-def check_templates(templates: Sequence[str]) -> None:
-    """Raise ConfigError unless `templates` is a list of texts that each contain `{}`."""
+def _fill(template: Template, label: str) -> str:
+    if isinstance(template, str):
+        return template.replace(PLACE, label)
+    text = template(label)
+    if not isinstance(text, str):
+        raise ConfigError(
+            f"a template that is a function must return a text, but gave {type(text).__name__} "
+            f"for {label!r}."
+        )
+    return text
+
+
+def check_templates(templates: Sequence[Template]) -> None:
+    """Raise ConfigError unless `templates` is a list of texts with `{}`, or of functions."""
     if isinstance(templates, str):
         raise ConfigError(
             f"templates must be a list of texts, not a single text; pass [{templates!r}]."
+        )
+    if not isinstance(templates, Iterable):
+        raise ConfigError(
+            f"templates must be a list, got {type(templates).__name__}; put a single one into a "
+            "list."
         )
     if not templates:
         raise ConfigError(
             f'the list of templates is empty; pass at least one, for example ["{PLACE}"].'
         )
     for template in templates:
-        if PLACE not in template:
+        if not isinstance(template, str) and not callable(template):
+            raise ConfigError(
+                f"a template must be a text with {PLACE} or a function of the label, got "
+                f"{type(template).__name__}."
+            )
+        if isinstance(template, str) and PLACE not in template:
             raise ConfigError(
                 f"template {template!r} has no {PLACE}, so every label would give the same prompt; "
                 f'write it where the label goes, as in "a photo of a {PLACE}.".'

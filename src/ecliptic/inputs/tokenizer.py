@@ -5,8 +5,10 @@ bytes. Intended differences: special strings in the text stay text by default, a
 dropped silently. N texts, T tokens of context. Never imports torch.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from ecliptic.errors import ConfigError, TextError, TextTooLongError, warn
 from ecliptic.inputs.beginnings import chunks, repaired_beginnings, words
 from ecliptic.inputs.bpe import byte_pairs
-from ecliptic.inputs.cleaning import Span, clean
+from ecliptic.inputs.cleaning import Span, clean, clean_with_offsets
 from ecliptic.inputs.specs import SPECIALS, TokenizerSpec
 
 Overflow = Literal["warn", "error", "truncate"]
@@ -34,7 +36,8 @@ _LONE_SURROGATE = regex.compile(
 _CACHED_CHUNKS = 1 << 16  # entries; a full cache is cleared
 _CACHED_LENGTH = 32  # characters; longer chunks are rare and take memory
 _LONG = 1 << 12  # characters; of a longer text, a row takes only the beginning
-_DROPPED = 400  # tokens of the dropped part of a long text that are given
+_SEARCHED = 1 << 13  # characters in which the dropped part is searched
+_DROPPED = 400  # tokens of the dropped part that are given where it is behind them
 _QUOTED = 80  # characters of dropped text in a message
 _QUOTED_ROWS = 5  # rows named in a message
 
@@ -49,9 +52,17 @@ class TokenBatch:
 
     ids: NDArray[np.int64]  # (N, T), padded after the end of text
     lengths: NDArray[np.int64]  # (N,) tokens in use, with start and end
-    truncated: tuple[tuple[int, str], ...]
-    """(row, dropped words) of every text that was cut: all of them, or the first 400 tokens of
-    them where the text has over 4,096 characters, since the rest of it is not read."""
+    cut: Mapping[int, Callable[[], str]] = field(default_factory=dict)
+    """Row of every text that was cut -> a function that finds the characters that were dropped."""
+
+    @property
+    def truncated(self) -> tuple[tuple[int, str], ...]:
+        """(row, dropped characters) of every text that was cut, as they were given.
+
+        They are searched in the first 8,192 characters of a text. If these hold no dropped one,
+        they are written from the first 400 tokens that were dropped, in lower case.
+        """
+        return tuple((row, find()) for row, find in self.cut.items())
 
 
 class Tokenizer:
@@ -116,17 +127,31 @@ class Tokenizer:
         rows, spec, room = _list_texts(texts), self.spec, self.spec.context - 2
         ids = np.full((len(rows), spec.context), spec.pad, dtype=np.int64)  # (N, T)
         lengths = np.empty(len(rows), dtype=np.int64)  # (N,)
-        truncated: list[tuple[int, str]] = []
+        cut: dict[int, Callable[[], str]] = {}
         for row, text in enumerate(rows):
-            found = self._encode_row(text, row, room + _DROPPED)
+            found = self._encode_row(text, row, room + 1)
             if len(found) > room:
-                truncated.append((row, self.decode(found[room:]).strip()))
+                cut[row] = partial(self._find_dropped, text)
                 del found[room:]
             lengths[row] = length = len(found) + 2
             ids[row, :length] = [spec.start_of_text, *found, spec.end_of_text]
-        if truncated and overflow != "truncate":
-            self._report_cuts(truncated, overflow)
-        return TokenBatch(ids, lengths, tuple(truncated))
+        if cut and overflow != "truncate":
+            self._report_cuts(cut, overflow)
+        return TokenBatch(ids, lengths, cut)
+
+    def _find_dropped(self, text: str) -> str:
+        """The characters of `text` from its first token without a place, as they were given."""
+        room = self.spec.context - 2
+        cleaned = clean_with_offsets(text[:_SEARCHED])
+        for (start, end), ids in self.words(cleaned.text):
+            if len(ids) > room:
+                kept = sum(len(self.pairs.piece(id_)) for id_ in ids[:room])  # bytes
+                places = (i for i in range(start, end) for _ in cleaned.text[i].encode())
+                place = next(itertools.islice(places, kept, None))
+                return text[cleaned.starts[place] : _SEARCHED].strip()
+            room -= len(ids)
+        room = self.spec.context - 2
+        return self.decode(self.encode_beginning(text, room + _DROPPED)[room:]).strip()
 
     def _encode_row(self, text: str, row: int, count: int) -> list[int]:
         try:
@@ -184,13 +209,14 @@ class Tokenizer:
             )
         return self.pairs.piece(id_) + (b" " if self.pairs.ends_word(id_) else b"")
 
-    def _report_cuts(self, truncated: list[tuple[int, str]], overflow: Overflow) -> None:
+    def _report_cuts(self, cut: Mapping[int, Callable[[], str]], overflow: Overflow) -> None:
         quoted = "; ".join(
-            f"text {row} loses {quote(words, _QUOTED)}" for row, words in truncated[:_QUOTED_ROWS]
+            f"text {row} loses {quote(find(), _QUOTED)}"
+            for row, find in itertools.islice(cut.items(), _QUOTED_ROWS)
         )
-        more = len(truncated) - _QUOTED_ROWS
+        more = len(cut) - _QUOTED_ROWS
         message = (
-            f"{len(truncated)} text(s) need more than {self.spec.context} tokens: {quoted}"
+            f"{len(cut)} text(s) need more than {self.spec.context} tokens: {quoted}"
             f"{f'; and {more} more' if more > 0 else ''}. Shorten them"
         )
         if overflow == "error":

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Drafts as Drafts,
         Writer as Writer,
         drafts_of as drafts_of,
+        find_changes as find_changes,
         replace_file as replace_file,
         replace_files as replace_files,
         start_log as start_log,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         WEIGHT_SUFFIXES as WEIGHT_SUFFIXES,
         refuse_kind as refuse_kind,
         sniff as sniff,
+        sniff_image as sniff_image,
     )
     from ecliptic.storage.text_files import (
         parse_json as parse_json,

@@ -17,7 +17,7 @@ from typing import IO
 from safetensors import SafetensorError
 
 from ecliptic.errors import StorageError
-from ecliptic.storage.opening import describe_kind
+from ecliptic.storage.opening import describe_kind, hash_file
 from ecliptic.storage.paths import check_path
 
 Writer = Callable[[Path], object]  # writes the file at the path that it gets
@@ -71,6 +71,22 @@ def replace_files(
         _rename(drafts)
         for folder in dict.fromkeys(path.parent for path in writers):
             _sync_folder(folder)
+
+
+def find_changes(drafts: Drafts) -> list[str]:
+    """Names of the existing files that have another content than their drafts."""
+    return [path.name for path, draft in drafts.items() if _differs(draft, path)]
+
+
+def _differs(new: Path, old: Path) -> bool:
+    if not old.exists():
+        return False
+    if not old.is_file() or old.stat().st_size != new.stat().st_size:
+        return True
+    try:
+        return hash_file(new).digest() != hash_file(old).digest()
+    except OSError:  # the old one may not be read
+        return True
 
 
 def text_writer(text: str) -> Writer:

@@ -37,7 +37,7 @@ def sdxl(folder: Path) -> Conditioner:
 
 def make(folder: Path, *encoders: int, family: str = "sdxl", **more: Any) -> Conditioner:
     names = [str(folder / str(number)) for number in encoders or (0, 1)]
-    return conditioner(family, names, device="cpu", **more)
+    return conditioner(family, names, any_size=True, device="cpu", **more)
 
 
 def with_lora(folder: Path, scale: float) -> Conditioner:

@@ -18,7 +18,9 @@ class Runs:
     """Every run of one encoder of a fresh conditioner: the chunks of its prompts."""
 
     def __init__(self, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.conditioner: Conditioner = conditioner(family, encoders=pipelines.encoders(family))
+        self.conditioner: Conditioner = conditioner(
+            family, encoders=pipelines.encoders(family), any_size=True
+        )
         self.encoder = self.conditioner.encoders[0]
         self.prompts: list[Sequence[Chunks]] = []
         run = self.encoder.run
@@ -73,7 +75,9 @@ def test_a_line_is_encoded_once_however_often_it_is_asked_for(
 def test_an_encoder_that_hides_padding_hides_it_in_the_empty_prompt_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encoder = conditioner("cascade", encoders=pipelines.encoders("cascade")).encoders[0]
+    encoder = conditioner(
+        "cascade", encoders=pipelines.encoders("cascade"), any_size=True
+    ).encoders[0]
     masks: list[torch.Tensor | None] = []
     outputs = encoder.clip.runtime.text_outputs
 

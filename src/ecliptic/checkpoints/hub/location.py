@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
-from ecliptic.checkpoints.catalog import Row
+from ecliptic.checkpoints.catalog import OPEN_CLIP_PREFIX, Row
 from ecliptic.checkpoints.hub.endpoint import redact
 from ecliptic.checkpoints.hub.repository import Repository
 from ecliptic.errors import UnknownModelError, find_near
@@ -39,8 +39,8 @@ def locate(
     """Find `source` on this disk, or download it.
 
     Args:
-        source: a file or folder; a catalog name ("ViT-L-14/openai"); or
-            "hf:org/name[/file or folder][@revision]".
+        source: a file or folder; a catalog name ("ViT-L-14/openai"), also as other libraries spell
+            it; or "hf:org/name[/file or folder][@revision]".
         offline: True allows no network; None uses the hub's own setting (`HF_HUB_OFFLINE`).
         revision: branch, tag or commit of the repository.
         progress: show bars on stderr while downloading.
@@ -65,6 +65,9 @@ def locate(
     if source.startswith(HUB_PREFIX):
         return _locate_on_hub(source, repository, revision)
     row = _find_row(source)
+    if row is None:
+        name = source.removeprefix(OPEN_CLIP_PREFIX)
+        return _locate_on_hub(f"{HUB_PREFIX}{name}", repository, revision)
     return Located(repository(row.hub, revision or "main").fetch_weights(), row, row.name)
 
 
@@ -102,11 +105,18 @@ def _locate_on_hub(
     return Located(folder, None, "/".join(parts) + (f"@{own}" if own else ""))
 
 
-def _find_row(source: str) -> Row:
-    """The row of the catalog; for a name like the hub's, the error says how to write that."""
+def _find_row(source: str) -> Row | None:
+    """The row of the catalog; None for open_clip's name of a repository that has none.
+
+    For another name like the hub's, the error says how to write that.
+    """
     try:
         return catalog.find(source)
     except UnknownModelError:
+        if catalog.refuse_others(source):
+            raise
+        if source.startswith(OPEN_CLIP_PREFIX):
+            return None
         sizes = source.split("/")[0]
         if source.count("/") == 1 and not find_near(sizes, catalog.architectures()):
             fix = f"for the repository of that name on the Hugging Face hub write 'hf:{source}'."

@@ -81,7 +81,7 @@ def _settle_specs(
     image_spec = _settle(hints.image_spec, stated.image_spec, "image_spec", notes)
     tokenizer_spec = _settle(hints.tokenizer_spec, stated.tokenizer_spec, "tokenizer_spec", notes)
     image_spec = image_spec or find_image_spec(config, notes, what)
-    tokenizer_spec = tokenizer_spec or find_tokenizer_spec(config, stated.pad, notes, what)
+    tokenizer_spec = tokenizer_spec or find_tokenizer_spec(config, stated.pad, what)
     check_specs(config, image_spec, tokenizer_spec)
     return image_spec if config.image else None, tokenizer_spec if config.text else None
 

@@ -62,26 +62,28 @@ def find_image_spec(config: ClipConfig, notes: list[str], what: str) -> ImageSpe
     )
 
 
-def find_tokenizer_spec(
-    config: ClipConfig, pad: int, notes: list[str], what: str
-) -> TokenizerSpec | None:
-    """The reference tokenizer, padding with `pad`, if the token table has a row for every id.
+def find_tokenizer_spec(config: ClipConfig, pad: int, what: str) -> TokenizerSpec | None:
+    """The reference tokenizer, padding with `pad`, if the token table has a row for each id.
 
     Raises:
-        AmbiguousCheckpointError: the table is smaller, so the merge list must have been cut.
+        AmbiguousCheckpointError: the table has another number of rows, so texts may need another
+            tokenizer, and would be encoded wrongly.
     """
     if config.text is None:
         return None
     spec = TokenizerSpec(context=config.text.context, pad=pad)
     rows = config.text.vocabulary
-    if rows < spec.vocabulary:
-        raise AmbiguousCheckpointError(
-            f"{what} has {rows} tokens, but the reference tokenizer has {spec.vocabulary}, so it "
-            "needs another one; pass tokenizer_spec=TokenizerSpec(merges=..., context=...)."
-        )
+    if rows == spec.vocabulary:
+        return spec
+    given = f"merges=..., context={spec.context}"
+    more = ""
     if rows > spec.vocabulary:
-        notes.append(f"{rows - spec.vocabulary} added tokens follow the reference vocabulary")
-    return spec
+        given = f"context={spec.context}, pad={pad}" if pad else f"context={spec.context}"
+        more = " if the first of them are the reference tokenizer's, and tokens were only added"
+    raise AmbiguousCheckpointError(
+        f"{what} has {rows} tokens, but the reference tokenizer has {spec.vocabulary}, so it may "
+        f"need another one; pass tokenizer_spec=TokenizerSpec({given}){more}."
+    )
 
 
 def _ask_activation(config: ClipConfig, what: str) -> str:

@@ -190,7 +190,8 @@ def _read_config(
     return Stated(
         config=ClipConfig(embed=embed, image=image, text=text),
         image_spec=inputs.read_image_spec(images, image.image_size) if image else None,
-        tokenizer_spec=spec,
+        tokenizer_spec=spec if inputs.has_tokenizer(tokenizer) else None,
+        pad=spec.pad if spec else 0,
         notes=tuple(notes),
     )
 

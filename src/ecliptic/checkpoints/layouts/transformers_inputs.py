@@ -40,6 +40,11 @@ def read_tokenizer(source: Source, context: int, notes: list[str]) -> TokenizerS
     return TokenizerSpec(merges=merges, context=context, pad=_read_pad(source, spec))
 
 
+def has_tokenizer(source: Source) -> bool:
+    """Whether the folder states its tokenizer."""
+    return source.first("merges.txt", "tokenizer.json") is not None
+
+
 def tokenizer_writers(spec: TokenizerSpec) -> dict[str, Writer]:
     """The four files of a CLIPTokenizer."""
     vocabulary = {token: id_ for id_, token in enumerate(written_vocabulary(spec.merges))}

@@ -12,7 +12,7 @@ from ecliptic.errors import CheckpointError, UnsupportedLayoutError
 from ecliptic.storage import (
     Drafts,
     Writer,
-    hash_file,
+    find_changes,
     make_folder,
     replace_files,
     text_writer,
@@ -38,8 +38,7 @@ def write_files(folder: Path, writers: Mapping[str, Writer], *, overwrite: bool)
         _refuse_mixture(folder, writers)
 
     def check(drafts: Drafts) -> None:
-        changed = [path.name for path, draft in drafts.items() if _differs(draft, path)]
-        if changed and not overwrite:
+        if not overwrite and (changed := find_changes(drafts)):
             raise CheckpointError(
                 f"{folder} already holds another {', '.join(changed)}; "
                 "choose another path, or pass overwrite=True."
@@ -87,11 +86,3 @@ def _refuse_mixture(folder: Path, writers: Mapping[str, Writer]) -> None:
             f"{folder} holds {', '.join(others)} of another layout, and a folder of two layouts "
             "is ambiguous; choose another folder."
         )
-
-
-def _differs(new: Path, old: Path) -> bool:
-    if not old.exists():
-        return False
-    if not old.is_file() or old.stat().st_size != new.stat().st_size:
-        return True
-    return hash_file(new).digest() != hash_file(old).digest()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ecliptic.adapters import WIDTHS, part_of_width
+from ecliptic.adapters import part_of_width
 from ecliptic.diffusion.families import EncoderRule
 from ecliptic.diffusion.tokens.chunks import Chunks
 from ecliptic.engine import Clip
@@ -27,15 +27,23 @@ class TextEncoder:
         clip: the loaded checkpoint.
         rule: what the family reads from it.
         folder: it was loaded from a folder of its own, as diffusers stores encoders.
+        any_size: take an encoder of a width that no released model has in this place.
+
+    Raises:
+        ConfigError: another width, or no projection where one is needed.
     """
 
-    def __init__(self, clip: Clip, rule: EncoderRule, *, folder: bool) -> None:
+    def __init__(
+        self, clip: Clip, rule: EncoderRule, *, folder: bool, any_size: bool = False
+    ) -> None:
         self.clip = clip
         self.rule = rule
         self.tower: TextTower = clip.model.text_tower
         self.as_stored_by_diffusers = folder and clip.card.config.image is None
         self.inversions: dict[str, Tensor] = {}  # token -> (n, D)
-        _check(self)
+        if not any_size:
+            _check_width(self)
+        _check_projection(self)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -150,14 +158,20 @@ def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(found) if found else None
 
 
-def _check(encoder: TextEncoder) -> None:
+def _check_width(encoder: TextEncoder) -> None:
     rule, width = encoder.rule, encoder.width
-    found = part_of_width(width)
-    if found not in (None, rule.part):
-        raise ConfigError(
-            f"{encoder.clip.card.name} is {width} wide, which is {found}, but this place needs "
-            f"{rule.part} ({WIDTHS[rule.part]} wide); pass the encoders in the family's order."
-        )
+    if width in rule.widths:
+        return
+    which = f", as {part} is" if (part := part_of_width(width)) else ""
+    raise ConfigError(
+        f"{encoder.clip.card.name} is {width} wide{which}, but released models have {rule.part} "
+        f"here, {' or '.join(map(str, rule.widths))} wide; pass the model's own encoders in its "
+        "order, or any_size=True (--any-size) for a model of other sizes."
+    )
+
+
+def _check_projection(encoder: TextEncoder) -> None:
+    rule = encoder.rule
     if rule.pooled == "vector" and encoder.tower.projection is None:
         raise ConfigError(
             f"{encoder.clip.card.name} has no text projection, but {rule.part} must give a "

@@ -1,4 +1,8 @@
-"""Images in files, folders and globs, in the order of their names."""
+"""Images in files, folders and globs, in the order of their names.
+
+In a folder, the suffix tells an image, or the first bytes of a file with another suffix. What is
+none of these is counted and named in one warning.
+"""
 
 import glob
 import os
@@ -6,11 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ecliptic.engine.sources.items import Item, escape_surrogates, image_item
-from ecliptic.errors import InputError, printable
+from ecliptic.errors import EclipticError, ImageError, InputError, printable, warn
+from ecliptic.storage import sniff_image
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-)  # of the files that are read from folders
+)  # of the files that are read from folders without a look into them
+_NAMED = 5  # files that a warning names
+
+
+class LeftOutWarning(UserWarning):
+    """Files of a folder that are not images were left out; the message counts them."""
 
 
 def image_files(path: str) -> Iterator[Item]:
@@ -23,6 +33,9 @@ def image_files(path: str) -> Iterator[Item]:
 
     Raises:
         InputError: a folder without images.
+
+    Warns:
+        LeftOutWarning: files of the folder are not images.
     """
     if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
         return _walk(path)
@@ -32,16 +45,44 @@ def image_files(path: str) -> Iterator[Item]:
 
 
 def _walk(path: str) -> Iterator[Item]:
-    empty = True
+    images, others, named = 0, 0, list[str]()
     for folder, below, files in os.walk(path):
         below.sort()  # os.walk goes on in this order
         for file in sorted(files):
-            if Path(file).suffix.lower() in IMAGE_SUFFIXES:
-                empty = False
-                yield image_item(os.path.join(folder, file))  # noqa: PTH118 keeps "./" as given
-    if empty:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"no images in {printable(path)}; known suffixes are {known}.")
+            place = os.path.join(folder, file)  # noqa: PTH118 keeps "./" as given
+            if (item := _look_at(place)) is not None:
+                images += 1
+                yield item
+                continue
+            others += 1
+            if len(named) < _NAMED:
+                named.append(os.path.relpath(place, path))
+    more = f" and {others - len(named)} more" if others > len(named) else ""
+    which = f"{others} file(s) that are no images of a known format: {', '.join(named)}{more}"
+    if not images:
+        has = f"it has {which}." if others else "it has no files."
+        raise InputError(f"no images in {printable(path)}; {has}")
+    if others:
+        warn(f"{printable(path)}: left out {which}", LeftOutWarning, stacklevel=2)
+
+
+def _look_at(path: str) -> Item | None:
+    """The image `path`; None if it is none, by its suffix and its first bytes."""
+    item = image_item(path)
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        return item
+    try:
+        found = sniff_image(path)
+    except PermissionError:  # decoding it says so
+        return item
+    except (OSError, EclipticError):  # a link to nothing, a pipe
+        return None
+    if found == "TIFF":  # decoders of TIFF find a small preview in them
+        problem = ImageError(
+            "a raw file of a camera, or another kind of TIFF; convert it to JPEG, PNG or .tif."
+        )
+        return Item(item.name, path, problem)
+    return item if found else None
 
 
 def _match(pattern: str) -> Iterator[Item]:

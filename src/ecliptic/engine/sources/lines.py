@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from ecliptic.errors import InputError, StorageError
 from ecliptic.storage import open_regular
@@ -25,10 +25,10 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """Open a UTF-8 file for reading, without its byte order mark; "-" is standard input.
 
     Raises:
-        StorageError: a folder, pipe, device or socket.
+        StorageError: it is missing or may not be read, or is a folder, pipe, device or socket.
     """
     stdin = os.fspath(path) == STDIN
-    file = sys.stdin.buffer if stdin else open_regular(path, StorageError, instead=_INSTEAD)
+    file = sys.stdin.buffer if stdin else _open(path)
     wrapper = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
     try:
         yield wrapper
@@ -36,6 +36,15 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         wrapper.detach()  # leave standard input itself open
         if not stdin:
             file.close()
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    try:
+        return open_regular(path, StorageError, instead=_INSTEAD)
+    except FileNotFoundError:
+        raise StorageError(f"there is no file {os.fspath(path)}; check the path.") from None
+    except OSError as error:
+        raise StorageError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None
 
 
 def split_lines(file: TextIO) -> Iterator[str | None]:
