@@ -69,7 +69,9 @@ def _load_side(source: str, identity: IdentityFlags) -> "Implementation":
 
 def _print(found: "Diagnosis") -> None:
     columns = ("stage", "", "difference ", "allowed ", "note")
-    print_table(columns, map(_row, found.stages), title=f"A = {found.a}   B = {found.b}")
+    print_table(
+        columns, map(_row, found.stages), title=f"A = {found.a}   B = {found.b}", wrap_last=True
+    )
     if found.first is None:
         other = any(stage.verdict == "differs" for stage in found.stages)
         say("no difference beyond the tolerances" + "; only the bytes of the files differ" * other)

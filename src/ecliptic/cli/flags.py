@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
+from ecliptic.cli.exits import checks_usage
 from ecliptic.errors import MissingTowerError, UnknownModelError
 from ecliptic.settings import from_dict
 
@@ -30,7 +32,16 @@ MODEL_HELP = (
     "ARCH/TAG of `ecliptic models`, a checkpoint file or folder, hf:ORG/NAME, or the built-in mini."
 )
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"(auto|cpu|cuda|mps|xpu)(:\d+)?", name):
+        raise typer.BadParameter(f"{name!r} is none; use auto, cpu, cuda, cuda:1, mps or xpu.")
+    return name
+
+
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", callback=_check_device)
+]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Dtype of the computation.")
 ]
@@ -137,7 +148,8 @@ def _parse_fields(cls: type[Spec], text: str | None) -> Spec | None:
         raise typer.BadParameter(
             f"{text[:80]!r} is not valid TOML, such as 'size=224': {error}"
         ) from None
-    return from_dict(cls, fields, where=cls.__name__)
+    with checks_usage():
+        return from_dict(cls, fields, where=cls.__name__)
 
 
 @dataclasses.dataclass(frozen=True)
