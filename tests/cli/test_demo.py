@@ -86,15 +86,16 @@ def test_mini_says_that_it_does_not_know_photographs(
     ("words", "said"),
     [
         (("--queries", "a cat"), "--images"),
-        (("--images", "x.csv"), "--column"),
+        (("--images", "TABLE"), "--column"),
         (("--images", "x.png", "--queries", "a", "--queries-file", "b"), "either"),
         (("--images", "x.png", "--queries", __file__), "--queries-file"),
         (("--images", "x.png", "--limit", "0"), "limit"),
     ],
 )
 def test_wrong_usage_says_what_is_missing(
-    run: Any, tmp_path: Path, words: tuple[str, ...], said: str
+    run: Any, tmp_path: Path, table: Path, words: tuple[str, ...], said: str
 ) -> None:
+    words = tuple(word.replace("TABLE", str(table)) for word in words)
     result = run("demo", *words, "-o", tmp_path / "demo.html")
     assert result.exit_code == 2, result.stderr
     assert said in result.stderr

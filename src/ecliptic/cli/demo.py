@@ -1,7 +1,6 @@
 """`ecliptic demo`: what the toolkit can do, shown with bundled drawings or images of the user."""
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import MODEL_HELP, Force, expands
 from ecliptic.cli.output import on_terminal, print_text, say
+from ecliptic.cli.sources import EmbedSources
 from ecliptic.report import LIMIT
 
 PAGE = Path("ecliptic-demo.html")
@@ -48,29 +48,19 @@ class OwnImages:
 
     def items(self) -> "Iterator[Item] | None":
         """The images; None without --images."""
-        from ecliptic.engine import Columns, is_table, read_items
-
         if not self.images:
             return None
-        if any(map(is_table, self.images)) and not self.column:
-            raise typer.BadParameter("a table needs --column, the name of the column of paths.")
-        columns = Columns(self.column or "")
-        return (item for path in self.images for item in read_items(path, columns))
+        sources = EmbedSources(self.images, self.column)
+        sources.check()
+        return (item for _, items in sources.sets(self.images) for item in items)
 
     def texts(self) -> list[str] | None:
         """The texts; None if none are given."""
-        from ecliptic.engine import read_lines
+        from ecliptic.cli.texts import read_list
 
-        given, file = self.queries, self.queries_file
-        if given is None and file is None:
-            return None
-        if not self.images:
+        if (self.queries, self.queries_file) != (None, None) and not self.images:
             raise typer.BadParameter("--queries is for your own images; add --images PATH.")
-        if given is not None and file is not None:
-            raise typer.BadParameter("give either --queries a,b,c or --queries-file FILE.")
-        if given is not None and os.path.isfile(given):  # noqa: PTH113 Path.is_file fails on long ones
-            raise typer.BadParameter(f"{given} is a file; read it with --queries-file {given}.")
-        return [line for _, line in read_lines(file)] if file else (given or "").split(",")
+        return read_list(self.queries, self.queries_file, "queries")
 
 
 @expands
