@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecliptic.cli.completion import complete_models
 from ecliptic.cli.exits import FAILED, leave
 from ecliptic.cli.flags import IdentityFlags, Json, Texts, expands
 from ecliptic.cli.output import print_json, print_table, say
@@ -20,10 +21,14 @@ _MODEL = (
 @expands
 def doctor(
     *,
-    a: Annotated[str, typer.Argument(metavar="A", help=_MODEL)],
+    a: Annotated[str, typer.Argument(metavar="A", help=_MODEL, autocompletion=complete_models)],
     b: Annotated[
         str,
-        typer.Argument(metavar="B", help="The model to compare it with, named in the same ways."),
+        typer.Argument(
+            metavar="B",
+            help="The model to compare it with, named in the same ways.",
+            autocompletion=complete_models,
+        ),
     ],
     image: Annotated[
         list[str] | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ecliptic.cli.completion import complete_models
 from ecliptic.cli.flags import Device, Offline, Precision, keyword
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class EncoderFlags:
             help="A diffusers folder or checkpoint file with all text encoders. Or repeat the flag "
             "with a catalog name, file or folder for each encoder, in the model's order.",
             metavar="MODEL",
+            autocompletion=complete_models,
         ),
     ] = None
     lora: Annotated[

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
+from ecliptic.cli.completion import complete_models
 from ecliptic.cli.exits import checks_usage
 from ecliptic.errors import MissingTowerError, UnknownModelError
 from ecliptic.settings import from_dict
@@ -48,7 +49,12 @@ Precision = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", help="Use only files on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help=MODEL_HELP, autocompletion=complete_models)
+]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help=MODEL_HELP, autocompletion=complete_models)
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.", metavar="FILE")]
 Texts = Annotated[
     list[str] | None,
@@ -156,7 +162,7 @@ def _parse_fields(cls: type[Spec], text: str | None) -> Spec | None:
 class ModelFlags(IdentityFlags):
     """The model, and where and how it runs."""
 
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini"
+    model: ModelName = "mini"
     device: Device = "auto"
     precision: Precision = "auto"
     preprocess: Annotated[
@@ -188,6 +194,7 @@ class TokenizerFlags:
             "-m",
             help="Model with the tokenizer, named as in the other commands.",
             show_default="the reference tokenizer",
+            autocompletion=complete_models,
         ),
     ] = None
 
