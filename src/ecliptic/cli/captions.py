@@ -11,7 +11,16 @@ import typer
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.exits import FAILED, INTERRUPTED, REJECTED, leave
 from ecliptic.cli.flags import Force, Json, expands
-from ecliptic.cli.output import count, on_terminal, print_json, print_table, rejects_of, say
+from ecliptic.cli.help import HelpfulCommand
+from ecliptic.cli.output import (
+    count,
+    on_terminal,
+    print_json,
+    print_table,
+    rejects_of,
+    say,
+    say_rejects,
+)
 from ecliptic.errors import EclipticError, InputError
 
 if TYPE_CHECKING:
@@ -43,7 +52,7 @@ class TableFlags:
 Folder = Annotated[Path, typer.Argument(metavar="CACHE", help="Folder that `captions write` made.")]
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 @expands
 def write(
     *,
@@ -72,7 +81,7 @@ def write(
     write_captions(table, encoders.conditioner(), out, columns, reading.how, json=json)
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 @expands
 def verify(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
@@ -85,7 +94,7 @@ def verify(
     check_captions(folder, encoders, reading, repair=False, json=json)
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 @expands
 def repair(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
@@ -200,8 +209,7 @@ def _read_captions(items: "Iterable[Item]", rejects: "Rejects") -> "Iterator[Cap
 
 
 def _report(report: "CacheReport", rejects: "Rejects", out: Path) -> None:
-    for line in rejects.lines():
-        say(line)
+    say_rejects(rejects)
     if report.truncated:
         lost = count(report.truncated, "prompt")
         say(f"warning: {lost} lost words; --long chunk keeps all words")

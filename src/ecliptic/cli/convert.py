@@ -7,6 +7,7 @@ import typer
 
 from ecliptic.cli.flags import Force, IdentityFlags, Json, ModelArgument, expands
 from ecliptic.cli.output import count, print_json, say
+from ecliptic.cli.wording import name_flags
 
 
 @expands
@@ -42,6 +43,6 @@ def convert(
         )
         return
     for note in (*checkpoint.notes, *lost):
-        say(f"note: {note}")
+        say(f"note: {name_flags(note)}")
     tensors = count(len(checkpoint.weights), "tensor")
     say(f"{tensors} from {checkpoint.layout} to {layout} in {target}")

@@ -1,6 +1,10 @@
 """`ecliptic demo`: what the toolkit can do, shown with bundled drawings or images of the user."""
 
 import dataclasses
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import MODEL_HELP, Force, expands
+from ecliptic.cli.flags import Force, ModelName, expands
 from ecliptic.cli.output import on_terminal, print_text, say
 from ecliptic.cli.sources import EmbedSources
+from ecliptic.cli.wording import name_flags
 from ecliptic.report import LIMIT
 
 PAGE = Path("ecliptic-demo.html")
@@ -69,7 +74,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The page, one HTML file.")
     ] = PAGE,
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini",
+    model: ModelName = "mini",
     own: OwnImages,
     force: Force = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -96,9 +101,23 @@ def demo(
         out, clip, images=items, queries=texts, limit=own.limit, progress=on_terminal()
     )
     for reject in result.scope.rejects:
-        say(f"rejected {reject.source}: {reject.reason}")
+        say(name_flags(f"rejected {reject.source}: {reject.reason}"))
     if show:
         typer.launch(str(out.resolve()))
     say("open this file in a browser:")
     print_text(out.resolve())
+    if how := _describe_start():
+        say(how)
     leave(REJECTED, when=len(result.scope.rejects) > 0)
+
+
+def _describe_start() -> str:
+    """How to start `ecliptic` again; "" if the shell finds this program by its name."""
+    program, found = Path(sys.argv[0]), shutil.which("ecliptic")
+    if program.stem != "ecliptic" or (found and Path(found).resolve() == program.resolve()):
+        return ""
+    script = program.with_name("activate")
+    if not script.exists():
+        return f"to use it again, type {shlex.quote(str(program))} in place of ecliptic"
+    source = "source " * (os.name != "nt")
+    return f"to use the command ecliptic in this shell: {source}{shlex.quote(str(script))}"

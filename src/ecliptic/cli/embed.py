@@ -8,7 +8,7 @@ import typer
 
 from ecliptic.cli.exits import INTERRUPTED, REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, Out, expands
-from ecliptic.cli.output import count, on_terminal, print_json, rejects_of, say
+from ecliptic.cli.output import count, on_terminal, print_json, rejects_of, say, say_rejects
 from ecliptic.cli.sources import STORED, EmbedSources
 from ecliptic.errors import InputError
 
@@ -65,8 +65,7 @@ def embed(
 def _report(done: "Embedding") -> None:
     """Say what was rejected and how far it went; without any vector, end the command."""
     finished = len(done.names) + len(done.rejects)
-    for line in done.rejects.lines() if done.names else done.rejects.lines(finished):
-        say(line)
+    say_rejects(done.rejects, None if done.names else finished)
     if done.interrupted:
         kept = "the finished ones are kept" if done.names else "nothing is written"
         say(f"interrupted after {count(finished, 'item')}; {kept}")

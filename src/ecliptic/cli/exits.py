@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
+from ecliptic.cli.wording import name_flags
 from ecliptic.errors import EclipticError
 
 FAILED = 1
@@ -29,4 +30,4 @@ def checks_usage() -> Iterator[None]:
     try:
         yield
     except EclipticError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(name_flags(error)) from None

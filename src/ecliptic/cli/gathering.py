@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecliptic.cli.output import on_terminal, say
+from ecliptic.cli.output import on_terminal, say, say_rejects
 from ecliptic.engine import (
     Clip,
     Embedding,
@@ -81,8 +81,7 @@ class NamedVectors:
 
     def report(self) -> None:
         """Say which items were rejected; raise InputError if no item is left."""
-        for line in self.rejects.lines(shown=len(self.rejects)):
-            say(line)
+        say_rejects(self.rejects, len(self.rejects))
         if not self.names:
             raise InputError("none of the items could be used.")
 

@@ -7,6 +7,7 @@ import typer
 from ecliptic.cli.exits import FAILED, leave
 from ecliptic.cli.flags import Json, TokenizerFlags, expands
 from ecliptic.cli.output import count, print_json, print_text, say
+from ecliptic.cli.wording import name_flags
 
 if TYPE_CHECKING:
     from ecliptic.inputs import Finding
@@ -52,5 +53,5 @@ def _print(line: int, text: str, findings: "list[Finding]") -> None:
     for finding in findings:
         start, end = finding.span
         place = f"{line}:{start + 1}"
-        print_text(f"{place}: {finding.severity} [{finding.code}] {finding.message}")
+        print_text(f"{place}: {finding.severity} [{finding.code}] {name_flags(finding.message)}")
         print_text(f"    {text[start:end]!r}")

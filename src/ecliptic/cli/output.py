@@ -15,9 +15,13 @@ import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ecliptic.cli.wording import name_flags
 from ecliptic.errors import printable
+
+if TYPE_CHECKING:
+    from ecliptic.engine import Rejects
 
 GAP = 2  # spaces between the columns of a table
 PIPED = 160  # columns of a pipe
@@ -27,6 +31,12 @@ NARROWEST = 20  # columns of wrapped text
 def say(message: object, *, lines: bool = False) -> None:
     """Print a message on stderr; its newlines are escaped unless `lines`."""
     print(printable(message, lines=lines), file=sys.stderr)
+
+
+def say_rejects(rejects: "Rejects", shown: int | None = None) -> None:
+    """Print the rejects on stderr; without `shown`, the first few and the number of the others."""
+    for line in rejects.lines() if shown is None else rejects.lines(shown):
+        say(name_flags(line))
 
 
 def print_text(text: object, *, lines: bool = False) -> None:
@@ -148,7 +158,7 @@ def shorten_warnings() -> None:
     """Print warnings as one line on stderr, without the place in the code."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"warning: {message}")
+        say(f"warning: {name_flags(message)}")
 
     warnings.showwarning = show
 
