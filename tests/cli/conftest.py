@@ -19,6 +19,12 @@ from tests import tiny
 Run = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that writes under a relative name writes into an empty folder, not into ours."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny two-tower model in ecliptic's own layout."""

@@ -34,7 +34,7 @@ def test_a_table_is_kept_and_the_next_run_computes_nothing(
         assert torch.equal(found.pooled, wanted[expected].pooled)
     again = json.loads(captions("write", table, "--id", "file", "-o", out, "--json").stdout)
     assert (again["written"], again["reused"]) == (0, 3)
-    assert "2 prompts in 1 shards, 0 findings" in captions("verify", out).stderr
+    assert "2 prompts in 1 shard, 0 findings" in captions("verify", out).stderr
 
 
 def test_options_are_part_of_what_is_kept(
@@ -82,7 +82,7 @@ def test_a_table_of_nothing_usable_fails(captions: Captions, tmp_path: Path) -> 
     path.write_text('caption,file\n"",a.png\n', encoding="utf-8")
     result = captions("write", path, "-o", tmp_path / "cache")
     assert result.exit_code == 1
-    assert "none of the 1 captions could be used" in result.stderr
+    assert "none of the captions could be used: 1 rejected" in result.stderr
 
 
 def test_lost_words_are_counted_not_shown_one_by_one(captions: Captions, tmp_path: Path) -> None:

@@ -88,14 +88,15 @@ def test_flags_of_tables_are_not_in_the_help(run: Any) -> None:
     ("words", "code", "message"),
     [
         (["a cat"], 2, "--for sdxl"),
-        (["captions.csv", "--for", "sdxl"], 2, "a table needs --out"),
+        (["captions.csv", "--for", "sdxl"], 1, "there is no file captions.csv"),
+        ([__file__.replace("py", "csv"), "--for", "sdxl"], 1, "there is no file"),
         (["a.csv", "--repair"], 2, "--repair needs --verify"),
         (["nowhere", "--verify"], 1, "no cache folder nowhere"),
         (["a cat", "--store", "fp16"], 2, "--store is for tables of captions; see `ecliptic capt"),
         (["a cat", "--id", "x", "--batch-size", "4"], 2, "--id, --batch-size is for tables"),
         (["a.csv", "--negative", "x", "--html", "y"], 2, "--negative, --html is for a prompt"),
         (["a cat", "--for", "sdxl", "-o", "a.npz"], 2, "must end in .safetensors"),
-        (["a cat", "--for", "sdxxl", "-e", "x"], 1, "sdxl"),
+        (["a cat", "--for", "sdxxl", "-e", "x"], 2, "sdxl"),
         (["a cat", "--for", "sdxl", "-e", "mini", "--lora", "a.safetensors=much"], 2, "FILE=0.8"),
     ],
 )

@@ -82,19 +82,44 @@ def test_mini_says_that_it_does_not_know_photographs(
     assert "mini knows drawings; for photographs add --model" in result.stderr
 
 
+@pytest.mark.parametrize("activates", [True, False])
+def test_the_last_line_says_how_to_get_the_command_onto_path(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, activates: bool
+) -> None:
+    programs = tmp_path / "my env" / "bin"
+    programs.mkdir(parents=True)
+    program = programs / "ecliptic"
+    program.write_text("")
+    program.chmod(0o755)
+    if activates:
+        (programs / "activate").write_text("")
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    last = run("demo").stderr.splitlines()[-1]
+    if activates:
+        assert last.endswith(f"in this shell: source '{programs}/activate'")
+    else:
+        assert last == f"to use it again, type '{program}' in place of ecliptic"
+    monkeypatch.setenv("PATH", str(programs))
+    assert "ecliptic" not in run("demo").stderr.splitlines()[-1].replace("browser", "")
+    monkeypatch.setattr("sys.argv", ["/somewhere/pytest"])
+    assert run("demo").stderr.splitlines()[-1] == "open this file in a browser:"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--queries", "a cat"), "--images"),
-        (("--images", "x.csv"), "--column"),
+        (("--images", "TABLE"), "--column"),
         (("--images", "x.png", "--queries", "a", "--queries-file", "b"), "either"),
         (("--images", "x.png", "--queries", __file__), "--queries-file"),
         (("--images", "x.png", "--limit", "0"), "limit"),
     ],
 )
 def test_wrong_usage_says_what_is_missing(
-    run: Any, tmp_path: Path, words: tuple[str, ...], said: str
+    run: Any, tmp_path: Path, table: Path, words: tuple[str, ...], said: str
 ) -> None:
+    words = tuple(word.replace("TABLE", str(table)) for word in words)
     result = run("demo", *words, "-o", tmp_path / "demo.html")
     assert result.exit_code == 2, result.stderr
     assert said in result.stderr

@@ -26,6 +26,7 @@ from safetensors.torch import save
 import ecliptic
 from ecliptic.checkpoints import Row, catalog, write
 from ecliptic.cli import output
+from ecliptic.engine import progress_bar
 from tests import tiny
 from tests.cli.test_train import RECIPE
 
@@ -216,17 +217,49 @@ def test_warnings_are_one_line_without_controls(
 def test_nothing_but_the_sinks_prints() -> None:
     """A command that calls `print` itself would print controls; it calls `say` and the like."""
     assert find_calls({"print", "echo", "secho", "Console", "print_exc", "excepthook"}) == {
-        "cli/output.py": {"print", "Console"},
+        "cli/output.py": {"print"},
         "engine/progress.py": {"Console"},  # its label is a constant
         "report/summary.py": {"print", "Console"},
     }
     assert find_calls({"warn"}, of="warnings") == {"errors.py": {"warn"}}
 
 
-def test_c12_no_table_for_spreadsheets_is_written() -> None:
-    """A cell that begins with =, +, - or @ is a formula there; a writer of CSV must escape it."""
-    assert find_calls({"writer", "DictWriter"}, of="csv") == {}
+def test_c12_one_writer_of_tables_for_spreadsheets() -> None:
+    """A cell that begins with =, +, - or @ is a formula there; this one escapes it."""
+    assert find_calls({"writer", "DictWriter"}, of="csv") == {"cli/rankings.py": {"writer"}}
     assert find_calls({"to_csv", "write_csv"}) == {}
+
+
+@pytest.mark.parametrize("shown", ["[/b]", "[red]x", "[[x]]", ":cat:"])
+def test_markup_of_rich_is_text_in_every_sink(
+    shown: str, run: Any, model: str, images: Path, tmp_path: Path
+) -> None:
+    name = images / f"{shown.replace('/', '')}.png"
+    shutil.copy(images / "a.png", name)
+    for words in (
+        ["similarity", name, "-t", shown, "-t", "b", "-m", model],
+        ["similarity", name, images / "a.png", "-m", model, "-k", 1],
+        ["classify", name, images / "a.png", "-l", f"{shown},b", "-m", model],
+        ["classify", name, "-l", f"{shown},b", "-m", model, "-k", "1"],
+        ["info", shown],
+        ["models", shown],
+        [shown],
+        ["embed", f"--{shown}"],
+        ["lint", "a", "--dialect", shown],
+        ["embed", name, "-m", model, "-o", tmp_path / f"{name.stem}.npy"],
+        ["embed", images / f"no {name.name}", "-m", model],
+    ):
+        said = output_of(run(*words))
+        assert shown in said or name.name in said or "1 vector" in said, (words, said)
+
+
+def test_markup_in_a_progress_bar_is_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    with progress_bar("[/b] [red]x", 3, show=True) as advance:
+        advance(3)
+    assert "[/b] [red]x" in capsys.readouterr().err
 
 
 def find_calls(names: set[str], of: str = "") -> dict[str, set[str]]:

@@ -1,6 +1,6 @@
 """Everything that takes a path refuses one that no file can have with an error of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ecliptic.engine import (
     Clip,
     Columns,
     EmbeddingCache,
+    Item,
     load,
     load_vectors,
     read_items,
@@ -46,6 +47,15 @@ WRITERS: dict[str, Use] = {
         for x in ("npy", "safetensors", "parquet")
     },
 }
+
+
+def raise_error_of(items: Iterable[Item]) -> None:
+    """A name without files is one item with an error, so that the other names are still done."""
+    (item,) = items
+    assert item.error is not None
+    raise item.error
+
+
 READERS: dict[str, Use] = {
     **{
         f"load_vectors {x}": lambda p, c, d, x=x: load_vectors(Path(f"{p}.{x}"))
@@ -68,6 +78,7 @@ READERS: dict[str, Use] = {
         f"read_items {x}": lambda p, c, d, x=x: list(read_items(f"{p}.{x}", Columns("a")))
         for x in ("csv", "jsonl", "parquet")
     },
+    "read_items of a glob": lambda p, c, d: raise_error_of(read_items(f"{p}*", Columns())),
 }
 
 

@@ -89,10 +89,10 @@ def test_what_a_file_does_not_tell_is_passed_on(run: Any, tmp_path: Path) -> Non
     next((tmp_path / "folder").glob("*.safetensors")).rename(source)
     refused = run("info", source)
     assert refused.exit_code == 1
-    assert "pass heads=" in refused.stderr
-    assert "activation=" in run("info", source, "--heads", "2,1").stderr
+    assert "pass --heads" in refused.stderr
+    assert "--activation quick_gelu" in run("info", source, "--heads", "2,1").stderr
     words = ["info", source, "--activation", "gelu", "--heads", "2,1", "--json"]
-    assert "image_spec" in run(*words).stderr
+    assert "--image-spec" in run(*words).stderr
     words += ["--image-spec", "size=32, resize='squash'"]
     told = run(*words)
     assert told.exit_code == 0, told.stderr

@@ -77,7 +77,7 @@ def test_a_wrong_setting_stops_before_anything_is_written(
 ) -> None:
     words = ["train", recipe, "--data", tmp_path, "--out", tmp_path / "out"]
     result = run(*words, "--set", "stps=2")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "did you mean 'steps'" in result.stderr
     assert not (tmp_path / "out").exists()
 

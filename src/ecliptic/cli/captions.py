@@ -11,7 +11,16 @@ import typer
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.exits import FAILED, INTERRUPTED, REJECTED, leave
 from ecliptic.cli.flags import Force, Json, expands
-from ecliptic.cli.output import on_terminal, print_json, print_table, rejects_of, say
+from ecliptic.cli.help import HelpfulCommand
+from ecliptic.cli.output import (
+    count,
+    on_terminal,
+    print_json,
+    print_table,
+    rejects_of,
+    say,
+    say_rejects,
+)
 from ecliptic.errors import EclipticError, InputError
 
 if TYPE_CHECKING:
@@ -43,7 +52,7 @@ class TableFlags:
 Folder = Annotated[Path, typer.Argument(metavar="CACHE", help="Folder that `captions write` made.")]
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 @expands
 def write(
     *,
@@ -72,7 +81,7 @@ def write(
     write_captions(table, encoders.conditioner(), out, columns, reading.how, json=json)
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 @expands
 def verify(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
@@ -85,7 +94,7 @@ def verify(
     check_captions(folder, encoders, reading, repair=False, json=json)
 
 
-@app.command()
+@app.command(cls=HelpfulCommand)
 @expands
 def repair(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
@@ -109,7 +118,7 @@ def write_captions(
 ) -> None:
     """Store the conditioning of each caption of the table `path` in the folder `out`."""
     from ecliptic.diffusion import Watch, write_cache
-    from ecliptic.engine import Columns, Rejects, progress_bar, read_items
+    from ecliptic.engine import Columns, Rejects, count_items, progress_bar, read_items
     from ecliptic.inputs import TruncationWarning
 
     rejects = Rejects()
@@ -117,8 +126,9 @@ def write_captions(
     def reject(caption: "Caption", error: EclipticError) -> None:
         rejects.add(caption.index, caption.id, error)
 
-    items = read_items(path, Columns(columns.column, columns.id_column, "text"))
-    with progress_bar("captions", None, show=on_terminal()) as advance, warnings.catch_warnings():
+    table = Columns(columns.column, columns.id_column, "text")
+    items, total = read_items(path, table), count_items(path, table) if on_terminal() else None
+    with progress_bar("captions", total, show=on_terminal()) as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # counted below
         report = write_cache(
             conditioner,
@@ -152,16 +162,18 @@ def check_captions(
         raise typer.BadParameter(
             f"{flags} needs a model to find stale entries; add --for and --encoders."
         )
-    with progress_bar("shards", None, show=on_terminal()) as advance:
+    shards = sum(1 for _ in folder.glob("cond-*.safetensors"))
+    with progress_bar("shards", shards or None, show=on_terminal()) as advance:
         found = verify_cache(folder, conditioner, repair=repair, advance=advance, **reading.how)
     if json:
         summary = {name: getattr(found, name) for name in ("ok", "shards", "entries", "repaired")}
         print_json(summary | {"findings": [one.to_json() for one in found]})
     elif not found.ok:
         rows = [(one.kind, one.shard, one.key[:12], one.detail) for one in found]
-        print_table(("what", "shard", "key", ""), rows)
+        print_table(("what", "shard", "key", ""), rows, wrap_last=True)
     say(
-        f"{found.entries} prompts in {found.shards} shards, {len(found)} findings"
+        f"{count(found.entries, 'prompt')} in {count(found.shards, 'shard')}, "
+        + count(len(found), "finding")
         + ", removed; `captions write` computes them again" * (repair and not found.ok)
     )
     leave(FAILED, when=not found.ok and not repair)
@@ -169,6 +181,7 @@ def check_captions(
 
 def check_captions_paths(path: str, out: Path, encoders: EncoderFlags, *, force: bool) -> None:
     """Raise before the work if `path` is no table of captions, or nothing can be written."""
+    from ecliptic.cli.texts import refuse_missing_files
     from ecliptic.engine import STDIN, is_table
     from ecliptic.storage import check_folder, check_outputs
 
@@ -177,6 +190,9 @@ def check_captions_paths(path: str, out: Path, encoders: EncoderFlags, *, force:
             f"{path} is not a table of captions (.csv, .tsv, .jsonl, .parquet, or - for stdin); "
             "`ecliptic condition` takes a prompt."
         )
+    encoders.named()
+    if path != STDIN:
+        refuse_missing_files([path])
     own = force or out.is_dir()  # a run that goes on replaces the list of the one before
     check_outputs([rejects_of(out)], [path, *encoders.paths()], force=own, make_folders=True)
     check_folder(out, make=True)
@@ -193,20 +209,20 @@ def _read_captions(items: "Iterable[Item]", rejects: "Rejects") -> "Iterator[Cap
 
 
 def _report(report: "CacheReport", rejects: "Rejects", out: Path) -> None:
-    for line in rejects.lines():
-        say(line)
+    say_rejects(rejects)
     if report.truncated:
-        say(f"warning: {report.truncated} prompts lost words; --long chunk keeps all words")
+        lost = count(report.truncated, "prompt")
+        say(f"warning: {lost} lost words; --long chunk keeps all words")
     if report.torn:
         say(
-            f"warning: {len(report.torn)} shards of {out} cannot be read; `ecliptic captions "
-            f"repair {out}` removes them"
+            f"warning: {count(len(report.torn), 'shard')} of {out} cannot be read; `ecliptic "
+            f"captions repair {out}` removes what is damaged"
         )
     if report.interrupted:
         say("interrupted; the finished prompts are kept")
     elif rejects and not report.written + report.reused:
-        raise InputError(f"none of the {len(rejects)} captions could be used.")
+        raise InputError(f"none of the captions could be used: {len(rejects):,} rejected.")
     say(
-        f"{report.written} prompts written to {out}, {report.reused} captions were already there, "
-        f"{report.duplicates} repeat the text of another"
+        f"{count(report.written, 'prompt')} written to {out}; captions that were already there: "
+        f"{report.reused:,}, that repeat another: {report.duplicates:,}"
     )

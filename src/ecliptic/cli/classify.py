@@ -1,33 +1,48 @@
 """`ecliptic classify`: how well each of the given labels fits each image."""
 
+import dataclasses
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecliptic.cli.completion import complete_templates
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Json, ModelFlags, expands
-from ecliptic.cli.output import print_json, print_table, say
-from ecliptic.errors import InputError
+from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.output import print_json, say
+from ecliptic.cli.rankings import (
+    Ranking,
+    RankingKind,
+    ResultsFile,
+    files_of,
+    print_blocks,
+    print_matrix,
+    rank,
+    write_rankings,
+)
+from ecliptic.cli.sources import ImageSources
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ecliptic.engine import Clip, Rejects
+    from ecliptic.cli.gathering import NamedVectors
+    from ecliptic.engine import Clip
+
+SHARES = RankingKind("image", "label", "probability", digits=6, pattern="{:.1%}")
+MOST_COLUMNS = 8  # labels beside each other
 
 
-@expands
-def classify(
-    *,
-    images: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Images, or folders of images.")
-    ],
+@dataclasses.dataclass(frozen=True)
+class LabelFlags:
+    """The labels, and the sentences that are made of them."""
+
     labels: Annotated[
         str | None, typer.Option("--labels", "-l", help="Labels, separated by commas.")
-    ] = None,
+    ] = None
     labels_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File with one label per line; - is stdin.")
-    ] = None,
+    ] = None
     templates: Annotated[
         str | None,
         typer.Option(
@@ -35,88 +50,118 @@ def classify(
             help="Prompt templates, averaged: a built-in set, or a file with one template per line "
             "and {} for the label.",
             show_default="the bare label",
+            autocompletion=complete_templates,
         ),
-    ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Labels per image.")] = 5,
+    ] = None
+
+    def files(self) -> list[str | Path]:
+        """Every path that is read."""
+        return [self.labels_file or "", self.templates or ""]
+
+    def names(self) -> list[str]:
+        """The labels without those that read the same as an earlier one."""
+        from ecliptic.cli.texts import read_list
+
+        labels = read_list(self.labels, self.labels_file, "labels")
+        if labels is None:
+            raise typer.BadParameter("give either --labels a,b,c or --labels-file FILE.")
+        if not labels:
+            raise typer.BadParameter(
+                "no labels are given; write at least one, as in --labels cat,dog."
+            )
+        names: dict[str, str] = {}
+        for label in labels:
+            same = names.setdefault(" ".join(label.lower().split()), label)  # as it is tokenized
+            if same is not label:
+                say(f"note: the label {label!r} reads the same as {same!r}, so it counts once")
+        if len(names) == 1:
+            say(f"warning: {labels[0]!r} is the only label, so its probability is always 100 %")
+        return list(names.values())
+
+    def sentences(self) -> str | list[str] | None:
+        """The templates in a file, or the name of a built-in set."""
+        from ecliptic.cli.texts import is_file, refuse_missing_file
+        from ecliptic.engine import read_lines
+
+        if self.templates is None:
+            return None
+        if is_file(self.templates):
+            return [line for _, line in read_lines(self.templates)]
+        refuse_missing_file(self.templates, instead="put it into a file")
+        return self.templates
+
+
+@expands
+def classify(
+    *,
+    sources: ImageSources,
+    labels: LabelFlags,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", min=1, help="Labels per image, best first.")
+    ] = 5,
+    out: ResultsFile = None,
+    force: Force = False,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
     """Give the probability of each label for each image.
 
-    The probabilities of an image add up to 100 %, so include a label that fits.
+    The probabilities of an image add up to 100 %, so include a label that fits. Images that cannot
+    be used are listed on stderr, with --out also in FILE.rejects.jsonl, and the exit code is 3.
     """
-    names = _read_labels(labels, labels_file)
+    sources.check()
+    names = labels.names()
+    from ecliptic.cli.gathering import gather
+    from ecliptic.storage import check_outputs
+
+    read = [*sources.files(), *labels.files(), model.model]
+    check_outputs(files_of(out), read, force=force)
     clip = model.clip()
-    classifier = clip.text_classifier(names, _read_templates(templates))
-    kept, rejects = _classify(clip, images, names, classifier, top_k)
-    for line in rejects.lines(shown=len(rejects)):
-        say(line)
+    classifier = clip.text_classifier(names, labels.sentences())
+    side = gather(sources, clip)
+    side.report()
+    rankings = _rank(clip, side, names, classifier, top_k)
     if json:
-        failed = {r.index: {"image": r.source, "reason": r.reason} for r in rejects}
-        print_json([row for _, row in sorted({**kept, **failed}.items())])
+        _print_json(side, rankings)
     else:
-        columns = ("image", *("label", "% ") * min(top_k, len(names)))
-        print_table(columns, map(_row, kept.values()))
-    if not kept:
-        raise InputError("none of the images could be used.")
-    leave(REJECTED, when=len(rejects) > 0)
+        _print(rankings, names, top_k)
+    if out:
+        write_rankings(out, rankings, SHARES, side.rejects)
+    leave(REJECTED, when=len(side.rejects) > 0)
 
 
-def _read_labels(labels: str | None, file: Path | None) -> list[str]:
-    from ecliptic.cli.texts import is_file
-    from ecliptic.engine import read_lines
-
-    if (labels is None) == (file is None):
-        raise typer.BadParameter("give either --labels a,b,c or --labels-file FILE.")
-    if labels is not None and is_file(labels):
-        raise typer.BadParameter(
-            f"--labels {labels} is a file; read its lines with --labels-file {labels}, or write "
-            f"{labels!r} with a comma after it for a label of that name."
-        )
-    given = [line for _, line in read_lines(file)] if file else (labels or "").split(",")
-    names = [label.strip() for label in given if label.strip()]
-    if not names:
-        raise InputError("no labels are given; write at least one, as in --labels cat,dog.")
-    if len(names) == 1:
-        say(f"warning: {names[0]!r} is the only label, so its probability is always 100 %")
-    return names
-
-
-def _read_templates(name: str | None) -> str | list[str] | None:
-    """The lines of a file called `name`, or `name` itself for a shipped set."""
-    from ecliptic.cli.texts import is_file
-    from ecliptic.engine import read_lines
-
-    if name is None or not is_file(name):
-        return name
-    return [line for _, line in read_lines(name)]
-
-
-def _classify(
-    clip: "Clip", paths: list[str], labels: list[str], classifier: "Tensor", top_k: int
-) -> "tuple[dict[int, dict[str, Any]], Rejects]":
-    """{"image", "labels"} of each usable image by its position, and the rejected images."""
-    from ecliptic.engine import Rejects, image_files
+def _rank(
+    clip: "Clip", side: "NamedVectors", labels: list[str], classifier: "Tensor", top_k: int
+) -> list[Ranking]:
+    """The best labels of each image, in order."""
     from ecliptic.scoring import cosine, probabilities
 
-    items = [item for path in paths for item in image_files(path)]
     scale = float(clip.model.logit_scale.detach().exp())
-    rows: dict[int, dict[str, Any]] = {}
-    rejects = Rejects()
-    for part in clip.stream_image([item.value for item in items], on_error="reject"):
-        found = probabilities(cosine(part.vectors, classifier), scale)  # (N, L)
-        best, places = found.topk(min(top_k, len(labels)))
-        for index, row, values in zip(part.kept, places.tolist(), best.tolist(), strict=True):
-            ranked = [
-                {"label": labels[i], "probability": round(value, 6)}
-                for i, value in zip(row, values, strict=True)
-            ]
-            rows[index] = {"image": items[index].name, "labels": ranked}
-        for reject in part.rejected:
-            rejects.add(reject.index, items[reject.index].name, reject.error)
-    return rows, rejects
+    names = iter(side.names)
+    return [
+        one
+        for block in side.blocks()
+        for one in rank(
+            islice(names, len(block)),
+            probabilities(cosine(block, classifier), scale),  # (n, L)
+            labels,
+            top_k,
+        )
+    ]
 
 
-def _row(result: dict[str, Any]) -> tuple[str, ...]:
-    cells = [(one["label"], f"{100 * one['probability']:.1f}") for one in result["labels"]]
-    return (result["image"], *(cell for pair in cells for cell in pair))
+def _print(rankings: list[Ranking], labels: list[str], top_k: int) -> None:
+    """Print a column per label for several images and few labels, else a line per label."""
+    if len(rankings) > 1 and len(labels) <= min(top_k, MOST_COLUMNS):
+        values = [dict(one.best) for one in rankings]
+        rows = [[shares[label] for label in labels] for shares in values]
+        if print_matrix([one.name for one in rankings], labels, rows, SHARES):
+            return
+    print_blocks(rankings, SHARES, top_k)
+
+
+def _print_json(side: "NamedVectors", rankings: list[Ranking]) -> None:
+    """Print the rankings, and the rejects in their places."""
+    shown = {place: SHARES.to_json(one) for place, one in zip(side.places, rankings, strict=True)}
+    shown |= {bad.index: {"image": bad.source, "reason": bad.reason} for bad in side.rejects}
+    print_json([row for _, row in sorted(shown.items())])

@@ -14,7 +14,7 @@ from ecliptic.cli.captions import (
 )
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.flags import Force, Json, expands
-from ecliptic.cli.output import print_json, print_text, say
+from ecliptic.cli.output import count, print_json, print_text, say
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
@@ -94,6 +94,7 @@ def condition(
     Shows every token: its characters, chunk and weight, and whether it is kept. --out writes the
     tensors under the names of diffusers. For tables of captions, use `ecliptic captions`.
     """
+    from ecliptic.cli.texts import is_file, refuse_missing_file
     from ecliptic.engine import is_table
     from ecliptic.storage import check_outputs
 
@@ -109,6 +110,8 @@ def condition(
     check_outputs(outputs, encoders.paths(), force=force)
     if out is not None and out.suffix != ".safetensors":
         raise typer.BadParameter("the --out file of a prompt must end in .safetensors.")
+    if not is_file(source):
+        refuse_missing_file(source, instead="end it with a full stop or a comma")
     _show(source, encoders.conditioner(), prompt, reading.how, out=out, json=json)
 
 
@@ -123,6 +126,8 @@ def _run_table_form(
     json: bool,
 ) -> None:
     """Do what `ecliptic captions` does, and print its new name once."""
+    from ecliptic.cli.texts import refuse_missing_files
+
     command = ("repair" if table.repair else "verify") if table.verify else "write"
     if table.repair and not table.verify:
         raise typer.BadParameter("--repair needs --verify.")
@@ -130,6 +135,7 @@ def _run_table_form(
     if table.verify:
         check_captions(Path(source), encoders, reading, repair=table.repair, json=json)
         return
+    refuse_missing_files([source])
     if out is None:
         raise typer.BadParameter("a table needs --out, the folder of its cache.")
     check_captions_paths(source, out, encoders, force=force)
@@ -156,10 +162,10 @@ def _show(
         print_text(made.ledger.to_table(), lines=True)
     if prompt.html is not None:
         replace_file(prompt.html, text_writer(ledger_html(made.ledger, text[:80])))
-        say(f"{len(made.ledger.rows)} tokens in {prompt.html}")
+        say(f"{count(len(made.ledger.rows), 'token')} in {prompt.html}")
     if out is not None:
         about = {"prompt": text, "negative": prompt.negative, "prompt_2": prompt.prompt_2}
         names = save_conditioning(made, out, about | {"identity": conditioner.identity(**how)})
         say(f"{', '.join(names)} in {out}")
     dropped = len(made.ledger.dropped)
-    say(f"{len(made.ledger.rows)} tokens" + f", {dropped} dropped" * bool(dropped))
+    say(count(len(made.ledger.rows), "token") + f", {dropped} dropped" * bool(dropped))

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from ecliptic.cli.flags import Force, IdentityFlags, Json, ModelArgument, expands
-from ecliptic.cli.output import print_json, say
+from ecliptic.cli.output import count, print_json, say
+from ecliptic.cli.wording import name_flags
 
 
 @expands
@@ -42,5 +43,6 @@ def convert(
         )
         return
     for note in (*checkpoint.notes, *lost):
-        say(f"note: {note}")
-    say(f"{len(checkpoint.weights)} tensors from {checkpoint.layout} to {layout} in {target}")
+        say(f"note: {name_flags(note)}")
+    tensors = count(len(checkpoint.weights), "tensor")
+    say(f"{tensors} from {checkpoint.layout} to {layout} in {target}")

@@ -2,6 +2,9 @@
 
 import dataclasses
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import MODEL_HELP, Force, expands
+from ecliptic.cli.flags import Force, ModelName, expands
 from ecliptic.cli.output import on_terminal, print_text, say
+from ecliptic.cli.sources import EmbedSources
+from ecliptic.cli.wording import name_flags
 from ecliptic.report import LIMIT
 
 PAGE = Path("ecliptic-demo.html")
@@ -48,29 +53,19 @@ class OwnImages:
 
     def items(self) -> "Iterator[Item] | None":
         """The images; None without --images."""
-        from ecliptic.engine import Columns, is_table, read_items
-
         if not self.images:
             return None
-        if any(map(is_table, self.images)) and not self.column:
-            raise typer.BadParameter("a table needs --column, the name of the column of paths.")
-        columns = Columns(self.column or "")
-        return (item for path in self.images for item in read_items(path, columns))
+        sources = EmbedSources(self.images, self.column)
+        sources.check()
+        return (item for _, items in sources.sets(self.images) for item in items)
 
     def texts(self) -> list[str] | None:
         """The texts; None if none are given."""
-        from ecliptic.engine import read_lines
+        from ecliptic.cli.texts import read_list
 
-        given, file = self.queries, self.queries_file
-        if given is None and file is None:
-            return None
-        if not self.images:
+        if (self.queries, self.queries_file) != (None, None) and not self.images:
             raise typer.BadParameter("--queries is for your own images; add --images PATH.")
-        if given is not None and file is not None:
-            raise typer.BadParameter("give either --queries a,b,c or --queries-file FILE.")
-        if given is not None and os.path.isfile(given):  # noqa: PTH113 Path.is_file fails on long ones
-            raise typer.BadParameter(f"{given} is a file; read it with --queries-file {given}.")
-        return [line for _, line in read_lines(file)] if file else (given or "").split(",")
+        return read_list(self.queries, self.queries_file, "queries")
 
 
 @expands
@@ -79,7 +74,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The page, one HTML file.")
     ] = PAGE,
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini",
+    model: ModelName = "mini",
     own: OwnImages,
     force: Force = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -106,9 +101,23 @@ def demo(
         out, clip, images=items, queries=texts, limit=own.limit, progress=on_terminal()
     )
     for reject in result.scope.rejects:
-        say(f"rejected {reject.source}: {reject.reason}")
+        say(name_flags(f"rejected {reject.source}: {reject.reason}"))
     if show:
         typer.launch(str(out.resolve()))
     say("open this file in a browser:")
     print_text(out.resolve())
+    if how := _describe_start():
+        say(how)
     leave(REJECTED, when=len(result.scope.rejects) > 0)
+
+
+def _describe_start() -> str:
+    """How to start `ecliptic` again; "" if the shell finds this program by its name."""
+    program, found = Path(sys.argv[0]), shutil.which("ecliptic")
+    if program.stem != "ecliptic" or (found and Path(found).resolve() == program.resolve()):
+        return ""
+    script = program.with_name("activate")
+    if not script.exists():
+        return f"to use it again, type {shlex.quote(str(program))} in place of ecliptic"
+    source = "source " * (os.name != "nt")
+    return f"to use the command ecliptic in this shell: {source}{shlex.quote(str(script))}"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecliptic.cli.completion import complete_models
 from ecliptic.cli.exits import FAILED, leave
 from ecliptic.cli.flags import IdentityFlags, Json, Texts, expands
 from ecliptic.cli.output import print_json, print_table, say
@@ -20,10 +21,14 @@ _MODEL = (
 @expands
 def doctor(
     *,
-    a: Annotated[str, typer.Argument(metavar="A", help=_MODEL)],
+    a: Annotated[str, typer.Argument(metavar="A", help=_MODEL, autocompletion=complete_models)],
     b: Annotated[
         str,
-        typer.Argument(metavar="B", help="The model to compare it with, named in the same ways."),
+        typer.Argument(
+            metavar="B",
+            help="The model to compare it with, named in the same ways.",
+            autocompletion=complete_models,
+        ),
     ],
     image: Annotated[
         list[str] | None,
@@ -69,7 +74,9 @@ def _load_side(source: str, identity: IdentityFlags) -> "Implementation":
 
 def _print(found: "Diagnosis") -> None:
     columns = ("stage", "", "difference ", "allowed ", "note")
-    print_table(columns, map(_row, found.stages), title=f"A = {found.a}   B = {found.b}")
+    print_table(
+        columns, map(_row, found.stages), title=f"A = {found.a}   B = {found.b}", wrap_last=True
+    )
     if found.first is None:
         other = any(stage.verdict == "differs" for stage in found.stages)
         say("no difference beyond the tolerances" + "; only the bytes of the files differ" * other)

@@ -3,14 +3,28 @@
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ecliptic.cli.completion import complete_models
 from ecliptic.cli.flags import Device, Offline, Precision, keyword
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
+
+
+TextFamily = Literal[  # the rows of `diffusion.FAMILIES` with text encoders, without its imports
+    "sd1",
+    "sd2",
+    "sdxl",
+    "sdxl-refiner",
+    "sd3",
+    "flux",
+    "cascade",
+    "unclip",
+    "kandinsky2-prior",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +32,7 @@ class EncoderFlags:
     """The diffusion model, its text encoders, and where they run."""
 
     family: Annotated[
-        str | None,
-        typer.Option(
-            "--for",
-            help="Diffusion model: sd1, sd2, sdxl, sdxl-refiner, sd3, flux, cascade, unclip or "
-            "kandinsky2-prior.",
-            metavar="FAMILY",
-        ),
+        TextFamily | None, typer.Option("--for", help="Diffusion model that takes the prompt.")
     ] = None
     encoders: Annotated[
         list[str] | None,
@@ -34,6 +42,7 @@ class EncoderFlags:
             help="A diffusers folder or checkpoint file with all text encoders. Or repeat the flag "
             "with a catalog name, file or folder for each encoder, in the model's order.",
             metavar="MODEL",
+            autocompletion=complete_models,
         ),
     ] = None
     lora: Annotated[
@@ -69,19 +78,24 @@ class EncoderFlags:
         adapters = (*(self.lora or ()), *(self.inversion or ()))
         return [*(self.encoders or ()), *(_split(given)[0] for given in adapters)]
 
-    def conditioner(self) -> "Conditioner":
-        """The conditioner with its LoRAs and inversions."""
-        from ecliptic.diffusion import conditioner
-
+    def named(self) -> tuple[str, list[str]]:
+        """The family and the encoders; a usage error if one is missing."""
         if not self.family or not self.encoders:
             raise typer.BadParameter(
                 "name the model with --for, such as --for sdxl, and its text encoders with "
                 "--encoders."
             )
+        return self.family, self.encoders
+
+    def conditioner(self) -> "Conditioner":
+        """The conditioner with its LoRAs and inversions."""
+        family, encoders = self.named()
+        from ecliptic.diffusion import conditioner
+
         loras = [(path, _parse_scale(value)) for path, value in map(_split, self.lora or ())]
         made = conditioner(
-            self.family,
-            self.encoders[0] if len(self.encoders) == 1 else self.encoders,
+            family,
+            encoders[0] if len(encoders) == 1 else encoders,
             any_size=self.any_size,
             device=self.device,
             precision=self.precision,
@@ -116,8 +130,8 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
         return Annotated[
             int | None, typer.Option(help=about["meaning"], min=about["least"], show_default=shown)
         ]
-    meaning = f"{about['meaning']} One of: {', '.join(about['values'])}."
-    return Annotated[str | None, typer.Option(help=meaning, show_default=shown)]
+    choice: Any = Literal[about["values"]]
+    return Annotated[choice | None, typer.Option(help=about["meaning"], show_default=shown)]
 
 
 def _split(given: str) -> tuple[str, str | None]:

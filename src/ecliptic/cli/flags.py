@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
+from ecliptic.cli.completion import complete_models
+from ecliptic.cli.exits import checks_usage
 from ecliptic.errors import MissingTowerError, UnknownModelError
 from ecliptic.settings import from_dict
 
@@ -30,14 +33,28 @@ MODEL_HELP = (
     "ARCH/TAG of `ecliptic models`, a checkpoint file or folder, hf:ORG/NAME, or the built-in mini."
 )
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"(auto|cpu|cuda|mps|xpu)(:\d+)?", name):
+        raise typer.BadParameter(f"{name!r} is none; use auto, cpu, cuda, cuda:1, mps or xpu.")
+    return name
+
+
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", callback=_check_device)
+]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Dtype of the computation.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only files on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help=MODEL_HELP, autocompletion=complete_models)
+]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help=MODEL_HELP, autocompletion=complete_models)
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.", metavar="FILE")]
 Texts = Annotated[
     list[str] | None,
@@ -137,14 +154,15 @@ def _parse_fields(cls: type[Spec], text: str | None) -> Spec | None:
         raise typer.BadParameter(
             f"{text[:80]!r} is not valid TOML, such as 'size=224': {error}"
         ) from None
-    return from_dict(cls, fields, where=cls.__name__)
+    with checks_usage():
+        return from_dict(cls, fields, where=cls.__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFlags(IdentityFlags):
     """The model, and where and how it runs."""
 
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)] = "mini"
+    model: ModelName = "mini"
     device: Device = "auto"
     precision: Precision = "auto"
     preprocess: Annotated[
@@ -176,6 +194,7 @@ class TokenizerFlags:
             "-m",
             help="Model with the tokenizer, named as in the other commands.",
             show_default="the reference tokenizer",
+            autocompletion=complete_models,
         ),
     ] = None
 

@@ -8,6 +8,7 @@ import typer
 
 from ecliptic.cli.flags import IdentityFlags, Json, ModelArgument, expands
 from ecliptic.cli.output import print_facts, print_json, print_text
+from ecliptic.cli.wording import name_flags
 
 
 @expands
@@ -34,7 +35,7 @@ def info(
         print_json(facts | {"runtime": [dataclasses.asdict(choice) for choice in choices]})
     else:
         notes = facts.pop("notes")
-        print_facts(dict(_flatten(facts)) | {"notes": "; ".join(notes) or "none"})
+        print_facts(dict(_flatten(facts)) | {"notes": name_flags("; ".join(notes)) or "none"})
         print_text("\nHow it runs:", lines=True)
         print_facts({choice.what: f"{choice.chosen} ({choice.why})" for choice in choices})
 

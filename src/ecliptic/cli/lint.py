@@ -6,7 +6,8 @@ import typer
 
 from ecliptic.cli.exits import FAILED, leave
 from ecliptic.cli.flags import Json, TokenizerFlags, expands
-from ecliptic.cli.output import print_json, print_text, say
+from ecliptic.cli.output import count, print_json, print_text, say
+from ecliptic.cli.wording import name_flags
 
 if TYPE_CHECKING:
     from ecliptic.inputs import Finding
@@ -43,14 +44,14 @@ def lint(
     else:
         for line, one, findings in found:
             _print(line, one, findings)
-    count = sum(len(findings) for _, _, findings in found)
-    say(f"{count} finding(s) in {len(found)} text(s)")
-    leave(FAILED, when=strict and count > 0)
+    total = sum(len(findings) for _, _, findings in found)
+    say(f"{count(total, 'finding')} in {count(len(found), 'text')}")
+    leave(FAILED, when=strict and total > 0)
 
 
 def _print(line: int, text: str, findings: "list[Finding]") -> None:
     for finding in findings:
         start, end = finding.span
         place = f"{line}:{start + 1}"
-        print_text(f"{place}: {finding.severity} [{finding.code}] {finding.message}")
+        print_text(f"{place}: {finding.severity} [{finding.code}] {name_flags(finding.message)}")
         print_text(f"    {text[start:end]!r}")

@@ -30,7 +30,9 @@ from ecliptic.cli import (
     tokens,
     train,
 )
+from ecliptic.cli.examples import EXAMPLES
 from ecliptic.cli.exits import FAILED, INTERRUPTED
+from ecliptic.cli.help import HelpfulCommand, write_examples
 from ecliptic.cli.output import (
     escape_unknown_characters,
     print_text,
@@ -38,6 +40,7 @@ from ecliptic.cli.output import (
     say,
     shorten_warnings,
 )
+from ecliptic.cli.wording import name_flags
 from ecliptic.errors import EclipticError, printable
 
 
@@ -60,12 +63,16 @@ class Commands(TyperGroup):
                 raise  # typer ends without a message
             if ctx.params.get("show_traceback"):
                 print_traceback()
-            say(f"error: {error}", lines=isinstance(error, EclipticError))
+            say(f"error: {name_flags(error)}", lines=isinstance(error, EclipticError))
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         return result
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 of typer
+        """Write first commands to try."""
+        write_examples(EXAMPLES[""], formatter)
 
 
 @contextmanager
@@ -126,7 +133,7 @@ for command in (
     condition.condition,
     train.train,
 ):
-    app.command()(command)
+    app.command(cls=HelpfulCommand)(command)
 app.add_typer(captions.app, name="captions")
 
 

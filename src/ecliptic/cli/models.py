@@ -1,11 +1,14 @@
 """`ecliptic models`: the catalog as a table."""
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ecliptic.cli.flags import Json
-from ecliptic.cli.output import print_json, print_table, say
+from ecliptic.cli.output import count, print_json, print_text, say
+from ecliptic.errors import InputError
 
 if TYPE_CHECKING:
     from ecliptic.checkpoints import Row
@@ -24,14 +27,41 @@ def models(
     rows = [_facts(catalog.find(name)) for name in catalog.names()]
     for word in words or ():
         rows = [row for row in rows if word.lower() in " ".join(map(str, row.values())).lower()]
+    rows = rows or _find(words or ())
     if json:
         print_json(rows)
         return
-    columns = ("name", "parameters ", "activation", "image size ", "resize", "source")
-    for row in rows:
-        row["parameters"] = f"{row['parameters'] / 1e6:.0f} M"
-    print_table(columns, [tuple(row.values()) for row in rows])
-    say(f"{len(rows)} models, and mini, which is built in")
+    _print(rows)
+    say(f"{count(len(rows), 'model')}, and mini, which is built in")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    """Print one line per model, below a line for its architecture."""
+    groups = groupby(rows, key=lambda row: row["name"].partition("/")[0])
+    for number, (architecture, some) in enumerate(groups):
+        group = list(some)
+        width = max(len(row["name"]) for row in group)
+        size = f"{group[0]['parameters'] / 1e6:.0f} M parameters"
+        if number:
+            print_text("")
+        print_text(f"{architecture}: {size}, {group[0]['image_size']} pixels")
+        for row in group:
+            resize = f", {row['resize']}" * (row["resize"] != "shortest")
+            print_text(f"{row['name']:<{width}}  {row['activation']}{resize}")
+
+
+def _find(words: Sequence[str]) -> list[dict[str, Any]]:
+    """The model that one word names in another spelling; otherwise an error that says what is near.
+
+    Raises:
+        UnknownModelError: no model is called so.
+        InputError: no model has all of the words.
+    """
+    from ecliptic.checkpoints import catalog
+
+    if len(words) != 1:
+        raise InputError(f"no model has all of the words {' '.join(words)}; leave one out.")
+    return [_facts(catalog.find(words[0]))]
 
 
 def _facts(row: "Row") -> dict[str, Any]:

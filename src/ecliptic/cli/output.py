@@ -2,25 +2,41 @@
 
 Names, texts and answers of files and of the network may hold characters that control a terminal, so
 everything but JSON goes through `printable` here; commands never call `print`. A newline inside a
-value is escaped as well, because it could imitate a line of ours. Rich is imported when something
-is printed, so that `--version` stays fast.
+value is escaped as well, because it could imitate a line of ours. Rich, which knows how wide a
+character is, is imported when a table is printed, so that `--version` stays fast.
 """
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ecliptic.cli.wording import name_flags
 from ecliptic.errors import printable
+
+if TYPE_CHECKING:
+    from ecliptic.engine import Rejects
+
+GAP = 2  # spaces between the columns of a table
+PIPED = 160  # columns of a pipe
+NARROWEST = 20  # columns of wrapped text
 
 
 def say(message: object, *, lines: bool = False) -> None:
     """Print a message on stderr; its newlines are escaped unless `lines`."""
     print(printable(message, lines=lines), file=sys.stderr)
+
+
+def say_rejects(rejects: "Rejects", shown: int | None = None) -> None:
+    """Print the rejects on stderr; without `shown`, the first few and the number of the others."""
+    for line in rejects.lines() if shown is None else rejects.lines(shown):
+        say(name_flags(line))
 
 
 def print_text(text: object, *, lines: bool = False) -> None:
@@ -33,33 +49,99 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2).replace("\x7f", r"\u007f"))  # the one control that JSON allows
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str = "",
+    *,
+    wrap_last: bool = False,
+) -> None:
     """Print a table on stdout; a column whose name ends in a space is right-aligned.
 
-    Names of columns, cells and the title are shown as they are, not as rich's markup.
+    No cell is split, but with `wrap_last` the last column is wrapped at spaces. If the table does
+    not fit into the terminal, each row is a block with a line per cell.
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if title:
+        print_text(title)
+    if table_fits(columns, cells, wrap_last=wrap_last):
+        _print_grid(columns, cells)
+        return
+    heads = [column.rstrip() for column in columns]
+    for number, row in enumerate(cells):
+        if number:
+            print_text("")
+        print_facts({head: cell for head, cell in zip(heads, row, strict=True) if cell})
 
-    shown_title = Text(printable(title), style="table.title") if title else None
-    table = Table(title=shown_title, title_justify="left")
-    for column in columns:
-        right = column.endswith(" ")
-        heading = Text(printable(column.rstrip()))
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+
+def table_fits(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrap_last: bool = False
+) -> bool:
+    """Whether `print_table` prints these printable rows in columns."""
+    from rich.cells import cell_len
+
+    widths = [cell_len(printable(column.rstrip())) for column in columns]
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    Console(width=160 if piped else None, highlight=False).print(table)
+        *cells, last = row
+        if wrap_last:
+            last = max(last.split() or [""], key=cell_len)
+        widths = [max(pair) for pair in zip(widths, map(cell_len, (*cells, last)), strict=True)]
+    return sum(widths) + GAP * (len(widths) - 1) <= terminal_width()
 
 
-def print_facts(facts: dict[str, object]) -> None:
-    """Print names and values on stdout, one per line."""
+def _print_grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.cells import cell_len
+
+    lines = [[printable(column.rstrip()) for column in columns], *rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    before = sum(widths[:-1]) + GAP * (len(widths) - 1)
+    widths[-1] = min(widths[-1], terminal_width() - before)
+    for *cells, last in lines:
+        first, *others = _wrap(last, widths[-1])
+        padded = map(_pad, (*cells, first), widths, columns)
+        print_text((" " * GAP).join(padded).rstrip())
+        for line in others:
+            print_text(" " * before + line)
+
+
+def _pad(cell: str, width: int, column: str) -> str:
+    from rich.cells import cell_len
+
+    missing = " " * (width - cell_len(cell))
+    return missing + cell if column.endswith(" ") else cell + missing
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """The lines of a text, split only at spaces; one that fits is left as it is."""
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def terminal_width() -> int:
+    """The columns of the terminal; many for a pipe, unless COLUMNS is set."""
+    return PIPED if _is_piped() else shutil.get_terminal_size().columns
+
+
+def _is_piped() -> bool:
+    return not sys.stdout.isatty() and "COLUMNS" not in os.environ
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print names and values on stdout, one per line; long values are wrapped at spaces."""
     names = [printable(name) for name in facts]
-    width = max(map(len, names))
+    width = max(map(len, names)) + GAP
+    room = sys.maxsize if _is_piped() else max(terminal_width() - width, NARROWEST)
     for name, value in zip(names, facts.values(), strict=True):
-        print_text(f"{name:<{width}}  {value}")
+        first, *others = _wrap(printable(value), room)
+        print_text(f"{name:<{width}}{first}")
+        for line in others:
+            print_text(" " * width + line)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Write a number of things: "1 vector", "2,000 vectors"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def rejects_of(out: Path) -> Path:
@@ -76,7 +158,7 @@ def shorten_warnings() -> None:
     """Print warnings as one line on stderr, without the place in the code."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"warning: {message}")
+        say(f"warning: {name_flags(message)}")
 
     warnings.showwarning = show
 

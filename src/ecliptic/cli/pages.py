@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from ecliptic.cli.examples import EXAMPLES
+from ecliptic.cli.help import in_panels
 from ecliptic.storage import replace_file, text_writer
 
 HEAD = """# Commands
@@ -22,12 +24,15 @@ Results go to stdout, messages and progress to stderr. With `--json`, stdout is 
 | exit code | meaning |
 |---|---|
 | 0 | ok |
-| 1 | failed; `doctor` found a difference; `lint --strict` found something |
-| 2 | wrong usage |
-| 3 | some items were rejected, the others are done |
-| 130 | interrupted with Ctrl-C |
+| 1 | the work failed: a file or a model is missing, damaged or refused, or no item could be used |
+| 1 | `doctor`, `lint --strict` or `captions verify` found something |
+| 2 | wrong usage: an unknown flag, value, suffix or combination of flags |
+| 3 | some items were rejected and listed, the others are done |
+| 130 | interrupted with Ctrl-C; `embed`, `captions write` and `train` keep what is done |
 
 If the reader of a pipe stops early (`| head`), the command ends with 1 and no message.
+`ecliptic --install-completion` lets the shell complete commands, flags, names of models and
+template sets, and the values of flags.
 """
 
 
@@ -65,7 +70,11 @@ def _command(name: str, command: Any) -> str:
     lines = [f"## ecliptic {name}", "", command.help, "", "```"]
     lines += [" ".join(["ecliptic", name, "[OPTIONS]", *places]), "```", ""]
     lines += ["| | | default |", "|---|---|---|"]
-    lines += [_row(parameter, context) for parameter in parameters]
+    arguments = [p for p in parameters if p.param_type_name == "argument"]
+    options = [p for p in parameters if p.param_type_name == "option"]
+    ordered = [*arguments, *(option for _, some in in_panels(options) for option in some)]
+    lines += [_row(parameter, context) for parameter in ordered]
+    lines += ["", "```bash", *EXAMPLES[name], "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,23 +1,32 @@
 """`ecliptic similarity`: cosines of texts, images and stored vectors."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Force, Json, ModelFlags, Texts, TextsFile, expands
-from ecliptic.cli.output import print_json, print_table, say
-from ecliptic.errors import InputError
+from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.output import print_json, say
+from ecliptic.cli.rankings import (
+    Ranking,
+    RankingKind,
+    ResultsFile,
+    files_of,
+    print_blocks,
+    print_matrix,
+    rank,
+    write_rankings,
+)
+from ecliptic.cli.sources import ItemSources
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ecliptic.cli.comparing import Compared
+    from ecliptic.cli.gathering import NamedVectors
 
-WIDEST = 10  # columns of a table; with more, each row shows only the BEST
+COSINES = RankingKind("row", "column", "cosine", digits=6, pattern="{:.3f}")
+MOST_COLUMNS = 10  # beside each other; with more, each row shows only the BEST
 BEST = 5
 PLOTS = {  # suffix -> Pillow's name of the format
     ".png": "PNG",
@@ -31,110 +40,106 @@ PLOTS = {  # suffix -> Pillow's name of the format
 }
 
 
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        "-k",
+        min=1,
+        help="Nearest columns of each row, best first.",
+        show_default="all, or 5 if they do not fit on the screen",
+    ),
+]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the matrix as an image.")]
+
+
 @expands
 def similarity(
     *,
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PATH",
-            help="Images, folders of images, or vectors written by `ecliptic embed`.",
-            show_default=False,
-        ),
-    ] = None,
-    text: Texts = None,
-    texts: TextsFile = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the matrix as an image.")
-    ] = None,
+    sources: ItemSources,
+    top_k: TopK = None,
+    out: ResultsFile = None,
+    plot: Plot = None,
     force: Force = False,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
     """Show the cosines of texts, images and stored vectors.
 
-    The texts are the rows; the images and vectors of PATH... are the columns. If only one of the
-    two is given, it is compared with itself.
+    The texts are the rows; the items of PATH... are the columns. If only one of the two is given,
+    it is compared with itself. Items that cannot be used are listed on stderr, with --out also in
+    FILE.rejects.jsonl, and the exit code is 3.
     """
-    from ecliptic.cli.texts import texts_of
-
-    if plot:
-        _check_plot(plot, [*(paths or ()), *filter(None, (texts,)), model.model], force=force)
-    rows, columns = _encode(paths or [], texts_of(text, texts), model)
-    for line in columns.rejects.lines(shown=len(columns.rejects)):
-        say(line)
-    if not columns.names:
-        raise InputError("none of the images could be used.")
+    sources.check()
     from ecliptic.scoring import cosine
+    from ecliptic.storage import check_outputs
 
+    outputs = [*files_of(out), *_files_of_plot(plot)]
+    check_outputs(outputs, (*sources.files(), model.model), force=force)
+    rows, columns = _encode(sources, model)
     cosines = cosine(rows.matrix(), columns.matrix())  # (R, C)
+    most = len(columns.names) if out else BEST
+    rankings = _rank(rows, columns, cosines, top_k or most)
     if json:
-        print_json({"rows": rows.names, "columns": columns.names, "cosines": cosines.tolist()})
-    else:
-        _print(rows.names, columns.names, cosines)
+        found: dict[str, Any] = {"rows": rows.names, "columns": columns.names}
+        if top_k:
+            found["nearest"] = [COSINES.to_json(one) for one in rankings]
+        else:
+            found["cosines"] = cosines.tolist()
+        print_json(found)
+    elif top_k or not _print_matrix(rows, columns, cosines):
+        print_blocks(rankings, COSINES, top_k or BEST)
+    if out:
+        write_rankings(out, rankings, COSINES, columns.rejects)
     if plot:
         _plot(plot, cosines, rows, columns)
     leave(REJECTED, when=len(columns.rejects) > 0)
 
 
-def _check_plot(path: Path, read: list[str | Path], *, force: bool) -> None:
-    """Raise before the work if the image cannot be written, or if it is one of those to `read`."""
-    from ecliptic.storage import check_outputs
-
-    if path.suffix.lower() not in PLOTS:
+def _files_of_plot(path: Path | None) -> list[Path]:
+    """The file of the plot; a usage error for an unknown suffix."""
+    if path and path.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"--plot {path} must end in one of {', '.join(PLOTS)}.")
-    check_outputs([path], _files_in(read), force=force)
+    return [path] if path else []
 
 
-def _files_in(paths: Iterable[str | Path]) -> Iterator[str | Path]:
-    """The paths, and the images in those that are folders."""
-    from ecliptic.engine import image_files
-
-    for path in paths:
-        yield path
-        if Path(path).is_dir():
-            with suppress(InputError):  # a folder without images
-                yield from (str(item.value) for item in image_files(str(path)))
-
-
-def _encode(paths: list[str], texts: list[str], model: ModelFlags) -> "tuple[Compared, Compared]":
+def _encode(sources: ItemSources, model: ModelFlags) -> "tuple[NamedVectors, NamedVectors]":
     """Encode the texts (rows) and the paths (columns); if one is missing, the other is both."""
-    if not paths and not texts:
-        raise typer.BadParameter("name images or stored vectors, or give --text.")
-    from ecliptic.cli.comparing import Compared, compare_paths, is_stored
+    from ecliptic.cli.gathering import gather, gather_texts
 
-    clip = None if not texts and all(map(is_stored, paths)) else model.clip()
-    columns = compare_paths(paths, clip)
-    if not texts or clip is None:
+    paths = sources.inputs or []
+    stored = all(map(sources.is_stored, paths)) and not sources.given_texts()
+    clip = None if stored else model.clip()
+    columns = gather(sources, clip)
+    if paths:
+        columns.report()
+    if clip is None or not sources.given_texts():
         return columns, columns
-    rows = Compared()
-    rows.add(texts, clip.encode_text(texts))
+    rows = gather_texts(sources.text_sets(), clip)
+    rows.report()
     return rows, columns if paths else rows
 
 
-def _print(rows: list[str], columns: list[str], cosines: "Tensor") -> None:
-    if len(columns) <= WIDEST:
-        cells = [[f"{value:.3f}" for value in row] for row in cosines.tolist()]
-        titles = ("", *(f"{column} " for column in columns))
-        print_table(titles, [(row, *cell) for row, cell in zip(rows, cells, strict=True)])
-        return
-    found = cosines.topk(BEST)
-    best = [
-        (row, rank + 1, columns[place], f"{value:.3f}")
-        for row, places, values in zip(
-            rows, found.indices.tolist(), found.values.tolist(), strict=True
-        )
-        for rank, (place, value) in enumerate(zip(places, values, strict=True))
-    ]
-    print_table(("", "rank ", "nearest", "cosine "), best)
+def _rank(
+    rows: "NamedVectors", columns: "NamedVectors", cosines: "Tensor", best: int
+) -> list[Ranking]:
+    """The nearest columns of each row; what is compared with itself is not near itself."""
+    if rows is columns:
+        cosines = cosines.clone().fill_diagonal_(float("-inf"))
+        best = min(best, len(columns.names) - 1)
+    return list(rank(rows.names, cosines, columns.names, best))
 
 
-def _plot(path: Path, cosines: "Tensor", rows: "Compared", columns: "Compared") -> None:
-    from ecliptic.cli.comparing import labels_of
+def _print_matrix(rows: "NamedVectors", columns: "NamedVectors", cosines: "Tensor") -> bool:
+    few = len(columns.names) <= MOST_COLUMNS
+    return few and print_matrix(rows.names, columns.names, cosines.tolist(), COSINES)
+
+
+def _plot(path: Path, cosines: "Tensor", rows: "NamedVectors", columns: "NamedVectors") -> None:
     from ecliptic.plots import similarity_matrix
     from ecliptic.storage import replace_file, stream_writer
 
-    drawn = similarity_matrix(cosines, labels_of(rows), labels_of(columns))
+    drawn = similarity_matrix(cosines, rows.labels(), columns.labels())
     kind = PLOTS[path.suffix.lower()]
     replace_file(path, stream_writer(lambda file: drawn.save(file, kind)))
     say(f"matrix of {len(rows.names)} x {len(columns.names)} in {path}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecliptic.cli.flags import Json, TokenizerFlags, expands
-from ecliptic.cli.output import print_json, print_table, say
+from ecliptic.cli.output import count, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ecliptic.inputs import TokenSpan
@@ -30,10 +30,10 @@ def tokens(
         (place, token.id, token.piece, repr(text[slice(*token.span)]), _remark(token))
         for place, token in enumerate(found)
     ]
-    print_table(("place ", "id ", "piece", "characters", ""), rows)
+    print_table(("place ", "id ", "piece", "characters", ""), rows, wrap_last=True)
     dropped = sum(not token.kept for token in found)
     say(
-        f"{len(found)} tokens, {tokenizer.spec.context} fit"
+        f"{count(len(found), 'token')}, {tokenizer.spec.context} fit"
         + f", {dropped} dropped" * (dropped > 0)
     )
 

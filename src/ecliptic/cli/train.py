@@ -12,7 +12,7 @@ import typer
 from ecliptic.cli.exits import INTERRUPTED, leave
 from ecliptic.cli.flags import Force
 from ecliptic.cli.output import on_terminal, say
-from ecliptic.errors import StorageError
+from ecliptic.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
     from ecliptic.train import Run, TrainSettings
@@ -50,11 +50,9 @@ def train(
     no checkpoint.
     """
     from ecliptic.checkpoints import write
-    from ecliptic.settings import load_toml
     from ecliptic.storage import check_outputs, refuse_inputs
-    from ecliptic.train import TrainSettings
 
-    settings = load_toml(TrainSettings, recipe, overrides or ())
+    settings = _read(recipe, overrides or [])
     if not data.is_dir():
         raise StorageError(
             f"there is no folder {data}; name the folder of the training data with --data."
@@ -68,6 +66,18 @@ def train(
     write(run.checkpoint(), out, overwrite=True)
     say(f"checkpoint and history in {out}; `ecliptic info {out}` shows it")
     leave(INTERRUPTED, when=run.stopped)
+
+
+def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
+    """The settings; a usage error if the recipe is right without the overrides."""
+    from ecliptic.settings import load_toml
+    from ecliptic.train import TrainSettings
+
+    try:
+        return load_toml(TrainSettings, recipe, overrides)
+    except SettingsError as error:
+        load_toml(TrainSettings, recipe)  # raises if it is wrong itself
+        raise typer.BadParameter(f"--set: {error}") from None
 
 
 def _default_out(name: str) -> Path:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     )
     from ecliptic.engine.progress import progress_bar as progress_bar
     from ecliptic.engine.rejects import Rejects as Rejects
+    from ecliptic.engine.sources.counting import (
+        count_items as count_items,
+        count_lines as count_lines,
+    )
     from ecliptic.engine.sources.folders import (
         LeftOutWarning as LeftOutWarning,
         image_files as image_files,

@@ -1,0 +1,63 @@
+"""Commands to copy, shown at the end of each help and on the page of commands."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        "ecliptic demo --open",
+        "ecliptic classify photos/ --labels cat,dog,car --model ViT-B-32/openai",
+        "ecliptic embed photos/ --model ViT-B-32/openai --out photos.npy",
+    ),
+    "demo": (
+        "ecliptic demo --open",
+        'ecliptic demo --images photos/ --model ViT-B-32/openai --queries "a dog,a car"',
+    ),
+    "models": ("ecliptic models", "ecliptic models l-14 openai", "ecliptic models laion --json"),
+    "info": ("ecliptic info ViT-B-32/openai", "ecliptic info model.pt --activation quick_gelu"),
+    "convert": (
+        "ecliptic convert ViT-B-32.pt ViT-B-32 --layout transformers",
+        "ecliptic convert hf:openai/clip-vit-base-patch32 model.pt --layout openai",
+    ),
+    "doctor": (
+        "ecliptic doctor ViT-B-32.pt ViT-B-32/openai",
+        'ecliptic doctor model/ open_clip:ViT-B-32/openai --image cat.png --text "a cat"',
+    ),
+    "embed": (
+        "ecliptic embed photos/ --model ViT-B-32/openai --out photos.npy",
+        "ecliptic embed captions.csv --column caption --kind text --out captions.parquet",
+        "find . -name '*.jpg' | ecliptic embed - --out photos.safetensors",
+    ),
+    "similarity": (
+        'ecliptic similarity cat.png dog.png --text "a cat" --text "a dog"',
+        'ecliptic similarity photos.npy --text "a beach" -k 10 --model ViT-B-32/openai',
+        "ecliptic similarity photos/ --plot matrix.png --out pairs.csv",
+    ),
+    "classify": (
+        "ecliptic classify photos/ --labels cat,dog,car --model ViT-B-32/openai",
+        "ecliptic classify photos.npy --labels-file labels.txt -k 1 --out labels.csv",
+        "ecliptic classify cat.png --labels cat,dog --templates imagenet",
+    ),
+    "tokens": ('ecliptic tokens "a photo of a cat"', 'ecliptic tokens "a cat" -m ViT-B-32/openai'),
+    "lint": (
+        'ecliptic lint "a (red:1.3) fox, 4k, masterpiece" --dialect a1111',
+        "ecliptic lint captions.txt --strict",
+    ),
+    "condition": (
+        'ecliptic condition "a (red:1.3) fox" --for sdxl -e sdxl/ --dialect a1111',
+        'ecliptic condition "a fox" -n blurry --for sd1 -e ViT-L-14/openai -o fox.safetensors',
+    ),
+    "train": (
+        "ecliptic train recipes/mini.toml --data drawings/",
+        "ecliptic train recipes/mini.toml --set steps=100 --set optimiser.rate=3e-4 --out runs/try",
+    ),
+    "captions write": (
+        "ecliptic captions write captions.csv --for sdxl -e sdxl/ --out cache/",
+        "ecliptic captions write t.jsonl --column text --id key --for sd1 -e ViT-L-14/openai -o c/",
+    ),
+    "captions verify": (
+        "ecliptic captions verify cache/",
+        "ecliptic captions verify cache/ --for sdxl -e sdxl/",
+    ),
+    "captions repair": (
+        "ecliptic captions repair cache/",
+        "ecliptic captions repair cache/ --for sdxl -e sdxl/",
+    ),
+}

@@ -1,0 +1,65 @@
+"""The help of a command: its flags in panels, in the order people need them, and examples.
+
+Typer has panels too, but only with rich, whose import would double the time to show the help.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperCommand
+
+from ecliptic.cli.examples import EXAMPLES
+
+PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the others come last
+    "Input": (
+        *("labels", "labels_file", "templates", "images", "queries", "queries_file", "image"),
+        *("text", "texts", "column", "id_column", "kind", "limit"),
+        *("negative", "prompt_2", "data", "overrides"),
+    ),
+    "Model": (
+        *("model", "family", "encoders", "lora", "inversion"),
+        *("device", "precision", "preprocess", "image_size", "batch_size", "cache", "offline"),
+    ),
+    "Reading prompts": ("dialect", "emphasis", "long", "clip_skip", "compat", "steps"),
+    "Output": (
+        *("out", "layout", "top_k", "plot", "html", "explain", "store"),
+        *("json", "force", "show", "fingerprint", "slack", "strict"),
+    ),
+    "If the checkpoint does not tell": (
+        *("activation", "heads", "image_spec", "tokenizer_spec", "part", "revision"),
+    ),
+}
+OTHERS = "Other"
+
+
+def in_panels(options: Iterable[Any]) -> list[tuple[str, list[Any]]]:
+    """(title, options) of each panel that has some."""
+    left = {option.name: option for option in options}
+    panels = [(title, [left.pop(n) for n in names if n in left]) for title, names in PANELS.items()]
+    return [(title, some) for title, some in (*panels, (OTHERS, list(left.values()))) if some]
+
+
+class HelpfulCommand(TyperCommand):
+    """A command whose help has panels, and examples at its end."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, and the options by panel."""
+        shown = [one for one in self.get_params(ctx) if not getattr(one, "hidden", False)]
+        arguments = [one for one in shown if one.param_type_name == "argument"]
+        options = [one for one in shown if one.param_type_name == "option"]
+        for title, some in [("Arguments", arguments), *in_panels(options)]:
+            if some:
+                with formatter.section(title):
+                    formatter.write_dl([one.get_help_record(ctx) for one in some])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples; a long one is not wrapped, so that it can be copied."""
+        path = ctx.command_path.partition(" ")[2]
+        write_examples(EXAMPLES.get(path, ()), formatter)
+
+
+def write_examples(examples: Iterable[str], formatter: Any) -> None:
+    """Write commands to copy."""
+    with formatter.section("Examples"):
+        for example in examples:
+            formatter.write(f"{'':{formatter.current_indent}}{example}\n")

@@ -1,0 +1,172 @@
+"""Flags that name images, texts and stored vectors, for all commands that read many of them."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import typer
+
+from ecliptic.cli.flags import Texts, TextsFile
+
+if TYPE_CHECKING:
+    from ecliptic.engine import Columns, Item, Kind
+
+    Set = tuple[Kind, Iterator[Item]]
+
+STORED = (".npy", ".safetensors", ".parquet")  # suffixes of files of vectors
+_PATHS = (
+    "Images, folders (subfolders too), globs, tables (.csv, .tsv, .jsonl, .parquet), or - for "
+    "stdin with one item per line."
+)
+Paths = Annotated[list[str] | None, typer.Argument(metavar="PATH", help=_PATHS, show_default=False)]
+PathsOrVectors = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH",
+        help=f"{_PATHS[:-1]}; or vectors written by `ecliptic embed`. A .parquet file is a table "
+        "if --column is given, else vectors.",
+        show_default=False,
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSources:
+    """Images and stored vectors."""
+
+    inputs: PathsOrVectors = None
+    column: Annotated[
+        str | None, typer.Option(help="Column of a table with its paths or texts.")
+    ] = None
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column with the ids.", show_default="--column")
+    ] = None
+
+    takes_vectors: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Raise before the work if there is no input, a file is missing or --column is."""
+        from ecliptic.cli.texts import refuse_missing_files
+
+        if not (self.inputs or self.given_texts()):
+            raise typer.BadParameter(f"name images, folders or tables{self._or_texts()}.")
+        refuse_missing_files(path for path in self.inputs or () if self.is_stored(path))
+        check_tables((p for p in self.inputs or () if not self.is_stored(p)), self.column)
+
+    def is_stored(self, path: str) -> bool:
+        """Whether `path` has the suffix of a file of vectors, and is read as one."""
+        table = path.endswith(".parquet") and self.column is not None
+        return self.takes_vectors and path.endswith(STORED) and not table
+
+    def files(self) -> "Iterator[str | Path]":
+        """Every path that is read, with the images in folders."""
+        from ecliptic.engine import image_files
+        from ecliptic.errors import EclipticError
+
+        for path in self.inputs or ():
+            yield path
+            if Path(path).is_dir():
+                with suppress(EclipticError):  # a folder without images
+                    yield from (str(item.value) for item in image_files(path))
+
+    def sets(self, paths: Iterable[str]) -> "Iterator[Set]":
+        """The items of `paths` in order; neighbours of one kind are one set, encoded together."""
+        from ecliptic.engine import read_items
+
+        for kind, some in groupby(paths, self._kind):
+            yield kind, chain.from_iterable(read_items(path, self._columns()) for path in some)
+
+    def count(self, paths: Iterable[str]) -> int | None:
+        """The number of items of `paths`, for a progress bar; None if it takes long to know."""
+        from ecliptic.engine import count_items
+
+        counts = [count_items(path, self._columns()) for path in paths]
+        return None if None in counts else sum(filter(None, counts))
+
+    def given_texts(self) -> bool:
+        """Whether texts are given beside the paths."""
+        return False
+
+    def _columns(self) -> "Columns":
+        from ecliptic.engine import Columns
+
+        return Columns(self.column or "", self.id_column, self._kind_of_lines())
+
+    def _kind_of_lines(self) -> "Kind":
+        return "image"
+
+    def _kind(self, path: str) -> "Kind":
+        from ecliptic.engine import STDIN, is_table
+
+        return self._kind_of_lines() if path == STDIN or is_table(path) else "image"
+
+    def _or_texts(self) -> str:
+        return ", or vectors of `ecliptic embed`" * self.takes_vectors
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemSources(ImageSources):
+    """Images, stored vectors and texts."""
+
+    text: Texts = None
+    texts: TextsFile = None
+    kind: Annotated[
+        Literal["image", "text"], typer.Option(help="Whether tables and stdin hold paths or texts.")
+    ] = "image"
+
+    def files(self) -> "Iterator[str | Path]":
+        """Every path that is read, with the images in folders."""
+        yield from super().files()
+        yield from filter(None, (self.texts,))
+
+    def given_texts(self) -> bool:
+        """Whether texts are given beside the paths."""
+        return bool(self.text or self.texts)
+
+    def text_sets(self) -> "Iterator[Set]":
+        """The texts that are given beside the paths."""
+        from ecliptic.engine import line_items, text_item
+
+        if self.text:
+            yield "text", map(text_item, self.text)
+        if self.texts:
+            yield "text", line_items(str(self.texts), "text")
+
+    def count_all(self) -> int | None:
+        """The number of all items, texts too; None if it takes long to know."""
+        from ecliptic.engine import count_lines
+
+        paths = self.count(self.inputs or ())
+        lines = count_lines(self.texts) if self.texts else 0
+        return None if paths is None or lines is None else paths + lines + len(self.text or ())
+
+    def _kind_of_lines(self) -> "Kind":
+        return self.kind
+
+    def _or_texts(self) -> str:
+        return f"{super()._or_texts()}, or give --text"
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedSources(ItemSources):
+    """Images and texts that have no vectors yet."""
+
+    inputs: Paths = None
+
+    takes_vectors: ClassVar[bool] = False
+
+
+def check_tables(paths: Iterable[str], column: str | None) -> None:
+    """Raise if a table among `paths` is missing, or if there is one and no `column`."""
+    from ecliptic.cli.texts import refuse_missing_files
+    from ecliptic.engine import is_table
+
+    tables = [path for path in paths if is_table(path)]
+    refuse_missing_files(tables)
+    if tables and not column:
+        raise typer.BadParameter(
+            f"the table {tables[0]} needs --column, the name of the column to read."
+        )

@@ -1,0 +1,67 @@
+"""Messages of the library in the words of the command line: flags in place of Python's arguments.
+
+The library says "pass heads=(image, text)"; who typed a command reads "pass --heads image,text".
+"""
+
+import re
+
+FLAGS = {  # argument in Python -> flag
+    "activation": "--activation",
+    "heads": "--heads",
+    "image_spec": "--image-spec",
+    "tokenizer_spec": "--tokenizer-spec",
+    "part": "--part",
+    "revision": "--revision",
+    "offline": "--offline",
+    "device": "--device",
+    "precision": "--precision",
+    "preprocess": "--preprocess",
+    "image_size": "--image-size",
+    "batch_size": "--batch-size",
+    "layout": "--layout",
+    "overwrite": "--force",
+    "encoders": "--encoders",
+    "dialect": "--dialect",
+    "emphasis": "--emphasis",
+    "long": "--long",
+    "clip_skip": "--clip-skip",
+    "compat": "--compat",
+    "steps": "--steps",
+    "negative": "--negative",
+    "prompt_2": "--prompt-2",
+    "any_size": "--any-size",
+    "templates": "--templates",
+}
+PHRASES = {  # what has another form on the command line, or none
+    r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",
+    r", or pass t5= as a tensor": "",
+    r"read the text with errors=\"replace\"": "save the text as UTF-8",
+    r"\btrain in precision=\"fp32\"": "train with --set precision=fp32",
+    r"\btoken=": "--inversion FILE=",
+    r"\bwith (both )?ImageLimits\(": r"in Python with \1ImageLimits(",
+    r"\b(?<!=)ImageSpec\(([^()]*?)(?:, \.\.\.)?\)": r"--image-spec '\1'",
+    r"\b(?<!=)TokenizerSpec\(([^()]*?)(?:, \.\.\.)?\)": r"--tokenizer-spec '\1'",
+}
+_VALUE = (
+    r"\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|True|None|\.\.\.|\((?P<pair>[\w, ]+)\)"
+    r"|[A-Z]\w+\((?P<fields>[^()]*)\)|(?P<bare>\w[\w.]*\w|\w)|"
+)
+_ARGUMENT = re.compile(rf"(?<![\w-])(?<!--set )(?P<name>{'|'.join(FLAGS)})=(?:{_VALUE})")
+
+
+def name_flags(message: object) -> str:
+    """`message` with the flags that stand for the arguments it names."""
+    text = str(message)
+    for phrase, instead in PHRASES.items():
+        text = re.sub(phrase, instead, text)
+    return _ARGUMENT.sub(_write_flag, text)
+
+
+def _write_flag(found: re.Match[str]) -> str:
+    flag = FLAGS[found["name"]]
+    if found["pair"]:
+        return f"{flag} {found['pair'].replace(' ', '')}"
+    if found["fields"] and found["fields"] != "...":
+        return f"{flag} '{found['fields']}'"
+    value = found["double"] or found["single"] or found["bare"]
+    return f"{flag} {value}" if value else flag
