@@ -1,8 +1,10 @@
 """Counts the items of a source before the work, where that is cheap, for progress bars."""
 
 import os
+import warnings
 from pathlib import Path
 
+from ecliptic.engine.sources.folders import LeftOutWarning
 from ecliptic.engine.sources.lines import STDIN
 from ecliptic.engine.sources.read import line_items, read_items
 from ecliptic.engine.sources.tables import Columns, is_table, open_parquet
@@ -22,7 +24,9 @@ def count_items(path: str, columns: Columns) -> int | None:
             return int(open_parquet(path, "a .csv")[1].metadata.num_rows)
         if path == STDIN or (is_table(path) and _is_large(path)):
             return None
-        return sum(1 for _ in read_items(path, columns))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeftOutWarning)  # the work itself warns
+            return sum(1 for _ in read_items(path, columns))
     except (EclipticError, OSError, ValueError):
         return None
 

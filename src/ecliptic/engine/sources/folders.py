@@ -58,7 +58,8 @@ def _walk(path: str) -> Iterator[Item]:
             if len(named) < _NAMED:
                 named.append(os.path.relpath(place, path))
     more = f" and {others - len(named)} more" if others > len(named) else ""
-    which = f"{others} file(s) that are no images of a known format: {', '.join(named)}{more}"
+    kind = "a file that is no image" if others == 1 else f"{others} files that are no images"
+    which = f"{kind} of a known format: {', '.join(named)}{more}"
     if not images:
         has = f"it has {which}." if others else "it has no files."
         raise InputError(f"no images in {printable(path)}; {has}")
