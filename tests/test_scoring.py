@@ -1,12 +1,14 @@
 """Cosines, probabilities and ensembles equal their formulas in float64."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
 from ecliptic import scoring
-from ecliptic.errors import NumericalError, ShapeError
+from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError
 
 A = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 B = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
@@ -33,6 +35,41 @@ def test_a_vector_is_one_with_itself_and_zero_is_like_nothing() -> None:
 def test_vectors_of_other_sizes_are_refused(a: torch.Tensor, b: torch.Tensor) -> None:
     with pytest.raises(ShapeError, match="same model"):
         scoring.cosine(a, b)
+
+
+class Stored:
+    def __init__(self, vectors: Any, space: str) -> None:
+        self.vectors, self.space, self.model = vectors, space, f"model {space}"
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, "read-only", "stored"])
+def test_tensors_arrays_and_stored_vectors_may_be_mixed(kind: Any) -> None:
+    array: Any = B.numpy().copy()
+    if kind == "read-only":
+        array.flags.writeable = False
+    elif kind == "stored":
+        array = Stored(array, "x")
+    else:
+        array = array.astype(kind)
+    wanted, near = scoring.cosine(A, B), {"rtol": 0, "atol": 2e-3, "check_dtype": False}
+    torch.testing.assert_close(scoring.cosine(A, array), wanted, **near)
+    torch.testing.assert_close(scoring.cosine(array, A), wanted.T, **near)
+    assert scoring.cosine(array, array).shape == (5, 5)
+    whole = scoring.cosine(np.eye(8, dtype=np.int64), torch.eye(8, dtype=torch.int32))
+    assert torch.equal(whole, torch.eye(8))
+
+
+def test_stored_vectors_of_two_spaces_are_refused() -> None:
+    with pytest.raises(SpaceMismatchError, match=r"of model x \(x\) and of model y \(y\)"):
+        scoring.cosine(Stored(A.numpy(), "x"), Stored(B.numpy(), "y"))
+
+
+@pytest.mark.parametrize(
+    "rows", [["a cat"], None, np.array([["a"]]), np.array([[1j]]), A * 1j, [[1.0]]]
+)
+def test_what_are_no_vectors_is_refused(rows: Any) -> None:
+    with pytest.raises(ShapeError, match="encode texts and images first"):
+        scoring.cosine(rows, A)
 
 
 def test_probabilities_are_a_softmax_over_labels() -> None:

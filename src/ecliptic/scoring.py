@@ -1,25 +1,85 @@
 """Pure functions on vectors. N, A, B rows, L labels, P prompts per label, E vector size."""
 
 import math
+from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ecliptic.errors import NumericalError, ShapeError
+from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError
 
 
-def cosine(a: Tensor, b: Tensor) -> Tensor:
+class SpacedRows(Protocol):
+    """Vectors that say which embedding space they are of, as `ecliptic.Vectors` do."""
+
+    @property
+    def vectors(self) -> NDArray[Any]:
+        """(N, E)."""
+
+    @property
+    def space(self) -> str:
+        """The fingerprint of their space."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model that made them, for people."""
+
+
+Rows: TypeAlias = Tensor | NDArray[Any] | SpacedRows  # (N, E)
+
+
+def cosine(a: Rows, b: Rows) -> Tensor:
     """(A, E) and (B, E) vectors of any length -> (A, B) cosines in -1..1; zero vectors give 0.
 
+    Args:
+        a: a tensor, a NumPy array, or stored `Vectors`.
+        b: the same; it is moved to the device of `a`.
+
     Raises:
-        ShapeError: the vectors have different sizes.
+        ShapeError: the vectors have different sizes, or are no numbers.
+        SpaceMismatchError: both are stored vectors, of different spaces.
     """
+    _check_spaces(a, b)
+    a, b = to_tensor(a), to_tensor(b)
+    if a.dtype != b.dtype or a.device != b.device:
+        dtype = torch.promote_types(a.dtype, b.dtype)
+        a, b = a.to(dtype), b.to(a.device, dtype)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ShapeError(
             f"cosines need two sets of vectors of one size, got {tuple(a.shape)} and "
             f"{tuple(b.shape)}; encode both with the same model."
         )
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+
+
+def to_tensor(rows: Rows) -> Tensor:
+    """Vectors of any kind as a tensor of floats; memory is shared where it can be.
+
+    Raises:
+        ShapeError: not numbers.
+    """
+    values: Any = rows if isinstance(rows, Tensor | np.ndarray) else getattr(rows, "vectors", rows)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
+        values = torch.from_numpy(values if values.flags.writeable else values.copy())
+    if not isinstance(values, Tensor) or values.is_complex():
+        raise ShapeError(
+            "vectors must be numbers in a tensor, a NumPy array or stored `Vectors`, got "
+            f"{getattr(values, 'dtype', type(values).__name__)}; encode texts and images first."
+        )
+    return values if values.is_floating_point() else values.float()
+
+
+def _check_spaces(a: Rows, b: Rows) -> None:
+    spaces = [getattr(rows, "space", None) for rows in (a, b)]
+    if None not in spaces and spaces[0] != spaces[1]:
+        one, other = (f"{getattr(rows, 'model', '')} ({str(rows.space)[:12]})" for rows in (a, b))  # type: ignore[union-attr]
+        raise SpaceMismatchError(
+            f"vectors of {one} and of {other} are of two embedding spaces and cannot be compared; "
+            "encode both with the same model."
+        )
 
 
 def probabilities(cosines: Tensor, scale: float) -> Tensor:

@@ -10,8 +10,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ecliptic.engine import Clip, EmbeddingCache
-from ecliptic.errors import ConfigError, InputError, MissingTowerError, NumericalError
+from ecliptic.engine import Clip, EmbeddingCache, Vectors
+from ecliptic.errors import (
+    ConfigError,
+    InputError,
+    MissingTowerError,
+    NumericalError,
+    ShapeError,
+    SpaceMismatchError,
+)
 from ecliptic.inputs import fill, templates
 from tests import tiny
 from tests.engine.models import Calls, draw, reload
@@ -141,6 +148,56 @@ def test_what_are_no_templates_is_named(clip: Clip, prompts: Any, words: str) ->
 def test_prompts_without_a_place_for_the_label_are_refused(clip: Clip, prompts: Any) -> None:
     with pytest.raises(ConfigError, match=r"\{\}"):
         clip.text_classifier(LABELS, prompts)
+
+
+def stored(clip: Clip, vectors: torch.Tensor, **other: str) -> Vectors:
+    named = {"space": clip.card.space, "exact": clip.card.exact, "model": clip.card.name} | other
+    return Vectors(vectors.numpy(), None, **named)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "float64", "half", "stored"])
+def test_vectors_stand_for_texts_and_images(clip: Clip, kind: str) -> None:
+    convert: dict[str, Any] = {
+        "tensor": lambda x: 3 * x,  # of any length
+        "array": lambda x: x.numpy(),
+        "float64": lambda x: x.double().numpy(),
+        "half": lambda x: x.half(),
+        "stored": lambda x: stored(clip, x),
+    }
+    near = {"rtol": 0, "atol": 2e-3 if kind == "half" else 1e-6}
+    texts, images = clip.encode_text(LABELS), clip.encode_image(IMAGES)
+    wanted = clip.similarity(LABELS, IMAGES)
+    for t, i in ((convert[kind](texts), IMAGES), (LABELS, convert[kind](images))):
+        torch.testing.assert_close(clip.similarity(t, i), wanted, **near)
+    both = clip.similarity(convert[kind](texts), convert[kind](images))
+    torch.testing.assert_close(both, wanted, **near)
+    chances, near = clip.classify(IMAGES, LABELS), near | {"atol": 100 * near["atol"]}
+    torch.testing.assert_close(clip.classify(convert[kind](images), LABELS), chances, **near)
+    torch.testing.assert_close(clip.classify(IMAGES, convert[kind](texts)), chances, **near)
+
+
+def test_vectors_of_another_model_are_refused(clip: Clip) -> None:
+    vectors = clip.encode_text(LABELS)
+    foreign = stored(clip, vectors, space="0" * 64, model="other")
+    for call in (
+        lambda: clip.similarity(foreign, IMAGES),
+        lambda: clip.similarity(LABELS, foreign),
+        lambda: clip.classify(foreign, LABELS),
+        lambda: clip.classify(IMAGES, foreign),
+    ):
+        with pytest.raises(SpaceMismatchError, match=r"these are vectors of other .* the model is"):
+            call()
+    with pytest.raises(ShapeError, match=r"vectors of 32 values, got \(3, 31\)"):
+        clip.similarity(vectors[:, 1:], IMAGES)
+    with pytest.raises(NumericalError, match="row 1 of the given vectors holds NaN"):
+        clip.similarity(torch.tensor([[0.0], [float("nan")]]).expand(2, 32), IMAGES)
+    with pytest.raises(ConfigError, match="templates need class names"):
+        clip.classify(IMAGES, vectors, "photo")
+
+
+def test_an_array_of_two_axes_is_still_an_image(clip: Clip) -> None:
+    grey = np.full((40, 40), 7, np.uint8)
+    assert torch.equal(clip.similarity("a", grey), clip.similarity("a", [grey]))
 
 
 def test_tokens_and_pixels_are_what_the_towers_take(clip: Clip) -> None:

@@ -114,6 +114,24 @@ def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path:
     assert half.card.precision == precision
 
 
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        (torch.float16, "fp16"),
+        (torch.bfloat16, "bf16"),
+        (torch.float32, "fp32"),
+        ("float16", "fp16"),
+        ("half", "fp16"),
+        ("bfloat16", "bf16"),
+        ("float32", "fp32"),
+    ],
+)
+def test_precisions_may_be_spelled_as_torch_does(path: Path, spelling: Any, name: str) -> None:
+    assert ecliptic.load(path, precision=spelling).card.precision == name
+    with pytest.raises(ConfigError, match="must be one of auto, fp32, bf16, fp16, got 'float64'"):
+        ecliptic.load(path, precision=torch.float64)
+
+
 def test_weights_stored_in_half_are_computed_in_full(tmp_path: Path) -> None:
     clip = reload(tiny.checkpoint("vit", dtype=torch.float16), tmp_path / "half")
     assert {t.dtype for t in clip.model.parameters()} == {torch.float32}

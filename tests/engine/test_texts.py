@@ -14,6 +14,7 @@ from ecliptic.errors import (
     InputError,
     MissingTowerError,
     NumericalError,
+    ShapeError,
     TextError,
     TextTooLongError,
 )
@@ -115,6 +116,35 @@ def test_b16_not_a_number_names_the_text(tmp_path: Path) -> None:
     with pytest.raises(NumericalError, match="text 2; "):
         clip.encode_text(["a", "b", "a dog", "c"])
     assert torch.isfinite(clip.encode_text(["a", "b", "c"])).all()
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "array", "row"])
+def test_tokens_stand_for_their_texts(clip: Clip, kind: str) -> None:
+    texts = ["a cat", "", "many words " * 40, "a cat"]
+    tokens = clip.tokenize(texts, "truncate")
+    wanted = clip.encode_text(texts, overflow="truncate")
+    given: Any = {"int64": tokens, "int32": tokens.int(), "array": tokens.numpy(), "row": tokens[0]}
+    found = clip.encode_text(given[kind])
+    torch.testing.assert_close(found, wanted[:1] if kind == "row" else wanted)
+    padded = torch.where(tokens == 0, 49407, tokens)  # as transformers pads
+    torch.testing.assert_close(clip.encode_text(padded), wanted)
+    assert clip.encode_text(tokens[:0]).shape == (0, clip.card.embed)
+
+
+def test_what_are_no_tokens_of_the_model_is_named(clip: Clip) -> None:
+    tokens = clip.tokenize(["a cat", "a dog"])
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        (tokens.float(), TextError, "must be whole numbers, got torch.float32"),
+        (tokens.bool().numpy(), TextError, "must be whole numbers, got bool"),
+        (tokens[:, :5], ShapeError, r"must be \(N, 16\) .* got \(2, 5\)"),
+        (tokens[None], ShapeError, r"got \(1, 2, 16\)"),
+        (tokens - 10**6, TextError, r"row 0 .* outside 0 to 49407"),
+        (torch.tensor([[0] * 16]), TextError, "row 0 of the tokens does not begin with 49406"),
+        (tokens.clamp(max=49406), TextError, "row 0 of the tokens has no 49407, the end"),
+    ]
+    for given, error, words in wrong:
+        with pytest.raises(error, match=words):
+            clip.encode_text(given)
 
 
 def test_the_bar_is_on_stderr_alone(clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:

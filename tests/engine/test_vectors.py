@@ -244,7 +244,7 @@ def test_other_vectors_are_not_replaced_unless_asked(tmp_path: Path, suffix: str
             save_vectors(path, other, card(), ids)
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     save_vectors(path, rows(2), card(), overwrite=True)
-    assert len(load_vectors(path).vectors) == 2
+    assert len(load_vectors(path)) == 2
 
 
 def test_a14_wrong_shapes_ids_and_suffixes_are_refused(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import torch
 
 from ecliptic.checkpoints import catalog
 from ecliptic.compat.loading import Implied, Placement
-from ecliptic.engine import DTYPES
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import ClipConfig, TwoTowers, ViTConfig, random_model
+from ecliptic.runtime import find_numerics
 
 
 def implied_settings(name: str, sizes: ClipConfig) -> Implied:
@@ -57,7 +57,7 @@ def random_towers(name: str, placement: Placement) -> tuple[TwoTowers, ImageSpec
         if isinstance(image, ViTConfig):
             image = replace(image, activation=placement.activation)
     towers = seeded_towers(ClipConfig(sizes.embed, image, text))
-    towers.to(placement.device, DTYPES[placement.precision])
+    towers.to(placement.device, find_numerics(placement.precision).weights)
     return towers, ImageSpec(size=image.image_size)
 
 

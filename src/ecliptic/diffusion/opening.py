@@ -59,14 +59,12 @@ def conditioner(
     ]
     if len(given) < len(sources):
         _check_shared(row, clips[0])
-    folders = [not isinstance(source, Clip) and Path(source).is_dir() for source in sources]
     texts = tuple(
-        TextEncoder(clip, rule, folder=folder, any_size=any_size)
-        for clip, rule, folder in zip(clips, row.encoders, folders, strict=False)
+        TextEncoder(clip, rule, folder=_is_folder(source), any_size=any_size)
+        for clip, rule, source in zip(clips, row.encoders, sources, strict=False)
     )
     image = clips[-1] if row.image is not None and len(clips) > len(texts) else None
-    if image is not None and not any_size:
-        _check_image(row, image)
+    _check_image(row, image, any_size=any_size)
     if force_zeros is None and row.sizes:
         force_zeros = _read_config(sources[0], INDEX).get("force_zeros_for_empty_prompt")
     return Conditioner(
@@ -80,6 +78,10 @@ def conditioner(
     )
 
 
+def _is_folder(source: EncoderSource) -> bool:
+    return not isinstance(source, Clip) and Path(source).is_dir()
+
+
 def _check_shared(family: Family, first: Clip) -> None:
     """Raise ConfigError unless the one source that was given holds all encoders of the family."""
     if first.card.layout != "diffusers":
@@ -89,10 +91,12 @@ def _check_shared(family: Family, first: Clip) -> None:
         )
 
 
-def _check_image(family: Family, clip: Clip) -> None:
+def _check_image(family: Family, clip: Clip | None, *, any_size: bool) -> None:
     """Raise ConfigError unless a released model of the family reads vectors of this size."""
-    rule, size = family.image, clip.card.embed
-    if rule is not None and size not in rule.embeds:
+    rule = family.image
+    if rule is None or clip is None or any_size:
+        return
+    if (size := clip.card.embed) not in rule.embeds:
         raise ConfigError(
             f"{clip.card.name} gives image vectors of {size} values, but released models of "
             f"{family.title} read {' or '.join(map(str, rule.embeds))}; pass the model's own image "

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Layout, write
@@ -27,13 +28,15 @@ from ecliptic.engine.card import Card
 from ecliptic.engine.image_lists import Images, check_ordered, image_items
 from ecliptic.engine.images import IMAGE_BATCH, Encoded, ImageEncoder
 from ecliptic.engine.progress import progress_bar
-from ecliptic.engine.texts import encode_tokens
-from ecliptic.errors import ConfigError, InputError, MissingTowerError
+from ecliptic.engine.texts import check_labels, encode_tokens, given_tokens
+from ecliptic.engine.vectors import Comparable, given_vectors
+from ecliptic.errors import ConfigError, MissingTowerError
 from ecliptic.inputs import (
     ImageSource,
     Overflow,
     Preprocess,
     Template,
+    TokenBatch,
     Tokenizer,
     check_templates,
     fill,
@@ -44,6 +47,7 @@ from ecliptic.runtime import Runtime
 from ecliptic.scoring import cosine, ensemble, probabilities
 
 TEXT_BATCH = 64
+Texts: TypeAlias = str | Sequence[str] | Tensor | NDArray[Any]  # texts, or their token ids
 
 
 class Clip:
@@ -126,7 +130,7 @@ class Clip:
 
     def encode_text(
         self,
-        texts: str | Sequence[str],
+        texts: Texts,
         *,
         normalize: bool = True,
         overflow: Overflow = "warn",
@@ -136,7 +140,7 @@ class Clip:
         """(N, E) float32 vectors of N texts, in order; a single string is one row.
 
         Args:
-            texts: one text or many; equal ones are computed once.
+            texts: one text or many, or their (N, context) token ids; equal ones are computed once.
             normalize: make each vector unit length.
             overflow: what to do with a text above the context: "warn" and cut, "error", or
                 "truncate" silently. The end-of-text token is always kept.
@@ -144,14 +148,16 @@ class Clip:
             progress: show a bar on stderr.
 
         Raises:
-            TextError, TextTooLongError: a text that cannot be tokenized, or is too long.
+            TextError, TextTooLongError: a text that cannot be tokenized, or is too long; ids that
+                are not the model's.
+            ShapeError: token ids of another context.
             NumericalError: the vector of a text would hold NaN or infinity.
             MissingTowerError: the checkpoint has no text side.
         """
         _ = self.model.text_tower  # raises without one
         check_ordered(texts, "texts")
         batcher = Batcher(TEXT_BATCH if batch_size is None else batch_size)
-        tokens = self.tokenizer.batch(texts, overflow)
+        tokens = self._tokens(texts, overflow)
         if not len(tokens.ids):
             return torch.empty(0, self._card.embed)
         with progress_bar("texts", len(tokens.ids), show=progress) as advance:
@@ -267,37 +273,49 @@ class Clip:
             lambda: self.card.exact,
         )
 
-    def similarity(self, texts: str | Sequence[str], images: Images) -> Tensor:
-        """(T, I) cosines of every text with every image."""
-        return cosine(self.encode_text(texts), self.encode_image(images))
+    def similarity(self, texts: "Texts | Comparable", images: "Images | Comparable") -> Tensor:
+        """(T, I) cosines of every text with every image.
+
+        Either may be vectors of this model: a tensor or array of floats (N, E), or `Vectors`.
+
+        Raises:
+            SpaceMismatchError: stored vectors of another model.
+            ShapeError: vectors of another size.
+        """
+        return cosine(self._text_vectors(texts), self._image_vectors(images))
 
     def classify(
         self,
-        images: Images,
-        labels: Sequence[str],
+        images: "Images | Comparable",
+        labels: Sequence[str] | Comparable,
         templates: str | Sequence[Template] | None = None,
     ) -> Tensor:
         """(I, L) probabilities of each label: softmax(exp(logit_scale) * cosine).
 
         Args:
-            images: as in `encode_image`.
-            labels: L class names.
+            images: as in `encode_image`, or their vectors.
+            labels: L class names, or their vectors, such as those of `text_classifier`.
             templates: prompts with a `{}` or functions of the label, the name of a shipped set
                 ("imagenet", ...), or None for the bare labels. Several are averaged per label.
 
         Raises:
             InputError, ConfigError: no labels, equal labels, or prompts without a `{}`.
             NumericalError: the checkpoint's logit_scale is NaN or too large.
+            SpaceMismatchError, ShapeError: vectors of another model.
         """
-        classifier = self.text_classifier(labels, templates)
+        classifier = given_vectors(labels, self.card)
+        if classifier is None:
+            classifier = self.text_classifier(cast("Sequence[str]", labels), templates)
+        elif templates is not None:
+            raise ConfigError("templates need class names, but labels are vectors; leave one out.")
         scale = float(self.model.logit_scale.detach().exp())
-        return probabilities(cosine(self.encode_image(images), classifier), scale)
+        return probabilities(cosine(self._image_vectors(images), classifier), scale)
 
     def text_classifier(
         self, labels: Sequence[str], templates: str | Sequence[Template] | None = None
     ) -> Tensor:
         """(L, E) unit vectors of L labels, each the mean of its prompts' unit vectors."""
-        labels = _check_labels(labels)
+        labels = check_labels(labels)
         if templates is None:
             return self.encode_text(labels)
         prompts: Any = template_set(templates) if isinstance(templates, str) else templates
@@ -333,6 +351,19 @@ class Clip:
         )
         return write(checkpoint, path, layout, overwrite=overwrite)
 
+    def _tokens(self, texts: Texts, overflow: Overflow) -> TokenBatch:
+        rows = self.model.text_tower.config.vocabulary
+        tokens = given_tokens(texts, self.tokenizer.spec, rows)
+        return self.tokenizer.batch(cast("Any", texts), overflow) if tokens is None else tokens
+
+    def _text_vectors(self, texts: "Texts | Comparable") -> Tensor:
+        vectors = given_vectors(texts, self.card)
+        return self.encode_text(cast("Texts", texts)) if vectors is None else vectors
+
+    def _image_vectors(self, images: "Images | Comparable") -> Tensor:
+        vectors = given_vectors(images, self.card)
+        return self.encode_image(cast("Images", images)) if vectors is None else vectors
+
     def _collect_weights(self) -> dict[str, Tensor]:
         """The current weights; an unchanged one keeps its stored dtype."""
         now = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
@@ -343,23 +374,6 @@ class Clip:
         """The cache; None once the weights changed, because its keys are of the loaded ones."""
         unchanged = self._cache is not None and self._loaded.holds(_weights(self.model))
         return self._cache if unchanged else None
-
-
-def _check_labels(labels: Any) -> list[str]:
-    check_ordered(labels, "labels")
-    names = list(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else []
-    if not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
-    first: dict[str, str] = {}  # as the tokenizer reads it -> as it was given
-    for name in names:
-        read = " ".join(name.lower().split())
-        if read in first:
-            raise ConfigError(
-                f"the labels {first[read]!r} and {name!r} are the same to the model, so each would "
-                "get a part of one probability; leave one out."
-            )
-        first[read] = name
-    return names
 
 
 def _weights(model: TwoTowers) -> Iterator[Tensor]:

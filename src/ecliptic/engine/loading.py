@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
 from ecliptic.runtime import PrecisionName, Runtime, find_numerics
 
-Precision = PrecisionName
+Precision: TypeAlias = (
+    PrecisionName | Literal["float32", "float", "bfloat16", "float16", "half"] | torch.dtype
+)
 MINI = Path(__file__).with_name("mini")  # the embedded model
 
 
@@ -44,7 +47,8 @@ def load(
             "ARCH/TAG", a file or folder of any layout, or "hf:org/name". Files and folders need no
             network.
         device: "cpu", "cuda", "mps", ...; "auto" is CUDA if there is one, else CPU.
-        precision: of the weights: "fp32", "bf16" or "fp16"; "auto" is fp32.
+        precision: of the weights: "fp32", "bf16" or "fp16", also as torch spells them ("float16",
+            `torch.float16`); "auto" is fp32.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
             images upright, removes alpha and scales 16 bit. Or a `Preprocess` of your own.
         image_size: another size than the trained one; position embeddings are interpolated.

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from ecliptic.errors import (
     SpaceMismatchError,
     StorageError,
 )
+from ecliptic.scoring import to_tensor
 from ecliptic.storage import (
     Drafts,
     Writer,
@@ -61,6 +62,56 @@ class Vectors:
     space: str  # fingerprint: only vectors of one space may be compared
     exact: str
     model: str  # its name, for people
+
+    def __len__(self) -> int:
+        """The number of vectors."""
+        return len(self.vectors)
+
+
+Comparable: TypeAlias = Tensor | NDArray[Any] | Vectors  # (N, E) of one model
+
+
+def given_vectors(given: Any, card: Card) -> Tensor | None:
+    """The (N, E) float32 vectors that were given in place of texts or images; None if these were.
+
+    A tensor or array is vectors if it holds floats in two axes, which no image and no tokens do.
+
+    Raises:
+        ShapeError: vectors of another size than the model's.
+        SpaceMismatchError: stored vectors of another space.
+        NumericalError: a vector holds NaN or infinity.
+    """
+    if isinstance(given, Vectors):
+        _check_space(given, card, "these are")
+    elif not _is_floats(given) or given.ndim != 2:
+        return None
+    rows = to_tensor(given).float().cpu()
+    if rows.shape[1] != card.embed:
+        raise ShapeError(
+            f"{card.name} has vectors of {card.embed} values, got {tuple(rows.shape)}; encode with "
+            "the same model."
+        )
+    if bad := rows_not_finite(rows):
+        raise NumericalError(
+            f"row {bad[0]} of the given vectors holds NaN or infinity and cannot be compared; "
+            "leave it out."
+        )
+    return rows
+
+
+def _is_floats(given: Any) -> bool:
+    if isinstance(given, Tensor):
+        return given.is_floating_point()
+    return isinstance(given, np.ndarray) and given.dtype.kind == "f"
+
+
+def _check_space(found: Vectors, card: Card, what: str) -> None:
+    if found.space != card.space:
+        raise SpaceMismatchError(
+            f"{what} vectors of {found.model} (space {found.space[:12]}), but the model is "
+            f"{card.name} (space {card.space[:12]}); vectors of two spaces cannot be compared: "
+            "load that model, or embed the items again."
+        )
 
 
 def save_vectors(
@@ -138,12 +189,8 @@ def load_vectors(path: Path | str, card: Card | None = None) -> Vectors:
             f"{path} does not hold vectors with a fingerprint ({reason}); write it with "
             "`ecliptic embed` or `save_vectors`, which record the space."
         ) from None
-    if card is not None and found.space != card.space:
-        raise SpaceMismatchError(
-            f"{path} holds vectors of {found.model} (space {found.space[:12]}), but the model is "
-            f"{card.name} (space {card.space[:12]}); vectors of two spaces cannot be compared: "
-            "load that model, or embed the items again."
-        )
+    if card is not None:
+        _check_space(found, card, f"{path} holds")
     return found
 
 

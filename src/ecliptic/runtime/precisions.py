@@ -36,15 +36,28 @@ _ROWS = (
     Numerics("fp16", _F16, _F16, _F32, "half the memory; overflows in some models"),
 )
 NUMERICS: Mapping[str, Numerics] = MappingProxyType({row.name: row for row in _ROWS})
+_SPELLINGS: Mapping[str, str] = MappingProxyType(  # of torch
+    {
+        "float32": "fp32",
+        "float": "fp32",
+        "bfloat16": "bf16",
+        "float16": "fp16",
+        "half": "fp16",
+    }
+)
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType({row.name: row.weights for row in _ROWS})
 
 
-def find_numerics(name: str) -> Numerics:
-    """The row called `name`; "auto" is fp32.
+def find_numerics(precision: str | torch.dtype) -> Numerics:
+    """The row called `precision`, also as torch spells it ("float16", `torch.float16`).
+
+    "auto" is fp32.
 
     Raises:
         ConfigError: no such precision.
     """
+    spelled = str(precision).removeprefix("torch.")
+    name = _SPELLINGS.get(spelled, spelled)
     check_choice("precision", name, ["auto", *NUMERICS])
     return NUMERICS["fp32" if name == "auto" else name]
 

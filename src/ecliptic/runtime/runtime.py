@@ -46,7 +46,7 @@ class Runtime:
     def __init__(
         self,
         model: TwoTowers,
-        precision: str | None = None,
+        precision: str | torch.dtype | None = None,
         device: torch.device | None = None,
     ) -> None:
         """Move and cast `model` in place; the temperature stays float32.
