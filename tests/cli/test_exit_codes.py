@@ -76,6 +76,7 @@ def test_a_missing_file_is_what_is_said_first(run: Any, words: list[str], tmp_pa
         ["classify", "a.png", "-l", "a,b", "-o", "results.txt"],
         ["classify", "a.png", "-l", "a,b", "-k", "0"],
         ["classify", "-l", "a,b"],
+        ["embed", "-t", "a", "-t", "RECIPE"],
         ["similarity"],
         ["similarity", "-t", "a", "-o", "results"],
         ["similarity", "-t", "a", "--plot", "x.foo"],

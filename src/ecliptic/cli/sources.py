@@ -126,6 +126,17 @@ class ItemSources(ImageSources):
         """Whether texts are given beside the paths."""
         return bool(self.text or self.texts)
 
+    def check(self) -> None:
+        """Raise before the work as for images, and if a text is the name of a file of texts."""
+        from ecliptic.cli.texts import TEXT_SUFFIXES, is_file
+
+        super().check()
+        for text in self.text or ():
+            if text.lower().endswith(TEXT_SUFFIXES) and is_file(text):
+                raise typer.BadParameter(
+                    f"--text {text} is a file; read its lines with --texts {text}."
+                )
+
     def text_sets(self) -> "Iterator[Set]":
         """The texts that are given beside the paths."""
         from ecliptic.engine import line_items, text_item
