@@ -31,6 +31,11 @@ UNITS = {
     "mojibake": "Ã©",
     "sigmas": "Σ",
     "lines": "漢字 b\n",
+    "empty lines": "\n",
+    "empty lines of Windows": "\r\n",
+    "spaces as entities": "&#32;",
+    "controls as entities": "&#1;",
+    "letters with 998 marks": "e" + "\u0301\u0327" * 499,
 }
 BUDGET = """
 import re, time
@@ -91,6 +96,34 @@ def test_b12_words_and_sigmas_that_go_on_are_not_cut(pieces: list[str]) -> None:
 @pytest.mark.usefixtures("short")
 def test_b14_entities_that_go_on_are_not_cut(pieces: list[str]) -> None:
     check_beginnings("".join(pieces))
+
+
+BLANKS = ["\n", "\r\n", "&nbsp;", "&#32;", "&#1;", "&#xA0;", "&amp;nbsp;", "\xa0", "\0", " ", "\t"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [*BLANKS, *BLANKS, "<", "Ã", "Ã©", "é", "&", "a", "\u0301", "\x1b[", "Σ"]
+            ),
+            st.integers(1, 250),
+        ),
+        max_size=8,
+    )
+)
+@settings(FIXED, max_examples=300)
+def test_b11_long_blank_runs_clean_to_the_same(runs: list[tuple[str, int]]) -> None:
+    text = "".join(unit * (count if unit in BLANKS else 1) for unit, count in runs)
+    blanked = beginnings.blank(text)
+    assert len(blanked) == len(text)
+    assert repair(blanked).split() == repair(text).split()
+
+
+def test_b11_marks_of_medium_runs_are_ordered_as_ftfy_does() -> None:
+    for length in (31, 32, 33, 500):
+        text = "e" + "\u0301\u0327" * length
+        assert repair(text) == ftfy.fix_text(text)
 
 
 def test_b11_the_row_of_a_long_text_is_that_of_all_its_ids() -> None:

@@ -15,6 +15,17 @@ from ecliptic.inputs.cleaning import repair
 FIRST = 1 << 16  # characters that are read first
 _GROWTH = 8  # how many times longer the next beginning is
 _LOOK_AHEAD = 3  # characters that decide where a word begins, such as "'re"
+# What cleans to white space or to nothing, alone and among its like: controls, spaces, and
+# entities of them. NUL is left out among the entities: it becomes U+FFFD.
+_NUMBERS = (
+    "#0{0,9}(?:[1-9]|[12][0-9]|3[0-2]|127|160);|#[xX]0{0,9}(?:1?[1-9a-fA-F]|10|20|7[fF]|[aA]0);"
+)
+_BLANK = rf"[\0-\t\x0b-\x1a\x1c-\x20\x7f\xa0]|&(?:nbsp;|Tab;|NewLine;|{_NUMBERS})"
+_BLANK_LINES = re.compile(rf"^(?:(?:{_BLANK})*+\n){{2,}}+", re.MULTILINE)
+_BLANK_RUN = re.compile(rf"(?:{_BLANK}){{200,}}+")
+_HARD_SPACE = re.compile(r"\xa0|nbsp;|160;|[aA]0;")
+_SPACE = re.compile(r"[\t\f\r ]|Tab;|NewLine;|#0*(?:9|1[023]|32);|#[xX]0*(?:9|[aAcCdD]|20);")
+KEPT = 100  # characters of a run at both ends; ftfy looks at less around a character
 _CHUNK = re.compile(r"\S+")
 
 Piece = tuple[str, bool]  # characters, and whether they end here in every longer text
@@ -28,9 +39,45 @@ def repaired_beginnings(text: str) -> Iterator[Piece]:
     """
     size = FIRST
     while (end := _segment_end(text, size)) < len(text):
-        yield repair(text[:end], whole=False), False
+        yield repair(blank(text[:end]), whole=False), False
         size *= _GROWTH
-    yield repair(text), True
+    yield repair(blank(text)), True
+
+
+def blank(text: str) -> str:
+    """Put plain spaces or NUL in place of long runs that clean to nothing.
+
+    The cleaned text is the same, and so is the length, but ftfy reads it much faster. The ends of
+    a run stay, since ftfy looks at the neighbours of a character.
+    """
+    text = _BLANK_LINES.sub(lambda run: " " * (len(run.group()) - 1) + "\n", text)
+    longest = _longest_segment()
+    return _BLANK_RUN.sub(lambda run: _blank_run(run, longest), text)
+
+
+def _blank_run(run: re.Match[str], longest: int) -> str:
+    """Shorten each part of a run that is in one segment of ftfy."""
+    start, end = run.span()
+    line = run.string.rfind("\n", 0, start) + 1
+    parts, cut = [], line + (start - line) // longest * longest
+    while start < end:
+        cut += longest
+        parts.append(_blank_part(run.string[start : min(cut, end)]))
+        start = min(cut, end)
+    return "".join(parts)
+
+
+def _blank_part(part: str) -> str:
+    """Replace the middle of a run, between whole entities."""
+    if len(part) <= 4 * KEPT:
+        return part
+    head, tail = part.find(";", KEPT) + 1 or KEPT, part.find(";", len(part) - KEPT) + 1
+    tail = tail or len(part) - KEPT
+    middle = part[head:tail]
+    if _HARD_SPACE.search(middle):  # they decide on the encoding of a segment
+        return part
+    middle = (" " if _SPACE.search(middle) else "\0") * len(middle)
+    return part[:head] + middle + part[tail:]
 
 
 def chunks(repaired: str, *, whole: bool) -> Iterator[Piece]:
@@ -64,10 +111,15 @@ def _lower_open(chunk: str) -> str:
 
 def _segment_end(text: str, size: int) -> int:
     """The end of the segment of `ftfy.fix_text` that has character `size`: lines, or a million."""
-    import ftfy  # takes 30 ms, and most texts are short
-
-    longest, end = ftfy.TextFixerConfig().max_decode_length, 0
-    while end < min(size, len(text)):
+    longest, size = _longest_segment(), min(size, len(text))
+    end = text.rfind("\n", 0, size) + 1  # a segment begins after each line
+    while end < size:
         line = text.find("\n", end, end + longest) + 1
         end = line or min(end + longest, len(text))
     return end
+
+
+def _longest_segment() -> int:
+    import ftfy  # takes 30 ms, and most texts are short
+
+    return ftfy.TextFixerConfig().max_decode_length

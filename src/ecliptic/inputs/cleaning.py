@@ -19,7 +19,8 @@ from ecliptic.errors import TextError
 Span = tuple[int, int]  # (start, end) characters of the original text
 
 _DIGITS = re.compile(r"&#[0-9]{641,}")  # Python reads 640 digits under any limit
-_MANY_MARKS = regex.compile(r"\P{Canonical_Combining_Class=0}{1000,}")
+_MARKS = regex.compile(r"\P{Canonical_Combining_Class=0}{32,}")
+_MANY_MARKS = 1000  # in a run; from here on arrays are quicker
 # `html.unescape` reads names of up to 32 characters
 _OPEN_ENTITY = re.compile(r"&(?:#[0-9]*|#[xX][0-9a-fA-F]*|[^\t\n\f <&#;]{0,32})")
 _UNTIDY = re.compile(r"[^\t\n\f -%'-~]")  # what ftfy or html.unescape may change; "&" is one
@@ -71,7 +72,7 @@ def repair(text: str, *, whole: bool = True) -> str:
         return text
     import ftfy  # takes 30 ms, and most captions do not need it
 
-    fixed = ftfy.fix_text(_MANY_MARKS.sub(_order_marks, text))
+    fixed = ftfy.fix_text(_MARKS.sub(_order_marks, text))
     try:
         return _unescape(_unescape(fixed, whole), whole)
     except ValueError:  # of `int`
@@ -85,6 +86,8 @@ def repair(text: str, *, whole: bool = True) -> str:
 
 def _order_marks(run: "regex.Match[str]") -> str:
     """Order combining marks as NFC does; `unicodedata` takes quadratic time to do so."""
+    if len(run.group()) < _MANY_MARKS:
+        return "".join(sorted(run.group(), key=unicodedata.combining))
     marks = np.frombuffer(run.group().encode("utf-32-le"), dtype="<u4")
     kinds, index = np.unique(marks, return_inverse=True)
     classes = np.array([unicodedata.combining(chr(kind)) for kind in kinds], dtype=np.uint8)
