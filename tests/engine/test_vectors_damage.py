@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ecliptic.engine import load_vectors, save_vectors
+from ecliptic.engine import load_vectors, save_vectors, vectors
 from ecliptic.errors import StorageError
 from tests.engine.test_vectors import IDS, SUFFIXES, card, rows
 from tests.storage.faults import damage_bytes, flip_bytes
+from tests.waiting import at_most
 
 ABOUT = {"space": "a", "exact": "b", "model": "c"}
 
@@ -124,3 +125,32 @@ def test_odd_ids_are_refused(tmp_path: Path, ids: bytes) -> None:
     save_file(tensors, path, {"ecliptic": json.dumps(ABOUT)})
     with pytest.raises(StorageError, match="does not hold vectors with a fingerprint"):
         load_vectors(path)
+
+
+@pytest.mark.parametrize("size", [(64 << 20) + 4 * (32 << 10) + 1, 3 << 30])
+def test_a_sidecar_too_large_for_its_rows_is_not_read(tmp_path: Path, size: int) -> None:
+    path, (_, sidecar) = files(tmp_path, ".npy")
+    os.truncate(sidecar, size)  # sparse
+    with at_most(seconds=5, mebibytes=5), pytest.raises(StorageError, match="too many for a file"):
+        load_vectors(path)
+
+
+def test_the_limit_of_a_sidecar_has_a_limit(tmp_path: Path) -> None:
+    path, (_, sidecar) = files(tmp_path, ".npy")
+    np.save(path, np.zeros((100_000, 1), np.float32))
+    os.truncate(sidecar, (1 << 30) + 1)
+    with at_most(seconds=5, mebibytes=5), pytest.raises(StorageError, match="1073741824 bytes"):
+        load_vectors(path)
+
+
+def test_ids_that_readers_refuse_are_not_written_beside_npy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "_SIDECAR", 1 << 10)
+    monkeypatch.setattr(vectors, "_PER_ROW", 0)
+    ids = ["x" * 2000, *IDS[1:]]
+    with pytest.raises(StorageError, match=r"ids of .* write \.safetensors or \.parquet"):
+        save_vectors(tmp_path / "v.npy", rows(), card(), ids)
+    assert list(tmp_path.iterdir()) == []
+    save_vectors(tmp_path / "v.safetensors", rows(), card(), ids)
+    assert load_vectors(tmp_path / "v.safetensors").ids == tuple(ids)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ecliptic.errors import CorruptFileError, StorageError
-from ecliptic.storage import open_regular
+from ecliptic.storage import open_regular, read_regular
+from tests.waiting import at_most
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +56,17 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_missing_file_stays_the_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "none")
+
+
+def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    path.write_bytes(b"abc")
+    with at_most(seconds=5, mebibytes=1):
+        assert read_regular(path, 1 << 30) == b"abc"
+        assert read_regular(path, 3) == b"abc"
+    with pytest.raises(StorageError, match="more than 2 bytes"):
+        read_regular(path, 2)
+    if Path("/proc/version").exists():  # its size is 0
+        assert read_regular("/proc/version", 1 << 20).startswith(b"Linux")
+        with pytest.raises(StorageError, match="more than 5 bytes"):
+            read_regular("/proc/version", 5)

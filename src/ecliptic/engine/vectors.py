@@ -38,8 +38,8 @@ from ecliptic.storage import (
     check_path,
     find_changes,
     make_folder,
-    open_regular,
     read_npy,
+    read_regular,
     read_safetensors,
     replace_files,
     stream_writer,
@@ -49,6 +49,9 @@ from ecliptic.storage import (
 Array = NDArray[np.float32]
 _INSTEAD = ".npy"  # of .parquet, without pyarrow
 _DAMAGED = (CorruptFileError, ValueError, KeyError, OSError, RecursionError)
+_SIDECAR = 64 << 20  # bytes of a sidecar: for fingerprints and a few long texts,
+_PER_ROW = 32 << 10  # more for each row: a path of 4,096 bytes takes 24 KiB at most,
+_LARGEST_SIDECAR = 1 << 30  # and together
 _BRACKETS = 8  # in the JSON of a file, outside of texts
 _TEXTS = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -262,6 +265,11 @@ def _write_npy(
     path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
 ) -> dict[Path, Writer]:
     text = json.dumps(about | {"ids": ids})  # ASCII: any name is valid
+    if len(text) > (limit := _limit_sidecar(rows)):
+        raise StorageError(
+            f"the ids of {path} take {len(text)} bytes, but readers accept {limit} beside .npy; "
+            "write .safetensors or .parquet."
+        )
     save = stream_writer(lambda file: np.save(file, rows))  # given a path, NumPy adds its suffix
     return {_sidecar_of(path): text_writer(text), path: save}
 
@@ -271,9 +279,16 @@ def _sidecar_of(path: Path) -> Path:
 
 
 def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
-    with open_regular(_sidecar_of(path), CorruptFileError) as file:
-        about = _parse_object(file.read())
-    return read_npy(path), about["ids"], about
+    rows = read_npy(path)
+    data = read_regular(_sidecar_of(path), _limit_sidecar(rows), CorruptFileError)
+    about = _parse_object(data)
+    return rows, about["ids"], about
+
+
+def _limit_sidecar(rows: Array) -> int:
+    """The bytes that the ids and fingerprints of `rows` may take."""
+    count = len(rows) if rows.ndim else 0
+    return min(_SIDECAR + count * _PER_ROW, _LARGEST_SIDECAR)
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from ecliptic.errors import StorageError
 from ecliptic.storage.opening import describe_kind
 
 R = TypeVar("R")
-Row = tuple[Any, ...]
+StoredRow = tuple[Any, ...]
 AT_ONCE = 500  # parameters of one SQL statement
 _SUFFIXES = ("", "-journal", "-wal", "-shm")  # of the files that SQLite keeps together
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -102,7 +102,7 @@ class Connection(sqlite3.Connection):
         """Run one statement for each of `rows`, each with its own budget."""
         return super().executemany(query, map(self._restart, rows))
 
-    def gather(self, rows: Iterable[Row]) -> list[Row]:
+    def gather(self, rows: Iterable[StoredRow]) -> list[StoredRow]:
         """List rows of the file.
 
         Raises:
@@ -278,7 +278,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 def select(
     connection: Connection, query: str, values: Sequence[object], first: Sequence[object] = ()
-) -> list[Row]:
+) -> list[StoredRow]:
     """Run a query that ends in "IN" for all `values`, at most `AT_ONCE` of them per statement.
 
     Args:

@@ -84,8 +84,11 @@ def read_regular(
         OSError: it does not exist or cannot be read.
     """
     with open_regular(path, error) as file:
-        data = file.read(limit + 1) if size_of(file) <= limit else None
-    if data is None or len(data) > limit:
+        size = size_of(file)
+        data = file.read(size + 1) if size <= limit else b""  # `read` reserves what it is asked for
+        if len(data) > size:  # it grows, or has no size, as those in /proc
+            data += file.read(limit + 1 - len(data))
+    if max(size, len(data)) > limit:
         raise error(f"{Path(path)} has more than {limit} bytes, too many for a file of its kind.")
     return data
 

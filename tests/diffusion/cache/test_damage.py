@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ecliptic.diffusion.cache import shards
+from ecliptic.diffusion.cache import index, shards
 from ecliptic.diffusion.cache.keys import cache_identity, condition_key
 from ecliptic.diffusion.cache.read import ConditionCache
 from ecliptic.diffusion.cache.verify import verify_cache
@@ -332,9 +333,23 @@ def test_a5_an_index_of_endless_rows_is_rebuilt(tmp_path: Path, table: str) -> N
 
 def test_a_folder_in_place_of_the_index_is_stepped_over(tmp_path: Path) -> None:
     filled(tmp_path)
-    for index in tmp_path.glob("index-*.sqlite"):
-        index.unlink()
-        index.mkdir()
+    for path in tmp_path.glob("index-*.sqlite"):
+        path.unlink()
+        path.mkdir()
     assert [finding.kind for finding in verify_cache(tmp_path, repair=True)] == ["index"]
     check(tmp_path, whole=True)
     assert verify_cache(tmp_path).ok
+
+
+@pytest.mark.parametrize("value", [b'{"conditioner":{"a":NaN}}', b"[1]", b"\xff", "text", 5])
+def test_a_crafted_identity_in_the_index_is_damage(tmp_path: Path, value: object) -> None:
+    filled(tmp_path)
+    [path] = tmp_path.glob("index-*.sqlite")
+    file = sqlite3.connect(path)
+    for number, size, stamp in file.execute("SELECT number, size, stamp FROM shards").fetchall():
+        row = (number, size, stamp, value, None)
+        changed = (value, index._sum("shards", row), number)
+        file.execute("UPDATE shards SET identity = ?, sum = ? WHERE number = ?", changed)
+    file.commit()
+    file.close()
+    check(tmp_path, whole=True)

@@ -9,15 +9,18 @@ while it writes a shard, or removes the files of killed runs.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from ecliptic.diffusion.cache.keys import canonical_json, key_maker
 from ecliptic.diffusion.cache.shards import (
     Shard,
+    check_identity,
     drafts,
     publish,
     read_shard,
@@ -53,6 +56,11 @@ _COLUMNS = {
     "shards": "number, size, stamp, identity, problem",
     "entries": "key, shard",
     "names": "name, key, shard",
+}
+_KINDS: dict[str, tuple[type | UnionType, ...]] = {
+    "shards": (int, int, int, bytes | None, bytes | None),
+    "entries": (bytes, int),
+    "names": (bytes, bytes, int),
 }
 _INSERT = {
     "shards": "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?)",
@@ -141,13 +149,12 @@ class CacheIndex:
 
     def identities(self) -> list[str]:
         """The different identities of the shards, as canonical JSON."""
-        rows = self._run(_select_where, "shards", "identity IS NOT NULL")
-        return sorted({identity.decode() for *_, identity, _ in rows})
+        return self._run(_read_identities)
 
     def unreadable(self) -> dict[int, str]:
         """The reason for each shard that cannot be read, by number."""
         rows = self._run(_select_where, "shards", "identity IS NULL")
-        return {number: problem.decode() for number, *_, problem in rows}
+        return {number: problem.decode(errors="replace") for number, *_, problem in rows}
 
     def __len__(self) -> int:
         return self._run(_count)
@@ -241,6 +248,17 @@ def _select_where(
     return _check(table, file.gather(file.execute(query, tuple(values))))
 
 
+def _read_identities(file: Connection) -> list[str]:
+    rows = _select_where(file, "shards", "identity IS NOT NULL")
+    found = sorted({identity for *_, identity, _ in rows})
+    try:
+        for identity in found:
+            check_identity(json.loads(identity))
+    except (ValueError, RecursionError) as error:
+        raise DamagedRowError(f"an identity is damaged: {error}") from None
+    return [identity.decode() for identity in found]
+
+
 def _read_page(file: Connection, last: bytes) -> list[bytes]:
     """The next keys after `last`; out of order, they would never end."""
     page = [key for key, _ in _select_where(file, "entries", _NEXT, (last,))]
@@ -253,6 +271,8 @@ def _check(table: str, rows: list[IndexRow]) -> list[IndexRow]:
     """The rows without their checksums, which must be right."""
     if any(_sum(table, row[:-1]) != row[-1] for row in rows):
         raise DamagedRowError(f"a row of {table} does not match its checksum")
+    if not all(all(map(isinstance, row, _KINDS[table])) for row in rows):
+        raise DamagedRowError(f"a row of {table} has other types than were written")
     return [row[:-1] for row in rows]
 
 

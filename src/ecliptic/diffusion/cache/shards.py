@@ -226,11 +226,7 @@ def _read_records(data: bytes) -> tuple[dict[str, Any], dict[str, ShardEntry], d
     """Read line by line: JSON of a few megabytes could otherwise take a hundred times as much."""
     lines = io.BytesIO(data)
     identity = _parse_line(lines)
-    if not isinstance(identity, dict) or not isinstance(identity.get("conditioner"), dict):
-        raise ValueError("its first record is not the identity of a conditioner")
-    if _is_deep(identity, DEEPEST):
-        raise ValueError(f"its identity is nested more than {DEEPEST} deep")
-    canonical_json(identity)  # raises for NaN and infinity, of which no key can be made
+    check_identity(identity)
     entries, ids = {}, {}
     while lines.tell() < len(data):
         row = _parse_line(lines)
@@ -249,6 +245,15 @@ def _parse_line(lines: io.BytesIO) -> Any:
     if len(line) > LONGEST_RECORD:
         raise ValueError(f"a record has more than {LONGEST_RECORD} bytes")
     return json.loads(line.decode())
+
+
+def check_identity(identity: Any) -> None:
+    """Raise ValueError unless this is the identity of a conditioner."""
+    if not isinstance(identity, dict) or not isinstance(identity.get("conditioner"), dict):
+        raise ValueError("its first record is not the identity of a conditioner")
+    if _is_deep(identity, DEEPEST):
+        raise ValueError(f"its identity is nested more than {DEEPEST} deep")
+    canonical_json(identity)  # raises for NaN and infinity, of which no key can be made
 
 
 def _is_deep(value: Any, most: int) -> bool:
