@@ -3,6 +3,7 @@
 Run from the checkout:  python -m scripts.terminal_images
 """
 
+import io
 import os
 import re
 import shlex
@@ -18,23 +19,21 @@ from rich.text import Text
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "images"
 COLUMNS = 80
-COMMANDS = {  # name of the image -> (command, lines that are shown)
-    "classify": (
-        "ecliptic classify cat.png rocket.png strawberry.png --labels 'cat,rocket,strawberry,castle'",
-        30,
-    ),
-    "models": ("ecliptic models ViT-B-32", 30),
-    "embed": ("ecliptic embed . -o {folder}/drawings.npy", 30),
+LINES = 30  # that are shown of each
+COMMANDS = {  # name of the image -> command
+    "classify": "ecliptic classify cat.png rocket.png fish.png --labels 'cat,rocket,fish,castle'",
+    "models": "ecliptic models ViT-B-32",
+    "embed": "ecliptic embed . -o {folder}/drawings.npy",
 }
 
 
 def main() -> None:
     """Write all images."""
-    for name, (command, lines) in COMMANDS.items():
+    for name, command in COMMANDS.items():
         with tempfile.TemporaryDirectory() as folder:
             printed = run_command(command.format(folder=folder)).replace(f"{folder}/", "")
         shown = command.replace("{folder}/", "")
-        draw_terminal(shown, printed.splitlines()[:lines], FOLDER / f"{name}.svg")
+        draw_terminal(shown, printed.splitlines()[:LINES], FOLDER / f"{name}.svg")
 
 
 def run_command(command: str) -> str:
@@ -56,7 +55,7 @@ def run_command(command: str) -> str:
 
 def draw_terminal(command: str, lines: list[str], out: Path) -> None:
     """Write an SVG of a terminal with the command and the lines that it printed."""
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), highlight=False)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False)
     console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
     for line in lines:
         console.print(Text.from_ansi(line), no_wrap=True, crop=True)

@@ -1,7 +1,7 @@
 """`ecliptic classify`: how well each of the given labels fits each image."""
 
 import dataclasses
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,7 +114,7 @@ def classify(
     from ecliptic.cli.gathering import gather
     from ecliptic.storage import check_outputs
 
-    read = [*sources.files(), *labels.files(), model.model]
+    read = chain(sources.files(), labels.files(), [model.model])
     check_outputs(files_of(out), read, force=force)
     clip = model.clip()
     classifier = clip.text_classifier(names, labels.sentences())

@@ -42,7 +42,7 @@ def embed(
 
     rejects = rejects_of(out)
     outputs = (*check_vectors_path(out), rejects)
-    check_outputs(outputs, (*sources.files(), model.model), force=force, make_folders=True)
+    check_outputs(outputs, chain(sources.files(), [model.model]), force=force, make_folders=True)
     clip = model.clip()
     paths = sources.inputs or []
     sets = chain(sources.sets(paths), sources.text_sets())

@@ -1,5 +1,6 @@
 """`ecliptic similarity`: cosines of texts, images and stored vectors."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,7 +76,7 @@ def similarity(
     from ecliptic.storage import check_outputs
 
     outputs = [*files_of(out), *_files_of_plot(plot)]
-    check_outputs(outputs, (*sources.files(), model.model), force=force)
+    check_outputs(outputs, chain(sources.files(), [model.model]), force=force)
     rows, columns = _encode(sources, model)
     cosines = cosine(rows.matrix(), columns.matrix())  # (R, C)
     most = len(columns.names) if out else BEST

@@ -70,7 +70,7 @@ class ImageSources:
             yield path
             if Path(path).is_dir():
                 with suppress(EclipticError):  # a folder without images
-                    yield from (str(item.value) for item in image_files(path))
+                    yield from (str(item.value) for item in image_files(path, warns=False))
 
     def sets(self, paths: Iterable[str]) -> "Iterator[Set]":
         """The items of `paths` in order; neighbours of one kind are one set, encoded together."""

@@ -23,12 +23,13 @@ class LeftOutWarning(UserWarning):
     """Files of a folder that are not images were left out; the message counts them."""
 
 
-def image_files(path: str) -> Iterator[Item]:
+def image_files(path: str, *, warns: bool = True) -> Iterator[Item]:
     """The image `path`, all images below the folder `path`, or the files of a glob.
 
     A glob has "*", "?" or "[...]", and "**" for any folders; if a file has that name, it is the
     file.
 
+    `warns` is False for a look at a folder that is read again.
     A glob that matches no file is one item that cannot be used, as a missing file is.
 
     Raises:
@@ -38,13 +39,13 @@ def image_files(path: str) -> Iterator[Item]:
         LeftOutWarning: files of the folder are not images.
     """
     if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
-        return _walk(path)
+        return _walk(path, warns=warns)
     if not os.path.lexists(path) and glob.has_magic(path):
         return _match(path)
     return iter([image_item(path)])
 
 
-def _walk(path: str) -> Iterator[Item]:
+def _walk(path: str, *, warns: bool) -> Iterator[Item]:
     images, others, named = 0, 0, list[str]()
     for folder, below, files in os.walk(path):
         below.sort()  # os.walk goes on in this order
@@ -63,7 +64,7 @@ def _walk(path: str) -> Iterator[Item]:
     if not images:
         has = f"it has {which}." if others else "it has no files."
         raise InputError(f"no images in {printable(path)}; {has}")
-    if others:
+    if others and warns:
         warn(f"{printable(path)}: left out {which}", LeftOutWarning, stacklevel=2)
 
 
