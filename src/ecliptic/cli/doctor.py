@@ -6,7 +6,7 @@ import typer
 
 from ecliptic.cli.completion import complete_models
 from ecliptic.cli.exits import FAILED, leave
-from ecliptic.cli.flags import IdentityFlags, Json, Texts, expands
+from ecliptic.cli.flags import IdentityFlags, Json, TextsFlag, expands
 from ecliptic.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def doctor(
             metavar="FILE", help="An image for both; repeat for more.", show_default="two generated"
         ),
     ] = None,
-    text: Texts = None,
+    text: TextsFlag = None,
     slack: Annotated[
         float, typer.Option(min=0.0, help="Factor on every tolerance; use 1000 for half precision.")
     ] = 1.0,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ecliptic.cli.completion import complete_models
-from ecliptic.cli.flags import Device, Offline, Precision, keyword
+from ecliptic.cli.flags import Device, Offline, PrecisionFlag, keyword
 
 if TYPE_CHECKING:
     from ecliptic.diffusion import Conditioner
@@ -61,7 +61,7 @@ class EncoderFlags:
         typer.Option("--any-size", help="Take encoders of sizes that no released model has."),
     ] = False
     device: Device = "auto"
-    precision: Precision = "auto"
+    precision: PrecisionFlag = "auto"
     offline: Offline = False
 
     def given(self) -> list[str]:

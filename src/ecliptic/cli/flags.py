@@ -43,7 +43,7 @@ def _check_device(name: str) -> str:
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", callback=_check_device)
 ]
-Precision = Annotated[
+PrecisionFlag = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Dtype of the computation.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only files on this machine.")]
@@ -56,11 +56,11 @@ ModelName = Annotated[
     str, typer.Option("--model", "-m", help=MODEL_HELP, autocompletion=complete_models)
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.", metavar="FILE")]
-Texts = Annotated[
+TextsFlag = Annotated[
     list[str] | None,
     typer.Option("--text", "-t", help="A text; repeat for more.", metavar="TEXT"),
 ]
-TextsFile = Annotated[
+TextsFileFlag = Annotated[
     Path | None,
     typer.Option("--texts", help="File with one text per line; - is stdin.", metavar="FILE"),
 ]
@@ -164,7 +164,7 @@ class ModelFlags(IdentityFlags):
 
     model: ModelName = "mini"
     device: Device = "auto"
-    precision: Precision = "auto"
+    precision: PrecisionFlag = "auto"
     preprocess: Annotated[
         Literal["reference", "robust"],
         typer.Option(help="reference: as published; robust: handles EXIF, alpha and 16 bits."),

@@ -18,7 +18,16 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Model": (
         *("model", "family", "encoders", "lora", "inversion"),
-        *("device", "precision", "preprocess", "image_size", "batch_size", "cache", "offline"),
+        *(
+            "any_size",
+            "device",
+            "precision",
+            "preprocess",
+            "image_size",
+            "batch_size",
+            "cache",
+            "offline",
+        ),
     ),
     "Reading prompts": ("dialect", "emphasis", "long", "clip_skip", "compat", "steps"),
     "Output": (

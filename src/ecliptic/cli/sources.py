@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
-from ecliptic.cli.flags import Texts, TextsFile
+from ecliptic.cli.flags import TextsFileFlag, TextsFlag
 
 if TYPE_CHECKING:
     from ecliptic.engine import Columns, Item, Kind
@@ -111,8 +111,8 @@ class ImageSources:
 class ItemSources(ImageSources):
     """Images, stored vectors and texts."""
 
-    text: Texts = None
-    texts: TextsFile = None
+    text: TextsFlag = None
+    texts: TextsFileFlag = None
     kind: Annotated[
         Literal["image", "text"], typer.Option(help="Whether tables and stdin hold paths or texts.")
     ] = "image"

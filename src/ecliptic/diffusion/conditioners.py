@@ -16,7 +16,7 @@ from ecliptic.checks import check_count
 from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
-from ecliptic.diffusion.encode.request import Request, Texts, make_request
+from ecliptic.diffusion.encode.request import Prompts, Request, make_request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.images import encode_images
 from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, encode_t5
@@ -60,11 +60,11 @@ class Conditioner:
 
     def __call__(
         self,
-        prompt: Texts | None = None,
+        prompt: Prompts | None = None,
         *,
-        negative: Texts | None = None,
-        prompt_2: Texts | None = None,
-        negative_2: Texts | None = None,
+        negative: Prompts | None = None,
+        prompt_2: Prompts | None = None,
+        negative_2: Prompts | None = None,
         images: Any = None,
         patches: bool = False,
         t5: Tensor | None = None,

@@ -32,7 +32,7 @@ from ecliptic.inputs import (
 
 IMAGE_BATCH = 32  # images at a time, by default
 _WAITING = 16  # batches of rows from the cache, and of rejects, that may wait for a full batch
-Rows = dict[int, Tensor | Reject]  # by place in the input
+RowsByPlace = dict[int, Tensor | Reject]  # by place in the input
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ImageEncoder:
         batcher, prepare = Batcher(batch_size), self._prepare
         if self.cache is not None:
             prepare = partial(self._look_up, self.cache, self.exact())
-        done: Rows = {}
+        done: RowsByPlace = {}
         todo: dict[int, _Ready] = {}
         on_error = "reject" if reject else "raise"
         with closing(decode_many(images, prepare, on_error=on_error)) as decoded:  # type: ignore[arg-type, type-var]
@@ -115,7 +115,7 @@ class ImageEncoder:
         return _Ready(name, key, self.preprocess(source, name=name))
 
     def _encode(
-        self, done: Rows, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool
+        self, done: RowsByPlace, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool
     ) -> None:
         """Encode the images in `todo` and move them to `done`."""
         if not todo:
@@ -134,7 +134,7 @@ class ImageEncoder:
             self.cache.put({k: r.numpy() for k, r in keys.items() if k and isinstance(r, Tensor)})
         todo.clear()
 
-    def _collect(self, done: Rows, *, normalize: bool) -> Encoded:
+    def _collect(self, done: RowsByPlace, *, normalize: bool) -> Encoded:
         """Take the rows out of `done`, in order."""
         places = sorted(done)
         rows = {i: row for i in places if isinstance(row := done[i], Tensor)}

@@ -23,7 +23,7 @@ from ecliptic.model import TowerStates, end_positions
 from ecliptic.settings import to_dict
 from ecliptic.storage import hash_file
 
-Stages = dict[str, Tensor]  # "layer 0" ... "layer N", "pooled", "vectors", in order
+StageOutputs = dict[str, Tensor]  # "layer 0" ... "layer N", "pooled", "vectors", in order
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Tower:
     """One side of a model, as three functions."""
 
     inputs: Callable[[Sequence[Any]], Tensor]  # texts -> (B, T) ids, images -> (B, 3, S, S)
-    stages: Callable[[Tensor], Stages]  # of one forward pass over such inputs
+    stages: Callable[[Tensor], StageOutputs]  # of one forward pass over such inputs
     vectors: Callable[[Sequence[Any]], Tensor]  # texts or images -> (B, E), end to end
     end_of_text: int | None = None  # id that ends each row of `inputs`, of a text tower
 
@@ -74,10 +74,10 @@ def ours(clip: Clip, name: str, path: Path | None = None) -> Implementation:
     """
     card, model = clip.card, clip.model
 
-    def text_stages(tokens: Tensor) -> Stages:
+    def text_stages(tokens: Tensor) -> StageOutputs:
         return _name_layers(model.text_tower.states(tokens.to(clip.device)))
 
-    def image_stages(pixels: Tensor) -> Stages:
+    def image_stages(pixels: Tensor) -> StageOutputs:
         return _name_layers(model.image_tower.states(pixels.to(clip.device)))
 
     def pixels(images: Sequence[Any]) -> Tensor:
@@ -97,7 +97,7 @@ def ours(clip: Clip, name: str, path: Path | None = None) -> Implementation:
     )
 
 
-def _name_layers(states: TowerStates) -> Stages:
+def _name_layers(states: TowerStates) -> StageOutputs:
     layers = {f"layer {i}": hidden for i, hidden in enumerate(states.hidden)}
     return layers | {"pooled": states.pooled, "vectors": states.vectors}
 
@@ -135,7 +135,7 @@ def open_clip(source: str) -> Implementation:
     )
 
 
-def _run_text(model: Any, tokens: Tensor) -> Stages:
+def _run_text(model: Any, tokens: Tensor) -> StageOutputs:
     tower = getattr(model, "text", model)
     with record_layers(tower.transformer.resblocks, len(tokens), last=tower.ln_final) as stages:
         vectors = model.encode_text(tokens)
@@ -150,7 +150,7 @@ def _find_ends(model: Any, tokens: Tensor) -> Tensor:
     return tokens.argmax(dim=-1)
 
 
-def _run_image(model: Any, pixels: Tensor) -> Stages:
+def _run_image(model: Any, pixels: Tensor) -> StageOutputs:
     tower = model.visual
     if hasattr(tower, "attnpool"):
         blocks, last = [tower.layer1, tower.layer2, tower.layer3, tower.layer4], tower.attnpool
@@ -195,7 +195,7 @@ def transformers(source: str) -> Implementation:
     )
 
 
-def _run_transformers(tower: Any, projection: Any, inputs: Tensor) -> Stages:
+def _run_transformers(tower: Any, projection: Any, inputs: Tensor) -> StageOutputs:
     with record_layers(tower.encoder.layers, len(inputs)) as stages:
         pooled = tower(inputs).pooler_output
     return stages | {"pooled": pooled, "vectors": projection(pooled)}
@@ -208,12 +208,12 @@ OTHERS: dict[str, Callable[[str], Implementation]] = {
 
 
 @contextmanager
-def record_layers(blocks: Any, batch: int, last: nn.Module | None = None) -> Iterator[Stages]:
+def record_layers(blocks: Any, batch: int, last: nn.Module | None = None) -> Iterator[StageOutputs]:
     """Record the first block's input and each block's output as "layer i", `last`'s as "pooled".
 
     Tensors whose first axis is not the batch are (T, B, D), and are transposed.
     """
-    stages: Stages = {}
+    stages: StageOutputs = {}
 
     def keep(name: str, value: Any) -> None:
         tensor = value[0] if isinstance(value, tuple) else value

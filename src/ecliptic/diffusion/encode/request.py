@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ecliptic.diffusion.families import Family
 from ecliptic.errors import ConfigError, InputError
 
-Texts = str | Sequence[str]
+Prompts = str | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Request:
 
 def make_request(
     family: Family,
-    prompt: Texts,
-    negative: Texts | None = None,
-    prompt_2: Texts | None = None,
-    negative_2: Texts | None = None,
+    prompt: Prompts,
+    negative: Prompts | None = None,
+    prompt_2: Prompts | None = None,
+    negative_2: Prompts | None = None,
 ) -> Request:
     """Check the prompts of a call, and repeat single texts for all prompts.
 
@@ -60,7 +60,7 @@ def make_request(
     return Request((first, second)[:count], (none, none_2)[:count], stated, language)
 
 
-def _list_texts(name: str, texts: Texts) -> tuple[str, ...]:
+def _list_texts(name: str, texts: Prompts) -> tuple[str, ...]:
     texts = (texts,) if isinstance(texts, str) else texts
     found = tuple(texts) if isinstance(texts, Iterable) else ()
     if not found or not all(isinstance(text, str) for text in found):
@@ -68,7 +68,7 @@ def _list_texts(name: str, texts: Texts) -> tuple[str, ...]:
     return found
 
 
-def _repeat(name: str, texts: Texts, count: int) -> tuple[str, ...]:
+def _repeat(name: str, texts: Prompts, count: int) -> tuple[str, ...]:
     found = _list_texts(name, texts)
     if isinstance(texts, str):
         return found * count
