@@ -223,6 +223,6 @@ def _report(report: "CacheReport", rejects: "Rejects", out: Path) -> None:
     elif rejects and not report.written + report.reused:
         raise InputError(f"none of the captions could be used: {len(rejects):,} rejected.")
     say(
-        f"{count(report.written, 'prompt')} written to {out}; captions that were already there: "
-        f"{report.reused:,}, that repeat another: {report.duplicates:,}"
+        f"{count(report.written, 'prompt')} written to {out}; {report.reused:,} already there, "
+        f"{report.duplicates:,} repeated"
     )
