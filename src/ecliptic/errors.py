@@ -27,8 +27,10 @@ EclipticError
 import difflib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterable
+from types import FrameType
 
 # C0 and C1 controls, line and paragraph separators, directions of writing (Unicode 9, UAX 9:
 # 2.1 to 2.4), invisible tags, and surrogates, which no encoding has
@@ -59,15 +61,27 @@ def _escape(character: str, *, lines: bool) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 1) -> None:
+def warn(
+    message: str, category: type[Warning] = UserWarning, *, stacklevel: int | None = 1
+) -> None:
     """Warn as `warnings.warn` does, with a message that is `printable`.
 
     Args:
         message: for people, in one line.
         category: class of the warning.
-        stacklevel: 1 is the line that calls this function.
+        stacklevel: 1 is the line that calls this function; None: the line of the user that called
+            ecliptic, so that each call of a script has its own warning.
     """
-    warnings.warn(printable(message), category, stacklevel + 1)
+    warnings.warn(printable(message), category, (stacklevel or _count_own_frames()) + 1)
+
+
+def _count_own_frames() -> int:
+    """The number of our functions between the line of the user and `warn`."""
+    folder, count = os.path.dirname(__file__) + os.sep, 0  # noqa: PTH120 of a name as it is
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(folder):
+        frame, count = frame.f_back, count + 1
+    return count + 1
 
 
 class EclipticError(Exception):

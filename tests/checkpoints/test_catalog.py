@@ -152,7 +152,7 @@ def test_other_spellings_find_the_same_row(spelling: str, name: str) -> None:
         ("laion2B-s34B-b79K", "weights of that name are called 'ViT-B-32/laion2b_s34b_b79k'."),
         ("ViT-B-32::openais", "'ViT-B-32/openai'"),
         ("ViT-L-14-336", "'ViT-L-14-336/openai'"),
-        ("RN101/openais", "'RN101/openai', 'RN101/yfcc15m'"),
+        ("RN101/openais", "did you mean 'RN101/openai'?"),
         ("ViT-B-33/openai", "did you mean 'ViT-B-32/openai'"),
         ("ViT-B-32-quickgelu/laion2b_s34b_b79k", "trained with GELU"),
         ("nothing like it", "run `ecliptic models`"),

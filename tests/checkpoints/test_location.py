@@ -267,7 +267,7 @@ def test_a_missing_path_lists_what_is_near(tmp_path: Path, make: type) -> None:
     with pytest.raises(UnknownModelError, match="there is no folder"):
         locate(make(tmp_path / "a" / "b" / "x.pt"))
     (tmp_path / "bare").mkdir()
-    with pytest.raises(UnknownModelError, match="has no weights file"):
+    with pytest.raises(UnknownModelError, match="has no weights"):
         locate(make(tmp_path / "bare" / "x.pt"))
 
 

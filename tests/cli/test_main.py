@@ -182,3 +182,12 @@ def test_f12_any_locale_prints_any_text(locale: str, encoding: str | None) -> No
         assert found.returncode in (0, 1), found.stderr  # an ASCII locale cannot decode the text
         assert b"Traceback" not in found.stderr
         assert found.returncode == 0 or b"surrogate" in found.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["captions"]])
+def test_a_bare_command_prints_its_help_in_lines(run: Any, words: list[str]) -> None:
+    result = run(*words)
+    printed = result.stdout + result.stderr
+    assert result.exit_code == 2
+    assert "\\n" not in printed
+    assert len(printed.splitlines()) > 10

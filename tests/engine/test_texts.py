@@ -159,3 +159,17 @@ def test_an_image_encoder_says_that_it_has_no_text_side(tmp_path: Path) -> None:
     for ask in (clip.encode_text, clip.tokenize, clip.text_classifier):
         with pytest.raises(MissingTowerError, match="no text side"):
             ask(["a"])  # type: ignore[operator]
+
+
+def test_a_warning_names_the_line_of_the_user_not_ours(clip: Clip) -> None:
+    """Python shows a warning once for each line, so ours would hide all but the first."""
+    long = "a cat " * 60
+    calls = [
+        clip.encode_text,
+        clip.tokenize,
+        lambda text: clip.similarity(text, clip.encode_text("x")),
+    ]
+    for call in calls:
+        with pytest.warns(TruncationWarning) as seen:
+            call(long)
+        assert {warning.filename for warning in seen} == {__file__}

@@ -240,7 +240,7 @@ def test_other_vectors_are_not_replaced_unless_asked(tmp_path: Path, suffix: str
     save_vectors(path, rows(), card(), IDS)  # the same content
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     for other, ids in ((rows(2), None), (rows(), None), (rows() + 1, IDS)):
-        with pytest.raises(StorageError, match=r"already holds another .*overwrite=True"):
+        with pytest.raises(StorageError, match=r"exists with other content; .*overwrite=True"):
             save_vectors(path, other, card(), ids)
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     save_vectors(path, rows(2), card(), overwrite=True)

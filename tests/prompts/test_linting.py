@@ -31,7 +31,7 @@ def test_plain_prompts_get_the_findings_of_the_linter_of_texts(text: str) -> Non
 
 
 RULES = [  # (dialect, prompt, code, text it points at, words of the message)
-    ("a1111", "a fox (in snow", "unbalanced-bracket", "(", "weights everything up to the end"),
+    ("a1111", "a fox (in snow", "unbalanced-bracket", "(", "gives a weight to all words"),
     ("a1111", "a fox] in snow", "unbalanced-bracket", "]", "is text"),
     ("comfyui", "a fox (in snow", "unbalanced-bracket", "(", "rest of the prompt are read as text"),
     ("compel", "a fox) in snow", "unbalanced-bracket", ")", "and their weights are read as text"),

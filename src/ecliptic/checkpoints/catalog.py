@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ecliptic.errors import UnknownModelError
+from ecliptic.errors import UnknownModelError, find_near
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import Activation, ClipConfig, ResNetConfig, TextConfig, ViTConfig
 
@@ -128,9 +128,11 @@ def _advise(name: str) -> str:
     weights = _read_tables()["weights"]
     starts = (_normalise(part) for part in (name, name.rpartition("/")[0]))
     sizes = next((start for start in starts if start in weights), "")
-    tags = ", ".join(repr(f"{sizes}/{tag}") for tag in weights.get(sizes, ()))
-    if tags:
-        return f"the weights of these sizes are called {tags}."
+    if sizes:
+        if near := find_near(name.rpartition("/")[2], weights[sizes]):
+            return f"did you mean '{sizes}/{near[0]}'? `ecliptic models {sizes}` lists all."
+        tags = ", ".join(repr(f"{sizes}/{tag}") for tag in [*weights[sizes]][:_ADVISED])
+        return f"write its weights too, such as {tags}; `ecliptic models {sizes}` lists them."
     wanted = name.lower().replace("-", "_")
     tagged = [repr(row.name) for row in _rows().values() if row.tag.startswith(wanted[:40])]
     more = ", ..." if len(tagged) > _ADVISED else ""

@@ -48,7 +48,7 @@ class OwnImages:
         Path | None, typer.Option(metavar="FILE", help="File with one text per line; - is stdin.")
     ] = None
     limit: Annotated[
-        int, typer.Option(min=1, help="Of more images than that, so many are drawn at random.")
+        int, typer.Option(min=1, help="Use at most this number of images, drawn at random.")
     ] = LIMIT
 
     def items(self) -> "Iterator[Item] | None":

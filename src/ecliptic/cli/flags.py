@@ -36,7 +36,9 @@ MODEL_HELP = (
 
 def _check_device(name: str) -> str:
     if not re.fullmatch(r"(auto|cpu|cuda|mps|xpu)(:\d+)?", name):
-        raise typer.BadParameter(f"{name!r} is none; use auto, cpu, cuda, cuda:1, mps or xpu.")
+        raise typer.BadParameter(
+            f"there is no device {name!r}; use auto, cpu, cuda, cuda:1, mps or xpu."
+        )
     return name
 
 

@@ -34,7 +34,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("out", "layout", "top_k", "plot", "html", "explain", "store"),
         *("json", "force", "show", "fingerprint", "slack", "strict"),
     ),
-    "If the checkpoint does not tell": (
+    "If the checkpoint does not say": (
         *("activation", "heads", "image_spec", "tokenizer_spec", "part", "revision"),
     ),
 }

@@ -81,7 +81,8 @@ def _escape_usage_errors() -> Iterator[None]:
     try:
         yield
     except TyperException as error:
-        error.message = printable(error.message)
+        if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help, in lines
+            error.message = printable(error.message)
         raise
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def models(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="WORD", help="Show only models whose row contains every WORD."),
+        typer.Argument(metavar="WORD", help="Show only models whose line has every WORD."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -26,7 +26,7 @@ def models(
 
     rows = [_facts(catalog.find(name)) for name in catalog.names()]
     for word in words or ():
-        rows = [row for row in rows if word.lower() in " ".join(map(str, row.values())).lower()]
+        rows = [row for row in rows if word.lower() in f"{row['name']} {row['activation']}".lower()]
     rows = rows or _find(words or ())
     if json:
         print_json(rows)

@@ -70,6 +70,11 @@ class Vectors:
         """The number of vectors."""
         return len(self.vectors)
 
+    def __repr__(self) -> str:
+        ids = "no ids" if self.ids is None else f"ids {', '.join(map(repr, self.ids[:3]))}"
+        more = ", ..." * (self.ids is not None and len(self.ids) > 3)
+        return f"Vectors({self.model!r}, {len(self)} x {self.vectors.shape[-1]}, {ids}{more})"
+
 
 Comparable: TypeAlias = Tensor | NDArray[Any] | Vectors  # (N, E) of one model
 
@@ -163,10 +168,9 @@ def save_vectors(
     make_folder(path.parent)
 
     def check(drafts: Drafts) -> None:
-        if not overwrite and (changed := find_changes(drafts)):
+        if not overwrite and find_changes(drafts):
             raise StorageError(
-                f"{path.parent} already holds another {' and '.join(changed)}; choose another "
-                "path, or pass overwrite=True."
+                f"{path} exists with other content; choose another path, or pass overwrite=True."
             )
 
     replace_files(make_writers(path, rows, names, about), check)

@@ -216,13 +216,14 @@ class Tokenizer:
         )
         more = len(cut) - _QUOTED_ROWS
         message = (
-            f"{len(cut)} text(s) need more than {self.spec.context} tokens: {quoted}"
+            f"{'1 text needs' if len(cut) == 1 else f'{len(cut)} texts need'} more than "
+            f"{self.spec.context} tokens: {quoted}"
             f"{f'; and {more} more' if more > 0 else ''}. Shorten them"
         )
         if overflow == "error":
             raise TextTooLongError(f'{message}, or pass overflow="truncate" to cut them.')
         message += ', or pass overflow="truncate" to cut them without this warning.'
-        warn(message, TruncationWarning, stacklevel=4)
+        warn(message, TruncationWarning, stacklevel=None)
 
 
 def check_text(text: str) -> None:

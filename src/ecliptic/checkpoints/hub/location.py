@@ -145,5 +145,5 @@ def _suggest_files(source: str) -> str:
     near = find_near(path.name, names, count=5)
     near = near or [name for name in names if name.endswith(WEIGHT_SUFFIXES)][:5]
     if not near:
-        return f"the folder {str(folder)!r} has no weights file."
+        return f"there is no such file, and the folder {str(folder)!r} has no weights."
     return f"the folder {str(folder)!r} has {', '.join(map(repr, near))}."

@@ -31,7 +31,7 @@ LEAST, MOST = 0.2, 1.8
 
 _BRACKETS = {"a1111": "()[]", "comfyui": "()", "compel": "()"}
 _UNBALANCED = {
-    "a1111": "an opening one weights everything up to the end, a closing one is text",
+    "a1111": "an opening bracket gives a weight to all words up to the end, a closing one is text",
     "comfyui": "it and the rest of the prompt are read as text",
     "compel": "the words around it and their weights are read as text",
 }
@@ -80,7 +80,7 @@ def _find_unbalanced(prompt: LintedPrompt) -> Iterator[Remark]:
     for place in _find_unpaired(prompt.text, _BRACKETS[prompt.dialect]):
         what = _UNBALANCED[prompt.dialect]
         message = (
-            f"the bracket {prompt.text[place]!r} has no partner: {what}; close or remove it, or "
+            f"the bracket {prompt.text[place]!r} has no pair: {what}; close or remove it, or "
             "write a backslash before it."
         )
         yield (place, place + 1), message
