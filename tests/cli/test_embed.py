@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,29 +167,3 @@ def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, images: Pat
         assert done.interrupted
         assert 0 < len(done.names) <= taken <= 200
         assert done.vectors().shape == (len(done.names), 32)
-
-
-def test_f9_ctrl_c_keeps_what_is_done(model: str, images: Path, tmp_path: Path) -> None:
-    out = tmp_path / "v.npy"
-    code = (
-        "import itertools, os, signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored under nohup
-        "from ecliptic.cli import main\n"
-        "from ecliptic.engine.sources import read\n"
-        "given = read.image_files\n"
-        "def slowly(path):\n"
-        "    (one,) = given(path)\n"
-        "    for i in itertools.count():\n"
-        "        if i == 70: os.kill(os.getpid(), signal.SIGINT)\n"
-        "        yield one\n"
-        "read.image_files = slowly\n"
-        "main.run()\n"
-    )
-    words = ["embed", str(images / "a.png"), "-m", model, "-o", str(out), "--batch-size", "2"]
-    found = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120
-    )
-    assert found.returncode == 128 + signal.SIGINT, found.stderr
-    assert "the finished ones are kept" in found.stderr
-    assert "Traceback" not in found.stderr
-    assert 2 <= len(load_vectors(out).vectors) <= 70

@@ -12,6 +12,7 @@ import pytest
 from ecliptic.cli.encoders import TextFamily
 from ecliptic.cli.output import count
 from ecliptic.diffusion import FAMILIES
+from ecliptic.engine import load_vectors
 from tests.cli.test_train import RECIPE
 
 
@@ -186,6 +187,7 @@ def test_f9_the_words_of_an_interruption_are_true(
         said, result = found.stderr.splitlines()
         number = result.split()[0]
         assert said == f"interrupted after {number} items; the finished ones are kept"
+        assert 2 <= int(number) == len(load_vectors(out).vectors) <= 70
     else:
         assert found.stderr == "interrupted after 0 items; nothing is written\n"
         assert [path.name for path in tmp_path.iterdir()] == ["images"]

@@ -75,6 +75,20 @@ def read_all(path: Path) -> None:
     json.dumps({str(name): value for name, value in file.metadata.items()})
 
 
+def check_mutant(path: Path, mutant: Mutant, name: str) -> None:
+    """Write the mutant to `path`; it must be read, or refused with a short typed error."""
+    path.write_bytes(mutant.data)
+    reason = ""
+    try:
+        read_all(path)
+    except CheckpointError as error:
+        reason = str(error)
+    except BaseException as error:
+        error.add_note(f"{name}: {mutant.what}")
+        raise
+    assert len(reason) < 5000, (name, mutant.what)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_c1_c3_c4_c5_every_mutant_is_read_or_refused(tmp_path: Path, case: str) -> None:
     make, mutants = CASES[case]
@@ -83,15 +97,7 @@ def test_c1_c3_c4_c5_every_mutant_is_read_or_refused(tmp_path: Path, case: str) 
     path.write_bytes(whole)
     read_all(path)
     for number, mutant in enumerate(islice(mutants(whole, Random(0)), 250)):
-        path.write_bytes(mutant.data)
-        reason = ""
-        try:
-            read_all(path)
-        except CheckpointError as error:
-            reason = str(error)
-        except Exception as error:
-            raise AssertionError(f"mutant {number} of {case}: {mutant.what}") from error
-        assert len(reason) < 5000, (number, mutant.what)
+        check_mutant(path, mutant, f"mutant {number} of {case}")
 
 
 def test_mutants_depend_on_the_seed_alone() -> None:

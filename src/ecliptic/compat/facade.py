@@ -6,6 +6,7 @@ blocks therefore do what they do there. Its parameters are those of the native m
 B batch, T tokens, D width, E vector size, S image side, I images.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ecliptic.errors import ShapeError, WeightsMismatchError
 from ecliptic.model import ImageConfig, LayerNorm, TextConfig, TwoTowers, end_positions
 
 
-class Facade(Fixed):
+class Facade(Fixed, ABC):
     """Parameters and methods of both projects' models; a subclass makes the towers."""
 
     visual: Any  # a module of ours, or whatever a script puts in its place
@@ -45,15 +46,17 @@ class Facade(Fixed):
         self._made = describe_modules(self._text_parts())
         self.train(towers.training)
 
+    @abstractmethod
     def _make_visual(self, sizes: ImageConfig, embed: int) -> nn.Module:
-        raise NotImplementedError
+        """The image tower, without weights."""
 
+    @abstractmethod
     def _make_transformer(self, sizes: TextConfig) -> nn.Module:
-        raise NotImplementedError
+        """The blocks of the text tower, without weights."""
 
+    @abstractmethod
     def _run_text(self, x: Tensor) -> Tensor:
         """(B, T, D) embedded tokens -> (B, T, D), through `transformer`."""
-        raise NotImplementedError
 
     @property
     def towers(self) -> TwoTowers:

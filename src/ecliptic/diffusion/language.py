@@ -131,23 +131,32 @@ def encode_t5(
             one = one.expand(len(prompts), -1, -1)
         found.append(one)
     positive, negative = found
-    if (positive is None) != (negative is None) and family.negative == "encode":
-        warn(
-            "only one of t5 and negative_t5 was given, so the other side gets zeros, on which no "
-            "model was trained; pass both t5= and negative_t5=.",
-            ConditioningWarning,
-            stacklevel=4,
-        )
-        positive, negative = (
-            torch.zeros_like(other) if one is None and other is not None else one
-            for one, other in ((positive, negative), (negative, positive))
-        )
+    if family.negative == "encode":
+        positive, negative = _fill_missing_side(positive, negative)
     if positive is not None and negative is not None and positive.shape != negative.shape:
         raise ShapeError(
             f"t5 {tuple(positive.shape)} and negative_t5 {tuple(negative.shape)} differ, but "
             "guidance runs both sides in one batch; pad both to one length."
         )
     return T5Tensors(positive, negative, width or rule.width)
+
+
+def _fill_missing_side(
+    positive: Tensor | None, negative: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Put zeros in the place of one missing side, and warn."""
+    if (positive is None) != (negative is None):
+        warn(
+            "only one of t5 and negative_t5 was given, so the other side gets zeros, on which no "
+            "model was trained; pass both t5= and negative_t5=.",
+            ConditioningWarning,
+            stacklevel=None,
+        )
+    if positive is None and negative is not None:
+        positive = torch.zeros_like(negative)
+    if negative is None and positive is not None:
+        negative = torch.zeros_like(positive)
+    return positive, negative
 
 
 def _check_tensor(t5: Tensor, count: int, width: int | None) -> None:
