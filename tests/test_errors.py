@@ -11,6 +11,7 @@ from ecliptic.errors import (
     EclipticError,
     ImageError,
     WeightsMismatchError,
+    note_warnings,
     printable,
     warn,
 )
@@ -72,3 +73,18 @@ def test_warnings_are_printable_and_name_the_line_of_the_caller() -> None:
     with pytest.warns(UserWarning, match=r"^a\\x1b\\n\\u202e$") as caught:
         warn("a\x1b\n\u202e")
     assert caught[0].filename == __file__
+
+
+def test_warnings_of_a_block_are_noted_and_still_shown() -> None:
+    def run() -> list[list[tuple[str, str]]]:
+        with note_warnings() as outer:
+            with note_warnings() as inner:
+                warn("one\x1b")
+            warn("two", RuntimeWarning)
+        return [inner, outer]
+
+    with pytest.warns() as shown:
+        inner, outer = run()
+    assert inner == [("UserWarning", r"one\x1b")]
+    assert outer == [*inner, ("RuntimeWarning", "two")]
+    assert [str(one.message) for one in shown] == [r"one\x1b", "two"]

@@ -27,6 +27,7 @@ ALLOWED = {
     "compat/open_clip/zero_shot_metadata.py names.read_text": RESOURCE,
     "diffusion/cache/kohya.py np.savez": "the draft of replace_file, already open",
     "report/page.py _STYLE.read_text": RESOURCE,
+    "diffusion/account/page.py _STYLE.read_text": RESOURCE,
     "inputs/decode.py Image.open": "bytes that were read before",
     "train/drawings.py tarfile.open": "a file that was opened before",
     "engine/sources/tables.py parquet.ParquetFile": "a file that was opened before",

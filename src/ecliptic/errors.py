@@ -29,7 +29,9 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 # C0 and C1 controls, line and paragraph separators, directions of writing (Unicode 9, UAX 9:
@@ -39,6 +41,7 @@ _UNSAFE = re.compile(
     "\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _LINES = {"\n", "\t"}
+_NOTED: ContextVar[list[tuple[str, str]] | None] = ContextVar("noted warnings", default=None)
 
 
 def printable(text: object, *, lines: bool = False) -> str:
@@ -72,7 +75,26 @@ def warn(
         stacklevel: 1 is the line that calls this function; None: the line of the user that called
             ecliptic, so that each call of a script has its own warning.
     """
-    warnings.warn(printable(message), category, (stacklevel or _count_own_frames()) + 1)
+    shown = printable(message)
+    if (noted := _NOTED.get()) is not None:
+        noted.append((category.__name__, shown))
+    warnings.warn(shown, category, (stacklevel or _count_own_frames()) + 1)
+
+
+@contextmanager
+def note_warnings() -> Iterator[list[tuple[str, str]]]:
+    """Keep (name of the class, message) of each warning of `warn` inside the block, in its thread.
+
+    The warnings are shown as always; an outer block keeps those of an inner one too.
+    """
+    outer, noted = _NOTED.get(), list[tuple[str, str]]()
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
+        if outer is not None:
+            outer += noted
 
 
 def _count_own_frames() -> int:

@@ -19,6 +19,8 @@ class Html(str):
 
 
 Child = str | Iterable["Child"]
+# The browser enforces this policy: a page fetches nothing and runs no script.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def tag(name: str, /, *children: Child, **attributes: str) -> Html:
@@ -41,6 +43,29 @@ def tag(name: str, /, *children: Child, **attributes: str) -> Html:
 def join(children: Iterable[Child]) -> Html:
     """Join the children in order, with their text escaped."""
     return Html("".join(_escape(child) for child in children))
+
+
+def document(title: str, style: str, *body: Child, description: str = "") -> Html:
+    """A whole page that loads nothing from elsewhere and fits a phone.
+
+    Args:
+        title: of the window.
+        style: CSS of the program, not of a user.
+        body: children of the body.
+        description: what the page is about, for search.
+    """
+    about = [tag("meta", name="description", content=description)] if description else []
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        about,
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    page = tag("html", head, tag("body", *body), lang="en")
+    return join([Html("<!doctype html>\n"), page, "\n"])
 
 
 def inline_image(data: bytes, alt: str, **attributes: str) -> Html:

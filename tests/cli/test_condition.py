@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ecliptic.diffusion import ConditionCache, Conditioner
+from ecliptic.diffusion import ConditionCache, Conditioner, report_html, report_table
 
 Condition = Any
 
@@ -22,22 +22,44 @@ def condition(run: Any, encoders: list[str]) -> Condition:
 def test_every_token_of_a_prompt_is_shown(condition: Condition, sdxl: Conditioner) -> None:
     result = condition("a (red:1.3) fox", "--dialect", "a1111", "--explain")
     assert result.exit_code == 0, result.stderr
-    ledger = sdxl("a (red:1.3) fox", dialect="a1111").ledger
-    assert result.stdout.strip() == ledger.to_table().strip()
+    report = sdxl("a (red:1.3) fox", dialect="a1111").report()
+    assert result.stdout.strip() == report_table(report).strip()
     assert any("red" in line and "1.3" in line for line in result.stdout.splitlines())
     assert condition("a (red:1.3) fox", "--dialect", "a1111").stdout == result.stdout
 
 
-def test_the_ledger_as_json_and_as_a_page(
+def test_both_sides_wordings_and_steps_are_shown(condition: Condition) -> None:
+    words = ("a [cat:dog:2] AND a fox:0.5", "-n", "blurry", "--prompt-2", "oil AND paint")
+    shown = condition(*words, "--dialect", "a1111", "--steps", "4")
+    assert shown.exit_code == 0, shown.stderr
+    for line in (
+        "Prompt, alternative 1, weight 1, steps 1 to 2",
+        "Prompt 2, alternative 2, weight 0.5, steps 1 to 4",
+        "Negative, steps 1 to 4",
+    ):
+        assert line in shown.stdout.splitlines()
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_the_report_as_json_and_as_a_page(
     condition: Condition, sdxl: Conditioner, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
-    result = condition("a <b>", "--json", "--html", page)
+    result = condition("a <b>", "--json", "--page", page)
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout) == json.loads(json.dumps(sdxl("a <b>").ledger.to_json()))
-    text = page.read_text(encoding="utf-8")
-    assert "<title>a &lt;b&gt;</title>" in text
-    assert "exists" in condition("a", "--html", page).stderr
+    report = sdxl("a <b>").report()
+    assert json.loads(result.stdout) == json.loads(json.dumps(report.to_json()))
+    assert page.read_text(encoding="utf-8") == report_html(report, "a <b>")
+    assert "exists" in condition("a", "--page", page).stderr
+
+
+@pytest.mark.filterwarnings("ignore::ecliptic.inputs.TruncationWarning")
+def test_warnings_are_in_the_report_in_the_words_of_the_command(condition: Condition) -> None:
+    result = condition("cat " * 90)
+    assert "such as --long chunk" in " ".join(result.stdout.split())
+    assert 'long="chunk"' not in result.stdout
+    (note,) = json.loads(condition("cat " * 90, "--json").stdout)["notes"]
+    assert note["kind"] == "TruncationWarning"
 
 
 def test_a_prompts_tensors_are_those_of_the_api(
@@ -94,7 +116,7 @@ def test_flags_of_tables_are_not_in_the_help(run: Any) -> None:
         (["nowhere", "--verify"], 1, "no cache folder nowhere"),
         (["a cat", "--store", "fp16"], 2, "--store is for tables of captions; see `ecliptic capt"),
         (["a cat", "--id", "x", "--batch-size", "4"], 2, "--id, --batch-size is for tables"),
-        (["a.csv", "--negative", "x", "--html", "y"], 2, "--negative, --html is for a prompt"),
+        (["a.csv", "--negative", "x", "--page", "y"], 2, "--negative, --page is for a prompt"),
         (["a cat", "--for", "sdxl", "-o", "a.npz"], 2, "must end in .safetensors"),
         (["a cat", "--for", "sdxxl", "-e", "x"], 2, "sdxl"),
         (["a cat", "--for", "sdxl", "-e", "mini", "--lora", "a.safetensors=much"], 2, "FILE=0.8"),

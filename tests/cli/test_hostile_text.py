@@ -104,7 +104,7 @@ COMMANDS: dict[str, Words] = {
     ],
     "similarity in a bad plot": lambda at, _: ["similarity", "-t", "a", "--plot", f"{BYTES}.foo"],
     "condition": lambda at, _: ["condition", TEXT, "-n", TEXT, "-o", at / f"{BYTES}.safetensors"],
-    "condition shown": lambda at, _: ["condition", TEXT, "--html", at / f"{BYTES}.html"],
+    "condition shown": lambda at, _: ["condition", TEXT, "--page", at / f"{BYTES}.html"],
     "condition wrongly": lambda at, _: ["condition", f"(a:{TEXT})", "--dialect", "comfyui"],
     "condition with a lora": lambda at, _: ["condition", "a", "--lora", at / f"no {BYTES}"],
     "condition with a scale": lambda at, _: ["condition", "a", "--lora", f"a={TEXT}"],

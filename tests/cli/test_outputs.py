@@ -29,13 +29,13 @@ COMMANDS: dict[str, list[str]] = {  # each writes OUT, before which it would mis
     "embed": ["embed", "-t", "a", "-m", NO_MODEL, "-o", "OUT.npy"],
     "similarity": ["similarity", "IMAGE", "-m", NO_MODEL, "--plot", "OUT.png"],
     "condition": ["condition", "a", "--for", "sd1", "-e", NO_MODEL, "-o", "OUT.safetensors"],
-    "html": ["condition", "a", "--for", "sd1", "-e", NO_MODEL, "--html", "OUT.html"],
+    "page": ["condition", "a", "--for", "sd1", "-e", NO_MODEL, "--page", "OUT.html"],
     "captions": ["captions", "write", "TABLE", "--for", "sd1", "-e", NO_MODEL, "-o", "OUT"],
     "old captions": ["condition", "TABLE", "--for", "sd1", "-e", NO_MODEL, "-o", "OUT"],
     "demo": ["demo", "-m", NO_MODEL, "-o", "OUT.html"],
 }
 EXISTING = {"embed": [".npy", ".npy.json", ".npy.rejects.jsonl"], "similarity": [".png"],
-            "condition": [".safetensors"], "html": [".html"], "demo": [".html"],
+            "condition": [".safetensors"], "page": [".html"], "demo": [".html"],
             "captions": [".rejects.jsonl"], "old captions": [".rejects.jsonl"]}  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_two_outputs_of_one_command_are_not_one_file(
     run: Any, tmp_path: Path, encoders: list[str]
 ) -> None:
     out = tmp_path / "a.safetensors"
-    words = ["condition", "a", "--for", "sdxl", *encoders, "-o", out, "--html", out]
+    words = ["condition", "a", "--for", "sdxl", *encoders, "-o", out, "--page", out]
     result = run(*words, "--force")
     assert result.exit_code == 1
     assert "would be written twice" in result.stderr
@@ -143,7 +143,7 @@ def test_links_are_replaced_and_never_followed(
         path.symlink_to(victim)
     words = ["similarity", images / "a.png", "-t", "a cat", "-m", model, "--plot", plot]
     assert run(*words, "--force").exit_code == 0
-    words = ["condition", "a", "--for", "sdxl", *encoders, "--html", page, "--force"]
+    words = ["condition", "a", "--for", "sdxl", *encoders, "--page", page, "--force"]
     assert run(*words).exit_code == 0
     words = ["embed", images, "-m", model, "-o", tmp_path / "v.npy", "--force"]
     assert run(*words).exit_code == 3

@@ -30,6 +30,8 @@ NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "t5": "of Conditioner",
     "embed": "in the repr of a Clip",
     "x": "the place of a name",
+    "width": "of the viewport of a page",
+    "scale": "of the viewport of a page",
     "normalize": "a word of compel's syntax",
     "field": "the form of --set",
     "errors": "of open, in a phrase",

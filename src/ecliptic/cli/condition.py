@@ -15,9 +15,10 @@ from ecliptic.cli.captions import (
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
 from ecliptic.cli.flags import Force, Json, expands
 from ecliptic.cli.output import count, print_json, print_text, say
+from ecliptic.cli.wording import name_flags
 
 if TYPE_CHECKING:
-    from ecliptic.diffusion import Conditioner
+    from ecliptic.diffusion import Conditioner, ConditioningReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,9 @@ class PromptFlags:
         bool,
         typer.Option("--explain", help="Show every token, also when a file is written."),
     ] = False
-    html: Annotated[
-        Path | None, typer.Option(help="Write the tokens as an HTML page.", metavar="FILE")
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write one HTML page about the prompt and its tokens.", metavar="FILE"),
     ] = None
 
     def given(self) -> list[str]:
@@ -106,7 +108,7 @@ def condition(
     if table.given():
         flags = ", ".join("--" + _FLAGS.get(name, name) for name in table.given())
         raise typer.BadParameter(f"{flags} is for tables of captions; see `ecliptic captions`.")
-    outputs = [path for path in (out, prompt.html) if path is not None]
+    outputs = [path for path in (out, prompt.page) if path is not None]
     check_outputs(outputs, encoders.paths(), force=force)
     if out is not None and out.suffix != ".safetensors":
         raise typer.BadParameter("the --out file of a prompt must end in .safetensors.")
@@ -152,20 +154,28 @@ def _show(
     out: Path | None,
     json: bool,
 ) -> None:
-    from ecliptic.diffusion import ledger_html, save_conditioning
+    from ecliptic.diffusion import report_html, report_table, save_conditioning
     from ecliptic.storage import replace_file, text_writer
 
     made = conditioner(text, negative=prompt.negative, prompt_2=prompt.prompt_2, **how)
+    report = made.report()
+    notes = tuple(dataclasses.replace(n, text=name_flags(n.text)) for n in report.notes)
+    report = dataclasses.replace(report, notes=notes)
     if json:
-        print_json(made.ledger.to_json())
-    elif prompt.explain or not (out or prompt.html):
-        print_text(made.ledger.to_table(), lines=True)
-    if prompt.html is not None:
-        replace_file(prompt.html, text_writer(ledger_html(made.ledger, text[:80])))
-        say(f"{count(len(made.ledger.rows), 'token')} in {prompt.html}")
+        print_json(report.to_json())
+    elif prompt.explain or not (out or prompt.page):
+        print_text(report_table(report), lines=True)
+    if prompt.page is not None:
+        replace_file(prompt.page, text_writer(report_html(report, text[:80])))
+        say(f"the page is {prompt.page}")
     if out is not None:
         about = {"prompt": text, "negative": prompt.negative, "prompt_2": prompt.prompt_2}
         names = save_conditioning(made, out, about | {"identity": conditioner.identity(**how)})
         say(f"{', '.join(names)} in {out}")
-    dropped = len(made.ledger.dropped)
-    say(count(len(made.ledger.rows), "token") + f", {dropped} dropped" * bool(dropped))
+    say(count_tokens(report))
+
+
+def count_tokens(report: "ConditioningReport") -> str:
+    """The tokens of each prompt and encoder, in words."""
+    tokens, dropped = report.token_counts
+    return count(tokens, "token") + f", {dropped:,} dropped" * bool(dropped)

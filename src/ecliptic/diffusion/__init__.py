@@ -16,6 +16,13 @@ if TYPE_CHECKING:
         read_inversion as read_inversion,
         read_lora as read_lora,
     )
+    from ecliptic.diffusion.account.page import report_html as report_html
+    from ecliptic.diffusion.account.report import (
+        ConditioningReport as ConditioningReport,
+        Note as Note,
+        PromptReport as PromptReport,
+    )
+    from ecliptic.diffusion.account.table import report_table as report_table
     from ecliptic.diffusion.behaviours import BEHAVIOURS as BEHAVIOURS, Behaviour as Behaviour
     from ecliptic.diffusion.cache.keys import (
         StoredConditioning as StoredConditioning,
@@ -64,8 +71,11 @@ if TYPE_CHECKING:
         skip_names as skip_names,
     )
     from ecliptic.diffusion.text_encoder import as_text_encoder as as_text_encoder
-    from ecliptic.diffusion.tokens.ledger import Ledger as Ledger, LedgerRow as LedgerRow
-    from ecliptic.diffusion.tokens.ledger_page import ledger_html as ledger_html
+    from ecliptic.diffusion.tokens.ledger import (
+        EncoderReading as EncoderReading,
+        Ledger as Ledger,
+        LedgerRow as LedgerRow,
+    )
     from ecliptic.prompts import (
         Conversion as Conversion,
         Dialect as Dialect,

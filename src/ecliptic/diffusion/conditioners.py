@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ecliptic.adapters import Inversion, LoraReport, LoraStack, read_inversion, read_lora
 from ecliptic.checks import check_count
-from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
+from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning, keep_warnings
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.request import Prompts, Request, make_request
@@ -58,6 +58,7 @@ class Conditioner:
         names = ", ".join(one.clip.card.name for one in self.encoders)
         return f"Conditioner({self.family.name!r}, {names or self.image!r})"
 
+    @keep_warnings
     def __call__(
         self,
         prompt: Prompts | None = None,
@@ -220,7 +221,7 @@ class Conditioner:
                 f"{options.behaviour.name} ignores clip skip on {self.family.title}, so it has no "
                 'effect under this compat; pass compat="diffusers" to apply it.',
                 ConditioningWarning,
-                stacklevel=3,
+                stacklevel=None,
             )
             return replace(options, clip_skip=None)
         return options
@@ -248,7 +249,10 @@ class Conditioner:
             rule = replace(rule, layer=-2, negative="encoded zeros", token_axis=False)
         image, none = encode_images(self.image, images, rule)
         negative = found.negative or Conditioning(self.family)
-        return replace(found, image=image, negative=replace(negative, image=none))
+        facts = found.facts
+        if found.tokens is None and found.pooled is None:
+            facts = replace(facts, positive="images", negative=rule.negative)
+        return replace(found, image=image, negative=replace(negative, image=none), facts=facts)
 
     def _identify_encoder(self, number: int, options: Options) -> dict[str, Any]:
         encoder, stack = self.encoders[number], self._stacks[number]

@@ -6,20 +6,31 @@ B prompts, T tokens, D width, E vector size.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from torch import Tensor
 
 from ecliptic.checks import check_finite
+from ecliptic.diffusion.account.report import (
+    CallFacts,
+    ConditioningReport,
+    Holding,
+    Note,
+    Origin,
+    PromptSide,
+    TensorFacts,
+    list_prompts,
+)
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.tokens.ledger import Ledger
-from ecliptic.errors import ConfigError, InputError
+from ecliptic.errors import ConfigError, InputError, note_warnings
 from ecliptic.storage import replace_file, write_safetensors
 
+P = ParamSpec("P")
 _TENSORS = ("tokens", "pooled", "mask", "image", "size_ids")
 
 
@@ -41,6 +52,7 @@ class Conditioning:
     alternatives: "tuple[tuple[Conditioning, float], ...]" = ()  # of AND, this one first
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
     read_ledger: Callable[[], Ledger] = Ledger
+    facts: CallFacts = field(default_factory=CallFacts)  # of the call
 
     def __repr__(self) -> str:
         parts = [f"{name} {tuple(tensor.shape)}" for name, tensor in self.tensors().items()]
@@ -69,6 +81,42 @@ class Conditioning:
                 if step <= last:
                     return conditioning
         raise ConfigError(f"step must be 1 to {self.schedule[-1][0]}, got {step}.")
+
+    def report(self) -> ConditioningReport:
+        """What became of the prompts: both sides, every alternative and step, shapes, warnings."""
+        tensors = tuple(
+            TensorFacts(name, tuple(x.shape), str(x.dtype).removeprefix("torch."))
+            for name, x in self.tensors().items()
+        )
+        family, facts = self.family, self.facts
+        origins: dict[PromptSide, Origin] = {"prompt": facts.positive, "negative": facts.negative}
+        prompts = list_prompts(self._holdings(), origins)
+        return ConditioningReport(
+            family.name, family.title, facts.options, tensors, prompts, facts.notes
+        )
+
+    def _holdings(self) -> Iterator[Holding]:
+        """Yield the ledgers of both sides, by alternative and step."""
+        for number, (one, weight) in enumerate(self.alternatives or ((self, 1.0),)):
+            before = 0
+            for last, made in one.schedule or ((0, one),):
+                steps = (before + 1, last) if one.schedule else None
+                there = None if made.negative is None else made.negative.ledger
+                yield Holding("prompt", made.ledger, number, weight, steps)
+                yield Holding("negative", there, number, weight, steps)
+                before = last
+
+    def add_notes(self, notes: Iterable[Note]) -> "Conditioning":
+        """Add notes to this conditioning and its parts, for their reports."""
+        if not (notes := tuple(notes)):
+            return self
+        return replace(
+            self,
+            facts=replace(self.facts, notes=(*self.facts.notes, *notes)),
+            negative=None if self.negative is None else self.negative.add_notes(notes),
+            alternatives=tuple((c.add_notes(notes), weight) for c, weight in self.alternatives),
+            schedule=tuple((last, c.add_notes(notes)) for last, c in self.schedule),
+        )
 
     def to_diffusers(self) -> dict[str, Any]:
         """The keyword arguments for diffusers: for a pipeline, or the model in `family.takes`.
@@ -107,6 +155,18 @@ class Conditioning:
         )
 
     repeated = repeat  # its earlier name
+
+
+def keep_warnings(call: Callable[P, Conditioning]) -> Callable[P, Conditioning]:
+    """Make the warnings of a call notes of its result; they are shown as always."""
+
+    @wraps(call)
+    def noted(*args: P.args, **kwargs: P.kwargs) -> Conditioning:
+        with note_warnings() as warnings:
+            found = call(*args, **kwargs)
+        return found.add_notes(Note(*one) for one in dict.fromkeys(warnings))
+
+    return noted
 
 
 def save_conditioning(

@@ -4,7 +4,7 @@ The folder runs in `transformers`, which must be installed.
 B prompts, T tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.conditioning import ConditioningWarning
 from ecliptic.diffusion.families import Family
+from ecliptic.diffusion.tokens.ledger import EncoderReading
 from ecliptic.errors import ConfigError, MissingExtraError, ShapeError, UnknownModelError, warn
 
 
@@ -92,6 +93,27 @@ class T5Tensors:
             )
         wide = torch.nn.functional.pad(tokens, (0, missing))
         return torch.cat([wide, t5.to(wide)], dim=1)
+
+
+def read_t5(
+    texts: Sequence[str], tensor: Tensor | None, name: Callable[[str, int], str]
+) -> list[EncoderReading]:
+    """What T5 reads of each prompt of one side; its tokens are not counted.
+
+    Args:
+        texts: of the prompts.
+        tensor: (B, T, D) of T5, if there is one.
+        name: gives the argument that gave a text for a prompt.
+    """
+    output = (
+        "nothing: no T5 was given" if tensor is None else f"sequence of {tensor.shape[1]} tokens"
+    )
+    return [
+        EncoderReading(
+            "t5", text, (), (), name(text, number), number, len(texts), holds=text, output=output
+        )
+        for number, text in enumerate(texts)
+    ]
 
 
 def encode_t5(

@@ -212,6 +212,15 @@ class Options:
         """How names of textual inversions are found."""
         return DEFAULTS[self.dialect].match
 
+    def names(self) -> dict[str, str | int | None]:
+        """The options as people name them, with the defaults of the dialect filled in."""
+        given = {one.name: getattr(self, one.name) for one in self.flags()}
+        compat, weighting = self.behaviour.name, self.weighting
+        emphasis = weighting.name + f", {weighting.normalization}" * (
+            weighting.normalization != "none"
+        )
+        return {**given, "emphasis": emphasis, "long": self.layout, "compat": compat}
+
     def identity(self) -> dict[str, Any]:
         """The options that change the result, as JSON values."""
         return {

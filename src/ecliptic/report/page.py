@@ -3,15 +3,13 @@
 from pathlib import Path
 
 from ecliptic import __version__
+from ecliptic.markup import Html, document, tag
 from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
-from ecliptic.markup import Html, join, tag
 from ecliptic.report.results import DemoResult
 from ecliptic.report.sections import headline, sections
 from ecliptic.storage import replace_file, text_writer
 
 _STYLE = Path(__file__).with_name("page.css")
-# The browser enforces this policy: the page fetches nothing and runs no script.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 MINI = (
     "This is mini, the small CLIP model inside the package. It was trained from random weights on "
@@ -33,15 +31,6 @@ def page(result: DemoResult) -> Html:
     name = str(result.card["name"])
     title = "Images and texts as vectors in one space"
     lead = _lead(result, name)
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="description", content=lead),
-        tag("title", f"ecliptic demo: {name}"),
-        tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
-    )
     header = tag(
         "header",
         tag("p", "ecliptic", class_="brand"),
@@ -49,8 +38,10 @@ def page(result: DemoResult) -> Html:
         tag("p", lead, class_="lead"),
         headline(result),
     )
-    body = tag("body", header, tag("main", sections(result)), _footer(result))
-    return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), "\n"])
+    style, main = _STYLE.read_text(encoding="utf-8"), tag("main", sections(result))
+    return document(
+        f"ecliptic demo: {name}", style, header, main, _footer(result), description=lead
+    )
 
 
 def _lead(result: DemoResult, name: str) -> str:

@@ -3,13 +3,14 @@
 B prompts, T tokens, D width, E vector size.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from ecliptic.diffusion.account.report import CallFacts, Origin
 from ecliptic.diffusion.conditioning import Conditioning
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import (
@@ -23,7 +24,7 @@ from ecliptic.diffusion.encode.lines import LineEncoder
 from ecliptic.diffusion.encode.request import Request
 from ecliptic.diffusion.encode.side import Moment, Side
 from ecliptic.diffusion.families import Family
-from ecliptic.diffusion.language import T5Tensors
+from ecliptic.diffusion.language import T5Tensors, read_t5
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses
@@ -90,7 +91,7 @@ class TextCall:
         lost = [describe_losses(ledger) for side in self.sides for ledger in side.losses()]
         if lost:
             message = " ".join(dict.fromkeys(lost))
-            warn(message, TruncationWarning, stacklevel=3)
+            warn(message, TruncationWarning, stacklevel=None)
 
     def assemble(self, t5: T5Tensors) -> Conditioning:
         """Assemble the result of the call."""
@@ -99,7 +100,10 @@ class TextCall:
         ends = sorted({end for _, end in moments})
         parts = []
         for number in range(len(weights)):
-            found = [(end, self._assemble_at((number, end), t5)) for end in ends]
+            found = [
+                (end, replace(self._assemble_at((number, end), t5), facts=self.facts))
+                for end in ends
+            ]
             first = found[0][1]
             parts.append(replace(first, schedule=tuple(found)) if len(found) > 1 else first)
         if len(parts) == 1:
@@ -120,7 +124,8 @@ class TextCall:
         return [
             replace(
                 self._finish(join([prompt], self.family), t5.row(number), negative=False),
-                read_ledger=partial(self.positive.ledger, moment, number),
+                read_ledger=self._reads(self.positive, moment, t5, number),
+                facts=self.facts,
             )
             for number, prompt in enumerate(self.positive.prompts(moment))
         ]
@@ -140,22 +145,42 @@ class TextCall:
 
     def _assemble_at(self, moment: Moment, t5: T5Tensors) -> Conditioning:
         """Assemble both sides at `moment`."""
-        here, there = self._join_side(self.positive, moment), None
+        here, there = self._join_side(self.positive, moment, t5), None
         if self.zeros:
             tokens, pooled = _zeros(here.tokens), _zeros(here.pooled)
             there = replace(here, tokens=tokens, pooled=pooled, read_ledger=Ledger)
         elif self.negative is not None:
-            there = self._join_side(self.negative, (0, moment[1]))  # only the positive side has AND
+            later = (0, moment[1])  # only the positive side has AND
+            there = self._join_side(self.negative, later, t5)
         found = self._finish(here, t5, negative=False)
         if there is None:
             return found
         return replace(found, negative=self._finish(there, t5, negative=True))
 
-    def _join_side(self, side: Side, moment: Moment) -> Conditioning:
+    def _join_side(self, side: Side, moment: Moment, t5: T5Tensors) -> Conditioning:
         rule = unequal_rule(self.options)
         empties = [encoder.empty for encoder in side.encoders]
         prompts = [lengthen(one, self.length, rule, empties) for one in side.prompts(moment)]
-        return replace(join(prompts, self.family), read_ledger=partial(side.ledger, moment))
+        return replace(join(prompts, self.family), read_ledger=self._reads(side, moment, t5))
+
+    def _reads(
+        self, side: Side, moment: Moment, t5: T5Tensors, only: int | None = None
+    ) -> Callable[[], Ledger]:
+        """A function that reads the ledger of a side, T5 included."""
+        negative = side is self.negative
+        tensor, texts = t5.negative if negative else t5.positive, self.request.language[negative]
+        read = [] if self.family.language is None else read_t5(texts, tensor, side.name_wording)
+        if only is not None:
+            read = [replace(read[only], batch=1)] if read else []
+        return partial(side.ledger, moment, only, tuple(read))
+
+    @property
+    def facts(self) -> CallFacts:
+        """The options in words, and where the negative comes from."""
+        negative: Origin = "given" if self.request.stated else "empty prompt"
+        if self.zeros or self.negative is None:
+            negative = "zeros" if self.zeros else "none"
+        return CallFacts(self.options.names(), negative=negative)
 
     def _finish(self, found: Conditioning, t5: T5Tensors, *, negative: bool) -> Conditioning:
         """Add T5 and sizes to one side, in the shape and dtype of the family."""

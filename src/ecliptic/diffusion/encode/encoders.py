@@ -150,6 +150,13 @@ class TextEncoder:
         return ends.cumsum(dim=-1) - ends == 0
 
 
+def describe_output(rule: EncoderRule) -> str:
+    """What a family reads of an encoder, in words."""
+    sequence = "" if rule.layer is None else "sequence"
+    pooled = {None: "", "state": "pooled", "vector": "projected pooled"}[rule.pooled]
+    return " and ".join(filter(None, (sequence, pooled)))
+
+
 _FIELDS = ("sequence", "pooled", "vectors")
 
 

@@ -207,6 +207,19 @@ def lines_of(reading: Reading) -> list[Line]:
     return [line for part, _ in reading.parts for line in lines_of(part)]
 
 
+def holds_of(reading: Reading) -> str:
+    """The words of a reading; those of parts that are encoded apart with their weights."""
+    if not isinstance(reading, Line):
+        parts = (f"{holds_of(part)!r} {weight:g}" for part, weight in reading.parts)
+        return f"{reading.kind} of {', '.join(parts)}"
+    words = ""
+    for one in reading.parts:
+        text = one.text if isinstance(one, Segment) else " BREAK "
+        # a segment is tokenized alone, so a word ends where it ends
+        words += " " * (words[-1:].isalnum() and text[:1].isalnum()) + text
+    return words
+
+
 def text_of(line: Line) -> str:
     """The words of `line` for a message."""
     return "".join(part.text for part in line.parts if isinstance(part, Segment))

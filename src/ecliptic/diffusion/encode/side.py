@@ -4,14 +4,15 @@ P prompts.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.encoders import TextEncoder, describe_output
 from ecliptic.diffusion.encode.lengths import EncodedPrompt, level
-from ecliptic.diffusion.encode.lines import LineEncoder, lines_of
+from ecliptic.diffusion.encode.lines import LineEncoder, holds_of, lines_of
 from ecliptic.diffusion.encode.timeline import read_timeline
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import TokenizedLine
-from ecliptic.diffusion.tokens.ledger import Ledger, ledger_of
+from ecliptic.diffusion.tokens.ledger import EncoderReading, Ledger, read_tokens
 from ecliptic.prompts import Line
 
 Moment = tuple[int, int]  # (alternative of AND, last step of a part of the schedule)
@@ -39,6 +40,7 @@ class Side:
             beside: the other side; equal lines of both are encoded once if the options allow.
         """
         self.texts = texts
+        self._name = "negative" if negative else "prompt"
         self.timeline = read_timeline(texts, options, negative=negative)
         self.encoders = [LineEncoder(one, options, negative=negative) for one in encoders]
         self._in_groups = options.shares_means  # lines of one moment share their means
@@ -91,26 +93,46 @@ class Side:
         return [
             self.ledger(moment)
             for moment in self.moments()
-            if any(line.dropped for *_, line in self._tokenize(moment))
+            if any(line.dropped for line in self._tokenize(moment))
         ]
 
-    def ledger(self, moment: Moment, only: int | None = None) -> Ledger:
-        """The tokens of every prompt, or of one, as they are at `moment`."""
-        found = Ledger()
-        chunks: dict[tuple[int, int], int] = {}  # of lines before, by encoder and prompt
-        for number, prompt, line in self._tokenize(moment):
-            if only is not None and prompt != only:
-                continue
-            before = chunks.get((number, prompt), 0)
-            chunks[number, prompt] = before + len(line.chunks)
-            part = self.encoders[number].encoder.rule.part
-            found += ledger_of(self.texts[number][prompt], line, encoder=part, chunk=before)
-        return found
+    def ledger(
+        self, moment: Moment, only: int | None = None, more: Sequence[EncoderReading] = ()
+    ) -> Ledger:
+        """The tokens of every prompt, or of one, as they are at `moment`.
 
-    def _tokenize(self, moment: Moment) -> Iterator[tuple[int, int, TokenizedLine]]:
-        """Yield (encoder, prompt, tokens of a line) of all lines at `moment`."""
-        readings = zip(self.encoders, self.timeline.at(*moment), strict=True)
-        for number, (encoder, prompts) in enumerate(readings):
-            for prompt, reading in enumerate(prompts):
-                for line in lines_of(reading):
-                    yield number, prompt, encoder.tokenize(line)
+        Args:
+            moment: an alternative, and a step.
+            only: number of one prompt.
+            more: readings of encoders that are not a CLIP.
+        """
+        found = []
+        for number, readings in enumerate(self.timeline.at(*moment)):
+            encoder = self.encoders[number]
+            for prompt, reading in enumerate(readings):
+                if only is None or prompt == only:
+                    read = read_tokens(
+                        text := self.texts[number][prompt],
+                        [encoder.tokenize(line) for line in lines_of(reading)],
+                        encoder=encoder.encoder.rule.part,
+                        wording=self.name_wording(text, prompt),
+                        prompt=prompt,
+                    )
+                    batch = len(readings) if only is None else 1
+                    holds, output = holds_of(reading), describe_output(encoder.encoder.rule)
+                    found.append(replace(read, batch=batch, holds=holds, output=output))
+        return Ledger((*found, *more))
+
+    def name_wording(self, text: str, prompt: int) -> str:
+        """The argument of the call that gave `text` for a prompt."""
+        first, *others = dict.fromkeys(one[prompt] for one in self.texts)
+        if text == first:
+            return self._name
+        number = others.index(text) + 2 if text in others else len(others) + 2
+        return f"{self._name}_{number}"
+
+    def _tokenize(self, moment: Moment) -> Iterator[TokenizedLine]:
+        """Yield the tokens of all lines at `moment`."""
+        for encoder, prompts in zip(self.encoders, self.timeline.at(*moment), strict=True):
+            for reading in prompts:
+                yield from map(encoder.tokenize, lines_of(reading))
