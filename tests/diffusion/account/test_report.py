@@ -70,6 +70,14 @@ def test_the_second_wording_of_flux_is_that_of_t5() -> None:
     assert readings(without)[1].output == "nothing: no T5 was given"
 
 
+def test_what_t5_reads_otherwise_than_clip_is_told_apart() -> None:
+    report = call("sd3", "a (red:1.3) fox").report()
+    assert report.prompts[0].summary == (
+        "prompt for clip_l: a red fox; prompt for t5: a (red:1.3) fox"
+    )
+    assert call("sd3", "a red fox").report().prompts[0].summary == "a red fox"
+
+
 def test_encoders_with_equal_tokens_are_grouped_and_others_are_not() -> None:
     (group,) = call("sdxl", "a fox").report().prompts[0].groups
     assert [one.encoder for one in group] == ["clip_l", "clip_g"]

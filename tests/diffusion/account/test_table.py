@@ -27,6 +27,16 @@ def test_lines_fit_80_columns_and_hold_no_controls() -> None:
     assert "alternative 2, weight 0.3, steps 1 to 7" in text
 
 
+def test_a_text_whose_tokens_are_not_counted_is_shown_whole() -> None:
+    made = call("flux", "a fox", prompt_2="a\x1b wolf", t5=None, negative_t5=None)
+    assert report_table(made.report()).splitlines()[-4:] == [
+        "Prompt 2",
+        "t5 (nothing: no T5 was given)",
+        "tokens not counted",
+        r"a\x1b wolf",
+    ]
+
+
 def test_columns_count_wide_characters_twice() -> None:
     rows = [
         line

@@ -4,6 +4,7 @@
 read over some steps; equal ones are listed once, with all their steps.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -91,9 +92,14 @@ class PromptReport:
         """The words that are encoded, or what stands in their place."""
         if self.origin != "given":
             return _ORIGINS[self.origin]
-        texts = dict.fromkeys((one.title, one.holds.strip()) for one in self.readings)
-        titles = {title for title, _ in texts}
-        shown = "; ".join(f"{t}: {text}" if len(titles) > 1 else text for t, text in texts)
+        texts: dict[tuple[str, str], str] = {}  # (title, words) -> first encoder
+        for one in self.readings:
+            texts.setdefault((one.title, one.holds.strip()), one.encoder)
+        titles = Counter(title for title, _ in texts)
+        shown = "; ".join(
+            text if len(texts) == 1 else f"{title}{f' for {encoder}' * (titles[title] > 1)}: {text}"
+            for (title, text), encoder in texts.items()
+        )
         return shown or "the empty prompt"
 
     def to_json(self) -> dict[str, object]:

@@ -55,6 +55,8 @@ def _write_group(
     yield from _wrap(name_budget(reading))
     for note in (note for one in group for note in one.notes):
         yield from _wrap(note)
+    if not reading.chunks:
+        yield from _wrap(reading.text)
     if reading.rows:
         yield write_columns([_HEADS, *map(_cells, reading.rows)])
 
