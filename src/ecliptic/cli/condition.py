@@ -33,7 +33,7 @@ class PromptFlags:
     ] = None
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Show every token, also when a file is written."),
+        typer.Option("--explain", help="Show the tokens, also when a file is written."),
     ] = False
     page: Annotated[
         Path | None,
@@ -93,8 +93,9 @@ def condition(
 ) -> None:
     """Encode a prompt for a diffusion model, to show or to save.
 
-    Shows every token: its characters, chunk and weight, and whether it is kept. --out writes the
-    tensors under the names of diffusers. For tables of captions, use `ecliptic captions`.
+    Shows what becomes of it: each side, alternative and step, every token with its chunk and
+    weight, what is dropped, shapes, warnings. --page writes that for a browser or a phone; --out
+    writes the tensors under the names of diffusers. For tables, use `ecliptic captions`.
     """
     from ecliptic.cli.texts import is_file, refuse_missing_file
     from ecliptic.engine import is_table
