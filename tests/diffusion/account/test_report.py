@@ -141,7 +141,8 @@ def test_the_texts_of_a_batch_are_numbered() -> None:
         *("prompt, text 1 of 2", "prompt 2, text 2 of 2"),
     ]
     alone = make("sd3").each(["a cat", "a dog"])[1].report()
-    assert [(one.title, one.text) for one in readings(alone)] == [("prompt", "a dog")] * 3
+    shown = [(one.title, one.text, one.prompt) for one in readings(alone)]
+    assert shown == [("prompt", "a dog", 0)] * 3
 
 
 def test_warnings_of_the_call_are_notes_of_all_its_parts() -> None:

@@ -171,7 +171,7 @@ class TextCall:
         tensor, texts = t5.negative if negative else t5.positive, self.request.language[negative]
         read = [] if self.family.language is None else read_t5(texts, tensor, side.name_wording)
         if only is not None:
-            read = [replace(read[only], batch=1)] if read else []
+            read = [replace(read[only], prompt=0, batch=1)] if read else []
         return partial(side.ledger, moment, only, tuple(read))
 
     @property

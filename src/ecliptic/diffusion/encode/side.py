@@ -116,7 +116,7 @@ class Side:
                         [encoder.tokenize(line) for line in lines_of(reading)],
                         encoder=encoder.encoder.rule.part,
                         wording=self.name_wording(text, prompt),
-                        prompt=prompt,
+                        prompt=prompt if only is None else 0,
                     )
                     batch = len(readings) if only is None else 1
                     holds, output = holds_of(reading), describe_output(encoder.encoder.rule)
