@@ -13,7 +13,6 @@ from torch import Tensor
 from ecliptic.adapters.files import DIVERGED
 from ecliptic.adapters.lora_alphas import Scaling
 from ecliptic.adapters.lora_changes import (
-    WeightChange,
     Decomposed,
     Difference,
     Factors,
@@ -22,6 +21,7 @@ from ecliptic.adapters.lora_changes import (
     Kronecker,
     LowRank,
     Rescaling,
+    WeightChange,
 )
 from ecliptic.adapters.lora_keys import method_of
 from ecliptic.checks import check_finite

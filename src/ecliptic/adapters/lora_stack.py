@@ -80,6 +80,11 @@ class LoraStack:
         self._merged: dict[str, tuple[nn.Parameter, int]] = {}  # our parameter, and its writes
 
     @property
+    def parts(self) -> frozenset[str]:
+        """The encoders in files whose layers it takes: its own, and "" if it is the first."""
+        return frozenset(self._parts)
+
+    @property
     def scales(self) -> dict[str, float | tuple[float, ...]]:
         """Name -> scale of all blocks, or one for each, in the order of addition."""
         return {name: entry.scale for name, entry in self._entries.items()}
