@@ -208,7 +208,8 @@ class Decomposed:
         length = torch.linalg.vector_norm(moved, dim=1 if self.by_row else 0, keepdim=True)
         length = length + torch.finfo(length.dtype).eps
         new = moved * (_like(self.magnitude, weight).reshape(length.shape) / length)
-        return (new - weight) * scale if self.blends else new - weight
+        changed: Tensor = new - weight
+        return changed * scale if self.blends else changed
 
 
 def _like(tensor: Tensor, other: Tensor) -> Tensor:
