@@ -215,6 +215,7 @@ def test_keys_that_cannot_be_used_are_named_with_the_reason(
             "Tucker",
         ),
         ({"diff": (32, 32), "lokr_w1": (4, 4), "lokr_w2": (8, 8)}, "LoKr and a difference for one"),
+        ({"diff_b": (32,), "lora_up.bias": (32,)}, "bias and diff_b for one layer"),
         ({"weight": (32, 32)}, "a whole weight instead"),
         ({"dora_scale": (32, 1)}, "the weight that it belongs to is missing"),
         ({"diff": (32, 32), "dora_scale": (32, 1)}, "DoRA, which is for"),

@@ -166,7 +166,7 @@ def test_a_lora_has_a_strength_for_each_block_and_encoder(tmp_path: Path) -> Non
     assert added(0, "ln_final.bias") == 0.5
     assert [added(1, f"blocks.{i}.mlp.up.bias") for i in range(5)] == [0.7] * 5
     identity = made.identity()
-    assert [each["loras"][0][1] for each in identity["encoders"]] == [tuple(blocks), 0.7]
+    assert [each["loras"][0][1] for each in identity["encoders"]] == [blocks, 0.7]
     made.rescale_lora("x", 2.0)
     assert made.identity() != identity
     with pytest.raises(ConfigError, match="has 3 numbers, but clip_g has 5 blocks"):

@@ -61,7 +61,7 @@ class Factors:
 
     left: Tensor  # (rows, rank), or (rank, rows) beside a core
     right: Tensor  # (rank, columns)
-    core: Tensor | None = None  # (rank, rank, 1...)
+    core: Tensor | None = None  # (rank, rank), or with ones after it
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,7 +73,7 @@ class Factors:
         left, right = _like(self.left, like), _like(self.right, like)
         if self.core is None:
             return left @ right
-        core = _like(self.core, like).flatten(2).squeeze(2)
+        core = _like(self.core, like).reshape(self.core.shape[:2])
         return left.T @ core @ right
 
 

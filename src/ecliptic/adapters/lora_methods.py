@@ -31,6 +31,7 @@ BIAS = ".bias"  # ends the name of a module whose bias is meant
 _NUMBERS = ("alpha", "on_input")
 _ANY_SHAPE = ("bias", "diff", "diff_b", "dora_scale", "ia3_l", "magnitude", "weight")
 _CORES = ("hada_t1", "hada_t2", "lokr_t2")
+_EXCLUSIVE = (("dora_scale", "magnitude"), ("bias", "diff_b"), ("ia3_l", "on_input"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,9 @@ def find_problem(slots: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
     found = [name for name, (first, _) in _METHODS.items() if not slots.keys().isdisjoint(first)]
     if len(found) > 1:
         return f"{' and '.join(found)} for one weight, but a module has one method"
+    for one, other in _EXCLUSIVE:
+        if one in slots and other in slots:
+            return f"{one} and {other} for one layer, which has one of them"
     if "weight" in slots and "on_input" not in slots:
         return "a whole weight instead of a change"
     if not found and slots.keys().isdisjoint(("diff_b", "bias")):

@@ -24,7 +24,7 @@ from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.families import Family
 from ecliptic.errors import ConfigError, ShapeError, warn
 
-SHOWN = 3  # names in a message
+SHOWN, REASONS = 3, 5  # names in a message, and reasons
 Changed = TypeVar("Changed")
 
 
@@ -160,7 +160,10 @@ def _describe_idle(idle: Mapping[str, str]) -> str:
     reasons: dict[str, list[str]] = {}
     for key, reason in idle.items():
         reasons.setdefault(reason, []).append(key)
-    return "; ".join(f"{_list_keys(keys)} ({reason})" for reason, keys in reasons.items())
+    shown = list(reasons.items())[:REASONS]
+    more = sum(map(len, reasons.values())) - sum(len(keys) for _, keys in shown)
+    listed = "; ".join(f"{_list_keys(keys)} ({reason})" for reason, keys in shown)
+    return f"{listed}; and {more} more for other reasons" if more else listed
 
 
 def _list_keys(keys: Iterable[str]) -> str:

@@ -246,7 +246,10 @@ class Conditioner:
             "final_norm": encoder.rule.final_norm,
             "pooled": encoder.rule.pooled,
             "projects": encoder.projects(folders_do=options.behaviour.projects_folder_l),
-            "loras": [list(one) for one in stack.identity],
+            "loras": [
+                [sha256, list(scale) if isinstance(scale, tuple) else scale]
+                for sha256, scale in stack.identity
+            ],
         }
 
 
