@@ -183,11 +183,10 @@ FIRST = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
 @pytest.mark.parametrize(
     ("extra", "reason", "lost"),
     [
-        ({f"{FIRST}.dora_scale": torch.ones(1, 32)}, "DoRA", True),
         ({f"{FIRST}.lora_mid.weight": torch.ones(4, 4, 3, 3)}, "Tucker", True),
-        ({f"{FIRST}.lora_up.bias": torch.ones(32)}, "bias", True),
+        ({f"{FIRST}.oft_blocks": torch.ones(4, 8, 8)}, "OFT or BOFT, which cannot", True),
         ({"lora_te_text_model_encoder_layers_0_mlp_fc9.alpha": torch.ones(1)}, "no such", False),
-        ({"lora_te_text_model_final_layer_norm.alpha": torch.ones(1)}, "no such linear", False),
+        ({"lora_te_text_model_final_layer_norm.alpha": torch.ones(1)}, "without its", False),
         ({"text_encoder.model.layers.0.q_proj.lora_A.weight": torch.ones(1)}, "no such", False),
         ({f"{FIRST}.surprise": torch.ones(1)}, "'surprise' is not a part", False),
         ({"elsewhere.lora_A.weight": torch.ones(1)}, "does not begin with a known encoder", False),
@@ -208,10 +207,18 @@ def test_keys_that_cannot_be_used_are_named_with_the_reason(
 @pytest.mark.parametrize(
     ("module", "method"),
     [
-        ({"hada_w1_a": (32, 4), "hada_w1_b": (4, 32), "alpha": ()}, "LoHa"),
-        ({"lokr_w1": (4, 4), "lokr_w2": (8, 8)}, "LoKr"),
         ({"oft_blocks": (4, 8, 8)}, "OFT"),
-        ({"diff": (32, 32)}, "full difference"),
+        ({"oft_R.weight": (4, 28)}, "OFT of PEFT"),
+        ({"boft_R": (1, 4, 8, 8)}, "BOFT"),
+        (
+            {"lokr_w1": (4, 4), "lokr_w2_a": (2, 8), "lokr_w2_b": (2, 8), "lokr_t2": (2, 2, 3, 3)},
+            "Tucker",
+        ),
+        ({"diff": (32, 32), "lokr_w1": (4, 4), "lokr_w2": (8, 8)}, "LoKr and a difference for one"),
+        ({"diff_b": (32,), "lora_up.bias": (32,)}, "bias and diff_b for one layer"),
+        ({"weight": (32, 32)}, "a whole weight instead"),
+        ({"dora_scale": (32, 1)}, "the weight that it belongs to is missing"),
+        ({"diff": (32, 32), "dora_scale": (32, 1)}, "DoRA, which is for"),
         ({"lora_up.weight": (32, 4, 1, 1), "lora_down.weight": (4, 32, 1, 1)}, "convolution"),
         ({"alpha": ()}, "without its matrices"),
     ],
@@ -279,7 +286,7 @@ def test_files_that_are_wrong_say_where(
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        ({"peft_type": "LOHA"}, UnsupportedLayoutError, "'LOHA', not LoRA"),
+        ({"peft_type": "OFT"}, UnsupportedLayoutError, "'OFT', not LORA, LOHA, LOKR, IA3"),
         ({"lora_alpha": "much"}, CorruptFileError, "alpha must be finite, got 'much'"),
         ({"lora_alpha": 1, "alpha_pattern": {"a|b": 2}}, UnsupportedLayoutError, "regular"),
         ({"lora_alpha": 1, "alpha_pattern": [1]}, CorruptFileError, "is not an object"),

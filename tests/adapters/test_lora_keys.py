@@ -3,7 +3,14 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from ecliptic.adapters.lora_keys import MODULES, Place, hugging_face_name, is_other, place_of
+from ecliptic.adapters.lora_keys import (
+    MODULES,
+    Place,
+    hugging_face_name,
+    is_other,
+    is_t5,
+    place_of,
+)
 from tests.adapters.files import SCHEMES, Sizes, pairs, without_prefix
 
 WORDS = ["lora_te_", "lora_te2_", "text_encoder.", "text_model.", "encoder.layers.", "unet.", "12."]
@@ -60,3 +67,41 @@ def test_no_two_keys_of_a_scheme_fall_together() -> None:
     for scheme, make in SCHEMES.items():
         places = [place_of(key) for key in make(pairs(Sizes(depth=12)))]
         assert len(set(places)) == len(places) == 2 * 6 * 12, scheme
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        (
+            "lycoris_te1_text_model_encoder_layers_2_mlp_fc1.diff",
+            ("clip_l", "blocks.2.mlp.up"),
+        ),
+        ("lycoris_text_model_encoder_layers_2_mlp_fc1.diff", ("", "blocks.2.mlp.up")),
+        ("clip_h.transformer.text_model.final_layer_norm.w_norm", ("clip_h", "ln_final")),
+        ("text_encoders.clip_g.transformer.text_projection.diff", ("clip_g", "projection")),
+        ("lora_te_transformer_resblocks_3_attn_in_proj.alpha", ("", "blocks.3.attention.qkv")),
+        ("clip_g.transformer.resblocks.3.mlp.c_fc.lora_A.weight", ("clip_g", "blocks.3.mlp.up")),
+        ("base_model.model.encoder.layers.0.layer_norm2.ia3_l.default", ("", "blocks.0.ln_2")),
+    ],
+)
+def test_prefixes_and_modules_of_other_tools(key: str, place: tuple[str, str]) -> None:
+    found = place_of(key)
+    assert isinstance(found, Place), found
+    assert (found.part, found.module) == place
+    assert not is_other(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "t5"),
+    [
+        ("lora_te3_encoder_block_0_layer_0_SelfAttention_q.alpha", True),
+        ("lora_te2_encoder_block_0_layer_0_SelfAttention_q.alpha", True),
+        ("text_encoders.t5xxl.transformer.encoder.block.0.x.lora_A.weight", True),
+        ("lycoris_te3_encoder_block_0_layer_0_SelfAttention_q.lokr_w1", True),
+        ("lycoris_down_blocks_0_x.lokr_w1", False),
+        ("transformer.transformer_blocks.0.x.lora_A.weight", False),
+    ],
+)
+def test_keys_of_other_models_are_other(key: str, t5: bool) -> None:
+    assert is_other(key)
+    assert is_t5(key) == t5

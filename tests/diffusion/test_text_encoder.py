@@ -313,11 +313,6 @@ def test_from_pretrained_takes_ours_in_place_of_the_folders(family: str, tmp_pat
     assert np.abs(draw(pipe) - draw(wanted)).max() <= PIXEL
 
 
-def test_adapters_are_refused_with_what_to_do_instead() -> None:
-    with pytest.raises(ConfigError, match=r"LoRA.*apply it to the `Clip` first"):
-        as_text_encoder(clip("l")).load_adapter(adapter_name="style", adapter_state_dict={})
-
-
 def test_what_it_cannot_read_is_refused() -> None:
     model, tokens = as_text_encoder(clip("l")), ids("l")
     with pytest.raises(ShapeError, match="needs input_ids"):

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
         Inversion as Inversion,
         read_inversion as read_inversion,
     )
-    from ecliptic.adapters.lora import Lora as Lora, LowRank as LowRank, read_lora as read_lora
+    from ecliptic.adapters.lora import Lora as Lora, read_lora as read_lora
+    from ecliptic.adapters.lora_changes import LowRank as LowRank, WeightChange as WeightChange
+    from ecliptic.adapters.lora_scales import Strength as Strength
     from ecliptic.adapters.lora_stack import LoraReport as LoraReport, LoraStack as LoraStack
     from ecliptic.adapters.parts import (
         PARTS as PARTS,

@@ -1,20 +1,21 @@
-"""Reads LoRA files for the text encoders: low-rank changes of linear layers.
+"""Reads LoRA files for the text encoders, and those of its relatives: DoRA, LoHa, LoKr, IA3.
 
-Hu et al. 2021, arXiv:2106.09685, section 4.1: W + scale (alpha / rank) up @ down. `lora_keys.py`
-reads the names of tensors, `lora_stack.py` merges LoRAs into a tower.
+`lora_keys.py` reads the names of tensors, `lora_methods.py` the tensors of a module,
+`lora_changes.py` has the formulas, and `lora_stack.py` merges into a tower.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from ecliptic.adapters.files import DIVERGED, find_file, sha256_of
-from ecliptic.adapters.lora_alphas import Alphas, alpha_of, read_alphas
-from ecliptic.adapters.lora_keys import Place, is_other, method_of, place_of
-from ecliptic.checks import check_finite
-from ecliptic.errors import CorruptFileError, WeightsMismatchError
+from ecliptic.adapters.files import find_file, sha256_of
+from ecliptic.adapters.lora_alphas import Alphas, read_alphas, scaling_of
+from ecliptic.adapters.lora_changes import WeightChange
+from ecliptic.adapters.lora_keys import PROJECTION, Place, is_other, is_t5, place_of
+from ecliptic.adapters.lora_methods import ModuleTensors, find_problem, read_changes
+from ecliptic.errors import WeightsMismatchError
 from ecliptic.storage import TensorFile, parse_json, read_tensors, read_text
 
 CONFIG, ADAPTER = "adapter_config.json", "adapter_model"  # PEFT's settings beside its weights
@@ -28,40 +29,22 @@ FOLDER_FILES = (
 
 
 @dataclass(frozen=True, eq=False)
-class LowRank:
-    """The change of one linear layer: alpha / rank * up @ down."""
-
-    up: Tensor  # (out, rank), as stored
-    down: Tensor  # (rank, in), as stored
-    alpha: float  # the rank if the file has none
-    key: str  # of `down` in the file
-
-    @property
-    def rank(self) -> int:
-        """Rows of `down`."""
-        return self.down.shape[0]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out, in) of the layer that it changes."""
-        return self.up.shape[0], self.down.shape[1]
-
-    def delta(self, like: Tensor, scale: float) -> Tensor:
-        """(out, in) float32 on the device of `like`: what is added to the weight."""
-        up, down = self.up.to(like.device).float(), self.down.to(like.device).float()
-        return (up @ down) * (scale * self.alpha / self.rank)
-
-
-@dataclass(frozen=True, eq=False)
 class Lora:
-    """The content of a LoRA file for the text encoders."""
+    """The content of a LoRA file for the text encoders; ".bias" ends the module of a bias."""
 
-    layers: Mapping[tuple[str, str], LowRank]  # (part, module): ("clip_g", "blocks.3.attention.q")
+    layers: Mapping[
+        tuple[str, str], WeightChange
+    ]  # (part, module): ("clip_g", "blocks.3.attention.q")
     other: tuple[str, ...]  # keys of denoisers, T5 and bundled inversions
     unused: Mapping[str, str]  # keys of text encoders that cannot be used -> why
     source: str  # the file
     sha256: str  # of the file, and of the settings beside it
     notes: tuple[str, ...] = ()
+
+    @property
+    def t5(self) -> tuple[str, ...]:
+        """The keys of `other` that belong to a T5 encoder."""
+        return tuple(key for key in self.other if is_t5(key))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -70,9 +53,10 @@ class Lora:
 
 
 def read_lora(path: Path | str) -> Lora:
-    """Read the LoRA in a file of kohya, OneTrainer, diffusers (both schemes) or PEFT, or a folder.
+    """Read a file of kohya, LyCORIS, OneTrainer, diffusers (both schemes) or PEFT, or a folder.
 
-    Each key is matched on its own, so a file with only some of the modules is applied fully.
+    LoRA, DoRA, LoHa, LoKr, GLoRA, IA3, and full differences of weights, biases and norms. Each key
+    is matched on its own, so a file with only some of the modules is applied fully.
 
     Args:
         path: a safetensors or PyTorch file, or a folder with PEFT's or diffusers' files.
@@ -82,7 +66,7 @@ def read_lora(path: Path | str) -> Lora:
         UnsafeFileError: a pickle that asks for more than tensors.
         CorruptFileError: damaged, not a weight file, or weights that are not finite.
         WeightsMismatchError: not a LoRA, half of a pair missing, or a pair with two ranks.
-        UnsupportedLayoutError: the settings beside it are of another method.
+        UnsupportedLayoutError: the settings beside it are of a method that cannot be merged.
     """
     file = find_file(Path(path), FOLDER_FILES, "LoRA")
     stored = read_tensors(file)
@@ -95,7 +79,7 @@ def read_lora(path: Path | str) -> Lora:
     )
     other, places, unused = _sort_keys(stored.tensors)
     layers = _read_layers(stored.tensors, places, unused, alphas, str(file))
-    if not layers and not other and not any("lora" in key for key in unused):
+    if not layers and not other and not places and not any("lora" in key for key in unused):
         names = ", ".join(list(stored.tensors)[:3]) or "none"
         raise WeightsMismatchError(
             f"{file} is not a LoRA: none of its {len(stored.tensors)} tensors ({names}) is a "
@@ -127,8 +111,8 @@ def _read_layers(
     unused: dict[str, str],
     alphas: Alphas,
     where: str,
-) -> dict[tuple[str, str], LowRank]:
-    """Check the pairs; add unusable keys to `unused` with the reason."""
+) -> dict[tuple[str, str], WeightChange]:
+    """Read the changes of every module; add unusable keys to `unused` with the reason."""
     modules: dict[tuple[str, str], dict[str, str]] = {}  # slot -> key
     for key, place in places.items():
         slots = modules.setdefault((place.part, place.module), {})
@@ -136,53 +120,13 @@ def _read_layers(
             raise WeightsMismatchError(
                 f"{where}: {before} and {key} mean the same tensor; keep one of them."
             )
-    layers = {}
+    layers: dict[tuple[str, str], WeightChange] = {}
     for (part, module), slots in modules.items():
-        if reason := _find_problem(slots, tensors):
+        if reason := find_problem(slots, tensors):
             unused.update(dict.fromkeys(slots.values(), reason))
             continue
-        layer = _make_low_rank(slots, tensors, where)
-        alpha = None if "alpha" in slots else alpha_of(alphas, part, module, layer.rank)
-        layers[part, module] = layer if alpha is None else replace(layer, alpha=alpha)
+        scaling = scaling_of(alphas, part, module)
+        found = ModuleTensors(slots, tensors, where, scaling, biased=module != PROJECTION)
+        for end, change in read_changes(found).items():
+            layers[part, module + end] = change
     return layers
-
-
-def _find_problem(slots: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str | None:
-    """Say why the tensors of one module cannot be used, or return None."""
-    if method := next((name for slot in slots if (name := method_of(slot))), None):
-        return f"{method}, which is not plain LoRA; its module is not changed"
-    matrices = [slots[slot] for slot in ("down", "up") if slot in slots]
-    if not matrices:
-        return "an alpha without its matrices"
-    if any(tensors[key].ndim == 4 for key in matrices):
-        return "weights of a convolution, but CLIP's text layers are linear"
-    return None
-
-
-def _make_low_rank(slots: Mapping[str, str], tensors: Mapping[str, Tensor], where: str) -> LowRank:
-    for slot, partner in (("down", "up"), ("up", "down")):
-        if slot not in slots:
-            raise WeightsMismatchError(
-                f"{where}: {slots[partner]} has no partner {slot!r}, and one half of a pair "
-                "changes nothing; the file is incomplete, fetch or save it again."
-            )
-    for key in slots.values():
-        _check_tensor(key, tensors[key], where)
-    up, down = tensors[slots["up"]], tensors[slots["down"]]
-    if up.shape[1] != down.shape[0]:
-        raise WeightsMismatchError(
-            f"{where}: {slots['up']} {tuple(up.shape)} and {slots['down']} {tuple(down.shape)} "
-            f"have the ranks {up.shape[1]} and {down.shape[0]}; up is (out, rank), down (rank, in)."
-        )
-    alpha = float(tensors[slots["alpha"]]) if "alpha" in slots else float(down.shape[0])
-    return LowRank(up, down, alpha, slots["down"])
-
-
-def _check_tensor(key: str, tensor: Tensor, where: str) -> None:
-    alpha = key.endswith("alpha")
-    if (tensor.numel() != 1) if alpha else (tensor.ndim != 2 or not tensor.numel()):
-        wanted = "one number" if alpha else "a matrix"
-        raise WeightsMismatchError(f"{where}: {key} is {tuple(tensor.shape)}, not {wanted}.")
-    if not alpha and not tensor.is_floating_point():
-        raise WeightsMismatchError(f"{where}: {key} is {tensor.dtype}, not floating-point.")
-    check_finite(tensor, f"{where}: {key}", DIVERGED, CorruptFileError)

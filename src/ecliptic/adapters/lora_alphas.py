@@ -1,6 +1,6 @@
 """Finds the alpha of each module if settings have it instead of a tensor.
 
-PEFT's `LoraConfig` (`adapter_config.json`), and the same with a component's prefix in diffusers'
+The configs of PEFT (`adapter_config.json`), and the same with a component's prefix in diffusers'
 `lora_adapter_metadata`. `use_rslora` divides by the root of the rank (Kalajdzievski 2023,
 arXiv:2312.03732), which equals an alpha that is sqrt(rank) times as large.
 """
@@ -16,50 +16,73 @@ from ecliptic.checks import is_finite
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
 
 _COMPONENTS = {"": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+METHODS = ("LORA", "LOHA", "LOKR", "IA3")  # PEFT's names of what can be merged
 _NAME = re.compile(r"\^?[\w.]+")  # PEFT writes names, with "^" before a complete one
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a `LoraConfig` that change the scale."""
+    """The settings of one of PEFT's configs that change the scale."""
 
     alpha: float | None = None
-    pattern: Mapping[str, float] | None = None  # end of a module's name -> its own alpha
+    alphas: Mapping[str, float] | None = None  # end of a module's name -> its own alpha
+    rank: float | None = None
+    ranks: Mapping[str, float] | None = None  # end of a module's name -> its own rank
     by_root: bool = False  # divide by the root of the rank
 
-    def alpha_of(self, name: str, rank: int) -> float | None:
-        """Alpha of the module with transformers' name `name`; None if the settings have none."""
-        alpha = self.alpha
-        for pattern, own in (self.pattern or {}).items():
-            plain = pattern.removeprefix("^")
-            if name == plain or name.endswith(f".{plain}"):
-                alpha = own
-                break
-        if not self.by_root:
-            return alpha
-        return (rank if alpha is None else alpha) * math.sqrt(rank)
+    def scaling_of(self, name: str) -> "Scaling":
+        """The settings for the module with transformers' name `name`."""
+        alpha, rank = _own(self.alphas, name, self.alpha), _own(self.ranks, name, self.rank)
+        return Scaling(alpha, rank, self.by_root)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What settings say about the scale of one module."""
+
+    given_alpha: float | None = None
+    given_rank: float | None = None
+    by_root: bool = False
+
+    def alpha(self, rank: int) -> float:
+        """The alpha that divided by the rank is the scale; the rank if the settings have none."""
+        alpha = rank if self.given_alpha is None else self.given_alpha
+        return alpha * math.sqrt(rank) if self.by_root else float(alpha)
+
+    def factor(self, rank: int | None) -> float:
+        """The scale; `rank` is None if no tensor has it, which the settings then have."""
+        divisor = self.given_rank if rank is None else rank
+        return 1.0 if self.given_alpha is None or not divisor else self.given_alpha / divisor
+
+
+def _own(pattern: Mapping[str, float] | None, name: str, default: float | None) -> float | None:
+    for key, own in (pattern or {}).items():
+        plain = key.removeprefix("^")
+        if name == plain or name.endswith(f".{plain}"):
+            return own
+    return default
 
 
 Alphas = Mapping[str, Settings]  # by component; "" is for all that have none of their own
 
 
-def alpha_of(alphas: Alphas, part: str, module: str, rank: int) -> float | None:
-    """Alpha of one of our modules; None if the settings have none."""
-    settings = alphas.get(_COMPONENTS[part], alphas.get("", Settings()))
-    return settings.alpha_of(hugging_face_name(module), rank)
+def scaling_of(alphas: Alphas, part: str, module: str) -> Scaling:
+    """The scaling of one of our modules."""
+    settings = alphas.get(_COMPONENTS.get(part, ""), alphas.get("", Settings()))
+    return settings.scaling_of(hugging_face_name(module))
 
 
 def read_alphas(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Alphas:
     """Read the alphas in PEFT's config of a folder and in diffusers' metadata of a file.
 
     Raises:
-        UnsupportedLayoutError: the config is for another method than LoRA.
+        UnsupportedLayoutError: the config is for a method that cannot be merged.
         CorruptFileError: an alpha that is not a finite number.
     """
-    if (kind := config.get("peft_type", "LORA")) != "LORA":
+    if (kind := config.get("peft_type", "LORA")) not in METHODS:
         raise UnsupportedLayoutError(
-            f"the adapter is {str(kind)[:40]!r}, not LoRA; merge it where it was trained, and load "
-            "the merged encoder."
+            f"the adapter is {str(kind)[:40]!r}, not {', '.join(METHODS)}; merge it where it was "
+            "trained, and load the merged encoder."
         )
     settings = {"": _parse_settings(config)} if config else {}
     for component in sorted(set(_COMPONENTS.values())):
@@ -71,21 +94,27 @@ def read_alphas(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Alpha
 
 
 def _parse_settings(config: Mapping[str, Any]) -> Settings:
-    pattern = config.get("alpha_pattern") or {}
+    alpha, rank = config.get("lora_alpha", config.get("alpha")), config.get("r")
+    return Settings(
+        None if alpha is None else _parse_number(alpha),
+        _parse_pattern(config, "alpha_pattern"),
+        None if rank is None else _parse_number(rank),
+        _parse_pattern(config, "rank_pattern"),
+        config.get("use_rslora") is True,
+    )
+
+
+def _parse_pattern(config: Mapping[str, Any], key: str) -> dict[str, float]:
+    pattern = config.get(key) or {}
     if not isinstance(pattern, dict):
-        raise CorruptFileError("the LoRA's alpha_pattern is not an object of names and numbers.")
+        raise CorruptFileError(f"the LoRA's {key} is not an object of names and numbers.")
     for name in pattern:
         if not _NAME.fullmatch(name):
             raise UnsupportedLayoutError(
-                f"the LoRA's alpha_pattern has {name[:80]!r}, a regular expression; write out the "
-                "names of the modules."
+                f"the LoRA's {key} has {name[:80]!r}, a regular expression; write out the names of "
+                "the modules."
             )
-    alpha = config.get("lora_alpha")
-    return Settings(
-        None if alpha is None else _parse_number(alpha),
-        {name: _parse_number(own) for name, own in pattern.items()},
-        config.get("use_rslora") is True,
-    )
+    return {name: _parse_number(own) for name, own in pattern.items()}
 
 
 def _parse_number(value: object) -> float:

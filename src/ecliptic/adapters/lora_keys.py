@@ -1,8 +1,9 @@
 """Maps the names of LoRA tensors in files to modules of the text tower.
 
-kohya's sd-scripts (networks/lora.py, also lora_sd3.py and lora_flux.py), OneTrainer, diffusers
-(utils/state_dict_utils.py: both of its schemes) and PEFT. A key is a prefix that names the
-encoder, then a module and a slot. Each key is read on its own, independent of the other keys.
+kohya's sd-scripts (networks/lora.py, also lora_sd3.py and lora_flux.py), LyCORIS, OneTrainer,
+diffusers (utils/state_dict_utils.py: both of its schemes), PEFT and ComfyUI (comfy/lora.py
+`model_lora_keys_clip`). A key is a prefix that names the encoder, then a module and a slot. Each
+key is read on its own, independent of the other keys.
 """
 
 import re
@@ -14,17 +15,39 @@ _UNDERSCORED = {
     "lora_te1_": "clip_l",
     "lora_te2_": "clip_g",
     "lora_prior_te_": "clip_g",  # Stable Cascade
+    "lycoris_te_": "",
+    "lycoris_te1_": "clip_l",
+    "lycoris_te2_": "clip_g",
+    "lycoris_": "",  # a network of LyCORIS around one text encoder
 }
 _DOTTED = {
     "text_encoder.": "",
     "text_encoder_2.": "clip_g",
     "text_encoders.clip_l.": "clip_l",
     "text_encoders.clip_g.": "clip_g",
-    "text_model.": "",
-    "encoder.layers.": "",
-    "text_projection.": "",
+    "text_encoders.clip_h.": "clip_h",
+    "clip_l.": "clip_l",
+    "clip_g.": "clip_g",
+    "clip_h.": "clip_h",
 }
+_BARE = (  # a key without the name of an encoder begins with a module
+    "text_model.",
+    "encoder.layers.",
+    "final_layer_norm.",
+    "text_projection.",
+    "transformer.resblocks.",
+    "resblocks.",
+    "ln_final.",
+)
 # denoisers, T5 and other models in such files: not for a text tower of CLIP
+_T5_PREFIXES = (
+    "lora_te3_",
+    "lycoris_te3_",
+    "t5.",
+    "t5xxl.",
+    "text_encoder_3.",
+    "text_encoders.t5xxl.",
+)
 _OTHER = (
     "bundle_emb.",
     "controlnet.",
@@ -32,20 +55,18 @@ _OTHER = (
     "diffusion_model.",
     "down_blocks.",
     "lora_prior_unet_",
-    "lora_te3_",
     "lora_transformer_",
     "lora_unet_",
     "mid_block.",
     "prior.",
-    "text_encoder_3.",
-    "text_encoders.t5xxl.",
     "transformer.",
     "unet.",
     "up_blocks.",
     "vae.",
 )
+_OF_LYCORIS = re.compile(r"lycoris_(?!te[0-9]?_|text_model_|encoder_layers_|final_layer_norm\b)")
 _T5 = re.compile(r"(?:transformer\.)?(?:encoder[._]block[._]|shared\b|encoder[._]final_layer_norm)")
-_WRAPPERS = ("base_model.model.", "transformer.")
+_WRAPPERS = ("base_model.model.", "transformer.", "model.")
 
 # our module -> Hugging Face's
 MODULES = {
@@ -55,63 +76,110 @@ MODULES = {
     "attention.out": "self_attn.out_proj",
     "mlp.up": "mlp.fc1",
     "mlp.down": "mlp.fc2",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
 }
-PROJECTION = "projection"
-_OLD = {f"self_attn.to_{x}": f"self_attn.{x}_proj" for x in ("q", "k", "v", "out")}
-_NATIVE = {theirs: ours for ours, theirs in MODULES.items()}
-_NATIVE_UNDERSCORED = {theirs.replace(".", "_"): ours for theirs, ours in _NATIVE.items()}
-_UNDERSCORED_MODULE = re.compile(r"(?:text_model_)?encoder_layers_([0-9]{1,4})_([a-z0-9_]+)")
-_DOTTED_MODULE = re.compile(
-    r"(?:text_model\.)?encoder\.layers\.([0-9]{1,4})\."
-    r"(self_attn\.[a-z]+_proj|self_attn\.to_[a-z]+(?=_lora\.)|mlp\.[a-z0-9]+)[._](.+)"
+OPEN_CLIP = {  # our module -> OpenCLIP's, which has q, k and v in one
+    "attention.qkv": "attn.in_proj",
+    "attention.out": "attn.out_proj",
+    "mlp.up": "mlp.c_fc",
+    "mlp.down": "mlp.c_proj",
+    "ln_1": "ln_1",
+    "ln_2": "ln_2",
+}
+PROJECTION, LAST_NORM = "projection", "ln_final"
+_OLD = {f"self_attn.to_{x}": f"attention.{x}" for x in ("q", "k", "v", "out")}  # and "_lora"
+_NATIVE = {theirs: ours for ours, theirs in (MODULES | {LAST_NORM: "final_layer_norm"}).items()}
+_NATIVE |= {theirs: ours for ours, theirs in OPEN_CLIP.items()} | _OLD
+_NATIVE |= {"text_projection": PROJECTION, "ln_final": LAST_NORM}
+_SPELLED = {theirs.replace(".", "_"): ours for theirs, ours in _NATIVE.items()}
+_BLOCK = r"(?:(?:text_model[._])?encoder[._]layers|(?:model_)?(?:transformer[._])?resblocks)[._]"
+_IN_BLOCK = "|".join(
+    re.escape(theirs) + (r"(?=_lora\.)" if theirs in _OLD else "")
+    for theirs, ours in _NATIVE.items()
+    if ours not in (PROJECTION, LAST_NORM)
 )
-_DOTTED_PROJECTION = re.compile(r"text_projection\.(.+)")
+_ALONE = r"(?:text_model[._])?(text_projection|final_layer_norm|ln_final)"
+_UNDERSCORED_MODULE = re.compile(_BLOCK + r"([0-9]{1,4})_([a-z0-9_]+)")
+_UNDERSCORED_ALONE = re.compile(_ALONE)
+_DOTTED_MODULE = re.compile(_BLOCK + rf"([0-9]{{1,4}})\.({_IN_BLOCK})[._](.+)")
+_DOTTED_ALONE = re.compile(_ALONE + r"\.(.+)")
 
 _SLOTS = {
+    "a1.weight": "a1",
+    "a2.weight": "a2",
     "alpha": "alpha",
+    "b1.weight": "b1",
+    "b2.weight": "b2",
+    "b_norm": "diff_b",
+    "diff": "diff",
+    "diff_b": "diff_b",
+    "dora_scale": "dora_scale",
+    "ia3_l": "ia3_l",
     "lora.alpha": "alpha",
     "lora.down.weight": "down",
     "lora.up.weight": "up",
     "lora_A.weight": "down",
+    "lora_B.bias": "bias",
     "lora_B.weight": "up",
     "lora_down.weight": "down",
     "lora_linear_layer.alpha": "alpha",
     "lora_linear_layer.down.weight": "down",
     "lora_linear_layer.up.weight": "up",
+    "lora_magnitude_vector": "magnitude",
+    "lora_magnitude_vector.weight": "magnitude",
+    "lora_up.bias": "bias",
     "lora_up.weight": "up",
+    "on_input": "on_input",
+    "w_norm": "diff",
+    "weight": "weight",
 }
-_ADAPTER = re.compile(r"(lora_[AB])\.\w+\.weight")  # PEFT in memory: has the adapter's name
-# start of another slot -> its method, which then applies to the whole module
+_SLOTS |= {
+    f"{name}_{end}": f"{name}_{end}"
+    for name in ("hada_w1", "hada_w2", "lokr_w1", "lokr_w2")
+    for end in "ab"
+}
+_SLOTS |= {name: name for name in ("hada_t1", "hada_t2", "lokr_w1", "lokr_w2", "lokr_t2")}
+# PEFT in memory has the adapter's name after the slot's: `lora_A.default.weight`, `ia3_l.default`
+_ADAPTER = re.compile(
+    r"(lora_[AB]|lora_magnitude_vector|ia3_l|hada_\w+?|lokr_\w+?)\.(?!weight$|bias$)[^.]+"
+    r"(\.weight|\.bias|)"
+)
+# start of another slot -> its method, which then applies to the whole module and is not supported
 METHODS = {
-    "a1.": "GLoRA",
-    "b1.": "GLoRA",
-    "diff": "a full difference of weights",
-    "dora_scale": "DoRA",
-    "hada_": "LoHa",
-    "lokr_": "LoKr",
-    "lora_B.bias": "LoRA with a bias",
-    "lora_magnitude_vector": "DoRA",
     "lora_mid": "a Tucker-decomposed convolution",
-    "lora_up.bias": "LoRA with a bias",
-    "oft_": "OFT",
-    "w_norm": "a difference of norms",
+    "oft_R": "OFT of PEFT",
+    "oft_blocks": "OFT or BOFT",
+    "oft_diag": "OFT",
+    "boft_": "BOFT",
+    "vera_": "VeRA",
+    "hra_": "HRA",
+    "rescale": "OFT or BOFT with a rescaling",
 }
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one tensor belongs: `slot` of the LoRA of `module`, in the encoder `part`."""
+    """Where one tensor belongs: `slot` of the change of `module`, in the encoder `part`."""
 
-    part: str  # "clip_l", "clip_g", or "" for the first or only encoder
-    module: str  # "blocks.3.attention.q", ..., "projection"
-    slot: str  # "down", "up", "alpha", or one that begins with a key of METHODS
+    part: str  # "clip_l", "clip_g", "clip_h", or "" for the first or only encoder
+    module: str  # "blocks.3.attention.q", ..., "ln_final", "projection"
+    slot: str  # a value of `_SLOTS`, or one that begins with a key of METHODS
+
+
+def is_t5(key: str) -> bool:
+    """Whether the tensor belongs to a T5 encoder, by its prefix or the names of its modules."""
+    key = _unwrap(key)
+    found = _split(key)
+    return key.startswith(_T5_PREFIXES) or (found is not None and bool(_T5.match(found[1])))
 
 
 def is_other(key: str) -> bool:
     """Whether the tensor belongs to a denoiser, a T5 or anything but a text encoder of CLIP."""
-    key = _unwrap(key)
-    found = _split(key)
-    return key.startswith(_OTHER) or (found is not None and _T5.match(found[1]) is not None)
+    bare = _unwrap(key)
+    if bare.startswith(_BARE):
+        return False
+    return bare.startswith(_OTHER) or bool(_OF_LYCORIS.match(bare)) or is_t5(key)
 
 
 def place_of(key: str) -> Place | str:
@@ -122,14 +190,14 @@ def place_of(key: str) -> Place | str:
     part, rest, underscored = found
     module, slot = _parse_underscored(rest) if underscored else _parse_dotted(rest)
     if not module:
-        return "CLIP's text encoder has no such linear layer"
-    slot = _ADAPTER.sub(r"\1.weight", slot)
+        return "CLIP's text encoder has no such layer among those that adapters change"
+    slot = _ADAPTER.sub(r"\1\2", slot)
     known = _SLOTS.get(slot) or (slot if slot.startswith(tuple(METHODS)) else "")
     return Place(part, module, known) if known else f"{slot!r} is not a part of a LoRA"
 
 
 def method_of(slot: str) -> str | None:
-    """The name of the method that writes such a slot; None for plain LoRA."""
+    """The name of the unsupported method that writes such a slot; None for the others."""
     return next((name for start, name in METHODS.items() if slot.startswith(start)), None)
 
 
@@ -137,8 +205,10 @@ def hugging_face_name(module: str) -> str:
     """The name of `module` in transformers, for settings that name modules."""
     if module == PROJECTION:
         return "text_projection"
+    if module == LAST_NORM:
+        return "text_model.final_layer_norm"
     _, block, inner = module.split(".", 2)
-    return f"text_model.encoder.layers.{block}.{MODULES[inner]}"
+    return f"text_model.encoder.layers.{block}.{MODULES.get(inner, inner)}"
 
 
 def _unwrap(key: str) -> str:
@@ -151,30 +221,27 @@ def _split(key: str) -> tuple[str, str, bool] | None:
         if key.startswith(prefix):
             return part, key.removeprefix(prefix), True
     for prefix, part in _DOTTED.items():
-        if not key.startswith(prefix):
-            continue
-        if not prefix.startswith("text_encoder"):
-            return part, key, False  # the prefix is part of the module's name
-        rest = key.removeprefix(prefix)
-        for wrapper in _WRAPPERS:
-            rest = rest.removeprefix(wrapper)
-        return part, rest, False
-    return None
+        if key.startswith(prefix):
+            rest = key.removeprefix(prefix)
+            for wrapper in _WRAPPERS:
+                bare = rest.removeprefix(wrapper)
+                rest = rest if rest.startswith(_BARE) else bare
+            return part, rest, False
+    return ("", key, False) if key.startswith(_BARE) else None
 
 
 def _parse_underscored(rest: str) -> tuple[str, str]:
     """Read our module and the slot; the module is "" if it is unknown."""
     name, _, slot = rest.partition(".")
-    if name == "text_projection":
-        return PROJECTION, slot
+    if alone := _UNDERSCORED_ALONE.fullmatch(name):
+        return _NATIVE[alone[1]], slot
     match = _UNDERSCORED_MODULE.fullmatch(name)
-    inner = _NATIVE_UNDERSCORED.get(match[2]) if match else None
+    inner = _SPELLED.get(match[2]) if match else None
     return (f"blocks.{int(match[1])}.{inner}", slot) if match and inner else ("", slot)
 
 
 def _parse_dotted(rest: str) -> tuple[str, str]:
-    if match := _DOTTED_PROJECTION.fullmatch(rest):
-        return PROJECTION, match[1]
+    if alone := _DOTTED_ALONE.fullmatch(rest):
+        return _NATIVE[alone[1]], alone[2]
     match = _DOTTED_MODULE.fullmatch(rest)
-    inner = _NATIVE.get(_OLD.get(match[2], match[2])) if match else None
-    return (f"blocks.{int(match[1])}.{inner}", match[3]) if match and inner else ("", "")
+    return (f"blocks.{int(match[1])}.{_NATIVE[match[2]]}", match[3]) if match else ("", "")

@@ -1,7 +1,8 @@
 """Merges any number of LoRAs into a text tower, and removes them exactly.
 
-A changed weight is always computed from the original: original + sum of scale (alpha / rank) up @
-down, in float32, in the order in which the LoRAs were added, then cast. The original parameters are
+A changed weight is always computed from the original: original + the sum of what each LoRA adds to
+the original, in float32, in the order in which they were added, then cast. So a DoRA or IA3, whose
+change depends on the weight, does not depend on its neighbours. The original parameters are
 kept, not overwritten (they may be mapped from the checkpoint's file); removal puts the same
 parameter objects back.
 """
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ecliptic.adapters.lora import Lora, LowRank
-from ecliptic.adapters.lora_keys import PROJECTION
+from ecliptic.adapters.lora import Lora
+from ecliptic.adapters.lora_changes import WeightChange
+from ecliptic.adapters.lora_keys import LAST_NORM, PROJECTION
+from ecliptic.adapters.lora_methods import BIAS
+from ecliptic.adapters.lora_scales import Strength, resolve_strength, strength_at
 from ecliptic.adapters.parts import PARTS
 from ecliptic.checks import check_choice, check_finite
 from ecliptic.errors import ConfigError, ShapeError
@@ -27,7 +31,7 @@ class LoraReport:
     """What one LoRA changes in one tower."""
 
     name: str
-    applied: tuple[str, ...]  # modules of the tower that it changes
+    applied: tuple[str, ...]  # modules of the tower that it changes; ".bias" ends those of biases
     unused: Mapping[str, str]  # keys of text encoders that change nothing -> why
     elsewhere: int  # its modules that belong to other encoders
     other: int  # tensors of denoisers and T5
@@ -36,20 +40,20 @@ class LoraReport:
 @dataclass(frozen=True, eq=False)
 class _Entry:
     lora: Lora
-    layers: Mapping[str, LowRank]  # by module of the tower
-    scale: float
+    layers: Mapping[str, WeightChange]  # by module of the tower
+    scale: float | tuple[float, ...]  # of all blocks, or of each
 
 
 @dataclass(frozen=True)
 class _Target:
-    """The place of a module's weight: a parameter or a third of it, (in, out) if `transposed`."""
+    """The place of a weight or bias: a parameter or a third of it, (in, out) if `transposed`."""
 
     parameter: str
     third: int | None = None
     transposed: bool = False
 
     def view(self, weight: Tensor) -> Tensor:
-        """(out, in) of this module, a view into the parameter's `weight`."""
+        """(out, in) or (out,) of this module, a view into the parameter's `weight`."""
         if self.transposed:
             return weight.T
         return weight if self.third is None else weight.chunk(3)[self.third]
@@ -69,45 +73,55 @@ class LoraStack:
                 diffusers). None: True unless `part` is "clip_g".
         """
         check_choice("part", part, PARTS)
-        self._tower = tower
+        self._tower, self._part = tower, part
         self._parts = {part, ""} if (part != "clip_g" if first is None else first) else {part}
         self._entries: dict[str, _Entry] = {}
         self._originals: dict[str, nn.Parameter] = {}
         self._merged: dict[str, tuple[nn.Parameter, int]] = {}  # our parameter, and its writes
 
     @property
-    def scales(self) -> dict[str, float]:
-        """Name -> scale, in the order of addition."""
+    def parts(self) -> frozenset[str]:
+        """The encoders in files whose layers it takes: its own, and "" if it is the first."""
+        return frozenset(self._parts)
+
+    @property
+    def scales(self) -> dict[str, float | tuple[float, ...]]:
+        """Name -> scale of all blocks, or one for each, in the order of addition."""
         return {name: entry.scale for name, entry in self._entries.items()}
 
     @property
-    def identity(self) -> tuple[tuple[str, float], ...]:
+    def identity(self) -> tuple[tuple[str, float | tuple[float, ...]], ...]:
         """(SHA-256 of the file, scale) of each, for keys of caches."""
         return tuple((entry.lora.sha256, entry.scale) for entry in self._entries.values())
 
-    def add(self, name: str, lora: Lora, scale: float = 1.0) -> LoraReport:
+    def add(self, name: str, lora: Lora, scale: Strength = 1.0) -> LoraReport:
         """Merge `lora` in addition to the others; `name` identifies it later.
 
+        Args:
+            name: for `rescale` and `remove`.
+            lora: what `read_lora` returned.
+            scale: a number; or one for each block, of which the last is also for what follows the
+                blocks; or either by encoder, {"clip_l": 0.8, "clip_g": [...]}.
+
         Raises:
-            ConfigError: the name is taken, or the scale is not finite.
-            ShapeError: a pair does not fit its layer; nothing is changed.
+            ConfigError: the name is taken, or the scale is not finite or of another length.
+            ShapeError: a change does not fit its layer; nothing is changed.
             NumericalError: the sum is not finite; nothing is changed.
         """
         if name in self._entries:
             raise ConfigError(f"a LoRA {name!r} is merged already; remove or rescale it.")
-        _check_scale(scale)
+        strength = self._resolve(scale)
         layers, unused = self._match_layers(lora)
         elsewhere = sum(part not in self._parts for part, _ in lora.layers)
-        self._apply({**self._entries, name: _Entry(lora, layers, scale)}, name)
+        self._apply({**self._entries, name: _Entry(lora, layers, strength)}, name)
         return LoraReport(
             name, tuple(layers), {**lora.unused, **unused}, elsewhere, len(lora.other)
         )
 
-    def rescale(self, name: str, scale: float) -> None:
-        """Change the scale of the LoRA `name`; weights are computed from the originals."""
-        _check_scale(scale)
-        entry = self._entry(name)
-        changed = _Entry(entry.lora, entry.layers, scale)
+    def rescale(self, name: str, scale: Strength) -> None:
+        """WeightChange the scale of the LoRA `name`; weights are computed from the originals."""
+        entry, strength = self._entry(name), self._resolve(scale)
+        changed = _Entry(entry.lora, entry.layers, strength)
         self._apply({**self._entries, name: changed}, name)
 
     def remove(self, name: str) -> None:
@@ -126,9 +140,12 @@ class LoraStack:
             raise ConfigError(f"no LoRA {name!r} is merged; the merged ones are: {names}.")
         return self._entries[name]
 
-    def _match_layers(self, lora: Lora) -> tuple[dict[str, LowRank], dict[str, str]]:
+    def _resolve(self, scale: Strength) -> float | tuple[float, ...]:
+        return resolve_strength(scale, self._part, self._tower.config.depth)
+
+    def _match_layers(self, lora: Lora) -> tuple[dict[str, WeightChange], dict[str, str]]:
         """Find the layers for this tower by module, and keys without a module, with the reason."""
-        layers: dict[str, LowRank] = {}
+        layers: dict[str, WeightChange] = {}
         unused: dict[str, str] = {}
         for (part, module), layer in lora.layers.items():
             if part not in self._parts:
@@ -146,18 +163,27 @@ class LoraStack:
 
     def _explain_missing(self, module: str) -> str | None:
         """Say why the tower has no such module, or return None."""
-        if module == PROJECTION:
-            return "the encoder has no projection" if self._tower.projection is None else None
+        if module.startswith(PROJECTION):
+            if self._tower.projection is None:
+                return "the encoder has no projection"
+            return "the projection has no bias" if module.endswith(BIAS) else None
+        if module.startswith(LAST_NORM):
+            return None
         depth = self._tower.config.depth
         block = int(module.split(".")[1])
         return None if block < depth else f"the encoder has {depth} blocks, none numbered {block}"
 
-    def _check_shape(self, module: str, layer: LowRank, lora: Lora) -> None:
+    def _check_shape(self, module: str, layer: WeightChange, lora: Lora) -> None:
         target = _target(module)
         shape = tuple(target.view(self._parameter(target.parameter)).shape)
-        if layer.shape != shape:
+        wanted = layer.shape
+        fits = len(wanted) == len(shape) and all(
+            size in (None, real) for size, real in zip(wanted, shape, strict=True)
+        )
+        if not fits:
+            described = str(wanted).replace("None", "any")
             raise ShapeError(
-                f"{lora.source}: {layer.key} changes a layer of shape {layer.shape}, but {module} "
+                f"{lora.source}: {layer.key} changes a layer of shape {described}, but {module} "
                 f"of this encoder is {shape}; the LoRA was trained for another model."
             )
 
@@ -193,16 +219,16 @@ class LoraStack:
     def _sum(self, parameter: str, entries: Mapping[str, _Entry]) -> Tensor | None:
         """Compute the parameter with all `entries`, or return None if none changes it."""
         now = self._parameter(parameter)
-        original = self._originals.get(parameter, now)
+        original = self._originals.get(parameter, now).detach().to(now.device, torch.float32)
         total: Tensor | None = None
         for entry in entries.values():
             for module, layer in entry.layers.items():
                 target = _target(module)
                 if target.parameter != parameter:
                     continue
-                if total is None:
-                    total = original.detach().to(now.device, torch.float32, copy=True)
-                target.view(total).add_(layer.delta(total, entry.scale))
+                total = original.clone() if total is None else total
+                strength = strength_at(entry.scale, module)
+                target.view(total).add_(layer.delta(target.view(original), strength))
         if total is None:
             return None
         weight = total.to(now.dtype)
@@ -237,13 +263,12 @@ class LoraStack:
 
 
 def _target(module: str) -> _Target:
-    if module == PROJECTION:
+    name, attribute = module.removesuffix(BIAS), "bias" if module.endswith(BIAS) else "weight"
+    if name == PROJECTION:
         return _Target(PROJECTION, transposed=True)
-    _, block, inner = module.split(".", 2)
+    if name == LAST_NORM:
+        return _Target(f"{LAST_NORM}.{attribute}")
+    _, block, inner = name.split(".", 2)
     if inner in _THIRDS:
-        return _Target(f"blocks.{block}.attention.qkv.weight", _THIRDS[inner])
-    return _Target(f"blocks.{block}.{inner}.weight")
-
-
-def _check_scale(scale: float) -> None:
-    check_finite(scale, "the scale of a LoRA", "1.0 is its full strength.", ConfigError)
+        return _Target(f"blocks.{block}.attention.qkv.{attribute}", _THIRDS[inner])
+    return _Target(f"blocks.{block}.{inner}.{attribute}")

@@ -11,8 +11,9 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from ecliptic.adapters import Inversion, LoraReport, LoraStack, read_inversion, read_lora
+from ecliptic.adapters import Inversion, LoraReport, Strength
 from ecliptic.checks import check_count
+from ecliptic.diffusion.adapted import Adapters
 from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning, keep_warnings
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
@@ -48,11 +49,7 @@ class Conditioner:
         self._language = language
         self._language_width = language_width
         self._any_size = any_size
-        self._files: dict[str, str] = {}  # token of an inversion -> SHA-256 of its file
-        self._stacks = tuple(
-            LoraStack(one.tower, one.rule.part, first=one.rule.folder == "text_encoder")
-            for one in self.encoders
-        )
+        self._adapters = Adapters(family, self.encoders)
 
     def __repr__(self) -> str:
         names = ", ".join(one.clip.card.name for one in self.encoders)
@@ -141,76 +138,62 @@ class Conditioner:
             "family": self.family.name,
             "force_zeros": self.force_zeros,
             "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
-            "inversions": dict(sorted(self._files.items())),
+            "inversions": dict(sorted(self._adapters.files.items())),
             "options": options.identity(),
         }
 
     def add_inversion(self, path: str | Path, token: str | None = None) -> tuple[Inversion, ...]:
         """Add the textual inversions of a file, for prompts to use by `token` or by their names.
 
+        Returns:
+            Those that were added; of a bundle, those that fit an encoder.
+
         Raises:
             ConfigError: the name is in use, or the file has no vectors for these encoders.
             ShapeError: vectors of another model; nothing is added.
             CheckpointError: the file cannot be used.
+
+        Warns:
+            ConditioningWarning: some inversions of a bundle fit no encoder; it says which.
         """
-        found = read_inversion(path, token)
-        for one in found:
-            if one.token in self._files:
-                raise ConfigError(
-                    f"an inversion is already called {one.token!r}; pass another token=."
-                )
-        vectors = [
-            {one.token: one.for_encoder(e.rule.part, e.width) for one in found}
-            for e in self.encoders
-        ]
-        for one in found:
-            if all(of_encoder[one.token] is None for of_encoder in vectors):
-                raise ConfigError(
-                    f"{path} has vectors for {', '.join(one.vectors)}, but {self.family.title} "
-                    "has no such encoder; use an inversion trained for it."
-                )
-        self._files |= {one.token: one.sha256 for one in found}
-        for encoder, of_encoder in zip(self.encoders, vectors, strict=True):
-            encoder.inversions |= {t: v for t, v in of_encoder.items() if v is not None}
-        return found
+        return self._adapters.add_inversion(path, token)
+
+    def remove_inversion(self, token: str) -> None:
+        """Remove an inversion; prompts then read its name as words again.
+
+        Raises:
+            ConfigError: no inversion is called so.
+        """
+        self._adapters.remove_inversion(token)
 
     def add_lora(
-        self, path: str | Path, scale: float = 1.0, name: str | None = None
+        self, path: str | Path, scale: Strength = 1.0, name: str | None = None
     ) -> tuple[LoraReport, ...]:
         """Merge the text-encoder layers of a LoRA file; returns one report per encoder.
+
+        Args:
+            path: a file or folder, as for `read_lora`.
+            scale: a number; or one for each block, of which the last is also for what follows the
+                blocks; or either by encoder, {"clip_l": 0.8, "clip_g": [...]}.
+            name: for `rescale_lora` and `remove_lora`; None: the file's stem.
 
         Raises:
             ConfigError: the name is in use, or the file has nothing for these encoders.
             ShapeError: layers of another model; nothing is changed.
             CheckpointError: the file cannot be used.
-        """
-        lora = read_lora(path)
-        name = Path(path).stem if name is None else name
-        reports: list[LoraReport] = []
-        try:
-            for stack in self._stacks:
-                reports.append(stack.add(name, lora, scale))
-        except Exception:
-            for stack in self._stacks[: len(reports)]:
-                stack.remove(name)
-            raise
-        if not any(report.applied for report in reports):
-            self.remove_lora(name)
-            raise ConfigError(
-                f"{path} changes no layer of the text encoders of {self.family.title}; it may be "
-                "for the denoiser alone, or for another model; use another LoRA."
-            )
-        return tuple(reports)
 
-    def rescale_lora(self, name: str, scale: float) -> None:
+        Warns:
+            ConditioningWarning: keys for text encoders have no effect; it counts and names them.
+        """
+        return self._adapters.add_lora(path, scale, name)
+
+    def rescale_lora(self, name: str, scale: Strength) -> None:
         """Change the scale of a merged LoRA, exactly."""
-        for stack in self._stacks:
-            stack.rescale(name, scale)
+        self._adapters.rescale_lora(name, scale)
 
     def remove_lora(self, name: str) -> None:
         """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
-        for stack in self._stacks:
-            stack.remove(name)
+        self._adapters.remove_lora(name)
 
     def _make_options(self, how: Mapping[str, Any]) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
@@ -255,7 +238,7 @@ class Conditioner:
         return replace(found, image=image, negative=replace(negative, image=none), facts=facts)
 
     def _identify_encoder(self, number: int, options: Options) -> dict[str, Any]:
-        encoder, stack = self.encoders[number], self._stacks[number]
+        encoder, stack = self.encoders[number], self._adapters.stacks[number]
         return {
             "part": encoder.rule.part,
             "weights": encoder.clip.card.space,  # LoRAs included
@@ -267,7 +250,10 @@ class Conditioner:
             "final_norm": encoder.rule.final_norm,
             "pooled": encoder.rule.pooled,
             "projects": encoder.projects(folders_do=options.behaviour.projects_folder_l),
-            "loras": [list(one) for one in stack.identity],
+            "loras": [
+                [sha256, list(scale) if isinstance(scale, tuple) else scale]
+                for sha256, scale in stack.identity
+            ],
         }
 
 

@@ -4,22 +4,30 @@ diffusers checks that a `text_encoder` is transformers' `PreTrainedModel` and re
 dtype, hidden states and final norm; the model has only those. It pools at the first end of text,
 also if learned words have larger ids, and `clip_skip` works in every version of transformers. A
 pipeline saves it under the name of transformers' own class, so the saved folder needs no ecliptic.
-PEFT adapters need transformers' layers, so they cannot be applied to it.
+The first adapter (LoRA) turns it into transformers' own class; `adaptable.py` says how.
 Source: transformers 5.23 modeling_clip.py, diffusers 0.42.1 pipeline_stable_diffusion{,_xl}.py.
 B batch, T tokens, D width, E vector size.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ecliptic.checkpoints import Checkpoint, write
+from ecliptic.diffusion.adaptable import (
+    TextModelNames,
+    become_original,
+    is_flat,
+    name_places,
+    rename_config,
+    rename_keys,
+)
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, MissingExtraError, ShapeError
 from ecliptic.model import ClipConfig, TextTower, TwoTowers, build
@@ -32,8 +40,9 @@ def as_text_encoder(clip: Clip) -> Any:
     """Make a `transformers.PreTrainedModel` that computes with the text tower of `clip`.
 
     It replaces CLIPTextModelWithProjection if the tower has a projection, otherwise CLIPTextModel.
-    Its weights share the memory of `clip` until they are moved, cast or resized, which does not
-    change `clip`.
+    Its weights share the memory of `clip` until they are moved, cast, resized or adapted, which
+    does not change `clip`. `pipe.load_lora_weights` and `add_adapter` work, and turn it into that
+    class with weights of its own; `Conditioner.add_lora` merges without that.
 
     Raises:
         MissingTowerError: the checkpoint has no text tower.
@@ -59,14 +68,9 @@ class _Wrapped:
         self.post_init()  # type: ignore[attr-defined]  # before there are weights, so that it initialises none
         self.runtime = runtime
         self.tower = runtime.model.text_tower
-
-    @property
-    def text_model(self) -> SimpleNamespace:
-        """The parts that diffusers reads here; transformers moved them in version 5.6."""
-        table = SimpleNamespace(token_embedding=self.tower.token_embedding)
-        return SimpleNamespace(
-            final_layer_norm=self.tower.ln_final, embeddings=table, config=self.config
-        )
+        self.text_model = TextModelNames(self, self.tower.config.depth)
+        if self.tower.projection is None:  # this class has its layers at the top since 5.6
+            self.encoder = name_places(self.tower.config.depth)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of token embeddings, to which textual inversion adds rows."""
@@ -128,16 +132,36 @@ class _Wrapped:
         names = {"last_hidden_state": found.sequence, "hidden_states": None, "attentions": None}
         return names | {"pooled": found.pooled, "vectors": found.vectors}
 
-    def load_adapter(self, *_args: Any, **_kwargs: Any) -> None:
-        """Refuse an adapter.
+    def load_adapter(
+        self,
+        *args: Any,
+        adapter_state_dict: Mapping[str, Tensor] | None = None,
+        peft_config: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Become transformers' own class, which loads the adapter (`become_original`).
 
-        Raises:
-            ConfigError: always.
+        diffusers calls it in `pipe.load_lora_weights`; the arguments are those of
+        `PreTrainedModel.load_adapter`.
         """
-        raise ConfigError(
-            "an adapter (LoRA) needs transformers' own layers, which this text encoder does not "
-            "have; apply it to the `Clip` first, or give the pipeline transformers' encoder."
-        )
+        flat = self._become_original()
+        if adapter_state_dict is not None:
+            kwargs["adapter_state_dict"] = rename_keys(adapter_state_dict, flat=flat)
+            kwargs["peft_config"] = rename_config(peft_config, flat=flat)
+        elif peft_config is not None:
+            kwargs["peft_config"] = peft_config
+        return self.load_adapter(*args, **kwargs)  # that of the new class
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
+        """Become transformers' own class, with a new adapter of PEFT, to be trained."""
+        config = rename_config(adapter_config, flat=self._become_original())
+        self.add_adapter(config, adapter_name)  # that of the new class
+
+    def _become_original(self) -> bool:
+        """Returns whether the names of its layers do not begin with `text_model.`."""
+        name = PLAIN if self.tower.projection is None else PROJECTED
+        become_original(self, self.tower, getattr(_import("transformers"), name))
+        return is_flat(self)
 
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Write the same folder as transformers' class of this name, which can read it."""

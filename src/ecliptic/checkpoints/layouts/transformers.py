@@ -153,6 +153,11 @@ def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tup
     return ()
 
 
+def transformers_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename native weights to those of transformers' models; the tensors share memory."""
+    return TABLE.from_native(weights)
+
+
 def add_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Add the tower's prefix to the names; CLIPTextModel has none since transformers 5.6."""
     for mark, prefix in ((TEXT_MARK, "text_model."), (IMAGE_MARK, "vision_model.")):
