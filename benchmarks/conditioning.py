@@ -103,6 +103,9 @@ def measure_cold(side: str, tiny: bool) -> tuple[float, float]:
 
 def run_one_side(side: str, tiny: bool) -> None:
     """Load, encode one prompt, and print the seconds and the peak memory of this process in GB."""
+    if side == "diffusers":  # the libraries of both sides are imported before the clock starts
+        _ = peers.diffusers().StableDiffusionXLPipeline
+        _ = peers.transformers().CLIPTextModelWithProjection
     began = time.perf_counter()
     SIDES[side](captions(1), tiny)
     seconds = time.perf_counter() - began
