@@ -1,15 +1,17 @@
 """SDXL conditioning at released sizes, against diffusers: `python -m benchmarks.conditioning`.
 
 Both sides read the same files: CLIP-L and bigG text towers with random weights, float32. diffusers
-runs `StableDiffusionXLPipeline.encode_prompt` without a denoiser. One prompt with a negative, then
-8 prompts with negatives. Peak memory is measured by the kernel in a new process per side, which
-loads both encoders and encodes one prompt; Linux only. `--tiny` is a check with tiny encoders.
+runs `StableDiffusionXLPipeline.encode_prompt` without a denoiser. Warm: one prompt with a negative,
+then 8 prompts with one negative, then 8 with 8 negatives, where nothing is equal. Cold: a new
+process per side loads both encoders and encodes one prompt, in turns; the kernel tells its peak
+memory; Linux only. `--tiny` is a check with tiny encoders.
 """
 
 import json
 import subprocess
 import sys
-from functools import cache
+import time
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import captions, make_checkpoint
-from benchmarks.timing import machine, measure_in_turns, report
+from benchmarks.timing import machine, measure_in_turns, report, report_seconds
 from ecliptic.diffusion import Conditioner, conditioner
 from tests import peers
 from tests.diffusion import pipelines
@@ -57,18 +59,23 @@ def load_theirs(tiny: bool) -> Any:
         return made(**dict.fromkeys(pipelines.arguments(made)) | parts | rest)
 
 
-def encode_ours(prompts: list[str], tiny: bool) -> list[Tensor]:
+def negatives(count: int, equal: bool) -> list[str]:
+    """One negative `count` times, or as many different ones."""
+    return [NEGATIVE if equal else f"{NEGATIVE}, {n}" for n in range(count)]
+
+
+def encode_ours(prompts: list[str], tiny: bool, equal: bool = True) -> list[Tensor]:
     """Tokens, negative tokens, pooled and negative pooled, by ecliptic."""
-    found = load_ours(tiny)(prompts, negative=[NEGATIVE] * len(prompts)).to_diffusers()
+    found = load_ours(tiny)(prompts, negative=negatives(len(prompts), equal)).to_diffusers()
     return list(found.values())
 
 
-def encode_theirs(prompts: list[str], tiny: bool) -> list[Tensor]:
+def encode_theirs(prompts: list[str], tiny: bool, equal: bool = True) -> list[Tensor]:
     """The same tensors, by the pipeline of diffusers."""
     with torch.no_grad():
         found = load_theirs(tiny).encode_prompt(
             prompt=prompts,
-            negative_prompt=[NEGATIVE] * len(prompts),
+            negative_prompt=negatives(len(prompts), equal),
             device=torch.device("cpu"),
             num_images_per_prompt=1,
             do_classifier_free_guidance=True,
@@ -85,40 +92,51 @@ def difference(prompts: list[str], tiny: bool) -> float:
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
 
 
-def measure_peak(side: str, tiny: bool) -> float:
-    """Peak memory in GB of a new process that encodes one prompt."""
+def measure_cold(side: str, tiny: bool) -> tuple[float, float]:
+    """Seconds to load and encode one prompt in a new process, and its peak memory in GB."""
     command = [sys.executable, "-m", "benchmarks.conditioning", f"--side={side}"]
     command += ["--tiny"] if tiny else []
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(ran.stdout.split()[-1])
+    seconds, peak = map(float, ran.stdout.split()[-2:])
+    return seconds, peak
 
 
 def run_one_side(side: str, tiny: bool) -> None:
-    """Encode one prompt and print the peak memory of this process in GB."""
+    """Load, encode one prompt, and print the seconds and the peak memory of this process in GB."""
+    if side == "diffusers":  # the libraries of both sides are imported before the clock starts
+        _ = peers.diffusers().StableDiffusionXLPipeline
+        _ = peers.transformers().CLIPTextModelWithProjection
+    began = time.perf_counter()
     SIDES[side](captions(1), tiny)
+    seconds = time.perf_counter() - began
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e6)
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e6
+    print(seconds, peak)
+
+
+def report_cold(repeats: int, tiny: bool) -> None:
+    """Print seconds and memory of new processes, in turns."""
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    held: dict[str, float] = {}
+    for _ in range(repeats):
+        for side in SIDES:
+            taken, peak = measure_cold(side, tiny)
+            seconds[side].append(taken)
+            held[side] = max(round(peak, 2), held.get(side, 0))
+    report_seconds("conditioning_sdxl_cold", seconds)
+    print(f"peak memory, {machine()}: {held} GB")
+    print(json.dumps({"bench": "conditioning_memory", "unit": "GB", "peaks": held}))
 
 
 def main(repeats: int, tiny: bool) -> None:
     """Print time and memory of both sides."""
-    held = {side: round(measure_peak(side, tiny), 2) for side in SIDES}
-    print(f"peak memory, {machine()}: {held} GB")
-    for count in (1, 8):
+    report_cold(repeats, tiny)
+    for count, equal in ((1, True), (8, True), (8, False)):
         prompts = captions(count)
         print(f"{count} prompt(s): largest relative difference {difference(prompts, tiny):.1e}")
-        runs = {
-            side: (lambda encode=encode, prompts=prompts: encode(prompts, tiny))
-            for side, encode in SIDES.items()
-        }
-        report(
-            f"conditioning_sdxl_{count}",
-            measure_in_turns(runs, repeats),
-            count,
-            "prompts",
-            "ecliptic",
-        )
-    print(json.dumps({"bench": "conditioning_memory", "unit": "GB", "peaks": held}))
+        runs = {side: partial(encode, prompts, tiny, equal) for side, encode in SIDES.items()}
+        name = f"conditioning_sdxl_{count}" + ("" if equal else "_negatives_differ")
+        report(name, measure_in_turns(runs, repeats, warmup=1), count, "prompts", "ecliptic")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Translation:
     dropped: list[str] = field(default_factory=list)  # known, but not needed
     partial: list[str] = field(default_factory=list)  # stacked parts, some of which are missing
     problems: list[str] = field(default_factory=list)  # parts that do not fit together
+    copied: list[Tensor] = field(default_factory=list)  # parts whose values are in a stack now
 
 
 class KeyTable:
@@ -124,6 +125,7 @@ def _join(name: str, parts: Mapping[int, Tensor], result: Translation) -> None:
         return
     if len({(part.shape, part.dtype) for part in ordered}) == 1:
         result.weights[name] = torch.cat(ordered)
+        result.copied += ordered
         return
     found = ", ".join(f"{tuple(part.shape)} {part.dtype}" for part in ordered)
     result.problems.append(f"parts of {name} differ: {found}")

@@ -17,6 +17,7 @@ from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
 from ecliptic.runtime import PrecisionName, Runtime, find_numerics
+from ecliptic.storage import release
 
 Precision: TypeAlias = (
     PrecisionName | Literal["float32", "float", "bfloat16", "float16", "half"] | torch.dtype
@@ -68,13 +69,14 @@ def load(
         ConfigError: no such device, precision or preprocessing, or an impossible size.
     """
     target = resolve_device(device)  # check first what needs no file and no download
-    find_numerics(precision)
+    numerics = find_numerics(precision)
     hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
     checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
     if image_size is not None:
         checkpoint = resize(checkpoint, image_size)
     pixels = choose_preprocess(checkpoint, preprocess)
-    runtime = Runtime(build_model(checkpoint), precision, target)
+    model = build_model(checkpoint, numerics.weights, target)
+    runtime = Runtime(model, precision, target)
     card = make_card(checkpoint, pixels, runtime)
     cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
     return Clip(runtime, card, checkpoint, pixels, cache)
@@ -123,14 +125,25 @@ def _note_unused(checkpoint: Checkpoint, part: str | None, revision: str | None)
     return replace(checkpoint, notes=(*checkpoint.notes, *notes))
 
 
-def build_model(checkpoint: Checkpoint) -> TwoTowers:
-    """A model in eval mode that uses the checkpoint's own tensors, without copies."""
+def build_model(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> TwoTowers:
+    """A model in eval mode; it uses the checkpoint's own tensors where they need no copy."""
     model = build(checkpoint.config)
-    weights = dict(checkpoint.weights)
+    weights = {
+        name: _place(weight, torch.float32 if name == "logit_scale" else dtype, device)
+        for name, weight in checkpoint.weights.items()
+    }
     if model.image is None or model.text is None:
         weights.setdefault("logit_scale", torch.tensor(0.0))  # a checkpoint of one tower has none
     model.load_state_dict(weights, strict=True, assign=True)
     return model.eval()
+
+
+def _place(weight: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Cast and move one weight; a copied weight gives back the pages of its file."""
+    placed = weight.to(device, dtype if weight.is_floating_point() else weight.dtype)
+    if placed is not weight:
+        release(weight)
+    return placed
 
 
 def resolve_device(device: str) -> torch.device:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         select as select,
         transaction as transaction,
     )
+    from ecliptic.storage.mapping import release as release
     from ecliptic.storage.numpy_files import read_npy as read_npy, read_npz as read_npz
     from ecliptic.storage.opening import (
         hash_file as hash_file,

@@ -1,13 +1,20 @@
-"""Tensors over the mapped bytes of a file: nothing is copied, pages are read when they are used."""
+"""Tensors over the mapped bytes of a file: nothing is copied, pages are read when they are used.
+
+A page that was read counts as memory of the process as long as the file is mapped. So whoever
+copies a tensor gives its pages back with `release`, or the weights would be in memory twice.
+"""
 
 import math
 import mmap
+import sys
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 WIDEST = 8  # bytes of the widest dtype of weights
+_MAPS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # those in use, by address
 
 
 def bytes_tensor(memory: mmap.mmap, start: int, size: int, item: int = WIDEST) -> Tensor:
@@ -19,7 +26,33 @@ def bytes_tensor(memory: mmap.mmap, start: int, size: int, item: int = WIDEST) -
     if not size:
         return torch.empty(0, dtype=torch.uint8)
     view = torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)
-    return view.clone() if start % item else view
+    _MAPS[view.data_ptr() - start] = memory
+    if start % item == 0:
+        return view
+    copy = view.clone()
+    release(view)
+    return copy
+
+
+def release(tensor: Tensor) -> None:
+    """Give back the pages of a mapped file under `tensor`, which was copied or is not needed.
+
+    Its values stay: the next use reads the pages again. Pages that it shares with its neighbours
+    stay in memory, and other memory is left alone. Nothing may have been written to the tensor.
+    """
+    if sys.platform == "win32" or tensor.device.type != "cpu":
+        return
+    storage = tensor.untyped_storage()
+    first, after = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    for found in _MAPS.valuerefs():
+        memory, base = found(), found.key
+        if memory is None or not base <= first < after <= base + len(memory):
+            continue
+        start = -(-(first - base) // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (after - base) // mmap.PAGESIZE * mmap.PAGESIZE
+        if start < end:
+            memory.madvise(mmap.MADV_DONTNEED, start, end - start)
+        return
 
 
 def read_naturals(values: object) -> tuple[int, ...] | None:

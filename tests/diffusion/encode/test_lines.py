@@ -63,6 +63,32 @@ def test_the_variants_of_all_prompts_are_encoded_together(
     assert [int(chunks.ids.shape[0]) for chunks in second] == [1, 1, 1]
 
 
+LONG = {"dialect": "compel", "long": "compel-brutal"}
+
+
+@pytest.mark.parametrize("count", [25, 100])
+def test_a_light_fragment_is_encoded_again_in_its_own_chunk_only(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs("sd1", monkeypatch)
+    runs.conditioner("".join(f"(a b c)0.{n % 9 + 1} " for n in range(count)), **LONG)
+    _, *variants = [sum(map(len, prompts)) for prompts in runs.prompts]
+    assert len(runs.prompts[0][0]) == -(-3 * count // 75)  # no chunk cuts a fragment in two
+    assert sum(variants) == count
+    assert max(variants) <= 32
+
+
+@pytest.mark.parametrize("emphasis", ["adv-compel", "down-weight", "comfy++"])
+def test_a_chunk_is_encoded_again_for_its_own_weights_only(
+    emphasis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs("sd1", monkeypatch)
+    words = "".join(f"(a)0.{n:03} " for n in range(1, 101))  # 100 weights in 2 chunks
+    runs.conditioner(words, emphasis=emphasis, **LONG)
+    _, *variants = [sum(map(len, prompts)) for prompts in runs.prompts]
+    assert sum(variants) == 100  # each weight changes one chunk
+
+
 def test_a_line_is_encoded_once_however_often_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

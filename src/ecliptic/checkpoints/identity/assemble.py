@@ -24,6 +24,7 @@ from ecliptic.checkpoints.key_tables import KeyTable, Translation
 from ecliptic.errors import CorruptFileError, UnsupportedLayoutError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
+from ecliptic.storage import release
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def assemble(
     """Make a checkpoint whose weights fit its sizes exactly.
 
     Args:
-        tensors: as named in the file, prefixes removed.
+        tensors: as named in the file, prefixes removed; nothing was written to them.
         table: the naming scheme of the file.
         stated: the settings in the file.
         hints: the settings from the caller or the catalog.
@@ -65,6 +66,8 @@ def assemble(
     """
     _refuse_foreign(tensors, what)
     found = table.to_native(tensors)
+    for tensor in found.copied:
+        release(tensor)
     notes = list(stated.notes)
     config = _settle_config(found, table, stated, hints, notes, what)
     _note_dropped(found, config, notes)

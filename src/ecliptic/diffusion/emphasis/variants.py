@@ -12,9 +12,9 @@ C chunks, T tokens, D width.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import Tensor
@@ -34,6 +34,16 @@ class Variant:
     share: Tensor  # (c, T, 1) share of the difference to add
 
 
+@dataclass
+class _Fragment:
+    """Where a segment lies among all places of all chunks."""
+
+    first: int
+    last: int
+    weight: float  # of its first token
+    light: bool = False  # whether a token weighs less than 1
+
+
 def comfyui(chunks: Chunks) -> tuple[Tensor, list[Variant]]:
     """Move each token away from the empty prompt by its weight."""
     return chunks.weights, []
@@ -48,19 +58,11 @@ def compel(chunks: Chunks) -> tuple[Tensor, list[Variant]]:
     One difference to compel: where truncation cuts a light fragment in two, compel also hides the
     end of text in the last place, which changes the vector of that place.
     """
-    light = list(_light_fragments(chunks))
-    pulls = [math.tan((1 - max(weight, LIGHTEST)) * math.pi / 2) for _, weight in light]
+    light = [fragment for fragment in _find_fragments(chunks) if fragment.light]
+    pulls = [math.tan((1 - max(one.weight, LIGHTEST)) * math.pi / 2) for one in light]
     whole = 1 + sum(pulls)
-    variants = []
-    for (segment, _), pull in zip(light, pulls, strict=True):
-        seen = _hide_segment(chunks, segment)
-        touched = (~seen).any(dim=-1)
-        numbers = touched.nonzero()[:, 0]
-        found = chunks.select(numbers.tolist())
-        mask = seen[touched] if found.mask is None else seen[touched] & found.mask
-        share = torch.full((*found.ids.shape, 1), pull / whole)
-        variants.append(Variant(numbers, replace(found, mask=mask), share))
-    return chunks.weights, variants
+    pairs = zip(light, pulls, strict=True)
+    return chunks.weights, [_hide(chunks, fragment, pull / whole) for fragment, pull in pairs]
 
 
 def adv_compel(chunks: Chunks) -> tuple[Tensor, list[Variant]]:
@@ -93,20 +95,29 @@ def comfy_plus_plus(chunks: Chunks) -> tuple[None, list[Variant]]:
     return None, variants
 
 
-def _light_fragments(chunks: Chunks) -> Iterator[tuple[int, float]]:
-    """Yield (number, weight) of every segment with a weight below 1."""
-    light = (chunks.weights < 1) & (chunks.segments != NO_WORD)
-    for segment in sorted(set(chunks.segments[light].tolist())):
-        yield segment, float(chunks.weights[chunks.segments == segment][0])
+def _find_fragments(chunks: Chunks) -> Iterable[_Fragment]:
+    """The segments of a prompt in order, in one pass over its tokens."""
+    found: dict[int, _Fragment] = {}
+    rows = zip(chunks.segments.flatten().tolist(), chunks.weights.flatten().tolist(), strict=True)
+    for place, (segment, weight) in enumerate(rows):
+        if segment != NO_WORD:
+            fragment = found.setdefault(segment, _Fragment(place, place, weight))
+            fragment.last = place
+            fragment.light |= weight < 1
+    return (found[segment] for segment in sorted(found))
 
 
-def _hide_segment(chunks: Chunks, segment: int) -> Tensor:
-    """(C, T) bool, False for the segment and for the end and padding that cut it in two."""
-    found = (chunks.segments == segment).flatten().nonzero()[:, 0]  # in order
-    hidden = torch.zeros_like(chunks.ids, dtype=torch.bool)
-    hidden.view(-1)[int(found[0]) : int(found[-1]) + 1] = True
+def _hide(chunks: Chunks, fragment: _Fragment, share: float) -> Variant:
+    """The chunks of a fragment, hidden with the end and padding that cut it in two."""
+    T = chunks.ids.shape[1]
+    numbers = torch.arange(fragment.first // T, fragment.last // T + 1)
+    found = chunks.select(numbers.tolist())
+    hidden = torch.zeros_like(found.ids, dtype=torch.bool)
+    before = int(numbers[0]) * T
+    hidden.view(-1)[fragment.first - before : fragment.last + 1 - before] = True
     hidden[:, 0] = hidden[:, -1] = False  # each chunk keeps its first and last place
-    return ~hidden
+    mask = ~hidden if found.mask is None else ~hidden & found.mask
+    return Variant(numbers, replace(found, mask=mask), torch.full((*found.ids.shape, 1), share))
 
 
 def _mix_out(chunks: Chunks) -> Iterator[Variant]:
@@ -114,12 +125,18 @@ def _mix_out(chunks: Chunks) -> Iterator[Variant]:
 
     With the different weights below 1 in order, w1 < w2 < ... < wk, the result is `w1 z + (w2 - w1)
     z1 + ... + (1 - wk) zk`, where zi has all tokens up to weight wi replaced. At weight 0, only the
-    replacement is left.
+    replacement is left. Each chunk has its own levels: between them, it would stay the same.
     """
-    levels = sorted(set(chunks.weights[chunks.weights < 1].tolist()))
-    for level, following in pairwise([*levels, 1.0]):
-        share = torch.full((*chunks.ids.shape, 1), following - level)
-        yield from _replace_words(chunks, chunks.weights <= level, share)
+    T = chunks.ids.shape[1]
+    rows = [
+        [*sorted({weight for weight in row if weight < 1}), 1.0] for row in chunks.weights.tolist()
+    ]
+    steps = [list(pairwise(levels)) for levels in rows]
+    for steps_now in zip_longest(*steps, fillvalue=(-math.inf, -math.inf)):
+        level = torch.tensor([start for start, _ in steps_now])[:, None]  # (C, 1)
+        share = torch.tensor([end - start for start, end in steps_now])  # (C,), NaN if not touched
+        places = chunks.weights <= level
+        yield from _replace_words(chunks, places, share[:, None, None].expand(-1, T, 1))
 
 
 def _replace_words(chunks: Chunks, places: Tensor, share: Tensor) -> Iterator[Variant]:

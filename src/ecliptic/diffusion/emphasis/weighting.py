@@ -100,14 +100,14 @@ class WeightedVectors:
         scale = _SCALING.get(plan.emphasis.name)
         every = torch.arange(len(z))
         self._start = scale(plan.chunks, widen(z)) if scale else self._move(widen(z), every)
-        self._sum = self._start
+        self._sum = self._start.clone() if plan.variants else self._start
 
     def add(self, variant: Variant, vectors: Tensor) -> None:
         """Add the (c, T, D) vectors of one variant."""
         numbers = variant.numbers.to(vectors.device)
         found = self._move(widen(vectors), variant.numbers)
         difference = variant.share.to(found) * (found - self._start[numbers])
-        self._sum = self._sum.index_add(0, numbers, difference)
+        self._sum.index_add_(0, numbers, difference)
 
     def result(self) -> Tensor:
         """The (C, T, D) sum with all variants, in the dtype of the input.

@@ -5,7 +5,7 @@ C chunks, T tokens, D width, E vector size.
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from ecliptic.model import TextOutputs
 from ecliptic.prompts import Line, Mix, Reading, Segment
 
 EMPTY = Line((Segment(""),))
-VARIANTS = 32  # forms of prompts that are encoded together
+VARIANTS = 32  # chunks of variants after which they are encoded together
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,12 +228,18 @@ def text_of(line: Line) -> str:
 def _batch_variants(
     work: Sequence[_Work], started: Sequence[Tensor | WeightedVectors | None]
 ) -> Iterator[list[tuple[WeightedVectors, Variant]]]:
-    """Yield the variants of all prompts, each with its prompt's vectors, a few at a time."""
+    """Yield the variants of all prompts, each with its prompt's vectors, a few chunks at a time."""
     variants = (
         (z, variant)
         for one, z in zip(work, started, strict=True)
         if isinstance(z, WeightedVectors) and one.plan is not None
         for variant in one.plan.variants
     )
-    while some := list(islice(variants, VARIANTS)):
+    some: list[tuple[WeightedVectors, Variant]] = []
+    for z, variant in variants:
+        some.append((z, variant))
+        if sum(len(other.chunks) for _, other in some) >= VARIANTS:
+            yield some
+            some = []
+    if some:
         yield some
