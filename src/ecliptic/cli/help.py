@@ -32,7 +32,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     "Reading prompts": ("dialect", "emphasis", "long", "clip_skip", "compat", "steps"),
     "Output": (
         *("out", "layout", "top_k", "plot", "html", "explain", "store"),
-        *("json", "force", "show", "fingerprint", "slack", "strict"),
+        *("remove_others", "json", "force", "show", "fingerprint", "slack", "strict"),
     ),
     "If the checkpoint does not say": (
         *("activation", "heads", "image_spec", "tokenizer_spec", "part", "revision"),
