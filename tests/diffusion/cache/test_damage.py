@@ -342,8 +342,11 @@ def test_a_folder_in_place_of_the_index_is_stepped_over(tmp_path: Path) -> None:
     assert verify_cache(tmp_path).ok
 
 
+@pytest.mark.parametrize("sooner", [False, True])
 @pytest.mark.parametrize("value", [b'{"conditioner":{"a":NaN}}', b"[1]", b"\xff", "text", 5])
-def test_a_crafted_identity_in_the_index_is_damage(tmp_path: Path, value: object) -> None:
+def test_a_crafted_identity_in_the_index_is_damage(
+    tmp_path: Path, value: object, sooner: bool
+) -> None:
     filled(tmp_path)
     [path] = tmp_path.glob("index-*.sqlite")
     file = sqlite3.connect(path)
@@ -353,4 +356,8 @@ def test_a_crafted_identity_in_the_index_is_damage(tmp_path: Path, value: object
         file.execute("UPDATE shards SET identity = ?, sum = ? WHERE number = ?", changed)
     file.commit()
     file.close()
+    if sooner:
+        first_shard(tmp_path).unlink()
+        verify_cache(tmp_path, Counted(), repair=True)
+        filled(tmp_path)
     check(tmp_path, whole=True)

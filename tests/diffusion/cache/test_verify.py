@@ -110,9 +110,9 @@ def test_stale_entries_are_those_of_another_identity(tmp_path: Path) -> None:
     assert len(ConditionCache(tmp_path)) == 9
     assert verify_cache(tmp_path, other).ok
     assert verify_cache(tmp_path).ok
-    with pytest.raises(ConfigError, match="pass repair=True and a conditioner"):
+    with pytest.raises(ConfigError, match="needs the settings to keep and a repair"):
         verify_cache(tmp_path, repair=True, remove_others=True)
-    with pytest.raises(ConfigError, match="pass repair=True and a conditioner"):
+    with pytest.raises(ConfigError, match="needs the settings to keep and a repair"):
         verify_cache(tmp_path, other, remove_others=True)
 
 

@@ -14,13 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ecliptic.diffusion.cache.claims import Claimed, Writer, remove_dead_writers
 from ecliptic.diffusion.cache.indexing import (
     PROMPT,
     Changes,
     count_lost,
+    find_last,
     index_shards,
     insert_shard,
-    numbers_in_use,
     rebuild_index,
     settle_lost,
     stamp_of,
@@ -63,6 +64,7 @@ class CacheIndex:
                 "makes one."
             )
         self.folder = folder
+        self._writer = Writer(folder)
         self.changes = Changes()  # that were found on disk since the index was opened
         self._database = HealingDatabase(
             folder, SCHEMA, lambda found: sync_index(found, folder, self.changes)
@@ -85,7 +87,22 @@ class CacheIndex:
 
     def publish(self, shard: Shard) -> int:
         """Write a shard under the next free number; returns the number."""
-        return self._run(_publish, self.folder, shard)
+        return self._run(_publish, self.folder, shard, self._writer)
+
+    def claim(self, keys: Sequence[str], most: int, *, steal: bool = False) -> Claimed:
+        """Claim `most` of `keys` to compute them; `steal` also takes what others claimed."""
+        return self._run(self._writer.claim, keys, most, steal=steal)
+
+    def release(self, keys: Collection[str]) -> None:
+        """Give up claims to prompts that cannot be computed."""
+        self._run(_release, self._writer, keys)
+
+    def leave(self) -> None:
+        """Give up all claims; another writer may take them over."""
+        try:
+            self._run(self._writer.leave)
+        finally:
+            self._writer.close()
 
     def clean(self) -> int:
         """Remove the files of killed runs; returns their number."""
@@ -127,10 +144,9 @@ class CacheIndex:
         """The different identities of the shards, as canonical JSON."""
         return self._run(_read_identities)
 
-    def identity_of(self, number: int) -> bytes | None:
-        """The identity of shard `number` when it was last read, as canonical JSON."""
-        rows = self._run(select_where, "shards", "number = ?", (number,))
-        return rows[0][3] if rows else None
+    def identity_of(self, number: int) -> dict[str, Any] | None:
+        """The identity of shard `number` when it was last read, if that is known."""
+        return self._run(_read_identity, number)
 
     def lost(self) -> dict[int, tuple[int, int]]:
         """How many prompts and ids were in each shard, by number, and are found nowhere now."""
@@ -161,12 +177,23 @@ class CacheIndex:
 def _read_identities(file: Connection) -> list[str]:
     rows = select_where(file, "shards", "problem IS NULL")
     found = sorted({identity for *_, identity, _ in rows})
+    for identity in found:
+        _parse_identity(identity)
+    return [identity.decode() for identity in found]
+
+
+def _read_identity(file: Connection, number: int) -> dict[str, Any] | None:
+    rows = select_where(file, "shards", "number = ? AND identity IS NOT NULL", (number,))
+    return _parse_identity(rows[0][3]) if rows else None
+
+
+def _parse_identity(identity: bytes) -> dict[str, Any]:
     try:
-        for identity in found:
-            check_identity(json.loads(identity))
+        found: dict[str, Any] = json.loads(identity)
+        check_identity(found)
     except (ValueError, RecursionError) as error:
         raise DamagedRowError(f"an identity is damaged: {error}") from None
-    return [identity.decode() for identity in found]
+    return found
 
 
 def _read_page(file: Connection, last: bytes) -> list[bytes]:
@@ -177,13 +204,19 @@ def _read_page(file: Connection, last: bytes) -> list[bytes]:
     return page
 
 
-def _publish(file: Connection, folder: Path, shard: Shard) -> int:
+def _publish(file: Connection, folder: Path, shard: Shard, writer: Writer) -> int:
     with transaction(file):
         index_shards(file, folder, Changes())
-        number = publish(folder, shard, max(numbers_in_use(file), default=-1) + 1)
+        number = publish(folder, shard, find_last(file) + 1)
         insert_shard(file, number, stamp_of(shard_path(folder, number)), shard)
         settle_lost(file)
+        writer.release(file, shard.entries)
     return number
+
+
+def _release(file: Connection, writer: Writer, keys: Collection[str]) -> None:
+    with transaction(file):
+        writer.release(file, keys)
 
 
 def _clean(file: Connection, folder: Path) -> int:
@@ -191,7 +224,8 @@ def _clean(file: Connection, folder: Path) -> int:
         left = drafts(folder)
         for path in left:
             path.unlink(missing_ok=True)
-    return len(left)
+        dead = remove_dead_writers(file, folder)
+    return len(left) + dead
 
 
 def _count(file: Connection) -> int:

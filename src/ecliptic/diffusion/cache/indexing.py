@@ -70,9 +70,10 @@ def index_shards(
     settle_lost(file)
 
 
-def numbers_in_use(file: Connection) -> list[int]:
-    """The numbers of all shards that the index knows, also of those that are gone."""
-    return [*_read_known(file)]
+def find_last(file: Connection) -> int:
+    """The highest number of a shard that the index knows, also of one that is gone; or -1."""
+    [highest] = file.execute("SELECT MAX(number) FROM shards").fetchone()
+    return -1 if highest is None else int(highest)
 
 
 def insert_shard(file: Connection, number: int, stamp: Stamp, shard: Shard) -> None:

@@ -98,8 +98,8 @@ def verify_cache(
     """
     if remove_others and (conditioner is None or not repair):
         raise ConfigError(
-            "remove_others=True removes what other settings made, so it needs a repair and the "
-            "settings to keep; pass repair=True and a conditioner, or leave it out."
+            "remove_others=True removes what other settings made, so it needs the settings to keep "
+            "and a repair; pass both, or leave it out."
         )
     folder = Path(folder)
     wanted = None if conditioner is None else canonical_json(conditioner.identity(**options))
@@ -234,7 +234,7 @@ class _Check:
     def _was_other(self, number: int) -> bool:
         """Whether a shard that cannot be read now had other settings when it could."""
         known = self.index.identity_of(number)
-        return known is not None and self._is_other(json.loads(known))
+        return known is not None and self._is_other(known)
 
     def _is_other(self, identity: Mapping[str, Any]) -> bool:
         return self.wanted is not None and canonical_json(identity["conditioner"]) != self.wanted
