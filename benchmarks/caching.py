@@ -81,7 +81,7 @@ def run_one_count(count: int) -> None:
 
 def main(tiny: bool) -> None:
     """Print speed and memory."""
-    some = [Caption(f"{n}.png", text) for n, text in enumerate(captions(8 if tiny else 64))]
+    some = [Caption(f"{n}.png", text) for n, text in enumerate(captions(8 if tiny else 32))]
     prompts = [caption.text for caption in some]
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "cache"

@@ -269,7 +269,7 @@ class Presence:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._file.execute("BEGIN EXCLUSIVE")
+        self._file.executescript("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE")
 
     def close(self) -> None:
         """Unlock and remove the file."""

@@ -26,7 +26,7 @@ class Claimed:
     stored: list[str]  # keys that are stored meanwhile
 
 
-class Writer:
+class CacheWriter:
     """One run that writes into a folder; it has a file only from its first claim on."""
 
     def __init__(self, folder: Path) -> None:

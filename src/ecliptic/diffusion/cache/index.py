@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ecliptic.diffusion.cache.claims import Claimed, Writer, remove_dead_writers
+from ecliptic.diffusion.cache.claims import CacheWriter, Claimed, remove_dead_writers
 from ecliptic.diffusion.cache.indexing import (
     PROMPT,
     Changes,
@@ -64,7 +64,7 @@ class CacheIndex:
                 "makes one."
             )
         self.folder = folder
-        self._writer = Writer(folder)
+        self._writer = CacheWriter(folder)
         self.changes = Changes()  # that were found on disk since the index was opened
         self._database = HealingDatabase(
             folder, SCHEMA, lambda found: sync_index(found, folder, self.changes)
@@ -204,7 +204,7 @@ def _read_page(file: Connection, last: bytes) -> list[bytes]:
     return page
 
 
-def _publish(file: Connection, folder: Path, shard: Shard, writer: Writer) -> int:
+def _publish(file: Connection, folder: Path, shard: Shard, writer: CacheWriter) -> int:
     with transaction(file):
         index_shards(file, folder, Changes())
         number = publish(folder, shard, find_last(file) + 1)
@@ -214,7 +214,7 @@ def _publish(file: Connection, folder: Path, shard: Shard, writer: Writer) -> in
     return number
 
 
-def _release(file: Connection, writer: Writer, keys: Collection[str]) -> None:
+def _release(file: Connection, writer: CacheWriter, keys: Collection[str]) -> None:
     with transaction(file):
         writer.release(file, keys)
 

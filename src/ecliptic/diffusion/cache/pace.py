@@ -5,7 +5,7 @@ import time
 
 from ecliptic.errors import ConfigError
 
-_FIRST = 4  # prompts, while the speed is not known
+_FIRST = 8  # prompts, while the speed is not known
 
 
 class Pace:

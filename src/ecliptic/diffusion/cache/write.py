@@ -111,7 +111,6 @@ def write_cache(
 
     Raises:
         InputError, NumericalError, ConfigError: of a caption, if `watch.reject` is None.
-        ConfigError: an option makes no sense.
         StorageError: the folder cannot be written.
     """
     check_count("batch_size", batch_size)
