@@ -8,6 +8,7 @@ EclipticError
 ├── CheckpointError        a problem with weights on disk
 │   ├── UnsafeFileError        a pickle or archive that asks for more than tensors
 │   ├── CorruptFileError       truncated, damaged, or not a weight file
+│   │   └── TruncatedFileError     it ends too early
 │   ├── AmbiguousCheckpointError  the file leaves something open; an argument decides it
 │   ├── WeightsMismatchError   missing, unexpected or ill-shaped tensors
 │   ├── UnsupportedLayoutError a layout that cannot be read, or cannot store the checkpoint
@@ -164,6 +165,10 @@ class UnsafeFileError(CheckpointError):
 
 class CorruptFileError(CheckpointError):
     """A file that is truncated, damaged, or not a weight file."""
+
+
+class TruncatedFileError(CorruptFileError):
+    """A file that ends before its own header says."""
 
 
 class AmbiguousCheckpointError(CheckpointError):

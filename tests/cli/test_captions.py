@@ -124,6 +124,38 @@ def test_verify_finds_what_other_settings_made(
     assert "stale" in result.stdout
 
 
+def test_repair_keeps_other_settings_unless_told(
+    captions: Captions, run: Any, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cache"
+    captions("write", table, "-o", out)
+    captions("write", table, "-o", out, "--clip-skip", "1")
+    result = captions("repair", out, "--clip-skip", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "2 prompts in 2 shards, other settings: 2, 0 findings" in result.stderr
+    assert json.loads(result.stdout)["others"] == 2
+    assert len(ConditionCache(out)) == 4
+    result = captions("repair", out, "--clip-skip", "1", "--remove-others")
+    assert "other settings: 2, removed: 2, 0 findings" in result.stderr
+    assert len(ConditionCache(out)) == 2
+    assert run("captions", "verify", out).exit_code == 0
+
+
+def test_verify_misses_a_removed_shard(
+    captions: Captions, run: Any, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cache"
+    captions("write", table, "-o", out)
+    (shard,) = out.glob("cond-*.safetensors")
+    shard.unlink()
+    result = run("captions", "verify", out, "--json")
+    assert result.exit_code == 1
+    [found] = json.loads(result.stdout)["findings"]
+    assert (found["kind"], found["shard"], found["prompts"]) == ("missing", shard.name, 2)
+    assert run("captions", "repair", out).exit_code == 0
+    assert run("captions", "verify", out).exit_code == 0
+
+
 def test_lines_of_stdin_are_captions(encoders: list[str], run: Any, tmp_path: Path) -> None:
     out = tmp_path / "cache"
     words = ("captions", "write", "-", "--for", "sdxl", *encoders, "-o", out)
@@ -146,8 +178,9 @@ def test_lines_of_stdin_are_captions(encoders: list[str], run: Any, tmp_path: Pa
         (
             ["repair", "nowhere", "--dialect", "a1111"],
             2,
-            "--dialect needs a model to find stale entries",
+            "--dialect needs a model, to tell its entries from others",
         ),
+        (["repair", "nowhere", "--remove-others"], 2, "--remove-others needs a model"),
         (["verify", "nowhere", "--lora", "a", "--device", "cpu"], 2, "--lora, --device needs"),
         (["write", "-", "--id", "x", "-o", "c"], 2, "--column and --id are for tables"),
     ],

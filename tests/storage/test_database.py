@@ -13,7 +13,9 @@ from ecliptic.storage import (
     Connection,
     DamagedRowError,
     HealingDatabase,
+    Presence,
     Schema,
+    is_present,
     select,
     transaction,
 )
@@ -352,3 +354,24 @@ def test_a_linked_folder_is_used(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     HealingDatabase(tmp_path / "link", SCHEMA).run(add, "a")
     assert HealingDatabase(tmp_path / "real", SCHEMA).run(names) == {"a"}
+
+
+def _look(path: str, found: "multiprocessing.Queue[bool]") -> None:
+    found.put(is_present(Path(path)))
+
+
+def test_a_presence_is_seen_by_others_until_it_is_closed(tmp_path: Path) -> None:
+    path, context = tmp_path / "writer.sqlite", multiprocessing.get_context("spawn")
+    assert not is_present(path)
+    here, found = Presence(path), context.Queue()
+    other = context.Process(target=_look, args=(str(path), found))
+    other.start()
+    assert found.get(timeout=60)
+    other.join()
+    assert is_present(path)  # also within the process
+    (tmp_path / "link").symlink_to(path)
+    assert not is_present(tmp_path / "link")
+    here.close()
+    assert not is_present(path)
+    path.write_bytes(b"left by a killed process")
+    assert not is_present(path)

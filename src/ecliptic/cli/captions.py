@@ -24,7 +24,7 @@ from ecliptic.cli.output import (
 from ecliptic.errors import EclipticError, InputError
 
 if TYPE_CHECKING:
-    from ecliptic.diffusion import CacheReport, Caption, Conditioner
+    from ecliptic.diffusion import CacheReport, Caption, Conditioner, Findings
     from ecliptic.engine import Item, Rejects
 
 app = typer.Typer(
@@ -86,10 +86,10 @@ def write(
 def verify(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
 ) -> None:
-    """Check every byte of a folder that `captions write` made.
+    """Check every byte of a folder that `captions write` made, and its index.
 
-    The exit code is 1 if an entry is wrong. With --for and --encoders, entries of another model or
-    of other settings are stale, and count as wrong.
+    The exit code is 1 if an entry is wrong or a shard is missing. With --for and --encoders, only
+    the entries of this model and these settings are checked; the others are counted.
     """
     check_captions(folder, encoders, reading, repair=False, json=json)
 
@@ -97,14 +97,21 @@ def verify(
 @app.command(cls=HelpfulCommand)
 @expands
 def repair(
-    *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
+    *,
+    folder: Folder,
+    encoders: EncoderFlags,
+    reading: ReadingFlags,
+    remove_others: Annotated[
+        bool, typer.Option("--remove-others", help="Remove the entries of other settings too.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Remove the entries that `captions verify` finds wrong.
 
     The next `captions write` computes them again. With --for and --encoders, entries of another
-    model or of other settings are removed too.
+    model or of other settings are left as they are, unless --remove-others is given.
     """
-    check_captions(folder, encoders, reading, repair=True, json=json)
+    check_captions(folder, encoders, reading, repair=True, remove_others=remove_others, json=json)
 
 
 def write_captions(
@@ -149,34 +156,59 @@ def write_captions(
 
 
 def check_captions(
-    folder: Path, encoders: EncoderFlags, reading: ReadingFlags, *, repair: bool, json: bool
+    folder: Path,
+    encoders: EncoderFlags,
+    reading: ReadingFlags,
+    *,
+    repair: bool,
+    remove_others: bool = False,
+    json: bool,
 ) -> None:
     """Report everything that is wrong in the cache `folder`; exit with 1 if it is not repaired."""
     from ecliptic.diffusion import verify_cache
     from ecliptic.engine import progress_bar
 
     conditioner = encoders.conditioner() if encoders.family or encoders.encoders else None
-    unused = [*reading.how, *encoders.given()]
+    unused = [*reading.how, *encoders.given(), *(["remove_others"] if remove_others else [])]
     if conditioner is None and unused:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         raise typer.BadParameter(
-            f"{flags} needs a model to find stale entries; add --for and --encoders."
+            f"{flags} needs a model, to tell its entries from others; add --for and --encoders."
         )
     shards = sum(1 for _ in folder.glob("cond-*.safetensors"))
     with progress_bar("shards", shards or None, show=on_terminal()) as advance:
-        found = verify_cache(folder, conditioner, repair=repair, advance=advance, **reading.how)
+        found = verify_cache(
+            folder,
+            conditioner,
+            repair=repair,
+            remove_others=remove_others,
+            advance=advance,
+            **reading.how,
+        )
     if json:
-        summary = {name: getattr(found, name) for name in ("ok", "shards", "entries", "repaired")}
+        names = ("ok", "shards", "entries", "others", "removed", "added", "repaired")
+        summary = {name: getattr(found, name) for name in names}
         print_json(summary | {"findings": [one.to_json() for one in found]})
     elif not found.ok:
         rows = [(one.kind, one.shard, one.key[:12], one.detail) for one in found]
         print_table(("what", "shard", "key", ""), rows, wrap_last=True)
+    _report_check(found)
+    leave(FAILED, when=not found.ok and not repair)
+
+
+def _report_check(found: "Findings") -> None:
+    """Print the summary of a check."""
+    if found.added:
+        say(f"note: {count(len(found.added), 'shard')} not in the index before, now added")
+    kept = {"newer", "number", "stale"}  # of a whole shard or folder, which a repair leaves
+    repaired = found.repaired and any(one.kind not in kept for one in found)
     say(
         f"{count(found.entries, 'prompt')} in {count(found.shards, 'shard')}, "
+        + (f"other settings: {found.others:,}, " if found.others else "")
+        + (f"removed: {found.removed:,}, " if found.removed else "")
         + count(len(found), "finding")
-        + ", removed; `captions write` computes them again" * (repair and not found.ok)
+        + ", removed; `captions write` computes them again" * repaired
     )
-    leave(FAILED, when=not found.ok and not repair)
 
 
 def check_captions_paths(path: str, out: Path, encoders: EncoderFlags, *, force: bool) -> None:

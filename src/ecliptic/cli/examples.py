@@ -58,6 +58,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "captions repair": (
         "ecliptic captions repair cache/",
-        "ecliptic captions repair cache/ --for sdxl -e sdxl/",
+        "ecliptic captions repair cache/ --for sdxl -e sdxl/ --remove-others",
     ),
 }

@@ -31,8 +31,13 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Reading prompts": ("dialect", "emphasis", "long", "clip_skip", "compat", "steps"),
     "Output": (
+<<<<<<< HEAD
         *("out", "layout", "top_k", "plot", "page", "explain", "store"),
         *("json", "force", "show", "fingerprint", "slack", "strict"),
+=======
+        *("out", "layout", "top_k", "plot", "html", "explain", "store"),
+        *("remove_others", "json", "force", "show", "fingerprint", "slack", "strict"),
+>>>>>>> h-e
     ),
     "If the checkpoint does not say": (
         *("activation", "heads", "image_spec", "tokenizer_spec", "part", "revision"),

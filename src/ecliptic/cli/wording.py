@@ -31,6 +31,7 @@ FLAGS = {  # argument in Python -> flag
     "prompt_2": "--prompt-2",
     "any_size": "--any-size",
     "templates": "--templates",
+    "remove_others": "--remove-others",
 }
 PHRASES = {  # what has another form on the command line, or none
     r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
         Connection as Connection,
         DamagedRowError as DamagedRowError,
         HealingDatabase as HealingDatabase,
+        Presence as Presence,
         Schema as Schema,
+        is_present as is_present,
         select as select,
         transaction as transaction,
     )

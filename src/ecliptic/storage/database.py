@@ -22,7 +22,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -261,6 +261,32 @@ class HealingDatabase:
     def _newest(self) -> int:
         names = (self._pattern.fullmatch(path.name) for path in self.folder.iterdir())
         return max((int(name[1]) for name in names if name), default=1)
+
+
+class Presence:
+    """A file of its own that is locked until it is closed or its process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._file.executescript("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE")
+
+    def close(self) -> None:
+        """Unlock and remove the file."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def is_present(path: Path) -> bool:
+    """Whether a living process holds the `Presence` of this file."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as file:
+        try:
+            file.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            return _code(error) == sqlite3.SQLITE_BUSY
+    return False
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ecliptic.errors import CorruptFileError
+from ecliptic.errors import CorruptFileError, TruncatedFileError
 from ecliptic.storage.budget import MAX_NAME, Budget, name_file
 from ecliptic.storage.mapping import (
     MAX_DIMENSIONS,
@@ -94,7 +94,7 @@ def read_safetensors(path: Path | str) -> TensorFile:
             f"bytes (at most {MAX_HEADER}), but the file has {len(memory)}."
         )
     if start > len(memory):
-        raise CorruptFileError(_explain_truncation(path, start, len(memory)))
+        raise TruncatedFileError(_explain_truncation(path, start, len(memory)))
     header = parse_json(memory[8:start], f"{path}: its header", unique=True)
     metadata = _check_metadata(path, header.pop("__metadata__", {}))
     places = [_read_place(path, name, entry) for name, entry in header.items()]
@@ -244,7 +244,7 @@ def _check_cover(path: Path, places: list[_Place], start: int, size: int) -> Non
             )
         position = place.end
     if start + position > size:
-        raise CorruptFileError(_explain_truncation(path, start + position, size))
+        raise TruncatedFileError(_explain_truncation(path, start + position, size))
     if start + position < size:
         raise CorruptFileError(
             f"{path}: {size - start - position} bytes follow the last tensor, which the format "

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,8 @@ class Counted:
     told: dict[str, Any] = field(default_factory=lambda: dict(IDENTITY))
     asked: list[str] = field(default_factory=list)  # every prompt that was computed
     lock: Any = field(default_factory=threading.Lock)
+    delay: float = 0.0  # seconds for each prompt
+    log: Path | None = None  # gets a byte for each prompt, also when the process is killed
 
     def identity(self, **options: Any) -> dict[str, Any]:
         """All that determines the numbers, except the prompt."""
@@ -64,8 +67,12 @@ class Counted:
         """One result per prompt, as long as its words."""
         if any("bad" in prompt for prompt in prompts):
             raise TextError("a prompt is bad at character 0; write a good one.")
+        time.sleep(self.delay * len(prompts))
         with self.lock:
             self.asked += prompts
+        if self.log is not None:
+            with self.log.open("ab", buffering=0) as file:
+                file.write(b"." * len(prompts))
         return [self._make(prompt, options) for prompt in prompts]
 
     def __call__(self, prompt: str, negative: str | None = None, **options: Any) -> Made:

@@ -56,7 +56,7 @@ def test_a_link_to_itself_or_nowhere_is_one_bad_shard(tmp_path: Path, target: st
         cache.refresh()
     assert fill(tmp_path).written == 0
     found = [(one.kind, one.shard) for one in verify_cache(tmp_path, repair=True)]
-    assert found == [("torn", victim.name)]
+    assert found == [("damaged", victim.name)]
     assert not victim.is_symlink()
     assert verify_cache(tmp_path).ok
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ecliptic.diffusion.cache.read import ConditionCache
+from ecliptic.diffusion.cache.shards import read_shard
 from ecliptic.diffusion.cache.verify import verify_cache
 from ecliptic.diffusion.cache.write import Caption, write_cache
 from ecliptic.errors import StorageError
@@ -54,6 +55,7 @@ def test_processes_that_write_one_folder_lose_nothing(tmp_path: Path) -> None:
         assert worker.exitcode == 0
     cache = ConditionCache(tmp_path)
     assert len(cache) == 90
+    assert sum(len(read_shard(path).entries) for path in tmp_path.glob("cond-*")) == 90
     assert verify_cache(tmp_path, Counted()).ok
     for number in (0, 45, 89):
         same(cache, str(number), Counted().each([f"thing {number}"])[0])

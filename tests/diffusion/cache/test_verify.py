@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ecliptic.diffusion.cache import shards
-from ecliptic.diffusion.cache.index import _sum
 from ecliptic.diffusion.cache.keys import cache_identity, condition_key
 from ecliptic.diffusion.cache.read import ConditionCache
+from ecliptic.diffusion.cache.rows import sum_row
 from ecliptic.diffusion.cache.verify import verify_cache
-from ecliptic.errors import CorruptFileError
+from ecliptic.errors import ConfigError, CorruptFileError
 from tests.diffusion.cache.counted import IDENTITY, PROMPTS, Counted, fill, first_shard, same
 
 
@@ -63,7 +63,7 @@ def test_a_changed_bit_in_the_metadata_is_found(tmp_path: Path) -> None:
     fill(tmp_path)
     victim = first_shard(tmp_path)
     damage(victim, victim.read_bytes().index(b"an image of"))
-    assert [f.kind for f in verify_cache(tmp_path)] == ["torn"]
+    assert [f.kind for f in verify_cache(tmp_path)] == ["damaged"]
 
 
 def broken_shards() -> dict[str, shards.Shard]:
@@ -99,12 +99,21 @@ def test_stale_entries_are_those_of_another_identity(tmp_path: Path) -> None:
     other = Counted({**IDENTITY, "clip_skip": 2})
     assert verify_cache(tmp_path, Counted()).ok
     found = verify_cache(tmp_path, other)
-    assert {f.kind for f in found} == {"stale"}
-    assert "other settings: clip_skip" in found.items[0].detail
+    assert [(f.kind, f.shard) for f in found] == [("stale", "")]
+    assert "9 of other settings (clip_skip) are kept" in found.items[0].detail
     fill(tmp_path, other)
-    verify_cache(tmp_path, other, repair=True)
+    found = verify_cache(tmp_path, other, repair=True)
+    assert (found.ok, found.entries, found.others, found.removed) == (True, 9, 9, 0)
+    assert len(ConditionCache(tmp_path)) == 18
+    found = verify_cache(tmp_path, other, repair=True, remove_others=True)
+    assert (found.ok, found.others, found.removed) == (True, 9, 9)
     assert len(ConditionCache(tmp_path)) == 9
     assert verify_cache(tmp_path, other).ok
+    assert verify_cache(tmp_path).ok
+    with pytest.raises(ConfigError, match="needs the settings to keep and a repair"):
+        verify_cache(tmp_path, repair=True, remove_others=True)
+    with pytest.raises(ConfigError, match="needs the settings to keep and a repair"):
+        verify_cache(tmp_path, other, remove_others=True)
 
 
 def test_rows_of_the_index_that_point_at_nothing_are_found(tmp_path: Path) -> None:
@@ -112,7 +121,7 @@ def test_rows_of_the_index_that_point_at_nothing_are_found(tmp_path: Path) -> No
     (path,) = tmp_path.glob("index-*.sqlite")
     with sqlite3.connect(path) as index:
         row = (b"\1" * 32, 0)
-        index.execute("INSERT INTO entries VALUES (?, ?, ?)", (*row, _sum("entries", row)))
+        index.execute("INSERT INTO entries VALUES (?, ?, ?)", (*row, sum_row("entries", row)))
     index.close()
     assert [f.kind for f in verify_cache(tmp_path)] == ["index"]
     verify_cache(tmp_path, repair=True)

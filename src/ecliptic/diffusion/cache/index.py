@@ -8,70 +8,44 @@ missing, damaged or of another version. Its write lock is the lock of the folder
 while it writes a shard, or removes the files of killed runs.
 """
 
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
-from ecliptic.diffusion.cache.keys import canonical_json, key_maker
+from ecliptic.diffusion.cache.claims import CacheWriter, Claimed, remove_dead_writers
+from ecliptic.diffusion.cache.indexing import (
+    PROMPT,
+    Changes,
+    count_lost,
+    find_last,
+    index_shards,
+    insert_shard,
+    rebuild_index,
+    settle_lost,
+    stamp_of,
+    sync_index,
+)
+from ecliptic.diffusion.cache.keys import key_maker
+from ecliptic.diffusion.cache.rows import SCHEMA, select_rows, select_where
 from ecliptic.diffusion.cache.shards import (
     Shard,
     check_identity,
     drafts,
     publish,
-    read_shard,
     shard_path,
-    shard_paths,
 )
-from ecliptic.errors import CheckpointError, StorageError
+from ecliptic.errors import StorageError
 from ecliptic.storage import (
     Connection,
     DamagedRowError,
     HealingDatabase,
-    Schema,
     check_path,
-    select,
     transaction,
 )
 
-IndexRow = tuple[Any, ...]
-_SCHEMA = Schema(
-    name="index",
-    statements=(
-        "CREATE TABLE shards (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, stamp INTEGER"
-        " NOT NULL, identity BLOB, problem BLOB, sum BLOB NOT NULL)",  # one of the two is NULL
-        "CREATE TABLE entries (key BLOB PRIMARY KEY, shard INTEGER NOT NULL, sum BLOB NOT NULL)"
-        " WITHOUT ROWID",
-        "CREATE TABLE names (name BLOB PRIMARY KEY, key BLOB NOT NULL, shard INTEGER NOT NULL,"
-        " sum BLOB NOT NULL) WITHOUT ROWID",  # `name` is the key that it would have as a prompt
-    ),
-    patience=600.0,  # another process may be writing a large shard
-    in_memory_if_read_only=True,
-)
-_COLUMNS = {
-    "shards": "number, size, stamp, identity, problem",
-    "entries": "key, shard",
-    "names": "name, key, shard",
-}
-_KINDS: dict[str, tuple[type | UnionType, ...]] = {
-    "shards": (int, int, int, bytes | None, bytes | None),
-    "entries": (bytes, int),
-    "names": (bytes, bytes, int),
-}
-_INSERT = {
-    "shards": "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?)",
-    "entries": "INSERT OR IGNORE INTO entries VALUES (?, ?, ?)",  # the first shard of a key
-    "names": "INSERT INTO names VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
-    " key = excluded.key, shard = excluded.shard, sum = excluded.sum"
-    " WHERE excluded.shard >= names.shard",  # the last shard of an id
-}
 _NEXT = "key > ? ORDER BY key LIMIT 1000"
-_PROMPT = -1  # in place of the shard of a name that is a prompt
-_CLOSED = (0, -1)  # size and time of a shard that cannot be opened, so that it is tried again
 
 
 class CacheIndex:
@@ -90,7 +64,11 @@ class CacheIndex:
                 "makes one."
             )
         self.folder = folder
-        self._database = HealingDatabase(folder, _SCHEMA, lambda found: _sync(found, folder))
+        self._writer = CacheWriter(folder)
+        self.changes = Changes()  # that were found on disk since the index was opened
+        self._database = HealingDatabase(
+            folder, SCHEMA, lambda found: sync_index(found, folder, self.changes)
+        )
         self._run = self._database.run
         self.sync()
 
@@ -101,15 +79,30 @@ class CacheIndex:
 
     def sync(self) -> None:
         """Add shards that other processes wrote; remove those that are gone or changed."""
-        self._run(_sync, self.folder)
+        self._run(sync_index, self.folder, self.changes)
 
-    def rebuild(self) -> None:
-        """Rebuild the index from the shards."""
-        self._run(_sync, self.folder, rebuild=True)
+    def rebuild(self, forget: Collection[int] = ()) -> None:
+        """Rebuild the index from the shards; forget what those numbered `forget` have lost."""
+        self._run(rebuild_index, self.folder, forget)
 
     def publish(self, shard: Shard) -> int:
         """Write a shard under the next free number; returns the number."""
-        return self._run(_publish, self.folder, shard)
+        return self._run(_publish, self.folder, shard, self._writer)
+
+    def claim(self, keys: Sequence[str], most: int, *, steal: bool = False) -> Claimed:
+        """Claim `most` of `keys` to compute them; `steal` also takes what others claimed."""
+        return self._run(self._writer.claim, keys, most, steal=steal)
+
+    def release(self, keys: Collection[str]) -> None:
+        """Give up claims to prompts that cannot be computed."""
+        self._run(_release, self._writer, keys)
+
+    def leave(self) -> None:
+        """Give up all claims; another writer may take them over."""
+        try:
+            self._run(self._writer.leave)
+        finally:
+            self._writer.close()
 
     def clean(self) -> int:
         """Remove the files of killed runs; returns their number."""
@@ -117,7 +110,7 @@ class CacheIndex:
 
     def shards_of(self, keys: Sequence[str]) -> dict[str, int]:
         """The shard number of each key that is stored."""
-        rows = self._run(_select, "entries", "key", [bytes.fromhex(key) for key in keys])
+        rows = self._run(select_rows, "entries", "key", [bytes.fromhex(key) for key in keys])
         return {key.hex(): number for key, number in rows}
 
     def keys_of(self, names: Sequence[str], identity: Mapping[str, Any]) -> dict[str, str]:
@@ -127,7 +120,7 @@ class CacheIndex:
 
     def keys_in(self, number: int) -> set[str]:
         """The keys that are read from shard `number`."""
-        rows = self._run(_select_where, "entries", "shard = ?", (number,))
+        rows = self._run(select_where, "entries", "shard = ?", (number,))
         return {key.hex() for key, _ in rows}
 
     def missing(self, number: int, shard: Shard) -> Iterator[str]:
@@ -136,7 +129,7 @@ class CacheIndex:
         yield from (key for key in shard.entries if known.get(key, number + 1) > number)
         found = self._find_names([*shard.ids], shard.identity)
         for id_, key in shard.ids.items():
-            now, last = found.get(id_, ("", _PROMPT))
+            now, last = found.get(id_, ("", PROMPT))
             if last < number or (last == number and now != key):
                 yield key
 
@@ -151,9 +144,17 @@ class CacheIndex:
         """The different identities of the shards, as canonical JSON."""
         return self._run(_read_identities)
 
+    def identity_of(self, number: int) -> dict[str, Any] | None:
+        """The identity of shard `number` when it was last read, if that is known."""
+        return self._run(_read_identity, number)
+
+    def lost(self) -> dict[int, tuple[int, int]]:
+        """How many prompts and ids were in each shard, by number, and are found nowhere now."""
+        return self._run(count_lost)
+
     def unreadable(self) -> dict[int, str]:
-        """The reason for each shard that cannot be read, by number."""
-        rows = self._run(_select_where, "shards", "identity IS NULL")
+        """The reason for each shard that cannot be read or is gone, by number."""
+        rows = self._run(select_where, "shards", "problem IS NOT NULL")
         return {number: problem.decode(errors="replace") for number, *_, problem in rows}
 
     def __len__(self) -> int:
@@ -169,123 +170,53 @@ class CacheIndex:
         """The key and shard of each name."""
         key_of = key_maker(identity)
         by_hash = {bytes.fromhex(key_of(name)): name for name in names}
-        rows = self._run(_select, "names", "name", list(by_hash))
+        rows = self._run(select_rows, "names", "name", list(by_hash))
         return {by_hash[name]: (key.hex(), shard) for name, key, shard in rows}
 
 
-def _sync(file: Connection, folder: Path, rebuild: bool = False) -> None:
-    if rebuild or _find_stamps(folder) != _read_known(file):
-        with transaction(file):
-            _index_shards(file, folder, rebuild)
-
-
-def _index_shards(file: Connection, folder: Path, rebuild: bool = False) -> None:
-    """Index the shards on disk; all of them again if an old one is gone or changed."""
-    found, known = _find_stamps(folder), _read_known(file)
-    if rebuild or any(found.get(number) != stamp for number, stamp in known.items()):
-        for table in _COLUMNS:
-            file.execute(f"DELETE FROM {table}")
-        known = {}
-    paths = shard_paths(folder)
-    for number in sorted(found.keys() - known.keys()):
-        try:
-            _insert(file, number, found[number], read_shard(paths[number]))
-        except (CheckpointError, StorageError) as error:
-            _insert(file, number, found[number], None, str(error))
-        except OSError as error:
-            if os.path.lexists(paths[number]):  # else a repair just removed it
-                _insert(file, number, _CLOSED, None, f"{paths[number]}: {error.strerror}")
-
-
-def _find_stamps(folder: Path) -> dict[int, tuple[int, int]]:
-    found = {}
-    for number, path in shard_paths(folder).items():
-        try:
-            found[number] = _stamp(path)
-        except OSError:
-            if os.path.lexists(path):  # a link to itself or nowhere; else a repair just removed it
-                found[number] = _CLOSED
-    return found
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-def _read_known(file: Connection) -> dict[int, tuple[int, int]]:
-    return {number: (size, stamp) for number, size, stamp, *_ in _select_where(file, "shards")}
-
-
-def _insert(
-    file: Connection, number: int, stamp: tuple[int, int], shard: Shard | None, problem: str = ""
-) -> None:
-    """Add a shard; without one, the `problem` that it has."""
-    if shard is None:
-        _write(file, "shards", [(number, *stamp, None, problem.encode(errors="replace"))])
-        return
-    _write(file, "shards", [(number, *stamp, canonical_json(shard.identity), None)])
-    keys = [bytes.fromhex(key) for key in shard.entries]
-    _write(file, "entries", ((key, number) for key in keys))
-    _write(file, "names", ((key, key, _PROMPT) for key in keys))
-    ids = ((shard.key_of(id_), key) for id_, key in shard.ids.items())
-    _write(file, "names", ((bytes.fromhex(n), bytes.fromhex(key), number) for n, key in ids))
-
-
-def _write(file: Connection, table: str, rows: Iterable[IndexRow]) -> None:
-    file.executemany(_INSERT[table], ((*row, _sum(table, row)) for row in rows))
-
-
-def _select(file: Connection, table: str, column: str, values: Sequence[bytes]) -> list[IndexRow]:
-    query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {column} IN"
-    return _check(table, select(file, query, values))
-
-
-def _select_where(
-    file: Connection, table: str, where: str = "TRUE", values: Iterable[object] = ()
-) -> list[IndexRow]:
-    query = f"SELECT {_COLUMNS[table]}, sum FROM {table} WHERE {where}"
-    return _check(table, file.gather(file.execute(query, tuple(values))))
-
-
 def _read_identities(file: Connection) -> list[str]:
-    rows = _select_where(file, "shards", "identity IS NOT NULL")
+    rows = select_where(file, "shards", "problem IS NULL")
     found = sorted({identity for *_, identity, _ in rows})
+    for identity in found:
+        _parse_identity(identity)
+    return [identity.decode() for identity in found]
+
+
+def _read_identity(file: Connection, number: int) -> dict[str, Any] | None:
+    rows = select_where(file, "shards", "number = ? AND identity IS NOT NULL", (number,))
+    return _parse_identity(rows[0][3]) if rows else None
+
+
+def _parse_identity(identity: bytes) -> dict[str, Any]:
     try:
-        for identity in found:
-            check_identity(json.loads(identity))
+        found: dict[str, Any] = json.loads(identity)
+        check_identity(found)
     except (ValueError, RecursionError) as error:
         raise DamagedRowError(f"an identity is damaged: {error}") from None
-    return [identity.decode() for identity in found]
+    return found
 
 
 def _read_page(file: Connection, last: bytes) -> list[bytes]:
     """The next keys after `last`; out of order, they would never end."""
-    page = [key for key, _ in _select_where(file, "entries", _NEXT, (last,))]
+    page = [key for key, _ in select_where(file, "entries", _NEXT, (last,))]
     if any(key <= before for before, key in pairwise([last, *page])):
         raise DamagedRowError("the keys are out of order")
     return page
 
 
-def _check(table: str, rows: list[IndexRow]) -> list[IndexRow]:
-    """The rows without their checksums, which must be right."""
-    if any(_sum(table, row[:-1]) != row[-1] for row in rows):
-        raise DamagedRowError(f"a row of {table} does not match its checksum")
-    if not all(all(map(isinstance, row, _KINDS[table])) for row in rows):
-        raise DamagedRowError(f"a row of {table} has other types than were written")
-    return [row[:-1] for row in rows]
-
-
-def _sum(table: str, row: IndexRow) -> bytes:
-    return hashlib.blake2b(repr((table, *row)).encode(), digest_size=16).digest()
-
-
-def _publish(file: Connection, folder: Path, shard: Shard) -> int:
+def _publish(file: Connection, folder: Path, shard: Shard, writer: CacheWriter) -> int:
     with transaction(file):
-        _index_shards(file, folder)
-        number = publish(folder, shard, max(shard_paths(folder), default=-1) + 1)
-        _insert(file, number, _stamp(shard_path(folder, number)), shard)
+        index_shards(file, folder, Changes())
+        number = publish(folder, shard, find_last(file) + 1)
+        insert_shard(file, number, stamp_of(shard_path(folder, number)), shard)
+        settle_lost(file)
+        writer.release(file, shard.entries)
     return number
+
+
+def _release(file: Connection, writer: CacheWriter, keys: Collection[str]) -> None:
+    with transaction(file):
+        writer.release(file, keys)
 
 
 def _clean(file: Connection, folder: Path) -> int:
@@ -293,7 +224,8 @@ def _clean(file: Connection, folder: Path) -> int:
         left = drafts(folder)
         for path in left:
             path.unlink(missing_ok=True)
-    return len(left)
+        dead = remove_dead_writers(file, folder)
+    return len(left) + dead
 
 
 def _count(file: Connection) -> int:

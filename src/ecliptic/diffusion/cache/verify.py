@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor
 
@@ -26,9 +26,11 @@ from ecliptic.diffusion.cache.shards import (
     shard_paths,
 )
 from ecliptic.diffusion.options import HowOptions
-from ecliptic.errors import CorruptFileError, StorageError
+from ecliptic.errors import ConfigError, CorruptFileError, StorageError, TruncatedFileError
 
-FindingKind = Literal["torn", "newer", "not finite", "stale", "index", "number"] | Problem
+FindingKind = (
+    Literal["torn", "damaged", "newer", "not finite", "stale", "size", "index", "number"] | Problem
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class CacheFinding:
     """One problem in a cache."""
 
     kind: FindingKind
-    shard: str  # file name
+    shard: str  # file name; "" if the problem is in the whole folder
     key: str  # "" if the problem is in the whole shard
     detail: str
+    prompts: int = 0  # that the index knew in a shard that is gone or cannot be read
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values."""
@@ -53,6 +56,9 @@ class Findings:
     shards: int
     entries: int
     repaired: bool = False
+    others: int = 0  # prompts of other settings than the named ones; they were not checked
+    removed: int = 0  # those of `others` that were removed
+    added: tuple[str, ...] = ()  # shards that were not in the index, and are now
 
     def __iter__(self) -> Iterator[CacheFinding]:
         return iter(self.items)
@@ -71,64 +77,167 @@ def verify_cache(
     conditioner: TextConditioner | None = None,
     *,
     repair: bool = False,
+    remove_others: bool = False,
     advance: Callable[[int], object] = lambda _: None,
     **options: Unpack[HowOptions],
 ) -> Findings:
-    """Check every byte of the cache in `folder`.
+    """Check every byte of the cache in `folder`, and the index against the files.
 
     Args:
         folder: of `write_cache`.
-        conditioner: if given, entries of another conditioner or of other options are stale.
+        conditioner: if given, only its entries under these options are checked and repaired; those
+            of other settings are counted.
         repair: remove bad entries; the next `write_cache` computes them again.
+        remove_others: in a repair, remove the entries of other settings too.
         advance: is called with the number of newly finished shards.
         **options: of the conditioner.
 
     Raises:
+        ConfigError: `remove_others` without a conditioner or without `repair`.
         StorageError: there is no such folder, or it cannot be changed.
     """
+    if remove_others and (conditioner is None or not repair):
+        raise ConfigError(
+            "remove_others=True removes what other settings made, so it needs the settings to keep "
+            "and a repair; pass both, or leave it out."
+        )
     folder = Path(folder)
     wanted = None if conditioner is None else canonical_json(conditioner.identity(**options))
-    index = CacheIndex(folder)
-    found: list[CacheFinding] = []
-    shards = entries = 0
+    check = _Check(CacheIndex(folder), wanted, repair=repair, remove_others=remove_others)
     for number, path in shard_paths(folder).items():
-        here, count = _check_shard(path, number, wanted, index, repair=repair)
-        found += here
-        shards, entries = shards + 1, entries + count
+        check.look_at(number, path)
         advance(1)
-    found += _check_numbers(folder)
+    check.look_for_gone()
+    found = [*check.found, *_check_numbers(folder)]
+    index = check.index
     if repair:
         index.clean()
-        index.rebuild()
+        index.rebuild(check.handled)
     why = "it was damaged or of another version, and has been rebuilt from the shards"
     found += [CacheFinding("index", path.name, "", why) for path in index.replaced]
+    new = [] if index.replaced else sorted(index.changes.added)
     index.close()
-    return Findings(tuple(found), shards, entries, repair)
+    return Findings(
+        tuple(found),
+        check.shards,
+        check.entries,
+        repair,
+        check.others,
+        check.removed,
+        tuple(shard_path(folder, number).name for number in new),
+    )
 
 
-def _check_shard(
-    path: Path, number: int, wanted: bytes | None, index: CacheIndex, *, repair: bool
-) -> tuple[list[CacheFinding], int]:
-    """Check one shard; returns its findings and the number of its prompts."""
-    try:
-        shard = read_shard(path)
-    except StorageError as error:  # only a later version can tell whether it is good
-        return [CacheFinding("newer", path.name, "", f"{error} It is left as it is.")], 0
-    except (CorruptFileError, OSError) as error:
-        if not os.path.lexists(path):  # another process removed it in a repair
-            return [], 0
-        lost = len(index.keys_in(number))
-        why = f"{error} The index knows {lost} prompts in it." if lost else str(error)
-        return [CacheFinding("torn", path.name, "", why + _remove(path, repair=repair))], 0
-    if wanted is not None and canonical_json(shard.identity["conditioner"]) != wanted:
-        why = f"{len(shard.entries)} prompts of {_describe_differences(shard, wanted)}"
-        why += _remove(path, repair=repair)
-        return [CacheFinding("stale", path.name, "", why)], len(shard.entries)
-    found = list(_check_entries(path, shard))
-    indexed = list(_check_index(path, number, shard, index))
-    if repair and found:
-        _drop(path, shard, {finding.key for finding in found})
-    return found + indexed, len(shard.entries)
+class _Check:
+    """One check of a folder: the findings and counts so far."""
+
+    def __init__(
+        self, index: CacheIndex, wanted: bytes | None, *, repair: bool, remove_others: bool
+    ) -> None:
+        self.index = index
+        self.wanted = wanted  # the settings that are checked; None: all
+        self.repair = repair
+        self.remove_others = remove_others
+        self.lost = index.lost()
+        self.found: list[CacheFinding] = []
+        self.shards = self.entries = self.others = self.removed = 0
+        self.differences = ""  # of the last shard of other settings
+        self.handled: set[int] = set()  # shards whose lost prompts a repair forgets
+
+    def look_at(self, number: int, path: Path) -> None:
+        """Check one shard."""
+        self.shards += 1
+        try:
+            shard = read_shard(path)
+        except StorageError as error:  # only a later version can tell whether it is good
+            self._report("newer", path, f"{error} It is left as it is.")
+            return
+        except (CorruptFileError, OSError) as error:
+            if os.path.lexists(path):  # else another process removed it in a repair
+                self._look_at_unreadable(number, path, error)
+            else:
+                self.shards -= 1
+            return
+        if self._is_other(shard.identity):
+            self.differences = _describe_differences(shard, self.wanted or b"")
+            self._count_other(number, len(shard.entries), path)
+            return
+        self.entries += len(shard.entries)
+        found = list(_check_entries(path, shard))
+        self.found += found + list(_check_index(path, number, shard, self.index))
+        self._compare_sizes(number, path)
+        self._report_lost(number, path)
+        if self.repair and found:
+            self.handled.add(number)
+            _drop(path, shard, {finding.key for finding in found})
+
+    def look_for_gone(self) -> None:
+        """Report shards that are no longer there, and settings of which there is nothing."""
+        for number in self.lost:
+            path = shard_path(self.index.folder, number)
+            if not os.path.lexists(path):
+                if self._was_other(number):
+                    self._count_other(number, self.lost[number][0], path)
+                else:
+                    self._report_lost(number, path)
+        if self.others and not self.entries:
+            left = "removed" if self.remove_others else "kept"
+            why = (
+                f"no prompt has these settings; {self.others} of other settings "
+                f"({self.differences}) are {left}"
+            )
+            self.found.append(CacheFinding("stale", "", "", why))
+
+    def _look_at_unreadable(self, number: int, path: Path, error: Exception) -> None:
+        prompts = self._count_known(number)
+        if self._was_other(number):
+            self._count_other(number, prompts, path)
+            return
+        torn = isinstance(error, TruncatedFileError) or _is_empty(path)
+        why = f"{error} The index knew {prompts} prompts in it." if prompts else str(error)
+        if self.repair:
+            self.handled.add(number)
+            why += _remove(path)
+        self._report("torn" if torn else "damaged", path, why, prompts)
+
+    def _count_known(self, number: int) -> int:
+        """The prompts of a shard that cannot be read, as far as the index knows."""
+        return self.lost.get(number, (0, 0))[0] or len(self.index.keys_in(number))
+
+    def _count_other(self, number: int, prompts: int, path: Path) -> None:
+        """Count prompts of other settings, and remove them if asked."""
+        self.others += prompts
+        if self.remove_others:
+            self.handled.add(number)
+            if why := _remove(path):
+                self._report("stale", path, why.strip())
+            else:
+                self.removed += prompts
+
+    def _compare_sizes(self, number: int, path: Path) -> None:
+        if number in self.index.changes.resized:
+            then, now = self.index.changes.resized[number]
+            self._report("size", path, f"it has {now} bytes, but the index knew {then}")
+
+    def _report_lost(self, number: int, path: Path) -> None:
+        """Report what the index knew in a shard and is found nowhere now."""
+        prompts, ids = self.lost.get(number, (0, 0))
+        if prompts or ids:
+            lack = "lacks" if os.path.lexists(path) else "is missing; it held"
+            why = f"the shard {lack} {prompts} prompts and {ids} ids that the index knew"
+            self.handled.add(number)
+            self._report("missing", path, why, prompts)
+
+    def _report(self, kind: FindingKind, path: Path, why: str, prompts: int = 0) -> None:
+        self.found.append(CacheFinding(kind, path.name, "", why, prompts))
+
+    def _was_other(self, number: int) -> bool:
+        """Whether a shard that cannot be read now had other settings when it could."""
+        known = self.index.identity_of(number)
+        return known is not None and self._is_other(known)
+
+    def _is_other(self, identity: Mapping[str, Any]) -> bool:
+        return self.wanted is not None and canonical_json(identity["conditioner"]) != self.wanted
 
 
 def _check_numbers(folder: Path) -> Iterator[CacheFinding]:
@@ -141,14 +250,20 @@ def _check_numbers(folder: Path) -> Iterator[CacheFinding]:
         yield CacheFinding("number", last.name, "", why)
 
 
-def _remove(path: Path, *, repair: bool) -> str:
-    """Remove a bad shard in a repair; returns what to add to its finding."""
+def _remove(path: Path) -> str:
+    """Remove a shard; returns what to add to its finding if that fails."""
     try:
-        if repair:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
         return f" It cannot be removed: {error.strerror}; remove it yourself."
     return ""
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def _check_entries(path: Path, shard: Shard) -> Iterator[CacheFinding]:
@@ -201,4 +316,4 @@ def _describe_differences(shard: Shard, wanted: bytes) -> str:
     """Name the fields in which the shard's identity differs."""
     now, then = json.loads(wanted), shard.identity["conditioner"]
     names = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
-    return f"other settings: {', '.join(names)}"
+    return ", ".join(names)

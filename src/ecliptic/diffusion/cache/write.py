@@ -1,10 +1,13 @@
 """Writes the conditionings of any number of captions into a folder, each prompt once.
 
-Memory holds one shard, `AHEAD` captions and one batch, whatever the number of captions; the index
-of the folder knows the stored prompts. A run may be stopped at any time, also by kill -9: it leaves
-only whole shards, and the next run computes the rest. Several processes may write into one folder.
+Memory holds one shard, `AHEAD` captions, those that other writers are at work on, and one batch,
+whatever the number of captions; the index of the folder knows the stored prompts. A run may be
+stopped at any time, also by kill -9: it leaves only whole shards, and the next run computes the
+rest. A shard is closed when it is large or when its work is `seconds` old. Several processes may
+write into one folder; they share the work, also that of one that is killed.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,6 +26,7 @@ from ecliptic.diffusion.cache.keys import (
     key_maker,
     size_of,
 )
+from ecliptic.diffusion.cache.pace import Pace
 from ecliptic.diffusion.cache.shards import (
     Shard,
     ShardEntry,
@@ -44,6 +48,7 @@ AHEAD = 1024  # captions that are looked up together
 LONGEST = 100_000  # characters of a prompt or id; the shard stores its text
 MOST_ROWS = 20_000  # ids and prompts of one shard, whose header then stays below 10 MB
 MOST_TEXT = 8 << 20  # characters of ids and prompts, because a reader holds them in memory
+_PATIENCE = 6  # times `seconds` without news of other writers, until their work is done here
 # Errors of one prompt; options that are wrong for all prompts already failed in `cache_identity`.
 _REFUSED = (InputError, NumericalError, ConfigError)
 
@@ -62,7 +67,7 @@ class CacheReport:
     """The number of captions with each outcome."""
 
     written: int = 0  # prompts that were computed
-    reused: int = 0  # captions whose prompt was stored before
+    reused: int = 0  # captions whose prompt was stored before, or by another writer
     duplicates: int = 0  # captions whose prompt came earlier in this run
     truncated: int = 0  # those of `written` that lost words
     rejected: int = 0  # captions that cannot be used
@@ -86,6 +91,7 @@ def write_cache(
     *,
     batch_size: int = 32,
     shard_size: int = 256 << 20,
+    seconds: float = 10.0,
     dtype: str | None = None,
     watch: Watch | None = None,
     **options: Unpack[HowOptions],
@@ -98,6 +104,7 @@ def write_cache(
         folder: created if it is missing.
         batch_size: prompts encoded together.
         shard_size: bytes of tensors in one file.
+        seconds: of work in one file, which is all that a kill can lose.
         dtype: "fp32", "bf16" or "fp16" to store; None: as computed.
         watch: callbacks for progress and rejected captions.
         **options: of the conditioner; they are part of the keys.
@@ -108,27 +115,33 @@ def write_cache(
     """
     check_count("batch_size", batch_size)
     check_count("shard_size", shard_size)
-    watch = watch or Watch()
+    watch, pace = watch or Watch(), Pace(seconds, AHEAD)
     identity = cache_identity(conditioner, dtype, **options)
-    index = _open_index(Path(folder))
-    run = _Run(index, identity, shard_size, CacheReport(torn=tuple(index.unreadable())), watch)
 
     def encode(prompts: list[str]) -> Iterator[PromptTensors]:
         return iter(conditioner.each(prompts, **options))
 
+    index = _open_index(Path(folder))
+    work = _Work(encode, batch_size, dtype, shard_size)
+    report = CacheReport(torn=tuple(index.unreadable()))
+    run = _Run(index, identity, work, report, watch, pace)
     try:
         remaining = iter(captions)
         while some := list(islice(remaining, AHEAD)):
-            run.add(some, encode, batch_size, dtype)
+            run.add(some)
             watch.advance(len(some))
+        run.finish()
     except KeyboardInterrupt:
-        run.report.interrupted = True
+        report.interrupted = True
         if not watch.stop_quietly:
             raise
     finally:
-        run.publish()
-        index.close()
-    return run.report
+        try:
+            run.publish()
+        finally:
+            index.leave()
+            index.close()
+    return report
 
 
 def _open_index(folder: Path) -> CacheIndex:
@@ -138,15 +151,26 @@ def _open_index(folder: Path) -> CacheIndex:
     return index
 
 
+@dataclass(frozen=True)
+class _Work:
+    """How prompts are computed and stored."""
+
+    encode: Callable[[list[str]], Iterable[PromptTensors]]
+    batch_size: int
+    dtype: str | None
+    limit: int  # bytes of tensors in a shard
+
+
 @dataclass
 class _Run:
     """One run: the data to write, and the counts so far."""
 
     index: CacheIndex
     identity: dict[str, Any]
-    limit: int  # bytes of tensors in a shard
+    work: _Work
     report: CacheReport
     watch: Watch
+    pace: Pace
     entries: dict[str, ShardEntry] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     edited: dict[str, str] = field(default_factory=dict)  # those that stood for another key
@@ -154,24 +178,59 @@ class _Run:
     size: int = 0  # bytes of the tensors
     text: int = 0  # characters of ids and prompts
     own: set[int] = field(default_factory=set)  # shards of this run
+    refused: list[str] = field(default_factory=list)  # keys of this turn
+    waiting: dict[str, list[Caption]] = field(default_factory=dict)  # other writers have them
 
     def __post_init__(self) -> None:
         write_records(Shard(self.identity))  # raises now, not when the first shard is full
         self.key_of = key_maker(self.identity)
 
-    def add(
-        self,
-        captions: list[Caption],
-        encode: Callable[[list[str]], Iterable[PromptTensors]],
-        batch_size: int,
-        dtype: str | None,
-    ) -> None:
+    def add(self, captions: list[Caption]) -> None:
         """Store the new captions, and the ids of all."""
-        fresh = list(self._find_new(captions).items())
-        for start in range(0, len(fresh), batch_size):
-            batch = dict(fresh[start : start + batch_size])
-            for key, made in self._encode(batch, encode):
-                self._store(key, batch[key], made, dtype)
+        self._compute(self._find_new(captions))
+        if len(self.waiting) > MOST_ROWS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the prompts that other writers have claimed, or compute them."""
+        moved = time.monotonic()
+        while self.waiting:
+            self.publish()  # others may be waiting for it
+            before, self.waiting = self.waiting, {}
+            stuck = time.monotonic() - moved > _PATIENCE * self.pace.seconds
+            self._compute(before, steal=stuck)
+            if len(self.waiting) < len(before):
+                moved = time.monotonic()
+            else:
+                time.sleep(min(1.0, self.pace.seconds / 20))
+
+    def _compute(self, fresh: dict[str, list[Caption]], *, steal: bool = False) -> None:
+        """Compute what no other writer has claimed, in turns; the rest waits."""
+        while fresh:
+            claimed = self.index.claim(list(fresh), self.pace.size, steal=steal)
+            for key in claimed.stored:
+                captions = fresh.pop(key)
+                self.report.reused += len(captions)
+                self._store_ids(key, captions)
+            if not claimed.mine:
+                break
+            self._take_turn({key: fresh.pop(key) for key in claimed.mine})
+        for key, captions in fresh.items():
+            self.waiting.setdefault(key, []).extend(captions)
+
+    def _take_turn(self, claimed: dict[str, list[Caption]]) -> None:
+        self.pace.start(unsaved=bool(self.entries))
+        keys = list(claimed)
+        for start in range(0, len(keys), self.work.batch_size):
+            batch = {key: claimed[key] for key in keys[start : start + self.work.batch_size]}
+            for key, made in self._encode(batch):
+                self._store(key, batch[key], made)
+        if self.refused:
+            self.index.release(self.refused)
+            self.refused = []
+        self.pace.end()
+        if self.pace.is_due():
+            self.publish()
 
     def publish(self) -> None:
         """Write the pending data as a shard, if there is any.
@@ -205,32 +264,27 @@ class _Run:
             self._store_ids(key, [caption])
         return fresh
 
-    def _encode(
-        self,
-        batch: dict[str, list[Caption]],
-        encode: Callable[[list[str]], Iterable[PromptTensors]],
-    ) -> Iterator[tuple[str, PromptTensors]]:
+    def _encode(self, batch: dict[str, list[Caption]]) -> Iterator[tuple[str, PromptTensors]]:
         """Yield each key with its tensors; encode one by one if a prompt is refused."""
         prompts = [captions[0].text for captions in batch.values()]
         try:
-            made = list(encode(prompts))
+            made = list(self.work.encode(prompts))
         except _REFUSED as error:
             if len(batch) > 1:
                 for key, captions in batch.items():
-                    yield from self._encode({key: captions}, encode)
+                    yield from self._encode({key: captions})
             else:
-                self._reject(next(iter(batch.values())), error)
+                [(key, captions)] = batch.items()
+                self._reject(captions, error, key)
             return
         yield from zip(batch, made, strict=True)
 
-    def _store(
-        self, key: str, captions: list[Caption], made: PromptTensors, dtype: str | None
-    ) -> None:
+    def _store(self, key: str, captions: list[Caption], made: PromptTensors) -> None:
         try:
             _check_single(captions[0], made)
-            parts = keep(made, dtype)
+            parts = keep(made, self.work.dtype)
         except _REFUSED as error:
-            self._reject(captions, error)
+            self._reject(captions, error, key)
             return
         self.entries[key] = make_entry(key, captions[0].text, parts)
         self.tensors.update(name_tensors(key, parts))
@@ -255,12 +309,14 @@ class _Run:
 
     def _publish_if_full(self) -> None:
         rows = len(self.entries) + len(self.ids)
-        if self.size >= self.limit or self.text >= MOST_TEXT or rows >= MOST_ROWS:
+        if self.size >= self.work.limit or self.text >= MOST_TEXT or rows >= MOST_ROWS:
             self.publish()
 
-    def _reject(self, captions: list[Caption], error: EclipticError) -> None:
+    def _reject(self, captions: list[Caption], error: EclipticError, key: str = "") -> None:
+        """Report captions that cannot be used; those with a `key` had been claimed."""
         if self.watch.reject is None:
             raise error
+        self.refused += [key] if key else []
         for caption in captions:
             self.report.rejected += 1
             self.watch.reject(caption, error)
