@@ -27,7 +27,8 @@ FAMILY_NAMES = [name for name, row in FAMILIES.items() if row.encoders]
 @cache
 def make(family: str) -> Conditioner:
     """A tiny conditioner; do not change it, it is shared."""
-    return conditioner(family, encoders=pipelines.encoders(family), any_size=True)
+    encoders = pipelines.encoders(family)
+    return conditioner(family, encoders=encoders, any_size=True, t5=False)
 
 
 def same(found: Tensor | None, wanted: Tensor | None) -> None:

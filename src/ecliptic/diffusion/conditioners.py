@@ -7,7 +7,7 @@ calls them in order. B prompts, T tokens, D width, E vector size.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor
 
@@ -16,10 +16,10 @@ from ecliptic.checks import check_count
 from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
-from ecliptic.diffusion.encode.request import Prompts, Request, make_request
+from ecliptic.diffusion.encode.request import Prompts, make_request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.images import encode_images
-from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, encode_t5
+from ecliptic.diffusion.language import LanguageEncoder, T5Reader
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
@@ -36,7 +36,7 @@ class Conditioner:
         *,
         image: Clip | None = None,
         force_zeros: bool = False,
-        language: LanguageEncoder | None = None,
+        language: LanguageEncoder | Literal[False] | None = None,
         language_width: int | None = None,
         any_size: bool = False,
     ) -> None:
@@ -45,9 +45,7 @@ class Conditioner:
         _check_contexts(self.encoders)
         self.image = image
         self.force_zeros = force_zeros
-        self._language = language
-        self._language_width = language_width
-        self._any_size = any_size
+        self._t5 = T5Reader(family, language, width=language_width, any_size=any_size)
         self._files: dict[str, str] = {}  # token of an inversion -> SHA-256 of its file
         self._stacks = tuple(
             LoraStack(one.tower, one.rule.part, first=one.rule.folder == "text_encoder")
@@ -65,6 +63,8 @@ class Conditioner:
         negative: Prompts | None = None,
         prompt_2: Prompts | None = None,
         negative_2: Prompts | None = None,
+        prompt_3: Prompts | None = None,
+        negative_3: Prompts | None = None,
         images: Any = None,
         patches: bool = False,
         t5: Tensor | None = None,
@@ -78,11 +78,13 @@ class Conditioner:
         Args:
             prompt: a text or B of them.
             negative: the negative prompt; None and "" differ in some families.
-            prompt_2: another wording for the second encoder.
+            prompt_2: another wording for the second encoder; in FLUX that is T5.
             negative_2: likewise; as in diffusers, without effect if no `negative` means zeros.
+            prompt_3: another wording for the third encoder, T5 of SD3.
+            negative_3: likewise.
             images: images, for families with an image encoder.
             patches: read the penultimate layer, not the vector, for IP-Adapter Plus.
-            t5: (B, T, D) last hidden state of T5, for SD3 and FLUX.
+            t5: (B, T, D) last hidden state of T5, for SD3 and FLUX; it replaces their own T5.
             negative_t5: the same for the negatives.
             sizes: image sizes and scores for SDXL.
             images_per_prompt: rows for each prompt, next to each other.
@@ -105,12 +107,18 @@ class Conditioner:
             raise InputError(f"{self.family.title} needs {wants}; pass one.")
         found = Conditioning(self.family)
         if prompt is not None:
-            request = make_request(self.family, prompt, negative, prompt_2, negative_2)
+            further = {
+                "prompt_2": prompt_2,
+                "negative_2": negative_2,
+                "prompt_3": prompt_3,
+                "negative_3": negative_3,
+            }
+            request = make_request(self.family, prompt, negative, further)
             zeros = self.force_zeros
             call = TextCall(
                 self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
             )
-            language = self._encode_t5(request, t5, negative_t5)
+            language = self._t5.read(request, options, (t5, negative_t5))
             call.encode()
             found = call.assemble(language)
         if images is not None:
@@ -129,7 +137,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
-        language = self._encode_t5(request)
+        language = self._t5.read(replace(request, language=(request.language[0], ())), options)
         call.encode()
         return call.assemble_each(language)
 
@@ -142,6 +150,7 @@ class Conditioner:
             "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
             "inversions": dict(sorted(self._files.items())),
             "options": options.identity(),
+            **({"t5": self._t5.encoder.identity()} if self._t5.encoder else {}),
         }
 
     def add_inversion(self, path: str | Path, token: str | None = None) -> tuple[Inversion, ...]:
@@ -224,18 +233,6 @@ class Conditioner:
             )
             return replace(options, clip_skip=None)
         return options
-
-    def _encode_t5(
-        self, request: Request, t5: Tensor | None = None, negative_t5: Tensor | None = None
-    ) -> T5Tensors:
-        return encode_t5(
-            self.family,
-            self._language,
-            request.language,
-            (t5, negative_t5),
-            width=self._language_width,
-            any_size=self._any_size,
-        )
 
     def _add_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:
         rule = self.family.image

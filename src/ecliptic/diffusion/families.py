@@ -53,6 +53,7 @@ class LanguageRule:
     join: Literal["tokens", "alone"]  # after CLIP's tokens, or instead of them
     width: int  # of the released model
     length: int  # tokens, of the released pipeline
+    folder: str  # its name in a diffusers pipeline
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ _ROWS = (
             EncoderRule("clip_l", _L, "end", layer=-2, pooled="state"),
             EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),
         ),
-        language=LanguageRule("tokens", width=4096, length=256),
+        language=LanguageRule("tokens", width=4096, length=256, folder="text_encoder_3"),
         arguments=with_pooled,
         source="pipeline_stable_diffusion_3.py encode_prompt",
     ),
@@ -136,7 +137,7 @@ _ROWS = (
         "FLUX.1",
         (EncoderRule("clip_l", _L, "end", pooled="state"),),
         negative="if given",
-        language=LanguageRule("alone", width=4096, length=512),
+        language=LanguageRule("alone", width=4096, length=512, folder="text_encoder_2"),
         arguments=with_pooled,
         source="pipeline_flux.py encode_prompt",
     ),

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ecliptic.checks import check_choice
 from ecliptic.diffusion.conditioners import Conditioner
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.families import FAMILIES, Family
 from ecliptic.diffusion.language import LanguageEncoder
-from ecliptic.engine import Clip, Precision, load
+from ecliptic.diffusion.t5_folder import find_t5
+from ecliptic.engine import DTYPES, Clip, Precision, load
 from ecliptic.errors import ConfigError
 from ecliptic.storage import read_json
 
@@ -22,7 +23,7 @@ def conditioner(
     family: str,
     encoders: EncoderSource | Sequence[EncoderSource],
     *,
-    t5: str | Path | None = None,
+    t5: str | Path | Literal[False] | None = None,
     force_zeros: bool | None = None,
     any_size: bool = False,
     device: str = "auto",
@@ -35,8 +36,10 @@ def conditioner(
         family: a row of `FAMILIES`: "sd1", "sdxl", "flux", ...
         encoders: a diffusers folder or single-file checkpoint with all of them, or one source
             each in the family's order: anything `load` takes, or a loaded `Clip`.
-        t5: Hugging Face folder of the T5 encoder of SD3 or FLUX; without it, calls may pass
-            tensors of T5.
+        t5: T5 of SD3 or FLUX, which needs transformers. None: that of the pipeline, if
+            `encoders` is a folder that holds it. A folder: of the encoder, its tokenizer inside
+            or beside it, or of a whole pipeline. False: none, to save memory. Without T5, calls
+            may pass its tensors.
         force_zeros: use zeros, not the empty prompt, if no negative is given; None: as in the
             config of the pipeline, else the family's rule.
         any_size: take encoders of sizes that no released model of the family has.
@@ -72,7 +75,7 @@ def conditioner(
         texts,
         image=image,
         force_zeros=row.negative == "zeros" if force_zeros is None else bool(force_zeros),
-        language=_load_language(row, t5),
+        language=_load_language(row, given, t5, clips[0], precision),
         language_width=_read_config(sources[0], DENOISER).get("joint_attention_dim"),
         any_size=any_size,
     )
@@ -139,9 +142,15 @@ def _read_config(source: EncoderSource, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _load_language(family: Family, t5: str | Path | None) -> LanguageEncoder | None:
-    if t5 is None:
-        return None
-    if family.language is None:
-        raise ConfigError(f"{family.title} does not use T5; leave t5 out.")
-    return LanguageEncoder(t5, family.language.length)
+def _load_language(
+    family: Family, given: list[EncoderSource], t5: object, clip: Clip, precision: Precision
+) -> LanguageEncoder | Literal[False] | None:
+    """Load T5 to where `clip` is; None if there is none, False if it is left out on purpose."""
+    one = given[0]
+    alone = len(given) == 1 and not isinstance(one, Clip) and (Path(one) / INDEX).is_file()
+    folder = find_t5(family, Path(one) if alone else None, t5)  # type: ignore[arg-type]
+    if folder is None or family.language is None:
+        return False if t5 is False else None
+    dtype = None if precision == "auto" else DTYPES[clip.card.precision]
+    length = family.language.length
+    return LanguageEncoder(folder, length, device=clip.device, dtype=dtype)
