@@ -18,6 +18,7 @@ from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.request import Prompts, make_request
 from ecliptic.diffusion.families import Family
+from ecliptic.diffusion.foreign_names import names_of
 from ecliptic.diffusion.images import encode_images
 from ecliptic.diffusion.language import LanguageEncoder, T5Reader
 from ecliptic.diffusion.micro_conditioning import Sizes
@@ -35,16 +36,15 @@ class Conditioner:
         encoders: Sequence[TextEncoder],
         *,
         image: Clip | None = None,
-        force_zeros: bool = False,
+        force_zeros_for_empty_prompt: bool = False,
         language: LanguageEncoder | Literal[False] | None = None,
         language_width: int | None = None,
         any_size: bool = False,
     ) -> None:
         self.family = family
         self.encoders = tuple(encoders)
-        _check_contexts(self.encoders)
         self.image = image
-        self.force_zeros = force_zeros
+        self.force_zeros_for_empty_prompt = force_zeros_for_empty_prompt
         self._t5 = T5Reader(family, language, width=language_width, any_size=any_size)
         self._files: dict[str, str] = {}  # token of an inversion -> SHA-256 of its file
         self._stacks = tuple(
@@ -88,7 +88,8 @@ class Conditioner:
             negative_t5: the same for the negatives.
             sizes: image sizes and scores for SDXL.
             images_per_prompt: rows for each prompt, next to each other.
-            **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps, grad.
+            **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps,
+                max_sequence_length, grad.
 
         Raises:
             ConfigError: an unknown option, or one that this family does not support.
@@ -100,7 +101,7 @@ class Conditioner:
             TruncationWarning: tokens were dropped; the message quotes them.
             ConditioningWarning: an option had no effect, or zeros replaced a tensor.
         """
-        options = self._make_options(how)
+        options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
         if prompt is None and images is None:
             wants = "images" if not self.encoders else "a prompt"
@@ -114,7 +115,7 @@ class Conditioner:
                 "negative_3": negative_3,
             }
             request = make_request(self.family, prompt, negative, further)
-            zeros = self.force_zeros
+            zeros = self.force_zeros_for_empty_prompt
             call = TextCall(
                 self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
             )
@@ -146,7 +147,7 @@ class Conditioner:
         options = self._make_options(how)
         return {
             "family": self.family.name,
-            "force_zeros": self.force_zeros,
+            "force_zeros": self.force_zeros_for_empty_prompt,
             "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
             "inversions": dict(sorted(self._files.items())),
             "options": options.identity(),
@@ -220,9 +221,9 @@ class Conditioner:
         for stack in self._stacks:
             stack.remove(name)
 
-    def _make_options(self, how: Mapping[str, Any]) -> Options:
+    def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
-        options = Options.of(how)
+        options = Options.of(how, also)
         name = self.family.name
         if options.clip_skip and name in options.behaviour.ignores_skip:
             warn(
@@ -262,13 +263,3 @@ class Conditioner:
             "projects": encoder.projects(folders_do=options.behaviour.projects_folder_l),
             "loras": [list(one) for one in stack.identity],
         }
-
-
-def _check_contexts(encoders: Sequence[TextEncoder]) -> None:
-    """Raise ConfigError for encoders of different contexts, whose sequences cannot be joined."""
-    contexts = {e.tokenizer.spec.context for e in encoders if e.own_layer is not None}
-    if len(contexts) > 1:
-        raise ConfigError(
-            f"the text encoders have contexts of {' and '.join(map(str, sorted(contexts)))} "
-            "tokens, but their sequences are joined token by token; use encoders of one context."
-        )

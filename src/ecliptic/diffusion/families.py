@@ -81,24 +81,36 @@ class Family:
     language: LanguageRule | None = None
     sizes: Literal["sdxl", "refiner"] | None = None  # size ids beside the pooled vector
     image: ImageRule | None = None
+    pipelines: tuple[str, ...] = ()  # how the names of its classes in diffusers begin
     takes: str = "pipeline"  # the part of diffusers that takes `arguments`
     arguments: Arguments = prompt_embeds  # makes them from a conditioning
     source: str = ""
 
 
 _L, _G = "text_encoder", "text_encoder_2"
+_SD = (  # both SD 1 and SD 2; the text encoder decides
+    *("StableDiffusion", "SemanticStableDiffusion", "LEditsPPPipelineStableDiffusion"),
+    *("StableUnCLIP", "AnimateDiff", "LatentConsistencyModel", "PIA"),
+    *("TextToVideoSD", "TextToVideoZero", "VideoToVideoSD"),
+)
+_XL = (
+    *("StableDiffusionXL", "LEditsPPPipelineStableDiffusionXL"),
+    *("AnimateDiffSDXL", "TextToVideoZeroSDXL"),
+)
 
 _ROWS = (
     Family(
         "sd1",
         "Stable Diffusion 1.x",
         (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True),),
+        pipelines=_SD,
         source="pipeline_stable_diffusion.py encode_prompt",
     ),
     Family(
         "sd2",
         "Stable Diffusion 2.x",
         (EncoderRule("clip_h", _L, "zero", layer=-1, final_norm=True, whole_layer=-2),),
+        pipelines=_SD,
         source="encoders/modules.py FrozenOpenCLIPEmbedder, layer penultimate",
     ),
     Family(
@@ -111,6 +123,7 @@ _ROWS = (
         negative="zeros",
         sizes="sdxl",
         arguments=with_pooled,
+        pipelines=_XL,
         source="pipeline_stable_diffusion_xl.py encode_prompt",
     ),
     Family(
@@ -119,6 +132,7 @@ _ROWS = (
         (EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),),
         sizes="refiner",
         arguments=with_pooled,
+        pipelines=_XL,
         source="pipeline_stable_diffusion_xl_img2img.py encode_prompt",
     ),
     Family(
@@ -130,6 +144,7 @@ _ROWS = (
         ),
         language=LanguageRule("tokens", width=4096, length=256, folder="text_encoder_3"),
         arguments=with_pooled,
+        pipelines=("StableDiffusion3",),
         source="pipeline_stable_diffusion_3.py encode_prompt",
     ),
     Family(
@@ -139,6 +154,7 @@ _ROWS = (
         negative="if given",
         language=LanguageRule("alone", width=4096, length=512, folder="text_encoder_2"),
         arguments=with_pooled,
+        pipelines=("Flux",),
         source="pipeline_flux.py encode_prompt",
     ),
     Family(
@@ -147,6 +163,7 @@ _ROWS = (
         (EncoderRule("clip_g", _L, "end", layer=-1, pooled="vector", masks_padding=True),),
         pooled_axis=True,
         arguments=stable_cascade,
+        pipelines=("StableCascade",),
         source="pipeline_stable_cascade_prior.py encode_prompt",
     ),
     Family(
@@ -156,6 +173,7 @@ _ROWS = (
         returns_mask=True,
         arguments=unclip,
         image=ImageRule(embeds=(768,)),
+        pipelines=("UnCLIP",),
         source="deprecated/unclip/pipeline_unclip.py _encode_prompt",
     ),
     Family(
@@ -170,6 +188,7 @@ _ROWS = (
         image=ImageRule(negative="encoded zeros", embeds=(1280, 768)),
         takes="prior",
         arguments=kandinsky_prior,
+        pipelines=("KandinskyPrior", "KandinskyV22Prior"),
         source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
     ),
     Family(
@@ -178,6 +197,7 @@ _ROWS = (
         image=ImageRule(token_axis=True, blurred_resize=True),
         takes="unet",
         arguments=video_diffusion,
+        pipelines=("StableVideoDiffusion",),
         source="pipeline_stable_video_diffusion.py _encode_image",
     ),
     Family(

@@ -220,14 +220,20 @@ class T5Reader:
             ConditioningWarning: there is no T5, which is said once, or a wording without effect.
         """
         family, rule = self.family, self.family.language
+        length, some = options.max_sequence_length, any(one is not None for one in given)
         if rule is None:
-            if any(one is not None for one in given):
-                raise ConfigError(f"{family.title} does not use T5; leave t5 out.")
+            if some or length is not None:
+                name = "t5" if some else "max_sequence_length"
+                raise ConfigError(f"{family.title} does not use T5; leave {name} out.")
             return T5Tensors(None, None, 0)
         _check_wordings(request, given)
+        if some and length is not None:
+            raise ConfigError(
+                "t5 is already encoded, so max_sequence_length has no effect; leave it out."
+            )
         width, texts = self._width or rule.width, request.language
         positive, negative = (
-            self._read_side(one, side, len(texts[0]), width)
+            self._read_side(one, side, len(texts[0]), width, length)
             for one, side in zip(given, texts, strict=True)
         )
         if positive is None and negative is None:
@@ -238,11 +244,16 @@ class T5Reader:
         return T5Tensors(positive, negative, width)
 
     def _read_side(
-        self, t5: Tensor | None, texts: Sequence[str], count: int, width: int
+        self,
+        t5: Tensor | None,
+        texts: Sequence[str],
+        count: int,
+        width: int,
+        length: int | None,
     ) -> Tensor | None:
         """The (count, T, width) tensor of one side; None if there is none."""
         if t5 is None and self.encoder is not None and texts:
-            t5 = self.encoder.encode(texts)
+            t5 = self.encoder.encode(texts, length)
         if t5 is None:
             return None
         _check_tensor(t5, count, None if self._any_size else width)

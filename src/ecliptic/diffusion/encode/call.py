@@ -154,7 +154,8 @@ class TextCall:
     def _join_side(self, side: Side, moment: Moment) -> Conditioning:
         rule = unequal_rule(self.options)
         empties = [encoder.empty for encoder in side.encoders]
-        prompts = [lengthen(one, self.length, rule, empties) for one in side.prompts(moment)]
+        found = side.prompts(moment, levelled=rule != "empty chunk")  # else both are one step
+        prompts = [lengthen(one, self.length, rule, empties) for one in found]
         return replace(join(prompts, self.family), read_ledger=partial(side.ledger, moment))
 
     def _finish(self, found: Conditioning, t5: T5Tensors, *, negative: bool) -> Conditioning:
@@ -169,7 +170,8 @@ class TextCall:
         if rule is not None and rule.join == "alone":
             tokens = t5.negative if negative else t5.positive
         elif rule is not None and tokens is not None:
-            missing = behaviour.missing_t5
+            wanted = self.options.max_sequence_length
+            missing = behaviour.missing_t5 if wanted is None else wanted
             tokens = t5.append_to(
                 tokens,
                 negative=negative,
