@@ -30,6 +30,15 @@ class PromptFlags:
     prompt_2: Annotated[
         str | None, typer.Option("--prompt-2", help="Different prompt for the second encoder.")
     ] = None
+    negative_2: Annotated[
+        str | None, typer.Option("--negative-2", help="Different negative prompt for it.")
+    ] = None
+    prompt_3: Annotated[
+        str | None, typer.Option("--prompt-3", help="Different prompt for the T5 of SD3.")
+    ] = None
+    negative_3: Annotated[
+        str | None, typer.Option("--negative-3", help="Different negative prompt for it.")
+    ] = None
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Show every token, also when a file is written."),
@@ -37,6 +46,11 @@ class PromptFlags:
     html: Annotated[
         Path | None, typer.Option(help="Write the tokens as an HTML page.", metavar="FILE")
     ] = None
+
+    def texts(self) -> dict[str, Any]:
+        """The texts beside the prompt, by their names in Python."""
+        names = ("negative", "prompt_2", "negative_2", "prompt_3", "negative_3")
+        return {name: getattr(self, name) for name in names}
 
     def given(self) -> list[str]:
         """The flags that are set."""
@@ -155,7 +169,7 @@ def _show(
     from ecliptic.diffusion import ledger_html, save_conditioning
     from ecliptic.storage import replace_file, text_writer
 
-    made = conditioner(text, negative=prompt.negative, prompt_2=prompt.prompt_2, **how)
+    made = conditioner(text, **prompt.texts(), **how)
     if json:
         print_json(made.ledger.to_json())
     elif prompt.explain or not (out or prompt.html):
@@ -164,7 +178,7 @@ def _show(
         replace_file(prompt.html, text_writer(ledger_html(made.ledger, text[:80])))
         say(f"{count(len(made.ledger.rows), 'token')} in {prompt.html}")
     if out is not None:
-        about = {"prompt": text, "negative": prompt.negative, "prompt_2": prompt.prompt_2}
+        about = {"prompt": text} | prompt.texts()
         names = save_conditioning(made, out, about | {"identity": conditioner.identity(**how)})
         say(f"{', '.join(names)} in {out}")
     dropped = len(made.ledger.dropped)

@@ -16,7 +16,7 @@ from ecliptic.checks import check_count
 from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
-from ecliptic.diffusion.encode.request import Prompts, make_request
+from ecliptic.diffusion.encode.request import Prompts, Request, make_request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.foreign_names import names_of
 from ecliptic.diffusion.images import encode_images
@@ -115,10 +115,7 @@ class Conditioner:
                 "negative_3": negative_3,
             }
             request = make_request(self.family, prompt, negative, further)
-            zeros = self.force_zeros_for_empty_prompt
-            call = TextCall(
-                self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
-            )
+            call = self._make_call(request, options, sizes)
             language = self._t5.read(request, options, (t5, negative_t5))
             call.encode()
             found = call.assemble(language)
@@ -234,6 +231,12 @@ class Conditioner:
             )
             return replace(options, clip_skip=None)
         return options
+
+    def _make_call(self, request: Request, options: Options, sizes: Sizes | None) -> TextCall:
+        zeros = self.force_zeros_for_empty_prompt
+        return TextCall(
+            self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
+        )
 
     def _add_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:
         rule = self.family.image

@@ -59,11 +59,11 @@ def conditioner(
     refuse_unknown(unknown, names_of(conditioner))
     row, given = _find_family(family, encoders)
     forced = _check_flag("force_zeros_for_empty_prompt", force_zeros_for_empty_prompt)
-    sources = _list_sources(row, given)
     pipeline = _find_pipeline(given)
     if pipeline is not None:
         check_family(row, pipeline)
-    language = find_t5(row, pipeline, t5)
+    t5_folder = find_t5(row, pipeline, t5)
+    sources = _list_sources(row, given)
     clips = [
         source
         if isinstance(source, Clip)
@@ -72,12 +72,7 @@ def conditioner(
     ]
     if len(given) < len(sources):
         _check_shared(row, clips[0])
-    texts = tuple(
-        TextEncoder(clip, rule, folder=_is_folder(source), any_size=any_size)
-        for clip, rule, source in zip(clips, row.encoders, sources, strict=False)
-    )
-    image = clips[-1] if row.image is not None and len(clips) > len(texts) else None
-    _check_image(row, image, any_size=any_size)
+    texts, image = _give_roles(row, clips, sources, any_size=any_size)
     if forced is None and row.sizes:
         forced = _read_config(pipeline, INDEX).get("force_zeros_for_empty_prompt")
     return Conditioner(
@@ -85,10 +80,23 @@ def conditioner(
         texts,
         image=image,
         force_zeros_for_empty_prompt=row.negative == "zeros" if forced is None else bool(forced),
-        language=t5 is not False and _load_t5(row, language, clips[0], precision),
+        language=t5 is not False and _load_t5(row, t5_folder, clips[0], precision),
         language_width=_read_config(pipeline, DENOISER).get("joint_attention_dim"),
         any_size=any_size,
     )
+
+
+def _give_roles(
+    family: Family, clips: list[Clip], sources: list[EncoderSource], *, any_size: bool
+) -> tuple[list[TextEncoder], Clip | None]:
+    """The text encoders of the family, and its image encoder if there is one."""
+    texts = [
+        TextEncoder(clip, rule, folder=_is_folder(source), any_size=any_size)
+        for clip, rule, source in zip(clips, family.encoders, sources, strict=False)
+    ]
+    image = clips[-1] if family.image is not None and len(clips) > len(texts) else None
+    _check_image(family, image, any_size=any_size)
+    return texts, image
 
 
 def _find_family(
