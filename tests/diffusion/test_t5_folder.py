@@ -107,6 +107,57 @@ def test_t5_runs_in_the_precision_of_the_others(pipeline: Path) -> None:
     assert found.tokens.dtype == torch.bfloat16
 
 
+# --- what it reads -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dialect", "prompt", "words"),
+    [
+        ("plain", "a (red:1.3) fox", "a (red:1.3) fox"),
+        ("a1111", "a (red:1.3) [old] fox", "a red old fox"),
+        ("comfyui", "a (red:1.3) fox", "a red fox"),
+        ("compel", "a red++ fox", "a red fox"),
+    ],
+)
+def test_t5_reads_words_without_the_syntax_of_a_dialect(
+    dialect: Any, prompt: str, words: str
+) -> None:
+    made = conditioner(pipelines.folder("flux"), any_size=True)
+    found, wanted = made(prompt, dialect=dialect).tokens, made(words).tokens
+    assert found is not None
+    assert torch.equal(found, wanted)  # type: ignore[arg-type]
+
+
+def test_a_prompt_of_several_parts_is_said_to_be_read_in_part() -> None:
+    made = conditioner(pipelines.folder("flux"), any_size=True)
+    with pytest.warns(ConditioningWarning, match="T5 reads only the first of the parts of"):
+        found = made("a cat AND a dog", dialect="a1111").tokens
+    torch.testing.assert_close(found, made("a cat ").tokens)
+
+
+@pytest.mark.parametrize("length", [7, 64])
+def test_the_length_of_t5_is_that_of_diffusers(length: int) -> None:
+    prompt, pipe = "a cat", pipelines.peer("sd3")
+    with torch.no_grad(), pipelines.quiet():
+        wanted = pipe.encode_prompt(prompt, None, None, device="cpu", max_sequence_length=length)[0]
+        shorter = pipelines.peer("sd3-without-t5").encode_prompt(
+            prompt, None, None, device="cpu", max_sequence_length=length
+        )[0]
+    found = conditioner(pipelines.folder("sd3"), any_size=True)(prompt, max_sequence_length=length)
+    torch.testing.assert_close(found.tokens, wanted, atol=2e-5, rtol=0)
+    none = conditioner(pipelines.folder("sd3-without-t5"), any_size=True, t5=False)
+    found = none(prompt, max_sequence_length=length)
+    torch.testing.assert_close(found.tokens, shorter, atol=2e-5, rtol=0)
+
+
+def test_a_length_of_t5_without_effect_is_refused() -> None:
+    with pytest.raises(ConfigError, match="does not use T5; leave max_sequence_length out"):
+        make("sdxl")("a", max_sequence_length=64)
+    t5 = torch.zeros(1, 5, 112)
+    with pytest.raises(ConfigError, match="max_sequence_length has no effect; leave it out"):
+        make()("a", t5=t5, negative_t5=t5, max_sequence_length=64)
+
+
 # --- without T5 ----------------------------------------------------------------------------------
 
 

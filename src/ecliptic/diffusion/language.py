@@ -16,6 +16,7 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.diffusion.cache.keys import digest
 from ecliptic.diffusion.conditioning import ConditioningWarning
+from ecliptic.diffusion.encode.lines import lines_of, text_of
 from ecliptic.diffusion.encode.request import Request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.options import Options
@@ -23,6 +24,7 @@ from ecliptic.diffusion.t5_folder import VOCABULARIES, T5Folder
 from ecliptic.errors import CheckpointError, ConfigError, MissingExtraError, ShapeError, warn
 from ecliptic.inputs import TruncationWarning
 from ecliptic.model import WeightState
+from ecliptic.prompts import parse
 from ecliptic.storage import hash_file
 
 
@@ -232,6 +234,9 @@ class T5Reader:
                 "t5 is already encoded, so max_sequence_length has no effect; leave it out."
             )
         width, texts = self._width or rule.width, request.language
+        if self.encoder is not None:
+            positive_words = _list_words(texts[0], options, negative=False)
+            texts = (positive_words, _list_words(texts[1], options, negative=True))
         positive, negative = (
             self._read_side(one, side, len(texts[0]), width, length)
             for one, side in zip(given, texts, strict=True)
@@ -280,6 +285,30 @@ class T5Reader:
             ConditioningWarning,
             stacklevel=None,
         )
+
+
+def _list_words(texts: Sequence[str], options: Options, *, negative: bool) -> tuple[str, ...]:
+    """The words of each prompt without the syntax of its dialect, which T5 would read as text.
+
+    Warns:
+        ConditioningWarning: a prompt changes over the steps or has AND.
+    """
+    if options.dialect == "plain":
+        return tuple(texts)
+    words = []
+    for text in texts:
+        parts = parse(text, options.dialect).readings(options.steps, negative=negative)
+        if len(parts) > 1 or len(parts[0].schedule) > 1:
+            warn(
+                f"T5 reads only the first of the parts of {text!r}, though CLIP reads each; pass "
+                "another wording for T5, or encode each part alone.",
+                ConditioningWarning,
+                stacklevel=None,
+            )
+        lines = lines_of(parts[0].schedule[0][1])
+        glue = " " if options.dialect == "compel" else ""  # it strips the spaces of fragments
+        words.append(" ".join(text_of(line, glue) for line in lines))
+    return tuple(words)
 
 
 def _check_wordings(request: Request, given: tuple[Tensor | None, Tensor | None]) -> None:

@@ -207,9 +207,9 @@ def lines_of(reading: Reading) -> list[Line]:
     return [line for part, _ in reading.parts for line in lines_of(part)]
 
 
-def text_of(line: Line) -> str:
-    """The words of `line` for a message."""
-    return "".join(part.text for part in line.parts if isinstance(part, Segment))
+def text_of(line: Line, glue: str = "") -> str:
+    """The words of `line` without syntax; `glue` goes between its segments."""
+    return glue.join(part.text for part in line.parts if isinstance(part, Segment))
 
 
 def _batch_variants(
