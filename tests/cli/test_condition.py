@@ -8,7 +8,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ecliptic.diffusion import ConditionCache, Conditioner, report_html, report_table
+from ecliptic.diffusion import (
+    ConditionCache,
+    Conditioner,
+    ConditioningWarning,
+    conditioner,
+    report_html,
+    report_table,
+)
+from tests.diffusion import pipelines
 
 Condition = Any
 
@@ -128,3 +136,42 @@ def test_wrong_usage_says_what_is_missing(
     result = run("condition", *words)
     assert result.exit_code == code, result.stderr
     assert message in result.stderr
+
+
+# --- a pipeline's folder -------------------------------------------------------------------------
+
+
+def test_a_pipelines_folder_tells_its_family_and_holds_its_t5(run: Any, tmp_path: Path) -> None:
+    folder, out = pipelines.folder("sd3"), tmp_path / "fox.safetensors"
+    words = ("a fox", "--prompt-3", "in oil", "-n", "bad", "--negative-3", "worse")
+    result = run("condition", *words, "-e", folder, "--any-size", "-o", out)
+    assert result.exit_code == 0, result.stderr
+    made = conditioner(folder, any_size=True)
+    wanted = made("a fox", prompt_3="in oil", negative="bad", negative_3="worse").to_diffusers()
+    with safe_open(out, "pt") as file:
+        assert all(torch.equal(file.get_tensor(name), wanted[name]) for name in wanted)
+        about = json.loads(file.metadata()["ecliptic"])
+    assert (about["family"], about["prompt_3"]) == ("sd3", "in oil")
+
+
+def test_t5_can_be_left_out_or_lie_elsewhere(run: Any) -> None:
+    folder = pipelines.folder("sd3")
+    result = run("condition", "a fox", "-e", folder, "--any-size", "--no-t5")
+    assert result.exit_code == 0, result.stderr
+    assert "T5" not in result.stderr
+    encoders = [word for one in pipelines.encoders("sd3") for word in ("-e", one)]
+    words = ("condition", "a fox", "--for", "sd3", *encoders, "--any-size")
+    with pytest.warns(ConditioningWarning, match="zeros stand in the place of its tokens"):
+        assert run(*words).exit_code == 0
+    found = run(*words, "--t5", folder, "--max-sequence-length", "64")
+    assert found.exit_code == 0, found.stderr
+    assert "T5" not in found.stderr
+    both = run(*words, "--t5", folder, "--no-t5")
+    assert both.exit_code == 2
+    assert "contradict" in both.stderr
+
+
+def test_a_folder_of_another_family_names_the_right_one(run: Any) -> None:
+    result = run("condition", "a", "--for", "sd1", "-e", pipelines.folder("sdxl"), "--any-size")
+    assert result.exit_code == 1
+    assert 'not of "sd1"; pass "sdxl"' in " ".join(result.stderr.split())

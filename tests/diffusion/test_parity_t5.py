@@ -1,4 +1,4 @@
-"""SD3 and FLUX, T5 passed in as the pipeline made it: ours equals their `encode_prompt`."""
+"""SD3 and FLUX, T5 passed in or found in the folder: ours equals their `encode_prompt`."""
 
 from itertools import product
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_sd3_without_t5_holds_256_zero_tokens(prompt: Any, source: str) -> None:
     if source == "encoders":
         room = 4096 - pipelines.T5_WIDTH
         wanted |= {n: pad(wanted[n], (0, room)) for n in ("tokens", "negative.tokens")}
-    check(ours("sd3", source, row)(prompt, negative="bad!"), wanted)
+    check(ours("sd3", source, row, t5=False)(prompt, negative="bad!"), wanted)
     assert wanted["tokens"].shape[1] == 77 + 256
     assert not wanted["tokens"][:, 77:].any()
 
@@ -136,7 +136,7 @@ def test_every_option_of_flux(prompt: Any, count: int) -> None:
 
 
 def test_flux_without_t5_gives_the_pooled_vector_alone() -> None:
-    found = ours("flux", "folder")("a cat!")
+    found = ours("flux", "folder", t5=False)("a cat!")
     check(found, {"pooled": peer_flux("a cat!")["pooled"], "tokens": None})
 
 
@@ -161,17 +161,70 @@ def test_the_flux_pipeline_takes_our_keywords() -> None:
     check(found, {"tokens": tokens, "pooled": pooled})
 
 
-@pytest.mark.parametrize("prompt", ["a cat!", MANY], ids=["one", "many"])
+# --- T5 found in the folder of the pipeline ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bang", "emoji", "empty", "list with empty"])
+def test_a_folder_of_sd3_is_encoded_with_its_own_t5(name: str) -> None:
+    check(ours("sd3", "folder")(PROMPTS[name]), peer_sd3("sd3", PROMPTS[name]))
+
+
+@pytest.mark.parametrize(
+    ("prompt_3", "negative", "negative_3"),
+    [("in oil!", None, None), ("", "blurry!", ""), ("in oil!", "blurry!", "x!"), (None, None, "x")],
+)
+def test_wordings_of_t5(prompt_3: str | None, negative: str | None, negative_3: str | None) -> None:
+    given = {"prompt_3": prompt_3, "negative": negative}
+    wanted = peer_sd3("sd3", "a cat!", **given, negative_prompt_3=negative_3)
+    check(ours("sd3", "folder")("a cat!", **given, negative_3=negative_3), wanted)
+
+
+def test_lists_of_wordings_of_t5() -> None:
+    given = {"prompt_3": ["a", "", "b"], "negative": ["x!", "", "y"]}
+    wanted = peer_sd3("sd3", MANY, **given, negative_prompt_3=["", "z", "w!"])
+    check(ours("sd3", "folder")(MANY, **given, negative_3=["", "z", "w!"]), wanted)
+
+
+@pytest.mark.parametrize(("prompt", "second"), [*product(["a cat!", MANY], [None, "in oil!"])])
+def test_a_folder_of_flux_is_encoded_with_its_own_t5(prompt: Any, second: str | None) -> None:
+    repeated = second if isinstance(prompt, str) or second is None else [second] * len(prompt)
+    check(ours("flux", "folder")(prompt, prompt_2=second), peer_flux(prompt, repeated))
+
+
+def test_the_true_guidance_of_flux_encodes_the_negative_with_its_own_t5() -> None:
+    found = ours("flux", "folder")("a cat", negative="bad!", negative_2="worse")
+    negatives = {f"negative.{name}": x for name, x in peer_flux("bad!", "worse").items()}
+    check(found, peer_flux("a cat") | negatives)
+    assert ours("flux", "folder")("a cat").negative is None
+
+
+def test_each_prompt_alone_has_the_t5_of_the_batch() -> None:
+    for family, wanted in (("sd3", peer_sd3("sd3", MANY)), ("flux", peer_flux(MANY))):
+        for row, one in enumerate(ours(family, "folder").each(MANY)):
+            check(one, {name: wanted[name][row : row + 1] for name in ("tokens", "pooled")})
+
+
+def test_words_past_the_length_of_t5_are_quoted() -> None:
+    prompt = "x" * 300 + " the end"
+    found = cut(lambda: ours("sd3", "folder")("a cat", prompt_3=prompt), "the end")
+    check(found, peer_sd3("sd3", "a cat", prompt_3=prompt))
+
+
+@pytest.mark.parametrize("where", ["text_encoder", "pipeline", "one folder", "as text"])
 @pytest.mark.parametrize("family", ["sd3", "flux"])
-def test_a_folder_of_t5_is_encoded_as_the_pipeline_does(
-    family: str, prompt: Any, tmp_path: Path
+def test_t5_beside_single_encoders_is_found_in_any_folder(
+    family: str, where: str, tmp_path: Path
 ) -> None:
-    pipe = pipelines.peer(family)
-    number = {"sd3": "3", "flux": "2"}[family]
-    getattr(pipe, f"text_encoder_{number}").save_pretrained(tmp_path)
-    getattr(pipe, f"tokenizer_{number}").save_pretrained(tmp_path)
+    folder = pipelines.folder(family)
+    number = {"sd3": 3, "flux": 2}[family]
+    t5: str | Path = folder if where == "pipeline" else folder / f"text_encoder_{number}"
+    if where == "as text":
+        t5 = f"{t5}"
+    if where == "one folder":
+        t5 = tmp_path
+        getattr(pipelines.peer(family), f"text_encoder_{number}").save_pretrained(t5)
+        getattr(pipelines.peer(family), f"tokenizer_{number}").save_pretrained(t5)
     made = conditioner(
-        family, encoders=pipelines.encoders(family), any_size=True, t5=tmp_path, device="cpu"
+        family, encoders=pipelines.encoders(family), any_size=True, t5=t5, device="cpu"
     )
-    wanted = peer_sd3(family, prompt) if family == "sd3" else peer_flux(prompt)
-    check(made(prompt), wanted)
+    check(made(MANY), peer_sd3(family, MANY) if family == "sd3" else peer_flux(MANY))

@@ -19,7 +19,7 @@ ROWS = [*BASES, "sdxl-refiner"]
 def condition(row: str, prompt: Any, **options: Any) -> Any:
     """Our result; encoders alone have no pipeline config that says what None means."""
     if row == "sdxl-unforced":
-        return ours("sdxl", row=row, force_zeros=False)(prompt, **options)
+        return ours("sdxl", row=row, force_zeros_for_empty_prompt=False)(prompt, **options)
     return ours(row)(prompt, **options)
 
 

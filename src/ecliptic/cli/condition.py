@@ -31,6 +31,15 @@ class PromptFlags:
     prompt_2: Annotated[
         str | None, typer.Option("--prompt-2", help="Different prompt for the second encoder.")
     ] = None
+    negative_2: Annotated[
+        str | None, typer.Option("--negative-2", help="Different negative prompt for it.")
+    ] = None
+    prompt_3: Annotated[
+        str | None, typer.Option("--prompt-3", help="Different prompt for the T5 of SD3.")
+    ] = None
+    negative_3: Annotated[
+        str | None, typer.Option("--negative-3", help="Different negative prompt for it.")
+    ] = None
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Show the tokens, also when a file is written."),
@@ -39,6 +48,11 @@ class PromptFlags:
         Path | None,
         typer.Option(help="Write one HTML page about the prompt and its tokens.", metavar="FILE"),
     ] = None
+
+    def texts(self) -> dict[str, Any]:
+        """The texts beside the prompt, by their names in Python."""
+        names = ("negative", "prompt_2", "negative_2", "prompt_3", "negative_3")
+        return {name: getattr(self, name) for name in names}
 
     def given(self) -> list[str]:
         """The flags that are set."""
@@ -158,7 +172,7 @@ def _show(
     from ecliptic.diffusion import report_html, report_table, save_conditioning
     from ecliptic.storage import replace_file, text_writer
 
-    made = conditioner(text, negative=prompt.negative, prompt_2=prompt.prompt_2, **how)
+    made = conditioner(text, **prompt.texts(), **how)
     report = made.report()
     notes = tuple(dataclasses.replace(n, text=name_flags(n.text)) for n in report.notes)
     report = dataclasses.replace(report, notes=notes)
@@ -170,7 +184,7 @@ def _show(
         replace_file(prompt.page, text_writer(report_html(report, text[:80])))
         say(f"the page is {prompt.page}")
     if out is not None:
-        about = {"prompt": text, "negative": prompt.negative, "prompt_2": prompt.prompt_2}
+        about = {"prompt": text} | prompt.texts()
         names = save_conditioning(made, out, about | {"identity": conditioner.identity(**how)})
         say(f"{', '.join(names)} in {out}")
     say(count_tokens(report))

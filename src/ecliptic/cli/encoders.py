@@ -32,7 +32,11 @@ class EncoderFlags:
     """The diffusion model, its text encoders, and where they run."""
 
     family: Annotated[
-        TextFamily | None, typer.Option("--for", help="Diffusion model that takes the prompt.")
+        TextFamily | None,
+        typer.Option(
+            "--for",
+            help="Diffusion model that takes the prompt; a diffusers folder tells it by itself.",
+        ),
     ] = None
     encoders: Annotated[
         list[str] | None,
@@ -45,6 +49,17 @@ class EncoderFlags:
             autocompletion=complete_models,
         ),
     ] = None
+    t5: Annotated[
+        str | None,
+        typer.Option(
+            "--t5",
+            help="Folder of the T5 of SD3 or FLUX, if it is not in the folder of --encoders.",
+            metavar="FOLDER",
+        ),
+    ] = None
+    no_t5: Annotated[
+        bool, typer.Option("--no-t5", help="Leave T5 out, to save memory; SD3 works without it.")
+    ] = False
     lora: Annotated[
         list[str] | None,
         typer.Option(help="Merge a LoRA; FILE=0.8 scales it; repeat for more.", metavar="FILE"),
@@ -74,18 +89,25 @@ class EncoderFlags:
         ]
 
     def paths(self) -> list[str]:
-        """What is read: encoders, LoRAs and inversions."""
+        """What is read: encoders, T5, LoRAs and inversions."""
         adapters = (*(self.lora or ()), *(self.inversion or ()))
-        return [*(self.encoders or ()), *(_split(given)[0] for given in adapters)]
+        t5 = () if self.t5 is None else (self.t5,)
+        return [*(self.encoders or ()), *t5, *(_split(given)[0] for given in adapters)]
 
-    def named(self) -> tuple[str, list[str]]:
-        """The family and the encoders; a usage error if one is missing."""
-        if not self.family or not self.encoders:
+    def named(self) -> tuple[str | None, list[str]]:
+        """The family and the encoders; a usage error if one is missing.
+
+        The family is None if the encoders are a diffusers folder, which tells it.
+        """
+        given = self.encoders or []
+        if not given or not (self.family or (len(given) == 1 and _is_pipeline(given[0]))):
             raise typer.BadParameter(
                 "name the model with --for, such as --for sdxl, and its text encoders with "
-                "--encoders."
+                "--encoders; the folder of a diffusers pipeline needs no --for."
             )
-        return self.family, self.encoders
+        if self.t5 is not None and self.no_t5:
+            raise typer.BadParameter("--t5 and --no-t5 contradict each other; pass one.")
+        return self.family, given
 
     def conditioner(self) -> "Conditioner":
         """The conditioner with its LoRAs and inversions."""
@@ -93,9 +115,11 @@ class EncoderFlags:
         from ecliptic.diffusion import conditioner
 
         loras = [(path, _parse_scale(value)) for path, value in map(_split, self.lora or ())]
+        source = encoders[0] if len(encoders) == 1 else encoders
         made = conditioner(
-            family,
-            encoders[0] if len(encoders) == 1 else encoders,
+            family or encoders[0],
+            source if family else None,
+            t5=False if self.no_t5 else self.t5,
             any_size=self.any_size,
             device=self.device,
             precision=self.precision,
@@ -132,6 +156,10 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
         ]
     choice: Any = Literal[about["values"]]
     return Annotated[choice | None, typer.Option(help=about["meaning"], show_default=shown)]
+
+
+def _is_pipeline(source: str) -> bool:
+    return (Path(source) / "model_index.json").is_file()
 
 
 def _split(given: str) -> tuple[str, str | None]:

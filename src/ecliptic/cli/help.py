@@ -14,10 +14,10 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     "Input": (
         *("labels", "labels_file", "templates", "images", "queries", "queries_file", "image"),
         *("text", "texts", "column", "id_column", "kind", "limit"),
-        *("negative", "prompt_2", "data", "overrides"),
+        *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "overrides"),
     ),
     "Model": (
-        *("model", "family", "encoders", "lora", "inversion"),
+        *("model", "family", "encoders", "t5", "no_t5", "lora", "inversion"),
         *(
             "any_size",
             "device",
@@ -29,15 +29,18 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
             "offline",
         ),
     ),
-    "Reading prompts": ("dialect", "emphasis", "long", "clip_skip", "compat", "steps"),
+    "Reading prompts": (
+        "dialect",
+        "emphasis",
+        "long",
+        "clip_skip",
+        "compat",
+        "steps",
+        "max_sequence_length",
+    ),
     "Output": (
-<<<<<<< HEAD
         *("out", "layout", "top_k", "plot", "page", "explain", "store"),
-        *("json", "force", "show", "fingerprint", "slack", "strict"),
-=======
-        *("out", "layout", "top_k", "plot", "html", "explain", "store"),
         *("remove_others", "json", "force", "show", "fingerprint", "slack", "strict"),
->>>>>>> h-e
     ),
     "If the checkpoint does not say": (
         *("activation", "heads", "image_spec", "tokenizer_spec", "part", "revision"),

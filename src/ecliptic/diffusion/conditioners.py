@@ -7,7 +7,7 @@ calls them in order. B prompts, T tokens, D width, E vector size.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor
 
@@ -19,8 +19,9 @@ from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.request import Prompts, Request, make_request
 from ecliptic.diffusion.families import Family
+from ecliptic.diffusion.foreign_names import names_of
 from ecliptic.diffusion.images import encode_images
-from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, encode_t5
+from ecliptic.diffusion.language import LanguageEncoder, T5Reader
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
@@ -36,19 +37,16 @@ class Conditioner:
         encoders: Sequence[TextEncoder],
         *,
         image: Clip | None = None,
-        force_zeros: bool = False,
-        language: LanguageEncoder | None = None,
+        force_zeros_for_empty_prompt: bool = False,
+        language: LanguageEncoder | Literal[False] | None = None,
         language_width: int | None = None,
         any_size: bool = False,
     ) -> None:
         self.family = family
         self.encoders = tuple(encoders)
-        _check_contexts(self.encoders)
         self.image = image
-        self.force_zeros = force_zeros
-        self._language = language
-        self._language_width = language_width
-        self._any_size = any_size
+        self.force_zeros_for_empty_prompt = force_zeros_for_empty_prompt
+        self._t5 = T5Reader(family, language, width=language_width, any_size=any_size)
         self._adapters = Adapters(family, self.encoders)
 
     def __repr__(self) -> str:
@@ -63,6 +61,8 @@ class Conditioner:
         negative: Prompts | None = None,
         prompt_2: Prompts | None = None,
         negative_2: Prompts | None = None,
+        prompt_3: Prompts | None = None,
+        negative_3: Prompts | None = None,
         images: Any = None,
         patches: bool = False,
         t5: Tensor | None = None,
@@ -76,15 +76,18 @@ class Conditioner:
         Args:
             prompt: a text or B of them.
             negative: the negative prompt; None and "" differ in some families.
-            prompt_2: another wording for the second encoder.
+            prompt_2: another wording for the second encoder; in FLUX that is T5.
             negative_2: likewise; as in diffusers, without effect if no `negative` means zeros.
+            prompt_3: another wording for the third encoder, T5 of SD3.
+            negative_3: likewise.
             images: images, for families with an image encoder.
             patches: read the penultimate layer, not the vector, for IP-Adapter Plus.
-            t5: (B, T, D) last hidden state of T5, for SD3 and FLUX.
+            t5: (B, T, D) last hidden state of T5, for SD3 and FLUX; it replaces their own T5.
             negative_t5: the same for the negatives.
             sizes: image sizes and scores for SDXL.
             images_per_prompt: rows for each prompt, next to each other.
-            **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps, grad.
+            **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps,
+                max_sequence_length, grad.
 
         Raises:
             ConfigError: an unknown option, or one that this family does not support.
@@ -96,19 +99,22 @@ class Conditioner:
             TruncationWarning: tokens were dropped; the message quotes them.
             ConditioningWarning: an option had no effect, or zeros replaced a tensor.
         """
-        options = self._make_options(how)
+        options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
         if prompt is None and images is None:
             wants = "images" if not self.encoders else "a prompt"
             raise InputError(f"{self.family.title} needs {wants}; pass one.")
         found = Conditioning(self.family)
         if prompt is not None:
-            request = make_request(self.family, prompt, negative, prompt_2, negative_2)
-            zeros = self.force_zeros
-            call = TextCall(
-                self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
-            )
-            language = self._encode_t5(request, t5, negative_t5)
+            further = {
+                "prompt_2": prompt_2,
+                "negative_2": negative_2,
+                "prompt_3": prompt_3,
+                "negative_3": negative_3,
+            }
+            request = make_request(self.family, prompt, negative, further)
+            call = self._make_call(request, options, sizes)
+            language = self._t5.read(request, options, (t5, negative_t5))
             call.encode()
             found = call.assemble(language)
         if images is not None:
@@ -127,7 +133,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
-        language = self._encode_t5(request)
+        language = self._t5.read(replace(request, language=(request.language[0], ())), options)
         call.encode()
         return call.assemble_each(language)
 
@@ -136,10 +142,11 @@ class Conditioner:
         options = self._make_options(how)
         return {
             "family": self.family.name,
-            "force_zeros": self.force_zeros,
+            "force_zeros": self.force_zeros_for_empty_prompt,
             "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
             "inversions": dict(sorted(self._adapters.files.items())),
             "options": options.identity(),
+            **({"t5": self._t5.encoder.identity()} if self._t5.encoder else {}),
         }
 
     def add_inversion(self, path: str | Path, token: str | None = None) -> tuple[Inversion, ...]:
@@ -195,9 +202,9 @@ class Conditioner:
         """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
         self._adapters.remove_lora(name)
 
-    def _make_options(self, how: Mapping[str, Any]) -> Options:
+    def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
-        options = Options.of(how)
+        options = Options.of(how, also)
         name = self.family.name
         if options.clip_skip and name in options.behaviour.ignores_skip:
             warn(
@@ -209,16 +216,10 @@ class Conditioner:
             return replace(options, clip_skip=None)
         return options
 
-    def _encode_t5(
-        self, request: Request, t5: Tensor | None = None, negative_t5: Tensor | None = None
-    ) -> T5Tensors:
-        return encode_t5(
-            self.family,
-            self._language,
-            request.language,
-            (t5, negative_t5),
-            width=self._language_width,
-            any_size=self._any_size,
+    def _make_call(self, request: Request, options: Options, sizes: Sizes | None) -> TextCall:
+        zeros = self.force_zeros_for_empty_prompt
+        return TextCall(
+            self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
         )
 
     def _add_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:
@@ -255,13 +256,3 @@ class Conditioner:
                 for sha256, scale in stack.identity
             ],
         }
-
-
-def _check_contexts(encoders: Sequence[TextEncoder]) -> None:
-    """Raise ConfigError for encoders of different contexts, whose sequences cannot be joined."""
-    contexts = {e.tokenizer.spec.context for e in encoders if e.own_layer is not None}
-    if len(contexts) > 1:
-        raise ConfigError(
-            f"the text encoders have contexts of {' and '.join(map(str, sorted(contexts)))} "
-            "tokens, but their sequences are joined token by token; use encoders of one context."
-        )

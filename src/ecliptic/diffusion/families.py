@@ -53,6 +53,7 @@ class LanguageRule:
     join: Literal["tokens", "alone"]  # after CLIP's tokens, or instead of them
     width: int  # of the released model
     length: int  # tokens, of the released pipeline
+    folder: str  # its name in a diffusers pipeline
 
 
 @dataclass(frozen=True)
@@ -80,24 +81,36 @@ class Family:
     language: LanguageRule | None = None
     sizes: Literal["sdxl", "refiner"] | None = None  # size ids beside the pooled vector
     image: ImageRule | None = None
+    pipelines: tuple[str, ...] = ()  # how the names of its classes in diffusers begin
     takes: str = "pipeline"  # the part of diffusers that takes `arguments`
     arguments: Arguments = prompt_embeds  # makes them from a conditioning
     source: str = ""
 
 
 _L, _G = "text_encoder", "text_encoder_2"
+_SD = (  # both SD 1 and SD 2; the text encoder decides
+    *("StableDiffusion", "SemanticStableDiffusion", "LEditsPPPipelineStableDiffusion"),
+    *("StableUnCLIP", "AnimateDiff", "LatentConsistencyModel", "PIA"),
+    *("TextToVideoSD", "TextToVideoZero", "VideoToVideoSD"),
+)
+_XL = (
+    *("StableDiffusionXL", "LEditsPPPipelineStableDiffusionXL"),
+    *("AnimateDiffSDXL", "TextToVideoZeroSDXL"),
+)
 
 _ROWS = (
     Family(
         "sd1",
         "Stable Diffusion 1.x",
         (EncoderRule("clip_l", _L, "end", layer=-1, final_norm=True),),
+        pipelines=_SD,
         source="pipeline_stable_diffusion.py encode_prompt",
     ),
     Family(
         "sd2",
         "Stable Diffusion 2.x",
         (EncoderRule("clip_h", _L, "zero", layer=-1, final_norm=True, whole_layer=-2),),
+        pipelines=_SD,
         source="encoders/modules.py FrozenOpenCLIPEmbedder, layer penultimate",
     ),
     Family(
@@ -110,6 +123,7 @@ _ROWS = (
         negative="zeros",
         sizes="sdxl",
         arguments=with_pooled,
+        pipelines=_XL,
         source="pipeline_stable_diffusion_xl.py encode_prompt",
     ),
     Family(
@@ -118,6 +132,7 @@ _ROWS = (
         (EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),),
         sizes="refiner",
         arguments=with_pooled,
+        pipelines=_XL,
         source="pipeline_stable_diffusion_xl_img2img.py encode_prompt",
     ),
     Family(
@@ -127,8 +142,9 @@ _ROWS = (
             EncoderRule("clip_l", _L, "end", layer=-2, pooled="state"),
             EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),
         ),
-        language=LanguageRule("tokens", width=4096, length=256),
+        language=LanguageRule("tokens", width=4096, length=256, folder="text_encoder_3"),
         arguments=with_pooled,
+        pipelines=("StableDiffusion3",),
         source="pipeline_stable_diffusion_3.py encode_prompt",
     ),
     Family(
@@ -136,8 +152,9 @@ _ROWS = (
         "FLUX.1",
         (EncoderRule("clip_l", _L, "end", pooled="state"),),
         negative="if given",
-        language=LanguageRule("alone", width=4096, length=512),
+        language=LanguageRule("alone", width=4096, length=512, folder="text_encoder_2"),
         arguments=with_pooled,
+        pipelines=("Flux",),
         source="pipeline_flux.py encode_prompt",
     ),
     Family(
@@ -146,6 +163,7 @@ _ROWS = (
         (EncoderRule("clip_g", _L, "end", layer=-1, pooled="vector", masks_padding=True),),
         pooled_axis=True,
         arguments=stable_cascade,
+        pipelines=("StableCascade",),
         source="pipeline_stable_cascade_prior.py encode_prompt",
     ),
     Family(
@@ -155,6 +173,7 @@ _ROWS = (
         returns_mask=True,
         arguments=unclip,
         image=ImageRule(embeds=(768,)),
+        pipelines=("UnCLIP",),
         source="deprecated/unclip/pipeline_unclip.py _encode_prompt",
     ),
     Family(
@@ -169,6 +188,7 @@ _ROWS = (
         image=ImageRule(negative="encoded zeros", embeds=(1280, 768)),
         takes="prior",
         arguments=kandinsky_prior,
+        pipelines=("KandinskyPrior", "KandinskyV22Prior"),
         source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
     ),
     Family(
@@ -177,6 +197,7 @@ _ROWS = (
         image=ImageRule(token_axis=True, blurred_resize=True),
         takes="unet",
         arguments=video_diffusion,
+        pipelines=("StableVideoDiffusion",),
         source="pipeline_stable_video_diffusion.py _encode_image",
     ),
     Family(

@@ -1,23 +1,32 @@
 """T5, the text encoder that is not a CLIP: from a Hugging Face folder, or passed as tensors.
 
-The folder runs in `transformers`, which must be installed.
+The folder runs in `transformers`, which must be installed; `t5_folder.py` finds its files.
 B prompts, T tokens, D width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ecliptic.checks import check_finite
+from ecliptic.diffusion.cache.keys import digest
 from ecliptic.diffusion.conditioning import ConditioningWarning
+from ecliptic.diffusion.encode.lines import lines_of, text_of
+from ecliptic.diffusion.encode.request import Request
 from ecliptic.diffusion.families import Family
+from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.t5_folder import VOCABULARIES, T5Folder
 from ecliptic.diffusion.tokens.ledger import EncoderReading
-from ecliptic.errors import ConfigError, MissingExtraError, ShapeError, UnknownModelError, warn
+from ecliptic.errors import CheckpointError, ConfigError, MissingExtraError, ShapeError, warn
+from ecliptic.inputs import TruncationWarning
+from ecliptic.model import WeightState
+from ecliptic.prompts import parse
+from ecliptic.storage import hash_file
 
 
 class LanguageEncoder:
@@ -26,38 +35,111 @@ class LanguageEncoder:
     Args:
         folder: of the encoder and its tokenizer.
         length: tokens that every prompt is cut or padded to.
+        device: it runs on.
+        dtype: of its weights; None: as in its file.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        UnknownModelError: there is no such folder.
+        CheckpointError: transformers cannot read the files.
+        ConfigError: the tokenizer has more tokens than the encoder.
     """
 
-    def __init__(self, folder: str | Path, length: int) -> None:
-        if not Path(folder).is_dir():
-            raise UnknownModelError(str(folder), fix="t5 must be a Hugging Face folder.")
+    def __init__(
+        self,
+        folder: T5Folder,
+        length: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
         try:
             library: Any = import_module("transformers")
         except ImportError:
             raise MissingExtraError(
-                "T5 runs in transformers, which is not installed; `pip install transformers`, or "
-                "pass t5= as a tensor."
+                "T5 runs in transformers, which is not installed; `pip install transformers`, "
+                "or pass t5=False to leave it out, or pass t5= as a tensor."
             ) from None
+        kind = getattr(library, folder.kind)
+        try:
+            self.tokenizer: Any = library.T5TokenizerFast.from_pretrained(folder.tokenizer)
+            with _without_progress(library):
+                model: Any = kind.from_pretrained(folder.encoder, dtype=dtype or "auto")
+        except Exception as error:  # of many libraries, for files that are damaged
+            raise CheckpointError(
+                f"T5 in {folder.encoder} cannot be read: {error}; download it again, or pass "
+                "t5=False."
+            ) from None
+        self.folder = folder
         self.length = length
-        self.tokenizer: Any = library.AutoTokenizer.from_pretrained(folder)
-        self.model: Any = library.T5EncoderModel.from_pretrained(folder).eval()
+        self.model: Any = model.eval().to(device)
+        self._sum = (WeightState.changed(), "")  # SHA-256 of the weights in this state
+        _check_vocabulary(len(self.tokenizer), model.config.vocab_size, folder)
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Encode B prompts to (B, length, D), including unmasked padding, as diffusers does."""
+    def encode(self, prompts: Sequence[str], length: int | None = None) -> Tensor:
+        """Encode B prompts to (B, length, D), including unmasked padding, as diffusers does.
+
+        Args:
+            prompts: texts; equal ones are encoded once.
+            length: tokens that every prompt is cut or padded to; None: that of the family.
+
+        Warns:
+            TruncationWarning: tokens were dropped.
+        """
+        length = self.length if length is None else length
+        texts = list(dict.fromkeys(prompts))
+        self._say_losses(texts, length)
         tokens = self.tokenizer(
-            list(prompts),
+            texts,
             padding="max_length",
-            max_length=self.length,
+            max_length=length,
             truncation=True,
             return_tensors="pt",
         )
-        found: Tensor = self.model(tokens.input_ids)[0]
-        return found
+        found: Tensor = self.model(tokens.input_ids.to(self.model.device))[0]
+        return found[[texts.index(prompt) for prompt in prompts]]
+
+    def identity(self) -> dict[str, Any]:
+        """All that determines the result except the prompt, as JSON values for cache keys."""
+        weights: dict[str, Tensor] = self.model.state_dict()
+        if not self._sum[0].holds(weights.values()):
+            self._sum = WeightState.of(weights.values()), digest(weights)
+        files = [self.folder.tokenizer / name for name in VOCABULARIES]
+        tokenizer = [hash_file(file).hexdigest() for file in files if file.is_file()]
+        return {"weights": self._sum[1], "tokenizer": tokenizer, "length": self.length}
+
+    def _say_losses(self, texts: Sequence[str], length: int) -> None:
+        """Warn about the words past `length` tokens, the last of which ends the text."""
+        whole = self.tokenizer(texts, truncation=False, verbose=False).input_ids
+        lost = [self.tokenizer.decode(ids[length - 1 : -1]) for ids in whole if len(ids) > length]
+        if lost:
+            quoted = ", ".join(repr(text) for text in lost)
+            warn(
+                f"T5 reads {length} tokens, so it lost {quoted}; shorten the prompt.",
+                TruncationWarning,
+                stacklevel=None,
+            )
+
+
+@contextmanager
+def _without_progress(library: Any) -> Iterator[None]:
+    """Show no progress bars of transformers."""
+    shown = library.utils.logging.is_progress_bar_enabled()
+    library.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library.utils.logging.enable_progress_bar()
+
+
+def _check_vocabulary(tokens: int, rows: int, folder: T5Folder) -> None:
+    """Raise ConfigError if the tokenizer has tokens for which the encoder has no vector."""
+    if tokens > rows:
+        raise ConfigError(
+            f"the tokenizer in {folder.tokenizer} has {tokens} tokens, but T5 in {folder.encoder} "
+            f"has vectors for {rows}; put the model's own tokenizer beside it."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +148,15 @@ class T5Tensors:
 
     positive: Tensor | None  # (B, T, D)
     negative: Tensor | None
-    width: int  # of the model, for zeros
+    width: int  # of the model, for zeros; 0: the family has no T5
+    words: tuple[Sequence[str], Sequence[str]] = ((), ())  # that T5 read of both sides, if it did
 
     def row(self, number: int) -> "T5Tensors":
         """The tensors of one prompt."""
         here, there = (
             None if x is None else x[number : number + 1] for x in (self.positive, self.negative)
         )
-        return T5Tensors(here, there, self.width)
+        return T5Tensors(here, there, self.width, self.words)
 
     def append_to(self, tokens: Tensor, *, negative: bool, empty: int) -> Tensor:
         """Append T5's tokens to CLIP's (B, T, D) on the token axis; both get T5's width.
@@ -96,71 +179,184 @@ class T5Tensors:
 
 
 def read_t5(
-    texts: Sequence[str], tensor: Tensor | None, name: Callable[[str, int], str]
+    texts: Sequence[str], t5: T5Tensors, *, negative: bool, name: Callable[[str, int], str]
 ) -> list[EncoderReading]:
     """What T5 reads of each prompt of one side; its tokens are not counted.
 
     Args:
-        texts: of the prompts.
-        tensor: (B, T, D) of T5, if there is one.
+        texts: of the prompts, as they were given.
+        t5: of both sides.
+        negative: which side.
         name: gives the argument that gave a text for a prompt.
     """
+    if not t5.width:
+        return []  # the family has no T5
+    tensor = t5.negative if negative else t5.positive
     output = (
         "nothing: no T5 was given" if tensor is None else f"sequence of {tensor.shape[1]} tokens"
     )
+    words = t5.words[negative] or texts
     return [
         EncoderReading(
-            "t5", text, (), (), name(text, number), number, len(texts), holds=text, output=output
+            "t5", text, (), (), name(text, n), n, len(texts), holds=words[n], output=output
         )
-        for number, text in enumerate(texts)
+        for n, text in enumerate(texts)
     ]
 
 
-def encode_t5(
-    family: Family,
-    encoder: LanguageEncoder | None,
-    texts: tuple[Sequence[str], Sequence[str]],
-    given: tuple[Tensor | None, Tensor | None],
-    *,
-    width: int | None = None,
-    any_size: bool = False,
-) -> T5Tensors:
-    """Take T5 of both sides as given, or encode it from `texts`.
+class T5Reader:
+    """Makes the tensors of T5 for the calls of one conditioner."""
 
-    Args:
-        family: the family of the conditioner.
-        encoder: of T5, if there is one.
-        texts: prompts of the positive and of the negative side.
-        given: (B, T, D) of both sides, if the caller has them.
-        width: D of the model, if the pipeline states it; None: that of the family.
-        any_size: take another D.
+    def __init__(
+        self,
+        family: Family,
+        encoder: LanguageEncoder | Literal[False] | None,
+        *,
+        width: int | None = None,
+        any_size: bool = False,
+    ) -> None:
+        """Keep what all calls share.
 
-    Raises:
-        ConfigError: the family does not use T5.
-        ShapeError: not three axes, another number of prompts or another D, or two different shapes.
+        Args:
+            family: of the conditioner.
+            encoder: of T5; None if there is none, False if it was left out on purpose.
+            width: D of the model, if the pipeline states it; None: that of the family.
+            any_size: take another D.
+        """
+        self.family = family
+        self.encoder = encoder or None
+        self._width, self._any_size = width, any_size
+        self._said = encoder is False  # that there is no T5
+
+    def read(
+        self,
+        request: Request,
+        options: Options,
+        given: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> T5Tensors:
+        """Take T5 of both sides as given, or encode it from the prompts.
+
+        Args:
+            request: the prompts.
+            options: of the call.
+            given: (B, T, D) of both sides, if the caller has them.
+
+        Raises:
+            ConfigError: the family does not use T5, or a wording for T5 beside its tensors.
+            ShapeError: not three axes, another number of prompts or another D, or two different
+                shapes.
+
+        Warns:
+            ConditioningWarning: there is no T5, which is said once, or a wording without effect.
+        """
+        family, rule = self.family, self.family.language
+        length, some = options.max_sequence_length, any(one is not None for one in given)
+        if rule is None:
+            if some or length is not None:
+                name = "t5" if some else "max_sequence_length"
+                raise ConfigError(f"{family.title} does not use T5; leave {name} out.")
+            return T5Tensors(None, None, 0)
+        _check_wordings(request, given)
+        if some and length is not None:
+            raise ConfigError(
+                "t5 is already encoded, so max_sequence_length has no effect; leave it out."
+            )
+        width, texts = self._width or rule.width, request.language
+        if self.encoder is not None:
+            positive_words = _list_words(texts[0], options, negative=False)
+            texts = (positive_words, _list_words(texts[1], options, negative=True))
+        positive, negative = (
+            self._read_side(one, side, len(texts[0]), width, length)
+            for one, side in zip(given, texts, strict=True)
+        )
+        if positive is None and negative is None:
+            self._say_missing(request, options)
+        if family.negative == "encode" and texts[1]:
+            positive, negative = _fill_missing_side(positive, negative)
+        _check_shapes(positive, negative)
+        words = texts if self.encoder is not None else ((), ())
+        return T5Tensors(positive, negative, width, words)
+
+    def _read_side(
+        self,
+        t5: Tensor | None,
+        texts: Sequence[str],
+        count: int,
+        width: int,
+        length: int | None,
+    ) -> Tensor | None:
+        """The (count, T, width) tensor of one side; None if there is none."""
+        if t5 is None and self.encoder is not None and texts:
+            t5 = self.encoder.encode(texts, length)
+        if t5 is None:
+            return None
+        _check_tensor(t5, count, None if self._any_size else width)
+        return t5.expand(count, -1, -1)
+
+    def _say_missing(self, request: Request, options: Options) -> None:
+        """Warn if wordings for T5 reach nothing, and once that there is no T5."""
+        if request.own_wordings:
+            warn(
+                f"there is no T5 to read {' and '.join(request.own_wordings)}, so it has no "
+                "effect; pass t5=FOLDER to the conditioner.",
+                ConditioningWarning,
+                stacklevel=None,
+            )
+        alone = self.family.language is not None and self.family.language.join == "alone"
+        if self._said or (not alone and options.behaviour.missing_t5 == 0):
+            return
+        self._said = True
+        so = "only the pooled vector is made" if alone else "zeros stand in the place of its tokens"
+        warn(
+            f"{self.family.title} reads T5 too, but this conditioner has none, so {so}; pass "
+            "t5=FOLDER to the conditioner, or its tensors to a call, or t5=False to leave it out "
+            "without this warning, which is not repeated.",
+            ConditioningWarning,
+            stacklevel=None,
+        )
+
+
+def _list_words(texts: Sequence[str], options: Options, *, negative: bool) -> tuple[str, ...]:
+    """The words of each prompt without the syntax of its dialect, which T5 would read as text.
+
+    Warns:
+        ConditioningWarning: a prompt changes over the steps or has AND.
     """
-    rule = family.language
-    if rule is None:
-        if any(one is not None for one in given):
-            raise ConfigError(f"{family.title} does not use T5; leave t5 out.")
-        return T5Tensors(None, None, 0)
-    found: list[Tensor | None] = []
-    for one, prompts in zip(given, texts, strict=True):
-        if one is None and encoder is not None:
-            one = encoder.encode(prompts)
-        if one is not None:
-            _check_tensor(one, len(prompts), None if any_size else width or rule.width)
-            one = one.expand(len(prompts), -1, -1)
-        found.append(one)
-    positive, negative = found
-    if family.negative == "encode":
-        positive, negative = _fill_missing_side(positive, negative)
+    if options.dialect == "plain":
+        return tuple(texts)
+    words = []
+    for text in texts:
+        parts = parse(text, options.dialect).readings(options.steps, negative=negative)
+        if len(parts) > 1 or len(parts[0].schedule) > 1:
+            warn(
+                f"T5 reads only the first of the parts of {text!r}, though CLIP reads each; pass "
+                "another wording for T5, or encode each part alone.",
+                ConditioningWarning,
+                stacklevel=None,
+            )
+        lines = lines_of(parts[0].schedule[0][1])
+        glue = " " if options.dialect == "compel" else ""  # it strips the spaces of fragments
+        words.append(" ".join(text_of(line, glue) for line in lines))
+    return tuple(words)
+
+
+def _check_wordings(request: Request, given: tuple[Tensor | None, Tensor | None]) -> None:
+    """Raise ConfigError for a wording for T5 beside tensors of T5, which replace it."""
+    for tensor, wording in zip(given, ("prompt", "negative"), strict=True):
+        names = [name for name in request.own_wordings if name.startswith(wording)]
+        if tensor is not None and names:
+            t5 = "t5" if wording == "prompt" else "negative_t5"
+            raise ConfigError(
+                f"{t5} is already encoded, so T5 cannot read {names[0]}; leave one of them out."
+            )
+
+
+def _check_shapes(positive: Tensor | None, negative: Tensor | None) -> None:
     if positive is not None and negative is not None and positive.shape != negative.shape:
         raise ShapeError(
             f"t5 {tuple(positive.shape)} and negative_t5 {tuple(negative.shape)} differ, but "
             "guidance runs both sides in one batch; pad both to one length."
         )
-    return T5Tensors(positive, negative, width or rule.width)
 
 
 def _fill_missing_side(

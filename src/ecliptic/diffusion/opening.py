@@ -2,54 +2,67 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Never
 
 from ecliptic.checks import check_choice
 from ecliptic.diffusion.conditioners import Conditioner
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.families import FAMILIES, Family
+from ecliptic.diffusion.foreign_names import names_of, refuse_unknown
 from ecliptic.diffusion.language import LanguageEncoder
-from ecliptic.engine import Clip, Precision, load
+from ecliptic.diffusion.recognising import INDEX, check_family, recognise_family
+from ecliptic.diffusion.t5_folder import T5Folder, find_t5
+from ecliptic.engine import DTYPES, Clip, Precision, load
 from ecliptic.errors import ConfigError
 from ecliptic.storage import read_json
 
 EncoderSource = str | Path | Clip  # anything `load` takes, or what it returned
-INDEX = "model_index.json"  # of a diffusers pipeline
-DENOISER = "transformer/config.json"  # likewise, of SD3
+DENOISER = "transformer/config.json"  # of a diffusers pipeline of SD3
 
 
 def conditioner(
-    family: str,
-    encoders: EncoderSource | Sequence[EncoderSource],
+    family: str | Path,
+    encoders: EncoderSource | Sequence[EncoderSource] | None = None,
     *,
-    t5: str | Path | None = None,
-    force_zeros: bool | None = None,
+    t5: str | Path | Literal[False] | None = None,
+    force_zeros_for_empty_prompt: bool | None = None,
     any_size: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
     offline: bool | None = None,
+    **unknown: Never,
 ) -> Conditioner:
     """Load a conditioner, which turns prompts and images into tensors of a diffusion model.
 
+    `conditioner(folder)` reads a diffusers pipeline and finds its family, encoders and T5.
+
     Args:
-        family: a row of `FAMILIES`: "sd1", "sdxl", "flux", ...
+        family: a row of `FAMILIES`: "sd1", "sdxl", "flux", ...; or the folder of a pipeline,
+            without `encoders`.
         encoders: a diffusers folder or single-file checkpoint with all of them, or one source
             each in the family's order: anything `load` takes, or a loaded `Clip`.
-        t5: Hugging Face folder of the T5 encoder of SD3 or FLUX; without it, calls may pass
-            tensors of T5.
-        force_zeros: use zeros, not the empty prompt, if no negative is given; None: as in the
-            config of the pipeline, else the family's rule.
+        t5: T5 of SD3 or FLUX, which needs transformers. None: that of the pipeline, if
+            `encoders` is a folder that holds it. A folder: of the encoder, its tokenizer inside
+            or beside it, or of a whole pipeline. False: none, to save memory. Without T5, calls
+            may pass its tensors.
+        force_zeros_for_empty_prompt: use zeros, not the empty prompt, if no negative is given;
+            None: as in the config of the pipeline, else the family's rule.
         any_size: take encoders of sizes that no released model of the family has.
         device, precision, offline: as in `load`.
+        **unknown: none; names of diffusers' arguments are answered with ours.
 
     Raises:
-        ConfigError: an unknown family, the wrong number of encoders, or encoders of sizes that no
-            released model of the family has.
+        ConfigError: an unknown family, a folder of another family, the wrong number of encoders,
+            or encoders of sizes that no released model of the family has.
         CheckpointError, UnknownModelError: an encoder cannot be loaded.
     """
-    check_choice("family", family, FAMILIES)
-    row = FAMILIES[family]
-    given = [encoders] if isinstance(encoders, str | Path | Clip) else list(encoders)
+    refuse_unknown(unknown, names_of(conditioner))
+    row, given = _find_family(family, encoders)
+    forced = _check_flag("force_zeros_for_empty_prompt", force_zeros_for_empty_prompt)
+    pipeline = _find_pipeline(given)
+    if pipeline is not None:
+        check_family(row, pipeline)
+    t5_folder = find_t5(row, pipeline, t5)
     sources = _list_sources(row, given)
     clips = [
         source
@@ -59,23 +72,61 @@ def conditioner(
     ]
     if len(given) < len(sources):
         _check_shared(row, clips[0])
-    texts = tuple(
-        TextEncoder(clip, rule, folder=_is_folder(source), any_size=any_size)
-        for clip, rule, source in zip(clips, row.encoders, sources, strict=False)
-    )
-    image = clips[-1] if row.image is not None and len(clips) > len(texts) else None
-    _check_image(row, image, any_size=any_size)
-    if force_zeros is None and row.sizes:
-        force_zeros = _read_config(sources[0], INDEX).get("force_zeros_for_empty_prompt")
+    texts, image = _give_roles(row, clips, sources, any_size=any_size)
+    if forced is None and row.sizes:
+        forced = _read_config(pipeline, INDEX).get("force_zeros_for_empty_prompt")
     return Conditioner(
         row,
         texts,
         image=image,
-        force_zeros=row.negative == "zeros" if force_zeros is None else bool(force_zeros),
-        language=_load_language(row, t5),
-        language_width=_read_config(sources[0], DENOISER).get("joint_attention_dim"),
+        force_zeros_for_empty_prompt=row.negative == "zeros" if forced is None else bool(forced),
+        language=t5 is not False and _load_t5(row, t5_folder, clips[0], precision),
+        language_width=_read_config(pipeline, DENOISER).get("joint_attention_dim"),
         any_size=any_size,
     )
+
+
+def _give_roles(
+    family: Family, clips: list[Clip], sources: list[EncoderSource], *, any_size: bool
+) -> tuple[list[TextEncoder], Clip | None]:
+    """The text encoders of the family, and its image encoder if there is one."""
+    texts = [
+        TextEncoder(clip, rule, folder=_is_folder(source), any_size=any_size)
+        for clip, rule, source in zip(clips, family.encoders, sources, strict=False)
+    ]
+    image = clips[-1] if family.image is not None and len(clips) > len(texts) else None
+    _check_image(family, image, any_size=any_size)
+    return texts, image
+
+
+def _find_family(
+    family: str | Path, encoders: EncoderSource | Sequence[EncoderSource] | None
+) -> tuple[Family, list[EncoderSource]]:
+    """The family, and the sources of its encoders as they were given."""
+    if encoders is None and isinstance(family, str | Path) and family not in FAMILIES:
+        return recognise_family(family), [family]
+    check_choice("family", family, FAMILIES)
+    row = FAMILIES[f"{family}"]
+    if encoders is None:
+        raise ConfigError(
+            f'{_name_encoders(row)}; pass them, as in conditioner("{family}", folder), or '
+            f'"./{family}" for a folder of that name.'
+        )
+    return row, [encoders] if isinstance(encoders, str | Path | Clip) else list(encoders)
+
+
+def _find_pipeline(given: list[EncoderSource]) -> Path | None:
+    """The folder of a diffusers pipeline that was given for all encoders."""
+    if len(given) != 1 or isinstance(given[0], Clip):
+        return None
+    folder = Path(given[0])
+    return folder if (folder / INDEX).is_file() else None
+
+
+def _check_flag(name: str, value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f"{name} must be True, False or None, got {value!r}.")
+    return value
 
 
 def _is_folder(source: EncoderSource) -> bool:
@@ -131,17 +182,18 @@ def _name_encoders(family: Family) -> str:
     return f"{family.title} takes {' and '.join(names)}"
 
 
-def _read_config(source: EncoderSource, name: str) -> dict[str, Any]:
+def _read_config(pipeline: Path | None, name: str) -> dict[str, Any]:
     """Read a JSON file of a pipeline folder; empty if there is none."""
-    if isinstance(source, Clip) or not (Path(source) / name).is_file():
+    if pipeline is None or not (pipeline / name).is_file():
         return {}
-    found = read_json(Path(source) / name)
-    return found if isinstance(found, dict) else {}
+    return read_json(pipeline / name)
 
 
-def _load_language(family: Family, t5: str | Path | None) -> LanguageEncoder | None:
-    if t5 is None:
+def _load_t5(
+    family: Family, folder: T5Folder | None, clip: Clip, precision: Precision
+) -> LanguageEncoder | None:
+    """Load T5 to where `clip` is."""
+    if folder is None or family.language is None:
         return None
-    if family.language is None:
-        raise ConfigError(f"{family.title} does not use T5; leave t5 out.")
-    return LanguageEncoder(t5, family.language.length)
+    dtype = None if precision == "auto" else DTYPES[clip.card.precision]
+    return LanguageEncoder(folder, family.language.length, device=clip.device, dtype=dtype)

@@ -4,14 +4,15 @@ The fields of `Options` are their only list: the flags of `ecliptic condition` a
 captions` and the page docs/options.md are made from them. Imports no torch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from ecliptic.checks import check_choice, check_count
 from ecliptic.diffusion.behaviours import BEHAVIOURS, Behaviour
-from ecliptic.errors import ConfigError, did_you_mean
+from ecliptic.diffusion.foreign_names import refuse_unknown
+from ecliptic.errors import ConfigError
 from ecliptic.prompts import Dialect
 
 ChunkLayout: TypeAlias = Literal[
@@ -86,6 +87,7 @@ class HowOptions(TypedDict, total=False):
     clip_skip: int | None
     compat: str | Behaviour
     steps: int | None
+    max_sequence_length: int | None
     grad: bool
 
 
@@ -146,6 +148,14 @@ class Options:
             "Sampling steps, for prompts that change over them.", shown="unknown", least=1
         ),
     )
+    max_sequence_length: int | None = field(
+        default=None,
+        metadata=_describe(
+            "Tokens that T5 reads; longer prompts are cut.",
+            shown="256 for SD3, 512 for FLUX",
+            least=1,
+        ),
+    )
     grad: bool = field(
         default=False, metadata=_describe("Keep the graph for gradients.", flag=False)
     )
@@ -153,22 +163,23 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("dialect", "long"):
             check_choice(name, getattr(self, name), self.about(name).metadata["values"])
-        if self.steps is not None:
-            check_count("steps", self.steps)
+        for name in ("steps", "max_sequence_length"):
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value)
         _ = self.behaviour, self.weighting  # these check their values
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "Options":
+    def of(cls, options: Mapping[str, Any], also: Iterable[str] = ()) -> "Options":
         """Make the options from keyword arguments.
+
+        Args:
+            options: by name.
+            also: names of other arguments of the same call, which may be meant.
 
         Raises:
             ConfigError: an unknown option, or an unknown value.
         """
-        names = [one.name for one in fields(cls)]
-        for name in options:
-            if name not in names:
-                hint = did_you_mean(name, names) or f"use one of {', '.join(names)}."
-                raise ConfigError(f"unknown option {name!r}; {hint}")
+        refuse_unknown(options, [one.name for one in fields(cls)], also)
         return cls(**options)
 
     @classmethod
@@ -223,6 +234,7 @@ class Options:
 
     def identity(self) -> dict[str, Any]:
         """The options that change the result, as JSON values."""
+        length = self.max_sequence_length
         return {
             "dialect": self.dialect,
             "emphasis": asdict(self.weighting),
@@ -234,6 +246,7 @@ class Options:
                 **asdict(self.behaviour),
                 "ignores_skip": list(self.behaviour.ignores_skip),
             },
+            **({} if length is None else {"max_sequence_length": length}),
         }
 
 

@@ -160,7 +160,8 @@ class TextCall:
     def _join_side(self, side: Side, moment: Moment, t5: T5Tensors) -> Conditioning:
         rule = unequal_rule(self.options)
         empties = [encoder.empty for encoder in side.encoders]
-        prompts = [lengthen(one, self.length, rule, empties) for one in side.prompts(moment)]
+        found = side.prompts(moment, levelled=rule != "empty chunk")  # else both are one step
+        prompts = [lengthen(one, self.length, rule, empties) for one in found]
         return replace(join(prompts, self.family), read_ledger=self._reads(side, moment, t5))
 
     def _reads(
@@ -168,8 +169,8 @@ class TextCall:
     ) -> Callable[[], Ledger]:
         """A function that reads the ledger of a side, T5 included."""
         negative = side is self.negative
-        tensor, texts = t5.negative if negative else t5.positive, self.request.language[negative]
-        read = [] if self.family.language is None else read_t5(texts, tensor, side.name_wording)
+        texts = self.request.language[negative]
+        read = read_t5(texts, t5, negative=negative, name=side.name_wording)
         if only is not None:
             read = [replace(read[only], prompt=0, batch=1)] if read else []
         return partial(side.ledger, moment, only, tuple(read))
@@ -194,7 +195,8 @@ class TextCall:
         if rule is not None and rule.join == "alone":
             tokens = t5.negative if negative else t5.positive
         elif rule is not None and tokens is not None:
-            missing = behaviour.missing_t5
+            wanted = self.options.max_sequence_length
+            missing = behaviour.missing_t5 if wanted is None else wanted
             tokens = t5.append_to(
                 tokens,
                 negative=negative,

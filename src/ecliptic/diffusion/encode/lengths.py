@@ -3,6 +3,8 @@
 Each tool makes positive and negative equally long by its own rule: stable-diffusion-webui
 `stack_conds` repeats the last vector; ComfyUI repeats the whole sequence up to a common multiple,
 which changes no attention result; compel and lpw add chunks of the empty prompt.
+Encoders of different contexts (LongCLIP's 248 beside 77) rarely meet at whole chunks: the last
+empty chunk is cut where the longer one ends, as ComfyUI-Long-CLIP does for SDXL.
 B prompts, T tokens, D width, E vector size.
 """
 
@@ -84,10 +86,11 @@ def lengthen(prompt: EncodedPrompt, length: int, rule: Unequal, empties: Empties
     """Lengthen each encoding of a prompt to `length` tokens.
 
     Raises:
-        ShapeError: no number of chunks gives that length.
+        ShapeError: no number of chunks gives that length, though all contexts are equal.
     """
+    contexts = {empty.length for empty in empties if empty is not None}
     return tuple(
-        one if one.length == length else _lengthen(one, length, rule, empty)
+        one if one.length == length else _lengthen(one, length, rule, empty, cut=len(contexts) > 1)
         for one, empty in zip(prompt, empties, strict=True)
     )
 
@@ -108,18 +111,23 @@ def _stack(parts: Sequence[Sequence[Tensor]]) -> Tensor | None:
     return torch.stack([torch.cat(list(one), dim=-1) for one in parts]) if parts[0] else None
 
 
-def _lengthen(one: Encoding, length: int, rule: Unequal, empty: Encoding | None) -> Encoding:
+def _lengthen(
+    one: Encoding, length: int, rule: Unequal, empty: Encoding | None, *, cut: bool
+) -> Encoding:
     if rule == "repeat whole":
         return _map(one, lambda x: x.repeat(length // len(x), *[1] * (x.ndim - 1)))
     if rule == "repeat last":
         more = length - one.length
         return _map(one, lambda x: torch.cat([x, x[-1:].expand(more, *x.shape[1:])]))
     assert empty is not None  # `needs_empty` asked for it
-    return _add_chunks(one, length, empty)
+    return _add_chunks(one, length, empty, cut=cut)
 
 
-def _add_chunks(one: Encoding, length: int, empty: Encoding) -> Encoding:
-    """Append empty chunks; or insert only their inside before the end, where ends are shared."""
+def _add_chunks(one: Encoding, length: int, empty: Encoding, *, cut: bool) -> Encoding:
+    """Append empty chunks; or insert only their inside before the end, where ends are shared.
+
+    `cut` allows to cut the last empty chunk if neither gives `length` tokens.
+    """
     missing, inside = length - one.length, empty.length - 2
     if missing % empty.length == 0:
         times = missing // empty.length
@@ -127,6 +135,9 @@ def _add_chunks(one: Encoding, length: int, empty: Encoding) -> Encoding:
     if missing % inside == 0:
         times = missing // inside
         return _map(one, lambda x, e: torch.cat([x[:-1], *[e[1:-1]] * times, x[-1:]]), empty)
+    if cut:
+        times = math.ceil(missing / empty.length)
+        return _map(one, lambda x, e: torch.cat([x, *[e] * times])[:length], empty)
     raise ShapeError(
         f"a prompt of {one.length} tokens cannot be lengthened to {length} with chunks of "
         f"{empty.length}; use one layout for all prompts, or pass compat= with another rule."

@@ -220,9 +220,9 @@ def holds_of(reading: Reading) -> str:
     return words
 
 
-def text_of(line: Line) -> str:
-    """The words of `line` for a message."""
-    return "".join(part.text for part in line.parts if isinstance(part, Segment))
+def text_of(line: Line, glue: str = "") -> str:
+    """The words of `line` without syntax; `glue` goes between its segments."""
+    return glue.join(part.text for part in line.parts if isinstance(part, Segment))
 
 
 def _batch_variants(

@@ -1,11 +1,12 @@
 """The checked prompts of a call: one list per encoder, for both sides.
 
-The defaults are those of diffusers' `encode_prompt`: `prompt_2` and `negative_2` default to the
-first wording, and a negative of None is the empty prompt.
+The defaults are those of diffusers' `encode_prompt`: further wordings (`prompt_2`, `negative_2`,
+`prompt_3`, `negative_3`) default to the first, and a negative of None is the empty prompt.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ecliptic.diffusion.families import Family
 from ecliptic.errors import ConfigError, InputError
@@ -21,6 +22,7 @@ class Request:
     negative: tuple[tuple[str, ...], ...]  # likewise; empty prompts if none was given
     stated: bool  # a negative was given
     language: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # what T5 reads, both sides
+    own_wordings: tuple[str, ...] = ()  # names of the arguments that only T5 reads
 
     @property
     def negative_is_empty(self) -> bool:
@@ -32,32 +34,51 @@ def make_request(
     family: Family,
     prompt: Prompts,
     negative: Prompts | None = None,
-    prompt_2: Prompts | None = None,
-    negative_2: Prompts | None = None,
+    further: Mapping[str, Prompts | None] = MappingProxyType({}),
 ) -> Request:
     """Check the prompts of a call, and repeat single texts for all prompts.
 
+    Args:
+        family: of the conditioner.
+        prompt: a text or B of them.
+        negative: likewise; None is "".
+        further: other wordings, by name: "prompt_2", "negative_3", ...
+
     Raises:
         InputError: no prompts, not strings, or lists of different length.
-        ConfigError: prompts for a family without text encoders, or a second wording for a family
-            with one encoder.
+        ConfigError: prompts for a family without text encoders, or a wording for an encoder that
+            it does not have.
     """
     count = len(family.encoders)
     if not count:
         raise ConfigError(f"{family.title} has no text encoder; pass images=.")
-    for name, second in (("prompt_2", prompt_2), ("negative_2", negative_2)):
-        if second is not None and count < 2 and family.language is None:
+    given = {name: texts for name, texts in further.items() if texts is not None}
+    readers = count + (family.language is not None)  # T5 is the last
+    for name in given:
+        if int(name[-1]) > readers:
+            encoders = ("one text encoder", "two text encoders", "three text encoders")
             raise ConfigError(
-                f"{family.title} has one text encoder and cannot use {name}; leave it out."
+                f"{family.title} has {encoders[readers - 1]} and cannot use {name}; leave it out."
             )
     first = _list_texts("prompt", prompt)
-    second = _repeat("prompt_2", first if prompt_2 in (None, "") else prompt_2, len(first))
     none = _repeat("negative", "" if negative is None else negative, len(first))
-    none_2 = _repeat("negative_2", none if negative_2 in (None, "") else negative_2, len(first))
+    sides = [
+        [
+            _repeat(name, given.get(name) or texts, len(first))
+            for name in (f"{side}_{number}" for number in range(1, readers + 1))
+        ]
+        for side, texts in (("prompt", first), ("negative", none))
+    ]
+    positive, others = (tuple(side) for side in sides)
     stated = negative is not None
-    own = count > 1  # with one CLIP, as in FLUX, the second wording is T5's
-    language = (first, none) if own else (second, none_2)
-    return Request((first, second)[:count], (none, none_2)[:count], stated, language)
+    unread = readers == count or (family.negative == "if given" and not stated)
+    return Request(
+        positive[:count],
+        others[:count],
+        stated,
+        language=((*positive, ())[count], () if unread else others[count]),
+        own_wordings=tuple(name for name in given if int(name[-1]) > count and given[name]),
+    )
 
 
 def _list_texts(name: str, texts: Prompts) -> tuple[str, ...]:
