@@ -182,7 +182,7 @@ def peer(family: str) -> Any:
     if row.t5:
         parts |= {row.t5: _t5(), row.t5.replace("text_encoder", "tokenizer"): _t5_tokenizer()}
     if row.denoiser:
-        parts["transformer"] = _sd3_transformer()
+        parts["transformer"] = sd3_transformer()
     peers.diffusers()
     with quiet():
         made = getattr(import_module(f"diffusers.pipelines.{row.home}"), row.name)
@@ -308,12 +308,12 @@ def video_unet() -> Any:
 
 
 @cache
-def xl_unet(numbers: int) -> Any:
+def xl_unet(numbers: int, width: int = 72) -> Any:
     """A UNet that takes SDXL's size ids, `numbers` of them, in sinusoids of 16."""
     sizes = {"block_out_channels": (8, 8), "norm_num_groups": 4, "sample_size": 8}
     down = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
     up = {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
-    blocks = {"layers_per_block": 1, "attention_head_dim": 4, "cross_attention_dim": 72}
+    blocks = {"layers_per_block": 1, "attention_head_dim": 4, "cross_attention_dim": width}
     added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 16}
     torch.manual_seed(9)
     return peers.diffusers().UNet2DConditionModel(
@@ -343,13 +343,15 @@ def prior() -> Any:
 
 
 @cache
-def _sd3_transformer() -> Any:
+def sd3_transformer() -> Any:
+    """A transformer that reads what the encoders of SD3 give."""
     pooled = ENCODERS["l-identity"].config.embed + ENCODERS["g"].config.embed
     torch.manual_seed(10)
     return peers.diffusers().SD3Transformer2DModel(
         sample_size=8,
         patch_size=2,
         in_channels=4,
+        out_channels=4,
         num_layers=1,
         attention_head_dim=8,
         num_attention_heads=2,

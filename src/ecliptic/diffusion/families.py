@@ -13,10 +13,13 @@ from typing import Literal
 from ecliptic.adapters import WIDTHS, Part
 from ecliptic.diffusion.arguments import (
     Arguments,
+    flux_ip_adapter,
     ip_adapter,
     kandinsky_prior,
     prompt_embeds,
+    refiner,
     stable_cascade,
+    stable_diffusion_xl,
     unclip,
     video_diffusion,
     with_pooled,
@@ -62,7 +65,7 @@ class ImageRule:
     folder: str = "image_encoder"  # in a diffusers pipeline
     layer: int | None = None  # hidden layer of all patches; None: the projected vector
     token_axis: bool = False  # (B, 1, E) instead of (B, E)
-    negative: Literal["zeros", "encoded zeros"] = "zeros"
+    negative: Literal["zeros", "encoded zeros", "encoded black"] = "zeros"
     blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
     embeds: tuple[int, ...] = (1024,)  # vector sizes of released models; that of OpenCLIP-H
 
@@ -109,7 +112,7 @@ _ROWS = (
         ),
         negative="zeros",
         sizes="sdxl",
-        arguments=with_pooled,
+        arguments=stable_diffusion_xl,
         source="pipeline_stable_diffusion_xl.py encode_prompt",
     ),
     Family(
@@ -117,7 +120,7 @@ _ROWS = (
         "Stable Diffusion XL refiner",
         (EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),),
         sizes="refiner",
-        arguments=with_pooled,
+        arguments=refiner,
         source="pipeline_stable_diffusion_xl_img2img.py encode_prompt",
     ),
     Family(
@@ -185,6 +188,13 @@ _ROWS = (
         image=ImageRule(embeds=(1024, 1280, 768)),  # of SD 1.5 and SDXL, of SDXL, of FLUX
         arguments=ip_adapter,
         source="pipeline_stable_diffusion.py encode_image",
+    ),
+    Family(
+        "flux-ip-adapter",
+        "IP-Adapter of FLUX.1",
+        image=ImageRule(negative="encoded black", embeds=(768,)),
+        arguments=flux_ip_adapter,
+        source="pipeline_flux.py encode_image, __call__",
     ),
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
