@@ -59,6 +59,9 @@ ENCODERS = {
     "l-projected": _text(_L, 28, seed=4),
     # Stable Cascade and Kandinsky 2.2 pad with the end of text; the prior needs equal widths.
     "g-end": _text(_G, _G.width, seed=5),
+    # HiDream: long contexts, of which its pipeline uses 128 tokens
+    "l-long": _text(replace(_L, context=248), 28, seed=15),
+    "g-long": _text(replace(_G, context=218), 36, pad=_BANG, seed=16),
     "vision": Encoder(ClipConfig(embed=24, image=_VISION, text=None), seed=6),
     "vision-224": Encoder(
         ClipConfig(embed=24, image=replace(_VISION, image_size=224, patch_size=56), text=None),
@@ -134,6 +137,17 @@ PIPELINES = {
         {"text_encoder": "l-projected"},
         image="vision",
         extractor="image_processor",
+    ),
+    "kandinsky5": Pipeline("kandinsky5", "Kandinsky5T2IPipeline", {"text_encoder_2": "l"}),
+    "kandinsky5-video": Pipeline("kandinsky5", "Kandinsky5T2VPipeline", {"text_encoder_2": "l"}),
+    "hunyuan-video": Pipeline("hunyuan_video", "HunyuanVideoPipeline", {"text_encoder_2": "l"}),
+    "hidream": Pipeline(
+        "hidream_image",
+        "HiDreamImagePipeline",
+        {"text_encoder": "l-long", "text_encoder_2": "g-long"},
+    ),
+    "wan-i2v": Pipeline(
+        "wan", "WanImageToVideoPipeline", {}, image="vision", extractor="image_processor"
     ),
     "svd": Pipeline(_SVD, "StableVideoDiffusionPipeline", {}, image="vision-224"),
     "ip-adapter": Pipeline(
@@ -249,7 +263,7 @@ def checkpoint(kind: str) -> Checkpoint:
         config=config,
         weights=weights,
         image_spec=ImageSpec(size=size) if size else None,
-        tokenizer_spec=TokenizerSpec() if config.text else None,
+        tokenizer_spec=TokenizerSpec(context=config.text.context) if config.text else None,
     )
 
 

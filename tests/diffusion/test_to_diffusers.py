@@ -234,6 +234,9 @@ CALLS = {
     "flux": ("flux", "FluxPipeline"),
     "cascade": ("stable_cascade", "StableCascadePriorPipeline"),
     "unclip": ("deprecated.unclip", "UnCLIPPipeline"),
+    "kandinsky5": ("kandinsky5", "Kandinsky5T2VPipeline"),
+    "hunyuan-video": ("hunyuan_video", "HunyuanVideoPipeline"),
+    "hidream": ("hidream_image", "HiDreamImagePipeline"),
     "ip-adapter": ("stable_diffusion", "StableDiffusionPipeline"),
     "flux-ip-adapter": ("flux", "FluxPipeline"),
 }

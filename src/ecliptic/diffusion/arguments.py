@@ -62,9 +62,22 @@ def prompt_embeds(c: Parts) -> dict[str, Any]:
 
 def with_pooled(c: Parts) -> dict[str, Any]:
     """SD3, FLUX: the pooled vectors too."""
-    return prompt_embeds(c) | {
+    return prompt_embeds(c) | pooled_alone(c)
+
+
+def pooled_alone(c: Parts) -> dict[str, Any]:
+    """HunyuanVideo, HiDream: the pooled vectors, beside what a language model gives."""
+    return {
         "pooled_prompt_embeds": c.pooled,
         "negative_pooled_prompt_embeds": c.negative and c.negative.pooled,
+    }
+
+
+def kandinsky5(c: Parts) -> dict[str, Any]:
+    """Kandinsky 5: the pooled vectors, beside what Qwen gives."""
+    return {
+        "prompt_embeds_clip": c.pooled,
+        "negative_prompt_embeds_clip": c.negative and c.negative.pooled,
     }
 
 
@@ -124,6 +137,11 @@ def kandinsky_prior(c: Parts) -> dict[str, Any]:
 def video_diffusion(c: Parts) -> dict[str, Any]:
     """Stable Video Diffusion's UNet: images of both sides in one batch, negatives first."""
     return {"encoder_hidden_states": _join_sides(c, "image")}
+
+
+def image_states(c: Parts) -> dict[str, Any]:
+    """Wan's transformer: the image, which both sides read."""
+    return {"encoder_hidden_states_image": c.image}
 
 
 def ip_adapter(c: Parts) -> dict[str, Any]:

@@ -256,7 +256,7 @@ class Conditioner:
             "part": encoder.rule.part,
             "weights": encoder.clip.card.space,  # LoRAs included
             "precision": encoder.clip.card.precision,
-            "context": encoder.tokenizer.spec.context,
+            "context": encoder.context,
             "merges": encoder.tokenizer.spec.merges,
             "pad": encoder.pad,
             "layer": encoder.layer(options.clip_skip),
@@ -269,7 +269,7 @@ class Conditioner:
 
 def _check_contexts(encoders: Sequence[TextEncoder]) -> None:
     """Raise ConfigError for encoders of different contexts, whose sequences cannot be joined."""
-    contexts = {e.tokenizer.spec.context for e in encoders if e.own_layer is not None}
+    contexts = {e.context for e in encoders if e.own_layer is not None}
     if len(contexts) > 1:
         raise ConfigError(
             f"the text encoders have contexts of {' and '.join(map(str, sorted(contexts)))} "

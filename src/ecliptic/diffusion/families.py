@@ -14,8 +14,11 @@ from ecliptic.adapters import WIDTHS, Part
 from ecliptic.diffusion.arguments import (
     Arguments,
     flux_ip_adapter,
+    image_states,
     ip_adapter,
+    kandinsky5,
     kandinsky_prior,
+    pooled_alone,
     prompt_embeds,
     refiner,
     stable_cascade,
@@ -25,7 +28,7 @@ from ecliptic.diffusion.arguments import (
     with_pooled,
 )
 
-Pad = Literal["end", "zero"]
+Pad = Literal["end", "zero", "file"]
 Pooled = Literal["state", "vector"]
 
 
@@ -35,12 +38,14 @@ class EncoderRule:
 
     part: Part  # its name in textual inversions, LoRAs and single files
     folder: str  # its name in a diffusers pipeline
-    pad: Pad  # id after the end of text: the same id again, or 0
+    pad: Pad  # id after the end of text: the same id again, 0, or that of the file's tokenizer
     layer: int | None = None  # hidden layer of the sequence; None: only pooled is read
     final_norm: bool = False  # of the sequence
     pooled: Pooled | None = None  # "state" before the projection, "vector" after it
     whole_layer: int | None = None  # instead of `layer`, if the file has all blocks
     masks_padding: bool = False  # hide padding from the encoder's attention
+    length: int | None = None  # most tokens of a chunk, where the encoder could take more
+    repairs_text: bool = False  # the pipeline repairs encodings and HTML entities before tokens
     also: tuple[Part, ...] = ()  # encoders that other released models have in this place
 
     @property
@@ -65,7 +70,7 @@ class ImageRule:
     folder: str = "image_encoder"  # in a diffusers pipeline
     layer: int | None = None  # hidden layer of all patches; None: the projected vector
     token_axis: bool = False  # (B, 1, E) instead of (B, E)
-    negative: Literal["zeros", "encoded zeros", "encoded black"] = "zeros"
+    negative: Literal["zeros", "encoded zeros", "encoded black", "same"] = "zeros"
     blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
     embeds: tuple[int, ...] = (1024,)  # vector sizes of released models; that of OpenCLIP-H
 
@@ -175,12 +180,46 @@ _ROWS = (
         source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
     ),
     Family(
+        "kandinsky5",
+        "Kandinsky 5",
+        (EncoderRule("clip_l", _G, "end", pooled="state", repairs_text=True),),
+        negative="if given",  # otherwise the pipeline has a text of its own
+        arguments=kandinsky5,
+        source="kandinsky5/pipeline_kandinsky.py _encode_prompt_clip, prompt_clean",
+    ),
+    Family(
+        "hunyuan-video",
+        "HunyuanVideo",
+        (EncoderRule("clip_l", _G, "end", pooled="state"),),
+        negative="if given",
+        arguments=pooled_alone,
+        source="pipeline_hunyuan_video.py _get_clip_prompt_embeds",
+    ),
+    Family(
+        "hidream",
+        "HiDream-I1",
+        (
+            EncoderRule("clip_l", _L, "end", pooled="vector", length=128),
+            EncoderRule("clip_g", _G, "file", pooled="vector", length=128),
+        ),
+        arguments=pooled_alone,
+        source="pipeline_hidream_image.py _get_clip_prompt_embeds, max_sequence_length",
+    ),
+    Family(
         "svd",
         "Stable Video Diffusion",
         image=ImageRule(token_axis=True, blurred_resize=True),
         takes="unet",
         arguments=video_diffusion,
         source="pipeline_stable_video_diffusion.py _encode_image",
+    ),
+    Family(
+        "wan-i2v",
+        "Wan image to video",
+        image=ImageRule(layer=-2, negative="same"),
+        takes="transformer",
+        arguments=image_states,
+        source="pipeline_wan_i2v.py encode_image; SkyReels V2 and ChronoEdit too",
     ),
     Family(
         "ip-adapter",

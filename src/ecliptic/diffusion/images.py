@@ -52,6 +52,8 @@ def encode_images(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor, Ten
     image = _encode(clip, (prepare(preprocess, item) for item in items), rule)
     if rule.negative == "zeros":
         return image, torch.zeros_like(image)
+    if rule.negative == "same":
+        return image, image.clone()
     spec = preprocess.spec
     pixels = torch.zeros(3, spec.size, spec.size)  # normalised zeros: the mean colour
     if rule.negative == "encoded black":
