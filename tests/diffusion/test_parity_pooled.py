@@ -2,13 +2,14 @@
 
 from importlib import import_module
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from ecliptic.diffusion import conditioner
+from ecliptic.diffusion import Caption, ConditionCache, conditioner, verify_cache, write_cache
 from tests.diffusion import pipelines
 from tests.diffusion.parity import LONG, MANY, PROMPTS, SINGLE, check, cut, ours
 
@@ -117,3 +118,14 @@ def test_the_pipelines_take_our_vectors_beside_the_prompt_of_their_language_mode
     given = condition("kandinsky5", MANY).to_diffusers()
     qwen = {"prompt_embeds_qwen": torch.zeros(3, 4, 8), "prompt_cu_seqlens": torch.zeros(4)}
     pipelines.peer("kandinsky5").check_inputs(None, None, 64, 64, **given, **qwen)
+
+
+@pytest.mark.parametrize("family", ["kandinsky5", "hunyuan-video", "hidream"])
+def test_a_cache_of_captions_holds_the_pooled_vectors(family: str, tmp_path: Path) -> None:
+    made = ours(family)
+    captions = [Caption(str(number), text, number) for number, text in enumerate(MANY)]
+    assert write_cache(made, captions, tmp_path).written == 3
+    with ConditionCache(tmp_path) as cache:
+        for number, text in enumerate(MANY):
+            check(cache.load(str(number)), {"pooled": peer(family, text), "tokens": None})
+    assert verify_cache(tmp_path, made).ok

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.text_encoder import as_text_encoder as as_text_encoder
     from ecliptic.diffusion.tokens.ledger import Ledger as Ledger, LedgerRow as LedgerRow
     from ecliptic.diffusion.tokens.ledger_page import ledger_html as ledger_html
+    from ecliptic.diffusion.without_clip import explain_missing_family as explain_missing_family
     from ecliptic.prompts import (
         Conversion as Conversion,
         Dialect as Dialect,

@@ -9,6 +9,7 @@ from ecliptic.diffusion.conditioners import Conditioner
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.families import FAMILIES, Family
 from ecliptic.diffusion.language import LanguageEncoder
+from ecliptic.diffusion.without_clip import explain_missing_family
 from ecliptic.engine import Clip, Precision, load
 from ecliptic.errors import ConfigError
 from ecliptic.storage import read_json
@@ -47,6 +48,8 @@ def conditioner(
             released model of the family has.
         CheckpointError, UnknownModelError: an encoder cannot be loaded.
     """
+    if family not in FAMILIES and (why := explain_missing_family(str(family))):
+        raise ConfigError(why)
     check_choice("family", family, FAMILIES)
     row = FAMILIES[family]
     given = [encoders] if isinstance(encoders, str | Path | Clip) else list(encoders)
