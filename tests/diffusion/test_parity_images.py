@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from ecliptic.errors import ConfigError
 from tests import peers
 from tests.diffusion import pipelines
 from tests.diffusion.parity import check, ours, sides
@@ -60,6 +61,12 @@ def test_the_pipeline_takes_our_ip_adapter_keywords(patches: bool) -> None:
     )
     assert torch.equal(prepared[0][0], found.negative.image)  # each (1, images, ...)
     assert torch.equal(prepared[0][1], found.image)
+
+
+@pytest.mark.parametrize("family", ["svd", "wan-i2v"])
+def test_patches_are_a_choice_of_the_ip_adapter_alone(family: str) -> None:
+    with pytest.raises(ConfigError, match='patches=True is for "ip-adapter"'):
+        ours(family)(images=draw_images(1), patches=True)
 
 
 def test_wan_reads_the_patches_of_the_layer_before_the_last() -> None:

@@ -244,6 +244,11 @@ class Conditioner:
                 f"this conditioner of {self.family.title} has no image encoder; "
                 + ("pass one in encoders=." if rule else "leave images out.")
             )
+        if patches and not rule.patches:
+            raise ConfigError(
+                f"{self.family.title} always reads the same layer; patches=True is for "
+                '"ip-adapter", so leave it out.'
+            )
         if patches:
             rule = replace(rule, layer=-2, negative="encoded zeros", token_axis=False)
         image, none = encode_images(self.image, images, rule)

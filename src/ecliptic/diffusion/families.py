@@ -71,6 +71,7 @@ class ImageRule:
     layer: int | None = None  # hidden layer of all patches; None: the projected vector
     token_axis: bool = False  # (B, 1, E) instead of (B, E)
     negative: Literal["zeros", "encoded zeros", "encoded black", "same"] = "zeros"
+    patches: bool = False  # released models read either the vector or layer -2
     blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
     embeds: tuple[int, ...] = (1024,)  # vector sizes of released models; that of OpenCLIP-H
 
@@ -224,7 +225,9 @@ _ROWS = (
     Family(
         "ip-adapter",
         "IP-Adapter",
-        image=ImageRule(embeds=(1024, 1280, 768)),  # of SD 1.5 and SDXL, of SDXL, of FLUX
+        image=ImageRule(
+            patches=True, embeds=(1024, 1280, 768)
+        ),  # of SD 1.5 and SDXL, of SDXL, of FLUX
         arguments=ip_adapter,
         source="pipeline_stable_diffusion.py encode_image",
     ),
