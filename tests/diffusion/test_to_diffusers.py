@@ -1,6 +1,7 @@
 """`to_diffusers()` of every family: a pipeline paints the same as from the prompt itself."""
 
 import inspect
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -121,7 +122,8 @@ TEXTS: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE}
 
 
 def test_sdxl_reads_the_sizes_of_the_call() -> None:
-    given = ours("sdxl")(PROMPT, negative=NEGATIVE, sizes=SIZES).to_diffusers()
+    listed = replace(SIZES, original=[600, 900])  # type: ignore[arg-type]
+    given = ours("sdxl")(PROMPT, negative=NEGATIVE, sizes=listed).to_diffusers()
     assert {name: given[name] for name in STATED} == STATED
     same_picture(whole("sdxl"), given, TEXTS | STATED, height=16, width=16)
 
@@ -188,6 +190,8 @@ def test_a_negative_that_unclip_would_lose_is_refused() -> None:
     with pytest.raises(ConfigError, match="UnCLIPPipeline encodes an empty negative"):
         ours("unclip")(PROMPT, negative=NEGATIVE).to_diffusers()
     assert ours("unclip")(PROMPT, negative=["", ""]).to_diffusers()
+    with pytest.raises(ConfigError, match="zeros of force_zeros=True"):
+        ours("unclip", force_zeros=True)(PROMPT).to_diffusers()
 
 
 @pytest.mark.parametrize("family", ["unclip", "kandinsky2-prior"])
@@ -245,7 +249,7 @@ CALLS = {
 class Everything:
     """A conditioning that has every tensor, so that no argument is left out."""
 
-    tokens = pooled = mask = image = torch.zeros(1)
+    tokens = pooled = mask = image = torch.ones(1)
     sizes = SIZES
     wordless = True
     negative: Any = None

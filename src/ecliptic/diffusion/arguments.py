@@ -106,10 +106,12 @@ def stable_cascade(c: Parts) -> dict[str, Any]:
 def unclip(c: Parts) -> dict[str, Any]:
     """unCLIP: the text for one pipeline, or the image for the one of variations."""
     _refuse_both(c, "UnCLIPPipeline takes a prompt, and UnCLIPImageVariationPipeline an image")
-    if c.negative is not None and c.pooled is not None and not c.negative.wordless:
+    none = c.negative if c.pooled is not None else None
+    if none is not None and not (none.wordless and none.pooled is not None and none.pooled.any()):
         raise ConfigError(
             "UnCLIPPipeline encodes an empty negative prompt itself and takes no other, so this "
-            "one would be lost; leave negative out, or give c.negative to the prior yourself."
+            "one, or the zeros of force_zeros=True, would be lost; leave it out, or give "
+            "c.negative to the prior yourself."
         )
     if c.pooled is None:
         return {"image_embeddings": c.image}
@@ -172,7 +174,7 @@ def _list_sizes(sizes: Sizes | None) -> dict[str, Any]:
         return {}
     none = sizes.of_negative()
     return {
-        f"{side}{name}": value
+        f"{side}{name}": tuple(value)  # lists would not add up in the pipelines
         for side, own in (("", sizes), ("negative_", none))
         for name, value in (
             ("original_size", own.original),
