@@ -110,7 +110,7 @@ def unclip(c: Parts) -> dict[str, Any]:
     if none is not None and not (none.wordless and none.pooled is not None and none.pooled.any()):
         raise ConfigError(
             "UnCLIPPipeline encodes an empty negative prompt itself and takes no other, so this "
-            "one, or the zeros of force_zeros=True, would be lost; leave it out, or give "
+            "one, or the zeros of force_zeros, would be lost; leave it out, or give "
             "c.negative to the prior yourself."
         )
     if c.pooled is None:

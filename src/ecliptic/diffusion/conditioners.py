@@ -246,7 +246,7 @@ class Conditioner:
             )
         if patches and not rule.patches:
             raise ConfigError(
-                f"{self.family.title} always reads the same layer; patches=True is for "
+                f"{self.family.title} always reads the same layer; patches is for "
                 '"ip-adapter", so leave it out.'
             )
         if patches:

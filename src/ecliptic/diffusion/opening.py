@@ -48,10 +48,7 @@ def conditioner(
             released model of the family has.
         CheckpointError, UnknownModelError: an encoder cannot be loaded.
     """
-    if family not in FAMILIES and (why := explain_missing_family(str(family))):
-        raise ConfigError(why)
-    check_choice("family", family, FAMILIES)
-    row = FAMILIES[family]
+    row = _find_family(family)
     given = [encoders] if isinstance(encoders, str | Path | Clip) else list(encoders)
     sources = _list_sources(row, given)
     clips = [
@@ -79,6 +76,14 @@ def conditioner(
         language_width=_read_config(sources[0], DENOISER).get("joint_attention_dim"),
         any_size=any_size,
     )
+
+
+def _find_family(name: str) -> Family:
+    """The row of a family; a ConfigError names what a model without CLIP reads instead."""
+    if name not in FAMILIES and (why := explain_missing_family(str(name))):
+        raise ConfigError(why)
+    check_choice("family", name, FAMILIES)
+    return FAMILIES[name]
 
 
 def _is_folder(source: EncoderSource) -> bool:
