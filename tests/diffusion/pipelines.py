@@ -53,13 +53,15 @@ def _text(text: TextConfig, embed: int | None = None, **row: Any) -> Encoder:
 
 ENCODERS = {
     "l": _text(_L),
-    "l-long": _text(replace(_L, context=248), seed=9),  # LongCLIP
     "h": _text(_G, pad=_BANG, seed=1),  # SD2: its last layer is gone and its projection unused
     "g": _text(_G, 36, pad=_BANG, seed=2),
     "l-identity": _text(_L, _L.width, seed=3, identity=True),
     "l-projected": _text(_L, 28, seed=4),
     # Stable Cascade and Kandinsky 2.2 pad with the end of text; the prior needs equal widths.
     "g-end": _text(_G, _G.width, seed=5),
+    # LongCLIP, and HiDream: long contexts, of which its pipeline uses 128 tokens
+    "l-long": _text(replace(_L, context=248), 28, seed=15),
+    "g-long": _text(replace(_G, context=218), 36, pad=_BANG, seed=16),
     "vision": Encoder(ClipConfig(embed=24, image=_VISION, text=None), seed=6),
     "vision-224": Encoder(
         ClipConfig(embed=24, image=replace(_VISION, image_size=224, patch_size=56), text=None),
@@ -136,6 +138,17 @@ PIPELINES = {
         image="vision",
         extractor="image_processor",
     ),
+    "kandinsky5": Pipeline("kandinsky5", "Kandinsky5T2IPipeline", {"text_encoder_2": "l"}),
+    "kandinsky5-video": Pipeline("kandinsky5", "Kandinsky5T2VPipeline", {"text_encoder_2": "l"}),
+    "hunyuan-video": Pipeline("hunyuan_video", "HunyuanVideoPipeline", {"text_encoder_2": "l"}),
+    "hidream": Pipeline(
+        "hidream_image",
+        "HiDreamImagePipeline",
+        {"text_encoder": "l-long", "text_encoder_2": "g-long"},
+    ),
+    "wan-i2v": Pipeline(
+        "wan", "WanImageToVideoPipeline", {}, image="vision", extractor="image_processor"
+    ),
     "svd": Pipeline(_SVD, "StableVideoDiffusionPipeline", {}, image="vision-224"),
     "ip-adapter": Pipeline(
         _SD, "StableDiffusionPipeline", {"text_encoder": "l"}, image="vision", options=_NONE
@@ -183,7 +196,7 @@ def peer(family: str) -> Any:
     if row.t5:
         parts |= {row.t5: _t5(), row.t5.replace("text_encoder", "tokenizer"): _t5_tokenizer()}
     if row.denoiser:
-        parts["transformer"] = _sd3_transformer()
+        parts["transformer"] = sd3_transformer()
     peers.diffusers()
     with quiet():
         made = getattr(import_module(f"diffusers.pipelines.{row.home}"), row.name)
@@ -309,12 +322,12 @@ def video_unet() -> Any:
 
 
 @cache
-def xl_unet(numbers: int) -> Any:
+def xl_unet(numbers: int, width: int = 72) -> Any:
     """A UNet that takes SDXL's size ids, `numbers` of them, in sinusoids of 16."""
     sizes = {"block_out_channels": (8, 8), "norm_num_groups": 4, "sample_size": 8}
     down = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
     up = {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
-    blocks = {"layers_per_block": 1, "attention_head_dim": 4, "cross_attention_dim": 72}
+    blocks = {"layers_per_block": 1, "attention_head_dim": 4, "cross_attention_dim": width}
     added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 16}
     torch.manual_seed(9)
     return peers.diffusers().UNet2DConditionModel(
@@ -344,13 +357,15 @@ def prior() -> Any:
 
 
 @cache
-def _sd3_transformer() -> Any:
+def sd3_transformer() -> Any:
+    """A transformer that reads what the encoders of SD3 give."""
     pooled = ENCODERS["l-identity"].config.embed + ENCODERS["g"].config.embed
     torch.manual_seed(10)
     return peers.diffusers().SD3Transformer2DModel(
         sample_size=8,
         patch_size=2,
         in_channels=4,
+        out_channels=4,
         num_layers=1,
         attention_head_dim=8,
         num_attention_heads=2,

@@ -68,6 +68,14 @@ def test_sizes_keep_a_score_for_each_side_and_repeat_for_every_prompt() -> None:
     assert sizes.ids("refiner", 1, negative=True).tolist() == [[600, 900, 1, 2, 1]]
 
 
+def test_sizes_of_the_negative_are_those_of_the_prompt_unless_stated() -> None:
+    sizes = Sizes((600, 900), (1, 2), negative_original=(64, 48), negative_crop=(3, 4))
+    assert sizes.ids("sdxl", 1).tolist() == [[600, 900, 1, 2, 600, 900]]
+    assert sizes.ids("sdxl", 1, negative=True).tolist() == [[64, 48, 3, 4, 64, 48]]
+    wide = Sizes((600, 900), target=(5, 6), negative_target=(7, 8))
+    assert wide.ids("sdxl", 1, negative=True).tolist() == [[600, 900, 0, 0, 7, 8]]
+
+
 @pytest.mark.parametrize("fps", [7, 25])
 def test_video_ids_count_one_frame_less(fps: int) -> None:
     with pipelines.with_unet("svd", pipelines.video_unet()) as pipe:

@@ -1,11 +1,14 @@
 """SVD and IP-Adapter through `conditioner`: ours equals their image encoding."""
 
+import inspect
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
 
+from ecliptic.errors import ConfigError
+from tests import peers
 from tests.diffusion import pipelines
 from tests.diffusion.parity import check, ours, sides
 from tests.engine.models import draw
@@ -58,3 +61,28 @@ def test_the_pipeline_takes_our_ip_adapter_keywords(patches: bool) -> None:
     )
     assert torch.equal(prepared[0][0], found.negative.image)  # each (1, images, ...)
     assert torch.equal(prepared[0][1], found.image)
+
+
+@pytest.mark.parametrize("family", ["svd", "wan-i2v"])
+def test_patches_are_a_choice_of_the_ip_adapter_alone(family: str) -> None:
+    with pytest.raises(ConfigError, match='patches is for "ip-adapter"'):
+        ours(family)(images=draw_images(1), patches=True)
+
+
+def test_wan_reads_the_patches_of_the_layer_before_the_last() -> None:
+    pipe, found = pipelines.peer("wan-i2v"), ours("wan-i2v", "folder")(images=draw_images(2))
+    with torch.no_grad():
+        wanted = pipe.encode_image(draw_images(2), "cpu")
+    check(found, {"image": wanted, "negative.image": wanted})
+    given = found.to_diffusers()
+    assert torch.equal(given["encoder_hidden_states_image"], found.image)
+    forward = peers.diffusers().WanTransformer3DModel.forward
+    assert set(given) <= set(inspect.signature(forward).parameters)
+
+
+def test_wans_pipeline_takes_no_image_vectors_beside_its_image() -> None:
+    """So the row gives the arguments of the transformer."""
+    with pytest.raises(ValueError, match="Cannot forward both"):
+        pipelines.peer("wan-i2v").check_inputs(
+            "a", None, draw_images(1)[0], 64, 64, image_embeds=torch.zeros(1)
+        )

@@ -47,7 +47,7 @@ def parts(family: str) -> dict[str, Any]:
     """All of a pipeline but its text encoders: a tiny UNet, VAE and scheduler, and tokenizers."""
     library = peers.diffusers()
     scheduler = library.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
-    made = {"unet": _unet(family), "vae": _vae(), "scheduler": scheduler}
+    made = {"unet": _unet(family), "vae": tiny_vae(4), "scheduler": scheduler}
     made["tokenizer"] = copy.deepcopy(pipelines.tokenizer("l"))  # words are added to it
     if family == "sdxl":
         return made | {"tokenizer_2": copy.deepcopy(pipelines.tokenizer("g"))}
@@ -55,15 +55,17 @@ def parts(family: str) -> dict[str, Any]:
 
 
 @cache
-def _vae() -> Any:
+def tiny_vae(channels: int, shift: float | None = None) -> Any:
+    """A VAE of `channels` latent channels; newer pipelines shift its latents."""
     torch.manual_seed(2)
     return peers.diffusers().AutoencoderKL(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
+        latent_channels=channels,
         norm_num_groups=4,
         sample_size=16,
+        shift_factor=shift,
     )
 
 

@@ -24,6 +24,9 @@ TextFamily = Literal[  # the rows of `diffusion.FAMILIES` with text encoders, wi
     "cascade",
     "unclip",
     "kandinsky2-prior",
+    "kandinsky5",
+    "hunyuan-video",
+    "hidream",
 ]
 
 

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         Ledger as Ledger,
         LedgerRow as LedgerRow,
     )
+    from ecliptic.diffusion.without_clip import explain_missing_family as explain_missing_family
     from ecliptic.prompts import (
         Conversion as Conversion,
         Dialect as Dialect,

@@ -229,6 +229,11 @@ class Conditioner:
                 f"this conditioner of {self.family.title} has no image encoder; "
                 + ("pass one in encoders=." if rule else "leave images out.")
             )
+        if patches and not rule.patches:
+            raise ConfigError(
+                f"{self.family.title} always reads the same layer; patches is for "
+                '"ip-adapter", so leave it out.'
+            )
         if patches:
             rule = replace(rule, layer=-2, negative="encoded zeros", token_axis=False)
         image, none = encode_images(self.image, images, rule)
@@ -244,7 +249,7 @@ class Conditioner:
             "part": encoder.rule.part,
             "weights": encoder.clip.card.space,  # LoRAs included
             "precision": encoder.clip.card.precision,
-            "context": encoder.tokenizer.spec.context,
+            "context": encoder.context,
             "merges": encoder.tokenizer.spec.merges,
             "pad": encoder.pad,
             "layer": encoder.layer(options.clip_skip),

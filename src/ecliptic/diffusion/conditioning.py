@@ -26,6 +26,7 @@ from ecliptic.diffusion.account.report import (
     list_prompts,
 )
 from ecliptic.diffusion.families import Family
+from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.tokens.ledger import Ledger
 from ecliptic.errors import ConfigError, InputError, note_warnings
 from ecliptic.storage import replace_file, write_safetensors
@@ -48,6 +49,7 @@ class Conditioning:
     mask: Tensor | None = None  # (B, T) bool
     image: Tensor | None = None  # (N, E), (N, 1, E) or (N, patches, D)
     size_ids: Tensor | None = None  # (B, 6) or (B, 5)
+    sizes: Sizes | None = None  # of `size_ids`, if the call stated any
     negative: "Conditioning | None" = None
     alternatives: "tuple[tuple[Conditioning, float], ...]" = ()  # of AND, this one first
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
@@ -64,6 +66,11 @@ class Conditioning:
     def ledger(self) -> Ledger:
         """The characters, chunk, position and weight of every token."""
         return self.read_ledger()
+
+    @property
+    def wordless(self) -> bool:
+        """Whether its prompts have no tokens of their own."""
+        return not self.ledger.rows
 
     def at(self, step: int) -> "Conditioning":
         """The conditioning at sampling step `step`, counted from 1.
@@ -121,8 +128,12 @@ class Conditioning:
     def to_diffusers(self) -> dict[str, Any]:
         """The keyword arguments for diffusers: for a pipeline, or the model in `family.takes`.
 
+        Sizes of SDXL are among them if the call stated `sizes=`; otherwise a pipeline takes them
+        from the image that it paints.
+
         Raises:
-            ConfigError: there is more than one set of tensors, under AND or over the steps.
+            ConfigError: there is more than one set of tensors, under AND or over the steps; or no
+                argument of diffusers takes what there is, such as a negative of unCLIP.
         """
         if self.alternatives or self.schedule:
             parts = "each part of c.alternatives" if self.alternatives else "c.at(step)"

@@ -13,16 +13,22 @@ from typing import Literal
 from ecliptic.adapters import WIDTHS, Part
 from ecliptic.diffusion.arguments import (
     Arguments,
+    flux_ip_adapter,
+    image_states,
     ip_adapter,
+    kandinsky5,
     kandinsky_prior,
+    pooled_alone,
     prompt_embeds,
+    refiner,
     stable_cascade,
+    stable_diffusion_xl,
     unclip,
     video_diffusion,
     with_pooled,
 )
 
-Pad = Literal["end", "zero"]
+Pad = Literal["end", "zero", "file"]
 Pooled = Literal["state", "vector"]
 
 
@@ -32,12 +38,14 @@ class EncoderRule:
 
     part: Part  # its name in textual inversions, LoRAs and single files
     folder: str  # its name in a diffusers pipeline
-    pad: Pad  # id after the end of text: the same id again, or 0
+    pad: Pad  # id after the end of text: the same id again, 0, or that of the file's tokenizer
     layer: int | None = None  # hidden layer of the sequence; None: only pooled is read
     final_norm: bool = False  # of the sequence
     pooled: Pooled | None = None  # "state" before the projection, "vector" after it
     whole_layer: int | None = None  # instead of `layer`, if the file has all blocks
     masks_padding: bool = False  # hide padding from the encoder's attention
+    length: int | None = None  # most tokens of a chunk, where the encoder could take more
+    repairs_text: bool = False  # the pipeline repairs encodings and HTML entities before tokens
     also: tuple[Part, ...] = ()  # encoders that other released models have in this place
 
     @property
@@ -63,7 +71,8 @@ class ImageRule:
     folder: str = "image_encoder"  # in a diffusers pipeline
     layer: int | None = None  # hidden layer of all patches; None: the projected vector
     token_axis: bool = False  # (B, 1, E) instead of (B, E)
-    negative: Literal["zeros", "encoded zeros"] = "zeros"
+    negative: Literal["zeros", "encoded zeros", "encoded black", "same"] = "zeros"
+    patches: bool = False  # released models read either the vector or layer -2
     blurred_resize: bool = False  # antialiased bicubic on [-1, 1], pipeline_stable_video_diffusion
     embeds: tuple[int, ...] = (1024,)  # vector sizes of released models; that of OpenCLIP-H
 
@@ -122,7 +131,7 @@ _ROWS = (
         ),
         negative="zeros",
         sizes="sdxl",
-        arguments=with_pooled,
+        arguments=stable_diffusion_xl,
         pipelines=_XL,
         source="pipeline_stable_diffusion_xl.py encode_prompt",
     ),
@@ -131,7 +140,7 @@ _ROWS = (
         "Stable Diffusion XL refiner",
         (EncoderRule("clip_g", _G, "zero", layer=-2, pooled="vector"),),
         sizes="refiner",
-        arguments=with_pooled,
+        arguments=refiner,
         pipelines=_XL,
         source="pipeline_stable_diffusion_xl_img2img.py encode_prompt",
     ),
@@ -192,6 +201,35 @@ _ROWS = (
         source="pipeline_kandinsky2_2_prior.py _encode_prompt, get_zero_embed",
     ),
     Family(
+        "kandinsky5",
+        "Kandinsky 5",
+        (EncoderRule("clip_l", _G, "end", pooled="state", repairs_text=True),),
+        negative="if given",  # otherwise the pipeline has a text of its own
+        arguments=kandinsky5,
+        pipelines=("Kandinsky5",),
+        source="kandinsky5/pipeline_kandinsky.py _encode_prompt_clip, prompt_clean",
+    ),
+    Family(
+        "hunyuan-video",
+        "HunyuanVideo",
+        (EncoderRule("clip_l", _G, "end", pooled="state"),),
+        negative="if given",
+        arguments=pooled_alone,
+        pipelines=("HunyuanVideo", "HunyuanSkyreels"),
+        source="pipeline_hunyuan_video.py _get_clip_prompt_embeds",
+    ),
+    Family(
+        "hidream",
+        "HiDream-I1",
+        (
+            EncoderRule("clip_l", _L, "end", pooled="vector", length=128),
+            EncoderRule("clip_g", _G, "file", pooled="vector", length=128),
+        ),
+        arguments=pooled_alone,
+        pipelines=("HiDream",),
+        source="pipeline_hidream_image.py _get_clip_prompt_embeds, max_sequence_length",
+    ),
+    Family(
         "svd",
         "Stable Video Diffusion",
         image=ImageRule(token_axis=True, blurred_resize=True),
@@ -201,11 +239,29 @@ _ROWS = (
         source="pipeline_stable_video_diffusion.py _encode_image",
     ),
     Family(
+        "wan-i2v",
+        "Wan image to video",
+        image=ImageRule(layer=-2, negative="same"),
+        takes="transformer",
+        arguments=image_states,
+        pipelines=("WanImageToVideo", "WanAnimate", "SkyReelsV2ImageToVideo", "ChronoEdit"),
+        source="pipeline_wan_i2v.py encode_image; SkyReels V2 and ChronoEdit too",
+    ),
+    Family(
         "ip-adapter",
         "IP-Adapter",
-        image=ImageRule(embeds=(1024, 1280, 768)),  # of SD 1.5 and SDXL, of SDXL, of FLUX
+        image=ImageRule(
+            patches=True, embeds=(1024, 1280, 768)
+        ),  # of SD 1.5 and SDXL, of SDXL, of FLUX
         arguments=ip_adapter,
         source="pipeline_stable_diffusion.py encode_image",
+    ),
+    Family(
+        "flux-ip-adapter",
+        "IP-Adapter of FLUX.1",
+        image=ImageRule(negative="encoded black", embeds=(768,)),
+        arguments=flux_ip_adapter,
+        source="pipeline_flux.py encode_image, __call__",
     ),
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})

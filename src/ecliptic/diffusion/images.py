@@ -52,9 +52,14 @@ def encode_images(clip: Clip, images: Any, rule: ImageRule) -> tuple[Tensor, Ten
     image = _encode(clip, (prepare(preprocess, item) for item in items), rule)
     if rule.negative == "zeros":
         return image, torch.zeros_like(image)
-    side = preprocess.spec.size
-    none = _encode(clip, [torch.zeros(3, side, side)], rule)  # normalised zeros: the mean colour
-    return image, none.expand_as(image).clone()
+    if rule.negative == "same":
+        return image, image.clone()
+    spec = preprocess.spec
+    pixels = torch.zeros(3, spec.size, spec.size)  # normalised zeros: the mean colour
+    if rule.negative == "encoded black":
+        mean, std = (torch.tensor(x)[:, None, None] for x in (spec.mean, spec.std))
+        pixels = pixels - mean / std
+    return image, _encode(clip, [pixels], rule).expand_as(image).clone()
 
 
 def resize_blurred(preprocess: Preprocess, source: Any) -> Tensor:

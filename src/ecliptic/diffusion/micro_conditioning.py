@@ -32,11 +32,23 @@ class Sizes:
     target: Pair | None = None  # wanted height and width; None: as `original`
     aesthetic: float = AESTHETIC[False]  # of the refiner, 0 to 10
     negative_aesthetic: float = AESTHETIC[True]
+    negative_original: Pair | None = None  # of the negative prompt; None: as of the prompt
+    negative_crop: Pair | None = None
+    negative_target: Pair | None = None
+
+    def of_negative(self) -> "Sizes":
+        """The sizes and the score that the negative prompt reads."""
+        return Sizes(
+            self.original if self.negative_original is None else self.negative_original,
+            self.crop if self.negative_crop is None else self.negative_crop,
+            self.target if self.negative_target is None else self.negative_target,
+            self.negative_aesthetic,
+        )
 
     def ids(self, rule: SizeRule, batch: int, *, negative: bool = False) -> Tensor:
         """`size_ids` for every prompt of a batch: (batch, 6) or (batch, 5)."""
-        score = self.negative_aesthetic if negative else self.aesthetic
-        one = size_ids(rule, self.original, self.crop, self.target, score, negative=negative)
+        own = self.of_negative() if negative else self
+        one = size_ids(rule, own.original, own.crop, own.target, own.aesthetic)
         return one.expand(batch, -1)
 
 

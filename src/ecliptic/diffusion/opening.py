@@ -12,6 +12,7 @@ from ecliptic.diffusion.foreign_names import names_of, refuse_unknown
 from ecliptic.diffusion.language import LanguageEncoder
 from ecliptic.diffusion.recognising import INDEX, check_family, recognise_family
 from ecliptic.diffusion.t5_folder import T5Folder, find_t5
+from ecliptic.diffusion.without_clip import explain_missing_family
 from ecliptic.engine import DTYPES, Clip, Precision, load
 from ecliptic.errors import ConfigError
 from ecliptic.storage import read_json
@@ -103,6 +104,9 @@ def _find_family(
     family: str | Path, encoders: EncoderSource | Sequence[EncoderSource] | None
 ) -> tuple[Family, list[EncoderSource]]:
     """The family, and the sources of its encoders as they were given."""
+    why = None if family in FAMILIES else explain_missing_family(f"{family}")
+    if why is not None and not Path(family).exists():
+        raise ConfigError(why)
     if encoders is None and isinstance(family, str | Path) and family not in FAMILIES:
         return recognise_family(family), [family]
     check_choice("family", family, FAMILIES)

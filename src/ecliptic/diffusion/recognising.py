@@ -11,13 +11,13 @@ from typing import Any
 
 from ecliptic.adapters import part_of_width
 from ecliptic.diffusion.families import FAMILIES, Family
+from ecliptic.diffusion.without_clip import explain_missing_family
 from ecliptic.errors import ConfigError, UnknownModelError
 from ecliptic.storage import read_json
 
 INDEX = "model_index.json"  # of a diffusers pipeline
 # Classes whose names begin like those of a family, but that read something else.
 OTHERS = (
-    "Flux2",  # Mistral or Qwen
     "StableDiffusionLatentUpscale",  # CLIP-L's last layer without its norm
     "StableDiffusionImageVariation",  # images
 )
@@ -43,6 +43,8 @@ def recognise_family(folder: str | Path) -> Family:
         )
     index = read_json(folder / INDEX)
     fitting = _find_fitting(folder, index)
+    if why := explain_missing_family(f"{index.get('_class_name')}"):
+        raise ConfigError(f"{folder}: {why}")
     if not fitting:
         raise ConfigError(
             f"no known family reads the text encoders of {folder}, a {index.get('_class_name')}; "
@@ -76,6 +78,8 @@ def _name_one(folder: Path) -> str:
 def _find_fitting(folder: Path, index: Mapping[str, Any]) -> list[Family]:
     """The families that a pipeline can be of; several if the smaller one reads a part of it."""
     name = f"{index.get('_class_name')}"
+    if explain_missing_family(name):
+        return []
     prefixes = {prefix: family for family in FAMILIES.values() for prefix in family.pipelines}
     best = max(filter(name.startswith, (*prefixes, *OTHERS)), key=len, default="")
     rows = [family for family in FAMILIES.values() if best in family.pipelines]

@@ -13,7 +13,9 @@ from typing import Literal, TypeAlias
 from ecliptic.diffusion.tokens.ledger import EncoderReading, Ledger
 
 VERSION = 1  # of the JSON form; a field that changes its meaning raises it
-Origin: TypeAlias = Literal["given", "empty prompt", "zeros", "encoded zeros", "images", "none"]
+Origin: TypeAlias = Literal[
+    "given", "empty prompt", "zeros", "encoded zeros", "encoded black", "same", "images", "none"
+]
 PromptSide: TypeAlias = Literal["prompt", "negative"]
 Steps: TypeAlias = tuple[int, int]  # first and last, counted from 1
 
@@ -23,6 +25,8 @@ _ORIGINS: Mapping[Origin, str] = MappingProxyType(
         "empty prompt": "none was given: the empty prompt",
         "zeros": "zeros",
         "encoded zeros": "an image of zeros",
+        "encoded black": "a black image",
+        "same": "the same images",
         "images": "images",
         "none": "none",
     }

@@ -61,7 +61,7 @@ class TextCall:
         self.family = family
         self.request = request
         self.options = options
-        self.sizes = sizes or Sizes()
+        self.sizes = sizes
         self.zeros = not positive_only and self._negative_is_zeros(force_zeros)
         self.positive = Side(request.positive, encoders, options)
         self.negative = None if positive_only else self._make_negative(encoders)
@@ -204,8 +204,10 @@ class TextCall:
             )
         if pooled is not None and family.pooled_axis:
             pooled = pooled[:, None]  # (B, 1, E)
-        ids = self.sizes.ids(sizes, batch, negative=negative) if sizes else None
-        return replace(found, tokens=tokens, pooled=pooled, size_ids=ids)
+        if sizes is not None:
+            ids = (self.sizes or Sizes()).ids(sizes, batch, negative=negative)
+            found = replace(found, size_ids=ids, sizes=self.sizes)
+        return replace(found, tokens=tokens, pooled=pooled)
 
 
 def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], list[Line]]:

@@ -56,9 +56,16 @@ class TextEncoder:
         return self.tower.config.width
 
     @property
+    def context(self) -> int:
+        """Tokens of a chunk, with start and end."""
+        own = self.tokenizer.spec.context
+        return own if self.rule.length is None else min(own, self.rule.length)
+
+    @property
     def pad(self) -> int:
-        """The id after the end of text: that of the family, not of the file's tokenizer."""
-        return 0 if self.rule.pad == "zero" else self.tokenizer.spec.end_of_text
+        """The id after the end of text: that of the family, seldom of the file's tokenizer."""
+        spec = self.tokenizer.spec
+        return {"zero": 0, "end": spec.end_of_text, "file": spec.pad}[self.rule.pad]
 
     @property
     def own_layer(self) -> int | None:

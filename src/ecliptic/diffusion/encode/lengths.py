@@ -83,14 +83,16 @@ def shared_length(prompts: Sequence[EncodedPrompt], rule: Unequal) -> int:
 
 
 def lengthen(prompt: EncodedPrompt, length: int, rule: Unequal, empties: Empties) -> EncodedPrompt:
-    """Lengthen each encoding of a prompt to `length` tokens.
+    """Lengthen each encoding of a prompt to `length` tokens; one without a sequence has no need.
 
     Raises:
         ShapeError: no number of chunks gives that length, though all contexts are equal.
     """
     contexts = {empty.length for empty in empties if empty is not None}
     return tuple(
-        one if one.length == length else _lengthen(one, length, rule, empty, cut=len(contexts) > 1)
+        one
+        if one.length == length or one.sequence is None
+        else _lengthen(one, length, rule, empty, cut=len(contexts) > 1)
         for one, empty in zip(prompt, empties, strict=True)
     )
 

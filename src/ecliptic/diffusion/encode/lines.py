@@ -72,7 +72,7 @@ class LineEncoder:
             self._tokenized[line] = lay_out(
                 stream,
                 self.options.layout,
-                context=spec.context,
+                context=encoder.context,
                 start=spec.start_of_text,
                 end=spec.end_of_text,
                 pad=encoder.pad,
@@ -112,10 +112,11 @@ class LineEncoder:
         return self._mix(reading, parts, [weight for _, weight in reading.parts])
 
     def _wording(self) -> Wording:
-        behaviour, padded = self.options.behaviour, self.encoder.rule.pad == "zero"
-        if padded:
-            return Wording(behaviour.exclamation, behaviour.cleaning_zero_padded)
-        return Wording("word", behaviour.cleaning)
+        behaviour, padded = self.options.behaviour, self.encoder.pad == 0
+        cleaning = behaviour.cleaning_zero_padded if padded else behaviour.cleaning
+        if self.encoder.rule.repairs_text:
+            cleaning = "openai"
+        return Wording(behaviour.exclamation if padded else "word", cleaning)
 
     def _list_work(self, lines: Sequence[Line], empty: bool, group: Hashable) -> list[_Work]:
         """List the lines to encode; the empty prompt is last if only the others need it."""
