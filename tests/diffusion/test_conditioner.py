@@ -285,7 +285,8 @@ def test_one_number_of_skipped_layers_has_the_names_of_all_tools() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clip_skip", "message"), [(9, "at most 5"), (-1, "from 0"), (1.0, "from 0")]
+    ("clip_skip", "message"),
+    [(9, "at most 4"), (5, "has 5 layers"), (-1, "from 0"), (1.0, "from 0")],
 )
 def test_clip_skip_that_leads_nowhere_is_refused(clip_skip: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ecliptic.adapters import Inversion, LoraReport, LoraStack, read_inversion, read_lora
 from ecliptic.checks import check_count
-from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
+from ecliptic.diffusion.conditioning import Conditioning
 from ecliptic.diffusion.encode.call import TextCall
+from ecliptic.diffusion.encode.effects import GivenCall, warn_without_effect
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.request import Prompts, Request, make_request
 from ecliptic.diffusion.families import Family
@@ -23,7 +24,7 @@ from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, encode_t5
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
-from ecliptic.errors import ConfigError, InputError, warn
+from ecliptic.errors import ConfigError, InputError
 
 
 class Conditioner:
@@ -79,7 +80,8 @@ class Conditioner:
             prompt: a text or B of them.
             negative: the negative prompt; None and "" differ in some families.
             prompt_2: another wording for the second encoder.
-            negative_2: likewise; as in diffusers, without effect if no `negative` means zeros.
+            negative_2: likewise; as in diffusers, without effect (a warning says so) if no
+                `negative` means zeros.
             images: images, for families with an image encoder.
             patches: read the penultimate layer, not the vector, for IP-Adapter Plus.
             t5: (B, T, D) last hidden state of T5, for SD3 and FLUX.
@@ -96,21 +98,34 @@ class Conditioner:
 
         Warns:
             TruncationWarning: tokens were dropped; the message quotes them.
-            ConditioningWarning: an option had no effect, or zeros replaced a tensor.
+            ConditioningWarning: something given had no effect here (one warning says all of it),
+                or zeros replaced a tensor.
         """
         options = self._make_options(how)
         check_count("images_per_prompt", images_per_prompt)
         if prompt is None and images is None:
             wants = "images" if not self.encoders else "a prompt"
             raise InputError(f"{self.family.title} needs {wants}; pass one.")
-        found = Conditioning(self.family)
+        found, call = Conditioning(self.family), None
         if prompt is not None:
             request = make_request(self.family, prompt, negative, prompt_2, negative_2)
             zeros = self.force_zeros
             call = TextCall(
                 self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
             )
-            language = self._encode_t5(request, t5, negative_t5)
+        arguments = {
+            "negative": negative,
+            "prompt_2": prompt_2,
+            "negative_2": negative_2,
+            "images": images,
+            "patches": patches,
+            "t5": t5,
+            "negative_t5": negative_t5,
+            "sizes": sizes,
+        }
+        self._warn(how, call, arguments)
+        if call is not None:
+            language = self._encode_t5(call.request, t5, negative_t5)
             call.encode()
             found = call.assemble(language)
         if images is not None:
@@ -129,6 +144,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
+        self._warn(how, call, {})
         language = self._encode_t5(request)
         call.encode()
         return call.assemble_each(language)
@@ -214,16 +230,18 @@ class Conditioner:
     def _make_options(self, how: Mapping[str, Any]) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
         options = Options.of(how)
-        name = self.family.name
-        if options.clip_skip and name in options.behaviour.ignores_skip:
-            warn(
-                f"{options.behaviour.name} ignores clip skip on {self.family.title}, so it has no "
-                'effect under this compat; pass compat="diffusers" to apply it.',
-                ConditioningWarning,
-                stacklevel=3,
-            )
-            return replace(options, clip_skip=None)
+        if self.family.name in options.behaviour.ignores_skip:
+            return replace(options, clip_skip=None)  # `_warn` says so
         return options
+
+    def _warn(
+        self, how: Mapping[str, Any], text: TextCall | None, arguments: Mapping[str, Any]
+    ) -> None:
+        """Warn of what has no effect in a call."""
+        has_t5 = self._language is not None
+        warn_without_effect(
+            GivenCall(self.family, self.encoders, how, arguments, text, has_t5=has_t5)
+        )
 
     def _encode_t5(
         self, request: Request, t5: Tensor | None = None, negative_t5: Tensor | None = None

@@ -51,6 +51,11 @@ class Emphasis:
     def __post_init__(self) -> None:
         check_choice("emphasis", self.name, get_args(EmphasisName))
         check_choice("normalization", self.normalization, get_args(Normalization))
+        if self.name == "ignore" and self.normalization != "none":
+            raise ConfigError(
+                f'normalization {self.normalization!r} changes weights, but "ignore" ignores them; '
+                "use another emphasis, or no normalization."
+            )
         if self.name == "compel" and self.normalization != "none":
             raise ConfigError(
                 f"normalization {self.normalization!r} gives the words of a fragment different "

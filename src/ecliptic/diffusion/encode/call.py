@@ -87,7 +87,11 @@ class TextCall:
             for encoder in dict.fromkeys(one for side in self.sides for one in side.encoders):
                 encoder.encode((), empty=True)
         self.length = shared_length(prompts, rule)
-        lost = [describe_losses(ledger) for side in self.sides for ledger in side.losses()]
+        lost = [
+            describe_losses(ledger, only_pooled=side.only_pooled)
+            for side in self.sides
+            for ledger in side.losses()
+        ]
         if lost:
             message = " ".join(dict.fromkeys(lost))
             warn(message, TruncationWarning, stacklevel=3)

@@ -69,7 +69,7 @@ class LineEncoder:
                 inversions=encoder.inversions,
                 match=self.options.match,
             )
-            self._tokenized[line] = lay_out(
+            found = lay_out(
                 stream,
                 self.options.layout,
                 context=spec.context,
@@ -77,6 +77,7 @@ class LineEncoder:
                 end=spec.end_of_text,
                 pad=encoder.pad,
             )
+            self._tokenized[line] = found.first_chunk() if encoder.only_pooled else found
         return self._tokenized[line]
 
     def encode(self, lines: Sequence[Line], *, empty: bool = False, group: Hashable = None) -> None:
@@ -205,6 +206,14 @@ def lines_of(reading: Reading) -> list[Line]:
     if isinstance(reading, Line):
         return [reading]
     return [line for part, _ in reading.parts for line in lines_of(part)]
+
+
+def pooled_lines_of(reading: Reading) -> list[Line]:
+    """The lines that the pooled vector is made of: of prompts joined by `.and`, the first's."""
+    if isinstance(reading, Line):
+        return [reading]
+    parts = reading.parts[:1] if reading.kind == "and" else reading.parts
+    return [line for part, _ in parts for line in pooled_lines_of(part)]
 
 
 def text_of(line: Line) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import EncodedPrompt, level
-from ecliptic.diffusion.encode.lines import LineEncoder, lines_of
+from ecliptic.diffusion.encode.lines import LineEncoder, lines_of, pooled_lines_of
 from ecliptic.diffusion.encode.timeline import read_timeline
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import TokenizedLine
@@ -86,6 +86,11 @@ class Side:
         empties = [encoder.empty for encoder in self.encoders]
         return [level(prompt, empties) for prompt in found] if levelled else found
 
+    @property
+    def only_pooled(self) -> bool:
+        """Whether the family reads only the pooled vectors of its encoders."""
+        return all(one.encoder.only_pooled for one in self.encoders)
+
     def losses(self) -> list[Ledger]:
         """The ledgers of every moment at which a token is dropped."""
         return [
@@ -112,5 +117,8 @@ class Side:
         readings = zip(self.encoders, self.timeline.at(*moment), strict=True)
         for number, (encoder, prompts) in enumerate(readings):
             for prompt, reading in enumerate(prompts):
-                for line in lines_of(reading):
-                    yield number, prompt, encoder.tokenize(line)
+                lines = lines_of(reading)
+                read = pooled_lines_of(reading) if encoder.encoder.only_pooled else lines
+                for line in lines:
+                    tokenized = encoder.tokenize(line)
+                    yield number, prompt, tokenized if line in read else tokenized.unread()

@@ -102,10 +102,14 @@ def ledger_of(prompt: str, line: TokenizedLine, *, encoder: str, chunk: int = 0)
     return Ledger(tuple(rows), (prompt,))
 
 
-def describe_losses(ledger: Ledger) -> str:
+def describe_losses(ledger: Ledger, *, only_pooled: bool = False) -> str:
     """Quote the dropped text of each prompt, for a TruncationWarning; "" if nothing is dropped.
 
     Encoders that lose the same characters are named together.
+
+    Args:
+        ledger: of one side.
+        only_pooled: the family reads only the pooled vector, so that no layout can keep more.
     """
     dropped: dict[tuple[int, str], list[LedgerRow]] = {}  # by prompt and encoder
     for row in ledger.dropped:
@@ -120,8 +124,14 @@ def describe_losses(ledger: Ledger) -> str:
         which = f"prompt {prompt}" if len(ledger.prompts) > 1 else "the prompt"
         tokens = " and ".join(f"{format_count(count)} for {name}" for name, count in counts.items())
         parts.append(f"{which} loses {quoted} ({tokens})")
+    lost = "; ".join(parts)
+    if only_pooled:
+        return (
+            f"{lost}: only the pooled vector is read, which is that of the first chunk, whatever "
+            "layout `long` names. Shorten it; a T5 beside it reads its own tokens."
+        )
     return (
-        f"{'; '.join(parts)}: more than the context holds. Shorten it, or pass a `long` layout "
+        f"{lost}: more than the context holds. Shorten it, or pass a `long` layout "
         'with more chunks, such as long="chunk".'
     )
 
