@@ -39,6 +39,7 @@ def same(found: Tensor | None, wanted: Tensor | None) -> None:
 # --- what is returned --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:the weights of words had no effect")
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_a_batch_equals_its_prompts_alone(family: str) -> None:
     prompts = ["a (red:1.3) fox", "", "a [dog] in (snow:0.6)"]

@@ -126,7 +126,9 @@ def test_clip_skip_is_checked_where_it_has_no_effect_too() -> None:
 
 # --- every option, family and dialect -----------------------------------------------------------
 
-PROMPT = "a (red:1.3) (elk:0.7) (fox)0.8 [dog]+! BREAK b, " + "fox " * 78  # weights in every dialect
+PROMPT = (
+    "a (red:1.3) (elk:0.7) (fox)0.8 [dog]+! BREAK b, " + "fox " * 78
+)  # weights in every dialect
 NO_DIFFERENCE = {  # option -> why a value may change nothing and is not named
     "steps": "a fact about the sampling, which most prompts do not need",
     "grad": "the numbers are the same",
@@ -148,7 +150,9 @@ def outcome(family: str, **options: Any) -> tuple[Any, str]:
             found = make(family)(PROMPT, **options)
         except EclipticError as error:
             return None, str(error)
-    sums = {name: (x.shape, x.dtype, x.square().sum().item()) for name, x in found.tensors().items()}
+    sums = {
+        name: (x.shape, x.dtype, x.square().sum().item()) for name, x in found.tensors().items()
+    }
     return (sums, found.ledger), " ".join(str(one.message) for one in caught)
 
 
