@@ -29,7 +29,15 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
             "offline",
         ),
     ),
-    "Reading prompts": ("dialect", "emphasis", "long", "clip_skip", "compat", "steps"),
+    "Reading prompts": (
+        "dialect",
+        "emphasis",
+        "long",
+        "clip_skip",
+        "compat",
+        "steps",
+        "chunk_ends",
+    ),
     "Output": (
         *("out", "layout", "top_k", "plot", "html", "explain", "store"),
         *("json", "force", "show", "fingerprint", "slack", "strict"),

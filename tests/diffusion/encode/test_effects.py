@@ -60,6 +60,9 @@ def said(call: Callable[[], Any]) -> tuple[Any, str]:
         ("flux", "a", T5 | {"negative_t5": T5["t5"]}, "negative_t5 had no effect: without"),
         ("flux", "a", T5 | {"negative": "b"}, "negative has no effect on FLUX.1 without"),
         ("sd1", "a", {"emphasis": "comfyui"}, 'the dialect "plain" has no weights'),
+        ("sd1", "a", {"chunk_ends": "mean"}, "chunk_ends had no effect: the layout"),
+        ("flux", "a", {"chunk_ends": "mean"}, "chunk_ends had no effect: FLUX.1 reads only"),
+        ("sd1", "a", {"emphasis": Emphasis(balance=0.2)}, "balance of emphasis had no effect"),
         ("sd1", "a", {"sizes": Sizes()}, "sizes had no effect"),
         ("sdxl", "a", {"sizes": Sizes(aesthetic=9)}, "aesthetic of sizes had no effect"),
         ("sdxl-refiner", "a", {"sizes": Sizes(target=(8, 8))}, "target of sizes had no effect"),
@@ -170,7 +173,7 @@ def test_every_value_of_every_option_changes_something_or_is_named(family: str, 
     every = name != "dialect" and family in ("sd1", "flux")
     for dialect in get_args(Dialect) if every else ["a1111"]:
         how = {} if name == "dialect" else {"dialect": dialect}
-        how |= {"long": "chunk"} if name == "emphasis" else {}
+        how |= {"long": "chunk"} if name in ("emphasis", "chunk_ends") else {}
         before, _ = outcome(family, **how)
         assert before is not None
         for value in values(name):

@@ -12,7 +12,7 @@ C chunks, T tokens, D width.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -32,6 +32,7 @@ class Variant:
     numbers: Tensor  # (c,) their numbers among the chunks of the prompt
     chunks: Chunks  # c of them
     share: Tensor  # (c, T, 1) share of the difference to add
+    away: Tensor | None = None  # (c, T) its own distance from the empty prompt; None: the prompt's
 
 
 def comfyui(chunks: Chunks) -> tuple[Tensor, list[Variant]]:
@@ -49,18 +50,44 @@ def compel(chunks: Chunks) -> tuple[Tensor, list[Variant]]:
     end of text in the last place, which changes the vector of that place.
     """
     light = list(_light_fragments(chunks))
-    pulls = [math.tan((1 - max(weight, LIGHTEST)) * math.pi / 2) for _, weight in light]
-    whole = 1 + sum(pulls)
     variants = []
-    for (segment, _), pull in zip(light, pulls, strict=True):
+    for (segment, _), part in zip(light, _shares(light), strict=True):
         seen = _hide_segment(chunks, segment)
         touched = (~seen).any(dim=-1)
         numbers = touched.nonzero()[:, 0]
         found = chunks.select(numbers.tolist())
         mask = seen[touched] if found.mask is None else seen[touched] & found.mask
-        share = torch.full((*found.ids.shape, 1), pull / whole)
+        share = torch.full((*found.ids.shape, 1), part)
         variants.append(Variant(numbers, replace(found, mask=mask), share))
     return chunks.weights, variants
+
+
+def compel_remove(chunks: Chunks, without: Callable[[int], Chunks]) -> tuple[Tensor, list[Variant]]:
+    """As `compel`, but E' is of the prompt without the fragment: later words move up.
+
+    Words that truncation dropped can move into the context. Where the prompt becomes chunks
+    shorter, empty chunks take their place; compel stops with an error there.
+
+    Args:
+        chunks: of the prompt.
+        without: lays out the prompt without the segment of this number, in as many chunks.
+
+    Source: compel 2.5.1 embeddings_provider.py, `DownweightMode.REMOVE`.
+    """
+    light = list(_light_fragments(chunks))
+    numbers = torch.arange(len(chunks))
+    variants = []
+    for (segment, _), share in zip(light, _shares(light), strict=True):
+        found = without(segment)
+        shares = torch.full((*found.ids.shape, 1), share)
+        variants.append(Variant(numbers, replace(found, used=None), shares, found.weights))
+    return chunks.weights, variants
+
+
+def _shares(light: Sequence[tuple[int, float]]) -> list[float]:
+    """The share of each light fragment's encoding in the result: `t / (1 + sum t)`."""
+    pulls = [math.tan((1 - max(weight, LIGHTEST)) * math.pi / 2) for _, weight in light]
+    return [pull / (1 + sum(pulls)) for pull in pulls]
 
 
 def adv_compel(chunks: Chunks) -> tuple[Tensor, list[Variant]]:

@@ -123,7 +123,11 @@ class TextCall:
         moment = self.positive.moments()[0]
         return [
             replace(
-                self._finish(join([prompt], self.family), t5.row(number), negative=False),
+                self._finish(
+                    join([prompt], self.family, self.options.weighting.scales),
+                    t5.row(number),
+                    negative=False,
+                ),
                 read_ledger=partial(self.positive.ledger, moment, number),
             )
             for number, prompt in enumerate(self.positive.prompts(moment))
@@ -159,7 +163,8 @@ class TextCall:
         rule = unequal_rule(self.options)
         empties = [encoder.empty for encoder in side.encoders]
         prompts = [lengthen(one, self.length, rule, empties) for one in side.prompts(moment)]
-        return replace(join(prompts, self.family), read_ledger=partial(side.ledger, moment))
+        found = join(prompts, self.family, self.options.weighting.scales)
+        return replace(found, read_ledger=partial(side.ledger, moment))
 
     def _finish(self, found: Conditioning, t5: T5Tensors, *, negative: bool) -> Conditioning:
         """Add T5 and sizes to one side, in the shape and dtype of the family."""

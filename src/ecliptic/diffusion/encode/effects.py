@@ -15,7 +15,7 @@ from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lines import lines_of
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.micro_conditioning import Sizes
-from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.options import Emphasis, Options
 from ecliptic.diffusion.tokens.chunks import starts_chunks
 from ecliptic.errors import warn
 from ecliptic.prompts import Break, Prompt, Segment, parse
@@ -119,10 +119,30 @@ def _weights(given: GivenCall) -> Iterator[str]:
         what = "emphasis and the weights of words" if stated else "the weights of words"
         yield f"{what} had no effect: {_reads_pooled(given)}, which no weight changes."
     elif stated and given.text is not None and given.options.dialect == "plain":
+        if given.options.weighting.balance != Emphasis.balance:
+            return
         yield (
             'emphasis had no effect, because the dialect "plain" has no weights; pass the dialect '
             'that the prompt is written in, such as dialect="a1111".'
         )
+
+
+def _balance(given: GivenCall) -> Iterator[str]:
+    sequences = [one for one in given.encoders if not one.only_pooled]
+    if given.options.weighting.balance != Emphasis.balance and len(sequences) != 2:
+        yield (
+            f"balance of emphasis had no effect: {given.family.title} does not join the sequences "
+            "of two CLIP encoders."
+        )
+
+
+def _ends(given: GivenCall) -> Iterator[str]:
+    if given.text is None or given.options.chunk_ends == Options.chunk_ends:
+        return
+    if given.only_pooled:
+        yield f"chunk_ends had no effect: {_reads_pooled(given)} of the first chunk."
+    elif given.options.layout == "truncate":
+        yield 'chunk_ends had no effect: the layout "truncate" has one chunk; pass long="chunk".'
 
 
 def _breaks(given: GivenCall) -> Iterator[str]:
@@ -214,6 +234,8 @@ _RULES: tuple[Callable[[GivenCall], Iterator[str]], ...] = (
     _without_images,
     _skipped_layers,
     _weights,
+    _balance,
+    _ends,
     _breaks,
     _left_out,
     _second_negative,
