@@ -20,7 +20,7 @@ SHORT = [
     "(all of it)0.6",
     "a (fluffy cat)1.3 sits",
 ]
-LONG = "a (red fox)0.5, a (lazy dog)1.2. the quick brown cat jumps over one (more)0.7 wall, then sleeps"
+LONG = "a (red fox)0.5, a (lazy dog)1.2. the quick brown cat jumps over (one)0.7 wall, then sleeps"
 
 
 def vectors(folder: Path, prompt: str, **options: Any) -> torch.Tensor:  # noqa: F811
@@ -87,12 +87,8 @@ def test_the_balance_of_two_encoders_is_that_of_adv(balance: float) -> None:
     clip_l = 1.0 if balance <= 0.5 else (1 - balance) / 0.5
     clip_g = 1.0 if balance >= 0.5 else balance / 0.5
     plain = make("sdxl")("a (red:1.3) fox", dialect="comfyui", negative="x")
-    found = make("sdxl")(
-        "a (red:1.3) fox",
-        dialect="comfyui",
-        negative="x",
-        emphasis=Emphasis("comfyui", balance=balance),
-    )
+    emphasis = Emphasis("comfyui", balance=balance)
+    found = make("sdxl")("a (red:1.3) fox", dialect="comfyui", negative="x", emphasis=emphasis)
     width = make("sdxl").encoders[0].width
     for before, after in ((plain, found), (plain.negative, found.negative)):
         assert before is not None
