@@ -106,24 +106,16 @@ class Conditioner:
         if prompt is None and images is None:
             wants = "images" if not self.encoders else "a prompt"
             raise InputError(f"{self.family.title} needs {wants}; pass one.")
-        found, call = Conditioning(self.family), None
+        found, call, zeros = Conditioning(self.family), None, self.force_zeros
         if prompt is not None:
             request = make_request(self.family, prompt, negative, prompt_2, negative_2)
-            zeros = self.force_zeros
             call = TextCall(
                 self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
             )
-        arguments = {
-            "negative": negative,
-            "prompt_2": prompt_2,
-            "negative_2": negative_2,
-            "images": images,
-            "patches": patches,
-            "t5": t5,
-            "negative_t5": negative_t5,
-            "sizes": sizes,
-        }
-        self._warn(how, call, arguments)
+        given: dict[str, Any] = {"negative": negative, "prompt_2": prompt_2, "t5": t5}
+        given |= {"negative_2": negative_2, "negative_t5": negative_t5, "sizes": sizes}
+        given |= {"images": images, "patches": patches}
+        self._warn(how, call, given)
         if call is not None:
             language = self._encode_t5(call.request, t5, negative_t5)
             call.encode()
