@@ -40,6 +40,7 @@ def same(found: Tensor | None, wanted: Tensor | None) -> None:
 # --- what is returned --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:the weights of words had no effect")
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_a_batch_equals_its_prompts_alone(family: str) -> None:
     prompts = ["a (red:1.3) fox", "", "a [dog] in (snow:0.6)"]
@@ -285,7 +286,8 @@ def test_one_number_of_skipped_layers_has_the_names_of_all_tools() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clip_skip", "message"), [(9, "at most 5"), (-1, "from 0"), (1.0, "from 0")]
+    ("clip_skip", "message"),
+    [(9, "at most 4"), (5, "has 5 layers"), (-1, "from 0"), (1.0, "from 0")],
 )
 def test_clip_skip_that_leads_nowhere_is_refused(clip_skip: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

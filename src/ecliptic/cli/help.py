@@ -37,6 +37,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         "compat",
         "steps",
         "max_sequence_length",
+        "chunk_ends",
     ),
     "Output": (
         *("out", "layout", "top_k", "plot", "page", "explain", "store"),

@@ -27,6 +27,7 @@ FLAGS = {  # argument in Python -> flag
     "clip_skip": "--clip-skip",
     "compat": "--compat",
     "steps": "--steps",
+    "chunk_ends": "--chunk-ends",
     "negative": "--negative",
     "prompt_2": "--prompt-2",
     "negative_2": "--negative-2",

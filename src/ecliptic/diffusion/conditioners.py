@@ -14,8 +14,9 @@ from torch import Tensor
 from ecliptic.adapters import Inversion, LoraReport, Strength
 from ecliptic.checks import check_count
 from ecliptic.diffusion.adapted import Adapters
-from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning, keep_warnings
+from ecliptic.diffusion.conditioning import Conditioning, keep_warnings
 from ecliptic.diffusion.encode.call import TextCall
+from ecliptic.diffusion.encode.effects import GivenCall, warn_without_effect
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.request import Prompts, Request, make_request
 from ecliptic.diffusion.families import Family
@@ -25,7 +26,7 @@ from ecliptic.diffusion.language import LanguageEncoder, T5Reader
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
-from ecliptic.errors import ConfigError, InputError, warn
+from ecliptic.errors import ConfigError, InputError
 
 
 class Conditioner:
@@ -77,7 +78,8 @@ class Conditioner:
             prompt: a text or B of them.
             negative: the negative prompt; None and "" differ in some families.
             prompt_2: another wording for the second encoder; in FLUX that is T5.
-            negative_2: likewise; as in diffusers, without effect if no `negative` means zeros.
+            negative_2: likewise; as in diffusers, without effect (a warning says so) if no
+                `negative` means zeros.
             prompt_3: another wording for the third encoder, T5 of SD3.
             negative_3: likewise.
             images: images, for families with an image encoder.
@@ -97,24 +99,26 @@ class Conditioner:
 
         Warns:
             TruncationWarning: tokens were dropped; the message quotes them.
-            ConditioningWarning: an option had no effect, or zeros replaced a tensor.
+            ConditioningWarning: something given had no effect here (one warning says all of it),
+                or zeros replaced a tensor.
         """
         options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
         if prompt is None and images is None:
             wants = "images" if not self.encoders else "a prompt"
             raise InputError(f"{self.family.title} needs {wants}; pass one.")
-        found = Conditioning(self.family)
+        found, call = Conditioning(self.family), None
         if prompt is not None:
-            further = {
-                "prompt_2": prompt_2,
-                "negative_2": negative_2,
-                "prompt_3": prompt_3,
-                "negative_3": negative_3,
-            }
+            further = {"prompt_2": prompt_2, "negative_2": negative_2}
+            further |= {"prompt_3": prompt_3, "negative_3": negative_3}
             request = make_request(self.family, prompt, negative, further)
             call = self._make_call(request, options, sizes)
-            language = self._t5.read(request, options, (t5, negative_t5))
+        given: dict[str, Any] = {"negative": negative, "prompt_2": prompt_2, "t5": t5}
+        given |= {"negative_2": negative_2, "negative_t5": negative_t5, "sizes": sizes}
+        given |= {"images": images, "patches": patches}
+        self._warn(how, call, given)
+        if call is not None:
+            language = self._t5.read(call.request, options, (t5, negative_t5))
             call.encode()
             found = call.assemble(language)
         if images is not None:
@@ -133,6 +137,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
+        self._warn(how, call, {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
         call.encode()
         return call.assemble_each(language)
@@ -205,16 +210,18 @@ class Conditioner:
     def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
         options = Options.of(how, also)
-        name = self.family.name
-        if options.clip_skip and name in options.behaviour.ignores_skip:
-            warn(
-                f"{options.behaviour.name} ignores clip skip on {self.family.title}, so it has no "
-                'effect under this compat; pass compat="diffusers" to apply it.',
-                ConditioningWarning,
-                stacklevel=None,
-            )
-            return replace(options, clip_skip=None)
+        if self.family.name in options.behaviour.ignores_skip:
+            return replace(options, clip_skip=None)  # `_warn` says so
         return options
+
+    def _warn(
+        self, how: Mapping[str, Any], text: TextCall | None, arguments: Mapping[str, Any]
+    ) -> None:
+        """Warn of what has no effect in a call."""
+        has_t5 = self._t5.encoder is not None
+        warn_without_effect(
+            GivenCall(self.family, self.encoders, how, arguments, text, has_t5=has_t5)
+        )
 
     def _make_call(self, request: Request, options: Options, sizes: Sizes | None) -> TextCall:
         zeros = self.force_zeros_for_empty_prompt

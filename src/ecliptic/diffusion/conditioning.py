@@ -12,6 +12,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
+import torch
 from torch import Tensor
 
 from ecliptic.checks import check_finite
@@ -55,12 +56,69 @@ class Conditioning:
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
     read_ledger: Callable[[], Ledger] = Ledger
     facts: CallFacts = field(default_factory=CallFacts)  # of the call
+    during: tuple[float, float] = (0.0, 1.0)  # fractions of the noise schedule
 
     def __repr__(self) -> str:
         parts = [f"{name} {tuple(tensor.shape)}" for name, tensor in self.tensors().items()]
         for name in ("alternatives", "schedule"):
             parts += [f"{count} {name}"] if (count := len(getattr(self, name))) else []
+        parts += [f"from {self.during[0]:g} to {self.during[1]:g}"] if self.ranged else []
         return f"Conditioning({self.family.name}: {', '.join(parts)})"
+
+    @property
+    def rows(self) -> int:
+        """The number of prompts, or of images where there is no prompt."""
+        return next((len(tensor) for tensor in self.tensors().values()), 0)
+
+    @property
+    def ranged(self) -> bool:
+        """Whether it counts only during a part of the sampling."""
+        return self.during != (0.0, 1.0)
+
+    def between(self, start: float, end: float) -> "Conditioning":
+        """The same conditioning, for a part of the sampling only.
+
+        A sampler reads `during` and uses the conditioning only there; with `combine`, one prompt
+        can follow another. As in ComfyUI, the fractions are of the noise schedule and not of the
+        steps: at fraction f, the training timestep is `(1 - f) 999`.
+
+        Args:
+            start: fraction of the sampling at which it begins, 0 to 1.
+            end: fraction at which it ends, above `start`, up to 1.
+
+        Raises:
+            ConfigError: not two fractions in this order.
+
+        Source: ComfyUI nodes.py `ConditioningSetTimestepRange` (start_percent, end_percent);
+        comfy/samplers.py `calculate_start_end_timesteps`.
+        """
+        check_finite((start, end), "start and end", "pass fractions from 0 to 1.", ConfigError)
+        if not 0 <= start < end <= 1:
+            raise ConfigError(
+                f"a part of the sampling from {start:g} to {end:g} is empty or outside it; pass "
+                "two fractions from 0 to 1, the smaller first."
+            )
+        parts = tuple((one.between(start, end), weight) for one, weight in self.alternatives)
+        return replace(self, alternatives=parts, during=(float(start), float(end)))
+
+    def zeroed(self) -> "Conditioning":
+        """The same shapes with zeros for the tokens and the pooled vector, without words.
+
+        Masks, sizes, images and the negative stay.
+
+        Source: ComfyUI nodes.py `ConditioningZeroOut`.
+        """
+        tokens, pooled = (
+            None if x is None else torch.zeros_like(x) for x in (self.tokens, self.pooled)
+        )
+        return replace(
+            self,
+            tokens=tokens,
+            pooled=pooled,
+            alternatives=tuple((one.zeroed(), weight) for one, weight in self.alternatives),
+            schedule=tuple((last, one.zeroed()) for last, one in self.schedule),
+            read_ledger=Ledger,
+        )
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -80,13 +138,13 @@ class Conditioning:
         """
         if self.alternatives:
             parts = tuple((one.at(step), weight) for one, weight in self.alternatives)
-            return replace(parts[0][0], alternatives=parts)
+            return replace(parts[0][0], alternatives=parts, during=self.during)
         if not self.schedule:
             return self
         if step >= 1:
             for last, conditioning in self.schedule:
                 if step <= last:
-                    return conditioning
+                    return replace(conditioning, during=self.during)
         raise ConfigError(f"step must be 1 to {self.schedule[-1][0]}, got {step}.")
 
     def report(self) -> ConditioningReport:
@@ -132,9 +190,16 @@ class Conditioning:
         from the image that it paints.
 
         Raises:
-            ConfigError: there is more than one set of tensors, under AND or over the steps; or no
-                argument of diffusers takes what there is, such as a negative of unCLIP.
+            ConfigError: there is more than one set of tensors, under AND, of `combine` or over the
+                steps; or it is for a part of the sampling; or no argument of diffusers takes what
+                there is, such as a negative of unCLIP.
         """
+        if self.ranged:
+            raise ConfigError(
+                f"this conditioning counts from {self.during[0]:g} to {self.during[1]:g} of the "
+                "sampling, but a pipeline uses one for all of it; read c.during in your own "
+                "sampler, or call c.between(0, 1) to use it from start to end."
+            )
         if self.alternatives or self.schedule:
             parts = "each part of c.alternatives" if self.alternatives else "c.at(step)"
             raise ConfigError(

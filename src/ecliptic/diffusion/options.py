@@ -9,7 +9,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
-from ecliptic.checks import check_choice, check_count
+from ecliptic.checks import check_choice, check_count, check_finite
 from ecliptic.diffusion.behaviours import BEHAVIOURS, Behaviour
 from ecliptic.diffusion.foreign_names import refuse_unknown
 from ecliptic.errors import ConfigError
@@ -34,29 +34,56 @@ EmphasisName: TypeAlias = Literal[
     "lpw",  # diffusers' lpw pipelines, ADV_CLIP_emb's "A1111": multiply by w, keep the mean of all
     "comfyui",  # ComfyUI: move away from the empty prompt
     "compel",  # as ComfyUI, and hide light fragments from attention
+    "compel-remove",  # the same with compel's DownweightMode.REMOVE: leave them out
     "adv-compel",  # ADV_CLIP_emb's "compel": as ComfyUI, and replace light words
     "comfy++",  # ADV_CLIP_emb: replace light words, move heavy ones away from their replacement
     "down-weight",  # ADV_CLIP_emb: the heaviest word counts as 1, replace all lighter ones
 ]
+ChunkEnds: TypeAlias = Literal["own", "first", "mean"]
 Normalization: TypeAlias = Literal["none", "mean", "length", "length+mean"]
 InversionMatch: TypeAlias = Literal["diffusers", "a1111", "comfyui"]
 
 
 @dataclass(frozen=True)
 class Emphasis:
-    """What weights do, and how they are normalised first; the defaults are A1111's."""
+    """What weights do, and how they are normalised first; the defaults are A1111's.
+
+    `balance` is ADV_CLIP_emb's clip_balance, for families that join the sequences of CLIP-L and
+    bigG: below 0.5 those of bigG are multiplied by `2 balance`, above it those of CLIP-L by
+    `2 (1 - balance)`. Source: BlenderNeko's ComfyUI_ADV_CLIP_emb, adv_encode.py `prepareXL`.
+    """
 
     name: EmphasisName = "original"
     normalization: Normalization = "none"
+    balance: float = 0.5  # 0: CLIP-L alone, 1: bigG alone
 
     def __post_init__(self) -> None:
         check_choice("emphasis", self.name, get_args(EmphasisName))
         check_choice("normalization", self.normalization, get_args(Normalization))
-        if self.name == "compel" and self.normalization != "none":
+        if self.name == "ignore" and self.normalization != "none":
+            raise ConfigError(
+                f'normalization {self.normalization!r} changes weights, but "ignore" ignores them; '
+                "use another emphasis, or no normalization."
+            )
+        if self.name in ("compel", "compel-remove") and self.normalization != "none":
             raise ConfigError(
                 f"normalization {self.normalization!r} gives the words of a fragment different "
-                'weights, but "compel" weights whole fragments; use "adv-compel", which takes it.'
+                f'weights, but "{self.name}" weights whole fragments; use "adv-compel", which '
+                "takes it."
             )
+        check_finite(self.balance, "balance", "pass a number from 0 to 1.", ConfigError)
+        if not 0 <= self.balance <= 1:
+            raise ConfigError(f"balance must be from 0 to 1, got {self.balance:g}; 0.5 is even.")
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """The factors of the sequences of CLIP-L and of bigG."""
+        return 1 - 2 * max(0.0, self.balance - 0.5), 1 - 2 * max(0.0, 0.5 - self.balance)
+
+    def identity(self) -> dict[str, Any]:
+        """The fields as JSON values; an even balance, which changes nothing, is left out."""
+        found = asdict(self)
+        return {k: v for k, v in found.items() if k != "balance" or v != Emphasis.balance}
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,7 @@ class HowOptions(TypedDict, total=False):
     compat: str | Behaviour
     steps: int | None
     max_sequence_length: int | None
+    chunk_ends: ChunkEnds
     grad: bool
 
 
@@ -156,12 +184,20 @@ class Options:
             least=1,
         ),
     )
+    chunk_ends: ChunkEnds = field(
+        default="own",
+        metadata=_describe(
+            "The vector at the end of text of every chunk: its own, that of the first chunk, or "
+            "the mean of all.",
+            get_args(ChunkEnds),
+        ),
+    )
     grad: bool = field(
         default=False, metadata=_describe("Keep the graph for gradients.", flag=False)
     )
 
     def __post_init__(self) -> None:
-        for name in ("dialect", "long"):
+        for name in ("dialect", "long", "chunk_ends"):
             check_choice(name, getattr(self, name), self.about(name).metadata["values"])
         for name in ("steps", "max_sequence_length"):
             if (value := getattr(self, name)) is not None:
@@ -237,7 +273,7 @@ class Options:
         length = self.max_sequence_length
         return {
             "dialect": self.dialect,
-            "emphasis": asdict(self.weighting),
+            "emphasis": self.weighting.identity(),
             "layout": self.layout,
             "match": self.match,
             "clip_skip": self.clip_skip or None,
@@ -247,6 +283,7 @@ class Options:
                 "ignores_skip": list(self.behaviour.ignores_skip),
             },
             **({} if length is None else {"max_sequence_length": length}),
+            **({} if self.chunk_ends == "own" else {"chunk_ends": self.chunk_ends}),
         }
 
 

@@ -1,12 +1,24 @@
 """A parsed prompt of any dialect: its tree, its stages and its readings for the encoders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ecliptic.errors import ConfigError, TextError
 from ecliptic.prompts.dialects import Dialect, grammar, stages
-from ecliptic.prompts.reading import Alternative
-from ecliptic.prompts.tree import LoraUse, Swap, Tree, loras, walk
+from ecliptic.prompts.reading import Alternative, segments_of
+from ecliptic.prompts.tree import (
+    Alternating,
+    Joined,
+    LoraUse,
+    Node,
+    Scheduled,
+    Swap,
+    Text,
+    Tree,
+    branches,
+    loras,
+    walk,
+)
 
 
 @dataclass(frozen=True)
@@ -77,9 +89,25 @@ class Prompt:
         return loras(self.tree)
 
     @property
+    def has_syntax(self) -> bool:
+        """Whether some of its characters are syntax of the dialect and not text."""
+        return any(not isinstance(node, Text) for node in self.tree)
+
+    def find_unread(self, steps: int | None = None, *, negative: bool = False) -> tuple[str, ...]:
+        """The options of schedules and alternations that no step reads, in words.
+
+        Args, Raises: as `readings`.
+        """
+        changing = [node for node in walk(self.tree) if isinstance(node, Scheduled | Alternating)]
+        if not changing:
+            return ()
+        read = set(_places_read(self.readings(steps, negative=negative)))
+        return tuple(_describe_unread(self.text, changing, read, steps))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """The parts that the readings leave out, in words."""
-        return tuple(_notes(self.tree))
+        return (*_notes(self.tree), *_note_dropped(self.text, self.tree))
 
 
 def parse(text: str, dialect: Dialect = "plain") -> Prompt:
@@ -115,3 +143,36 @@ def _notes(tree: Tree) -> Iterator[str]:
                 f"the LoRA {node.name!r} at position {node.span[0]} is not text; load it "
                 "separately (`loras` lists it)."
             )
+
+
+def _note_dropped(text: str, tree: Tree) -> Iterator[str]:
+    joined, end = tree[0] if tree else None, len(text.rstrip())
+    if isinstance(joined, Joined) and joined.kind == "and" and joined.span[1] < end:
+        yield (
+            f"the text {text[joined.span[1] : end].strip()[:40]!r} after .and() is left out, as in "
+            "compel; put it into one of the parts."
+        )
+
+
+def _places_read(alternatives: Iterable[Alternative]) -> Iterator[int]:
+    for alternative in alternatives:
+        for _, reading in alternative.schedule:
+            for segment in segments_of(reading):
+                yield from segment.origin
+
+
+def _describe_unread(
+    text: str, changing: Iterable[Node], read: set[int], steps: int | None
+) -> Iterator[str]:
+    said: set[int] = set()  # places of an outer option, whose inner ones need no mention
+    for option in (option for node in changing for option in branches(node)):
+        found = [node for node in walk(option) if isinstance(node, Text)]
+        places = {place for node in found for place in node.origin if text[place].strip()}
+        if not places or places & (read | said):
+            continue
+        said |= places
+        words = text[min(places) : max(places) + 1]
+        yield (
+            f"{words[:40]!r} at position {min(places)} is never read, because none of the "
+            f"{steps or 1} steps comes to it; change the step in its brackets."
+        )

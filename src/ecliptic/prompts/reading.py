@@ -3,6 +3,7 @@
 A dialect turns text into a `Reading` per step; layouts, emphasis and conditioner use only these.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -42,6 +43,15 @@ class Mix:
 
 
 Reading: TypeAlias = Line | Mix
+
+
+def segments_of(reading: Reading) -> Iterator[Segment]:
+    """Yield every segment, also of blended and joined prompts, in order."""
+    if isinstance(reading, Mix):
+        for part, _ in reading.parts:
+            yield from segments_of(part)
+        return
+    yield from (part for part in reading.parts if isinstance(part, Segment))
 
 
 @dataclass(frozen=True)

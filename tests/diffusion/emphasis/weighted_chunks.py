@@ -20,6 +20,7 @@ NAMES: tuple[EmphasisName, ...] = (
     "lpw",
     "comfyui",
     "compel",
+    "compel-remove",
     "adv-compel",
     "comfy++",
     "down-weight",
@@ -55,6 +56,20 @@ def encode(given: Chunks) -> Tensor:
     return sequence
 
 
+def without(given: Chunks) -> Callable[[int], Chunks]:
+    """Lays out each chunk without one segment; its later tokens move up."""
+
+    def rest(segment: int) -> Chunks:
+        found = weigh(*[[]] * len(given), context=given.ids.shape[1])
+        for chunk, row in enumerate(given.segments != segment):
+            count = int(row.sum())
+            for name in ("ids", "weights", "words", "segments"):
+                getattr(found, name)[chunk, :count] = getattr(given, name)[chunk, row]
+        return found
+
+    return rest
+
+
 def emphasise(
     given: Chunks,
     name: EmphasisName,
@@ -64,7 +79,7 @@ def emphasise(
 ) -> Tensor:
     """The vectors of `given` under the emphasis `name`."""
     z = encode(given) if z is None else z
-    found = plan(given, Emphasis(name, normalization))
+    found = plan(given, Emphasis(name, normalization), without(given))
     if found is None:
         return z
     empty = encode(weigh([], context=given.ids.shape[1])) if found.needs_empty else None

@@ -12,7 +12,7 @@ C chunks, T tokens, D width.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, zip_longest
 
@@ -32,12 +32,14 @@ class Variant:
     numbers: Tensor  # (c,) their numbers among the chunks of the prompt
     chunks: Chunks  # c of them
     share: Tensor  # (c, T, 1) share of the difference to add
+    away: Tensor | None = None  # (c, T) its own distance from the empty prompt; None: the prompt's
 
 
 @dataclass
 class _Fragment:
     """Where a segment lies among all places of all chunks."""
 
+    segment: int
     first: int
     last: int
     weight: float  # of its first token
@@ -59,10 +61,37 @@ def compel(chunks: Chunks) -> tuple[Tensor, list[Variant]]:
     end of text in the last place, which changes the vector of that place.
     """
     light = [fragment for fragment in _find_fragments(chunks) if fragment.light]
+    pairs = zip(light, _shares(light), strict=True)
+    return chunks.weights, [_hide(chunks, fragment, share) for fragment, share in pairs]
+
+
+def compel_remove(chunks: Chunks, without: Callable[[int], Chunks]) -> tuple[Tensor, list[Variant]]:
+    """As `compel`, but E' is of the prompt without the fragment: later words move up.
+
+    Words that truncation dropped can move into the context. Where the prompt becomes chunks
+    shorter, empty chunks take their place; compel stops with an error there.
+
+    Args:
+        chunks: of the prompt.
+        without: lays out the prompt without the segment of this number, in as many chunks.
+
+    Source: compel 2.5.1 embeddings_provider.py, `DownweightMode.REMOVE`.
+    """
+    light = [fragment for fragment in _find_fragments(chunks) if fragment.light]
+    numbers = torch.arange(len(chunks))
+    variants = []
+    for fragment, share in zip(light, _shares(light), strict=True):
+        found = without(fragment.segment)
+        shares = torch.full((*found.ids.shape, 1), share)
+        variants.append(Variant(numbers, replace(found, used=None), shares, found.weights))
+    return chunks.weights, variants
+
+
+def _shares(light: Sequence[_Fragment]) -> list[float]:
+    """The share of each light fragment's encoding in the result: `t / (1 + sum t)`."""
     pulls = [math.tan((1 - max(one.weight, LIGHTEST)) * math.pi / 2) for one in light]
     whole = 1 + sum(pulls)
-    pairs = zip(light, pulls, strict=True)
-    return chunks.weights, [_hide(chunks, fragment, pull / whole) for fragment, pull in pairs]
+    return [pull / whole for pull in pulls]
 
 
 def adv_compel(chunks: Chunks) -> tuple[Tensor, list[Variant]]:
@@ -101,7 +130,7 @@ def _find_fragments(chunks: Chunks) -> Iterable[_Fragment]:
     rows = zip(chunks.segments.flatten().tolist(), chunks.weights.flatten().tolist(), strict=True)
     for place, (segment, weight) in enumerate(rows):
         if segment != NO_WORD:
-            fragment = found.setdefault(segment, _Fragment(place, place, weight))
+            fragment = found.setdefault(segment, _Fragment(segment, place, place, weight))
             fragment.last = place
             fragment.light |= weight < 1
     return (found[segment] for segment in sorted(found))

@@ -21,6 +21,7 @@ from ecliptic.diffusion.emphasis.variants import (
     comfy_plus_plus,
     comfyui,
     compel,
+    compel_remove,
     down_weight,
 )
 from ecliptic.diffusion.options import Emphasis, EmphasisName, Normalization
@@ -41,6 +42,9 @@ _VARIANTS: Mapping[EmphasisName, Callable[[Chunks], tuple[Tensor | None, list[Va
         }
     )
 )
+_REMOVING: Mapping[
+    EmphasisName, Callable[[Chunks, Callable[[int], Chunks]], tuple[Tensor, list[Variant]]]
+] = MappingProxyType({"compel-remove": compel_remove})
 _MILDER = "use weights closer to 1, or an encoder in float32 if it is in half precision."
 
 
@@ -59,8 +63,15 @@ class Plan:
         return self.away is not None
 
 
-def plan(chunks: Chunks, emphasis: Emphasis) -> Plan | None:
+def plan(
+    chunks: Chunks, emphasis: Emphasis, without: Callable[[int], Chunks] | None = None
+) -> Plan | None:
     """Plan what to encode beside `chunks`; None if the weights change nothing.
+
+    Args:
+        chunks: of the prompt.
+        emphasis: what its weights do.
+        without: lays out the prompt without the segment of a number, for "compel-remove".
 
     Raises:
         NumericalError: a weight is NaN or infinite.
@@ -72,7 +83,12 @@ def plan(chunks: Chunks, emphasis: Emphasis) -> Plan | None:
         return None
     if emphasis.name in _SCALING:
         return Plan(emphasis, weighted)
-    away, variants = _VARIANTS[emphasis.name](weighted)
+    away: Tensor | None
+    if emphasis.name in _REMOVING:
+        assert without is not None  # every caller with this emphasis has the words
+        away, variants = _REMOVING[emphasis.name](weighted, without)
+    else:
+        away, variants = _VARIANTS[emphasis.name](weighted)
     return Plan(emphasis, weighted, away, tuple(variants))
 
 
@@ -98,14 +114,16 @@ class WeightedVectors:
         self._plan, self._dtype = plan, z.dtype
         self._empty = None if empty is None else widen(empty)
         scale = _SCALING.get(plan.emphasis.name)
-        every = torch.arange(len(z))
-        self._start = scale(plan.chunks, widen(z)) if scale else self._move(widen(z), every)
+        self._start = scale(plan.chunks, widen(z)) if scale else self._move(widen(z), plan.away)
         self._sum = self._start.clone() if plan.variants else self._start
 
     def add(self, variant: Variant, vectors: Tensor) -> None:
         """Add the (c, T, D) vectors of one variant."""
         numbers = variant.numbers.to(vectors.device)
-        found = self._move(widen(vectors), variant.numbers)
+        away = variant.away
+        if away is None and self._plan.away is not None:
+            away = self._plan.away[variant.numbers]
+        found = self._move(widen(vectors), away)
         difference = variant.share.to(found) * (found - self._start[numbers])
         self._sum.index_add_(0, numbers, difference)
 
@@ -122,12 +140,12 @@ class WeightedVectors:
         check_finite(result, what, _MILDER)
         return result
 
-    def _move(self, z: Tensor, numbers: Tensor) -> Tensor:
-        """Move `z` of some chunks away from the empty prompt, if the plan does so."""
-        if self._plan.away is None:
+    def _move(self, z: Tensor, away: Tensor | None) -> Tensor:
+        """Move `z` of some chunks by `away` from the empty prompt, if the plan does so."""
+        if away is None:
             return z
         assert self._empty is not None  # see `needs_empty`
-        return move_from_empty(z, self._empty, self._plan.away[numbers])
+        return move_from_empty(z, self._empty, away)
 
 
 def move_from_empty(z: Tensor, empty: Tensor, weights: Tensor) -> Tensor:

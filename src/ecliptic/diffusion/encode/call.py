@@ -88,7 +88,11 @@ class TextCall:
             for encoder in dict.fromkeys(one for side in self.sides for one in side.encoders):
                 encoder.encode((), empty=True)
         self.length = shared_length(prompts, rule)
-        lost = [describe_losses(ledger) for side in self.sides for ledger in side.losses()]
+        lost = [
+            describe_losses(ledger, only_pooled=side.only_pooled)
+            for side in self.sides
+            for ledger in side.losses()
+        ]
         if lost:
             message = " ".join(dict.fromkeys(lost))
             warn(message, TruncationWarning, stacklevel=None)
@@ -123,7 +127,11 @@ class TextCall:
         moment = self.positive.moments()[0]
         return [
             replace(
-                self._finish(join([prompt], self.family), t5.row(number), negative=False),
+                self._finish(
+                    join([prompt], self.family, self.options.weighting.scales),
+                    t5.row(number),
+                    negative=False,
+                ),
                 read_ledger=self._reads(self.positive, moment, t5, number),
                 facts=self.facts,
             )
@@ -162,7 +170,8 @@ class TextCall:
         empties = [encoder.empty for encoder in side.encoders]
         found = side.prompts(moment, levelled=rule != "empty chunk")  # else both are one step
         prompts = [lengthen(one, self.length, rule, empties) for one in found]
-        return replace(join(prompts, self.family), read_ledger=self._reads(side, moment, t5))
+        joined = join(prompts, self.family, self.options.weighting.scales)
+        return replace(joined, read_ledger=self._reads(side, moment, t5))
 
     def _reads(
         self, side: Side, moment: Moment, t5: T5Tensors, only: int | None = None

@@ -83,19 +83,25 @@ class TextEncoder:
             ConfigError: not a whole number from 0, or more layers than the encoder has.
         """
         own, depth, k = self.own_layer, self.tower.config.depth, clip_skip or 0
-        if own is None:
-            return None
         if type(k) is not int or k < 0:
             raise ConfigError(
                 f"clip_skip must be a whole number from 0, got {clip_skip!r}; A1111's N and "
                 "ComfyUI's -N are N - 1 here."
             )
-        if depth + 1 + own - k < 0:
+        if own is None:
+            return None
+        if k and depth + own - k < 0:  # hidden layer 0 is the embedding: no block has read it
             raise ConfigError(
-                f"clip_skip {k} is below the first layer: {self.rule.part} has {depth} blocks "
-                f"and this family reads layer {own}, so at most {depth + 1 + own} can be skipped."
+                f"clip_skip {k} leaves no layer of the encoder: {self.rule.part} has {depth} "
+                f"layers and this family reads layer {own}, so at most {depth + own} can be "
+                "skipped. A1111's N and ComfyUI's -N are N - 1 here."
             )
         return own - k
+
+    @property
+    def only_pooled(self) -> bool:
+        """Whether the family reads nothing but the pooled vector, which is of the first chunk."""
+        return self.own_layer is None
 
     def projects(self, *, folders_do: bool) -> bool:
         """Whether the pooled vector goes through the projection."""

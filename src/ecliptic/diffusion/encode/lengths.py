@@ -18,7 +18,7 @@ from torch import Tensor
 from ecliptic.diffusion.behaviours import Unequal
 from ecliptic.diffusion.conditioning import Conditioning
 from ecliptic.diffusion.families import Family
-from ecliptic.diffusion.options import Options
+from ecliptic.diffusion.options import Emphasis, Options
 from ecliptic.errors import ConfigError, ShapeError
 
 MOST_REPEATS = 16  # of the longest prompt
@@ -97,9 +97,21 @@ def lengthen(prompt: EncodedPrompt, length: int, rule: Unequal, empties: Empties
     )
 
 
-def join(prompts: Sequence[EncodedPrompt], family: Family) -> Conditioning:
-    """Join the encoders on the channel axis, and stack the prompts."""
+def join(
+    prompts: Sequence[EncodedPrompt],
+    family: Family,
+    scales: tuple[float, float] = Emphasis().scales,
+) -> Conditioning:
+    """Join the encoders on the channel axis, and stack the prompts.
+
+    Args:
+        prompts: of equal length.
+        family: of the conditioner.
+        scales: factors of the sequences, if there are two: `Emphasis.scales`.
+    """
     sequences = [[e.sequence for e in prompt if e.sequence is not None] for prompt in prompts]
+    if len(sequences[0]) == len(scales) and scales != Emphasis().scales:
+        sequences = [[x * w for x, w in zip(one, scales, strict=True)] for one in sequences]
     pooled = [[e.pooled for e in prompt if e.pooled is not None] for prompt in prompts]
     return Conditioning(
         family,

@@ -3,7 +3,7 @@
 C chunks, T tokens, D width, E vector size.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -17,18 +17,26 @@ from ecliptic.diffusion.emphasis.blending import (
     concatenate,
     concatenate_pooled,
 )
+from ecliptic.diffusion.emphasis.chunk_ends import share_ends
 from ecliptic.diffusion.emphasis.scaling import original_batch
 from ecliptic.diffusion.emphasis.variants import Variant
 from ecliptic.diffusion.emphasis.weighting import Plan, WeightedVectors, plan
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import Encoding
 from ecliptic.diffusion.options import Options
-from ecliptic.diffusion.tokens.chunks import Chunks, TokenizedLine, equalise, lay_out
-from ecliptic.diffusion.tokens.tokens import tokenize
+from ecliptic.diffusion.tokens.chunks import (
+    Chunks,
+    TokenizedLine,
+    equalise,
+    lay_out,
+    pad_chunks,
+)
+from ecliptic.diffusion.tokens.tokens import Token, tokenize
 from ecliptic.diffusion.tokens.words import Wording
 from ecliptic.engine import numerical_error
+from ecliptic.errors import ConfigError
 from ecliptic.model import TextOutputs
-from ecliptic.prompts import Line, Mix, Reading, Segment
+from ecliptic.prompts import Break, Line, Mix, Reading, Segment
 
 EMPTY = Line((Segment(""),))
 VARIANTS = 32  # chunks of variants after which they are encoded together
@@ -55,29 +63,55 @@ class LineEncoder:
         self.layer = encoder.layer(options.clip_skip if skips else None)
         self.empty: Encoding | None = None  # the empty prompt, once it is encoded
         self._empty_vectors: Tensor | None = None  # (1, T, D)
+        self._streams: dict[Line, list[Token | Break]] = {}
         self._tokenized: dict[Line, TokenizedLine] = {}
         self._encodings: dict[tuple[Hashable, Line], Encoding] = {}
 
     def tokenize(self, line: Line) -> TokenizedLine:
         """Split `line` into tokens and chunks, without encoding it."""
         if line not in self._tokenized:
-            encoder, spec = self.encoder, self.encoder.tokenizer.spec
-            stream = tokenize(
-                line,
-                encoder.tokenizer,
-                self._wording(),
-                inversions=encoder.inversions,
-                match=self.options.match,
-            )
-            self._tokenized[line] = lay_out(
-                stream,
-                self.options.layout,
-                context=encoder.context,
-                start=spec.start_of_text,
-                end=spec.end_of_text,
-                pad=encoder.pad,
-            )
+            self._streams[line] = self._stream(line)
+            found = self._lay_out(self._streams[line])
+            self._tokenized[line] = found.first_chunk() if self.encoder.only_pooled else found
         return self._tokenized[line]
+
+    def _stream(self, line: Line) -> list[Token | Break]:
+        encoder = self.encoder
+        return tokenize(
+            line,
+            encoder.tokenizer,
+            self._wording(),
+            inversions=encoder.inversions,
+            match=self.options.match,
+        )
+
+    def _lay_out(self, stream: Sequence[Token | Break]) -> TokenizedLine:
+        spec = self.encoder.tokenizer.spec
+        return lay_out(
+            stream,
+            self.options.layout,
+            context=self.encoder.context,
+            start=spec.start_of_text,
+            end=spec.end_of_text,
+            pad=self.encoder.pad,
+        )
+
+    def _without(self, line: Line) -> Callable[[int], Chunks]:
+        """Lays out `line` without one segment, in as many chunks as the whole line has."""
+        whole, stream = len(self.tokenize(line).chunks), self._streams[line]
+        end, pad = self.encoder.tokenizer.spec.end_of_text, self.encoder.pad
+
+        def lay_out_rest(segment: int) -> Chunks:
+            rest = [one for one in stream if isinstance(one, Break) or one.segment != segment]
+            found = self._lay_out(rest).chunks
+            if len(found) > whole:
+                raise ConfigError(
+                    f"{text_of(line)[:80]!r} needs more chunks without one of its light "
+                    'fragments than with it; use emphasis="compel", or another layout.'
+                )
+            return pad_chunks(found, whole, end=end, pad=pad)
+
+        return lay_out_rest
 
     def encode(self, lines: Sequence[Line], *, empty: bool = False, group: Hashable = None) -> None:
         """Encode lines in one batch, with all that their weights need; `encoding` returns them.
@@ -130,7 +164,10 @@ class LineEncoder:
             end, pad = self.encoder.tokenizer.spec.end_of_text, self.encoder.pad
             chunks = equalise(chunks, end=end, pad=pad)
         plain = shared or self.layer is None
-        plans = [None if plain else plan(one, self.options.weighting) for one in chunks]
+        plans = [
+            None if plain else plan(one, self.options.weighting, self._without(line))
+            for line, one in zip(todo, chunks, strict=True)
+        ]
         parts = zip(todo, chunks, plans, empties, strict=True)
         work = [_Work(line, one, plan, group, none) for line, one, plan, none in parts]
         wanted = empty or any(one is not None and one.needs_empty for one in plans)
@@ -180,6 +217,9 @@ class LineEncoder:
                 raise numerical_error(repr(text_of(one.line)))
         ids = one.chunks.ids.to(self.encoder.clip.device)
         keep = one.chunks.keep
+        if z is not None:
+            end = self.encoder.tokenizer.spec.end_of_text
+            z = share_ends(one.chunks, z, self.options.chunk_ends, end=end)
         return Encoding(None if z is None else keep(z), pooled, keep(self.encoder.in_use(ids)))
 
     def _mix(self, mix: Mix, parts: Sequence[Encoding], weights: Sequence[float]) -> Encoding:
@@ -206,6 +246,14 @@ def lines_of(reading: Reading) -> list[Line]:
     if isinstance(reading, Line):
         return [reading]
     return [line for part, _ in reading.parts for line in lines_of(part)]
+
+
+def pooled_lines_of(reading: Reading) -> list[Line]:
+    """The lines that the pooled vector is made of: of prompts joined by `.and`, the first's."""
+    if isinstance(reading, Line):
+        return [reading]
+    parts = reading.parts[:1] if reading.kind == "and" else reading.parts
+    return [line for part, _ in parts for line in pooled_lines_of(part)]
 
 
 def holds_of(reading: Reading) -> str:

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from ecliptic.diffusion.encode.encoders import TextEncoder, describe_output
 from ecliptic.diffusion.encode.lengths import EncodedPrompt, level
-from ecliptic.diffusion.encode.lines import LineEncoder, holds_of, lines_of
+from ecliptic.diffusion.encode.lines import LineEncoder, holds_of, lines_of, pooled_lines_of
 from ecliptic.diffusion.encode.timeline import read_timeline
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import TokenizedLine
 from ecliptic.diffusion.tokens.ledger import EncoderReading, Ledger, read_tokens
-from ecliptic.prompts import Line
+from ecliptic.prompts import Line, Reading
 
 Moment = tuple[int, int]  # (alternative of AND, last step of a part of the schedule)
 
@@ -88,6 +88,11 @@ class Side:
         empties = [encoder.empty for encoder in self.encoders]
         return [level(prompt, empties) for prompt in found] if levelled else found
 
+    @property
+    def only_pooled(self) -> bool:
+        """Whether the family reads only the pooled vectors of its encoders."""
+        return all(one.encoder.only_pooled for one in self.encoders)
+
     def losses(self) -> list[Ledger]:
         """The ledgers of every moment at which a token is dropped."""
         return [
@@ -113,7 +118,7 @@ class Side:
                 if only is None or prompt == only:
                     read = read_tokens(
                         text := self.texts[number][prompt],
-                        [encoder.tokenize(line) for line in lines_of(reading)],
+                        list(_tokenize_reading(encoder, reading)),
                         encoder=encoder.encoder.rule.part,
                         wording=self.name_wording(text, prompt),
                         prompt=prompt if only is None else 0,
@@ -135,4 +140,13 @@ class Side:
         """Yield the tokens of all lines at `moment`."""
         for encoder, prompts in zip(self.encoders, self.timeline.at(*moment), strict=True):
             for reading in prompts:
-                yield from map(encoder.tokenize, lines_of(reading))
+                yield from _tokenize_reading(encoder, reading)
+
+
+def _tokenize_reading(encoder: LineEncoder, reading: Reading) -> Iterator[TokenizedLine]:
+    """Yield the tokens of the lines of a reading; those that the encoder does not read dropped."""
+    lines = lines_of(reading)
+    read = pooled_lines_of(reading) if encoder.encoder.only_pooled else lines
+    for line in lines:
+        tokenized = encoder.tokenize(line)
+        yield tokenized if line in read else tokenized.unread()

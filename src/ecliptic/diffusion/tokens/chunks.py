@@ -85,6 +85,17 @@ class TokenizedLine:
         """Whether it is the empty prompt."""
         return not self.tokens and len(self.chunks) == 1
 
+    def first_chunk(self) -> "TokenizedLine":
+        """The first chunk alone; the tokens of the others are dropped."""
+        if len(self.chunks) == 1:
+            return self
+        kept = (place if place is not None and place[0] == 0 else None for place in self.places)
+        return replace(self, chunks=self.chunks.select([0]), places=tuple(kept))
+
+    def unread(self) -> "TokenizedLine":
+        """The same line, every token of which is dropped."""
+        return replace(self, places=(None,) * len(self.tokens))
+
 
 @dataclass(frozen=True)
 class _Scheme:
@@ -145,6 +156,11 @@ def lay_out(
     tokens = tuple(token for chunk in chunks for token in chunk)
     held = [(c, place) for c, chunk in enumerate(kept) for place in range(1, len(chunk) + 1)]
     return TokenizedLine(tokens, made, (*held, *[None] * (len(tokens) - len(held))))
+
+
+def starts_chunks(layout: ChunkLayout) -> bool:
+    """Whether BREAK starts a chunk under `layout`; else it is left out."""
+    return _SCHEMES[layout].breaks
 
 
 def pad_chunks(chunks: Chunks, count: int, *, end: int, pad: int) -> Chunks:

@@ -193,10 +193,14 @@ def _make_row(
     )
 
 
-def describe_losses(ledger: Ledger) -> str:
+def describe_losses(ledger: Ledger, *, only_pooled: bool = False) -> str:
     """Quote the dropped text of each prompt, for a TruncationWarning; "" if nothing is dropped.
 
     Encoders that lose the same characters are named together.
+
+    Args:
+        ledger: of one side.
+        only_pooled: the family reads only the pooled vector, so that no layout can keep more.
     """
     losers: dict[tuple[str, str], dict[str, int]] = {}  # (title, text) -> encoder -> tokens
     for reading in ledger.readings:
@@ -210,8 +214,14 @@ def describe_losses(ledger: Ledger) -> str:
         which = f"the {title}" if title in ("prompt", "negative") else title
         tokens = " and ".join(f"{format_count(count)} for {name}" for name, count in counts.items())
         parts.append(f"{which} loses {quoted} ({tokens})")
+    lost = "; ".join(parts)
+    if only_pooled:
+        return (
+            f"{lost}: only the pooled vector is read, which is that of the first chunk, whatever "
+            "layout `long` names. Shorten it; a T5 beside it reads its own tokens."
+        )
     return (
-        f"{'; '.join(parts)}: more than the context holds. Shorten it, or pass a `long` layout "
+        f"{lost}: more than the context holds. Shorten it, or pass a `long` layout "
         'with more chunks, such as long="chunk".'
     )
 

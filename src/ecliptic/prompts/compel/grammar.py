@@ -13,7 +13,7 @@ from ecliptic.prompts.compel.parsing import CompelGrammar
 from ecliptic.prompts.compel.writing import KNOWN, write as write
 from ecliptic.prompts.limits import check_weight
 from ecliptic.prompts.printing import node_error
-from ecliptic.prompts.reading import Alternative, Line, Mix, Reading, Segment
+from ecliptic.prompts.reading import Alternative, Line, Mix, Reading, Segment, segments_of
 from ecliptic.prompts.tree import Joined, LoraUse, Swap, Text, Tree, Weighted
 
 
@@ -30,7 +30,7 @@ def readings(text: str, steps: int | None, negative: bool) -> tuple[Alternative,
 
 def spans(text: str) -> list[tuple[str, float]]:
     """(text, weight) of every segment, also those of blended or joined prompts, in order."""
-    return [(segment.text, segment.weight) for segment in _segments_of(reading_of(read(text)))]
+    return [(segment.text, segment.weight) for segment in segments_of(reading_of(read(text)))]
 
 
 def reading_of(tree: Tree) -> Reading:
@@ -77,11 +77,3 @@ def _flatten(tree: Tree, scale: float) -> Iterator[Segment | None]:
             yield None
         elif not isinstance(node, LoraUse):
             raise node_error(node, "compel", KNOWN)
-
-
-def _segments_of(reading: Reading) -> Iterator[Segment]:
-    if isinstance(reading, Mix):
-        for part, _ in reading.parts:
-            yield from _segments_of(part)
-        return
-    yield from (part for part in reading.parts if isinstance(part, Segment))
