@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -21,6 +21,10 @@ from ecliptic.errors import ConfigError, InputError
 from ecliptic.storage import replace_file, write_safetensors
 
 _TENSORS = ("tokens", "pooled", "mask", "image", "size_ids")
+
+
+# The weight of an alternative in all rows; for a batch (B,), 0 in rows that do not have it.
+Weight: TypeAlias = float | Tensor
 
 
 class ConditioningWarning(UserWarning):
@@ -38,7 +42,7 @@ class Conditioning:
     image: Tensor | None = None  # (N, E), (N, 1, E) or (N, patches, D)
     size_ids: Tensor | None = None  # (B, 6) or (B, 5)
     negative: "Conditioning | None" = None
-    alternatives: "tuple[tuple[Conditioning, float], ...]" = ()  # of AND, this one first
+    alternatives: "tuple[tuple[Conditioning, Weight], ...]" = ()  # of AND, this one first
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
     read_ledger: Callable[[], Ledger] = Ledger
 
@@ -76,8 +80,9 @@ class Conditioning:
         Raises:
             ConfigError: there is more than one set of tensors, under AND or over the steps.
         """
-        if self.alternatives or self.schedule:
-            parts = "each part of c.alternatives" if self.alternatives else "c.at(step)"
+        if len(self.alternatives) > 1 or self.schedule:
+            several = len(self.alternatives) > 1
+            parts = "each part of c.alternatives" if several else "c.at(step)"
             raise ConfigError(
                 "this prompt has more than one set of tensors, but a pipeline takes one; call "
                 f"to_diffusers() of {parts}."
@@ -102,7 +107,10 @@ class Conditioning:
             self,
             **rows,
             negative=None if self.negative is None else self.negative.repeat(times),
-            alternatives=tuple((c.repeat(times), weight) for c, weight in self.alternatives),
+            alternatives=tuple(
+                (c.repeat(times), w.repeat_interleave(times) if isinstance(w, Tensor) else w)
+                for c, w in self.alternatives
+            ),
             schedule=tuple((last, c.repeat(times)) for last, c in self.schedule),
         )
 

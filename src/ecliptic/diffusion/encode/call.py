@@ -13,6 +13,7 @@ from torch import Tensor
 from ecliptic.diffusion.conditioning import Conditioning
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import (
+    EncodedPrompt,
     join,
     lengthen,
     needs_empty,
@@ -94,7 +95,8 @@ class TextCall:
 
     def assemble(self, t5: T5Tensors) -> Conditioning:
         """Assemble the result of the call."""
-        weights = self.positive.timeline.weights
+        timeline = self.positive.timeline
+        weights = [timeline.weights(number) for number in range(timeline.count)]
         moments = [moment for side in self.sides for moment in side.moments()]
         ends = sorted({end for _, end in moments})
         parts = []
@@ -102,9 +104,7 @@ class TextCall:
             found = [(end, self._assemble_at((number, end), t5)) for end in ends]
             first = found[0][1]
             parts.append(replace(first, schedule=tuple(found)) if len(found) > 1 else first)
-        if len(parts) == 1:
-            return parts[0]
-        return replace(parts[0], alternatives=tuple(zip(parts, weights, strict=True)))
+        return _add_weights(parts[0], parts, weights)
 
     def check_single(self) -> None:
         """Raise ConfigError if a prompt has more than one set of tensors."""
@@ -117,13 +117,18 @@ class TextCall:
     def assemble_each(self, t5: T5Tensors) -> list[Conditioning]:
         """Assemble every prompt at its own length, without negatives."""
         moment = self.positive.moments()[0]
+        weights = self.positive.timeline.weights(0)
         return [
-            replace(
-                self._finish(join([prompt], self.family), t5.row(number), negative=False),
-                read_ledger=partial(self.positive.ledger, moment, number),
-            )
+            self._assemble_row(prompt, t5.row(number), moment, number, weights[number])
             for number, prompt in enumerate(self.positive.prompts(moment))
         ]
+
+    def _assemble_row(
+        self, prompt: EncodedPrompt, t5: T5Tensors, moment: Moment, number: int, weight: float
+    ) -> Conditioning:
+        found = self._finish(join([prompt], self.family), t5, negative=False)
+        found = replace(found, read_ledger=partial(self.positive.ledger, moment, number))
+        return _add_weights(found, [found], [(weight,)])
 
     def _negative_is_zeros(self, force_zeros: bool) -> bool:
         rule = self.options.behaviour.zeros
@@ -179,6 +184,17 @@ class TextCall:
             pooled = pooled[:, None]  # (B, 1, E)
         ids = self.sizes.ids(sizes, batch, negative=negative) if sizes else None
         return replace(found, tokens=tokens, pooled=pooled, size_ids=ids)
+
+
+def _add_weights(
+    found: Conditioning, parts: Sequence[Conditioning], weights: Sequence[Sequence[float]]
+) -> Conditioning:
+    """Add the alternatives of AND, with one weight per prompt; none if nothing is weighted."""
+    if len(parts) == 1 and set(weights[0]) == {1.0}:
+        return found
+    several = len(weights[0]) > 1
+    shown = (torch.tensor(one) if several else one[0] for one in weights)
+    return replace(found, alternatives=tuple(zip(parts, shown, strict=True)))
 
 
 def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], list[Line]]:

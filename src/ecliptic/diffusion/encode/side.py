@@ -50,7 +50,7 @@ class Side:
 
     def moments(self) -> list[Moment]:
         """The parts of the timeline in which nothing changes."""
-        numbers = range(len(self.timeline.weights))
+        numbers = range(self.timeline.count)
         return [(number, end) for number in numbers for end in self.timeline.ends(number)]
 
     def lines(self) -> Iterator[tuple[LineEncoder, Moment | None, Line]]:
@@ -58,8 +58,9 @@ class Side:
         for moment in self.moments():
             group = moment if self._in_groups else None
             for encoder, readings in zip(self.encoders, self.timeline.at(*moment), strict=True):
-                for reading in readings:
-                    yield from ((encoder, group, line) for line in lines_of(reading))
+                for prompt, reading in enumerate(readings):
+                    if self.timeline.has(prompt, moment[0]):  # else it is a line of another moment
+                        yield from ((encoder, group, line) for line in lines_of(reading))
 
     @property
     def mixes(self) -> bool:
@@ -73,18 +74,24 @@ class Side:
             moment: an alternative, and a step.
             levelled: make the encodings of one prompt equally long.
         """
-        number, step = moment
-        ends = self.timeline.ends(number)
-        group = None
-        if self._in_groups:
-            group = number, next((end for end in ends if step <= end), ends[-1])
         parts = [
-            [encoder.encoding(reading, group) for reading in readings]
+            [
+                encoder.encoding(reading, self._find_group(moment, prompt))
+                for prompt, reading in enumerate(readings)
+            ]
             for encoder, readings in zip(self.encoders, self.timeline.at(*moment), strict=True)
         ]
         found = list(zip(*parts, strict=True))
         empties = [encoder.empty for encoder in self.encoders]
         return [level(prompt, empties) for prompt in found] if levelled else found
+
+    def _find_group(self, moment: Moment, prompt: int) -> Moment | None:
+        """The group in which the lines of a prompt at `moment` were encoded."""
+        if not self._in_groups:
+            return None
+        number = moment[0] if self.timeline.has(prompt, moment[0]) else 0
+        ends = self.timeline.ends(number)
+        return number, next((end for end in ends if moment[1] <= end), ends[-1])
 
     def losses(self) -> list[Ledger]:
         """The ledgers of every moment at which a token is dropped."""

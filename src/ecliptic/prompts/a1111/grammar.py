@@ -1,7 +1,7 @@
 """AUTOMATIC1111's dialect: runs AND, schedules and attention in this order on the text."""
 
 from ecliptic.errors import ConfigError
-from ecliptic.prompts.a1111.alternatives import split_at_and
+from ecliptic.prompts.a1111.alternatives import AndPart, split_at_and
 from ecliptic.prompts.a1111.attention import read_line, split_lexemes, weigh
 from ecliptic.prompts.a1111.schedule import changes, parse_items, texts_by_step
 from ecliptic.prompts.a1111.tree import read
@@ -38,16 +38,17 @@ def readings(text: str, steps: int | None, negative: bool) -> tuple[Alternative,
     """
     prompt = Traced.whole(text)
     if negative:
-        return (_read_alternative(prompt, 1.0, steps),)
-    return tuple(_read_alternative(part.text, part.weight, steps) for part in split_at_and(prompt))
+        return (_read_alternative(AndPart(prompt, 1.0, None), steps),)
+    return tuple(_read_alternative(part, steps) for part in split_at_and(prompt))
 
 
-def _read_alternative(text: Traced, weight: float, steps: int | None) -> Alternative:
-    items = parse_items(text)
+def _read_alternative(part: AndPart, steps: int | None) -> Alternative:
+    text, items = part.text, parse_items(part.text)
     if steps is None and changes(items):
         raise ConfigError(
             f"the prompt {text.text[:80]!r} changes over the sampling steps, so its readings "
             "depend on their number; pass steps=, or put backslashes before its brackets."
         )
     lines = texts_by_step(items, steps or 1, None)
-    return Alternative(weight, tuple((end, read_line(one)) for end, one in lines))
+    schedule = tuple((end, read_line(one)) for end, one in lines)
+    return Alternative(part.weight, schedule, part.weight_span)

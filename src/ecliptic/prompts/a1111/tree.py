@@ -40,7 +40,7 @@ def read(text: str) -> Tree:
     """
     prompt = Traced.whole(text)
     parts = split_at_and(prompt)
-    if len(parts) == 1 and not parts[0].has_weight:
+    if len(parts) == 1 and parts[0].weight_span is None:
         return _read_whole(prompt, parts[0].text)
     children = tuple((_read_side(part), part.weight) for part in parts)
     return (Joined("AND", children, normalize=False, span=(0, len(text))),)
