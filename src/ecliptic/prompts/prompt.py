@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ecliptic.errors import ConfigError, TextError
 from ecliptic.prompts.dialects import Dialect, grammar, stages
 from ecliptic.prompts.reading import Alternative
-from ecliptic.prompts.tree import LoraUse, Swap, Tree, loras, walk
+from ecliptic.prompts.tree import LoraUse, Network, Swap, Tree, loras, networks, walk
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Prompt:
 
     @property
     def spans(self) -> list[tuple[str, float]]:
-        """Texts with their weights: the attention stage alone, on the prompt as given.
+        """Texts with their weights: the attention stage alone, on the prompt without networks.
 
         In A1111's dialect, BREAK is ("BREAK", -1.0).
         """
@@ -57,7 +57,7 @@ class Prompt:
         Args:
             steps: sampling steps, needed only where the prompt changes over them. If None, the
                 last step of every schedule is 1.
-            negative: read it as a negative prompt, which A1111 does not split at AND.
+            negative: read it as a negative prompt, in which A1111 reads AND and networks as words.
 
         Raises:
             ConfigError: `steps` is needed, or below 1.
@@ -75,6 +75,11 @@ class Prompt:
     def loras(self) -> tuple[tuple[str, float], ...]:
         """Names and weights of compel's `withLora`."""
         return loras(self.tree)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """A1111's tags such as `<lora:name:0.8>`, which only a positive prompt has."""
+        return networks(self.tree)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -109,6 +114,11 @@ def _notes(tree: Tree) -> Iterator[str]:
             yield (
                 f"the .swap at position {node.span[0]} is left out: it works inside the sampler's "
                 "attention, and the encoders get only the words before it."
+            )
+        elif isinstance(node, Network):
+            yield (
+                f"the {node.kind} {node.name!r} at position {node.span[0]} is not text; load it "
+                "separately (`networks` lists it)."
             )
         elif isinstance(node, LoraUse):
             yield (

@@ -1,8 +1,9 @@
-"""AUTOMATIC1111's dialect: runs AND, schedules and attention in this order on the text."""
+"""AUTOMATIC1111's dialect: takes out networks, then runs AND, schedules and attention."""
 
 from ecliptic.errors import ConfigError
 from ecliptic.prompts.a1111.alternatives import AndPart, split_at_and
 from ecliptic.prompts.a1111.attention import read_line, split_lexemes, weigh
+from ecliptic.prompts.a1111.networks import take_networks
 from ecliptic.prompts.a1111.schedule import changes, parse_items, texts_by_step
 from ecliptic.prompts.a1111.tree import read
 from ecliptic.prompts.a1111.writing import write
@@ -14,32 +15,36 @@ __all__ = ["alternatives", "read", "readings", "schedule", "spans", "write"]
 
 def spans(text: str) -> list[tuple[str, float]]:
     """The attention stage alone; BREAK is ("BREAK", -1.0)."""
-    pieces = weigh(split_lexemes(Traced.whole(text)))
+    pieces = weigh(split_lexemes(_take_text(text)))
     return [(piece.content.text, piece.weight) for piece in pieces]
 
 
 def alternatives(text: str) -> list[tuple[str, float]]:
     """The AND stage alone."""
-    return [(part.text.text, part.weight) for part in split_at_and(Traced.whole(text))]
+    return [(part.text.text, part.weight) for part in split_at_and(_take_text(text))]
 
 
 def schedule(text: str, steps: int, base_steps: int | None) -> list[tuple[int, str]]:
     """The schedule stage alone: (last step, text)."""
-    items = parse_items(Traced.whole(text))
+    items = parse_items(_take_text(text))
     return [(end, one.text) for end, one in texts_by_step(items, steps, base_steps)]
 
 
 def readings(text: str, steps: int | None, negative: bool) -> tuple[Alternative, ...]:
-    """Run all stages in order; a negative prompt is not split at AND.
+    """Run all stages in order; a negative prompt has neither networks nor AND.
 
     Raises:
         ConfigError: the prompt changes over the steps, and `steps` is None.
         TextError: at some step, a weight is not a finite number.
     """
-    prompt = Traced.whole(text)
     if negative:
-        return (_read_alternative(AndPart(prompt, 1.0, None), steps),)
-    return tuple(_read_alternative(part, steps) for part in split_at_and(prompt))
+        return (_read_alternative(AndPart(Traced.whole(text), 1.0, None), steps),)
+    return tuple(_read_alternative(part, steps) for part in split_at_and(_take_text(text)))
+
+
+def _take_text(text: str) -> Traced:
+    """The text without the tags of networks."""
+    return take_networks(Traced.whole(text))[0]
 
 
 def _read_alternative(part: AndPart, steps: int | None) -> Alternative:
