@@ -103,6 +103,14 @@ class LoraStack:
             name, tuple(layers), {**lora.unused, **unused}, elsewhere, len(lora.other)
         )
 
+    def fits(self, lora: Lora) -> bool:
+        """Whether `lora` changes a layer of this tower.
+
+        Raises:
+            ShapeError: a pair does not fit its layer.
+        """
+        return bool(self._match_layers(lora)[0])
+
     def rescale(self, name: str, scale: float) -> None:
         """Change the scale of the LoRA `name`; weights are computed from the originals."""
         _check_scale(scale)

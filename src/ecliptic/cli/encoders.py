@@ -49,6 +49,14 @@ class EncoderFlags:
         list[str] | None,
         typer.Option(help="Merge a LoRA; FILE=0.8 scales it; repeat for more.", metavar="FILE"),
     ] = None
+    loras: Annotated[
+        Path | None,
+        typer.Option(
+            "--loras",
+            help="Folder of the LoRAs that A1111's prompts name, as in <lora:name:0.8>.",
+            metavar="FOLDER",
+        ),
+    ] = None
     inversion: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,6 +104,7 @@ class EncoderFlags:
         made = conditioner(
             family,
             encoders[0] if len(encoders) == 1 else encoders,
+            loras=self.loras,
             any_size=self.any_size,
             device=self.device,
             precision=self.precision,

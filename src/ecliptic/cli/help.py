@@ -17,7 +17,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("negative", "prompt_2", "data", "overrides"),
     ),
     "Model": (
-        *("model", "family", "encoders", "lora", "inversion"),
+        *("model", "family", "encoders", "lora", "loras", "inversion"),
         *(
             "any_size",
             "device",

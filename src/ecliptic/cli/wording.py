@@ -27,6 +27,7 @@ FLAGS = {  # argument in Python -> flag
     "clip_skip": "--clip-skip",
     "compat": "--compat",
     "steps": "--steps",
+    "loras": "--loras",
     "negative": "--negative",
     "prompt_2": "--prompt-2",
     "any_size": "--any-size",
@@ -35,6 +36,7 @@ FLAGS = {  # argument in Python -> flag
 PHRASES = {  # what has another form on the command line, or none
     r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",
     r", or pass t5= as a tensor": "",
+    r"loras=\.\.\., a folder or the paths by name, when you make the conditioner": "loras=FOLDER",
     r"read the text with errors=\"replace\"": "save the text as UTF-8",
     r"\btrain in precision=\"fp32\"": "train with --set precision=fp32",
     r"\btoken=": "--inversion FILE=",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.conditioning import (
         Conditioning as Conditioning,
         ConditioningWarning as ConditioningWarning,
+        NetworkUse as NetworkUse,
         save_conditioning as save_conditioning,
     )
     from ecliptic.diffusion.emphasis.scaling import RescaleWarning as RescaleWarning
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from ecliptic.prompts import (
         Conversion as Conversion,
         Dialect as Dialect,
+        Network as Network,
         Prompt as Prompt,
         convert as convert,
         lint_prompt as lint_prompt,

@@ -16,6 +16,7 @@ from ecliptic.checks import check_count
 from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.networks import LoraFiles, Networks
 from ecliptic.diffusion.encode.request import Prompts, Request, make_request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.images import encode_images
@@ -39,6 +40,7 @@ class Conditioner:
         language: LanguageEncoder | None = None,
         language_width: int | None = None,
         any_size: bool = False,
+        loras: LoraFiles | None = None,
     ) -> None:
         self.family = family
         self.encoders = tuple(encoders)
@@ -53,6 +55,7 @@ class Conditioner:
             LoraStack(one.tower, one.rule.part, first=one.rule.folder == "text_encoder")
             for one in self.encoders
         )
+        self._networks = Networks(self._stacks, loras)
 
     def __repr__(self) -> str:
         names = ", ".join(one.clip.card.name for one in self.encoders)
@@ -96,7 +99,8 @@ class Conditioner:
 
         Warns:
             TruncationWarning: tokens were dropped; the message quotes them.
-            ConditioningWarning: an option had no effect, or zeros replaced a tensor.
+            ConditioningWarning: an option had no effect, or zeros replaced a tensor; or a tag
+                such as `<lora:name:0.8>` was not applied.
         """
         options = self._make_options(how)
         check_count("images_per_prompt", images_per_prompt)
@@ -106,13 +110,15 @@ class Conditioner:
         found = Conditioning(self.family)
         if prompt is not None:
             request = make_request(self.family, prompt, negative, prompt_2, negative_2)
+            request, networks = self._networks.read(request, options)
             zeros = self.force_zeros
             call = TextCall(
                 self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
             )
             language = self._encode_t5(request, t5, negative_t5)
-            call.encode()
-            found = call.assemble(language)
+            with self._networks.lock:
+                call.encode(self._networks.merge)
+            found = replace(call.assemble(language), networks=networks)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)
@@ -125,23 +131,29 @@ class Conditioner:
         options = self._make_options(how)
         # the tensors of a prompt must not depend on the other prompts of its batch
         alone = replace(options.behaviour, mean_over_batch=False)
-        request = make_request(self.family, prompts)
+        request, networks = self._networks.read(make_request(self.family, prompts), options)
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
         language = self._encode_t5(request)
-        call.encode()
-        return call.assemble_each(language)
+        with self._networks.lock:
+            call.encode(self._networks.merge)
+        return [
+            replace(one, networks=tuple(use for use in networks if use.prompt == number))
+            for number, one in enumerate(call.assemble_each(language))
+        ]
 
     def identity(self, **how: Unpack[HowOptions]) -> dict[str, Any]:
         """All that determines the result except the prompt, as JSON values for cache keys."""
         options = self._make_options(how)
+        tagged = options.dialect == "a1111"  # without LoRAs too: earlier versions encoded the tags
         return {
             "family": self.family.name,
             "force_zeros": self.force_zeros,
             "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
             "inversions": dict(sorted(self._files.items())),
             "options": options.identity(),
+            **({"networks": self._networks.identity()} if tagged else {}),
         }
 
     def add_inversion(self, path: str | Path, token: str | None = None) -> tuple[Inversion, ...]:

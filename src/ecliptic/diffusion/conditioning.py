@@ -7,7 +7,7 @@ B prompts, T tokens, D width, E vector size.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from ecliptic.checks import check_finite
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.tokens.ledger import Ledger
 from ecliptic.errors import ConfigError, InputError
+from ecliptic.prompts import Network
 from ecliptic.storage import replace_file, write_safetensors
 
 _TENSORS = ("tokens", "pooled", "mask", "image", "size_ids")
@@ -29,6 +30,24 @@ Weight: TypeAlias = float | Tensor
 
 class ConditioningWarning(UserWarning):
     """An option had no effect, or zeros replaced a missing tensor; the message says which."""
+
+
+@dataclass(frozen=True)
+class NetworkUse:
+    """A tag of a prompt, such as A1111's `<lora:name:0.8>`, and what became of it."""
+
+    prompt: int  # its place in the batch
+    network: Network
+    problem: str = ""  # why it changed no text encoder
+
+    @property
+    def applied(self) -> bool:
+        """Whether its LoRA was merged into the text encoders for this prompt."""
+        return not self.problem
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as JSON values."""
+        return {**asdict(self), "applied": self.applied}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +63,7 @@ class Conditioning:
     negative: "Conditioning | None" = None
     alternatives: "tuple[tuple[Conditioning, Weight], ...]" = ()  # of AND, this one first
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
+    networks: tuple[NetworkUse, ...] = ()  # the tags of the prompts, such as `<lora:name:0.8>`
     read_ledger: Callable[[], Ledger] = Ledger
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from ecliptic.checks import check_choice
 from ecliptic.diffusion.conditioners import Conditioner
 from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.networks import LoraFiles
 from ecliptic.diffusion.families import FAMILIES, Family
 from ecliptic.diffusion.language import LanguageEncoder
 from ecliptic.engine import Clip, Precision, load
@@ -24,6 +25,7 @@ def conditioner(
     *,
     t5: str | Path | None = None,
     force_zeros: bool | None = None,
+    loras: LoraFiles | None = None,
     any_size: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
@@ -39,6 +41,8 @@ def conditioner(
             tensors of T5.
         force_zeros: use zeros, not the empty prompt, if no negative is given; None: as in the
             config of the pipeline, else the family's rule.
+        loras: the files that prompts in A1111's dialect may name as `<lora:name:0.8>`: a mapping
+            from name to path, or a folder that is searched for `name.safetensors`.
         any_size: take encoders of sizes that no released model of the family has.
         device, precision, offline: as in `load`.
 
@@ -75,6 +79,7 @@ def conditioner(
         language=_load_language(row, t5),
         language_width=_read_config(sources[0], DENOISER).get("joint_attention_dim"),
         any_size=any_size,
+        loras=loras,
     )
 
 

@@ -82,6 +82,15 @@ class Prompt:
         return networks(self.tree)
 
     @property
+    def words(self) -> str:
+        """The prompt as given, without its networks."""
+        start, kept = 0, ""
+        for network in self.networks:
+            kept += self.text[start : network.span[0]]
+            start = network.span[1]
+        return kept + self.text[start:]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """The parts that the readings leave out, in words."""
         return tuple(_notes(self.tree))

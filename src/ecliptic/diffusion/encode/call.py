@@ -3,7 +3,7 @@
 B prompts, T tokens, D width, E vector size.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from ecliptic.diffusion.encode.lengths import (
     unequal_rule,
 )
 from ecliptic.diffusion.encode.lines import LineEncoder
+from ecliptic.diffusion.encode.networks import Merge
 from ecliptic.diffusion.encode.request import Request
 from ecliptic.diffusion.encode.side import Moment, Side
 from ecliptic.diffusion.families import Family
@@ -63,20 +64,22 @@ class TextCall:
         self.options = options
         self.sizes = sizes or Sizes()
         self.zeros = not positive_only and self._negative_is_zeros(force_zeros)
-        self.positive = Side(request.positive, encoders, options)
+        self.positive = Side(request.positive, encoders, options, loras=request.loras)
         self.negative = None if positive_only else self._make_negative(encoders)
         self.sides = [side for side in (self.positive, self.negative) if side is not None]
         self.length = 0  # tokens of every prompt, set by `encode`
 
-    def encode(self) -> None:
-        """Encode every line of both sides, in one batch per encoder.
+    def encode(self, merge: Merge) -> None:
+        """Encode every line of both sides, in one batch per encoder and set of LoRAs.
+
+        Args:
+            merge: merges the LoRAs of some prompts for the time of a `with`.
 
         Warns:
             TruncationWarning: tokens were dropped.
         """
         mixes = any(side.mixes for side in self.sides)
-        for (encoder, group), lines in _group_lines(self.sides).items():
-            encoder.encode(lines, empty=mixes, group=group)
+        _encode(_group_lines(self.sides), merge, empty=mixes)
         prompts = [
             prompt
             for side in self.sides
@@ -85,8 +88,8 @@ class TextCall:
         ]
         rule = unequal_rule(self.options)
         if needs_empty(prompts, rule):
-            for encoder in dict.fromkeys(one for side in self.sides for one in side.encoders):
-                encoder.encode((), empty=True)
+            rows = (row for side in self.sides for row in side.encoders)
+            _encode({(one, None): [] for row in rows for one in row}, merge, empty=True)
         self.length = shared_length(prompts, rule)
         lost = [describe_losses(ledger) for side in self.sides for ledger in side.losses()]
         if lost:
@@ -141,7 +144,14 @@ class TextCall:
         request, unasked = self.request, self.family.negative == "if given"
         if self.zeros or (unasked and not request.stated):
             return None
-        return Side(request.negative, encoders, self.options, negative=True, beside=self.positive)
+        return Side(
+            request.negative,
+            encoders,
+            self.options,
+            negative=True,
+            beside=self.positive,
+            loras=request.loras,
+        )
 
     def _assemble_at(self, moment: Moment, t5: T5Tensors) -> Conditioning:
         """Assemble both sides at `moment`."""
@@ -158,8 +168,10 @@ class TextCall:
 
     def _join_side(self, side: Side, moment: Moment) -> Conditioning:
         rule = unequal_rule(self.options)
-        empties = [encoder.empty for encoder in side.encoders]
-        prompts = [lengthen(one, self.length, rule, empties) for one in side.prompts(moment)]
+        prompts = [
+            lengthen(one, self.length, rule, side.empties(number))
+            for number, one in enumerate(side.prompts(moment))
+        ]
         return replace(join(prompts, self.family), read_ledger=partial(side.ledger, moment))
 
     def _finish(self, found: Conditioning, t5: T5Tensors, *, negative: bool) -> Conditioning:
@@ -204,6 +216,17 @@ def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], li
         for encoder, group, line in side.lines():
             found.setdefault((encoder, group), []).append(line)
     return found
+
+
+def _encode(
+    jobs: Mapping[tuple[LineEncoder, Hashable], Sequence[Line]], merge: Merge, *, empty: bool
+) -> None:
+    """Encode lines by encoder and group, those with the same LoRAs one after the other."""
+    for loras in dict.fromkeys(encoder.loras for encoder, _ in jobs):
+        with merge(loras):
+            for (encoder, group), lines in jobs.items():
+                if encoder.loras == loras:
+                    encoder.encode(lines, empty=empty, group=group)
 
 
 def _zeros(x: Tensor | None) -> Tensor | None:

@@ -22,6 +22,7 @@ from ecliptic.diffusion.emphasis.variants import Variant
 from ecliptic.diffusion.emphasis.weighting import Plan, WeightedVectors, plan
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import Encoding
+from ecliptic.diffusion.encode.request import Loras
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import Chunks, TokenizedLine, equalise, lay_out
 from ecliptic.diffusion.tokens.tokens import tokenize
@@ -48,9 +49,12 @@ class _Work:
 class LineEncoder:
     """Encodes lines with one encoder and the options of one call, and keeps the results."""
 
-    def __init__(self, encoder: TextEncoder, options: Options, *, negative: bool) -> None:
+    def __init__(
+        self, encoder: TextEncoder, options: Options, *, negative: bool, loras: Loras = ()
+    ) -> None:
         self.encoder = encoder
         self.options = options
+        self.loras = loras  # merged while it encodes; the caller does that
         skips = options.behaviour.skips_negative or not negative
         self.layer = encoder.layer(options.clip_skip if skips else None)
         self.empty: Encoding | None = None  # the empty prompt, once it is encoded

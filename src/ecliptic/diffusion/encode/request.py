@@ -11,6 +11,7 @@ from ecliptic.diffusion.families import Family
 from ecliptic.errors import ConfigError, InputError
 
 Prompts = str | Sequence[str]
+Loras = tuple[tuple[str, float], ...]  # names and scales of LoRAs that are merged for one prompt
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Request:
     negative: tuple[tuple[str, ...], ...]  # likewise; empty prompts if none was given
     stated: bool  # a negative was given
     language: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # what T5 reads, both sides
+    loras: tuple[Loras, ...] = ()  # per prompt, for both sides; () is none for all
 
     @property
     def negative_is_empty(self) -> bool:

@@ -6,13 +6,14 @@ P prompts.
 from collections.abc import Iterator, Sequence
 
 from ecliptic.diffusion.encode.encoders import TextEncoder
-from ecliptic.diffusion.encode.lengths import EncodedPrompt, level
+from ecliptic.diffusion.encode.lengths import EncodedPrompt, Encoding, level
 from ecliptic.diffusion.encode.lines import LineEncoder, lines_of
+from ecliptic.diffusion.encode.request import Loras
 from ecliptic.diffusion.encode.timeline import read_timeline
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import TokenizedLine
 from ecliptic.diffusion.tokens.ledger import Ledger, ledger_of
-from ecliptic.prompts import Line
+from ecliptic.prompts import Line, Reading
 
 Moment = tuple[int, int]  # (alternative of AND, last step of a part of the schedule)
 
@@ -28,6 +29,7 @@ class Side:
         *,
         negative: bool = False,
         beside: "Side | None" = None,
+        loras: Sequence[Loras] = (),
     ) -> None:
         """Parse the prompts; nothing is encoded.
 
@@ -37,16 +39,19 @@ class Side:
             options: of the call.
             negative: which side it is.
             beside: the other side; equal lines of both are encoded once if the options allow.
+            loras: those of each prompt; () is none for all.
         """
         self.texts = texts
         self.timeline = read_timeline(texts, options, negative=negative)
-        self.encoders = [LineEncoder(one, options, negative=negative) for one in encoders]
         self._in_groups = options.shares_means  # lines of one moment share their means
-        if beside is not None and not self._in_groups:
-            self.encoders = [
-                theirs if theirs.layer == ours.layer else ours
-                for theirs, ours in zip(beside.encoders, self.encoders, strict=True)
-            ]
+        shared = () if beside is None or self._in_groups else beside.encoders
+        known = {(one.encoder, one.loras, one.layer): one for row in shared for one in row}
+        rows: dict[Loras, list[LineEncoder]] = {}  # prompts with the same LoRAs share theirs
+        for some in dict.fromkeys(loras or [()]):
+            made = [LineEncoder(e, options, negative=negative, loras=some) for e in encoders]
+            rows[some] = [known.get((one.encoder, some, one.layer), one) for one in made]
+        each = loras or [()] * len(texts[0])
+        self.encoders: list[list[LineEncoder]] = [rows[some] for some in each]  # per prompt
 
     def moments(self) -> list[Moment]:
         """The parts of the timeline in which nothing changes."""
@@ -57,10 +62,15 @@ class Side:
         """Yield (encoder, group, line) of all lines to encode, with repetitions."""
         for moment in self.moments():
             group = moment if self._in_groups else None
-            for encoder, readings in zip(self.encoders, self.timeline.at(*moment), strict=True):
-                for prompt, reading in enumerate(readings):
-                    if self.timeline.has(prompt, moment[0]):  # else it is a line of another moment
-                        yield from ((encoder, group, line) for line in lines_of(reading))
+            for prompt, encoder, reading in self._read(moment):
+                if self.timeline.has(prompt, moment[0]):  # else it is a line of another moment
+                    yield from ((encoder, group, line) for line in lines_of(reading))
+
+    def _read(self, moment: Moment) -> Iterator[tuple[int, LineEncoder, Reading]]:
+        """Yield (prompt, encoder, reading) of all readings at `moment`, encoder by encoder."""
+        for number, readings in enumerate(self.timeline.at(*moment)):
+            for prompt, reading in enumerate(readings):
+                yield prompt, self.encoders[prompt][number], reading
 
     @property
     def mixes(self) -> bool:
@@ -74,16 +84,16 @@ class Side:
             moment: an alternative, and a step.
             levelled: make the encodings of one prompt equally long.
         """
-        parts = [
-            [
-                encoder.encoding(reading, self._find_group(moment, prompt))
-                for prompt, reading in enumerate(readings)
-            ]
-            for encoder, readings in zip(self.encoders, self.timeline.at(*moment), strict=True)
-        ]
-        found = list(zip(*parts, strict=True))
-        empties = [encoder.empty for encoder in self.encoders]
-        return [level(prompt, empties) for prompt in found] if levelled else found
+        found: list[list[Encoding]] = [[] for _ in self.encoders]
+        for prompt, encoder, reading in self._read(moment):
+            found[prompt].append(encoder.encoding(reading, self._find_group(moment, prompt)))
+        if not levelled:
+            return [tuple(one) for one in found]
+        return [level(tuple(one), self.empties(prompt)) for prompt, one in enumerate(found)]
+
+    def empties(self, prompt: int) -> list[Encoding | None]:
+        """The encodings of the empty prompt by the encoders of a prompt."""
+        return [encoder.empty for encoder in self.encoders[prompt]]
 
     def _find_group(self, moment: Moment, prompt: int) -> Moment | None:
         """The group in which the lines of a prompt at `moment` were encoded."""
@@ -110,14 +120,13 @@ class Side:
                 continue
             before = chunks.get((number, prompt), 0)
             chunks[number, prompt] = before + len(line.chunks)
-            part = self.encoders[number].encoder.rule.part
+            part = self.encoders[prompt][number].encoder.rule.part
             found += ledger_of(self.texts[number][prompt], line, encoder=part, chunk=before)
         return found
 
     def _tokenize(self, moment: Moment) -> Iterator[tuple[int, int, TokenizedLine]]:
         """Yield (encoder, prompt, tokens of a line) of all lines at `moment`."""
-        readings = zip(self.encoders, self.timeline.at(*moment), strict=True)
-        for number, (encoder, prompts) in enumerate(readings):
-            for prompt, reading in enumerate(prompts):
+        for number, readings in enumerate(self.timeline.at(*moment)):
+            for prompt, reading in enumerate(readings):
                 for line in lines_of(reading):
-                    yield number, prompt, encoder.tokenize(line)
+                    yield number, prompt, self.encoders[prompt][number].tokenize(line)

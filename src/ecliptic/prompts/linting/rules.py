@@ -273,7 +273,7 @@ def _find_trailing_weight(prompt: LintedPrompt) -> Iterator[Remark]:
         yield (
             span,
             f"{prompt.quote(span)} at the end is not encoded: A1111 reads it as the weight of the "
-            f"whole prompt, even without AND; for words, write ':\\{number}' or a comma after them.",
+            f"whole prompt, even without AND; for words, write ':\\{number}' or add a comma.",
         )
 
 
