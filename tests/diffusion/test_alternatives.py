@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ecliptic.diffusion import ConditioningWarning
-from ecliptic.errors import ConfigError
+from ecliptic.diffusion import ConditioningWarning, Hires, parse
+from ecliptic.errors import ConfigError, InputError
 from tests.diffusion.test_conditioner import make, same
 
 
@@ -117,3 +117,76 @@ def test_and_in_a_negative_is_a_word() -> None:
     found = make("sd1")("x", negative="a AND b", dialect="a1111")
     assert found.negative is not None
     same(found.negative.tokens, make("sd1")("a AND b").tokens)
+
+
+# --- blends of other lengths -------------------------------------------------------------------
+
+LONG = "a cat on a mat and a dog, " * 14
+
+
+@pytest.mark.parametrize("compat", ["diffusers", "a1111", "kohya"])
+def test_blends_of_any_lengths_fit_into_one_batch_under_kohya(compat: str) -> None:
+    how: dict[str, Any] = {"long": "kohya", "compat": compat, "emphasis": "ignore"}
+    long, short = make("sd1")([LONG, "a dog"], **{**how, "compat": "kohya"}).tokens  # type: ignore[misc]
+    blended = make("sd1")(f'("{LONG}","a dog").blend(1,3)', dialect="compel", **how).tokens
+    same(blended, (0.25 * long + 0.75 * short)[None])
+    prompts = [f'("{LONG}","a dog").and(1,0.5)', '("a","b").blend()', LONG, "a"]
+    found = make("sd1")(prompts, negative='("a","b").and()', dialect="compel", **how)
+    assert found.tokens is not None
+    assert found.negative is not None
+    assert found.negative.tokens is not None
+    assert found.tokens.shape == found.negative.tokens.shape
+    alone = make("sd1")("a", **how).tokens
+    assert alone is not None
+    same(found.tokens[3, :76], alone[0, :76])
+
+
+# --- the second pass of A1111 ------------------------------------------------------------------
+
+
+def test_schedules_go_on_in_the_second_pass() -> None:
+    prompts = ["a [cat:dog:13] x", "[b:c:1.5] [d|e]"]
+    found = make("sd1")(
+        prompts, negative="[f:g:4]", dialect="a1111", steps=10, hires=Hires(steps=6)
+    )
+    assert found.hires is not None
+    for step in range(1, 7):
+        texts = [
+            next(text for last, text in parse(one, dialect="a1111").schedule(6, 10) if step <= last)
+            for one in prompts
+        ]
+        same(found.hires.at(step).tokens, make("sd1")(texts).tokens)
+        negative = found.hires.at(step).negative
+        assert negative is not None
+        same(negative.tokens, make("sd1")(["g", "g"]).tokens)
+    assert {row.text for row in found.hires.at(3).ledger.rows} > {"cat", "b"}
+    assert {row.text for row in found.hires.at(4).ledger.rows} > {"dog", "c"}
+    assert found.repeat(2).hires.at(1).tokens.shape[0] == 4  # type: ignore[union-attr]
+
+
+def test_the_second_pass_can_have_its_own_prompts() -> None:
+    found = make("sdxl")(
+        "a cat",
+        prompt_2="an owl",
+        negative="bad",
+        steps=5,
+        dialect="a1111",
+        hires=Hires(steps=5, prompt="a dog:0.5 AND [a:b:7]", negative=""),
+    ).hires
+    assert found is not None
+    (dog, half), (other, one) = found.alternatives
+    assert (half, one) == (0.5, 1.0)
+    same(dog.tokens, make("sdxl")("a dog").tokens)
+    same(other.at(3).tokens, make("sdxl")(" b").tokens)
+    same(dog.negative.tokens, make("sdxl")("bad").tokens)  # type: ignore[union-attr]
+    kept = make("sdxl")("a", prompt_2="an owl", steps=5, hires=Hires(steps=5)).hires
+    same(kept.tokens, make("sdxl")("a", prompt_2="an owl").tokens)  # type: ignore[union-attr]
+
+
+def test_a_second_pass_needs_the_steps_of_the_first() -> None:
+    with pytest.raises(ConfigError, match="pass steps="):
+        make("sd1")("a", hires=Hires(steps=5))
+    with pytest.raises(ConfigError, match="steps must be"):
+        Hires(steps=0)
+    with pytest.raises(InputError, match=r"hires\.prompt has 2 texts"):
+        make("sd1")("a", steps=5, hires=Hires(steps=5, prompt=["a", "b"]))

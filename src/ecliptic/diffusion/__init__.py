@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         save_conditioning as save_conditioning,
     )
     from ecliptic.diffusion.emphasis.scaling import RescaleWarning as RescaleWarning
+    from ecliptic.diffusion.encode.request import Hires as Hires
     from ecliptic.diffusion.families import FAMILIES as FAMILIES, Family as Family
     from ecliptic.diffusion.images import augment_image_vectors as augment_image_vectors
     from ecliptic.diffusion.micro_conditioning import (

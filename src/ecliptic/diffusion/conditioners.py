@@ -17,7 +17,7 @@ from ecliptic.diffusion.conditioning import Conditioning, ConditioningWarning
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.networks import LoraFiles, Networks
-from ecliptic.diffusion.encode.request import Prompts, Request, make_request
+from ecliptic.diffusion.encode.request import Hires, Prompts, Request, make_request, make_second
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.images import encode_images
 from ecliptic.diffusion.language import LanguageEncoder, T5Tensors, encode_t5
@@ -74,6 +74,7 @@ class Conditioner:
         negative_t5: Tensor | None = None,
         sizes: Sizes | None = None,
         images_per_prompt: int = 1,
+        hires: Hires | None = None,
         **how: Unpack[HowOptions],
     ) -> Conditioning:
         """Encode B prompts, or images, or both.
@@ -89,6 +90,7 @@ class Conditioner:
             negative_t5: the same for the negatives.
             sizes: image sizes and scores for SDXL.
             images_per_prompt: rows for each prompt, next to each other.
+            hires: the second pass of A1111, returned as `c.hires`; needs steps=.
             **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps, grad.
 
         Raises:
@@ -110,15 +112,17 @@ class Conditioner:
         found = Conditioning(self.family)
         if prompt is not None:
             request = make_request(self.family, prompt, negative, prompt_2, negative_2)
-            request, networks = self._networks.read(request, options)
-            zeros = self.force_zeros
-            call = TextCall(
-                self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
-            )
-            language = self._encode_t5(request, t5, negative_t5)
-            with self._networks.lock:
-                call.encode(self._networks.merge)
-            found = replace(call.assemble(language), networks=networks)
+            found = self._encode_pass(request, options, (t5, negative_t5), sizes)
+            if hires is not None:
+                if t5 is not None and (hires.prompt or hires.negative):
+                    raise ConfigError(
+                        "t5= holds the tensors of the first pass, but hires has other prompts; pass "
+                        "t5= to conditioner(...), so that T5 reads both."
+                    )
+                second = make_second(self.family, request, hires, options.steps)
+                later = replace(options, steps=hires.steps)
+                more = self._encode_pass(second, later, (t5, negative_t5), sizes)
+                found = replace(found, hires=more)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)
@@ -222,6 +226,23 @@ class Conditioner:
         """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
         for stack in self._stacks:
             stack.remove(name)
+
+    def _encode_pass(
+        self,
+        request: Request,
+        options: Options,
+        t5: tuple[Tensor | None, Tensor | None],
+        sizes: Sizes | None,
+    ) -> Conditioning:
+        request, networks = self._networks.read(request, options)
+        zeros = self.force_zeros
+        call = TextCall(
+            self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
+        )
+        language = self._encode_t5(request, *t5)
+        with self._networks.lock:
+            call.encode(self._networks.merge)
+        return replace(call.assemble(language), networks=networks)
 
     def _make_options(self, how: Mapping[str, Any]) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""

@@ -63,6 +63,7 @@ class Conditioning:
     negative: "Conditioning | None" = None
     alternatives: "tuple[tuple[Conditioning, Weight], ...]" = ()  # of AND, this one first
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
+    hires: "Conditioning | None" = None  # of the second pass
     networks: tuple[NetworkUse, ...] = ()  # the tags of the prompts, such as `<lora:name:0.8>`
     read_ledger: Callable[[], Ledger] = Ledger
 
@@ -132,6 +133,7 @@ class Conditioning:
                 for c, w in self.alternatives
             ),
             schedule=tuple((last, c.repeat(times)) for last, c in self.schedule),
+            hires=None if self.hires is None else self.hires.repeat(times),
         )
 
     repeated = repeat  # its earlier name

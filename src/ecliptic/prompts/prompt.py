@@ -50,7 +50,7 @@ class Prompt:
         return found.schedule(self.text, steps, base_steps)
 
     def readings(
-        self, steps: int | None = None, *, negative: bool = False
+        self, steps: int | None = None, *, negative: bool = False, base_steps: int | None = None
     ) -> tuple[Alternative, ...]:
         """The readings for the encoders, after all stages in order.
 
@@ -58,6 +58,7 @@ class Prompt:
             steps: sampling steps, needed only where the prompt changes over them. If None, the
                 last step of every schedule is 1.
             negative: read it as a negative prompt, in which A1111 reads AND and networks as words.
+            base_steps: as in `schedule`.
 
         Raises:
             ConfigError: `steps` is needed, or below 1.
@@ -65,6 +66,9 @@ class Prompt:
         """
         if steps is not None:
             _check_steps(steps)
+        if base_steps is not None and (found := stages(self.dialect)) is not None:
+            _check_steps(base_steps, "base_steps")
+            return found.second_readings(self.text, steps, negative, base_steps)
         return grammar(self.dialect).readings(self.text, steps, negative)
 
     def print(self) -> str:

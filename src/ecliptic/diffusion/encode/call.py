@@ -64,7 +64,13 @@ class TextCall:
         self.options = options
         self.sizes = sizes or Sizes()
         self.zeros = not positive_only and self._negative_is_zeros(force_zeros)
-        self.positive = Side(request.positive, encoders, options, loras=request.loras)
+        self.positive = Side(
+            request.positive,
+            encoders,
+            options,
+            loras=request.loras,
+            base_steps=request.base_steps,
+        )
         self.negative = None if positive_only else self._make_negative(encoders)
         self.sides = [side for side in (self.positive, self.negative) if side is not None]
         self.length = 0  # tokens of every prompt, set by `encode`
@@ -90,7 +96,7 @@ class TextCall:
         if needs_empty(prompts, rule):
             rows = (row for side in self.sides for row in side.encoders)
             _encode({(one, None): [] for row in rows for one in row}, merge, empty=True)
-        self.length = shared_length(prompts, rule)
+        self.length = shared_length(prompts, rule, self.positive.empties(0))
         lost = [describe_losses(ledger) for side in self.sides for ledger in side.losses()]
         if lost:
             message = " ".join(dict.fromkeys(lost))
@@ -151,6 +157,7 @@ class TextCall:
             negative=True,
             beside=self.positive,
             loras=request.loras,
+            base_steps=request.base_steps,
         )
 
     def _assemble_at(self, moment: Moment, t5: T5Tensors) -> Conditioning:

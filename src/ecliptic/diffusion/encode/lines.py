@@ -17,6 +17,7 @@ from ecliptic.diffusion.emphasis.blending import (
     concatenate,
     concatenate_pooled,
 )
+from ecliptic.diffusion.emphasis.extending import common_length, extend
 from ecliptic.diffusion.emphasis.scaling import original_batch
 from ecliptic.diffusion.emphasis.variants import Variant
 from ecliptic.diffusion.emphasis.weighting import Plan, WeightedVectors, plan
@@ -200,8 +201,15 @@ class LineEncoder:
         return Encoding(
             blend(sequences, weights, normalize=normalize, empty=empty) if sequences else None,
             blend_pooled(pooled, weights, normalize=normalize) if pooled else None,
-            max(parts, key=lambda part: part.length).mask,
+            _longest_mask(parts, self.empty),
         )
+
+
+def _longest_mask(parts: Sequence[Encoding], empty: Encoding | None) -> Tensor:
+    """The mask of blended parts: that of the longest, at their common length."""
+    length = common_length((part.length for part in parts), 0 if empty is None else empty.length)
+    mask = max(parts, key=lambda part: part.length).mask
+    return extend(mask, length, None if empty is None else empty.mask)
 
 
 def lines_of(reading: Reading) -> list[Line]:

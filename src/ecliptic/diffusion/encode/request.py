@@ -7,10 +7,32 @@ first wording, and a negative of None is the empty prompt.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ecliptic.checks import check_count
 from ecliptic.diffusion.families import Family
 from ecliptic.errors import ConfigError, InputError
 
 Prompts = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Hires:
+    """The second pass of A1111, at a higher resolution; schedules go on where the first ended.
+
+    Source: `get_learned_conditioning_prompt_schedules` of modules/prompt_parser.py, with
+    `hires_steps` and without "old scheduling", and `setup_conds` of modules/processing.py, in
+    AUTOMATIC1111's web UI.
+    """
+
+    steps: int  # sampling steps of this pass
+    prompt: Prompts | None = None  # None or "": as in the first pass
+    negative: Prompts | None = None  # likewise
+    prompt_2: Prompts | None = None  # of another `prompt`, as in a call
+    negative_2: Prompts | None = None
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+
+
 Loras = tuple[tuple[str, float], ...]  # names and scales of LoRAs that are merged for one prompt
 
 
@@ -22,6 +44,7 @@ class Request:
     negative: tuple[tuple[str, ...], ...]  # likewise; empty prompts if none was given
     stated: bool  # a negative was given
     language: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # what T5 reads, both sides
+    base_steps: int | None = None  # of the first pass, if this is the second
     loras: tuple[Loras, ...] = ()  # per prompt, for both sides; () is none for all
 
     @property
@@ -60,6 +83,38 @@ def make_request(
     own = count > 1  # with one CLIP, as in FLUX, the second wording is T5's
     language = (first, none) if own else (second, none_2)
     return Request((first, second)[:count], (none, none_2)[:count], stated, language)
+
+
+def make_second(family: Family, first: Request, hires: Hires, steps: int | None) -> Request:
+    """The prompts of the second pass: those of the first, unless `hires` has others.
+
+    Raises:
+        InputError: lists of other lengths than in the first pass.
+        ConfigError: `steps` of the first pass is None.
+    """
+    if steps is None:
+        raise ConfigError(
+            "hires= is a second pass, whose schedules go on where the first ended; pass steps=, "
+            "the steps of the first."
+        )
+    count, several = len(family.encoders), len(first.positive[0])
+    sides: list[tuple[tuple[str, ...], ...]] = []
+    language: list[tuple[str, ...]] = []
+    for name, own, other, old, read in (
+        ("prompt", hires.prompt, hires.prompt_2, first.positive, first.language[0]),
+        ("negative", hires.negative, hires.negative_2, first.negative, first.language[1]),
+    ):
+        one = _repeat(f"hires.{name}", own or old[0], several)
+        two = _repeat(f"hires.{name}_2", other or (one if own else old[-1]), several)
+        sides.append((one, two)[:count])
+        language.append((one if count > 1 else two) if own or other else read)
+    return Request(
+        positive=sides[0],
+        negative=sides[1],
+        stated=first.stated or bool(hires.negative),
+        language=(language[0], language[1]),
+        base_steps=steps,
+    )
 
 
 def _list_texts(name: str, texts: Prompts) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class Side:
         negative: bool = False,
         beside: "Side | None" = None,
         loras: Sequence[Loras] = (),
+        base_steps: int | None = None,
     ) -> None:
         """Parse the prompts; nothing is encoded.
 
@@ -40,9 +41,10 @@ class Side:
             negative: which side it is.
             beside: the other side; equal lines of both are encoded once if the options allow.
             loras: those of each prompt; () is none for all.
+            base_steps: of the first pass, if this is the second.
         """
         self.texts = texts
-        self.timeline = read_timeline(texts, options, negative=negative)
+        self.timeline = read_timeline(texts, options, negative=negative, base_steps=base_steps)
         self._in_groups = options.shares_means  # lines of one moment share their means
         shared = () if beside is None or self._in_groups else beside.encoders
         known = {(one.encoder, one.loras, one.layer): one for row in shared for one in row}

@@ -57,9 +57,15 @@ class Timeline:
 
 
 def read_timeline(
-    texts: Sequence[Sequence[str]], options: Options, *, negative: bool = False
+    texts: Sequence[Sequence[str]],
+    options: Options,
+    *,
+    negative: bool = False,
+    base_steps: int | None = None,
 ) -> Timeline:
     """Parse the prompts of one side; `texts` holds one list of P prompts per encoder.
+
+    `base_steps` are those of the first pass, if this is the second.
 
     Raises:
         TextError: a prompt is not valid in its dialect.
@@ -69,7 +75,9 @@ def read_timeline(
         ConditioningWarning: the end of a prompt without AND is its weight, or a weight is lost.
     """
     read = {
-        text: parse(text, options.dialect).readings(options.steps, negative=negative)
+        text: parse(text, options.dialect).readings(
+            options.steps, negative=negative, base_steps=base_steps
+        )
         for text in dict.fromkeys(text for one in texts for text in one)
     }
     plans = tuple(tuple(read[text] for text in one) for one in texts)

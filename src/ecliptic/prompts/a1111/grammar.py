@@ -10,7 +10,7 @@ from ecliptic.prompts.a1111.writing import write
 from ecliptic.prompts.reading import Alternative
 from ecliptic.prompts.traced import Traced
 
-__all__ = ["alternatives", "read", "readings", "schedule", "spans", "write"]
+__all__ = ["alternatives", "read", "readings", "schedule", "second_readings", "spans", "write"]
 
 
 def spans(text: str) -> list[tuple[str, float]]:
@@ -37,9 +37,22 @@ def readings(text: str, steps: int | None, negative: bool) -> tuple[Alternative,
         ConfigError: the prompt changes over the steps, and `steps` is None.
         TextError: at some step, a weight is not a finite number.
     """
-    if negative:
-        return (_read_alternative(AndPart(Traced.whole(text), 1.0, None), steps),)
-    return tuple(_read_alternative(part, steps) for part in split_at_and(_take_text(text)))
+    return _read_parts(text, steps, negative, None)
+
+
+def second_readings(
+    text: str, steps: int | None, negative: bool, base_steps: int
+) -> tuple[Alternative, ...]:
+    """As `readings`, for the second ("hires") pass after a first one of `base_steps`."""
+    return _read_parts(text, steps, negative, base_steps)
+
+
+def _read_parts(
+    text: str, steps: int | None, negative: bool, base_steps: int | None
+) -> tuple[Alternative, ...]:
+    whole = AndPart(Traced.whole(text), 1.0, None)
+    parts = [whole] if negative else split_at_and(_take_text(text))
+    return tuple(_read_alternative(part, steps, base_steps) for part in parts)
 
 
 def _take_text(text: str) -> Traced:
@@ -47,13 +60,13 @@ def _take_text(text: str) -> Traced:
     return take_networks(Traced.whole(text))[0]
 
 
-def _read_alternative(part: AndPart, steps: int | None) -> Alternative:
+def _read_alternative(part: AndPart, steps: int | None, base_steps: int | None) -> Alternative:
     text, items = part.text, parse_items(part.text)
     if steps is None and changes(items):
         raise ConfigError(
             f"the prompt {text.text[:80]!r} changes over the sampling steps, so its readings "
             "depend on their number; pass steps=, or put backslashes before its brackets."
         )
-    lines = texts_by_step(items, steps or 1, None)
+    lines = texts_by_step(items, steps or 1, base_steps)
     schedule = tuple((end, read_line(one)) for end, one in lines)
     return Alternative(part.weight, schedule, part.weight_span)
