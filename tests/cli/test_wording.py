@@ -22,6 +22,7 @@ NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "identity": "of ConditionCache.load",
     "images": "of conditioners of images",
     "empty": "of pad_to",
+    "hires": "of a call in Python",
     "grad": "of a call in Python",
     "dyn": "a part of A1111's tags of networks",
     "layer": "of text_outputs",

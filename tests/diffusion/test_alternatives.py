@@ -188,5 +188,7 @@ def test_a_second_pass_needs_the_steps_of_the_first() -> None:
         make("sd1")("a", hires=Hires(steps=5))
     with pytest.raises(ConfigError, match="steps must be"):
         Hires(steps=0)
+    with pytest.raises(ConfigError, match="cannot use prompt_2"):
+        make("sd1")("a", steps=5, hires=Hires(steps=5, prompt="b", prompt_2="c"))
     with pytest.raises(InputError, match=r"hires\.prompt has 2 texts"):
         make("sd1")("a", steps=5, hires=Hires(steps=5, prompt=["a", "b"]))

@@ -114,12 +114,9 @@ class Conditioner:
             request = make_request(self.family, prompt, negative, prompt_2, negative_2)
             found = self._encode_pass(request, options, (t5, negative_t5), sizes)
             if hires is not None:
-                if t5 is not None and (hires.prompt or hires.negative):
-                    raise ConfigError(
-                        "t5= holds the tensors of the first pass, but hires has other prompts; pass "
-                        "t5= to conditioner(...), so that T5 reads both."
-                    )
-                second = make_second(self.family, request, hires, options.steps)
+                second = make_second(
+                    self.family, request, hires, options.steps, shares_t5=t5 is not None
+                )
                 later = replace(options, steps=hires.steps)
                 more = self._encode_pass(second, later, (t5, negative_t5), sizes)
                 found = replace(found, hires=more)

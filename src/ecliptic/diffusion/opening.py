@@ -69,18 +69,23 @@ def conditioner(
     )
     image = clips[-1] if row.image is not None and len(clips) > len(texts) else None
     _check_image(row, image, any_size=any_size)
-    if force_zeros is None and row.sizes:
-        force_zeros = _read_config(sources[0], INDEX).get("force_zeros_for_empty_prompt")
     return Conditioner(
         row,
         texts,
         image=image,
-        force_zeros=row.negative == "zeros" if force_zeros is None else bool(force_zeros),
+        force_zeros=_choose_zeros(row, sources[0], force_zeros),
         language=_load_language(row, t5),
         language_width=_read_config(sources[0], DENOISER).get("joint_attention_dim"),
         any_size=any_size,
         loras=loras,
     )
+
+
+def _choose_zeros(family: Family, source: EncoderSource, given: bool | None) -> bool:
+    """Whether zeros stand for a missing negative: as given, as in the pipeline, or as usual."""
+    if given is None and family.sizes:
+        given = _read_config(source, INDEX).get("force_zeros_for_empty_prompt")
+    return family.negative == "zeros" if given is None else bool(given)
 
 
 def _is_folder(source: EncoderSource) -> bool:

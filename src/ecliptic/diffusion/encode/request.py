@@ -70,11 +70,7 @@ def make_request(
     count = len(family.encoders)
     if not count:
         raise ConfigError(f"{family.title} has no text encoder; pass images=.")
-    for name, second in (("prompt_2", prompt_2), ("negative_2", negative_2)):
-        if second is not None and count < 2 and family.language is None:
-            raise ConfigError(
-                f"{family.title} has one text encoder and cannot use {name}; leave it out."
-            )
+    _check_seconds(family, prompt_2, negative_2)
     first = _list_texts("prompt", prompt)
     second = _repeat("prompt_2", first if prompt_2 in (None, "") else prompt_2, len(first))
     none = _repeat("negative", "" if negative is None else negative, len(first))
@@ -85,13 +81,37 @@ def make_request(
     return Request((first, second)[:count], (none, none_2)[:count], stated, language)
 
 
-def make_second(family: Family, first: Request, hires: Hires, steps: int | None) -> Request:
+def _check_seconds(family: Family, prompt_2: Prompts | None, negative_2: Prompts | None) -> None:
+    """Raise ConfigError for a second wording that no encoder of the family reads."""
+    for name, second in (("prompt_2", prompt_2), ("negative_2", negative_2)):
+        if second is not None and len(family.encoders) < 2 and family.language is None:
+            raise ConfigError(
+                f"{family.title} has one text encoder and cannot use {name}; leave it out."
+            )
+
+
+def make_second(
+    family: Family, first: Request, hires: Hires, steps: int | None, *, shares_t5: bool = False
+) -> Request:
     """The prompts of the second pass: those of the first, unless `hires` has others.
+
+    Args:
+        family: of the conditioner.
+        first: the prompts of the first pass.
+        hires: the second pass.
+        steps: of the first pass.
+        shares_t5: T5 is given as tensors, which are those of the first pass.
 
     Raises:
         InputError: lists of other lengths than in the first pass.
-        ConfigError: `steps` of the first pass is None.
+        ConfigError: `steps` is None, or there is no tensor of T5 for other prompts.
     """
+    _check_seconds(family, hires.prompt_2, hires.negative_2)
+    if shares_t5 and (hires.prompt or hires.negative):
+        raise ConfigError(
+            "t5= holds the tensors of the first pass, but hires= has other prompts; pass the "
+            "folder of T5 when you make the conditioner, so that T5 reads both."
+        )
     if steps is None:
         raise ConfigError(
             "hires= is a second pass, whose schedules go on where the first ended; pass steps=, "
