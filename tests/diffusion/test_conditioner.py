@@ -108,60 +108,6 @@ def test_a_pipeline_paints_the_same_image_from_our_tensors(family: str) -> None:
     assert abs(found - wanted).max() <= PIXEL
 
 
-# --- AND and schedules -------------------------------------------------------------------------
-
-
-def test_alternatives_of_and_are_their_prompts() -> None:
-    found = make("sd1")("a cat AND a dog:0.5", dialect="a1111")
-    (cat, one), (dog, half) = found.alternatives
-    assert (one, half) == (1.0, 0.5)
-    same(cat.tokens, make("sd1")("a cat").tokens)
-    same(dog.tokens, make("sd1")(" a dog").tokens)
-    same(found.tokens, cat.tokens)
-    with pytest.raises(ConfigError, match=r"each part of c\.alternatives"):
-        found.to_diffusers()
-
-
-def test_a_trailing_weight_is_no_text_even_without_and() -> None:
-    same(
-        make("sd1")("a cat:1.2", dialect="a1111").tokens,
-        make("sd1")("a cat", dialect="a1111").tokens,
-    )
-
-
-def test_a_schedule_gives_the_prompt_of_each_step() -> None:
-    found = make("sd1")(["a [cat:dog:4] sat", "a fox"], dialect="a1111", steps=10)
-    for step, words in ((1, "cat"), (4, "cat"), (5, "dog"), (10, "dog")):
-        same(found.at(step).tokens, make("sd1")([f"a {words} sat", "a fox"]).tokens)
-        assert words in {row.text for row in found.at(step).ledger.rows}
-    for step in (0, 11):
-        with pytest.raises(ConfigError, match="1 to 10"):
-            found.at(step)
-    with pytest.raises(ConfigError, match=r"c\.at\(step\)"):
-        found.to_diffusers()
-    with pytest.raises(ConfigError, match="pass steps="):
-        make("sd1")("a [cat:dog:4]", dialect="a1111")
-
-
-def test_steps_keep_the_alternatives_of_and() -> None:
-    found = make("sd1")("a [cat:dog:4] AND a fox:0.5", dialect="a1111", steps=10).at(6)
-    (dog, _), (fox, weight) = found.alternatives
-    assert weight == 0.5
-    same(dog.tokens, make("sd1")("a dog ").tokens)
-    same(fox.tokens, make("sd1")(" a fox").tokens)
-
-
-def test_and_does_not_fit_into_a_batch() -> None:
-    with pytest.raises(ConfigError, match="once per prompt"):
-        make("sd1")(["a AND b", "c"], dialect="a1111")
-
-
-def test_and_in_a_negative_is_a_word() -> None:
-    found = make("sd1")("x", negative="a AND b", dialect="a1111")
-    assert found.negative is not None
-    same(found.negative.tokens, make("sd1")("a AND b").tokens)
-
-
 # --- lengths -----------------------------------------------------------------------------------
 
 

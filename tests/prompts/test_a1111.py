@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from ecliptic.errors import ConfigError, EclipticError, TextError
-from ecliptic.prompts.prompt import parse
+from ecliptic.prompts.prompt import Prompt, parse
 from ecliptic.prompts.reading import Break, Line, Segment
 from ecliptic.prompts.tree import (
     Alternating,
@@ -277,3 +277,56 @@ def test_nesting_is_limited_with_the_place_of_the_bracket() -> None:
     assert len(parse("(" * 64 + "a", "a1111").spans) == 1
     with pytest.raises(TextError, match="at position 64 "):
         parse("(" * 65 + "a", "a1111")
+
+
+# --- networks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tag", "name", "weights"),
+    [
+        ("<lora:ink>", "ink", (1.0, 1.0)),
+        ("<lora:ink:0.8>", "ink", (0.8, 0.8)),
+        ("<lora:ink:0.8:0.5>", "ink", (0.8, 0.5)),
+        ("<lyco:ink:te=0.2:unet=.4>", "ink", (0.2, 0.4)),
+        ("<lora:ink:0.8:te=0.2>", "ink", (0.2, 0.2)),
+        ("<hypernet:ink:-1.5>", "ink", (-1.5, 1.0)),
+        ("<other:ink:words>", "ink", (1.0, 1.0)),
+        ("<lora:te=1>", "", (1.0, 1.0)),
+    ],
+)
+def test_networks_are_read_and_leave_no_text(
+    tag: str, name: str, weights: tuple[float, float]
+) -> None:
+    prompt = parse(f"a (fox{tag}:1.2) AND dog{tag}:0.5{tag}", "a1111")
+    assert [(one.name, one.weight, one.denoiser_weight) for one in prompt.networks] == [
+        (name, *weights)
+    ] * 3
+    assert [prompt.text[slice(*one.span)] for one in prompt.networks] == [tag] * 3
+    assert prompt.alternatives == [("a (fox:1.2)", 1.0), (" dog", 0.5)]
+    fox, dog = prompt.readings()
+    same = parse("a (fox:1.2) AND dog:0.5", "a1111")
+    assert strip_places((fox, dog)) == strip_places(same.readings())
+    again = parse(prompt.print(), "a1111")
+    assert strip_places(again.readings()) == strip_places(same.readings())
+    assert [one.items for one in again.networks] == [one.items for one in prompt.networks]
+    assert "at position 6 is not text" in prompt.notes[0]
+
+
+def test_a_network_in_a_negative_prompt_is_words() -> None:
+    (side,) = parse("bad <lora:ink:1>", "a1111").readings(negative=True)
+    assert side.schedule[0][1] == Line((Segment("bad <lora:ink:1>", 1.0, tuple(range(16))),))
+
+
+def test_a_multiplier_that_is_no_number_is_refused() -> None:
+    for tag in ("<lora:ink:strong>", "<lora:ink:1:nan>", "<hypernet:ink:>"):
+        with pytest.raises(TextError, match="position 2 "):
+            parse(f"a {tag}", "a1111")
+
+
+@pytest.mark.parametrize("text", ["<lora:x:1>", "a <3: b> <<b:c>", "(<x:1.2) >", "<a:<b:c>d>"])
+def test_words_in_angle_brackets_are_printed_as_words(text: str) -> None:
+    tree = (Text(text),)
+    again = parse(Prompt("", "a1111", tree).print(), "a1111")
+    assert again.networks == ()
+    assert "".join(words for words, _ in again.spans) == text

@@ -142,3 +142,13 @@ def test_the_same_dialect_is_only_printed_anew(dialect: Dialect) -> None:
 def test_an_unknown_dialect_is_refused() -> None:
     with pytest.raises(ConfigError, match="midjourney"):
         convert(parse("a cat"), "midjourney")  # type: ignore[arg-type]
+
+
+def test_networks_are_left_out_and_named() -> None:
+    for text, words in (("a <lora:ink:0.8>(fox:1.2)", "fox"), ("a [b:c:3]<lora:ink:.8> d", "d")):
+        changed = convert(parse(text, dialect="a1111"), "compel")
+        assert "lora" not in changed.text
+        assert words in changed.text
+        assert "the lora 'ink' with weight 0.8 is left out; load it separately." in (
+            changed.differences
+        )

@@ -20,7 +20,15 @@ PAIRS = ["".join(pair) for pair in product("\\()[]:|,+-\".<' a1", repeat=2)]
 GROUPS = [
     *("(a:1)", "(a:1.1)", "(a:", "(a)", ":1)", "[a:b:1]", "[a|b]", "[a:1]", "[a:", "[a|"),
     *("(a)+", '"a"+ ', '("a', "a+ (", "(a)1.1 ", "a.swap(b) ", '("a", ', "withLora(a,1) "),
-    *("a AND b :1 ", "a:1 AND ", "<lora:a:1>", '("a","b").and() ', '("a","b").blend(1,1) '),
+    *(
+        "a AND b :1 ",
+        "a:1 AND ",
+        "<lora:a:1>",
+        "<lora:a:",
+        "<a:b",
+        '("a","b").and() ',
+        '("a","b").blend(1,1) ',
+    ),
 ]
 AROUND = ["{}", '("{}", "b").and()', '("a", "{}").blend()', "[a:{}:3]", "[{}|b]"]
 

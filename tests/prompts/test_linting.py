@@ -50,7 +50,9 @@ RULES = [  # (dialect, prompt, code, text it points at, words of the message)
     ("comfyui", "(a (fox:1.5) runs:0.8)", "replaced-weight", "(fox:1.5)", "replaces the 0.8"),
     ("a1111", "(unnecessary)(parens) here", "merged-words", "(unnecessary)(parens)", "merge"),
     ("compel", '("a fox", "snow").and() rest', "dropped-text", " rest", "drops the text after"),
-    ("a1111", "a fox <lora:x:0.8> runs", "lora-tag", "<lora:x:0.8>", "not read here"),
+    ("a1111", "a fox <lra:x:0.8> runs", "unknown-network", "<lra:x:0.8>", "the kind 'lra'"),
+    ("a1111", "a fox, ratio 16:9 ", "trailing-weight", ":9", r"write ':\9'"),
+    ("a1111", "a fox: 1.2<lora:x>", "trailing-weight", ": 1.2", "weight of the whole prompt"),
     ("comfyui", "a fox <lora:x:0.8> runs", "lora-tag", "<lora:x:0.8>", "not read here"),
     ("compel", "a fox <lora:x:0.8> runs", "lora-tag", "<lora:x:0.8>", "not read here"),
     ("a1111", "a fox++ in snow", "other-dialect", "++", "compel's dialect"),
@@ -78,6 +80,7 @@ def test_every_rule_points_at_the_place(
 GOOD = [
     ("a1111", "a (red:1.3) fox, [snow] BREAK a \\(small\\) dog AND ice:0.5"),
     ("a1111", "a [fox:dog:0.5] runs, [ice|fire] un(happy)"),
+    ("a1111", "a fox <lora:x:0.8> runs <hypernet:y>, ratio 16:\\9"),
     ("comfyui", "a (red:1.3) fox \\(in\\) snow, (a (tall) tree:0.8)"),
     ("compel", 'a (red)1.3 fox++ in "deep snow"- and ice'),
     ("compel", '("a fox", "deep snow").blend(1, 0.5)'),

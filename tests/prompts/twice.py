@@ -22,12 +22,15 @@ texts = st.one_of(
 )
 
 
+_PLACES = ("span", "origin", "weight_span")
+
+
 def strip_places(value: Any) -> Any:
     """Remove the places from a tree."""
     if isinstance(value, tuple):
         return tuple(strip_places(item) for item in value)
     if is_dataclass(value):
-        names = [item.name for item in fields(value) if item.name not in ("span", "origin")]
+        names = [item.name for item in fields(value) if item.name not in _PLACES]
         return (type(value).__name__, *(strip_places(getattr(value, name)) for name in names))
     return value
 

@@ -118,8 +118,16 @@ class LoraStack:
             name, tuple(layers), {**lora.unused, **unused}, elsewhere, len(lora.other)
         )
 
+    def fits(self, lora: Lora) -> bool:
+        """Whether `lora` changes a layer of this tower.
+
+        Raises:
+            ShapeError: a pair does not fit its layer.
+        """
+        return bool(self._match_layers(lora)[0])
+
     def rescale(self, name: str, scale: Strength) -> None:
-        """WeightChange the scale of the LoRA `name`; weights are computed from the originals."""
+        """Change the scale of the LoRA `name`; weights are computed from the originals."""
         entry, strength = self._entry(name), self._resolve(scale)
         changed = _Entry(entry.lora, entry.layers, strength)
         self._apply({**self._entries, name: changed}, name)

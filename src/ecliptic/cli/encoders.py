@@ -67,6 +67,14 @@ class EncoderFlags:
         list[str] | None,
         typer.Option(help="Merge a LoRA; FILE=0.8 scales it; repeat for more.", metavar="FILE"),
     ] = None
+    loras: Annotated[
+        Path | None,
+        typer.Option(
+            "--loras",
+            help="Folder of the LoRAs that A1111's prompts name, as in <lora:name:0.8>.",
+            metavar="FOLDER",
+        ),
+    ] = None
     inversion: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,6 +131,7 @@ class EncoderFlags:
             family or encoders[0],
             source if family else None,
             t5=False if self.no_t5 else self.t5,
+            loras=self.loras,
             any_size=self.any_size,
             device=self.device,
             precision=self.precision,

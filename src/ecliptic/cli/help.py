@@ -17,7 +17,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "overrides"),
     ),
     "Model": (
-        *("model", "family", "encoders", "t5", "no_t5", "lora", "inversion"),
+        *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),
         *(
             "any_size",
             "device",

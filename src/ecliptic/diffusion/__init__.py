@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ecliptic.diffusion.conditioning import (
         Conditioning as Conditioning,
         ConditioningWarning as ConditioningWarning,
+        NetworkUse as NetworkUse,
         save_conditioning as save_conditioning,
     )
     from ecliptic.diffusion.emphasis.scaling import RescaleWarning as RescaleWarning
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         combine as combine,
         concat as concat,
     )
+    from ecliptic.diffusion.encode.request import Hires as Hires
     from ecliptic.diffusion.families import FAMILIES as FAMILIES, Family as Family
     from ecliptic.diffusion.images import augment_image_vectors as augment_image_vectors
     from ecliptic.diffusion.micro_conditioning import (
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from ecliptic.prompts import (
         Conversion as Conversion,
         Dialect as Dialect,
+        Network as Network,
         Prompt as Prompt,
         convert as convert,
         lint_prompt as lint_prompt,

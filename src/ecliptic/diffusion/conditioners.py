@@ -14,11 +14,12 @@ from torch import Tensor
 from ecliptic.adapters import Inversion, LoraReport, Strength
 from ecliptic.checks import check_count
 from ecliptic.diffusion.adapted import Adapters
-from ecliptic.diffusion.conditioning import Conditioning, keep_warnings
+from ecliptic.diffusion.conditioning import Conditioning, NetworkUse, keep_warnings
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.effects import GivenCall, warn_without_effect
 from ecliptic.diffusion.encode.encoders import TextEncoder
-from ecliptic.diffusion.encode.request import Prompts, Request, make_request
+from ecliptic.diffusion.encode.networks import LoraFiles, Networks
+from ecliptic.diffusion.encode.request import Hires, Prompts, Request, make_request, make_second
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.foreign_names import names_of
 from ecliptic.diffusion.images import encode_images
@@ -42,6 +43,7 @@ class Conditioner:
         language: LanguageEncoder | Literal[False] | None = None,
         language_width: int | None = None,
         any_size: bool = False,
+        loras: LoraFiles | None = None,
     ) -> None:
         self.family = family
         self.encoders = tuple(encoders)
@@ -49,6 +51,7 @@ class Conditioner:
         self.force_zeros_for_empty_prompt = force_zeros_for_empty_prompt
         self._t5 = T5Reader(family, language, width=language_width, any_size=any_size)
         self._adapters = Adapters(family, self.encoders)
+        self._networks = Networks(self._adapters.stacks, loras)
 
     def __repr__(self) -> str:
         names = ", ".join(one.clip.card.name for one in self.encoders)
@@ -70,6 +73,7 @@ class Conditioner:
         negative_t5: Tensor | None = None,
         sizes: Sizes | None = None,
         images_per_prompt: int = 1,
+        hires: Hires | None = None,
         **how: Unpack[HowOptions],
     ) -> Conditioning:
         """Encode B prompts, or images, or both.
@@ -88,8 +92,9 @@ class Conditioner:
             negative_t5: the same for the negatives.
             sizes: image sizes and scores for SDXL.
             images_per_prompt: rows for each prompt, next to each other.
+            hires: the second pass of A1111, returned as `c.hires`; needs steps=.
             **how: the fields of `Options`: dialect, emphasis, long, clip_skip, compat, steps,
-                max_sequence_length, grad.
+                chunk_ends, max_sequence_length, grad.
 
         Raises:
             ConfigError: an unknown option, or one that this family does not support.
@@ -100,7 +105,7 @@ class Conditioner:
         Warns:
             TruncationWarning: tokens were dropped; the message quotes them.
             ConditioningWarning: something given had no effect here (one warning says all of it),
-                or zeros replaced a tensor.
+                or zeros replaced a tensor; or a tag such as `<lora:name:0.8>` was not applied.
         """
         options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
@@ -112,15 +117,19 @@ class Conditioner:
             further = {"prompt_2": prompt_2, "negative_2": negative_2}
             further |= {"prompt_3": prompt_3, "negative_3": negative_3}
             request = make_request(self.family, prompt, negative, further)
-            call = self._make_call(request, options, sizes)
+            call, networks = self._make_call(request, options, sizes)
         given: dict[str, Any] = {"negative": negative, "prompt_2": prompt_2, "t5": t5}
         given |= {"negative_2": negative_2, "negative_t5": negative_t5, "sizes": sizes}
-        given |= {"images": images, "patches": patches}
+        given |= {"images": images, "patches": patches, "hires": hires}
         self._warn(how, call, given)
         if call is not None:
-            language = self._t5.read(call.request, options, (t5, negative_t5))
-            call.encode()
-            found = call.assemble(language)
+            found = self._encode_pass(call, networks, t5, negative_t5)
+            if hires is not None:
+                shares = t5 is not None or negative_t5 is not None
+                second = make_second(self.family, request, hires, options.steps, shares_t5=shares)
+                later = replace(options, steps=hires.steps)
+                more = self._encode_pass(*self._make_call(second, later, sizes), t5, negative_t5)
+                found = replace(found, hires=more)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)
@@ -133,18 +142,23 @@ class Conditioner:
         options = self._make_options(how)
         # the tensors of a prompt must not depend on the other prompts of its batch
         alone = replace(options.behaviour, mean_over_batch=False)
-        request = make_request(self.family, prompts)
+        request, networks = self._networks.read(make_request(self.family, prompts), options)
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
         self._warn(how, call, {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
-        call.encode()
-        return call.assemble_each(language)
+        with self._networks.lock:
+            call.encode(self._networks.merge)
+        return [
+            replace(one, networks=tuple(use for use in networks if use.prompt == number))
+            for number, one in enumerate(call.assemble_each(language))
+        ]
 
     def identity(self, **how: Unpack[HowOptions]) -> dict[str, Any]:
         """All that determines the result except the prompt, as JSON values for cache keys."""
         options = self._make_options(how)
+        tagged = options.dialect == "a1111"  # without LoRAs too: earlier versions encoded the tags
         return {
             "family": self.family.name,
             "force_zeros": self.force_zeros_for_empty_prompt,
@@ -152,6 +166,7 @@ class Conditioner:
             "inversions": dict(sorted(self._adapters.files.items())),
             "options": options.identity(),
             **({"t5": self._t5.encoder.identity()} if self._t5.encoder else {}),
+            **({"networks": self._networks.identity()} if tagged else {}),
         }
 
     def add_inversion(self, path: str | Path, token: str | None = None) -> tuple[Inversion, ...]:
@@ -207,6 +222,18 @@ class Conditioner:
         """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
         self._adapters.remove_lora(name)
 
+    def _encode_pass(
+        self,
+        call: TextCall,
+        networks: tuple[NetworkUse, ...],
+        t5: Tensor | None,
+        negative_t5: Tensor | None,
+    ) -> Conditioning:
+        language = self._t5.read(call.request, call.options, (t5, negative_t5))
+        with self._networks.lock:
+            call.encode(self._networks.merge)
+        return replace(call.assemble(language), networks=networks)
+
     def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
         options = Options.of(how, also)
@@ -223,11 +250,16 @@ class Conditioner:
             GivenCall(self.family, self.encoders, how, arguments, text, has_t5=has_t5)
         )
 
-    def _make_call(self, request: Request, options: Options, sizes: Sizes | None) -> TextCall:
+    def _make_call(
+        self, request: Request, options: Options, sizes: Sizes | None
+    ) -> tuple[TextCall, tuple[NetworkUse, ...]]:
+        """Parse the prompts, and find the networks that they name."""
+        request, networks = self._networks.read(request, options)
         zeros = self.force_zeros_for_empty_prompt
-        return TextCall(
+        call = TextCall(
             self.family, self.encoders, request, options, force_zeros=zeros, sizes=sizes
         )
+        return call, networks
 
     def _add_images(self, found: Conditioning, images: Any, *, patches: bool) -> Conditioning:
         rule = self.family.image

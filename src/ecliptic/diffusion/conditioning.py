@@ -7,10 +7,10 @@ B prompts, T tokens, D width, E vector size.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeAlias
 
 import torch
 from torch import Tensor
@@ -30,14 +30,37 @@ from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.tokens.ledger import Ledger
 from ecliptic.errors import ConfigError, InputError, note_warnings
+from ecliptic.prompts import Network
 from ecliptic.storage import replace_file, write_safetensors
 
 P = ParamSpec("P")
 _TENSORS = ("tokens", "pooled", "mask", "image", "size_ids")
 
 
+# The weight of an alternative in all rows; for a batch (B,), 0 in rows that do not have it.
+Weight: TypeAlias = float | Tensor
+
+
 class ConditioningWarning(UserWarning):
     """An option had no effect, or zeros replaced a missing tensor; the message says which."""
+
+
+@dataclass(frozen=True)
+class NetworkUse:
+    """A tag of a prompt, such as A1111's `<lora:name:0.8>`, and what became of it."""
+
+    prompt: int  # its place in the batch
+    network: Network
+    problem: str = ""  # why it changed no text encoder
+
+    @property
+    def applied(self) -> bool:
+        """Whether its LoRA was merged into the text encoders for this prompt."""
+        return not self.problem
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as JSON values."""
+        return {**asdict(self), "applied": self.applied}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,8 +75,10 @@ class Conditioning:
     size_ids: Tensor | None = None  # (B, 6) or (B, 5)
     sizes: Sizes | None = None  # of `size_ids`, if the call stated any
     negative: "Conditioning | None" = None
-    alternatives: "tuple[tuple[Conditioning, float], ...]" = ()  # of AND, this one first
+    alternatives: "tuple[tuple[Conditioning, Weight], ...]" = ()  # of AND, this one first
     schedule: "tuple[tuple[int, Conditioning], ...]" = ()  # (last step, ...), this one first
+    hires: "Conditioning | None" = None  # of the second pass
+    networks: tuple[NetworkUse, ...] = ()  # the tags of the prompts, such as `<lora:name:0.8>`
     read_ledger: Callable[[], Ledger] = Ledger
     facts: CallFacts = field(default_factory=CallFacts)  # of the call
     during: tuple[float, float] = (0.0, 1.0)  # fractions of the noise schedule
@@ -162,7 +187,8 @@ class Conditioning:
 
     def _holdings(self) -> Iterator[Holding]:
         """Yield the ledgers of both sides, by alternative and step."""
-        for number, (one, weight) in enumerate(self.alternatives or ((self, 1.0),)):
+        for number, (one, given) in enumerate(self.alternatives or ((self, 1.0),)):
+            weight = tuple(given.tolist()) if isinstance(given, Tensor) else given
             before = 0
             for last, made in one.schedule or ((0, one),):
                 steps = (before + 1, last) if one.schedule else None
@@ -200,8 +226,9 @@ class Conditioning:
                 "sampling, but a pipeline uses one for all of it; read c.during in your own "
                 "sampler, or call c.between(0, 1) to use it from start to end."
             )
-        if self.alternatives or self.schedule:
-            parts = "each part of c.alternatives" if self.alternatives else "c.at(step)"
+        if len(self.alternatives) > 1 or self.schedule:
+            several = len(self.alternatives) > 1
+            parts = "each part of c.alternatives" if several else "c.at(step)"
             raise ConfigError(
                 "this prompt has more than one set of tensors, but a pipeline takes one; call "
                 f"to_diffusers() of {parts}."
@@ -226,8 +253,12 @@ class Conditioning:
             self,
             **rows,
             negative=None if self.negative is None else self.negative.repeat(times),
-            alternatives=tuple((c.repeat(times), weight) for c, weight in self.alternatives),
+            alternatives=tuple(
+                (c.repeat(times), w.repeat_interleave(times) if isinstance(w, Tensor) else w)
+                for c, w in self.alternatives
+            ),
             schedule=tuple((last, c.repeat(times)) for last, c in self.schedule),
+            hires=None if self.hires is None else self.hires.repeat(times),
         )
 
     repeated = repeat  # its earlier name

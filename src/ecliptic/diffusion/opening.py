@@ -7,6 +7,7 @@ from typing import Any, Literal, Never
 from ecliptic.checks import check_choice
 from ecliptic.diffusion.conditioners import Conditioner
 from ecliptic.diffusion.encode.encoders import TextEncoder
+from ecliptic.diffusion.encode.networks import LoraFiles
 from ecliptic.diffusion.families import FAMILIES, Family
 from ecliptic.diffusion.foreign_names import names_of, refuse_unknown
 from ecliptic.diffusion.language import LanguageEncoder
@@ -27,6 +28,7 @@ def conditioner(
     *,
     t5: str | Path | Literal[False] | None = None,
     force_zeros_for_empty_prompt: bool | None = None,
+    loras: LoraFiles | None = None,
     any_size: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
@@ -48,6 +50,8 @@ def conditioner(
             may pass its tensors.
         force_zeros_for_empty_prompt: use zeros, not the empty prompt, if no negative is given;
             None: as in the config of the pipeline, else the family's rule.
+        loras: the files that prompts in A1111's dialect may name as `<lora:name:0.8>`: a mapping
+            from name to path, or a folder that is searched for `name.safetensors`.
         any_size: take encoders of sizes that no released model of the family has.
         device, precision, offline: as in `load`.
         **unknown: none; names of diffusers' arguments are answered with ours.
@@ -74,16 +78,15 @@ def conditioner(
     if len(given) < len(sources):
         _check_shared(row, clips[0])
     texts, image = _give_roles(row, clips, sources, any_size=any_size)
-    if forced is None and row.sizes:
-        forced = _read_config(pipeline, INDEX).get("force_zeros_for_empty_prompt")
     return Conditioner(
         row,
         texts,
         image=image,
-        force_zeros_for_empty_prompt=row.negative == "zeros" if forced is None else bool(forced),
+        force_zeros_for_empty_prompt=_choose_zeros(row, pipeline, forced),
         language=t5 is not False and _load_t5(row, t5_folder, clips[0], precision),
         language_width=_read_config(pipeline, DENOISER).get("joint_attention_dim"),
         any_size=any_size,
+        loras=loras,
     )
 
 
@@ -131,6 +134,13 @@ def _check_flag(name: str, value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise ConfigError(f"{name} must be True, False or None, got {value!r}.")
     return value
+
+
+def _choose_zeros(family: Family, pipeline: Path | None, given: bool | None) -> bool:
+    """Whether zeros stand for a missing negative: as given, as in the pipeline, or as usual."""
+    if given is None and family.sizes:
+        given = _read_config(pipeline, INDEX).get("force_zeros_for_empty_prompt")
+    return family.negative == "zeros" if given is None else bool(given)
 
 
 def _is_folder(source: EncoderSource) -> bool:

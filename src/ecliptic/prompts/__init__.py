@@ -21,5 +21,6 @@ if TYPE_CHECKING:
         Segment as Segment,
         Span as Span,
     )
+    from ecliptic.prompts.tree import Network as Network
 
 __getattr__, __dir__ = lazy_names(__name__)

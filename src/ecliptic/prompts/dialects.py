@@ -37,6 +37,11 @@ class Stages(Protocol):
     def schedule(self, text: str, steps: int, base_steps: int | None) -> list[tuple[int, str]]:
         """The last step of each text."""
 
+    def second_readings(
+        self, text: str, steps: int | None, negative: bool, base_steps: int
+    ) -> tuple[Alternative, ...]:
+        """The readings for a second pass, after a first one of `base_steps`."""
+
 
 @dataclass(frozen=True)
 class DialectModule:

@@ -10,6 +10,7 @@ from ecliptic.prompts.tree import (
     Alternating,
     Joined,
     LoraUse,
+    Network,
     Node,
     Scheduled,
     Swap,
@@ -17,6 +18,7 @@ from ecliptic.prompts.tree import (
     Tree,
     branches,
     loras,
+    networks,
     walk,
 )
 
@@ -31,7 +33,7 @@ class Prompt:
 
     @property
     def spans(self) -> list[tuple[str, float]]:
-        """Texts with their weights: the attention stage alone, on the prompt as given.
+        """Texts with their weights: the attention stage alone, on the prompt without networks.
 
         In A1111's dialect, BREAK is ("BREAK", -1.0).
         """
@@ -62,14 +64,15 @@ class Prompt:
         return found.schedule(self.text, steps, base_steps)
 
     def readings(
-        self, steps: int | None = None, *, negative: bool = False
+        self, steps: int | None = None, *, negative: bool = False, base_steps: int | None = None
     ) -> tuple[Alternative, ...]:
         """The readings for the encoders, after all stages in order.
 
         Args:
             steps: sampling steps, needed only where the prompt changes over them. If None, the
                 last step of every schedule is 1.
-            negative: read it as a negative prompt, which A1111 does not split at AND.
+            negative: read it as a negative prompt, in which A1111 reads AND and networks as words.
+            base_steps: as in `schedule`.
 
         Raises:
             ConfigError: `steps` is needed, or below 1.
@@ -77,6 +80,9 @@ class Prompt:
         """
         if steps is not None:
             _check_steps(steps)
+        if base_steps is not None and (found := stages(self.dialect)) is not None:
+            _check_steps(base_steps, "base_steps")
+            return found.second_readings(self.text, steps, negative, base_steps)
         return grammar(self.dialect).readings(self.text, steps, negative)
 
     def print(self) -> str:
@@ -87,6 +93,20 @@ class Prompt:
     def loras(self) -> tuple[tuple[str, float], ...]:
         """Names and weights of compel's `withLora`."""
         return loras(self.tree)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """A1111's tags such as `<lora:name:0.8>`, which only a positive prompt has."""
+        return networks(self.tree)
+
+    @property
+    def words(self) -> str:
+        """The prompt as given, without its networks."""
+        start, kept = 0, ""
+        for network in self.networks:
+            kept += self.text[start : network.span[0]]
+            start = network.span[1]
+        return kept + self.text[start:]
 
     @property
     def has_syntax(self) -> bool:
@@ -137,6 +157,11 @@ def _notes(tree: Tree) -> Iterator[str]:
             yield (
                 f"the .swap at position {node.span[0]} is left out: it works inside the sampler's "
                 "attention, and the encoders get only the words before it."
+            )
+        elif isinstance(node, Network):
+            yield (
+                f"the {node.kind} {node.name!r} at position {node.span[0]} is not text; load it "
+                "separately (`networks` lists it)."
             )
         elif isinstance(node, LoraUse):
             yield (

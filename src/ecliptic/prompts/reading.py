@@ -60,3 +60,4 @@ class Alternative:
 
     weight: float
     schedule: tuple[tuple[int, Reading], ...]  # (last step, counted from 1, ..., reading)
+    weight_span: Span | None = None  # of the colon and the number that gave `weight`

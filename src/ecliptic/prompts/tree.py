@@ -78,6 +78,24 @@ class LoraUse:
 
 
 @dataclass(frozen=True)
+class Network:
+    """A1111's `<lora:name:0.8>` or another tag in angle brackets; not text, and for all words."""
+
+    kind: str  # "lora", "lyco", "hypernet", or any other word, which A1111 takes out too
+    name: str
+    weight: float  # for the text encoders
+    denoiser_weight: float  # for the denoiser
+    rank: str | None  # `dyn=`: keep only so many ranks
+    items: tuple[str, ...]  # all between the colons, as written
+    span: Span
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether it names a LoRA file."""
+        return self.kind in ("lora", "lyco")
+
+
+@dataclass(frozen=True)
 class Joined:
     """Whole prompts side by side: A1111's AND, compel's `.blend` and `.and`."""
 
@@ -87,7 +105,9 @@ class Joined:
     span: Span
 
 
-Node: TypeAlias = Text | Weighted | ChunkBreak | Scheduled | Alternating | Swap | LoraUse | Joined
+Node: TypeAlias = (
+    Text | Weighted | ChunkBreak | Scheduled | Alternating | Swap | LoraUse | Network | Joined
+)
 Tree: TypeAlias = tuple[Node, ...]
 
 
@@ -127,8 +147,10 @@ def walk(tree: Tree) -> Iterator[Node]:
 
 
 def loras(tree: Tree) -> tuple[tuple[str, float], ...]:
-    """(name, weight) of every LoRA, in order; only compel's prompts have them.
-
-    A1111's interface removes `<lora:...>` before it reads a prompt; ComfyUI has nodes for LoRAs.
-    """
+    """(name, weight) of every LoRA of compel's prompts, in order; A1111's are `networks`."""
     return tuple((node.name, node.weight) for node in walk(tree) if isinstance(node, LoraUse))
+
+
+def networks(tree: Tree) -> tuple[Network, ...]:
+    """The tags of A1111's extra networks, in order."""
+    return tuple(node for node in tree if isinstance(node, Network))

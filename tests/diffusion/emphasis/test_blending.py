@@ -73,7 +73,7 @@ def test_a_shorter_prompt_is_blended_with_empty_chunks_behind_it() -> None:
     torch.testing.assert_close(blend([long, short], [1, 1], empty=empty), wanted)
 
 
-@pytest.mark.parametrize("empty", [None, torch.zeros(4, 3), torch.zeros(2, 5)])
+@pytest.mark.parametrize("empty", [None, torch.zeros(5, 3), torch.zeros(2, 5)])
 def test_lengths_that_empty_chunks_cannot_fill_are_refused(empty: Tensor | None) -> None:
     with pytest.raises(ShapeError, match="one chunk of the encoded empty prompt"):
         blend([part(6), part(4)], [1, 1], empty=empty)

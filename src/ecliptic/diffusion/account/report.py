@@ -67,7 +67,7 @@ class Holding:
     side: PromptSide
     ledger: Ledger | None  # None: nothing stands there
     alternative: int = 0
-    weight: float = 1.0
+    weight: float | tuple[float, ...] = 1.0  # one for each prompt of a batch
     steps: Steps | None = None
 
 
@@ -79,7 +79,7 @@ class PromptReport:
     origin: Origin
     readings: tuple[EncoderReading, ...] = ()
     alternative: int = 0  # of AND, from 0
-    weight: float = 1.0  # of the alternative
+    weight: float | tuple[float, ...] = 1.0  # of the alternative; one per prompt of a batch
     steps: tuple[Steps, ...] = ()  # none: at all steps
 
     @property

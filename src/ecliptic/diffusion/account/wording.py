@@ -16,7 +16,9 @@ def name_prompt(report: ConditioningReport, prompt: PromptReport) -> str:
     """Which prompt it is: its side, its place under AND with the weight, and its steps."""
     parts: list[str] = [prompt.side]
     if report.alternatives > 1 and prompt.side == "prompt":
-        parts.append(f"alternative {prompt.alternative + 1}, weight {prompt.weight:g}")
+        weights = prompt.weight if isinstance(prompt.weight, tuple) else (prompt.weight,)
+        shown = ", ".join(f"{weight:g}" for weight in weights)
+        parts.append(f"alternative {prompt.alternative + 1}, weight {shown}")
     if prompt.steps:
         parts.append(name_steps(prompt.steps))
     return ", ".join(parts)

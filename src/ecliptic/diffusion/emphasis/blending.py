@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checks import is_finite
+from ecliptic.diffusion.emphasis.extending import common_length, extend
 from ecliptic.diffusion.emphasis.scaling import widen
 from ecliptic.errors import ConfigError, ShapeError
 
@@ -29,7 +30,7 @@ def blend(
     """Blend prompts to their weighted mean `sum w E / sum w`; or sum, if not `normalize`.
 
     Args:
-        parts: (T, D) each; shorter ones are padded with repeats of `empty`.
+        parts: (T, D) each; shorter ones are lengthened with `empty`.
         weights: one for each part, of any sign.
         normalize: divide by the sum of the weights.
         empty: (T, D) one chunk of the encoded empty prompt; needed if lengths differ.
@@ -42,8 +43,8 @@ def blend(
         ShapeError: lengths or widths that do not fit together.
     """
     factors = _check_weights(len(parts), weights, normalize)
-    longest = max(len(part) for part in parts)
-    return _add([_pad(part, longest, empty) for part in parts], factors)
+    longest = common_length(map(len, parts), 0 if empty is None else len(empty))
+    return _add([extend(part, longest, empty) for part in parts], factors)
 
 
 def blend_pooled(
@@ -104,26 +105,10 @@ def _check_weights(count: int, weights: Sequence[float], normalize: bool) -> lis
     return [factor / total for factor in factors]
 
 
-def _pad(part: Tensor, length: int, empty: Tensor | None) -> Tensor:
-    """Pad the part with repeats of `empty` to `length` tokens."""
-    missing = length - len(part)
-    if not missing:
-        return part
-    if empty is None or missing % len(empty) or part.shape[1:] != empty.shape[1:]:
-        shape = None if empty is None else tuple(empty.shape)
-        raise ShapeError(
-            f"a part of {tuple(part.shape)} cannot be padded to {length} tokens with "
-            f"empty={shape}; pass one chunk of the encoded empty prompt, of the same encoder and "
-            "layout."
-        )
-    return torch.cat([part, empty.to(part).repeat(missing // len(empty), 1)])
-
-
 def _weigh(part: Tensor, weight: float, empty: Tensor | None) -> Tensor:
     if weight == 1:
         return part
-    start = _pad(part[:0], len(part), empty)
-    e = widen(start)
+    e = widen(extend(part[:0], len(part), empty))
     return (e + (widen(part) - e) * weight).to(part.dtype)
 
 

@@ -3,7 +3,7 @@
 B prompts, T tokens, D width, E vector size.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +14,7 @@ from ecliptic.diffusion.account.report import CallFacts, Origin
 from ecliptic.diffusion.conditioning import Conditioning
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import (
+    EncodedPrompt,
     join,
     lengthen,
     needs_empty,
@@ -21,6 +22,7 @@ from ecliptic.diffusion.encode.lengths import (
     unequal_rule,
 )
 from ecliptic.diffusion.encode.lines import LineEncoder
+from ecliptic.diffusion.encode.networks import Merge
 from ecliptic.diffusion.encode.request import Request
 from ecliptic.diffusion.encode.side import Moment, Side
 from ecliptic.diffusion.families import Family
@@ -63,20 +65,28 @@ class TextCall:
         self.options = options
         self.sizes = sizes
         self.zeros = not positive_only and self._negative_is_zeros(force_zeros)
-        self.positive = Side(request.positive, encoders, options)
+        self.positive = Side(
+            request.positive,
+            encoders,
+            options,
+            loras=request.loras,
+            base_steps=request.base_steps,
+        )
         self.negative = None if positive_only else self._make_negative(encoders)
         self.sides = [side for side in (self.positive, self.negative) if side is not None]
         self.length = 0  # tokens of every prompt, set by `encode`
 
-    def encode(self) -> None:
-        """Encode every line of both sides, in one batch per encoder.
+    def encode(self, merge: Merge) -> None:
+        """Encode every line of both sides, in one batch per encoder and set of LoRAs.
+
+        Args:
+            merge: merges the LoRAs of some prompts for the time of a `with`.
 
         Warns:
             TruncationWarning: tokens were dropped.
         """
         mixes = any(side.mixes for side in self.sides)
-        for (encoder, group), lines in _group_lines(self.sides).items():
-            encoder.encode(lines, empty=mixes, group=group)
+        _encode(_group_lines(self.sides), merge, empty=mixes)
         prompts = [
             prompt
             for side in self.sides
@@ -85,9 +95,9 @@ class TextCall:
         ]
         rule = unequal_rule(self.options)
         if needs_empty(prompts, rule):
-            for encoder in dict.fromkeys(one for side in self.sides for one in side.encoders):
-                encoder.encode((), empty=True)
-        self.length = shared_length(prompts, rule)
+            rows = (row for side in self.sides for row in side.encoders)
+            _encode({(one, None): [] for row in rows for one in row}, merge, empty=True)
+        self.length = shared_length(prompts, rule, self.positive.empties(0))
         lost = [
             describe_losses(ledger, only_pooled=side.only_pooled)
             for side in self.sides
@@ -99,7 +109,8 @@ class TextCall:
 
     def assemble(self, t5: T5Tensors) -> Conditioning:
         """Assemble the result of the call."""
-        weights = self.positive.timeline.weights
+        timeline = self.positive.timeline
+        weights = [timeline.weights(number) for number in range(timeline.count)]
         moments = [moment for side in self.sides for moment in side.moments()]
         ends = sorted({end for _, end in moments})
         parts = []
@@ -110,9 +121,7 @@ class TextCall:
             ]
             first = found[0][1]
             parts.append(replace(first, schedule=tuple(found)) if len(found) > 1 else first)
-        if len(parts) == 1:
-            return parts[0]
-        return replace(parts[0], alternatives=tuple(zip(parts, weights, strict=True)))
+        return _add_weights(parts[0], parts, weights)
 
     def check_single(self) -> None:
         """Raise ConfigError if a prompt has more than one set of tensors."""
@@ -125,18 +134,22 @@ class TextCall:
     def assemble_each(self, t5: T5Tensors) -> list[Conditioning]:
         """Assemble every prompt at its own length, without negatives."""
         moment = self.positive.moments()[0]
+        weights = self.positive.timeline.weights(0)
         return [
-            replace(
-                self._finish(
-                    join([prompt], self.family, self.options.weighting.scales),
-                    t5.row(number),
-                    negative=False,
-                ),
-                read_ledger=self._reads(self.positive, moment, t5, number),
-                facts=self.facts,
-            )
+            self._assemble_row(prompt, t5.row(number), moment, number, weights[number])
             for number, prompt in enumerate(self.positive.prompts(moment))
         ]
+
+    def _assemble_row(
+        self, prompt: EncodedPrompt, t5: T5Tensors, moment: Moment, number: int, weight: float
+    ) -> Conditioning:
+        joined = join([prompt], self.family, self.options.weighting.scales)
+        found = replace(
+            self._finish(joined, t5, negative=False),
+            read_ledger=self._reads(self.positive, moment, t5, number),
+            facts=self.facts,
+        )
+        return _add_weights(found, [found], [(weight,)])
 
     def _negative_is_zeros(self, force_zeros: bool) -> bool:
         rule = self.options.behaviour.zeros
@@ -149,7 +162,15 @@ class TextCall:
         request, unasked = self.request, self.family.negative == "if given"
         if self.zeros or (unasked and not request.stated):
             return None
-        return Side(request.negative, encoders, self.options, negative=True, beside=self.positive)
+        return Side(
+            request.negative,
+            encoders,
+            self.options,
+            negative=True,
+            beside=self.positive,
+            loras=request.loras,
+            base_steps=request.base_steps,
+        )
 
     def _assemble_at(self, moment: Moment, t5: T5Tensors) -> Conditioning:
         """Assemble both sides at `moment`."""
@@ -167,9 +188,12 @@ class TextCall:
 
     def _join_side(self, side: Side, moment: Moment, t5: T5Tensors) -> Conditioning:
         rule = unequal_rule(self.options)
-        empties = [encoder.empty for encoder in side.encoders]
-        found = side.prompts(moment, levelled=rule != "empty chunk")  # else both are one step
-        prompts = [lengthen(one, self.length, rule, empties) for one in found]
+        prompts = [
+            lengthen(one, self.length, rule, side.empties(number))
+            for number, one in enumerate(
+                side.prompts(moment, levelled=rule != "empty chunk")  # else both are one step
+            )
+        ]
         joined = join(prompts, self.family, self.options.weighting.scales)
         return replace(joined, read_ledger=self._reads(side, moment, t5))
 
@@ -219,6 +243,17 @@ class TextCall:
         return replace(found, tokens=tokens, pooled=pooled)
 
 
+def _add_weights(
+    found: Conditioning, parts: Sequence[Conditioning], weights: Sequence[Sequence[float]]
+) -> Conditioning:
+    """Add the alternatives of AND, with one weight per prompt; none if nothing is weighted."""
+    if len(parts) == 1 and set(weights[0]) == {1.0}:
+        return found
+    several = len(weights[0]) > 1
+    shown = (torch.tensor(one) if several else one[0] for one in weights)
+    return replace(found, alternatives=tuple(zip(parts, shown, strict=True)))
+
+
 def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], list[Line]]:
     """Group the lines by encoder and group."""
     found: dict[tuple[LineEncoder, Hashable], list[Line]] = {}
@@ -226,6 +261,17 @@ def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], li
         for encoder, group, line in side.lines():
             found.setdefault((encoder, group), []).append(line)
     return found
+
+
+def _encode(
+    jobs: Mapping[tuple[LineEncoder, Hashable], Sequence[Line]], merge: Merge, *, empty: bool
+) -> None:
+    """Encode lines by encoder and group, those with the same LoRAs one after the other."""
+    for loras in dict.fromkeys(encoder.loras for encoder, _ in jobs):
+        with merge(loras):
+            for (encoder, group), lines in jobs.items():
+                if encoder.loras == loras:
+                    encoder.encode(lines, empty=empty, group=group)
 
 
 def _zeros(x: Tensor | None) -> Tensor | None:

@@ -82,7 +82,7 @@ def warn_without_effect(given: GivenCall) -> None:
 def _without_prompt(given: GivenCall) -> Iterator[str]:
     if given.text is not None:
         return
-    texts = ("negative", "prompt_2", "negative_2", "t5", "negative_t5", "sizes")
+    texts = ("negative", "prompt_2", "negative_2", "t5", "negative_t5", "sizes", "hires")
     names = [name for name in texts if given.has(name)]
     names += [name for name in given.stated if name != "grad"]
     if names:

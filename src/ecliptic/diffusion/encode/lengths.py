@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ecliptic.diffusion.behaviours import Unequal
 from ecliptic.diffusion.conditioning import Conditioning
+from ecliptic.diffusion.emphasis.extending import can_extend, common_length, extend
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.options import Emphasis, Options
-from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.errors import ConfigError
 
 MOST_REPEATS = 16  # of the longest prompt
 # The rules of the tools of these layouts; the tools of other layouts add empty chunks.
@@ -60,19 +61,20 @@ def needs_empty(prompts: Sequence[EncodedPrompt], rule: Unequal) -> bool:
 
 def level(prompt: EncodedPrompt, empties: Empties) -> EncodedPrompt:
     """Make one prompt's encodings equally long with empty chunks, as ComfyUI does for SDXL."""
-    longest = max(one.length for one in prompt)
-    return lengthen(prompt, longest, "empty chunk", empties)
+    length = common_length((one.length for one in prompt), _chunk(empties))
+    return lengthen(prompt, length, "empty chunk", empties)
 
 
-def shared_length(prompts: Sequence[EncodedPrompt], rule: Unequal) -> int:
-    """The length of all prompts of a call under `rule`.
+def shared_length(prompts: Sequence[EncodedPrompt], rule: Unequal, empties: Empties) -> int:
+    """The length of all prompts of a call under `rule`; `empties` are those of any of them.
 
     Raises:
         ConfigError: they would have to be repeated too often.
     """
-    lengths = [max(one.length for one in prompt) for prompt in prompts]
+    chunk = _chunk(empties)
+    lengths = [common_length((one.length for one in prompt), chunk) for prompt in prompts]
     if rule != "repeat whole":
-        return max(lengths)
+        return max(lengths) if rule == "repeat last" else common_length(lengths, chunk)
     if (common := math.lcm(*lengths)) > MOST_REPEATS * max(lengths):
         raise ConfigError(
             f"prompts of {', '.join(map(str, sorted(set(lengths))))} tokens have no common "
@@ -134,28 +136,16 @@ def _lengthen(
         more = length - one.length
         return _map(one, lambda x: torch.cat([x, x[-1:].expand(more, *x.shape[1:])]))
     assert empty is not None  # `needs_empty` asked for it
-    return _add_chunks(one, length, empty, cut=cut)
-
-
-def _add_chunks(one: Encoding, length: int, empty: Encoding, *, cut: bool) -> Encoding:
-    """Append empty chunks; or insert only their inside before the end, where ends are shared.
-
-    `cut` allows to cut the last empty chunk if neither gives `length` tokens.
-    """
-    missing, inside = length - one.length, empty.length - 2
-    if missing % empty.length == 0:
-        times = missing // empty.length
-        return _map(one, lambda x, e: torch.cat([x, *[e] * times]), empty)
-    if missing % inside == 0:
-        times = missing // inside
-        return _map(one, lambda x, e: torch.cat([x[:-1], *[e[1:-1]] * times, x[-1:]]), empty)
-    if cut:
-        times = math.ceil(missing / empty.length)
+    if cut and not can_extend(one.length, length, empty.length):
+        times = math.ceil((length - one.length) / empty.length)
         return _map(one, lambda x, e: torch.cat([x, *[e] * times])[:length], empty)
-    raise ShapeError(
-        f"a prompt of {one.length} tokens cannot be lengthened to {length} with chunks of "
-        f"{empty.length}; use one layout for all prompts, or pass compat= with another rule."
-    )
+    return _map(one, lambda x, e: extend(x, length, e), empty)
+
+
+def _chunk(empties: Empties) -> int:
+    """Tokens of a chunk; 0 if no empty prompt is needed, or if the encoders differ in it."""
+    found = {empty.length for empty in empties if empty is not None}
+    return found.pop() if len(found) == 1 else 0
 
 
 def _map(one: Encoding, change: Callable[..., Tensor], *others: Encoding) -> Encoding:

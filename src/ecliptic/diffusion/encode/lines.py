@@ -18,11 +18,13 @@ from ecliptic.diffusion.emphasis.blending import (
     concatenate_pooled,
 )
 from ecliptic.diffusion.emphasis.chunk_ends import share_ends
+from ecliptic.diffusion.emphasis.extending import common_length, extend
 from ecliptic.diffusion.emphasis.scaling import original_batch
 from ecliptic.diffusion.emphasis.variants import Variant
 from ecliptic.diffusion.emphasis.weighting import Plan, WeightedVectors, plan
 from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.lengths import Encoding
+from ecliptic.diffusion.encode.request import Loras
 from ecliptic.diffusion.options import Options
 from ecliptic.diffusion.tokens.chunks import (
     Chunks,
@@ -56,9 +58,12 @@ class _Work:
 class LineEncoder:
     """Encodes lines with one encoder and the options of one call, and keeps the results."""
 
-    def __init__(self, encoder: TextEncoder, options: Options, *, negative: bool) -> None:
+    def __init__(
+        self, encoder: TextEncoder, options: Options, *, negative: bool, loras: Loras = ()
+    ) -> None:
         self.encoder = encoder
         self.options = options
+        self.loras = loras  # merged while it encodes; the caller does that
         skips = options.behaviour.skips_negative or not negative
         self.layer = encoder.layer(options.clip_skip if skips else None)
         self.empty: Encoding | None = None  # the empty prompt, once it is encoded
@@ -237,8 +242,15 @@ class LineEncoder:
         return Encoding(
             blend(sequences, weights, normalize=normalize, empty=empty) if sequences else None,
             blend_pooled(pooled, weights, normalize=normalize) if pooled else None,
-            max(parts, key=lambda part: part.length).mask,
+            _longest_mask(parts, self.empty),
         )
+
+
+def _longest_mask(parts: Sequence[Encoding], empty: Encoding | None) -> Tensor:
+    """The mask of blended parts: that of the longest, at their common length."""
+    length = common_length((part.length for part in parts), 0 if empty is None else empty.length)
+    mask = max(parts, key=lambda part: part.length).mask
+    return extend(mask, length, None if empty is None else empty.mask)
 
 
 def lines_of(reading: Reading) -> list[Line]:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from ecliptic.prompts.limits import read_number
+from ecliptic.prompts.reading import Span
 from ecliptic.prompts.traced import Traced
 
 _AND = re.compile(r"\bAND\b")
@@ -20,7 +21,7 @@ class AndPart:
 
     text: Traced  # without white space at its end
     weight: float
-    has_weight: bool  # whether the prompt gives the weight
+    weight_span: Span | None  # of the colon and the number, if the prompt gives the weight
 
 
 def split_at_and(prompt: Traced) -> list[AndPart]:
@@ -38,6 +39,6 @@ def _weigh(part: Traced) -> AndPart:
     head, colon, tail = text.rpartition(":")
     number = _NUMBER.fullmatch(tail) if colon else None
     if number is None:
-        return AndPart(part[: len(text)], 1.0, has_weight=False)
+        return AndPart(part[: len(text)], 1.0, None)
     weight = read_number(number[1], part.place(len(head)))
-    return AndPart(part[: len(head.rstrip())], weight, has_weight=True)
+    return AndPart(part[: len(head.rstrip())], weight, part[len(head) : len(text)].span)

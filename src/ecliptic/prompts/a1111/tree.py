@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from ecliptic.prompts.a1111.alternatives import AndPart, split_at_and
 from ecliptic.prompts.a1111.attention import Lexeme, Machine, factor, split_lexemes
+from ecliptic.prompts.a1111.networks import take_networks
 from ecliptic.prompts.a1111.schedule import Change, Cycle, ScheduleItems, parse_items
 from ecliptic.prompts.limits import check_depth
 from ecliptic.prompts.traced import Traced, join
@@ -33,17 +34,17 @@ _MARKS: dict[str, Mark] = {")": "(", "]": "[", ":": ":"}
 
 
 def read(text: str) -> Tree:
-    """The tree of a prompt.
+    """The tree of a prompt; the tags of networks are its last nodes.
 
     Raises:
         TextError: a weight or step is not a finite number, or brackets are nested too deeply.
     """
-    prompt = Traced.whole(text)
+    prompt, networks = take_networks(Traced.whole(text))
     parts = split_at_and(prompt)
-    if len(parts) == 1 and not parts[0].has_weight:
-        return _read_whole(prompt, parts[0].text)
+    if len(parts) == 1 and parts[0].weight_span is None:
+        return (*_read_whole(prompt, parts[0].text), *networks)
     children = tuple((_read_side(part), part.weight) for part in parts)
-    return (Joined("AND", children, normalize=False, span=(0, len(text))),)
+    return (Joined("AND", children, normalize=False, span=(0, len(text))), *networks)
 
 
 def _read_whole(prompt: Traced, text: Traced) -> Tree:

@@ -7,17 +7,20 @@ reads it with the next character; so a backslash keeps BREAK, AND, colons and nu
 import re
 
 from ecliptic.prompts.a1111.attention import BREAK, ROUND, SQUARE
+from ecliptic.prompts.a1111.networks import escape_tags, write_network
 from ecliptic.prompts.printing import node_error, write_decimal, write_with_point
 from ecliptic.prompts.tree import (
     Alternating,
     ChunkBreak,
     Joined,
+    Network,
     Node,
     Scheduled,
     Text,
     Tree,
     Weighted,
     merge,
+    networks,
 )
 
 _KNOWN = ("Text", "Weighted", "ChunkBreak", "Scheduled", "Alternating", "Joined by AND")
@@ -33,9 +36,13 @@ def write(tree: Tree) -> str:
     Raises:
         ConfigError: A1111 cannot express a node.
     """
-    if len(tree) == 1 and isinstance(tree[0], Joined):
-        return _write_sides(tree[0])
-    return _escape_number(_write_side(tree))
+    tags = "".join(write_network(node) for node in networks(tree))
+    words = tuple(node for node in tree if not isinstance(node, Network))
+    if len(words) == 1 and isinstance(words[0], Joined):
+        text = _write_sides(words[0])
+    else:
+        text = _escape_number(_write_side(words))
+    return escape_tags(text, tags) + tags
 
 
 def _write_sides(node: Joined) -> str:

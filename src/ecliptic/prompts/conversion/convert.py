@@ -14,7 +14,7 @@ from ecliptic.prompts.conversion.rules import Flat, build_tree
 from ecliptic.prompts.dialects import Dialect, grammar
 from ecliptic.prompts.prompt import Prompt, parse
 from ecliptic.prompts.reading import Line, Segment
-from ecliptic.prompts.tree import Text, Weighted, walk
+from ecliptic.prompts.tree import Network, Text, Weighted, walk
 
 WEIGHTS_NOTE = (
     "weights keep their numbers, but each tool computes with them in its own way; "
@@ -61,10 +61,12 @@ def convert(prompt: Prompt, dialect: Dialect) -> Conversion:
 
 def _flatten(prompt: Prompt) -> Flat:
     flat = Flat(prompt.dialect)
-    if all(isinstance(node, Text | Weighted) for node in walk(prompt.tree)):
+    if all(isinstance(node, Text | Weighted | Network) for node in walk(prompt.tree)):
         line = prompt.readings()[0].schedule[0][1]  # shows splits that the tree does not show
         parts = line.parts if isinstance(line, Line) else ()
         flat.read_line(part for part in parts if isinstance(part, Segment))
+        for network in prompt.networks:
+            flat.leave_out(network)
     else:
         flat.read(prompt.tree)
     return flat

@@ -21,6 +21,7 @@ from ecliptic.prompts.tree import (
     Joined,
     LoraUse,
     Mark,
+    Network,
     Node,
     Scheduled,
     Swap,
@@ -57,8 +58,8 @@ class Flat:
         self.kind = "one" if joined is None else joined.kind
         self.normalize = joined is None or joined.normalize
         for node in tree if joined else ():
-            if isinstance(node, LoraUse):
-                self._add(FlatSide(), node, 1.0)
+            if isinstance(node, LoraUse | Network):
+                self.leave_out(node)
         for part, weight in ((tree, 1.0),) if joined is None else joined.parts:
             side = FlatSide(weight)
             self._add_all(side, part, 1.0)
@@ -72,6 +73,14 @@ class Flat:
                 _add_space(side.chunks[0])
             _append(side.chunks[0], segment.text, segment.weight, merges=False)
         self.sides.append(side)
+
+    def leave_out(self, node: LoraUse | Network) -> None:
+        """Note a LoRA or another network, for which no target dialect has a place."""
+        kind = node.kind if isinstance(node, Network) else "LoRA"
+        self.differences.append(
+            f"the {kind} {node.name!r} with weight {write_decimal(node.weight)} is left out; "
+            "load it separately."
+        )
 
     def runs(self) -> Iterator[TextRun]:
         """The texts of every chunk of every side."""
@@ -94,11 +103,8 @@ class Flat:
             self._add_all(side, node.children, inner)
         elif isinstance(node, ChunkBreak):
             side.chunks.append([])
-        elif isinstance(node, LoraUse):
-            self.differences.append(
-                f"the LoRA {node.name!r} with weight {write_decimal(node.weight)} is left out; "
-                "load it separately."
-            )
+        elif isinstance(node, LoraUse | Network):
+            self.leave_out(node)
         else:
             self._choose(side, node, scale)
 

@@ -19,7 +19,7 @@ class Foreign:
 FOREIGN: tuple[Foreign, ...] = (
     Foreign(
         "lora-tag",
-        ("a1111", "comfyui", "compel"),
+        ("comfyui", "compel"),
         re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>"),
         "{} is not read here and would be encoded as words; load the file separately.",
     ),

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ecliptic.inputs import Finding, Severity, Tokenizer
+from ecliptic.prompts.a1111.alternatives import split_at_and
+from ecliptic.prompts.a1111.networks import take_networks
 from ecliptic.prompts.dialects import Dialect
 from ecliptic.prompts.linting.foreign_syntax import FOREIGN, Foreign
 from ecliptic.prompts.reading import Span
+from ecliptic.prompts.traced import Traced
 from ecliptic.prompts.tree import (
     ChunkBreak,
     Joined,
@@ -22,6 +25,7 @@ from ecliptic.prompts.tree import (
     Tree,
     Weighted,
     branches,
+    networks,
     walk,
 )
 
@@ -261,6 +265,28 @@ def _find_dropped(prompt: LintedPrompt) -> Iterator[Remark]:
         yield span, f"compel drops the text after .and(), here {prompt.quote(span)}; remove it."
 
 
+def _find_trailing_weight(prompt: LintedPrompt) -> Iterator[Remark]:
+    parts = split_at_and(take_networks(Traced.whole(prompt.text))[0])
+    span = parts[0].weight_span
+    if len(parts) == 1 and span is not None:
+        number = prompt.text[span[0] + 1 : span[1]].strip()
+        yield (
+            span,
+            f"{prompt.quote(span)} at the end is not encoded: A1111 reads it as the weight of the "
+            f"whole prompt, even without AND; for words, write ':\\{number}' or add a comma.",
+        )
+
+
+def _find_unknown_networks(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node in networks(prompt.tree):
+        if not node.is_lora and node.kind != "hypernet":
+            yield (
+                node.span,
+                f"A1111 takes {prompt.quote(node.span)} out of the text, but has no networks of "
+                f"the kind {node.kind!r}; write lora or hypernet, or for words '<\\{node.kind}:'.",
+            )
+
+
 def _find_padding(prompt: LintedPrompt) -> Iterator[Remark]:
     place = prompt.text.find("!")
     if prompt.tokenizer.spec.pad == 0 and place >= 0:
@@ -289,6 +315,8 @@ RULES: tuple[SyntaxRule, ...] = (
     SyntaxRule("break-in-brackets", "warning", ("a1111",), _find_breaks),
     SyntaxRule("schedule-never-changes", "warning", ("a1111",), _find_unchanging),
     SyntaxRule("schedule-in-steps", "hint", ("a1111",), _find_whole_steps),
+    SyntaxRule("trailing-weight", "warning", ("a1111",), _find_trailing_weight),
+    SyntaxRule("unknown-network", "warning", ("a1111",), _find_unknown_networks),
     SyntaxRule("replaced-weight", "hint", ("comfyui",), _find_replaced),
     SyntaxRule("merged-words", "warning", ("a1111",), _find_merged),
     SyntaxRule("dropped-text", "error", ("compel",), _find_dropped),
