@@ -77,13 +77,15 @@ if TYPE_CHECKING:
         SkipNames as SkipNames,
         skip_names as skip_names,
     )
+    from ecliptic.diffusion.recognition.without_clip import (
+        explain_missing_family as explain_missing_family,
+    )
     from ecliptic.diffusion.text_encoder import as_text_encoder as as_text_encoder
     from ecliptic.diffusion.tokens.ledger import (
         EncoderReading as EncoderReading,
         Ledger as Ledger,
         LedgerRow as LedgerRow,
     )
-    from ecliptic.diffusion.without_clip import explain_missing_family as explain_missing_family
     from ecliptic.prompts import (
         Conversion as Conversion,
         Dialect as Dialect,

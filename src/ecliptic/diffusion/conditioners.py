@@ -118,17 +118,18 @@ class Conditioner:
             further |= {"prompt_3": prompt_3, "negative_3": negative_3}
             request = make_request(self.family, prompt, negative, further)
             call, networks = self._make_call(request, options, sizes)
-        given: dict[str, Any] = {"negative": negative, "prompt_2": prompt_2, "t5": t5}
-        given |= {"negative_2": negative_2, "negative_t5": negative_t5, "sizes": sizes}
-        given |= {"images": images, "patches": patches, "hires": hires}
-        self._warn(how, call, given)
+        given: dict[str, Any] = {
+            "negative": negative,
+            "prompt_2": prompt_2,
+            "negative_2": negative_2,
+            "t5": t5,
+        }
+        given |= {"negative_t5": negative_t5, "sizes": sizes, "hires": hires, "images": images}
+        self._warn(how, call, {**given, "patches": patches})
         if call is not None:
-            found = self._encode_pass(call, networks, t5, negative_t5)
+            found = self._encode_pass(call, networks, (t5, negative_t5))
             if hires is not None:
-                shares = t5 is not None or negative_t5 is not None
-                second = make_second(self.family, request, hires, options.steps, shares_t5=shares)
-                later = replace(options, steps=hires.steps)
-                more = self._encode_pass(*self._make_call(second, later, sizes), t5, negative_t5)
+                more = self._encode_second(call, hires, (t5, negative_t5))
                 found = replace(found, hires=more)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
@@ -226,13 +227,21 @@ class Conditioner:
         self,
         call: TextCall,
         networks: tuple[NetworkUse, ...],
-        t5: Tensor | None,
-        negative_t5: Tensor | None,
+        t5: tuple[Tensor | None, Tensor | None],
     ) -> Conditioning:
-        language = self._t5.read(call.request, call.options, (t5, negative_t5))
+        language = self._t5.read(call.request, call.options, t5)
         with self._networks.lock:
             call.encode(self._networks.merge)
         return replace(call.assemble(language), networks=networks)
+
+    def _encode_second(
+        self, first: TextCall, hires: Hires, t5: tuple[Tensor | None, Tensor | None]
+    ) -> Conditioning:
+        """Encode the second pass of A1111 after the call of the first one."""
+        shares, steps = any(one is not None for one in t5), first.options.steps
+        second = make_second(self.family, first.request, hires, steps, shares_t5=shares)
+        call = self._make_call(second, replace(first.options, steps=hires.steps), first.sizes)
+        return self._encode_pass(*call, t5)
 
     def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""

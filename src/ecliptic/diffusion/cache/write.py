@@ -10,6 +10,7 @@ write into one folder; they share the work, also that of one that is killed.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Unpack
@@ -117,10 +118,7 @@ def write_cache(
     check_count("shard_size", shard_size)
     watch, pace = watch or Watch(), Pace(seconds, AHEAD)
     identity = cache_identity(conditioner, dtype, **options)
-
-    def encode(prompts: list[str]) -> Iterator[PromptTensors]:
-        return iter(conditioner.each(prompts, **options))
-
+    encode = partial(conditioner.each, **options)
     index = _open_index(Path(folder))
     work = _Work(encode, batch_size, dtype, shard_size)
     report = CacheReport(torn=tuple(index.unreadable()))

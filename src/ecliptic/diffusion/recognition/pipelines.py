@@ -11,7 +11,7 @@ from typing import Any
 
 from ecliptic.adapters import part_of_width
 from ecliptic.diffusion.families import FAMILIES, Family
-from ecliptic.diffusion.without_clip import explain_missing_family
+from ecliptic.diffusion.recognition.without_clip import explain_missing_family
 from ecliptic.errors import ConfigError, UnknownModelError
 from ecliptic.storage import read_json
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ecliptic.diffusion import FAMILIES, conditioner
-from ecliptic.diffusion.recognising import check_family, recognise_family
+from ecliptic.diffusion.recognition.pipelines import check_family, recognise_family
 from ecliptic.errors import ConfigError, UnknownModelError
 from tests import peers
 from tests.diffusion import pipelines
