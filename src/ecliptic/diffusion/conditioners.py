@@ -113,24 +113,21 @@ class Conditioner:
             wants = "images" if not self.encoders else "a prompt"
             raise InputError(f"{self.family.title} needs {wants}; pass one.")
         found, call = Conditioning(self.family), None
+        further = {"prompt_2": prompt_2, "negative_2": negative_2}
+        further |= {"prompt_3": prompt_3, "negative_3": negative_3}
         if prompt is not None:
-            further = {"prompt_2": prompt_2, "negative_2": negative_2}
-            further |= {"prompt_3": prompt_3, "negative_3": negative_3}
             request = make_request(self.family, prompt, negative, further)
             call, networks = self._make_call(request, options, sizes)
         given: dict[str, Any] = {
+            **further,
             "negative": negative,
-            "prompt_2": prompt_2,
-            "negative_2": negative_2,
             "t5": t5,
+            "negative_t5": negative_t5,
         }
-        given |= {"negative_t5": negative_t5, "sizes": sizes, "hires": hires, "images": images}
-        self._warn(how, call, {**given, "patches": patches})
+        given |= {"sizes": sizes, "hires": hires, "images": images, "patches": patches}
+        self._warn(how, call, given)
         if call is not None:
-            found = self._encode_pass(call, networks, (t5, negative_t5))
-            if hires is not None:
-                more = self._encode_second(call, hires, (t5, negative_t5))
-                found = replace(found, hires=more)
+            found = self._encode_pass(call, networks, (t5, negative_t5), hires)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)
@@ -228,20 +225,19 @@ class Conditioner:
         call: TextCall,
         networks: tuple[NetworkUse, ...],
         t5: tuple[Tensor | None, Tensor | None],
+        hires: Hires | None = None,
     ) -> Conditioning:
+        """Encode the prompts of a call, and those of A1111's second pass after them."""
         language = self._t5.read(call.request, call.options, t5)
         with self._networks.lock:
             call.encode(self._networks.merge)
-        return replace(call.assemble(language), networks=networks)
-
-    def _encode_second(
-        self, first: TextCall, hires: Hires, t5: tuple[Tensor | None, Tensor | None]
-    ) -> Conditioning:
-        """Encode the second pass of A1111 after the call of the first one."""
-        shares, steps = any(one is not None for one in t5), first.options.steps
-        second = make_second(self.family, first.request, hires, steps, shares_t5=shares)
-        call = self._make_call(second, replace(first.options, steps=hires.steps), first.sizes)
-        return self._encode_pass(*call, t5)
+        found = replace(call.assemble(language), networks=networks)
+        if hires is None:
+            return found
+        shares, steps = any(one is not None for one in t5), call.options.steps
+        second = make_second(self.family, call.request, hires, steps, shares_t5=shares)
+        later = self._make_call(second, replace(call.options, steps=hires.steps), call.sizes)
+        return replace(found, hires=self._encode_pass(*later, t5))
 
     def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
