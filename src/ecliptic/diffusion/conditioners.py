@@ -109,9 +109,7 @@ class Conditioner:
         """
         options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
-        if prompt is None and images is None:
-            wants = "images" if not self.encoders else "a prompt"
-            raise InputError(f"{self.family.title} needs {wants}; pass one.")
+        self._check_given(prompt, images)
         found, call = Conditioning(self.family), None
         further = {"prompt_2": prompt_2, "negative_2": negative_2}
         further |= {"prompt_3": prompt_3, "negative_3": negative_3}
@@ -219,6 +217,12 @@ class Conditioner:
     def remove_lora(self, name: str) -> None:
         """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
         self._adapters.remove_lora(name)
+
+    def _check_given(self, prompt: Prompts | None, images: Any) -> None:
+        """Raise InputError without anything to encode."""
+        if prompt is None and images is None:
+            wants = "a prompt; pass one." if self.encoders else "images; pass some."
+            raise InputError(f"{self.family.title} needs {wants}")
 
     def _encode_pass(
         self,
