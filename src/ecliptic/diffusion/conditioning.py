@@ -58,6 +58,12 @@ class NetworkUse:
         """Whether its LoRA was merged into the text encoders for this prompt."""
         return not self.problem
 
+    @property
+    def text(self) -> str:
+        """The tag and what became of it, in words."""
+        what = self.problem or "was merged for this call"
+        return f"<{self.network.kind}:{':'.join(self.network.items)}> {what}"
+
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values."""
         return {**asdict(self), "applied": self.applied}
@@ -180,12 +186,14 @@ class Conditioning:
         )
         family, facts = self.family, self.facts
         origins: dict[PromptSide, Origin] = {"prompt": facts.positive, "negative": facts.negative}
-        prompts = list_prompts(self._holdings(), origins)
-        return ConditioningReport(
-            family.name, family.title, facts.options, tensors, prompts, facts.notes
-        )
+        later = () if self.hires is None else self.hires._holdings(second=True)
+        prompts = list_prompts((*self._holdings(), *later), origins)
+        passes = (self,) if self.hires is None else (self, self.hires)
+        uses = (use for one in passes for use in one.networks if use.applied)
+        notes = (*facts.notes, *dict.fromkeys(Note("network", use.text) for use in uses))
+        return ConditioningReport(family.name, family.title, facts.options, tensors, prompts, notes)
 
-    def _holdings(self) -> Iterator[Holding]:
+    def _holdings(self, *, second: bool = False) -> Iterator[Holding]:
         """Yield the ledgers of both sides, by alternative and step."""
         for number, (one, given) in enumerate(self.alternatives or ((self, 1.0),)):
             weight = tuple(given.tolist()) if isinstance(given, Tensor) else given
@@ -193,8 +201,8 @@ class Conditioning:
             for last, made in one.schedule or ((0, one),):
                 steps = (before + 1, last) if one.schedule else None
                 there = None if made.negative is None else made.negative.ledger
-                yield Holding("prompt", made.ledger, number, weight, steps)
-                yield Holding("negative", there, number, weight, steps)
+                yield Holding("prompt", made.ledger, number, weight, steps, second)
+                yield Holding("negative", there, number, weight, steps, second)
                 before = last
 
     def add_notes(self, notes: Iterable[Note]) -> "Conditioning":

@@ -69,6 +69,7 @@ class Holding:
     alternative: int = 0
     weight: float | tuple[float, ...] = 1.0  # one for each prompt of a batch
     steps: Steps | None = None
+    second: bool = False  # of A1111's second pass
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class PromptReport:
     alternative: int = 0  # of AND, from 0
     weight: float | tuple[float, ...] = 1.0  # of the alternative; one per prompt of a batch
     steps: tuple[Steps, ...] = ()  # none: at all steps
+    second: bool = False  # of A1111's second pass, which counts its own steps
 
     @property
     def groups(self) -> tuple[tuple[EncoderReading, ...], ...]:
@@ -114,6 +116,7 @@ class PromptReport:
             "alternative": self.alternative,
             "weight": self.weight,
             "steps": [list(one) for one in self.steps],
+            "second_pass": self.second,
             "readings": [reading.to_json() for reading in self.readings],
         }
 
@@ -168,16 +171,17 @@ def list_prompts(
         holdings: of all alternatives, in the order of their steps.
         origins: where each side comes from.
     """
-    found: dict[tuple[PromptSide, int, tuple[EncoderReading, ...]], PromptReport] = {}
+    found: dict[tuple[PromptSide, bool, int, tuple[EncoderReading, ...]], PromptReport] = {}
     for one in holdings:
         alone = one.side == "negative"
         readings = () if one.ledger is None else _mark_repeats(one.ledger.readings)
         number, weight = (0, 1.0) if alone else (one.alternative, one.weight)
         origin = "none" if one.ledger is None else origins[one.side]
-        new = PromptReport(one.side, origin, readings, number, weight)
-        prompt = found.setdefault((one.side, number, readings), new)
+        new = PromptReport(one.side, origin, readings, number, weight, second=one.second)
+        key = one.side, one.second, number, readings
+        prompt = found.setdefault(key, new)
         steps = prompt.steps if one.steps is None else _add_steps(prompt.steps, one.steps)
-        found[one.side, number, readings] = replace(prompt, steps=steps)
+        found[key] = replace(prompt, steps=steps)
     return tuple(sorted(found.values(), key=lambda prompt: prompt.side == "negative"))
 
 

@@ -15,10 +15,12 @@ def name_options(report: ConditioningReport) -> str:
 def name_prompt(report: ConditioningReport, prompt: PromptReport) -> str:
     """Which prompt it is: its side, its place under AND with the weight, and its steps."""
     parts: list[str] = [prompt.side]
-    if report.alternatives > 1 and prompt.side == "prompt":
-        weights = prompt.weight if isinstance(prompt.weight, tuple) else (prompt.weight,)
+    weights = prompt.weight if isinstance(prompt.weight, tuple) else (prompt.weight,)
+    if prompt.side == "prompt" and (report.alternatives > 1 or set(weights) != {1.0}):
         shown = ", ".join(f"{weight:g}" for weight in weights)
         parts.append(f"alternative {prompt.alternative + 1}, weight {shown}")
+    if prompt.second:
+        parts.append("second pass")
     if prompt.steps:
         parts.append(name_steps(prompt.steps))
     return ", ".join(parts)
