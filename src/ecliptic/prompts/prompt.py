@@ -9,6 +9,7 @@ from ecliptic.prompts.reading import Alternative, segments_of
 from ecliptic.prompts.tree import (
     Alternating,
     Joined,
+    LoraUse,
     Network,
     Node,
     Scheduled,
@@ -156,6 +157,11 @@ def _notes(tree: Tree) -> Iterator[str]:
             yield (
                 f"the .swap at position {node.span[0]} is left out: it works inside the sampler's "
                 "attention, and the encoders get only the words before it."
+            )
+        elif isinstance(node, LoraUse):
+            yield (
+                f"the LoRA {node.name!r} at position {node.span[0]} is not text; load it "
+                "separately (`loras` lists it)."
             )
 
 
