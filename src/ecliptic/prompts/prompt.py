@@ -126,7 +126,7 @@ class Prompt:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The parts that the readings leave out, in words."""
+        """The parts that the readings leave out, in words; `networks` has those of A1111."""
         return (*_notes(self.tree), *_note_dropped(self.text, self.tree))
 
 
