@@ -145,7 +145,7 @@ class ConditioningReport:
         return sum(len(reading.rows) for reading in readings), dropped
 
     def to_json(self) -> dict[str, object]:
-        """The fields as JSON values; docs/conditioning.md describes them."""
+        """The fields as JSON values; docs/prompt-report.md describes them."""
         return {
             "version": VERSION,
             "family": self.family,
