@@ -10,6 +10,7 @@ import pytest
 from ecliptic.diffusion import FAMILIES, ConditioningReport, ConditioningWarning
 from ecliptic.inputs import TruncationWarning
 from tests.diffusion.account.calls import WITH_TEXT, call, make
+from tests.diffusion.parity import ours
 
 TWO = [name for name in WITH_TEXT if len(FAMILIES[name].encoders) == 2]
 
@@ -63,12 +64,12 @@ def test_the_second_wording_is_called_prompt_2(family: str) -> None:
 
 
 def test_the_second_wording_of_flux_is_that_of_t5() -> None:
-    report = call("flux", "a fox", prompt_2="a long text").report()
+    report = ours("flux", "folder")("a fox", prompt_2="a long text").report()
     assert [(one.encoder, one.wording) for one in readings(report)] == [
         ("clip_l", "prompt"),
         ("t5", "prompt_2"),
     ]
-    assert [one.output for one in readings(report)] == ["pooled", "sequence of 4 tokens"]
+    assert [one.output for one in readings(report)] == ["pooled", "sequence of 512 tokens"]
     without = call("flux", "a fox", t5=None).report()
     assert readings(without)[1].output == "nothing: no T5 was given"
 
