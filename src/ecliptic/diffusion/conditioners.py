@@ -119,12 +119,8 @@ class Conditioner:
             request = make_request(self.family, prompt, negative, further)
             shares_t5 = t5 is not None or negative_t5 is not None
             passes = self._make_passes(request, options, sizes, hires, shares_t5=shares_t5)
-        given: dict[str, Any] = {
-            **further,
-            "negative": negative,
-            "t5": t5,
-            "negative_t5": negative_t5,
-        }
+        given: dict[str, Any] = {**further, "negative": negative, "t5": t5}
+        given |= {"negative_t5": negative_t5}
         given |= {"sizes": sizes, "hires": hires, "images": images, "patches": patches}
         self._warn(how, [call for call, _ in passes], given)
         if passes:

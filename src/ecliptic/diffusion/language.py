@@ -296,11 +296,8 @@ class T5Reader:
 
     def _say_missing(self, request: Request, options: Options) -> None:
         """Warn if wordings for T5 reach nothing, and once that there is no T5."""
-        names = [  # a negative wording that is not read with T5 either is named elsewhere
-            name
-            for name in request.own_wordings
-            if name.startswith("prompt") or request.language[1]
-        ]
+        sides = ("prompt", "negative")[: 1 + bool(request.language[1])]  # that T5 would read
+        names = [name for name in request.own_wordings if name.startswith(sides)]
         alone = self.family.language is not None and self.family.language.join == "alone"
         if alone and options.max_sequence_length is not None:
             names.append("max_sequence_length")
