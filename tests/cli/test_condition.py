@@ -37,7 +37,7 @@ def test_every_token_of_a_prompt_is_shown(condition: Condition, sdxl: Conditione
 
 
 def test_both_sides_wordings_and_steps_are_shown(condition: Condition) -> None:
-    words = ("a [cat:dog:2] AND a fox:0.5", "-n", "blurry", "--prompt-2", "oil AND paint")
+    words = ("a [cat:dog:2] AND a fox:0.5", "-n", "blurry", "--prompt-2", "oil AND paint:0.5")
     shown = condition(*words, "--dialect", "a1111", "--steps", "4")
     assert shown.exit_code == 0, shown.stderr
     for line in (

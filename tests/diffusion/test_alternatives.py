@@ -164,6 +164,17 @@ def test_schedules_go_on_in_the_second_pass() -> None:
     assert found.repeat(2).hires.at(1).tokens.shape[0] == 4  # type: ignore[union-attr]
 
 
+def test_options_that_no_pass_reads_are_said_and_those_of_the_second_are_not() -> None:
+    how: dict[str, Any] = {"dialect": "a1111", "steps": 10}
+    with pytest.warns(ConditioningWarning, match="'dog' at position 7 is never read, .* 10 steps"):
+        make("sd1")("a [cat:dog:13] x", **how)
+    make("sd1")("a [cat:dog:13] x", hires=Hires(steps=6), **how)
+    with pytest.warns(ConditioningWarning, match="'dog' at position 7 is never read, .* 16 steps"):
+        make("sd1")("a [cat:dog:19] x", hires=Hires(steps=6), **how)
+    with pytest.warns(ConditioningWarning, match="BREAK starts no chunk"):
+        make("sd1")("a", hires=Hires(steps=6, prompt="b BREAK c"), **how)
+
+
 def test_the_second_pass_can_have_its_own_prompts() -> None:
     found = make("sdxl")(
         "a cat",

@@ -130,8 +130,9 @@ def text_encoder(width: int) -> Clip:
     shapes = native_shapes(config).items()
     weights = {name: torch.zeros(tuple(shape)) for name, shape in shapes}
     spec = TokenizerSpec(merges=0, context=8)
+    device = torch.device("cpu")
     checkpoint = Checkpoint(config, weights, image_spec=None, tokenizer_spec=spec, name="wide")
-    runtime = Runtime(build_model(checkpoint), "fp32", torch.device("cpu"))
+    runtime = Runtime(build_model(checkpoint, torch.float32, device), "fp32", device)
     return Clip(runtime, make_card(checkpoint, None, runtime), checkpoint, None)
 
 

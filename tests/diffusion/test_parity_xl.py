@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ecliptic.diffusion import ConditioningWarning
 from ecliptic.diffusion.micro_conditioning import Sizes
 from tests.diffusion import pipelines
 from tests.diffusion.parity import LONG, MANY, PROMPTS, SINGLE, XL_FIELDS, check, cut, ours
@@ -59,11 +60,17 @@ def test_any_negative(row: str, name: str) -> None:
 def test_every_pair_of_wordings(
     row: str, prompt_2: str | None, negative: str | None, negative_2: str | None
 ) -> None:
-    same(row, "a cat!", prompt_2=prompt_2, negative=negative, negative_2=negative_2)
+    how = {"prompt_2": prompt_2, "negative": negative, "negative_2": negative_2}
+    if row == "sdxl" and negative is None and negative_2 is not None:
+        with pytest.warns(ConditioningWarning, match="negative_2 had no effect: without negative"):
+            same(row, "a cat!", **how)
+    else:
+        same(row, "a cat!", **how)
 
 
 def test_a_second_negative_alone_is_ignored_where_none_means_zeros() -> None:
-    found = condition("sdxl", "a cat", negative_2="x")
+    with pytest.warns(ConditioningWarning, match="negative_2 had no effect"):
+        found = condition("sdxl", "a cat", negative_2="x")
     assert not found.negative.tokens.any()
     assert not found.negative.pooled.any()
     found = condition("sdxl-unforced", "a cat", negative_2="x")
@@ -145,7 +152,9 @@ def test_an_exclamation_mark_is_padding_in_diffusers_alone(row: str) -> None:
 @pytest.mark.parametrize("row", ["sdxl", "sdxl-refiner"])
 def test_sizes_stand_beside_both_prompts(row: str) -> None:
     sizes = Sizes((600, 900), (1, 2), (768, 1152), aesthetic=7.0)
-    found = ours(row)(["a", "b"], sizes=sizes, images_per_prompt=2)
+    idle = {"sdxl": "aesthetic", "sdxl-refiner": "target"}[row]
+    with pytest.warns(ConditioningWarning, match=f"^{idle} of sizes had no effect"):
+        found = ours(row)(["a", "b"], sizes=sizes, images_per_prompt=2)
     last = {"sdxl": ([768, 1152], [768, 1152]), "sdxl-refiner": ([7.0], [2.5])}[row]
     for side, end in zip((found, found.negative), last, strict=True):
         assert side.size_ids.tolist() == [[600, 900, 1, 2, *end]] * 4

@@ -110,6 +110,7 @@ def test_t5_runs_in_the_precision_of_the_others(pipeline: Path) -> None:
 # --- what it reads -------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:the weights of words had no effect")
 @pytest.mark.parametrize(
     ("dialect", "prompt", "words"),
     [
@@ -133,6 +134,10 @@ def test_a_prompt_of_several_parts_is_said_to_be_read_in_part() -> None:
     with pytest.warns(ConditioningWarning, match="T5 reads only the first of the parts of"):
         found = made("a cat AND a dog", dialect="a1111").tokens
     torch.testing.assert_close(found, made("a cat ").tokens)
+    given = torch.zeros(1, 5, pipelines.T5_WIDTH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # T5 does not read what was given as its tensor
+        made("a cat AND a dog", dialect="a1111", t5=given)
 
 
 @pytest.mark.parametrize("length", [7, 64])
@@ -182,6 +187,8 @@ def test_a_wording_for_t5_without_t5_has_no_effect_and_says_so() -> None:
         make("sd3", t5=False)("a", prompt_3="b", negative="c", negative_3="d")
     with pytest.warns(ConditioningWarning, match="no T5 to read prompt_2"):
         make("flux", t5=False)("a", prompt_2="b")
+    with pytest.warns(ConditioningWarning, match="no T5 to read max_sequence_length"):
+        make("flux", t5=False)("a", max_sequence_length=7)
 
 
 def test_a_wording_beside_tensors_of_t5_is_refused() -> None:

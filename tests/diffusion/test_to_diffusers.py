@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.diffusion import FAMILIES, Sizes
+from ecliptic.diffusion import FAMILIES, ConditioningWarning, Sizes
 from ecliptic.errors import ConfigError
 from tests import peers
 from tests.diffusion import pipelines
@@ -123,13 +123,15 @@ TEXTS: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE}
 
 def test_sdxl_reads_the_sizes_of_the_call() -> None:
     listed = replace(SIZES, original=[600, 900])  # type: ignore[arg-type]
-    given = ours("sdxl")(PROMPT, negative=NEGATIVE, sizes=listed).to_diffusers()
+    with pytest.warns(ConditioningWarning, match="aesthetic and negative_aesthetic of sizes"):
+        given = ours("sdxl")(PROMPT, negative=NEGATIVE, sizes=listed).to_diffusers()
     assert {name: given[name] for name in STATED} == STATED
     same_picture(whole("sdxl"), given, TEXTS | STATED, height=16, width=16)
 
 
 def test_the_refiner_reads_the_scores_of_the_call_too() -> None:
-    given = ours("sdxl-refiner")(PROMPT, negative=NEGATIVE, sizes=SIZES).to_diffusers()
+    with pytest.warns(ConditioningWarning, match="target of sizes had no effect"):
+        given = ours("sdxl-refiner")(PROMPT, negative=NEGATIVE, sizes=SIZES).to_diffusers()
     scores = {"aesthetic_score": 7.0, "negative_aesthetic_score": 1.0}
     assert given | STATED | scores == given
     image = [Image.fromarray(np.full((16, 16, 3), 90, dtype=np.uint8))] * 2
@@ -190,8 +192,8 @@ def test_a_negative_that_unclip_would_lose_is_refused() -> None:
     with pytest.raises(ConfigError, match="UnCLIPPipeline encodes an empty negative"):
         ours("unclip")(PROMPT, negative=NEGATIVE).to_diffusers()
     assert ours("unclip")(PROMPT, negative=["", ""]).to_diffusers()
-    with pytest.raises(ConfigError, match="zeros of force_zeros"):
-        ours("unclip", force_zeros=True)(PROMPT).to_diffusers()
+    with pytest.raises(ConfigError, match="zeros of force_zeros_for_empty_prompt"):
+        ours("unclip", force_zeros_for_empty_prompt=True)(PROMPT).to_diffusers()
 
 
 @pytest.mark.parametrize("family", ["unclip", "kandinsky2-prior"])

@@ -197,6 +197,6 @@ def test_deep_nesting_is_refused_with_the_place() -> None:
     ids=["unclosed", "deep", "quotes", "commas", "groups"],
 )
 def test_b11_ten_thousand_characters_are_read_in_time(prompt: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     compel.spans(prompt)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

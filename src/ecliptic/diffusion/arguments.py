@@ -110,8 +110,8 @@ def unclip(c: Parts) -> dict[str, Any]:
     if none is not None and not (none.wordless and none.pooled is not None and none.pooled.any()):
         raise ConfigError(
             "UnCLIPPipeline encodes an empty negative prompt itself and takes no other, so this "
-            "one, or the zeros of force_zeros, would be lost; leave it out, or give "
-            "c.negative to the prior yourself."
+            "one, or the zeros of force_zeros_for_empty_prompt, would be lost; leave it out, or "
+            "give c.negative to the prior yourself."
         )
     if c.pooled is None:
         return {"image_embeddings": c.image}

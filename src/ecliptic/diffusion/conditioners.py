@@ -7,7 +7,7 @@ calls them in order. B prompts, T tokens, D width, E vector size.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 from torch import Tensor
 
@@ -28,6 +28,8 @@ from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, InputError
+
+_Pass: TypeAlias = tuple[TextCall, tuple[NetworkUse, ...]]
 
 
 class Conditioner:
@@ -110,22 +112,20 @@ class Conditioner:
         options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
         self._check_given(prompt, images)
-        found, call = Conditioning(self.family), None
+        found, passes = Conditioning(self.family), list[_Pass]()
         further = {"prompt_2": prompt_2, "negative_2": negative_2}
         further |= {"prompt_3": prompt_3, "negative_3": negative_3}
         if prompt is not None:
             request = make_request(self.family, prompt, negative, further)
-            call, networks = self._make_call(request, options, sizes)
-        given: dict[str, Any] = {
-            **further,
-            "negative": negative,
-            "t5": t5,
-            "negative_t5": negative_t5,
-        }
+            shares_t5 = t5 is not None or negative_t5 is not None
+            passes = self._make_passes(request, options, sizes, hires, shares_t5=shares_t5)
+        given: dict[str, Any] = {**further, "negative": negative, "t5": t5}
+        given |= {"negative_t5": negative_t5}
         given |= {"sizes": sizes, "hires": hires, "images": images, "patches": patches}
-        self._warn(how, call, given)
-        if call is not None:
-            found = self._encode_pass(call, networks, (t5, negative_t5), hires)
+        self._warn(how, [call for call, _ in passes], given)
+        if passes:
+            found, *second = (self._encode_pass(*one, (t5, negative_t5)) for one in passes)
+            found = replace(found, hires=second[0] if second else None)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)
@@ -142,7 +142,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
-        self._warn(how, call, {})
+        self._warn(how, [call], {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
         with self._networks.lock:
             call.encode(self._networks.merge)
@@ -229,19 +229,29 @@ class Conditioner:
         call: TextCall,
         networks: tuple[NetworkUse, ...],
         t5: tuple[Tensor | None, Tensor | None],
-        hires: Hires | None = None,
     ) -> Conditioning:
-        """Encode the prompts of a call, and those of A1111's second pass after them."""
+        """Encode the prompts of one pass."""
         language = self._t5.read(call.request, call.options, t5)
         with self._networks.lock:
             call.encode(self._networks.merge)
-        found = replace(call.assemble(language), networks=networks)
+        return replace(call.assemble(language), networks=networks)
+
+    def _make_passes(
+        self,
+        request: Request,
+        options: Options,
+        sizes: Sizes | None,
+        hires: Hires | None,
+        *,
+        shares_t5: bool,
+    ) -> list[_Pass]:
+        """Parse the prompts of a call, and those of A1111's second pass."""
+        first, networks = self._make_call(request, options, sizes)
         if hires is None:
-            return found
-        shares, steps = any(one is not None for one in t5), call.options.steps
-        second = make_second(self.family, call.request, hires, steps, shares_t5=shares)
-        later = self._make_call(second, replace(call.options, steps=hires.steps), call.sizes)
-        return replace(found, hires=self._encode_pass(*later, t5))
+            return [(first, networks)]
+        second = make_second(self.family, first.request, hires, options.steps, shares_t5=shares_t5)
+        later = replace(options, steps=hires.steps)
+        return [(first, networks), self._make_call(second, later, sizes)]
 
     def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
@@ -251,17 +261,16 @@ class Conditioner:
         return options
 
     def _warn(
-        self, how: Mapping[str, Any], text: TextCall | None, arguments: Mapping[str, Any]
+        self, how: Mapping[str, Any], passes: Sequence[TextCall], arguments: Mapping[str, Any]
     ) -> None:
-        """Warn of what has no effect in a call."""
+        """Warn of what has no effect in a call of one or two passes, or of none."""
+        text, later, *_ = (*passes, None, None)
         has_t5 = self._t5.encoder is not None
         warn_without_effect(
-            GivenCall(self.family, self.encoders, how, arguments, text, has_t5=has_t5)
+            GivenCall(self.family, self.encoders, how, arguments, text, later, has_t5=has_t5)
         )
 
-    def _make_call(
-        self, request: Request, options: Options, sizes: Sizes | None
-    ) -> tuple[TextCall, tuple[NetworkUse, ...]]:
+    def _make_call(self, request: Request, options: Options, sizes: Sizes | None) -> _Pass:
         """Parse the prompts, and find the networks that they name."""
         request, networks = self._networks.read(request, options)
         zeros = self.force_zeros_for_empty_prompt

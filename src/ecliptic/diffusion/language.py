@@ -262,19 +262,20 @@ class T5Reader:
                 "t5 is already encoded, so max_sequence_length has no effect; leave it out."
             )
         width, texts = self._width or rule.width, request.language
-        if self.encoder is not None:
-            positive_words = _list_words(texts[0], options, negative=False)
-            texts = (positive_words, _list_words(texts[1], options, negative=True))
+        read = [self.encoder is not None and one is None for one in given]  # sides to encode
+        words = (
+            _list_words(texts[0], options, negative=False) if read[0] else (),
+            _list_words(texts[1], options, negative=True) if read[1] else (),
+        )
         positive, negative = (
             self._read_side(one, side, len(texts[0]), width, length)
-            for one, side in zip(given, texts, strict=True)
+            for one, side in zip(given, words, strict=True)
         )
         if positive is None and negative is None:
             self._say_missing(request, options)
         if family.negative == "encode" and texts[1]:
             positive, negative = _fill_missing_side(positive, negative)
         _check_shapes(positive, negative)
-        words = texts if self.encoder is not None else ((), ())
         return T5Tensors(positive, negative, width, words)
 
     def _read_side(
@@ -295,14 +296,18 @@ class T5Reader:
 
     def _say_missing(self, request: Request, options: Options) -> None:
         """Warn if wordings for T5 reach nothing, and once that there is no T5."""
-        if request.own_wordings:
+        sides = ("prompt", "negative")[: 1 + bool(request.language[1])]  # that T5 would read
+        names = [name for name in request.own_wordings if name.startswith(sides)]
+        alone = self.family.language is not None and self.family.language.join == "alone"
+        if alone and options.max_sequence_length is not None:
+            names.append("max_sequence_length")
+        if names:
             warn(
-                f"there is no T5 to read {' and '.join(request.own_wordings)}, so it has no "
+                f"there is no T5 to read {' and '.join(names)}, so it has no "
                 "effect; pass t5=FOLDER to the conditioner.",
                 ConditioningWarning,
                 stacklevel=None,
             )
-        alone = self.family.language is not None and self.family.language.join == "alone"
         if self._said or (not alone and options.behaviour.missing_t5 == 0):
             return
         self._said = True

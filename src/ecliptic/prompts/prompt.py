@@ -113,16 +113,34 @@ class Prompt:
         """Whether some of its characters are syntax of the dialect and not text."""
         return any(not isinstance(node, Text) for node in self.tree)
 
-    def find_unread(self, steps: int | None = None, *, negative: bool = False) -> tuple[str, ...]:
+    def find_unread(
+        self,
+        steps: int | None = None,
+        *,
+        negative: bool = False,
+        base_steps: int | None = None,
+        second_steps: int | None = None,
+    ) -> tuple[str, ...]:
         """The options of schedules and alternations that no step reads, in words.
 
-        Args, Raises: as `readings`.
+        Args:
+            steps: as `readings`; so are `negative` and `base_steps`.
+            negative: it is a negative prompt.
+            base_steps: of the pass before, if only the second pass reads this prompt.
+            second_steps: of the second pass, if both passes read this prompt.
+
+        Raises:
+            ConfigError, TextError: as `readings`.
         """
         changing = [node for node in walk(self.tree) if isinstance(node, Scheduled | Alternating)]
         if not changing:
             return ()
-        read = set(_places_read(self.readings(steps, negative=negative)))
-        return tuple(_describe_unread(self.text, changing, read, steps))
+        read = set(_places_read(self.readings(steps, negative=negative, base_steps=base_steps)))
+        if second_steps is not None:
+            later = self.readings(second_steps, negative=negative, base_steps=steps)
+            read.update(_places_read(later))
+        count = (steps or 1) + (second_steps or 0)
+        return tuple(_describe_unread(self.text, changing, read, count))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -182,7 +200,7 @@ def _places_read(alternatives: Iterable[Alternative]) -> Iterator[int]:
 
 
 def _describe_unread(
-    text: str, changing: Iterable[Node], read: set[int], steps: int | None
+    text: str, changing: Iterable[Node], read: set[int], steps: int
 ) -> Iterator[str]:
     said: set[int] = set()  # places of an outer option, whose inner ones need no mention
     for option in (option for node in changing for option in branches(node)):
@@ -194,5 +212,5 @@ def _describe_unread(
         words = text[min(places) : max(places) + 1]
         yield (
             f"{words[:40]!r} at position {min(places)} is never read, because none of the "
-            f"{steps or 1} steps comes to it; change the step in its brackets."
+            f"{steps} steps comes to it; change the step in its brackets."
         )

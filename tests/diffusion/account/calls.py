@@ -16,9 +16,11 @@ HOSTILE = "<script>alert('x')</script> & \"quotes\" \x00 \u202e cat \x1b[31m"
 @cache
 def make(family: str) -> Conditioner:
     """A tiny conditioner; do not change it, it is shared."""
-    chosen = pipelines.encoders(family)
+    row = "ip-adapter-alone" if family == "flux-ip-adapter" else family
+    chosen = pipelines.encoders(row)
+    none = {"t5": False} if FAMILIES[family].language else {}
     return conditioner(
-        family, encoders=chosen if family in WITH_TEXT else chosen[-1:], any_size=True
+        family, encoders=chosen if family in WITH_TEXT else chosen[-1:], any_size=True, **none
     )
 
 
@@ -27,5 +29,7 @@ def call(family: str, *prompts: str, **options: Any) -> Conditioning:
     if family not in WITH_TEXT:
         return make(family)(images=[draw()])
     if FAMILIES[family].language:
-        options = {"t5": torch.ones(1, 4, 4096), "negative_t5": torch.ones(1, 4, 4096)} | options
+        both = FAMILIES[family].negative == "encode" or "negative" in options
+        names = ("t5", "negative_t5") if both else ("t5",)
+        options = {name: torch.ones(1, 4, 4096) for name in names} | options
     return make(family)(*prompts, **{"dialect": "a1111"} | options)

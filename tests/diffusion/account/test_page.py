@@ -52,6 +52,7 @@ def quiet(*words: str, **options: Any) -> Conditioning:
         return call(*words, **options)
 
 
+@pytest.mark.filterwarnings("ignore:the weights of words had no effect")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_page_of_every_family_has_both_sides_and_every_row(family: str) -> None:
     report = call(family, "a (red:1.3) fox", negative="blurry").report()

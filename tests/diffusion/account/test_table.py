@@ -2,7 +2,9 @@
 
 import warnings
 
-from ecliptic.diffusion import report_table
+import pytest
+
+from ecliptic.diffusion import ConditioningWarning, report_table
 from tests.diffusion.account.calls import HOSTILE, call
 
 
@@ -28,7 +30,8 @@ def test_lines_fit_80_columns_and_hold_no_controls() -> None:
 
 
 def test_a_text_whose_tokens_are_not_counted_is_shown_whole() -> None:
-    made = call("flux", "a fox", prompt_2="a\x1b wolf", t5=None, negative_t5=None)
+    with pytest.warns(ConditioningWarning, match="no T5 to read prompt_2"):
+        made = call("flux", "a fox", prompt_2="a\x1b wolf", t5=None)
     assert report_table(made.report()).splitlines()[-4:] == [
         "Prompt 2",
         "t5 (nothing: no T5 was given)",
@@ -50,7 +53,7 @@ def test_columns_count_wide_characters_twice() -> None:
 TABLE = """\
 Stable Diffusion XL base (sdxl)
 options             dialect a1111, emphasis original, long truncate, compat
-                    diffusers
+                    diffusers, chunk_ends own
 tokens              (1, 77, 72) float32
 pooled              (1, 36) float32
 size_ids            (1, 6) float32

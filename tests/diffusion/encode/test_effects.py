@@ -46,7 +46,7 @@ def said(call: Callable[[], Any]) -> tuple[Any, str]:
         ("sd1", "a BREAK b", {"dialect": "a1111"}, 'BREAK starts no chunk .* pass long="chunk"'),
         ("sdxl", "a", {"negative_2": "x"}, "negative_2 had no effect: without negative, .* zeros"),
         ("flux", "a", {"negative_2": "x"}, "negative_2 had no effect: without negative, .* left"),
-        ("flux", "a", {"prompt_2": "x"}, "prompt_2 had no effect: .* T5's wording, .* not loaded"),
+        ("flux", "a", {"prompt_2": "x"}, "no T5 to read prompt_2, so it has no effect"),
         ("sd1", "a b.swap(c)", {"dialect": "compel"}, "swap at position 2 is left out"),
         ("sd1", "a withLora(x, 0.5)", {"dialect": "compel"}, "the LoRA 'x' at position 2"),
         ("sd1", '("a", "b").and() c', {"dialect": "compel"}, r"'c' after \.and\(\) is left out"),
@@ -142,7 +142,7 @@ def values(name: str) -> list[Any]:
     about = Options.about(name)
     if about.metadata["values"]:
         return [value for value in about.metadata["values"] if value != about.default]
-    return {"clip_skip": [1], "steps": [7], "grad": [True]}[name]
+    return {"clip_skip": [1], "steps": [7], "grad": [True], "max_sequence_length": [7]}[name]
 
 
 def outcome(family: str, **options: Any) -> tuple[Any, str]:

@@ -64,10 +64,8 @@ def test_the_class_and_the_encoders_tell_the_family(
 @pytest.mark.parametrize(
     ("name", "encoders"),
     [
-        ("Flux2Pipeline", {"text_encoder": L}),
         ("StableDiffusionLatentUpscalePipeline", {"text_encoder": L}),
         ("StableDiffusionImageVariationPipeline", {}),
-        ("PixArtAlphaPipeline", {"text_encoder": L}),
         ("StableDiffusionXLPipeline", {}),
     ],
 )
@@ -76,6 +74,17 @@ def test_an_unknown_pipeline_is_refused_and_the_families_named(
 ) -> None:
     with pytest.raises(ConfigError, match=f"no known family reads .* a {name}; .* sd1, sd2, sdxl"):
         conditioner(write(tmp_path, name, encoders))
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [("Flux2Pipeline", "FLUX.2 reads Mistral 3"), ("PixArtAlphaPipeline", "PixArt reads T5")],
+)
+def test_a_pipeline_without_clip_is_refused_and_what_it_reads_named(
+    name: str, reads: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"{reads}.*, not the text encoder of a CLIP"):
+        conditioner(write(tmp_path, name, {"text_encoder": L}))
 
 
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import Emphasis, Options
 from ecliptic.diffusion.tokens.chunks import starts_chunks
 from ecliptic.errors import warn
-from ecliptic.prompts import Break, Prompt, Segment, parse
+from ecliptic.prompts import Break, Segment, parse
 
 _QUOTED = 60  # characters of a prompt in a message
 
@@ -32,6 +32,7 @@ class GivenCall:
     how: Mapping[str, Any] = field(default_factory=dict)  # options as they were given
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of the call; None if not given
     text: TextCall | None = None  # its prompts, parsed; None without a prompt
+    later: TextCall | None = None  # those of A1111's second pass
     has_t5: bool = False  # a T5 is loaded
 
     @property
@@ -52,19 +53,11 @@ class GivenCall:
     @property
     def segments(self) -> Iterator[Segment | Break]:
         """The parts of every line that is read."""
-        sides = [] if self.text is None else self.text.sides
-        for side in sides:
-            for reading in side.timeline.readings():
-                for line in lines_of(reading):
-                    yield from line.parts
-
-    @property
-    def prompts(self) -> Iterator[tuple[Prompt, bool]]:
-        """Every prompt that is read, parsed, and whether it is a negative one."""
-        sides = [] if self.text is None else self.text.sides
-        for side in sides:
-            for text in dict.fromkeys(text for texts in side.texts for text in texts):
-                yield parse(text, self.options.dialect), side is not sides[0]
+        for call in filter(None, (self.text, self.later)):
+            for side in call.sides:
+                for reading in side.timeline.readings():
+                    for line in lines_of(reading):
+                        yield from line.parts
 
     @property
     def only_pooled(self) -> bool:
@@ -160,10 +153,26 @@ def _breaks(given: GivenCall) -> Iterator[str]:
 
 def _left_out(given: GivenCall) -> Iterator[str]:
     """Yield the parts of prompts that no encoder reads, such as `.swap` and schedules' ends."""
-    for prompt, negative in given.prompts:
-        for note in (*prompt.notes, *prompt.find_unread(given.options.steps, negative=negative)):
-            quoted = prompt.text[:_QUOTED] + "..." * (len(prompt.text) > _QUOTED)
+    first, later = (dict.fromkeys(_texts_of(call)) for call in (given.text, given.later))
+    steps = given.options.steps
+    second = None if given.later is None else given.later.options.steps
+    for text, negative in first | later:
+        prompt = parse(text, given.options.dialect)
+        if (text, negative) in first:
+            also = second if (text, negative) in later else None
+            unread = prompt.find_unread(steps, negative=negative, second_steps=also)
+        else:
+            unread = prompt.find_unread(second, negative=negative, base_steps=steps)
+        for note in (*prompt.notes, *unread):
+            quoted = text[:_QUOTED] + "..." * (len(text) > _QUOTED)
             yield f"in {quoted!r}, {note}"
+
+
+def _texts_of(call: TextCall | None) -> Iterator[tuple[str, bool]]:
+    """Yield every prompt of a pass, and whether it is a negative one."""
+    for side in [] if call is None else call.sides:
+        for text in dict.fromkeys(text for texts in side.texts for text in texts):
+            yield text, call is not None and side is call.negative
 
 
 def _second_negative(given: GivenCall) -> Iterator[str]:
