@@ -1,0 +1,33 @@
+"""What the data hands to a training step. B pairs of this process, S side, T longest text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B pairs, the share of this process in one step."""
+
+    pixels: Tensor  # (B, 3, S, S) float32, normalised
+    tokens: Tensor  # (B, T) int64
+    lengths: Tensor  # (B,) tokens in use, the end of text included
+    captions: Tensor  # (B,) int64, equal for equal captions
+    texts: Sequence[str] = ()  # the captions themselves
+    keys: Sequence[str] = ()  # of the examples, for messages
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """The pairs from `start` to before `stop`."""
+        return replace(
+            self,
+            pixels=self.pixels[start:stop],
+            tokens=self.tokens[start:stop],
+            lengths=self.lengths[start:stop],
+            captions=self.captions[start:stop],
+            texts=self.texts[start:stop],
+            keys=self.keys[start:stop],
+        )

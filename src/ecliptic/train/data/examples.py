@@ -1,0 +1,45 @@
+"""`Examples`: what a source of training data must offer.
+
+A source is a sequence that can be read at any place, so that a run goes on where it stopped, and that
+can be pickled, so that worker processes read it. It keeps no position and no random state: what is
+random about an example is drawn from the generator that it is given.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+Picture = bytes | Path | Image.Image | np.ndarray  # arrays are (H, W, 3 or 4) uint8
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One image and one caption of it."""
+
+    key: str  # names the example in messages and in rejects.jsonl
+    image: Picture
+    caption: str
+
+
+class Examples(Protocol):
+    """A source of pairs."""
+
+    def __len__(self) -> int:
+        """The number of examples."""
+
+    def draw(self, index: int, random: Random) -> Example:
+        """Example `index`; where it has several captions or pictures, `random` chooses one.
+
+        Raises:
+            EclipticError: it cannot be read; the run counts it and takes another one.
+        """
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """All captions of example `index`, without templates; for the evaluation."""
+
+    def fingerprint(self) -> str:
+        """Hex of all that decides what `draw` returns: names, sizes and times of the files."""

@@ -1,0 +1,207 @@
+"""One training step: loss, gradients, update; whole batches, or parts of them with the same result.
+
+With `micro`, a batch is encoded twice, part by part: first without gradients for the vectors,
+whose loss over the whole batch gives their gradients, then again with them
+(Gao et al. 2021, GradCache, arXiv:2101.06983). B pairs, E vector size.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecliptic.errors import ConfigError, NumericalError
+from ecliptic.train.batch import Batch
+from ecliptic.train.losses import Extras, Loss, Ring
+from ecliptic.train.optimiser import MovingAverage, adamw, rate_at, set_rates
+from ecliptic.train.settings import TrainSettings
+from ecliptic.train.trainee import Trainee
+
+LARGEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling by more than 100"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did."""
+
+    loss: float  # of this process's share; the mean over processes is that of the batch
+    rate: float
+    norm: float  # of all gradients, before they are cut to optim.clip
+    scale: float  # exp(logit_scale) after the step
+    skipped: bool  # gradients were not finite, so no weight was changed
+
+
+class Stepper:
+    """Makes the steps of a run.
+
+    Args:
+        trainee: the model.
+        settings: of the run.
+        loss: over the vectors of a batch.
+        encode: calls the trainee on a batch: itself, or distributed wrappers of it.
+        ring: the processes that share a batch; None: one.
+        teach: the teacher's vectors and logit_scale for a batch; None: the loss has no teacher.
+
+    Raises:
+        ConfigError: `micro` with batch norms in training.
+    """
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        settings: TrainSettings,
+        loss: Loss,
+        *,
+        encode: nn.Module | None = None,
+        ring: Ring | None = None,
+        teach: Callable[[Batch], tuple[Tensor, Tensor, Tensor]] | None = None,
+    ) -> None:
+        self.trainee, self.settings, self.loss = trainee, settings, loss
+        self.encode = trainee if encode is None else encode
+        self.ring, self.teach = ring, teach
+        self.optimiser = adamw(trainee, settings)
+        self.average = MovingAverage(trainee, settings.ema) if settings.ema.decay else None
+        self.bf16 = settings.precision == "bf16"
+        self.skipped = 0  # steps in a row
+        if settings.micro and (norms := trainee.moving_norms()):
+            raise ConfigError(
+                f"micro = {settings.micro} would count every batch twice in the {len(norms)} batch "
+                f"norms of this model ({norms[0]}, ...), and they would see parts of it; train it "
+                'with micro = 0, or freeze the ResNet with trains = "text".'
+            )
+
+    def step(self, batch: Batch, number: int) -> StepResult:
+        """Make step `number` (from 0) with a batch.
+
+        Raises:
+            NumericalError: gradients were not finite for `optim.most_skipped` steps in a row.
+        """
+        settings = self.settings
+        rate = rate_at(number, settings.steps, settings.optim)
+        set_rates(self.optimiser, rate)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.accumulate(batch)
+        norm = self._clip()
+        finite = math.isfinite(norm)
+        if finite:
+            self.optimiser.step()
+            self._clamp_temperature()
+            if self.average is not None:
+                self.average.update()
+        self._count_skipped(finite, number)
+        scale = float(self.trainee.model.logit_scale.detach().exp())
+        return StepResult(float(loss), rate, norm, scale, not finite)
+
+    def accumulate(self, batch: Batch) -> Tensor:
+        """Add the gradients of a batch to the parameters; returns the loss, a scalar."""
+        micro = self.settings.micro
+        if micro and len(batch) > micro:
+            return self._accumulate_parts(batch, micro)
+        with self.autocast():
+            images, texts, *scales = self.encode(batch)
+        loss = self._compute_loss(batch, images, texts, scales)
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of the towers' matmuls."""
+        device = self.trainee.model.logit_scale.device.type
+        return torch.autocast(device, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def _accumulate_parts(self, batch: Batch, micro: int) -> Tensor:
+        parts = [batch.part(i, i + micro) for i in range(0, len(batch), micro)]
+        states, vectors = [], []
+        for part in parts:
+            states.append(_random_state())
+            with torch.no_grad(), self.autocast():
+                vectors.append(self.trainee(part)[:2])
+        after = _random_state()
+        images, texts = (torch.cat(side).requires_grad_() for side in zip(*vectors, strict=True))
+        scales = [self.trainee.model.logit_scale, self.trainee.logit_bias]
+        leaves = [s.detach().clone().requires_grad_() for s in scales if s is not None]
+        loss = self._compute_loss(batch, images, texts, leaves)
+        torch.autograd.backward(loss)
+        for i, (part, state) in enumerate(zip(parts, states, strict=True)):
+            _set_random_state(state)
+            last = i == len(parts) - 1
+            with self._synchronised(last):
+                with self.autocast():
+                    found = self.encode(part)
+                at = slice(i * micro, i * micro + len(part))
+                gradients = [_part_of(images, at), _part_of(texts, at)]
+                # the temperature takes part once, not in every part
+                gradients += [_gradient_of(leaf, count=last) for leaf in leaves]
+                _backward(found, gradients)
+        _set_random_state(after)
+        return loss.detach()
+
+    @contextmanager
+    def _synchronised(self, last: bool) -> Iterator[None]:
+        """Let the processes exchange gradients after the last part only."""
+        wait = getattr(self.encode, "no_sync", None)
+        with nullcontext() if last or wait is None else wait():
+            yield
+
+    def _compute_loss(
+        self, batch: Batch, images: Tensor, texts: Tensor, scales: list[Tensor]
+    ) -> Tensor:
+        masks = self.settings.loss.mask_duplicates
+        extras = Extras(
+            captions=batch.captions.to(images.device) if masks else None,
+            teacher=None if self.teach is None else self.teach(batch),
+            bias=scales[1] if len(scales) > 1 else None,
+            ring=self.ring,
+        )
+        return self.loss(images, texts, scales[0], extras)
+
+    def _clip(self) -> float:
+        """Cut the gradients to `optim.clip`; returns their norm before."""
+        most = self.settings.optim.clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.trainee.parameters(), most)
+        full = getattr(norm, "full_tensor", None)  # of sharded weights
+        return float(norm if full is None else full())
+
+    @torch.no_grad()
+    def _clamp_temperature(self) -> None:
+        """Keep logit_scale in [0, ln 100], after every step (open_clip train.py)."""
+        self.trainee.model.logit_scale.clamp_(0, LARGEST_SCALE)
+
+    def _count_skipped(self, finite: bool, number: int) -> None:
+        self.skipped = 0 if finite else self.skipped + 1
+        if self.skipped > self.settings.optim.most_skipped:
+            raise NumericalError(
+                f"the gradients of the last {self.skipped} steps, up to step {number + 1}, were not "
+                'finite; lower optim.rate, raise optim.warmup, or set precision = "fp32".'
+            )
+
+
+def _backward(outputs: tuple[Tensor, ...], gradients: list[Tensor]) -> None:
+    """Send gradients back through the outputs that were computed with gradients."""
+    wanted = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
+    torch.autograd.backward([o for o, _ in wanted], [g.to(o) for o, g in wanted])
+
+
+def _part_of(leaf: Tensor, at: slice) -> Tensor:
+    assert leaf.grad is not None  # the loss depends on it
+    return leaf.grad[at]
+
+
+def _gradient_of(leaf: Tensor, *, count: bool) -> Tensor:
+    assert leaf.grad is not None
+    return leaf.grad if count else torch.zeros_like(leaf.grad)
+
+
+def _random_state() -> list[Tensor]:
+    """The state of torch's generators, on the CPU and on the GPU in use."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state()] if torch.cuda.is_available() else states
+
+
+def _set_random_state(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1])
