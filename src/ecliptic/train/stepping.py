@@ -116,17 +116,17 @@ class Stepper:
         parts = [batch.part(i, i + micro) for i in range(0, len(batch), micro)]
         states, vectors = [], []
         for part in parts:
-            states.append(_random_state())
+            states.append(random_states())
             with torch.no_grad(), self.autocast():
                 vectors.append(self.trainee(part)[:2])
-        after = _random_state()
+        after = random_states()
         images, texts = (torch.cat(side).requires_grad_() for side in zip(*vectors, strict=True))
         scales = [self.trainee.model.logit_scale, self.trainee.logit_bias]
         leaves = [s.detach().clone().requires_grad_() for s in scales if s is not None]
         loss = self._compute_loss(batch, images, texts, leaves)
         torch.autograd.backward(loss)
         for i, (part, state) in enumerate(zip(parts, states, strict=True)):
-            _set_random_state(state)
+            set_random_states(state)
             last = i == len(parts) - 1
             with self._synchronised(last):
                 with self.autocast():
@@ -136,7 +136,7 @@ class Stepper:
                 # the temperature takes part once, not in every part
                 gradients += [_gradient_of(leaf, count=last) for leaf in leaves]
                 _backward(found, gradients)
-        _set_random_state(after)
+        set_random_states(after)
         return loss.detach()
 
     @contextmanager
@@ -195,13 +195,13 @@ def _gradient_of(leaf: Tensor, *, count: bool) -> Tensor:
     return leaf.grad if count else torch.zeros_like(leaf.grad)
 
 
-def _random_state() -> list[Tensor]:
+def random_states() -> list[Tensor]:
     """The state of torch's generators, on the CPU and on the GPU in use."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state()] if torch.cuda.is_available() else states
 
 
-def _set_random_state(states: list[Tensor]) -> None:
+def set_random_states(states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state(states[1])
