@@ -1,0 +1,3 @@
+"""Training on several processes."""
+
+from ecliptic.train.processes.ring import ProcessRing as ProcessRing
