@@ -1,0 +1,48 @@
+"""Named ways from a picture to pixels in training. B pictures, S side."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecliptic.inputs import ImageSpec, Preprocess
+from ecliptic.train.data.examples import Picture
+
+Decoded = NDArray[np.uint8]
+
+
+class Augmentation(Protocol):
+    """From pictures to pixels, with a seed for each picture, so that rows do not depend on others."""
+
+    def decode(self, picture: Picture, seed: int) -> Decoded:
+        """One picture as an array whose shape is that of all others.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+
+    def finish(self, pictures: Sequence[Decoded], seeds: Sequence[int]) -> Tensor:
+        """(B, 3, S, S) float32, normalised."""
+
+
+class Plain:
+    """The preparation of inference: resize, crop to the centre, normalise."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        self.prepare = Preprocess(spec, mode="robust")
+
+    def decode(self, picture: Picture, seed: int) -> Decoded:
+        """(S, S, 3) RGB."""
+        del seed
+        return self.prepare.rgb(picture)
+
+    def finish(self, pictures: Sequence[Decoded], seeds: Sequence[int]) -> Tensor:
+        """(B, 3, S, S) float32, normalised."""
+        del seeds
+        side = self.prepare.spec.size
+        stacked = np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8)
+        return torch.from_numpy(self.prepare.normalize(stacked))

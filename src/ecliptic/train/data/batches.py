@@ -1,0 +1,162 @@
+"""Batches of a run, prepared ahead in worker processes.
+
+A batch is a function of the settings and the step: neither workers nor processes hold a position or
+a random state. B rows of this process, S side, T longest text.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ecliptic.errors import EclipticError, StorageError
+from ecliptic.inputs import ImageSpec, Tokenizer
+from ecliptic.train.batch import Batch
+from ecliptic.train.data.augmentations import Augmentation
+from ecliptic.train.data.examples import Examples
+from ecliptic.train.data.mixture import Mixture, Row
+from ecliptic.train.data.permutation import mix
+
+ATTEMPTS = 10  # at other examples in the place of one that cannot be read
+
+
+@dataclass(frozen=True)
+class BadExample:
+    """An example that could not be read."""
+
+    source: int  # number in data.sources
+    index: int
+    kind: str  # class of the error
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A batch, and the examples that could not be read for it."""
+
+    batch: Batch
+    rejects: tuple[BadExample, ...]
+
+
+class BatchMaker(Dataset[Prepared]):
+    """Makes the rows of one process of the batch of any step; workers hold a copy.
+
+    Args:
+        sources: of examples.
+        mixture: of these sources.
+        augmentation: makes pixels of pictures.
+        tokenizer: of the captions.
+        seed: of all that is random.
+        rank, size: of this process and of all of them; a batch is cut into `size` runs of rows.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Examples],
+        mixture: Mixture,
+        augmentation: Augmentation,
+        tokenizer: Tokenizer,
+        seed: int,
+        *,
+        rank: int = 0,
+        size: int = 1,
+    ) -> None:
+        self.sources, self.mixture, self.augmentation = sources, mixture, augmentation
+        self.tokenizer, self.seed = tokenizer, seed
+        self.rank, self.size = rank, size
+
+    def __getitem__(self, step: int) -> Prepared:
+        """The rows of this process of the batch of `step`, from 0.
+
+        Raises:
+            StorageError: `ATTEMPTS` examples in the place of one could not be read.
+        """
+        rows = self.mixture.rows(step)
+        first, last = (len(rows) * k // self.size for k in (self.rank, self.rank + 1))
+        rejects: list[BadExample] = []
+        found = [self._read(row, rejects) for row in rows[first:last]]
+        pictures, captions, seeds = zip(*found, strict=True) if found else ((), (), ())
+        pixels = self.augmentation.finish(pictures, seeds)
+        tokens, lengths = tokenize(self.tokenizer, captions)
+        batch = Batch(pixels, tokens, lengths, caption_ids(captions), captions)
+        return Prepared(batch, tuple(rejects))
+
+    def _read(self, row: Row, rejects: list[BadExample]) -> tuple[np.ndarray[Any, Any], str, int]:
+        """The picture, the caption and the seed of a row."""
+        for attempt in range(ATTEMPTS):
+            row = self.mixture.replace(row, attempt) if attempt else row
+            seed = mix(self.seed, row.source, row.epoch, row.index)
+            try:
+                example = self.sources[row.source].draw(row.index, Random(seed))
+                return self.augmentation.decode(example.image, seed), example.caption, seed
+            except EclipticError as error:
+                reject = BadExample(row.source, row.index, type(error).__name__, str(error))
+                rejects.append(reject)
+        raise StorageError(
+            f"{ATTEMPTS} examples in a row of source {row.source} of data.sources could not be "
+            f"read, the last one because: {rejects[-1].reason}"
+        )
+
+
+class Batches:
+    """The batches of a run for one process.
+
+    Args:
+        maker: makes them.
+        workers: processes that make them; 0: this one.
+        ahead: batches that each worker prepares ahead.
+    """
+
+    def __init__(self, maker: BatchMaker, *, workers: int = 0, ahead: int = 2) -> None:
+        self.maker, self.workers, self.ahead = maker, workers, ahead
+
+    def iterate(self, start: int, stop: int) -> Iterator[Prepared]:
+        """The batches of the steps from `start` to before `stop`, in order.
+
+        Closing the iterator ends the workers.
+        """
+        more: dict[str, Any] = {}
+        if self.workers:
+            more = {"prefetch_factor": self.ahead, "multiprocessing_context": "forkserver"}
+        loader = DataLoader(
+            self.maker,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=self.workers,
+            collate_fn=_keep,
+            generator=torch.Generator(),  # else it takes a number from the run's own generator
+            **more,
+        )
+        yield from loader
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex of all that decides the batches beside the settings."""
+        parts = [source.fingerprint() for source in self.maker.sources]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(B, T) ids, cut to the longest text of the batch, and (B,) the lengths of the texts."""
+    batch = tokenizer.batch(list(texts), overflow="truncate")
+    ids = batch.ids[:, : batch.lengths.max(initial=1)]
+    return torch.from_numpy(ids), torch.from_numpy(batch.lengths)
+
+
+def caption_ids(captions: Sequence[str]) -> Tensor:
+    """(B,) int64, equal for captions that differ in case and spaces only."""
+    words = (" ".join(caption.lower().split()) for caption in captions)
+    hashes = (hashlib.blake2b(w.encode(errors="replace"), digest_size=8).digest() for w in words)
+    numbers = [int.from_bytes(value, "little") >> 1 for value in hashes]  # not negative
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+def _keep(prepared: Prepared) -> Prepared:
+    return prepared
