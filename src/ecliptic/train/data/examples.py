@@ -8,7 +8,7 @@ random about an example is drawn from the generator that it is given.
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -38,8 +38,27 @@ class Examples(Protocol):
             EclipticError: it cannot be read; the run counts it and takes another one.
         """
 
+    def picture(self, index: int) -> Picture:
+        """The picture of example `index`; the first one where it has several. For evaluation.
+
+        Raises:
+            EclipticError: it cannot be read.
+        """
+
     def captions(self, index: int) -> tuple[str, ...]:
-        """All captions of example `index`, without templates; for the evaluation."""
+        """All captions of example `index`, the main one first, without templates.
+
+        For evaluation; not empty.
+        """
 
     def fingerprint(self) -> str:
         """Hex of all that decides what `draw` returns: names, sizes and times of the files."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source that knows names beyond those of its own examples."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names among which an image is to be named."""
