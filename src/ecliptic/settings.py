@@ -63,21 +63,25 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "settings") ->
 
 def to_dict(value: Any) -> Any:
     """Convert to plain data that `from_dict` reads; fields that are None are left out."""
+    return _make_plain(value, Any)
+
+
+def _make_plain(value: Any, hint: Any) -> Any:
+    """Plain data of a value whose field has the type `hint`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = typing.get_type_hints(type(value))
-        plain = {}
+        plain = {"kind": _kind(type(value))} if len(_dataclasses_in(hint)) > 1 else {}
         for field in dataclasses.fields(value):
-            item = getattr(value, field.name)
-            if item is None:
-                continue
-            plain[field.name] = to_dict(item)
-            if len(_dataclasses_in(hints[field.name])) > 1:
-                plain[field.name] = {"kind": _kind(type(item)), **plain[field.name]}
+            if (item := getattr(value, field.name)) is not None:
+                plain[field.name] = _make_plain(item, hints[field.name])
         return plain
     if isinstance(value, tuple | list):
-        return [to_dict(item) for item in value]
+        arms = get_args(hint)  # (type, ...) or one type for each value
+        same = len(arms) != len(value) or (len(arms) == 2 and arms[1] is Ellipsis)
+        hints_of = [arms[0] if arms else Any] * len(value) if same else arms
+        return [_make_plain(item, arm) for item, arm in zip(value, hints_of, strict=True)]
     if isinstance(value, Mapping):
-        return {key: to_dict(item) for key, item in value.items()}
+        return {key: _make_plain(item, Any) for key, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 

@@ -69,7 +69,7 @@ class Evaluation:
 
         The model is in eval mode meanwhile. Images that cannot be read are left out.
         """
-        training = model.training
+        modes = {module: module.training for module in model.modules()}
         model.eval()
         try:
             runtime = Runtime(model)
@@ -79,7 +79,8 @@ class Evaluation:
                 found |= {f"{one.name}.{key}": value for key, value in task(one, runtime).items()}
             return found
         finally:
-            model.train(training)
+            for module, mode in modes.items():  # frozen parts were in eval mode before
+                module.training = mode
 
     def _name(self, one: HeldOut, runtime: Runtime) -> dict[str, float]:
         """Recall of the own name of each image among all names."""

@@ -62,35 +62,53 @@ class HealthWatch:
         self, step: int, result: StepResult, spread: Spread | None, captions: Tensor
     ) -> Iterator[tuple[str, str]]:
         if result.skipped:
-            yield "skipped", (
-                "the gradients are not finite, so the step changed nothing; if this goes on, lower "
-                'optim.rate or set precision = "fp32".'
+            yield (
+                "skipped",
+                (
+                    "the gradients are not finite, so the step changed nothing; if this goes on, lower "
+                    'optim.rate or set precision = "fp32".'
+                ),
             )
         yield from self._find_temperature(result)
         yield from self._find_still_loss(step, result, len(captions))
         if spread is not None and spread.uniformity_image > COLLAPSED < spread.uniformity_text:
-            yield "collapse", (
-                f"the vectors collapse: uniformity is {spread.uniformity_image:.2f} for images and "
-                f"{spread.uniformity_text:.2f} for texts (-4 is spread out), effective rank "
-                f"{spread.rank:.1f}; lower optim.rate, use a larger batch, or check that captions "
-                "belong to their images."
+            yield (
+                "collapse",
+                (
+                    f"the vectors collapse: uniformity is {spread.uniformity_image:.2f} for images and "
+                    f"{spread.uniformity_text:.2f} for texts (-4 is spread out), effective rank "
+                    f"{spread.rank:.1f}; lower optim.rate, use a larger batch, or check that captions "
+                    "belong to their images."
+                ),
             )
-        if len(captions) > 1 and (share := len(captions.unique()) / len(captions)) < FEWEST_CAPTIONS:
-            yield "captions", (
-                f"only {share:.0%} of the captions in a batch differ, so most pairs have few "
-                "negatives; add captions or sources, or use a smaller batch."
+        if (
+            len(captions) > 1
+            and (share := len(captions.unique()) / len(captions)) < FEWEST_CAPTIONS
+        ):
+            yield (
+                "captions",
+                (
+                    f"only {share:.0%} of the captions in a batch differ, so most pairs have few "
+                    "negatives; add captions or sources, or use a smaller batch."
+                ),
             )
 
     def _find_temperature(self, result: StepResult) -> Iterator[tuple[str, str]]:
         if result.scale >= math.exp(LARGEST_SCALE) * 0.999:
-            yield "scale", (
-                "the temperature is at its bound (a scale of 100): the pairs are told apart by the "
-                "smallest differences; check for duplicates, or stop here if the loss is near 0."
+            yield (
+                "scale",
+                (
+                    "the temperature is at its bound (a scale of 100): the pairs are told apart by the "
+                    "smallest differences; check for duplicates, or stop here if the loss is near 0."
+                ),
             )
         if result.scale <= 1.001:
-            yield "scale", (
-                "the temperature is at its bound (a scale of 1): the vectors of pairs are no closer "
-                "than others; lower optim.rate, and check that captions belong to their images."
+            yield (
+                "scale",
+                (
+                    "the temperature is at its bound (a scale of 1): the vectors of pairs are no closer "
+                    "than others; lower optim.rate, and check that captions belong to their images."
+                ),
             )
 
     def _find_still_loss(
@@ -99,10 +117,13 @@ class HealthWatch:
         late = step > self.settings.optim.warmup + PATIENCE
         chance = math.log(max(2, pairs))
         if late and isinstance(self.settings.loss, InfoNCEConfig) and result.loss > 0.98 * chance:
-            yield "loss", (
-                f"the loss {result.loss:.2f} is still at ln {pairs} = {chance:.2f}, that of vectors "
-                "that say nothing; raise or lower optim.rate tenfold, and check that captions "
-                "belong to their images."
+            yield (
+                "loss",
+                (
+                    f"the loss {result.loss:.2f} is still at ln {pairs} = {chance:.2f}, that of vectors "
+                    "that say nothing; raise or lower optim.rate tenfold, and check that captions "
+                    "belong to their images."
+                ),
             )
 
 

@@ -1,13 +1,13 @@
 """The folder of a run: what it holds, and how its states are kept.
 
-    settings.json           the settings, as `resume` reads them
-    run.json                versions, machine, data: what decides the numbers beside the settings
-    metrics.jsonl           the reported lines
-    curves.svg              the losses and the evaluation over the steps
-    rejects.jsonl           examples that could not be read
-    checkpoints/step-N.safetensors        the model, for `ecliptic.load`
-    checkpoints/step-N.state.safetensors  weights, optimiser, averages, random states: for `resume`
-    model.safetensors, ecliptic.json      the result
+settings.json           the settings, as `resume` reads them
+run.json                versions, machine, data: what decides the numbers beside the settings
+metrics.jsonl           the reported lines
+curves.svg              the losses and the evaluation over the steps
+rejects.jsonl           examples that could not be read
+checkpoints/step-N.safetensors        the model, for `ecliptic.load`
+checkpoints/step-N.state.safetensors  weights, optimiser, averages, random states: for `resume`
+model.safetensors, ecliptic.json      the result
 """
 
 import json
@@ -34,7 +34,7 @@ from ecliptic.storage import (
 from ecliptic.train.settings import TrainSettings
 
 FORMAT = 1  # of the states; increased when older ones cannot be resumed
-SETTINGS, FACTS, METRICS = "settings.json", "run.json", "metrics.jsonl"
+SETTINGS, FACTS = "settings.json", "run.json"
 _STATE = re.compile(r"step-(\d{8})\.state\.safetensors")
 
 
@@ -89,8 +89,12 @@ class RunFolder:
         checkpoint: Checkpoint,
         tensors: Mapping[str, Tensor],
         facts: Mapping[str, Any],
+        *,
+        best: int | None = None,
     ) -> None:
-        """Write the model and the state after `step` steps, then drop states beyond `keep`.
+        """Write the model and the state after `step` steps.
+
+        Then drop all but the last `keep` states and that of step `best`.
 
         The state is written last and at once, so a run that is killed meanwhile, or a full disk,
         leaves the one before.
@@ -104,7 +108,10 @@ class RunFolder:
             self.state_path(step),
             lambda draft: write_safetensors(draft, tensors, {"format": "pt", "training": stated}),
         )
-        self._drop_old()
+        for old in self.steps()[: -self.keep]:
+            if old != best:
+                self.state_path(old).unlink()
+                self.model_path(old).unlink(missing_ok=True)
 
     def last(self) -> SavedState | None:
         """The last state; None before the first one.
@@ -139,8 +146,3 @@ class RunFolder:
     def state_path(self, step: int) -> Path:
         """The state after `step` steps."""
         return self.checkpoints / f"step-{step:08}.state.safetensors"
-
-    def _drop_old(self) -> None:
-        for step in self.steps()[: -self.keep]:
-            self.state_path(step).unlink()
-            self.model_path(step).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ B pairs, E vector size.
 """
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,7 +109,9 @@ class Trainee(nn.Module):
 
     def moving_norms(self) -> list[str]:
         """Names of the batch norms whose statistics the training moves."""
-        norms = (m for m in self.named_modules() if isinstance(m[1], nn.modules.batchnorm._BatchNorm))
+        norms = (
+            m for m in self.named_modules() if isinstance(m[1], nn.modules.batchnorm._BatchNorm)
+        )
         return [name for name, module in norms if module.training]
 
     def _encode_images(self, batch: Batch) -> Tensor:
@@ -138,21 +141,27 @@ def _is_frozen(tower: Tower) -> bool:
     return not any(parameter.requires_grad for parameter in tower.parameters())
 
 
-def open_start(settings: TrainSettings) -> tuple[Trainee, ImageSpec, TokenizerSpec]:
+def open_start(
+    settings: TrainSettings, model_file: Path | None = None
+) -> tuple[Trainee, ImageSpec, TokenizerSpec]:
     """The weights that a run starts with, in float32 and in training mode, and their inputs.
+
+    Args:
+        settings: of the run.
+        model_file: a model of the run, to open in place of `settings.start`.
 
     Raises:
         UnknownModelError, CheckpointError: the start cannot be loaded.
         ConfigError: it has one tower only, or the settings freeze too much.
     """
     bias = settings.loss.bias if isinstance(settings.loss, SigLIPConfig) else None
-    if settings.start == RANDOM:
+    if settings.start == RANDOM and model_file is None:
         model = random_model(settings.sizes, settings.seed)
         if isinstance(settings.loss, SigLIPConfig):
             model.logit_scale.data.fill_(settings.loss.scale)
         specs: tuple[Any, Any] = settings.pixels, settings.tokens
     else:
-        found = open_checkpoint(settings.start)
+        found = open_checkpoint(model_file or settings.start)
         model, specs = _copy_model(found), (found.image_spec, found.tokenizer_spec)
         if None in (model.image, model.text, *specs):
             raise MissingTowerError(

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
         Picture as Picture,
     )
     from ecliptic.train.data.mixture import Mixture as Mixture
-    from ecliptic.train.data.open import open_sources as open_sources
+    from ecliptic.train.data.open import (
+        Data as Data,
+        open_data as open_data,
+        open_sources as open_sources,
+    )
 
 __getattr__, __dir__ = lazy_names(__name__)

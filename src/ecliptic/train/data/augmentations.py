@@ -1,8 +1,7 @@
 """Named ways from a picture to pixels in training. B pictures, S side."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,3 +45,8 @@ class Plain:
         side = self.prepare.spec.size
         stacked = np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8)
         return torch.from_numpy(self.prepare.normalize(stacked))
+
+
+def open_augmentation(name: str, spec: ImageSpec) -> Augmentation:
+    """The augmentation of that name for pixels of `spec`."""
+    return {"none": Plain}[name](spec)

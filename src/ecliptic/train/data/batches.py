@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ecliptic.errors import EclipticError, StorageError
-from ecliptic.inputs import ImageSpec, Tokenizer
+from ecliptic.inputs import Tokenizer
 from ecliptic.train.batch import Batch
 from ecliptic.train.data.augmentations import Augmentation
 from ecliptic.train.data.examples import Examples
