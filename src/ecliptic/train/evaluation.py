@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -134,7 +135,7 @@ class Evaluation:
         return torch.cat(parts)
 
 
-def _open(one: HeldOutSettings, root: object, most: int) -> HeldOut:
+def _open(one: HeldOutSettings, root: Path, most: int) -> HeldOut:
     [source] = open_sources([one.source], root)
     return HeldOut(one.name, source, range(min(len(source), most)), one.task == "names")
 

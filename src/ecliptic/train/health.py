@@ -65,8 +65,8 @@ class HealthWatch:
             yield (
                 "skipped",
                 (
-                    "the gradients are not finite, so the step changed nothing; if this goes on, lower "
-                    'optim.rate or set precision = "fp32".'
+                    "the gradients are not finite, so the step changed nothing; if this goes on, "
+                    'lower optim.rate or set precision = "fp32".'
                 ),
             )
         yield from self._find_temperature(result)
@@ -75,15 +75,15 @@ class HealthWatch:
             yield (
                 "collapse",
                 (
-                    f"the vectors collapse: uniformity is {spread.uniformity_image:.2f} for images and "
-                    f"{spread.uniformity_text:.2f} for texts (-4 is spread out), effective rank "
-                    f"{spread.rank:.1f}; lower optim.rate, use a larger batch, or check that captions "
-                    "belong to their images."
+                    f"the vectors collapse: uniformity is {spread.uniformity_image:.2f} for images "
+                    f"and {spread.uniformity_text:.2f} for texts (-4 is spread out), effective rank "
+                    f"{spread.rank:.1f}; lower optim.rate, use a larger batch, or check that "
+                    "captions belong to their images."
                 ),
             )
         if (
             len(captions) > 1
-            and (share := len(captions.unique()) / len(captions)) < FEWEST_CAPTIONS
+            and (share := len(torch.unique(captions)) / len(captions)) < FEWEST_CAPTIONS
         ):
             yield (
                 "captions",
@@ -98,15 +98,15 @@ class HealthWatch:
             yield (
                 "scale",
                 (
-                    "the temperature is at its bound (a scale of 100): the pairs are told apart by the "
-                    "smallest differences; check for duplicates, or stop here if the loss is near 0."
+                    "the temperature is at its bound (a scale of 100): pairs are told apart by the "
+                    "smallest differences; check for duplicates, or stop if the loss is near 0."
                 ),
             )
         if result.scale <= 1.001:
             yield (
                 "scale",
                 (
-                    "the temperature is at its bound (a scale of 1): the vectors of pairs are no closer "
+                    "the temperature is at its bound (a scale of 1): vectors of pairs are no closer "
                     "than others; lower optim.rate, and check that captions belong to their images."
                 ),
             )
@@ -120,8 +120,8 @@ class HealthWatch:
             yield (
                 "loss",
                 (
-                    f"the loss {result.loss:.2f} is still at ln {pairs} = {chance:.2f}, that of vectors "
-                    "that say nothing; raise or lower optim.rate tenfold, and check that captions "
+                    f"the loss {result.loss:.2f} is still at ln {pairs} = {chance:.2f}, that of "
+                    "vectors that say nothing; raise or lower optim.rate tenfold, and check that captions "
                     "belong to their images."
                 ),
             )

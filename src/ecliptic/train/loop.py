@@ -31,8 +31,8 @@ def train(
     folder = RunFolder(out, settings.checkpoints.keep)
     if folder.steps():
         raise StorageError(
-            f"{out} already holds a run with states; go on with it (ecliptic train --resume {out}), "
-            "or name another folder."
+            f"{out} already holds a run with states; go on with it (ecliptic train --resume "
+            f"{out}), or name another folder."
         )
     return Session(settings, folder, report, stop).run()
 

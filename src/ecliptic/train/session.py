@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,9 +101,8 @@ class Session:
         with Recorder(self.folder.path, self.report, self.start) as self.recorder, closing(batches):
             while done < steps and not stopped:
                 prepared = self.meter.wait(batches)
-                result = self.meter.work(
-                    lambda p=prepared, n=done: self.stepper.step(p.batch, n), len(prepared.batch)
-                )
+                step = partial(self.stepper.step, prepared.batch, done)
+                result = self.meter.work(step, len(prepared.batch))
                 done += 1
                 stopped = self.stop() and done < steps
                 self._follow(done, prepared, result, last=stopped or done == steps)
@@ -128,8 +128,7 @@ class Session:
             self._save(done)
 
     def _log(self, done: int, prepared: Prepared, result: StepResult) -> None:
-        images, texts = self.stepper.vectors
-        spread = measure_spread(images, texts)
+        spread = measure_spread(*self.stepper.vectors)
         captions = prepared.batch.captions
         warnings = self.health.look(done, result, spread, captions)
         line: dict[str, Any] = {
@@ -204,8 +203,8 @@ class Session:
         seen, most = done * self.settings.data.batch, self.settings.data.most_rejects
         if self.recorder.rejects > most * max(seen, FEWEST_SEEN):
             raise StorageError(
-                f"{self.recorder.rejects} of {seen} examples could not be read, more than the share "
-                f"{most} of data.most_rejects; rejects.jsonl says which and why."
+                f"{self.recorder.rejects} of {seen} examples could not be read, more than the "
+                f"share {most} of data.most_rejects; rejects.jsonl says which and why."
             )
 
     def _check_environment(self) -> None:

@@ -1,6 +1,6 @@
 """The state of a run as tensors and plain facts, from which it goes on bit for bit.
 
-Schedules, the data and its randomness are functions of the step, so the step is all there is of them.
+Schedules, the data and its randomness are functions of the step, which is all there is of them.
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Stepper:
         self.optimiser = adamw(trainee, settings)
         self.average = MovingAverage(trainee, settings.ema) if settings.ema.decay else None
         self.skipped = 0  # steps in a row
-        self.vectors: tuple[Tensor, Tensor] | None = None  # (B, E) of the last batch, unit length
+        self.vectors = torch.empty(0, 1), torch.empty(0, 1)  # (B, E) of the last batch, unit
         if settings.micro and (norms := trainee.moving_norms()):
             raise ConfigError(
                 f"micro = {settings.micro} would count every batch twice in the {len(norms)} batch "
@@ -192,8 +192,8 @@ class Stepper:
         self.skipped = 0 if finite else self.skipped + 1
         if self.skipped > self.settings.optim.most_skipped:
             raise NumericalError(
-                f"the gradients of the last {self.skipped} steps, up to step {number + 1}, were not "
-                'finite; lower optim.rate, raise optim.warmup, or set precision = "fp32".'
+                f"the gradients of the last {self.skipped} steps, up to step {number + 1}, were "
+                'not finite; lower optim.rate, raise optim.warmup, or set precision = "fp32".'
             )
 
 
@@ -215,8 +215,8 @@ def choose_precision(trainee: Trainee, settings: TrainSettings, batch: Batch) ->
         return settings
     states = random_states()
     buffers = {name: buffer.clone() for name, buffer in trainee.named_buffers()}
-    seconds: dict[Literal["fp32", "bf16"], float] = {}
-    for name in get_args(Literal["fp32", "bf16"]):
+    seconds: dict[str, float] = {}
+    for name in ("fp32", "bf16"):
         stepper = Stepper(trainee, replace(settings, precision=name), build_loss(settings.loss))
         times = []
         for _ in range(2):
@@ -254,6 +254,7 @@ def random_states() -> list[Tensor]:
 
 
 def set_random_states(states: list[Tensor]) -> None:
+    """Give the generators states that `random_states` returned."""
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state(states[1])

@@ -103,9 +103,7 @@ class Trainee(nn.Module):
                     "count every batch twice; set micro for less memory, or leave it out."
                 )
             for block in blocks_of(tower):
-                block.forward = functools.partial(  # type: ignore[method-assign]
-                    checkpoint, block.forward, use_reentrant=False
-                )
+                block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
     def moving_norms(self) -> list[str]:
         """Names of the batch norms whose statistics the training moves."""

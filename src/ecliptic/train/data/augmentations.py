@@ -15,7 +15,7 @@ Decoded = NDArray[np.uint8]
 
 
 class Augmentation(Protocol):
-    """From pictures to pixels, with a seed for each picture, so that rows do not depend on others."""
+    """From pictures to pixels; each picture has its own seed, so that rows are independent."""
 
     def decode(self, picture: Picture, seed: int) -> Decoded:
         """One picture as an array whose shape is that of all others.

@@ -1,8 +1,8 @@
 """`Examples`: what a source of training data must offer.
 
-A source is a sequence that can be read at any place, so that a run goes on where it stopped, and that
-can be pickled, so that worker processes read it. It keeps no position and no random state: what is
-random about an example is drawn from the generator that it is given.
+A source is a sequence that can be read at any place, so that a run goes on where it stopped, and
+that can be pickled, so that worker processes read it. It keeps no position and no random state:
+what is random about an example is drawn from the generator that it is given.
 """
 
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ from ecliptic.train.data.folders import open_folder
 from ecliptic.train.data.mixture import Mixture
 from ecliptic.train.settings import SourceConfig, TrainSettings
 
-_OPENERS = {"FolderConfig": open_folder}
-
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -52,4 +50,10 @@ def open_data(
 
 def open_sources(configs: Sequence[SourceConfig], root: Path) -> list[Examples]:
     """Open each source; relative paths begin at `root`."""
-    return [_OPENERS[type(config).__name__](config, root) for config in configs]
+    return [_open_source(config, root) for config in configs]
+
+
+def _open_source(config: SourceConfig, root: Path) -> Examples:
+    if isinstance(config, FolderConfig):
+        return open_folder(config, root)
+    raise NotImplementedError(type(config))

@@ -168,7 +168,7 @@ def _stream(
         texts = torch.cat([texts, extras.negatives.to(texts)])
     ring = extras.ring or Alone()
     how = _How(gradients, _distinct(extras.captions, len(texts), ring), ring, block, extras, share)
-    found: Tensor = _Streamed.apply(how, images, texts, logit_scale, bias)  # type: ignore[no-untyped-call]
+    found: Tensor = _Streamed.apply(how, images, texts, logit_scale, bias)
     return found
 
 
@@ -225,7 +225,7 @@ class _Streamed(torch.autograd.Function):
 
 def _distinct(captions: Tensor | None, rows: int, ring: Ring) -> Tensor | None:
     """(rows,) numbers of all texts, or None where a process alone has no two equal ones."""
-    if captions is None or (ring.size == 1 and len(captions.unique()) == len(captions)):
+    if captions is None or (ring.size == 1 and len(torch.unique(captions)) == len(captions)):
         return None
     others = rows - len(captions)  # negatives: each its own, and no number of a caption
     own = torch.arange(-1, -1 - others, -1, device=captions.device)

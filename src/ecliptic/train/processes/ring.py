@@ -1,6 +1,7 @@
 """The ring of the processes that torchrun started."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -46,6 +47,6 @@ class ProcessRing:
             work.wait()
         return found
 
-    def _job(self, kind: object, tensor: Tensor, peer: int) -> dist.P2POp:
+    def _job(self, kind: Callable[..., Any], tensor: Tensor, peer: int) -> dist.P2POp:
         where = peer if self.group is None else dist.get_global_rank(self.group, peer)
         return dist.P2POp(kind, tensor, where, self.group)
