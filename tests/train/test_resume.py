@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,8 @@ def started(recipe: Path, out: Path, moment: str) -> Iterator[subprocess.Popen[s
     try:
         yield child
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         child.communicate()
 
 
@@ -263,7 +261,7 @@ def test_what_changes_no_weight_may_change(data: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in seen if "loss" in line] == [4, 5]
     assert json.loads((tmp_path / "settings.json").read_text())["steps"] == 5
     assert states_of(tmp_path) == [5]
-    with pytest.raises(ConfigError, match="steps = 4, but the run in .* has made 5"):
+    with pytest.raises(ConfigError, match=r"steps = 4, but the run in .* has made 5"):
         resume(tmp_path, overrides=["steps=4"])
 
 
