@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, EclipticError
 from ecliptic.train.optimiser import adamw, rate_at
 from ecliptic.train.settings import EmaSettings, OptimSettings, SigLIPConfig, TowerSettings
 from ecliptic.train.trainee import Trainee, open_start
@@ -222,3 +223,17 @@ def test_checkpointing_changes_no_gradient() -> None:
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-8)
     with pytest.raises(ConfigError, match=r"image\.checkpointing needs a transformer"):
         open_start(replace(WITH_RESNET, image=TowerSettings(checkpointing=True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": "linear", "restarts": (5,)}, "restarts and restart_rate have no effect"),
+        ({"schedule": "cosine", "cooldown": 5}, 'cooldown has no effect on schedule = "cosine"'),
+        ({"schedule": "constant", "last_rate": 0.1}, "last_rate has no effect"),
+        ({"warmup": -1}, r"optim\.warmup must be"),
+    ],
+)
+def test_what_has_no_effect_on_a_schedule_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(EclipticError, match=message):
+        OptimSettings(**change)

@@ -154,6 +154,26 @@ class OptimSettings:
     clip: float = 1.0  # largest norm of all gradients together; 0: no limit
     most_skipped: int = 10  # steps in a row with gradients that are not finite, before the run ends
 
+    def __post_init__(self) -> None:
+        for name in ("warmup", "cooldown", "most_skipped"):
+            check_count(f"optim.{name}", getattr(self, name), least=0)
+        cosine, cools = self.schedule == "cosine", self.schedule in ("constant", "inverse-sqrt")
+        if (self.restarts or self.restart_rate) and not cosine:
+            raise ConfigError(
+                f'optim.restarts and restart_rate have no effect on schedule = "{self.schedule}"; '
+                'leave them out, or take "cosine".'
+            )
+        if self.cooldown and not cools:
+            raise ConfigError(
+                f'optim.cooldown has no effect on schedule = "{self.schedule}", which falls all '
+                'the time; leave it out, or take "constant" or "inverse-sqrt".'
+            )
+        if self.last_rate and cools and not self.cooldown:
+            raise ConfigError(
+                f'optim.last_rate has no effect on schedule = "{self.schedule}" without a '
+                "cooldown; set cooldown to the steps that it takes to get there."
+            )
+
 
 @dataclass(frozen=True)
 class EmaSettings:
