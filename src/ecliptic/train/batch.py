@@ -7,6 +7,23 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
+class Negatives:
+    """M captions that were written to fit no image of the batch."""
+
+    tokens: Tensor  # (M, T) int64
+    lengths: Tensor  # (M,)
+    captions: Tensor  # (M,) int64, equal for equal captions, those of pairs too
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def part(self, start: int, stop: int) -> "Negatives":
+        """The captions from `start` to before `stop`."""
+        cut = slice(start, stop)
+        return Negatives(self.tokens[cut], self.lengths[cut], self.captions[cut])
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B pairs, the share of this process in one step."""
 
@@ -16,12 +33,17 @@ class Batch:
     captions: Tensor  # (B,) int64, equal for equal captions
     texts: Sequence[str] = ()  # the captions themselves
     keys: Sequence[str] = ()  # of the examples, for messages
+    negatives: Negatives | None = None  # for all images of the batch
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def part(self, start: int, stop: int) -> "Batch":
-        """The pairs from `start` to before `stop`."""
+        """The pairs from `start` to before `stop`, and their share of the negatives."""
+        negatives = self.negatives
+        if negatives is not None:
+            cuts = (len(negatives) * at // len(self) for at in (start, min(stop, len(self))))
+            negatives = negatives.part(*cuts)
         return replace(
             self,
             pixels=self.pixels[start:stop],
@@ -30,4 +52,5 @@ class Batch:
             captions=self.captions[start:stop],
             texts=self.texts[start:stop],
             keys=self.keys[start:stop],
+            negatives=negatives,
         )

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ecliptic.errors import EclipticError, StorageError
 from ecliptic.inputs import Tokenizer
-from ecliptic.train.batch import Batch
+from ecliptic.train.batch import Batch, Negatives
 from ecliptic.train.data.augmentations import Augmentation
 from ecliptic.train.data.examples import Examples
 from ecliptic.train.data.mixture import Mixture, Row
@@ -83,20 +83,30 @@ class BatchMaker(Dataset[Prepared]):
         first, last = (len(rows) * k // self.size for k in (self.rank, self.rank + 1))
         rejects: list[BadExample] = []
         found = [self._read(row, rejects) for row in rows[first:last]]
-        pictures, captions, seeds = zip(*found, strict=True) if found else ((), (), ())
+        pictures, captions, seeds, more = zip(*found, strict=True) if found else ((), (), (), ())
         pixels = self.augmentation.finish(pictures, seeds)
         tokens, lengths = tokenize(self.tokenizer, captions)
-        batch = Batch(pixels, tokens, lengths, caption_ids(captions), captions)
+        negatives = self._gather_negatives(more)
+        ids = caption_ids(captions)
+        batch = Batch(pixels, tokens, lengths, ids, captions, negatives=negatives)
         return Prepared(batch, tuple(rejects))
 
-    def _read(self, row: Row, rejects: list[BadExample]) -> tuple[np.ndarray[Any, Any], str, int]:
-        """The picture, the caption and the seed of a row."""
+    def _gather_negatives(self, found: Sequence[Sequence[str]]) -> Negatives | None:
+        """The negatives of all rows; None where there are none."""
+        texts = [text for row in found for text in row]
+        return Negatives(*tokenize(self.tokenizer, texts), caption_ids(texts)) if texts else None
+
+    def _read(
+        self, row: Row, rejects: list[BadExample]
+    ) -> tuple[np.ndarray[Any, Any], str, int, Sequence[str]]:
+        """The picture, the caption, the seed and the negatives of a row."""
         for attempt in range(ATTEMPTS):
             row = self.mixture.replace(row, attempt) if attempt else row
             seed = mix(self.seed, row.source, row.epoch, row.index)
             try:
                 example = self.sources[row.source].draw(row.index, Random(seed))
-                return self.augmentation.decode(example.image, seed), example.caption, seed
+                picture = self.augmentation.decode(example.image, seed)
+                return picture, example.caption, seed, example.negatives
             except EclipticError as error:
                 reject = BadExample(row.source, row.index, type(error).__name__, str(error))
                 rejects.append(reject)
