@@ -14,7 +14,7 @@ from ecliptic.cli.exits import INTERRUPTED, TERMINATED, leave
 from ecliptic.cli.flags import Force, Json
 from ecliptic.cli.output import on_terminal, print_event, print_json, say
 from ecliptic.cli.training_lines import describe, print_explanation
-from ecliptic.errors import ConfigError, SettingsError, StorageError
+from ecliptic.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from ecliptic.train import Report, Run, TrainSettings
@@ -156,7 +156,7 @@ def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
 
     try:
         return load_toml(TrainSettings, recipe, overrides)
-    except SettingsError as error:
+    except ConfigError as error:
         load_toml(TrainSettings, recipe)  # raises if it is wrong itself
         raise typer.BadParameter(f"{error}") from None
 
