@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from ecliptic.checks import check_count
 from ecliptic.errors import ConfigError, ShapeError
-from ecliptic.train.losses.cross_entropy import Gradients, Pairs, Side, cross_entropy
+from ecliptic.train.losses.cross_entropy import Gradients, Pairs, PairVectors, cross_entropy
 from ecliptic.train.losses.ring import Alone, Ring
 from ecliptic.train.losses.sigmoid import sigmoid
 
@@ -189,9 +189,9 @@ class _How:
         """The pairs in full precision, whatever autocast says."""
         dtype = torch.promote_types(images.dtype, torch.float32)
 
-        def side(x: Tensor, y: Tensor, scale: Tensor) -> Side:
+        def side(x: Tensor, y: Tensor, scale: Tensor) -> PairVectors:
             x, y, scale = (v.detach().to(images.device, dtype) for v in (x, y, scale))
-            return Side(x, y, scale.exp())
+            return PairVectors(x, y, scale.exp())
 
         ring = self.ring or Alone()
         captions = None if self.captions is None else self.captions.to(images.device)

@@ -23,7 +23,7 @@ from ecliptic.train.losses.strips import OnlineSum, Strips, own_of, sum_products
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class PairVectors:
     """The vectors of one model for the pairs of this process."""
 
     images: Tensor  # (n, E)
@@ -35,11 +35,11 @@ class Side:
 class Pairs:
     """What a loss streams over."""
 
-    student: Side
+    student: PairVectors
     captions: Tensor | None  # (m,) equal numbers for equal captions
     ring: Ring
     block: int  # the most rows of a strip
-    teacher: Side | None = None
+    teacher: PairVectors | None = None
     teacher_share: float = 0.0  # w
 
 
@@ -72,7 +72,7 @@ def cross_entropy(pairs: Pairs) -> Gradients:
     return _SecondPass(pairs, sums, taught).run()
 
 
-def _find_sums(pairs: Pairs, side: Side) -> _Sums:
+def _find_sums(pairs: Pairs, side: PairVectors) -> _Sums:
     n, texts = len(side.images), side.texts
     rows, columns = OnlineSum.start(n, texts), OnlineSum.start(len(texts), texts)
     own = texts.new_zeros(n)
