@@ -6,12 +6,13 @@ a random state. B rows of this process, S side, T longest text.
 
 import hashlib
 import json
-from collections.abc import Generator, Sequence
+import multiprocessing
+import signal
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from ecliptic.errors import EclipticError, StorageError
 from ecliptic.inputs import Tokenizer
 from ecliptic.train.batch import Batch
-from ecliptic.train.data.augmentations import Augmentation
+from ecliptic.train.data.augmentations import Augmentation, Decoded
 from ecliptic.train.data.examples import Examples
 from ecliptic.train.data.mixture import Mixture, Row
 from ecliptic.train.data.permutation import mix
@@ -33,6 +34,7 @@ class BadExample:
 
     source: int  # number in data.sources
     index: int
+    key: str  # of the example, if it got so far
     kind: str  # class of the error
     reason: str
 
@@ -43,6 +45,16 @@ class Prepared:
 
     batch: Batch
     rejects: tuple[BadExample, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What a row of a batch is made of."""
+
+    picture: Decoded
+    caption: str
+    key: str
+    seed: int
 
 
 class BatchMaker(Dataset[Prepared]):
@@ -82,23 +94,35 @@ class BatchMaker(Dataset[Prepared]):
         first, last = (len(rows) * k // self.size for k in (self.rank, self.rank + 1))
         rejects: list[BadExample] = []
         found = [self._read(row, rejects) for row in rows[first:last]]
-        pictures, captions, seeds = zip(*found, strict=True) if found else ((), (), ())
-        pixels = self.augmentation.finish(pictures, seeds)
+        captions = tuple(one.caption for one in found)
+        pixels = self.augmentation.finish(
+            [one.picture for one in found], [one.seed for one in found]
+        )
         tokens, lengths = tokenize(self.tokenizer, captions)
-        batch = Batch(pixels, tokens, lengths, caption_ids(captions), captions)
+        batch = Batch(
+            pixels,
+            tokens,
+            lengths,
+            caption_ids(captions),
+            captions,
+            tuple(one.key for one in found),
+            self.augmentation.spec,
+        )
         return Prepared(batch, tuple(rejects))
 
-    def _read(self, row: Row, rejects: list[BadExample]) -> tuple[np.ndarray[Any, Any], str, int]:
-        """The picture, the caption and the seed of a row."""
+    def _read(self, row: Row, rejects: list[BadExample]) -> "_Read":
         for attempt in range(ATTEMPTS):
             row = self.mixture.replace(row, attempt) if attempt else row
             seed = mix(self.seed, row.source, row.epoch, row.index)
+            key = ""
             try:
                 example = self.sources[row.source].draw(row.index, Random(seed))
-                return self.augmentation.decode(example.image, seed), example.caption, seed
+                key = example.key
+                picture = self.augmentation.decode(example.image, seed)
+                return _Read(picture, example.caption, key, seed)
             except EclipticError as error:
-                reject = BadExample(row.source, row.index, type(error).__name__, str(error))
-                rejects.append(reject)
+                kind, reason = type(error).__name__, str(error)
+                rejects.append(BadExample(row.source, row.index, key, kind, reason))
         raise StorageError(
             f"{ATTEMPTS} examples in a row of source {row.source} of data.sources could not be "
             f"read, the last one because: {rejects[-1].reason}"
@@ -124,17 +148,40 @@ class Batches:
         """
         more: dict[str, Any] = {}
         if self.workers:
-            more = {"prefetch_factor": self.ahead, "multiprocessing_context": "forkserver"}
+            context = multiprocessing.get_context("forkserver")  # fork may stop in torch's threads
+            context.set_forkserver_preload([__name__])
+            more = {"prefetch_factor": self.ahead, "multiprocessing_context": context}
         loader = DataLoader(
-            self.maker,
+            _Caught(self.maker),
             batch_size=None,
             sampler=range(start, stop),
             num_workers=self.workers,
             collate_fn=_keep,
+            worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # else it takes a number from the run's own generator
             **more,
         )
-        yield from loader
+        made = iter(loader)
+        try:
+            for _ in range(start, stop):
+                yield self._take(made)
+        finally:
+            if end := getattr(made, "_shutdown_workers", None):
+                end()
+
+    def _take(self, made: Iterator[Prepared | EclipticError]) -> Prepared:
+        try:
+            found = next(made)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or "Caught" in str(error):
+                raise
+            raise StorageError(
+                f"a process that prepares batches has died ({error}); if memory ran out, lower "
+                "data.workers or data.ahead."
+            ) from error
+        if isinstance(found, EclipticError):
+            raise found
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -156,6 +203,24 @@ def caption_ids(captions: Sequence[str]) -> Tensor:
     hashes = (hashlib.blake2b(w.encode(errors="replace"), digest_size=8).digest() for w in words)
     numbers = [int.from_bytes(value, "little") >> 1 for value in hashes]  # not negative
     return torch.tensor(numbers, dtype=torch.int64)
+
+
+class _Caught(Dataset["Prepared | EclipticError"]):
+    """Batches, or the error instead, so that it arrives from a worker as it was raised."""
+
+    def __init__(self, maker: BatchMaker) -> None:
+        self.maker = maker
+
+    def __getitem__(self, step: int) -> Prepared | EclipticError:
+        try:
+            return self.maker[step]
+        except EclipticError as error:
+            return error
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Leave Ctrl-C to the training process, which finishes its step and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _keep(prepared: Any) -> Any:
