@@ -7,6 +7,7 @@ refused: such a tar is damaged or hostile. Compressed tars cannot be read at any
 
 import os
 import re
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +56,7 @@ class TarFile:
             self._file = open_regular(path)
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
+        self.close = weakref.finalize(self, self._file.close)  # at the latest with this object
         facts = os.fstat(self._file.fileno())
         self.size = facts.st_size
         self.facts = facts.st_size, facts.st_mtime_ns  # to see that the file is still the same
@@ -71,10 +73,6 @@ class TarFile:
         """At most `size` bytes from `offset`, in any order and any thread."""
         return os.pread(self._file.fileno(), size, offset)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
     def members(self) -> Iterator[Member]:
         """The files in the tar, in order.
 
@@ -85,7 +83,7 @@ class TarFile:
             TruncatedTarWarning: it ends too early.
         """
         names = _Names()
-        at = 0
+        at = end = 0
         while len(header := self.read(at, BLOCK)) == BLOCK and header.strip(b"\0"):
             size = self._check(header, at)
             kind, data = header[156:157], at + BLOCK
@@ -103,9 +101,10 @@ class TarFile:
                 elif kind not in (b"5", *_FILES):
                     what = _KINDS.get(kind, f"of the unknown kind {kind!r}")
                     self._refuse(at, f"holds {name!r}, which is {what}; tar plain files only")
+            end = data + size
             at = data + -(-size // BLOCK) * BLOCK
         else:
-            if len(header) in (0, BLOCK) and at <= self.size:
+            if len(header) in (0, BLOCK) and end <= self.size:  # the last padding may be missing
                 return
         warn(
             f"{self.path} is cut short: it ends inside the member at byte {at}; what is whole "
