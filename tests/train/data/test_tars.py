@@ -145,6 +145,7 @@ def test_a_tar_that_changes_is_noticed(tmp_path: Path) -> None:
         found.draw(0, Random(0))
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_keys_and_groups_are_those_of_webdataset(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     extra = [("x/y.z.txt", b"1"), ("noext", b"2"), (".dot", b"3"), ("x/y.png", png(9))]
