@@ -54,9 +54,9 @@ def test_rows_have_encoded_images_and_all_captions(tmp_path: Path, datasets: Any
 def test_splits_columns_and_other_folders_are_named(tmp_path: Path, datasets: Any) -> None:
     one = datasets.Dataset.from_dict({"image": ["a.png"], "captoin": ["x"]})
     datasets.DatasetDict(train=one, test=one).save_to_disk(str(tmp_path / "set"))
-    with pytest.raises(StorageError, match="several splits.*set/train, set/test"):
+    with pytest.raises(StorageError, match=r"several splits.*set/train, set/test"):
         open_dataset(CONFIG, tmp_path)
-    with pytest.raises(StorageError, match="no column 'caption'.*did you mean 'captoin'"):
+    with pytest.raises(StorageError, match=r"no column 'caption'.*did you mean 'captoin'"):
         open_dataset(DatasetConfig(Path("set/train")), tmp_path)
     (tmp_path / "other").mkdir()
     with pytest.raises(StorageError, match="is no data set of `save_to_disk`"):

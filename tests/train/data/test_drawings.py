@@ -108,7 +108,9 @@ def test_captions_are_made_of_the_name_and_the_keywords() -> None:
     texts = {vary_caption(drawing, captioner, Random(s)) for s in range(300)}
     assert {"flag: Qatar", "flag of Qatar", "an emoji of flag of Qatar", "QA"} <= texts
     assert all("Qatar" in text or "QA" in text or text == "flag" for text in texts)
-    alone = [vary_caption(Drawing("x", (), (0, 0, 0), "k"), captioner, Random(s)) for s in range(99)]
+    alone = [
+        vary_caption(Drawing("x", (), (0, 0, 0), "k"), captioner, Random(s)) for s in range(99)
+    ]
     assert all("x" in text for text in alone)
     assert 50 < sum(text == "x" for text in alone) < 95
 
@@ -138,9 +140,9 @@ def test_tables_that_cannot_be_used_are_named(tmp_path: Path, text: str, message
 
 
 def test_missing_files_and_paths_are_refused(tmp_path: Path, root: Path) -> None:
-    with pytest.raises(StorageError, match="emoji.csv cannot be read.*data.root"):
+    with pytest.raises(StorageError, match=r"emoji\.csv cannot be read.*data.root"):
         open_drawings(EMOJI, tmp_path)
-    with pytest.raises(StorageError, match="none.tar cannot be read"):
+    with pytest.raises(StorageError, match=r"none\.tar cannot be read"):
         open_drawings(replace(EMOJI, designs=("none",)), root)
     with pytest.raises(StorageError, match="a design is the name of a tar"):
         open_drawings(replace(EMOJI, designs=("../flat",)), root)

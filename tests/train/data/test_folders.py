@@ -67,7 +67,7 @@ def test_folders_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="there is no folder"):
         opened(tmp_path / "none")
     write(tmp_path, "a.png", b"x")
-    with pytest.raises(ConfigError, match="has no {}"):
+    with pytest.raises(ConfigError, match=r"has no \{\}"):
         opened(tmp_path, templates=("x",))
 
 

@@ -12,9 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, did_you_mean
-from ecliptic.inputs import ImageSpec, Preprocess, open_image, resize_image
+from ecliptic.inputs import ImageSource, ImageSpec, Preprocess, open_image, resize_image
 from ecliptic.train.data.drawing_styles import vary
-from ecliptic.train.data.examples import Picture
 from ecliptic.train.data.row_random import RowRandom
 
 Decoded = NDArray[np.uint8]
@@ -28,7 +27,7 @@ class Augmentation(Protocol):
 
     spec: ImageSpec  # of the pixels
 
-    def decode(self, picture: Picture, seed: int) -> Decoded:
+    def decode(self, picture: ImageSource, seed: int) -> Decoded:
         """One picture as an array whose shape is that of all others.
 
         Raises:
@@ -46,7 +45,7 @@ class Plain:
         self.spec = spec
         self.prepare = Preprocess(spec, mode="robust")
 
-    def decode(self, picture: Picture, seed: int) -> Decoded:
+    def decode(self, picture: ImageSource, seed: int) -> Decoded:
         """(S, S, 3) RGB."""
         del seed
         return self.prepare.rgb(picture)
@@ -64,7 +63,7 @@ class Crop(Plain):
     Source: open_clip transform.py `image_transform`, torchvision `RandomResizedCrop.get_params`.
     """
 
-    def decode(self, picture: Picture, seed: int) -> Decoded:
+    def decode(self, picture: ImageSource, seed: int) -> Decoded:
         """(S, S, 3) RGB."""
         image = self.prepare.load(picture)
         size, limits = self.spec.size, self.prepare.limits
@@ -83,7 +82,7 @@ class Drawings:
     def __init__(self, spec: ImageSpec) -> None:
         self.spec = spec
 
-    def decode(self, picture: Picture, seed: int) -> Decoded:
+    def decode(self, picture: ImageSource, seed: int) -> Decoded:
         """(S, S, 4) RGBA; colours are weighted by their coverage when it is resized."""
         del seed
         side = self.spec.size

@@ -22,7 +22,7 @@ from ecliptic.inputs import Tokenizer
 from ecliptic.train.batch import Batch
 from ecliptic.train.data.augmentations import Augmentation, Decoded
 from ecliptic.train.data.examples import Examples
-from ecliptic.train.data.mixture import Mixture, Row
+from ecliptic.train.data.mixture import Mixture, RowPlace
 from ecliptic.train.data.permutation import mix
 
 ATTEMPTS = 10  # at other examples in the place of one that cannot be read
@@ -110,7 +110,7 @@ class BatchMaker(Dataset[Prepared]):
         )
         return Prepared(batch, tuple(rejects))
 
-    def _read(self, row: Row, rejects: list[BadExample]) -> "_Read":
+    def _read(self, row: RowPlace, rejects: list[BadExample]) -> "_Read":
         for attempt in range(ATTEMPTS):
             row = self.mixture.replace(row, attempt) if attempt else row
             seed = mix(self.seed, row.source, row.epoch, row.index)

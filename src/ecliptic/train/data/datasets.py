@@ -7,8 +7,9 @@ from typing import Any
 
 from ecliptic.engine import check_columns
 from ecliptic.errors import ConfigError, InputError, MissingExtraError, StorageError
+from ecliptic.inputs import ImageSource
 from ecliptic.train.data.captions import Captioner, clean
-from ecliptic.train.data.examples import Example, Picture, hash_files
+from ecliptic.train.data.examples import Example, hash_files
 from ecliptic.train.settings import DatasetConfig
 
 
@@ -35,7 +36,7 @@ class DatasetExamples:
         caption = self.captioner.draw(self.captions(index), random)
         return Example(self._name(index), self.picture(index), caption)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         """The bytes or the path of the image.
 
         Raises:

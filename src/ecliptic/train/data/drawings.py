@@ -24,17 +24,16 @@ from PIL import Image
 
 from ecliptic.engine import check_columns
 from ecliptic.errors import StorageError, did_you_mean
-from ecliptic.inputs import ImageLimits, open_image
+from ecliptic.inputs import ImageLimits, ImageSource, open_image
 from ecliptic.storage import read_text
 from ecliptic.train.data.captions import Captioner
-from ecliptic.train.data.examples import Example, Picture
+from ecliptic.train.data.examples import Example
 from ecliptic.train.data.tars import Tars
 from ecliptic.train.settings import DrawingsConfig
 
 LIMITS = ImageLimits(formats=("PNG",), file_bytes=1 << 20, pixels=1 << 20)
 _LONGEST_CELL = 1 << 23  # characters
 _SHARED = 2  # drawings of one title; more, and the title is vague ("Various Cliparts")
-Row = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class DrawingExamples:
         caption = vary_caption(drawing, self.captioner, random) if varied else drawing.name
         return Example(drawing.key, self._read(drawing), caption)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         """The first drawing of the concept."""
         return self._read(self.groups[index][0])
 
@@ -93,7 +92,7 @@ class DrawingExamples:
         """Hex of the names, sizes and times of the table and the tars."""
         return self.tars.fingerprint()
 
-    def _read(self, drawing: Drawing) -> Picture:
+    def _read(self, drawing: Drawing) -> ImageSource:
         data = self.tars.read(*drawing.place)
         if self.config.ink == "none":
             return data
@@ -185,14 +184,14 @@ def name_rows(table: Path, rows: list[dict[str, str]]) -> list[str]:
     ]
 
 
-def _words(row: Row) -> tuple[str, ...]:
+def _words(row: Mapping[str, str]) -> tuple[str, ...]:
     """Keywords and the category."""
     words = [word for word in row.get("keywords", "").split("|") if word]
     category = row.get("category", "").replace("_", " ") if "title" in row else ""
     return (*words, category) if category else tuple(words)
 
 
-Places = Callable[[Row], Iterator[tuple[str, tuple[int, int, int]]]]
+Places = Callable[[Mapping[str, str]], Iterator[tuple[str, tuple[int, int, int]]]]
 
 
 def _index(
@@ -218,7 +217,7 @@ def _index(
         for member in tars.members(number)
     }
 
-    def find(row: Row) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    def find(row: Mapping[str, str]) -> Iterator[tuple[str, tuple[int, int, int]]]:
         file = f"{row['key']}.png" if by_key else row["file"]
         for design in [row["set"]] if by_set else designs:
             if (place := at.get((design, file))) is not None:

@@ -9,16 +9,11 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from PIL import Image
-
 from ecliptic.errors import ConfigError
-
-Picture = bytes | Path | Image.Image | np.ndarray  # arrays are (H, W, 3 or 4) uint8
+from ecliptic.inputs import ImageSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +21,7 @@ class Example:
     """One image and one caption of it."""
 
     key: str  # names the example in messages and in rejects.jsonl
-    image: Picture
+    image: ImageSource
     caption: str
 
 
@@ -43,7 +38,7 @@ class Examples(Protocol):
             EclipticError: it cannot be read; the run counts it and takes another one.
         """
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         """The picture of example `index`; the first one where it has several. For evaluation.
 
         Raises:

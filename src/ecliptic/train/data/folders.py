@@ -7,9 +7,10 @@ from random import Random
 
 from ecliptic.engine import LeftOutWarning, image_files
 from ecliptic.errors import StorageError, warn
+from ecliptic.inputs import ImageSource
 from ecliptic.storage import read_text
 from ecliptic.train.data.captions import Captioner, clean
-from ecliptic.train.data.examples import Example, Picture, hash_files
+from ecliptic.train.data.examples import Example, hash_files
 from ecliptic.train.data.text_lists import TextList
 from ecliptic.train.settings import FolderConfig
 
@@ -60,7 +61,7 @@ class FolderExamples:
         caption = self.captioner.draw(self.captions(index), random)
         return Example(self.files[index], self.picture(index), caption)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         """The path of the image."""
         return self.folder / self.files[index]
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from ecliptic.engine import Columns, check_columns, is_table, open_parquet, read_rows, row_item
 from ecliptic.errors import ConfigError, EclipticError, InputError, StorageError
+from ecliptic.inputs import ImageSource
 from ecliptic.train.data.captions import Captioner, clean
-from ecliptic.train.data.examples import Example, Picture, hash_files
+from ecliptic.train.data.examples import Example, hash_files
 from ecliptic.train.data.text_lists import TextList, TextRows
 from ecliptic.train.settings import TableConfig
 
@@ -52,7 +53,7 @@ class TableExamples:
         caption = self.captioner.draw(self.captions(index), random)
         return Example(self._name(index), self.picture(index), caption)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         """The path of the image, or its bytes.
 
         Raises:

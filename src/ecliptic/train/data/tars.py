@@ -19,9 +19,9 @@ import numpy as np
 
 from ecliptic.engine import LeftOutWarning
 from ecliptic.errors import ConfigError, InputError, StorageError, warn
-from ecliptic.inputs import DEFAULT_LIMITS
+from ecliptic.inputs import DEFAULT_LIMITS, ImageSource
 from ecliptic.train.data.captions import Captioner, clean
-from ecliptic.train.data.examples import Example, Picture, hash_files
+from ecliptic.train.data.examples import Example, hash_files
 from ecliptic.train.data.tar_members import Member, TarFile
 from ecliptic.train.data.text_lists import TextList
 from ecliptic.train.settings import TarsConfig
@@ -124,7 +124,7 @@ class TarExamples:
         caption = self.captioner.draw(self.captions(index), random)
         return Example(self._name(index), self.picture(index), caption)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         """The bytes of the image.
 
         Raises:
