@@ -25,6 +25,7 @@ from ecliptic.train.run_folder import RunFolder, SavedState
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
 from ecliptic.train.stepping import Stepper, StepResult, build_loss, choose_precision
+from ecliptic.train.teacher import open_teacher
 from ecliptic.train.trainee import open_start
 
 Stop = Callable[[], bool]
@@ -81,8 +82,9 @@ class Session:
         )
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
-        self.settings = choose_precision(trainee, settings, self.data.maker[0].batch)
-        self.stepper = Stepper(trainee, self.settings, build_loss(settings.loss))
+        teach = open_teacher(settings, self.image_spec, trainee.model.logit_scale.device)
+        self.settings = choose_precision(trainee, settings, self.data.maker[0].batch, teach)
+        self.stepper = Stepper(trainee, self.settings, build_loss(settings.loss), teach=teach)
         self.best: tuple[int, float] | None = None
         self.saved = self.start, time.monotonic()
         self._check_environment()
