@@ -2,7 +2,8 @@
 
 Photographs of 256 pixels as JPEG with captions, in tars and in a folder, become batches of 224
 pixels with tokens, cropped at random. webdataset reads the same tars with the same decoding if it
-is installed; its shuffle buffer is filled before the clock starts. Then the drawings of `mini`,
+is installed; its shuffle buffer is filled before the clock starts. What was prepared ahead while
+others had their turn counts, 2 batches a worker of 12. Then the drawings of `mini`,
 with their augmentation, if their folder is passed with --drawings.
 """
 
@@ -13,7 +14,7 @@ import json
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ import torch
 from PIL import Image
 
 from benchmarks.preprocess import NAMES, PHOTOS
-from benchmarks.timing import measure, report
+from benchmarks.timing import measure_in_turns, report
 from ecliptic.inputs import ImageSpec, Tokenizer, TokenizerSpec
 from ecliptic.train import DataSettings, TrainSettings
 from ecliptic.train.data import open_data, tokenize
@@ -99,33 +100,39 @@ def collate(tokenizer: Tokenizer, rows: list[tuple[Any, str]]) -> tuple[Any, ...
     return stacked, *tokenize(tokenizer, texts)
 
 
-def rate(batches: Batches, repeats: int = 5) -> list[float]:
-    """Seconds of `MEASURED` batches each, after those that were prepared ahead."""
-    for _ in itertools.islice(batches, 8):
+def open_contenders(root: Path, workers: int, drawings: Path | None) -> dict[str, Batches]:
+    tars, folder = TarsConfig(f"{{0..{SHARDS - 1}}}.tar"), FolderConfig(Path("folder"))
+    found = {"tars": ours(root, tars, workers), "folder": ours(root, folder, workers)}
+    try:
+        found["webdataset"] = theirs(root, workers)
+    except ImportError:
+        print("webdataset is not installed")
+    if drawings is not None:
+        emoji = DrawingsConfig(Path("emoji"), designs=("noto", "twemoji"))
+        found["drawings at 64"] = ours(drawings, emoji, workers, "drawings")
+    return found
+
+
+def take(batches: Batches, count: int) -> None:
+    for _ in itertools.islice(batches, count):
         pass
-    found = measure(lambda: [None for _ in itertools.islice(batches, MEASURED)], repeats, 0)
-    end: Callable[[], None] | None = getattr(batches, "close", None)
-    if end is not None:
-        end()
+
+
+def measure_all(root: Path, workers: int, drawings: Path | None) -> dict[str, list[float]]:
+    """Seconds of `MEASURED` batches each, in turns, after those that were prepared ahead."""
+    opened = open_contenders(root, workers, drawings)
+    for batches in opened.values():
+        take(batches, 8)
+    turns = {name: partial(_turn, batches) for name, batches in opened.items()}
+    found = measure_in_turns(turns, 5, warmup=0)
+    for batches in opened.values():
+        if (end := getattr(batches, "close", None)) is not None:
+            end()
     return found
 
 
-def measure_all(root: Path, workers: list[int], drawings: Path | None) -> dict[str, list[float]]:
-    found = {}
-    for count in workers:
-        tars, folder = TarsConfig(f"{{0..{SHARDS - 1}}}.tar"), FolderConfig(Path("folder"))
-        found[f"tars, {count} workers"] = rate(ours(root, tars, count))
-        found[f"folder, {count} workers"] = rate(ours(root, folder, count))
-        try:
-            found[f"webdataset, {count} workers"] = rate(theirs(root, count))
-        except ImportError:
-            print("webdataset is not installed")
-        if drawings is not None:
-            emoji = DrawingsConfig(Path("emoji"), designs=("noto", "twemoji"))
-            found[f"drawings at 64, {count} workers"] = rate(
-                ours(drawings, emoji, count, "drawings")
-            )
-    return found
+def _turn(batches: Batches) -> None:
+    take(batches, MEASURED)
 
 
 def main() -> None:
@@ -137,9 +144,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         write_pairs(Path(name))
-        found = measure_all(Path(name), args.workers, args.drawings)
-        ours_first = next(iter(found))
-        report("training_data", found, BATCH * MEASURED, "images", ours_first)
+        for workers in args.workers:
+            found = measure_all(Path(name), workers, args.drawings)
+            bench = f"training_data, {workers} workers"
+            report(bench, found, BATCH * MEASURED, "images", "tars")
         begun = time.perf_counter()
         count = len(open_tars(TarsConfig(f"{{0..{SHARDS - 1}}}.tar"), Path(name)))
         micros = (time.perf_counter() - begun) / (2 * count) * 1e6
