@@ -3,7 +3,7 @@
 Photographs of 256 pixels as JPEG with captions, in tars and in a folder, become batches of 224
 pixels with tokens, cropped at random. webdataset reads the same tars with the same decoding if it
 is installed; its shuffle buffer is filled before the clock starts. What was prepared ahead while
-others had their turn counts, 2 batches a worker of 12. Then the drawings of `mini`,
+others had their turn counts, 2 batches a worker of 10. Then the drawings of `mini`,
 with their augmentation, if their folder is passed with --drawings.
 """
 
@@ -33,8 +33,8 @@ from ecliptic.train.data.augmentations import Crop
 from ecliptic.train.data.tars import open_tars
 from ecliptic.train.settings import DrawingsConfig, FolderConfig, TarsConfig
 
-COUNT, SHARDS, BATCH = 2048, 4, 64
-MEASURED = 12  # batches in one measurement
+COUNT, SHARDS, BATCH = 1024, 4, 32
+MEASURED = 10  # batches in one measurement
 SPEC, TOKENS = ImageSpec(), TokenizerSpec()
 Batches = Iterator[Any]
 
