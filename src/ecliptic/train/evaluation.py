@@ -12,6 +12,7 @@ from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
 from ecliptic.scoring import ranks
+from ecliptic.train.batch import normalise
 from ecliptic.train.data import Examples, Mixture, Named, Plain, open_sources, tokenize
 from ecliptic.train.settings import HeldOutSettings, TrainSettings
 
@@ -122,6 +123,7 @@ class Evaluation:
                     continue
             if pictures:
                 pixels = self.plain.finish(pictures, ()).to(runtime.device)
+                pixels = normalise(pixels, self.plain.spec)
                 parts.append(runtime.image(pixels).float().cpu())
         if not parts:
             raise ConfigError(f"no image of the held-out set {one.name!r} can be read.")

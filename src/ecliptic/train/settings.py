@@ -10,6 +10,22 @@ from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
 
 RANDOM = "random"  # the `start` that loads nothing
+DRAWING_TEMPLATES = (
+    "a drawing of {}",
+    "a picture of {}",
+    "an emoji of {}",
+    "an icon of {}",
+    "a cartoon of {}",
+    "a sketch of {}",
+    "clip art of {}",
+    "a simple drawing of {}",
+    "a colourful picture of {}",
+    "a symbol for {}",
+    "{} emoji",
+    "{} icon",
+    "this is {}",
+    "a photo of {}",
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +34,7 @@ class FolderConfig:
 
     path: Path
     weight: float = 1.0  # share of a batch, relative to the other sources
-    captions: str = ".txt"  # suffix of the caption files
+    captions: str = ".txt"  # suffix of the caption files, also in capital letters
     templates: tuple[str, ...] = ()  # such as "a photo of {}", one is drawn for each caption
 
 
@@ -42,7 +58,7 @@ class TarsConfig:
     path: str  # a file, a folder of tars, or a pattern: shards/{00000..00099}.tar, shards/*.tar
     weight: float = 1.0
     image: tuple[str, ...] = ("jpg", "jpeg", "png", "webp")  # extensions, the first found is taken
-    captions: tuple[str, ...] = ("txt",)  # extensions; "json:caption" reads a field
+    captions: tuple[str, ...] = ("txt",)  # extensions; "json:caption" is a field of a JSON object
     templates: tuple[str, ...] = ()
 
 
@@ -59,13 +75,17 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class DrawingsConfig:
-    """Drawings with names and keywords, in the layout of the training data of `mini`."""
+    """Drawings with names and keywords: tars and a table, in the layout of the data of `mini`."""
 
-    path: Path
+    path: Path  # a folder; its table is NAME/NAME.csv
     weight: float = 1.0
-    designs: tuple[str, ...] = ()  # tar files beside the table; empty: the one of its name
+    designs: tuple[str, ...] = ()  # names of tars beside the table; empty: all that it names
     split: Literal["train", "val", "all"] = "train"  # by the column concept_split, if there is one
+    example: Literal["concept", "drawing"] = "concept"  # a name, drawn anew each time; or a picture
+    ink: Literal["none", "black", "white"] = "none"  # grey drawings are ink on clear paper
+    leave_out: tuple[str, ...] = ()  # beginnings of names that say nothing
     captions: Literal["varied", "names"] = "varied"  # names in templates, with keywords; or alone
+    templates: tuple[str, ...] = DRAWING_TEMPLATES
 
 
 SourceConfig = FolderConfig | TableConfig | TarsConfig | DatasetConfig | DrawingsConfig
@@ -86,6 +106,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_count("data.batch", self.batch)
+        check_count("data.workers", self.workers, least=0)
+        check_count("data.ahead", self.ahead)
         if not 0 <= self.held_out < 1 or not 0 <= self.most_rejects <= 1:
             raise ConfigError("data.held_out and data.most_rejects are shares, from 0 to 1.")
 

@@ -120,7 +120,7 @@ class Trainee(nn.Module):
 
     def _encode_images(self, batch: Batch) -> Tensor:
         device = self.model.logit_scale.device
-        pixels = batch.pixels.to(device, memory_format=torch.channels_last)
+        pixels = batch.normalised(device).contiguous(memory_format=torch.channels_last)
         if _is_frozen(self.model.image_tower):
             return self._runtime.image(pixels).clone()  # no inference tensor
         return self.model.encode_image(pixels)

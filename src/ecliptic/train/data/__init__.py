@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         Example as Example,
         Examples as Examples,
         Named as Named,
-        Picture as Picture,
     )
     from ecliptic.train.data.mixture import Mixture as Mixture
     from ecliptic.train.data.open import (

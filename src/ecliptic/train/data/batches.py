@@ -6,13 +6,13 @@ a random state. B rows of this process, S side, T longest text.
 
 import hashlib
 import json
+import multiprocessing
 import signal
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from ecliptic.errors import EclipticError, StorageError
 from ecliptic.inputs import Tokenizer
 from ecliptic.train.batch import Batch, Negatives
-from ecliptic.train.data.augmentations import Augmentation
-from ecliptic.train.data.examples import Examples
-from ecliptic.train.data.mixture import Mixture, Row
+from ecliptic.train.data.augmentations import Augmentation, Decoded
+from ecliptic.train.data.examples import Example, Examples
+from ecliptic.train.data.mixture import Mixture, RowPlace
 from ecliptic.train.data.permutation import mix
 
 ATTEMPTS = 10  # at other examples in the place of one that cannot be read
@@ -34,6 +34,7 @@ class BadExample:
 
     source: int  # number in data.sources
     index: int
+    key: str  # of the example, if it got so far
     kind: str  # class of the error
     reason: str
 
@@ -44,6 +45,15 @@ class Prepared:
 
     batch: Batch
     rejects: tuple[BadExample, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What a row of a batch is made of."""
+
+    example: Example  # without its image
+    picture: Decoded
+    seed: int
 
 
 class BatchMaker(Dataset[Prepared]):
@@ -83,33 +93,38 @@ class BatchMaker(Dataset[Prepared]):
         first, last = (len(rows) * k // self.size for k in (self.rank, self.rank + 1))
         rejects: list[BadExample] = []
         found = [self._read(row, rejects) for row in rows[first:last]]
-        pictures, captions, seeds, more = zip(*found, strict=True) if found else ((), (), (), ())
-        pixels = self.augmentation.finish(pictures, seeds)
-        tokens, lengths = tokenize(self.tokenizer, captions)
-        negatives = self._gather_negatives(more)
-        ids = caption_ids(captions)
-        batch = Batch(pixels, tokens, lengths, ids, captions, negatives=negatives)
+        captions = [one.example.caption for one in found]
+        seeds = [one.seed for one in found]
+        pixels = self.augmentation.finish([one.picture for one in found], seeds)
+        batch = Batch(
+            pixels,
+            *tokenize(self.tokenizer, captions),
+            caption_ids(captions),
+            captions,
+            [one.example.key for one in found],
+            self.augmentation.spec,
+            self._gather_negatives(found),
+        )
         return Prepared(batch, tuple(rejects))
 
-    def _gather_negatives(self, found: Sequence[Sequence[str]]) -> Negatives | None:
+    def _gather_negatives(self, found: Sequence["_Read"]) -> Negatives | None:
         """The negatives of all rows; None where there are none."""
-        texts = [text for row in found for text in row]
+        texts = [text for one in found for text in one.example.negatives]
         return Negatives(*tokenize(self.tokenizer, texts), caption_ids(texts)) if texts else None
 
-    def _read(
-        self, row: Row, rejects: list[BadExample]
-    ) -> tuple[np.ndarray[Any, Any], str, int, Sequence[str]]:
-        """The picture, the caption, the seed and the negatives of a row."""
+    def _read(self, row: RowPlace, rejects: list[BadExample]) -> "_Read":
         for attempt in range(ATTEMPTS):
             row = self.mixture.replace(row, attempt) if attempt else row
             seed = mix(self.seed, row.source, row.epoch, row.index)
+            key = ""
             try:
                 example = self.sources[row.source].draw(row.index, Random(seed))
+                key = example.key
                 picture = self.augmentation.decode(example.image, seed)
-                return picture, example.caption, seed, example.negatives
+                return _Read(replace(example, image=b""), picture, seed)
             except EclipticError as error:
-                reject = BadExample(row.source, row.index, type(error).__name__, str(error))
-                rejects.append(reject)
+                kind, reason = type(error).__name__, str(error)
+                rejects.append(BadExample(row.source, row.index, key, kind, reason))
         raise StorageError(
             f"{ATTEMPTS} examples in a row of source {row.source} of data.sources could not be "
             f"read, the last one because: {rejects[-1].reason}"
@@ -135,21 +150,40 @@ class Batches:
         """
         more: dict[str, Any] = {}
         if self.workers:
-            more = {
-                "prefetch_factor": self.ahead,
-                "multiprocessing_context": "forkserver",
-                "worker_init_fn": _leave_signals,
-            }
+            context = multiprocessing.get_context("forkserver")  # fork may stop in torch's threads
+            context.set_forkserver_preload([__name__])
+            more = {"prefetch_factor": self.ahead, "multiprocessing_context": context}
         loader = DataLoader(
-            self.maker,
+            _Caught(self.maker),
             batch_size=None,
             sampler=range(start, stop),
             num_workers=self.workers,
             collate_fn=_keep,
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else it takes a number from the run's own generator
             **more,
         )
-        yield from loader
+        made = iter(loader)
+        try:
+            for _ in range(start, stop):
+                yield self._take(made)
+        finally:
+            if end := getattr(made, "_shutdown_workers", None):
+                end()
+
+    def _take(self, made: Iterator[Prepared | EclipticError]) -> Prepared:
+        try:
+            found = next(made)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or "Caught" in str(error):
+                raise
+            raise StorageError(
+                f"a process that prepares batches has died ({error}); if memory ran out, lower "
+                "data.workers or data.ahead."
+            ) from error
+        if isinstance(found, EclipticError):
+            raise found
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -171,6 +205,19 @@ def caption_ids(captions: Sequence[str]) -> Tensor:
     hashes = (hashlib.blake2b(w.encode(errors="replace"), digest_size=8).digest() for w in words)
     numbers = [int.from_bytes(value, "little") >> 1 for value in hashes]  # not negative
     return torch.tensor(numbers, dtype=torch.int64)
+
+
+class _Caught(Dataset["Prepared | EclipticError"]):
+    """Batches, or the error instead, so that it arrives from a worker as it was raised."""
+
+    def __init__(self, maker: BatchMaker) -> None:
+        self.maker = maker
+
+    def __getitem__(self, step: int) -> Prepared | EclipticError:
+        try:
+            return self.maker[step]
+        except EclipticError as error:
+            return error
 
 
 def _leave_signals(_: int) -> None:

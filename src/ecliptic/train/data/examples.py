@@ -5,15 +5,15 @@ that can be pickled, so that worker processes read it. It keeps no position and 
 what is random about an example is drawn from the generator that it is given.
 """
 
+import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from PIL import Image
-
-Picture = bytes | Path | Image.Image | np.ndarray  # arrays are (H, W, 3 or 4) uint8
+from ecliptic.errors import ConfigError
+from ecliptic.inputs import ImageSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Example:
     """One image and one caption of it."""
 
     key: str  # names the example in messages and in rejects.jsonl
-    image: Picture
+    image: ImageSource
     caption: str
     negatives: tuple[str, ...] = ()  # captions that do not fit the image
 
@@ -39,7 +39,7 @@ class Examples(Protocol):
             EclipticError: it cannot be read; the run counts it and takes another one.
         """
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         """The picture of example `index`; the first one where it has several. For evaluation.
 
         Raises:
@@ -50,6 +50,9 @@ class Examples(Protocol):
         """All captions of example `index`, the main one first, without templates.
 
         For evaluation; not empty.
+
+        Raises:
+            EclipticError: they cannot be read.
         """
 
     def fingerprint(self) -> str:
@@ -63,3 +66,33 @@ class Named(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """All names among which an image is to be named."""
+
+
+def count_examples(source: Examples, number: int) -> int:
+    """The length of a source.
+
+    Raises:
+        ConfigError: it has none, such as an endless stream.
+    """
+    try:
+        return len(source)
+    except (TypeError, AttributeError):
+        raise ConfigError(
+            f"source {number} of data.sources has no length: a run goes on after an interruption "
+            "by reading any example again, which a stream cannot offer. Store it in files that can "
+            "be read at any place, such as tars."
+        ) from None
+
+
+def hash_files(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """Hex of the names, sizes and times of files; one that is missing counts as such."""
+    digest = hashlib.sha256()
+    for path in paths:
+        name = os.fspath(path)
+        try:
+            facts = os.stat(name)  # noqa: PTH116 millions of names
+            about = f"{facts.st_size}\0{facts.st_mtime_ns}"
+        except OSError:
+            about = "missing"
+        digest.update(name.encode(errors="surrogateescape") + f"\0{about}\0".encode())
+    return digest.hexdigest()

@@ -14,7 +14,7 @@ _HELD_OUT = 0x48454C44  # key of the order whose first part is held out; the sam
 
 
 @dataclass(frozen=True)
-class Row:
+class RowPlace:
     """One row of a batch."""
 
     source: int
@@ -62,12 +62,12 @@ class Mixture:
             )
         self._taken = _count_rows(np.array(weights, float), batch)  # (CYCLE + 1, sources)
 
-    def rows(self, step: int) -> list[Row]:
+    def rows(self, step: int) -> list[RowPlace]:
         """The rows of the batch of `step`, source by source."""
         cycle, number = divmod(step, CYCLE)
         first = cycle * self._taken[-1] + self._taken[number]
         counts = self._taken[number + 1] - self._taken[number]
-        found: list[Row] = []
+        found: list[RowPlace] = []
         for source, count in enumerate(counts.tolist()):
             positions = first[source] + np.arange(count)
             epochs = positions // self.trained[source]
@@ -75,15 +75,15 @@ class Mixture:
                 here = positions[epochs == epoch]
                 indices = self._order(source, epoch, here % self.trained[source]).tolist()
                 rows = zip(indices, here.tolist(), strict=True)
-                found += [Row(source, epoch, index, position) for index, position in rows]
+                found += [RowPlace(source, epoch, index, position) for index, position in rows]
         return found
 
-    def replace(self, row: Row, attempt: int) -> Row:
+    def replace(self, row: RowPlace, attempt: int) -> RowPlace:
         """Another example in the place of one that cannot be read; `attempt` counts from 1."""
         count = self.trained[row.source]
         place = (row.position + attempt * (count // 2 + 1)) % count
         [index] = self._order(row.source, row.epoch, np.array([place])).tolist()
-        return Row(row.source, row.epoch, index, row.position)
+        return RowPlace(row.source, row.epoch, index, row.position)
 
     def _order(self, source: int, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Indices of examples at places (0 to trained - 1) of the order of an epoch."""

@@ -7,10 +7,21 @@ from pathlib import Path
 from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.train.data.augmentations import open_augmentation
 from ecliptic.train.data.batches import Batches, BatchMaker
-from ecliptic.train.data.examples import Examples
+from ecliptic.train.data.datasets import open_dataset
+from ecliptic.train.data.drawings import open_drawings
+from ecliptic.train.data.examples import Examples, count_examples
 from ecliptic.train.data.folders import open_folder
 from ecliptic.train.data.mixture import Mixture
-from ecliptic.train.settings import FolderConfig, SourceConfig, TrainSettings
+from ecliptic.train.data.tables import open_table
+from ecliptic.train.data.tars import open_tars
+from ecliptic.train.settings import (
+    DatasetConfig,
+    FolderConfig,
+    SourceConfig,
+    TableConfig,
+    TarsConfig,
+    TrainSettings,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +50,7 @@ def open_data(
     data = settings.data
     sources = open_sources(data.sources, data.root)
     weights = [source.weight for source in data.sources]
-    lengths = [len(source) for source in sources]
+    lengths = [count_examples(source, number) for number, source in enumerate(sources)]
     mixture = Mixture(lengths, weights, data.batch, settings.seed, data.held_out)
     augmentation = open_augmentation(data.augment, image_spec)
     maker = BatchMaker(
@@ -56,4 +67,10 @@ def open_sources(configs: Sequence[SourceConfig], root: Path) -> list[Examples]:
 def _open_source(config: SourceConfig, root: Path) -> Examples:
     if isinstance(config, FolderConfig):
         return open_folder(config, root)
-    raise NotImplementedError(type(config))
+    if isinstance(config, TableConfig):
+        return open_table(config, root)
+    if isinstance(config, TarsConfig):
+        return open_tars(config, root)
+    if isinstance(config, DatasetConfig):
+        return open_dataset(config, root)
+    return open_drawings(config, root)
