@@ -1,3 +1,11 @@
-"""Training on several processes."""
+"""Training on several processes, which torchrun starts."""
 
 from ecliptic.train.processes.ring import ProcessRing as ProcessRing
+from ecliptic.train.processes.shards import (
+    clip_gradients as clip_gradients,
+    fill as fill,
+    is_shard as is_shard,
+    whole as whole,
+)
+from ecliptic.train.processes.world import World as World, join as join, own_rank as own_rank
+from ecliptic.train.processes.wrapping import distribute as distribute
