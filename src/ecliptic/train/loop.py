@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ecliptic.errors import StorageError
+from ecliptic.train.processes import join
 from ecliptic.train.recorder import Report
 from ecliptic.train.run_folder import RunFolder
 from ecliptic.train.session import Run, Session, Stop
@@ -17,6 +18,8 @@ def train(
 ) -> Run:
     """Train a CLIP, and write the run into the folder `out`.
 
+    In the processes that torchrun starts, all make the steps together; rank 0 writes and reports.
+
     Args:
         settings: the recipe.
         out: an empty or new folder.
@@ -26,15 +29,17 @@ def train(
     Raises:
         ConfigError: settings that contradict each other.
         NumericalError: gradients were not finite for too many steps in a row.
+        ProcessError: another process of the run died or hangs.
         StorageError: data is missing, too much of it cannot be read, or a file cannot be written.
     """
     folder = RunFolder(out, settings.checkpoints.keep)
-    if folder.steps():
-        raise StorageError(
-            f"{out} already holds a run with states; go on with it (ecliptic train --resume "
-            f"{out}), or name another folder."
-        )
-    return Session(settings, folder, report, stop).run()
+    with join(settings.processes, settings.device) as world:
+        if world.rank == 0 and folder.steps():
+            raise StorageError(
+                f"{out} already holds a run with states; go on with it (ecliptic train --resume "
+                f"{out}), or name another folder."
+            )
+        return Session(settings, folder, report, stop, world=world).run()
 
 
 def resume(folder: Path, report: Report = lambda _: None, stop: Stop = lambda: False) -> Run:
@@ -48,4 +53,5 @@ def resume(folder: Path, report: Report = lambda _: None, stop: Stop = lambda: F
     """
     settings = RunFolder(folder, 1).read_settings()
     found = RunFolder(folder, settings.checkpoints.keep)
-    return Session(settings, found, report, stop, found.last()).run()
+    with join(settings.processes, settings.device) as world:
+        return Session(settings, found, report, stop, found.last(), world).run()

@@ -1,7 +1,7 @@
 """One call of `train` or `resume`: opens everything, makes the steps, writes the states."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,20 +12,21 @@ from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, write
 from ecliptic.engine import resolve_device
-from ecliptic.errors import StorageError, warn
+from ecliptic.errors import ConfigError, StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
-from ecliptic.train.data import Data, Prepared, open_data
+from ecliptic.train.data import BadExample, Data, Prepared, open_data
 from ecliptic.train.environment import find_changes, list_facts
 from ecliptic.train.evaluation import Evaluation
 from ecliptic.train.health import HealthWatch, measure_spread
 from ecliptic.train.meter import Meter, measure_peak
-from ecliptic.train.recorder import Recorder, Report
+from ecliptic.train.processes import World, gather_whole, is_shard
+from ecliptic.train.recorder import Recorder, Report, Silent
 from ecliptic.train.run_folder import RunFolder, SavedState
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
 from ecliptic.train.stepping import Stepper, StepResult, build_loss, choose_precision
-from ecliptic.train.trainee import open_start
+from ecliptic.train.trainee import Trainee, open_start
 
 Stop = Callable[[], bool]
 FEWEST_SEEN = 1000  # pairs before the share of those that could not be read counts
@@ -50,6 +51,16 @@ class Run:
     stopped: bool  # by `stop`, before the last step
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What all processes know of a step."""
+
+    result: StepResult  # with the loss of the whole batch
+    rejects: tuple[BadExample, ...]  # of all processes, in rank 0
+    stopped: bool  # one of them was asked to stop
+    late: bool  # a state is due by the time since the last one
+
+
 class Session:
     """A run from where it stands to its end.
 
@@ -59,6 +70,7 @@ class Session:
         report: gets each line of the history.
         stop: asked after each step; True ends the session there.
         state: from which the run goes on; None: it begins.
+        world: the processes of the run; None: this one.
     """
 
     def __init__(
@@ -68,24 +80,33 @@ class Session:
         report: Report,
         stop: Stop,
         state: SavedState | None = None,
+        world: World | None = None,
     ) -> None:
         self.folder, self.report, self.stop, self.state = folder, report, stop, state
+        self.world = world = world or World(resolve_device(settings.device))
+        if settings.data.batch < world.size:
+            raise ConfigError(
+                f"data.batch = {settings.data.batch} leaves some of the {world.size} processes "
+                "without a pair; use a larger batch or fewer processes."
+            )
         self.start = 0 if state is None else state.step
         weights = None if state is None else folder.model_path(state.step)
         trainee, self.image_spec, self.tokenizer_spec = open_start(settings, weights)
-        trainee.to(resolve_device(settings.device))
+        trainee.to(world.device)
         tokenizer = Tokenizer(self.tokenizer_spec)
-        self.data: Data = open_data(settings, self.image_spec, tokenizer)
+        self.data: Data = open_data(settings, self.image_spec, tokenizer, world.rank, world.size)
         self.evaluation = Evaluation(
             settings, self.data.sources, self.data.mixture, self.image_spec, tokenizer
         )
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
-        self.settings = choose_precision(trainee, settings, self.data.maker[0].batch)
-        self.stepper = Stepper(trainee, self.settings, build_loss(settings.loss))
+        self.settings = self._choose_precision(trainee, settings)
+        encode = world.distribute(trainee)
+        loss = build_loss(settings.loss)
+        self.stepper = Stepper(trainee, self.settings, loss, encode=encode, ring=world.ring)
         self.best: tuple[int, float] | None = None
         self.saved = self.start, time.monotonic()
-        self._check_environment()
+        world.first(self._check_environment)
         if state is not None:
             unpack(self.stepper, state.tensors, state.facts)
             self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
@@ -98,33 +119,64 @@ class Session:
         self.health = HealthWatch(self.settings)
         self.losses: list[float] = []
         batches = self.data.batches.iterate(self.start, steps)
-        with Recorder(self.folder.path, self.report, self.start) as self.recorder, closing(batches):
+        opens = Recorder if self.world.rank == 0 else Silent
+        with opens(self.folder.path, self.report, self.start) as self.recorder, closing(batches):
             while done < steps and not stopped:
+                self.world.move(f"waiting for the data of step {done + 1}")
                 prepared = self.meter.wait(batches)
+                self.world.move(f"at step {done + 1}")
                 step = partial(self.stepper.step, prepared.batch, done)
-                result = self.meter.work(step, len(prepared.batch))
+                result = self.meter.work(step, self.settings.data.batch)
                 done += 1
-                stopped = self.stop() and done < steps
-                self._follow(done, prepared, result, last=stopped or done == steps)
+                agreed = self._agree(prepared, result)
+                stopped = agreed.stopped and done < steps
+                self._follow(done, prepared, agreed, last=stopped or done == steps)
             if stopped:
                 self.recorder.record({"step": done, "stopped_before": steps})
         model = self._averaged_model()
-        write(self._checkpoint(), self.folder.path, overwrite=True)
+        checkpoint = self._checkpoint(self._weights())
+        self.world.first(lambda: self._write(checkpoint))
         return Run(self.settings, model.eval(), tuple(self.recorder.lines), done, stopped)
 
-    def _follow(self, done: int, prepared: Prepared, result: StepResult, *, last: bool) -> None:
+    def _choose_precision(self, trainee: Trainee, settings: TrainSettings) -> TrainSettings:
+        """Settings with the precision that rank 0 finds faster, if it is open."""
+        batch = self.data.maker[0].batch if settings.precision == "auto" else None
+        if batch is None:
+            return settings
+        return replace(
+            settings,
+            precision=self.world.first(
+                lambda: choose_precision(trainee, settings, batch).precision
+            ),
+        )
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        write(checkpoint, self.folder.path, overwrite=True)
+
+    def _agree(self, prepared: Prepared, result: StepResult) -> Agreed:
+        """What all processes know of a step; the clock that counts is that of rank 0."""
+        world, minutes = self.world, self.settings.checkpoints.minutes
+        late = minutes > 0 and time.monotonic() - self.saved[1] > 60 * minutes and world.rank == 0
+        values = result.loss, self.stop(), late, len(prepared.rejects)
+        loss, stopped, saves, rejects = world.add(values)
+        bad = world.gather(prepared.rejects) if rejects else ()
+        result = replace(result, loss=loss / world.size)
+        return Agreed(result, tuple(bad), stopped=stopped > 0, late=saves > 0)
+
+    def _follow(self, done: int, prepared: Prepared, agreed: Agreed, *, last: bool) -> None:
         """What comes after a step: log, evaluation, state, each where it is due."""
-        settings = self.settings
+        settings, result = self.settings, agreed.result
         self.losses.append(result.loss)
-        self.recorder.reject(done, prepared.rejects)
+        self.recorder.reject(done, agreed.rejects)
         self._check_rejects(done)
         evaluates = bool(self.evaluation.sets) and (last or done % settings.evaluate.every == 0)
         if last or evaluates or done % settings.log_every == 0 or result.skipped:
-            self._log(done, prepared, result)
+            if self.world.rank == 0:
+                self._log(done, prepared, result)
+            self.losses.clear()
         better = evaluates and self._evaluate(done)
-        every, minutes = settings.checkpoints.every, settings.checkpoints.minutes
-        late = minutes and time.monotonic() - self.saved[1] > 60 * minutes
-        if last or better or late or (every and done % every == 0):
+        every = settings.checkpoints.every
+        if last or better or agreed.late or (every and done % every == 0):
             self._save(done)
 
     def _log(self, done: int, prepared: Prepared, result: StepResult) -> None:
@@ -144,14 +196,17 @@ class Session:
             **self.meter.read(),
             "rejects": self.recorder.rejects,
         }
-        self.losses.clear()
         self.recorder.record(line | ({"warnings": warnings} if warnings else {}))
         for text in warnings:
             warn(f"step {done}: {text}", HealthWarning, stacklevel=None)
 
     def _evaluate(self, done: int) -> bool:
         """Record an evaluation; returns whether it is the best so far."""
-        found = self.evaluation.measure(self._averaged_model())
+        model = self._averaged_model(wanted=self.world.rank == 0)
+        return self.world.first(lambda: self._measure(done, model))
+
+    def _measure(self, done: int, model: TwoTowers) -> bool:
+        found = self.evaluation.measure(model, partial(self.world.move, "evaluating"))
         self.recorder.record({"step": done, "evaluation": found})
         name = self.settings.checkpoints.best
         if not name:
@@ -167,36 +222,44 @@ class Session:
         return True
 
     def _save(self, done: int) -> None:
-        tensors, facts = pack(self.stepper)
+        """Write a state; all processes take part, as each may hold a share of the tensors."""
+        writes = self.world.rank == 0
+        tensors, facts = pack(self.stepper, wanted=writes)
         facts |= {"precision": self.settings.precision, "best": self.best}
+        weights = self._weights(wanted=writes)
         best = None if self.best is None else self.best[0]
-        self.folder.save(done, self._checkpoint(), tensors, facts, best=best)
+        self.world.first(
+            lambda: self.folder.save(done, self._checkpoint(weights), tensors, facts, best=best)
+        )
         self.saved = done, time.monotonic()
 
-    def _weights(self) -> dict[str, Tensor]:
-        """The weights to use: the moving average, if there is one."""
+    def _weights(self, *, wanted: bool = True) -> dict[str, Tensor]:
+        """The weights to use: the moving average, if there is one; nothing if not `wanted`."""
         average, prefix = self.stepper.average, "model."
         found = self.stepper.trainee.state_dict() if average is None else average.weights
-        return {n.removeprefix(prefix): w for n, w in found.items() if n.startswith(prefix)}
+        named = {n.removeprefix(prefix): w for n, w in found.items() if n.startswith(prefix)}
+        return gather_whole(named, wanted=wanted)
 
-    def _averaged_model(self) -> TwoTowers:
-        """A model of the weights to use, which shares their memory."""
-        if self.stepper.average is None:
+    def _averaged_model(self, *, wanted: bool = True) -> TwoTowers:
+        """A model of the weights to use, which shares their memory; without any if not `wanted`."""
+        whole = not any(is_shard(weight) for weight in self.stepper.trainee.parameters())
+        if self.stepper.average is None and whole:
             return self.stepper.trainee.model
         model = build(self.stepper.trainee.model.config)
-        model.load_state_dict(self._weights(), assign=True)
+        weights = self._weights(wanted=wanted)
+        model.load_state_dict(weights, assign=True, strict=wanted)
         return model
 
-    def _checkpoint(self) -> Checkpoint:
+    def _checkpoint(self, weights: Mapping[str, Tensor]) -> Checkpoint:
         """The model to write, in the precision that the settings store."""
         dtype = torch.float16 if self.settings.store == "fp16" else torch.float32
-        weights = {
+        stored = {
             name: tensor.to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-            for name, tensor in self._weights().items()
+            for name, tensor in weights.items()
         }
         config = self.stepper.trainee.model.config
         specs = self.image_spec, self.tokenizer_spec
-        return Checkpoint(config, weights, *specs, name=self.settings.name)
+        return Checkpoint(config, stored, *specs, name=self.settings.name)
 
     def _check_rejects(self, done: int) -> None:
         """Raise StorageError when too large a share of the examples could not be read."""
@@ -211,7 +274,7 @@ class Session:
         """Write the facts of a new run, or compare those of an old one."""
         now = list_facts(
             self.stepper.device,
-            processes=1,
+            processes=self.world.size,
             data=self.data.batches.fingerprint,
             precision=self.settings.precision,
         )

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.errors import CheckpointError
-from ecliptic.train.processes import fill, whole
+from ecliptic.train.processes import fill, gather_whole
 from ecliptic.train.stepping import Stepper, random_states, set_random_states
 
 WEIGHTS, AVERAGE, OPTIMISER, RANDOM_STATE = "weights.", "average.", "optimiser.", "random."
 
 
-def pack(stepper: Stepper) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a run by name, and the numbers beside them.
+def pack(stepper: Stepper, *, wanted: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a run by name, whole and on the CPU, and the numbers beside them.
 
+    All processes must call it when each holds a share; those without `wanted` get no tensors.
     The state of the optimiser has the names of the parameters, not their places in its groups.
     """
     tensors = {WEIGHTS + name: w for name, w in stepper.trainee.state_dict().items()}
@@ -31,7 +32,7 @@ def pack(stepper: Stepper) -> tuple[dict[str, Tensor], dict[str, Any]]:
         facts["averaged_steps"] = stepper.average.steps
     for number, state in enumerate(random_states()):
         tensors[f"{RANDOM_STATE}{number}"] = state
-    return {name: whole(t.detach()).cpu().contiguous() for name, t in tensors.items()}, facts
+    return gather_whole(tensors, wanted=wanted, device="cpu"), facts
 
 
 @torch.no_grad()

@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.errors import ConfigError
-from ecliptic.model import ResNetConfig, TwoTowers, random_model
 from ecliptic.train.batch import Batch
-from ecliptic.train.processes import distribute, join, whole
+from ecliptic.train.processes import join, whole
 from ecliptic.train.processes.world import World
 from ecliptic.train.settings import (
     DistillationConfig,
@@ -24,7 +22,6 @@ from ecliptic.train.settings import (
 )
 from ecliptic.train.stepping import Stepper, build_loss
 from ecliptic.train.trainee import Trainee, open_start
-from tests import tiny
 from tests.train.processes.models import draw_batch, tiny_settings
 from tests.train.processes.together import TIMEOUT, run_together
 

@@ -1,5 +1,6 @@
 """Real processes for tests: each runs one function, with the variables that torchrun sets."""
 
+import faulthandler
 import os
 import socket
 import warnings
@@ -21,6 +22,7 @@ def run_together(task: Callable[..., None], size: int, *args: Any) -> None:
 
 
 def _run(rank: int, size: int, port: int, task: Callable[..., None], args: Any) -> None:
+    faulthandler.enable()
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     os.environ |= variables(rank, size, port)

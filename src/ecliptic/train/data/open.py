@@ -10,7 +10,7 @@ from ecliptic.train.data.batches import Batches, BatchMaker
 from ecliptic.train.data.examples import Examples
 from ecliptic.train.data.folders import open_folder
 from ecliptic.train.data.mixture import Mixture
-from ecliptic.train.settings import SourceConfig, TrainSettings
+from ecliptic.train.settings import FolderConfig, SourceConfig, TrainSettings
 
 
 @dataclass(frozen=True, eq=False)

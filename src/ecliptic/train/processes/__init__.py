@@ -4,6 +4,7 @@ from ecliptic.train.processes.ring import ProcessRing as ProcessRing
 from ecliptic.train.processes.shards import (
     clip_gradients as clip_gradients,
     fill as fill,
+    gather_whole as gather_whole,
     is_shard as is_shard,
     whole as whole,
 )

@@ -1,6 +1,6 @@
 """Tensors of which each process holds a share (DTensor), and whole ones, by the same calls."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,21 @@ def is_shard(tensor: Tensor) -> bool:
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a tensor; all processes must call it for a share, in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gather_whole(
+    tensors: Mapping[str, Tensor], *, wanted: bool = True, device: str | None = None
+) -> dict[str, Tensor]:
+    """The whole of each tensor, on its device or on `device`.
+
+    All processes must call it for shares; those without `wanted` get nothing.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        value = whole(tensor.detach())
+        if wanted:
+            found[name] = value.to(device or value.device).contiguous()
+    return found
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 
-import torch.distributed as dist
+from torch._C._distributed_c10d import Store  # as torch.distributed.Store
 
 from ecliptic.errors import printable
 
@@ -60,7 +60,7 @@ class Watch:
         timeout: seconds after which a process that does not get on counts as lost.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int, timeout: float) -> None:
+    def __init__(self, store: Store, rank: int, size: int, timeout: float) -> None:
         self.store, self.rank, self.timeout = store, rank, timeout
         self.own = Sign()
         self.lost = ""  # what the thread found

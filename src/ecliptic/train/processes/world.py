@@ -4,6 +4,8 @@ What a run writes or prints comes from the first one, rank 0. What decides how a
 same in all of them: it is added up over them, or rank 0 decides.
 """
 
+import functools
+import itertools
 import json
 import os
 import time
@@ -15,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # as torch.distributed
+from torch.distributed.rendezvous import rendezvous
 
 from ecliptic.engine import resolve_device
 from ecliptic.errors import ConfigError, EclipticError, ProcessError
@@ -27,6 +31,7 @@ from ecliptic.train.trainee import Trainee
 
 T = TypeVar("T")
 VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # that torchrun sets
+_numbers = itertools.count()  # of the runs of this process: one store serves them all
 LONGER = 1.5  # the time that NCCL gets: it aborts a process without a word, so the watch is first
 
 
@@ -84,7 +89,7 @@ class SharedWorld(World):
         size: int,
         settings: ProcessSettings,
         device: torch.device,
-        store: dist.Store,
+        store: Store,
         watch: Watch,
     ) -> None:
         super().__init__(device)
@@ -199,9 +204,10 @@ def _join(size: int, settings: ProcessSettings, device: torch.device) -> SharedW
     """Meet the other processes."""
     rank, timeout = int(os.environ["RANK"]), settings.timeout
     wait = timedelta(seconds=timeout)
+    number = next(_numbers)
     try:
-        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=wait))
-        watch = Watch(_connect(wait), rank, size, timeout)
+        store = PrefixStore(f"run/{number}", _open_store(rank, size, wait))
+        watch = Watch(_connect(number, wait), rank, size, timeout)
         watch.announce()
     except RuntimeError as error:
         raise ProcessError(
@@ -212,7 +218,7 @@ def _join(size: int, settings: ProcessSettings, device: torch.device) -> SharedW
     try:
         dist.init_process_group(
             "nccl" if cuda else "gloo",
-            store=dist.PrefixStore("group", store),
+            store=PrefixStore("group", store),
             rank=rank,
             world_size=size,
             timeout=LONGER * wait if cuda else wait,
@@ -226,15 +232,22 @@ def _join(size: int, settings: ProcessSettings, device: torch.device) -> SharedW
             f"{absent} ({error})"
         ) from error
     watch.start()
-    return SharedWorld(rank, size, settings, device, dist.PrefixStore("run", store), watch)
+    return SharedWorld(rank, size, settings, device, PrefixStore("tasks", store), watch)
 
 
-def _connect(wait: timedelta) -> dist.Store:
-    """A connection of its own to the store at which the processes met."""
+@functools.cache
+def _open_store(rank: int, size: int, wait: timedelta) -> Store:
+    """Where the processes meet; it stays open, as rank 0 may be its host."""
+    store: Store = next(rendezvous("env://", rank, size, timeout=wait))[0]
+    return store
+
+
+def _connect(number: int, wait: timedelta) -> Store:
+    """Another connection to it, as the one above may be busy."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(host, port, is_master=False, timeout=wait)
+    store = TCPStore(host, port, is_master=False, timeout=wait)
     again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun may start all of them anew
-    return dist.PrefixStore(f"watch/{again}", store)
+    return PrefixStore(f"watch/{again}/{number}", store)
 
 
 @contextmanager

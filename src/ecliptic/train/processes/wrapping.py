@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -58,7 +59,7 @@ class Sharded(nn.Module):
         self.trainee, self.arrive = trainee, arrive
         self.roots: list[FSDPModule] = []
         trainee.text_groups = 1  # each group would fetch all the blocks once more
-        mesh = dist.init_device_mesh(device.type, (dist.get_world_size(),))
+        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
         for tower in trainee.towers().values():
             if any(parameter.requires_grad for parameter in tower.parameters()):
                 tower.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
