@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,23 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecliptic.checkpoints import Checkpoint, write
+from ecliptic.checkpoints import Checkpoint
 from ecliptic.engine import resolve_device
 from ecliptic.errors import ConfigError, StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
 from ecliptic.train.data import BadExample, Data, Prepared, open_data
+from ecliptic.train.effects import refuse_idle
 from ecliptic.train.environment import find_changes, list_facts
 from ecliptic.train.evaluation import Evaluation
 from ecliptic.train.health import HealthWatch, measure_spread
-from ecliptic.train.meter import Meter, measure_peak
+from ecliptic.train.history import (
+    Meter,
+    Recorder,
+    Report,
+    Scalars,
+    Silent,
+    check_tensorboard,
+    measure_peak,
+)
 from ecliptic.train.processes import World, gather_whole, is_shard
-from ecliptic.train.recorder import Recorder, Report, Silent
 from ecliptic.train.run_folder import RunFolder, SavedState
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
-from ecliptic.train.stepping import Stepper, StepResult, build_loss, choose_precision
-from ecliptic.train.trainee import Trainee, open_start
+from ecliptic.train.stepping import PRECISIONS, Stepper, StepResult, build_loss, time_precisions
+from ecliptic.train.trainee import open_start
 
 Stop = Callable[[], bool]
 FEWEST_SEEN = 1000  # pairs before the share of those that could not be read counts
@@ -82,6 +90,9 @@ class Session:
         state: SavedState | None = None,
         world: World | None = None,
     ) -> None:
+        refuse_idle(settings)
+        if settings.tensorboard:
+            check_tensorboard()
         self.folder, self.report, self.stop, self.state = folder, report, stop, state
         self.world = world = world or World(resolve_device(settings.device))
         if settings.data.batch < world.size:
@@ -100,27 +111,40 @@ class Session:
         )
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
-        self.settings = self._choose_precision(trainee, settings)
+        self.timings: dict[str, float] = {}  # seconds of a step by precision, if that was "auto"
+        if settings.precision == "auto":
+            batch = self.data.maker[0].batch
+            self.timings = world.first(lambda: time_precisions(trainee, settings, batch))
+            settings = replace(settings, precision=min(PRECISIONS, key=self.timings.__getitem__))
+        self.settings = settings
         encode = world.distribute(trainee)
         loss = build_loss(settings.loss)
-        self.stepper = Stepper(trainee, self.settings, loss, encode=encode, ring=world.ring)
+        self.stepper = Stepper(trainee, settings, loss, encode=encode, ring=world.ring)
         self.best: tuple[int, float] | None = None
         self.saved = self.start, time.monotonic()
-        world.first(self._check_environment)
+        self.losses: list[float] = []  # since the last logged step
         if state is not None:
             unpack(self.stepper, state.tensors, state.facts)
+            self.losses = list(state.facts["losses"])
             self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
 
     def run(self) -> Run:
         """Make the steps that are left."""
-        steps, done, stopped = self.settings.steps, self.start, False
-        device = self.stepper.device
-        self.meter = Meter(measure_peak(device, self.stepper.dtype))
+        self.world.first(self._check_environment)
+        self.meter = Meter(measure_peak(self.stepper.device, self.stepper.dtype))
         self.health = HealthWatch(self.settings)
-        self.losses: list[float] = []
-        batches = self.data.batches.iterate(self.start, steps)
-        opens = Recorder if self.world.rank == 0 else Silent
-        with opens(self.folder.path, self.report, self.start) as self.recorder, closing(batches):
+        with ExitStack() as closing_at_end:
+            self.recorder = self._open_recorder(closing_at_end)
+            closing_at_end.enter_context(self.recorder)
+            done = self._make_steps()
+        model = self._averaged_model().eval()
+        stopped = done < self.settings.steps
+        return Run(self.settings, model, tuple(self.recorder.lines), done, stopped)
+
+    def _make_steps(self) -> int:
+        """Make steps to the last one, or until `stop`; returns how many the run has made."""
+        steps, done, stopped = self.settings.steps, self.start, False
+        with closing(self.data.batches.iterate(self.start, steps)) as batches:
             while done < steps and not stopped:
                 self.world.move(f"waiting for the data of step {done + 1}")
                 prepared = self.meter.wait(batches)
@@ -130,28 +154,21 @@ class Session:
                 done += 1
                 agreed = self._agree(prepared, result)
                 stopped = agreed.stopped and done < steps
-                self._follow(done, prepared, agreed, last=stopped or done == steps)
-            if stopped:
-                self.recorder.record({"step": done, "stopped_before": steps})
-        model = self._averaged_model()
-        checkpoint = self._checkpoint(self._weights())
-        self.world.first(lambda: self._write(checkpoint))
-        return Run(self.settings, model.eval(), tuple(self.recorder.lines), done, stopped)
+                self._follow(done, prepared, agreed, stopped=stopped)
+        if stopped:
+            self.recorder.tell({"step": done, "stopped_before": steps})
+        return done
 
-    def _choose_precision(self, trainee: Trainee, settings: TrainSettings) -> TrainSettings:
-        """Settings with the precision that rank 0 finds faster, if it is open."""
-        batch = self.data.maker[0].batch if settings.precision == "auto" else None
-        if batch is None:
-            return settings
-        return replace(
-            settings,
-            precision=self.world.first(
-                lambda: choose_precision(trainee, settings, batch).precision
-            ),
-        )
-
-    def _write(self, checkpoint: Checkpoint) -> None:
-        write(checkpoint, self.folder.path, overwrite=True)
+    def _open_recorder(self, closing_at_end: ExitStack) -> Recorder:
+        """What writes the history: in rank 0 alone."""
+        if self.world.rank:
+            return Silent()
+        report = self.report
+        if self.settings.tensorboard:
+            scalars = Scalars(self.folder.path, self.start)
+            closing_at_end.callback(scalars.close)
+            report = _report_to(scalars, self.report)
+        return Recorder(self.folder.path, report, self.start)
 
     def _agree(self, prepared: Prepared, result: StepResult) -> Agreed:
         """What all processes know of a step; the clock that counts is that of rank 0."""
@@ -163,9 +180,14 @@ class Session:
         result = replace(result, loss=loss / world.size)
         return Agreed(result, tuple(bad), stopped=stopped > 0, late=saves > 0)
 
-    def _follow(self, done: int, prepared: Prepared, agreed: Agreed, *, last: bool) -> None:
-        """What comes after a step: log, evaluation, state, each where it is due."""
+    def _follow(self, done: int, prepared: Prepared, agreed: Agreed, *, stopped: bool) -> None:
+        """What comes after a step: log, evaluation, state, each where it is due.
+
+        When the run is stopped, nothing but the state is added: the history of a run that goes on
+        is that of a run that never stopped.
+        """
         settings, result = self.settings, agreed.result
+        last = done == settings.steps
         self.losses.append(result.loss)
         self.recorder.reject(done, agreed.rejects)
         self._check_rejects(done)
@@ -176,7 +198,7 @@ class Session:
             self.losses.clear()
         better = evaluates and self._evaluate(done)
         every = settings.checkpoints.every
-        if last or better or agreed.late or (every and done % every == 0):
+        if last or stopped or better or agreed.late or (every and done % every == 0):
             self._save(done)
 
     def _log(self, done: int, prepared: Prepared, result: StepResult) -> None:
@@ -222,16 +244,41 @@ class Session:
         return True
 
     def _save(self, done: int) -> None:
-        """Write a state; all processes take part, as each may hold a share of the tensors."""
+        """Write a state, the model and the curves.
+
+        All processes take part, as each may hold a share of the tensors; rank 0 writes.
+
+        Raises:
+            StorageError: they cannot be written; the message says from where the run can go on.
+        """
         writes = self.world.rank == 0
         tensors, facts = pack(self.stepper, wanted=writes)
-        facts |= {"precision": self.settings.precision, "best": self.best}
         weights = self._weights(wanted=writes)
-        best = None if self.best is None else self.best[0]
-        self.world.first(
-            lambda: self.folder.save(done, self._checkpoint(weights), tensors, facts, best=best)
-        )
+        self.world.first(lambda: self._write(done, weights, tensors, facts))
         self.saved = done, time.monotonic()
+
+    def _write(
+        self,
+        done: int,
+        weights: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+    ) -> None:
+        own = {"precision": self.settings.precision, "best": self.best, "losses": self.losses}
+        best = None if self.best is None else self.best[0]
+        try:
+            checkpoint = self._checkpoint(weights)
+            self.folder.save(done, checkpoint, tensors, {**facts, **own}, best=best)
+            self.folder.draw(self.settings.name, self.recorder.past)
+        except StorageError as error:
+            left = self.folder.steps()
+            rest = (
+                f"the last state is that of step {left[-1]}; go on from it with ecliptic train "
+                f"--resume {self.folder.path}."
+                if left
+                else "the run has no state to go on from."
+            )
+            raise StorageError(f"the run ends at step {done}: {error}", rest) from error
 
     def _weights(self, *, wanted: bool = True) -> dict[str, Tensor]:
         """The weights to use: the moving average, if there is one; nothing if not `wanted`."""
@@ -277,10 +324,12 @@ class Session:
             processes=self.world.size,
             data=self.data.batches.fingerprint,
             precision=self.settings.precision,
+            seed=self.settings.seed,
         )
         if self.state is None:
             self.folder.begin(self.settings, now)
             return
+        self.folder.write_settings(self.settings)  # harmless ones may have changed
         before = self.folder.read_facts()
         if before.get("data") != now["data"]:
             raise StorageError(
@@ -294,3 +343,11 @@ class Session:
                 ResumeWarning,
                 stacklevel=None,
             )
+
+
+def _report_to(scalars: Scalars, report: Report) -> Report:
+    def both(line: dict[str, Any]) -> None:
+        scalars.write(line)
+        report(line)
+
+    return both

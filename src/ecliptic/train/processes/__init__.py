@@ -8,5 +8,10 @@ from ecliptic.train.processes.shards import (
     is_shard as is_shard,
     whole as whole,
 )
-from ecliptic.train.processes.world import World as World, join as join, own_rank as own_rank
+from ecliptic.train.processes.world import (
+    World as World,
+    count_processes as count_processes,
+    is_first_process as is_first_process,
+    join as join,
+)
 from ecliptic.train.processes.wrapping import distribute as distribute

@@ -157,7 +157,7 @@ def join(settings: ProcessSettings, device: str) -> Iterator[World]:
         ConfigError: variables are missing, or the machine has fewer GPUs than processes.
         ProcessError: another process died or hangs; the message names it.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = count_processes()
     if size == 1:
         yield World(resolve_device(device))
         return
@@ -180,9 +180,14 @@ def join(settings: ProcessSettings, device: str) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def own_rank() -> int:
-    """The number of this process among those that torchrun started; 0 if it did not."""
-    return int(os.environ.get("RANK", "0"))
+def count_processes() -> int:
+    """Processes that torchrun started; 1 if it did not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and reports: rank 0, or the only one."""
+    return count_processes() == 1 or os.environ.get("RANK") == "0"
 
 
 def _place(device: str) -> torch.device:
