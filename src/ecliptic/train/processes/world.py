@@ -172,11 +172,13 @@ def join(settings: ProcessSettings, device: str) -> Iterator[World]:
     try:
         with _explained(world.watch):
             yield world
-            world.add([0.0])  # all are here
+            world.arrive("ending")
+            dist.barrier()
             world.watch.stop()
-            world.add([0.0])  # nobody needs the store any more
+            dist.barrier()  # nobody needs the store any more
     finally:
         world.watch.stop()
+    time.sleep(PAUSE)  # gloo's thread needs the GIL to drop the last tensors, and is joined now
     dist.destroy_process_group()
 
 
