@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecliptic.errors import ProcessError
 from ecliptic.train import resume, train
 from ecliptic.train.run_folder import RunFolder
 from ecliptic.train.session import ResumeWarning
@@ -48,7 +47,8 @@ def compare_states(found: dict[str, torch.Tensor], expected: dict[str, torch.Ten
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_a_run_goes_on_with_another_number_of_processes(kind: str, tmp_path: Path) -> None:
     settings = run_settings(write_pairs(tmp_path / "data"), kind, ema=EmaSettings(0.5))
     train(settings, tmp_path / "one")

@@ -1,13 +1,18 @@
 """Several processes train as one: same losses, gradients and weights, however they share them."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing import ProcessRaisedException
 
+from ecliptic.inputs import ImageSpec
+from ecliptic.model import ResNetConfig
 from ecliptic.train.batch import Batch
 from ecliptic.train.processes import join, whole
 from ecliptic.train.processes.world import World
@@ -22,7 +27,7 @@ from ecliptic.train.settings import (
 )
 from ecliptic.train.stepping import Stepper, build_loss
 from ecliptic.train.trainee import Trainee, open_start
-from tests.train.processes.models import draw_batch, tiny_settings
+from tests.train.processes.models import SIZES, draw_batch, tiny_settings
 from tests.train.processes.together import TIMEOUT, run_together
 
 CASES: dict[str, dict[str, Any]] = {
@@ -101,13 +106,19 @@ def compare_weights(found: dict[str, Tensor], expected: dict[str, Tensor]) -> No
 
 def check_all(rank: int, splits: tuple[tuple[int, ...], ...], cases: dict[str, Any]) -> None:
     for kind in ("ddp", "fsdp"):
-        with join(ProcessSettings(kind, TIMEOUT), "cpu") as world:
-            for name, fields in cases.items():
-                for split in splits:
-                    with_context(
-                        lambda f=fields, s=split, w=world: check_case(tiny_settings(**f), w, s),
-                        f"{kind}, {name}, {split}, rank {rank}",
-                    )
+        check_kind(rank, kind, splits, cases)
+
+
+def check_kind(
+    rank: int, kind: str, splits: tuple[tuple[int, ...], ...], cases: dict[str, Any]
+) -> None:
+    with join(ProcessSettings(kind, TIMEOUT), "cpu") as world:
+        for name, fields in cases.items():
+            for split in splits:
+                with_context(
+                    lambda f=fields, s=split, w=world: check_case(tiny_settings(**f), w, s),
+                    f"{kind}, {name}, {split}, rank {rank}",
+                )
 
 
 def with_context(check: Callable[[], None], words: str) -> None:
@@ -118,9 +129,30 @@ def with_context(check: Callable[[], None], words: str) -> None:
         raise
 
 
-def test_e5_two_processes_train_as_one_and_e6_with_uneven_shares() -> None:
-    cases = {name: CASES[name] for name in ("infonce", "micro")}
-    run_together(check_all, 2, SPLITS[2][1:], cases)
+def test_e5_e6_two_processes_with_uneven_shares_train_as_one() -> None:
+    run_together(check_few, 2)
+
+
+def check_few(rank: int) -> None:
+    check_kind(rank, "ddp", ((12, 5),), {"infonce": CASES["infonce"]})
+    check_kind(rank, "fsdp", ((17, 0),), {"micro": CASES["micro"]})
+
+
+@pytest.mark.slow
+def test_a_resnet_in_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProcessRaisedException, match="batch norms of this model"):
+        run_together(train_resnet, 2, tmp_path)
+
+
+def train_resnet(rank: int, out: Path) -> None:
+    model = replace(SIZES, image=ResNetConfig(image_size=32, width=8, depths=(1, 1, 1, 1), heads=4))
+    fields = {"model": model, "image_spec": ImageSpec(size=32)}
+    open_stepper_together(tiny_settings(**fields))
+
+
+def open_stepper_together(settings: TrainSettings) -> None:
+    with join(settings.processes, "cpu") as world:
+        open_stepper(settings, world)
 
 
 @pytest.mark.slow
