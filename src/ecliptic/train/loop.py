@@ -8,7 +8,7 @@ from ecliptic.errors import ConfigError, StorageError
 from ecliptic.settings import apply_overrides, from_dict, to_dict
 from ecliptic.train.history import Report
 from ecliptic.train.processes import join
-from ecliptic.train.run_folder import RunFolder
+from ecliptic.train.run_folder import SETTINGS, RunFolder
 from ecliptic.train.session import Run, Session, Stop
 from ecliptic.train.settings import OptimSettings, TrainSettings
 
@@ -50,7 +50,7 @@ def train(
     folder = RunFolder(out, settings.checkpoints.keep)
     with join(settings.processes, settings.device) as world:
         if world.rank == 0 and out.is_dir() and any(out.iterdir()) and not overwrite:
-            fix = f"go on with its run (--resume {out}), " if folder.steps() else ""
+            fix = f"go on with its run (--resume {out}), " if (out / SETTINGS).exists() else ""
             raise StorageError(
                 f"{out} is not empty; {fix}name another folder, or pass overwrite=True to replace "
                 "the run in it."

@@ -101,6 +101,7 @@ class Session:
                 "without a pair; use a larger batch or fewer processes."
             )
         self.start = 0 if state is None else state.step
+        torch.manual_seed(settings.seed)  # `unpack` sets the state of a run that goes on
         weights = None if state is None else folder.model_path(state.step)
         trainee, self.image_spec, self.tokenizer_spec = open_start(settings, weights)
         trainee.to(world.device)

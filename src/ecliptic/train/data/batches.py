@@ -6,6 +6,7 @@ a random state. B rows of this process, S side, T longest text.
 
 import hashlib
 import json
+import signal
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -124,7 +125,11 @@ class Batches:
         """
         more: dict[str, Any] = {}
         if self.workers:
-            more = {"prefetch_factor": self.ahead, "multiprocessing_context": "forkserver"}
+            more = {
+                "prefetch_factor": self.ahead,
+                "multiprocessing_context": "forkserver",
+                "worker_init_fn": _leave_signals,
+            }
         loader = DataLoader(
             self.maker,
             batch_size=None,
@@ -156,6 +161,15 @@ def caption_ids(captions: Sequence[str]) -> Tensor:
     hashes = (hashlib.blake2b(w.encode(errors="replace"), digest_size=8).digest() for w in words)
     numbers = [int.from_bytes(value, "little") >> 1 for value in hashes]  # not negative
     return torch.tensor(numbers, dtype=torch.int64)
+
+
+def _leave_signals(_: int) -> None:
+    """Let a worker live when its whole group is asked to end: the run needs it for its last step.
+
+    The run ends its workers itself; a second SIGTERM still ends one that hangs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _keep(prepared: Any) -> Any:
