@@ -66,14 +66,14 @@ class Evaluation:
 
     @torch.inference_mode()
     def measure(
-        self, model: TwoTowers, move: Callable[[], None] = lambda: None
+        self, model: TwoTowers, proceed: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """Numbers of each set by name: "SET.image_to_text.at_1", or "SET.at_1" of the names.
 
-        The model is in eval mode meanwhile. Images that cannot be read are left out. `move` is
+        The model is in eval mode meanwhile. Images that cannot be read are left out. `proceed` is
         called after each batch.
         """
-        self.move = move
+        self.proceed = proceed
         modes = {module: module.training for module in model.modules()}
         model.eval()
         try:
@@ -127,7 +127,7 @@ class Evaluation:
             if pictures:
                 pixels = self.plain.finish(pictures, ()).to(runtime.device)
                 parts.append(runtime.image(pixels).float().cpu())
-            self.move()
+            self.proceed()
         if not parts:
             raise ConfigError(f"no image of the held-out set {one.name!r} can be read.")
         return torch.cat(parts), kept
@@ -137,7 +137,7 @@ class Evaluation:
         for start in range(0, len(texts), BATCH):
             tokens, _ = tokenize(self.tokenizer, texts[start : start + BATCH])
             parts.append(runtime.text(tokens.to(runtime.device)).float().cpu())
-            self.move()
+            self.proceed()
         return torch.cat(parts)
 
 

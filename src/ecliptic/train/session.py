@@ -34,7 +34,7 @@ from ecliptic.train.run_folder import RunFolder, SavedState
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
 from ecliptic.train.stepping import PRECISIONS, Stepper, StepResult, build_loss, time_precisions
-from ecliptic.train.trainee import open_start
+from ecliptic.train.trainee import Trainee, open_start
 
 Stop = Callable[[], bool]
 FEWEST_SEEN = 1000  # pairs before the share of those that could not be read counts
@@ -95,11 +95,7 @@ class Session:
             check_tensorboard()
         self.folder, self.report, self.stop, self.state = folder, report, stop, state
         self.world = world = world or World(resolve_device(settings.device))
-        if settings.data.batch < world.size:
-            raise ConfigError(
-                f"data.batch = {settings.data.batch} leaves some of the {world.size} processes "
-                "without a pair; use a larger batch or fewer processes."
-            )
+        _check_shares(settings, world)
         self.start = 0 if state is None else state.step
         torch.manual_seed(settings.seed)  # `unpack` sets the state of a run that goes on
         weights = None if state is None else folder.model_path(state.step)
@@ -113,11 +109,7 @@ class Session:
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
         self.timings: dict[str, float] = {}  # seconds of a step by precision, if that was "auto"
-        if settings.precision == "auto":
-            batch = self.data.maker[0].batch
-            self.timings = world.first(lambda: time_precisions(trainee, settings, batch))
-            settings = replace(settings, precision=min(PRECISIONS, key=self.timings.__getitem__))
-        self.settings = settings
+        self.settings = settings = self._choose_precision(trainee, settings)
         encode = world.distribute(trainee)
         loss = build_loss(settings.loss)
         self.stepper = Stepper(trainee, settings, loss, encode=encode, ring=world.ring)
@@ -128,6 +120,14 @@ class Session:
             unpack(self.stepper, state.tensors, state.facts)
             self.losses = list(state.facts["losses"])
             self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
+
+    def _choose_precision(self, trainee: Trainee, settings: TrainSettings) -> TrainSettings:
+        """Settings with the precision that was faster in rank 0, if they leave it open."""
+        if settings.precision != "auto":
+            return settings
+        batch = self.data.maker[0].batch
+        self.timings = self.world.first(lambda: time_precisions(trainee, settings, batch))
+        return replace(settings, precision=min(PRECISIONS, key=self.timings.__getitem__))
 
     def run(self) -> Run:
         """Make the steps that are left."""
@@ -147,9 +147,9 @@ class Session:
         steps, done, stopped = self.settings.steps, self.start, False
         with closing(self.data.batches.iterate(self.start, steps)) as batches:
             while done < steps and not stopped:
-                self.world.move(f"waiting for the data of step {done + 1}")
+                self.world.proceed(f"waiting for the data of step {done + 1}")
                 prepared = self.meter.wait(batches)
-                self.world.move(f"at step {done + 1}")
+                self.world.proceed(f"at step {done + 1}")
                 step = partial(self.stepper.step, prepared.batch, done)
                 result = self.meter.work(step, self.settings.data.batch)
                 done += 1
@@ -229,7 +229,7 @@ class Session:
         return self.world.first(lambda: self._measure(done, model))
 
     def _measure(self, done: int, model: TwoTowers) -> bool:
-        found = self.evaluation.measure(model, partial(self.world.move, "evaluating"))
+        found = self.evaluation.measure(model, partial(self.world.proceed, "evaluating"))
         self.recorder.record({"step": done, "evaluation": found})
         name = self.settings.checkpoints.best
         if not name:
@@ -344,6 +344,15 @@ class Session:
                 ResumeWarning,
                 stacklevel=None,
             )
+
+
+def _check_shares(settings: TrainSettings, world: World) -> None:
+    """Raise ConfigError unless each process has a pair in every batch."""
+    if settings.data.batch < world.size:
+        raise ConfigError(
+            f"data.batch = {settings.data.batch} leaves some of the {world.size} processes without "
+            "a pair; use a larger batch or fewer processes."
+        )
 
 
 def _report_to(scalars: Scalars, report: Report) -> Report:

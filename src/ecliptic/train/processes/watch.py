@@ -93,7 +93,7 @@ class Watch:
         self.own.arrivals += 1
         self.own.doing = doing
 
-    def move(self, doing: str = "") -> None:
+    def proceed(self, doing: str = "") -> None:
         """Note that the work of this process gets on."""
         self.own.moves += 1
         self.own.doing = doing or self.own.doing

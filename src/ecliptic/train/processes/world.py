@@ -65,7 +65,7 @@ class World:
         """What `task` returns in rank 0, which alone runs it; plain JSON values."""
         return task()
 
-    def move(self, doing: str = "") -> None:
+    def proceed(self, doing: str = "") -> None:
         """Note that this process gets on, so that it does not count as lost."""
 
     def arrive(self, doing: str) -> None:
@@ -136,9 +136,9 @@ class SharedWorld(World):
             pause = min(PAUSE, pause * 1.5)
         return json.loads(self.store.get(key))  # type: ignore[no-any-return]
 
-    def move(self, doing: str = "") -> None:
+    def proceed(self, doing: str = "") -> None:
         """Note that this process gets on, so that it does not count as lost."""
-        self.watch.move(doing)
+        self.watch.proceed(doing)
 
     def arrive(self, doing: str) -> None:
         """Note that this process is about to wait for the others."""
