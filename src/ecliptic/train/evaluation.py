@@ -1,6 +1,6 @@
 """Retrieval and naming on held-out pairs during a run. N images, C captions, E vector size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,11 +66,15 @@ class Evaluation:
             raise ConfigError(f"held-out sets need different names, got {', '.join(names)}.")
 
     @torch.inference_mode()
-    def measure(self, model: TwoTowers) -> dict[str, float]:
+    def measure(
+        self, model: TwoTowers, proceed: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
         """Numbers of each set by name: "SET.image_to_text.at_1", or "SET.at_1" of the names.
 
-        The model is in eval mode meanwhile. Images that cannot be read are left out.
+        The model is in eval mode meanwhile. Images that cannot be read are left out. `proceed` is
+        called after each batch.
         """
+        self.proceed = proceed
         modes = {module: module.training for module in model.modules()}
         model.eval()
         try:
@@ -125,6 +129,7 @@ class Evaluation:
                 pixels = self.plain.finish(pictures, ()).to(runtime.device)
                 pixels = normalise(pixels, self.plain.spec)
                 parts.append(runtime.image(pixels).float().cpu())
+            self.proceed()
         if not parts:
             raise ConfigError(f"no image of the held-out set {one.name!r} can be read.")
         return torch.cat(parts), kept
@@ -134,6 +139,7 @@ class Evaluation:
         for start in range(0, len(texts), BATCH):
             tokens, _ = tokenize(self.tokenizer, texts[start : start + BATCH])
             parts.append(runtime.text(tokens.to(runtime.device)).float().cpu())
+            self.proceed()
         return torch.cat(parts)
 
 

@@ -71,7 +71,7 @@ class HealthWatch:
                 ),
             )
         yield from self._find_temperature(result)
-        yield from self._find_still_loss(step, result, len(captions))
+        yield from self._find_still_loss(step, result, self.settings.data.batch)
         if spread is not None and spread.uniformity_image > COLLAPSED < spread.uniformity_text:
             yield (
                 "collapse",
