@@ -108,3 +108,33 @@ def ensemble(prompts: Tensor) -> Tensor:
     if prompts.ndim != 3:
         raise ShapeError(f"prompts must be (labels, prompts, size), got {tuple(prompts.shape)}.")
     return F.normalize(F.normalize(prompts, dim=-1).mean(dim=1), dim=-1)
+
+
+def ranks(queries: Rows, items: Rows, targets: Tensor, *, block: int = 1024) -> Tensor:
+    """The rank of each query's target among all items by cosine: (Q,) int64, 1 is the best.
+
+    Ties count against the target: its rank is the number of items that are at least as similar as
+    it, itself included. The matrix of all similarities is never held.
+
+    Args:
+        queries: (Q, E) vectors.
+        items: (I, E) vectors.
+        targets: (Q,) the item that belongs to each query.
+        block: queries that are compared at once.
+
+    Raises:
+        ShapeError: shapes that do not fit, or a target that is no item.
+    """
+    queries, items = to_tensor(queries), to_tensor(items)
+    if targets.shape != (len(queries),):
+        raise ShapeError(
+            f"targets {tuple(targets.shape)} must be ({len(queries)},), one item per query."
+        )
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(items):
+        raise ShapeError(f"targets must be numbers of the {len(items)} items, from 0.")
+    found = torch.empty(len(queries), dtype=torch.int64)
+    for start in range(0, len(queries), block):
+        z = cosine(queries[start : start + block], items)
+        own = z.gather(1, targets[start : start + block, None].to(z.device))  # of the same matmul
+        found[start : start + block] = (z >= own).sum(1).cpu()
+    return found

@@ -14,7 +14,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     "Input": (
         *("labels", "labels_file", "templates", "images", "queries", "queries_file", "image"),
         *("text", "texts", "column", "id_column", "kind", "limit"),
-        *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "overrides"),
+        *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "resume"),
     ),
     "Model": (
         *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),
@@ -41,7 +41,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Output": (
         *("out", "layout", "top_k", "plot", "page", "explain", "store"),
-        *("remove_others", "json", "force", "show", "fingerprint", "slack", "strict"),
+        *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),
     "If the checkpoint does not say": (
         *("activation", "heads", "image_spec", "tokenizer_spec", "part", "revision"),

@@ -49,7 +49,6 @@ PHRASES = {  # what has another form on the command line, or none
     r", as in conditioner\(\"sdxl\", \"[^\"]*\"\)": " with --for",
     r"loras=\.\.\., a folder or the paths by name, when you make the conditioner": "loras=FOLDER",
     r"read the text with errors=\"replace\"": "save the text as UTF-8",
-    r"\btrain in precision=\"fp32\"": "train with --set precision=fp32",
     r"\btoken=": "--inversion FILE=",
     r"\bwith (both )?ImageLimits\(": r"in Python with \1ImageLimits(",
     r"\b(?<!=)ImageSpec\(([^()]*?)(?:, \.\.\.)?\)": r"--image-spec '\1'",
@@ -59,7 +58,7 @@ _VALUE = (
     r"\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|True|None|\.\.\.|\((?P<pair>[\w, ]+)\)"
     r"|[A-Z]\w+\((?P<fields>[^()]*)\)|(?P<bare>\w[\w.]*\w|\w)|"
 )
-_ARGUMENT = re.compile(rf"(?<![\w-])(?<!--set )(?P<name>{'|'.join(FLAGS)})=(?:{_VALUE})")
+_ARGUMENT = re.compile(rf"(?<![\w-])(?P<name>{'|'.join(FLAGS)})=(?:{_VALUE})")
 
 
 def name_flags(message: object) -> str:

@@ -51,7 +51,14 @@ if TYPE_CHECKING:
         read_lines as read_lines,
     )
     from ecliptic.engine.sources.read import line_items as line_items, read_items as read_items
-    from ecliptic.engine.sources.tables import Columns as Columns, is_table as is_table
+    from ecliptic.engine.sources.tables import (
+        Columns as Columns,
+        check_columns as check_columns,
+        is_table as is_table,
+        open_parquet as open_parquet,
+        read_rows as read_rows,
+        row_item as row_item,
+    )
     from ecliptic.engine.vectors import (
         Vectors as Vectors,
         check_vectors_path as check_vectors_path,

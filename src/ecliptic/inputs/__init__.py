@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ecliptic.inputs.lint_rules import lint as lint, unreadable as unreadable
     from ecliptic.inputs.pool import Reject as Reject, decode_many as decode_many
     from ecliptic.inputs.prompt_templates import (
+        PLACE as PLACE,
         Template as Template,
         check_templates as check_templates,
         fill as fill,

@@ -78,11 +78,22 @@ class Preprocess:
             with budget.take(count_cost(images[0])):
                 return self._prepare(images.pop(), source)  # frees the image before its share
 
-    def _prepare(self, image: Image.Image, source: ImageSource) -> NDArray[np.uint8]:
+    def load(self, source: ImageSource, *, name: str | None = None) -> Image.Image:
+        """The whole image before it is resized: upright RGB in mode "robust"."""
+        name = name or describe(source)
+        with decoding(name):
+            images = [identify_image(source, self.limits, name)]
+            with budget.take(count_cost(images[0])):
+                return self._load(images.pop(), source)
+
+    def _load(self, image: Image.Image, source: ImageSource) -> Image.Image:
         load_image(image, source)
         if self.mode == "robust":
-            image = flatten(image, self.background, srgb=self.icc == "srgb")
-        return np.asarray(self._fit(image).convert("RGB"))
+            return flatten(image, self.background, srgb=self.icc == "srgb")
+        return image
+
+    def _prepare(self, image: Image.Image, source: ImageSource) -> NDArray[np.uint8]:
+        return np.asarray(self._fit(self._load(image, source)).convert("RGB"))
 
     def normalize(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., 3, H, W) pixels of (..., H, W, 3) RGB: (v / 255 - mean) / std.

@@ -104,19 +104,23 @@ def stream_writer(write: Callable[[IO[bytes]], object]) -> Writer:
     return open_draft
 
 
-def start_log(path: Path) -> IO[str]:
-    """Open a new text file at `path` that grows line by line, as a draft could not be read before
-    its end.
+def start_log(path: Path, kept: str = "") -> IO[str]:
+    """Open a text file at `path` that grows line by line, as a draft could not be read before its
+    end.
 
-    An existing file is removed first, and a link is never followed.
+    An existing file is replaced, and a link is never followed.
+
+    Args:
+        path: of the file.
+        kept: the text that it begins with, written at once.
 
     Raises:
         StorageError: it cannot be made, or `path` is a folder, pipe or device.
     """
+    replace_file(path, text_writer(kept))
     with _explain_errors(path):
-        refuse_special(path)
-        path.unlink(missing_ok=True)
-        return os.fdopen(os.open(path, _NEW, 0o666), "w", encoding="utf-8", buffering=1)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | _NO_LINK)
+        return os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
 
 
 def try_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Contrastive training in its smallest form; the built-in model `mini` was made with it.
+"""Contrastive training: any data, any part of the model, any batch, any number of processes.
 
 The settings import no torch; the other names are imported when first used.
 """
@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.train.loop import Run as Run, train as train
-    from ecliptic.train.loss import (
-        clamp_temperature as clamp_temperature,
-        contrastive_loss as contrastive_loss,
+    from ecliptic.train import losses as losses
+    from ecliptic.train.effects import find_notes as find_notes
+    from ecliptic.train.explanation import Explanation as Explanation, explain as explain
+    from ecliptic.train.history import METRICS as METRICS, Report as Report
+    from ecliptic.train.loop import read_settings as read_settings, resume as resume, train as train
+    from ecliptic.train.processes import (
+        count_processes as count_processes,
+        is_first_process as is_first_process,
+    )
+    from ecliptic.train.run_folder import RunFolder as RunFolder
+    from ecliptic.train.session import (
+        HealthWarning as HealthWarning,
+        ResumeWarning as ResumeWarning,
+        Run as Run,
     )
     from ecliptic.train.settings import (
         DataSettings as DataSettings,
-        OptimiserSettings as OptimiserSettings,
+        OptimSettings as OptimSettings,
         TrainSettings as TrainSettings,
-    )
-    from ecliptic.train.validation import (
-        Recall as Recall,
-        Validation as Validation,
-        evaluate as evaluate,
     )
 
 __getattr__, __dir__ = lazy_names(__name__)

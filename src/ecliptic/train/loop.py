@@ -1,158 +1,129 @@
-"""The training loop: batches in, a trained model and its history out."""
+"""`train` and `resume`: data in, steps, evaluations, states and a history out."""
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from ecliptic.errors import ConfigError, StorageError
+from ecliptic.settings import apply_overrides, from_dict, to_dict
+from ecliptic.train.history import Report
+from ecliptic.train.processes import join
+from ecliptic.train.run_folder import SETTINGS, RunFolder
+from ecliptic.train.session import Run, Session, Stop
+from ecliptic.train.settings import OptimSettings, TrainSettings
 
-from ecliptic.checkpoints import Checkpoint
-from ecliptic.checks import check_finite
-from ecliptic.engine import resolve_device
-from ecliptic.inputs import Tokenizer
-from ecliptic.model import TwoTowers, random_model
-from ecliptic.train.batches import Batch, Stream
-from ecliptic.train.drawings import read_emoji, read_game_icons, read_openclipart
-from ecliptic.train.loss import clamp_temperature, contrastive_loss
-from ecliptic.train.optimiser import adamw, rate_at
-from ecliptic.train.settings import TrainSettings
-from ecliptic.train.validation import Validation, evaluate
-
-Report = Callable[[dict[str, Any]], None]
-Stop = Callable[[], bool]
-GROUPS = 4  # of texts in a batch, by length
-DIVERGED = 'lower optimiser.rate, raise optimiser.warmup, or train in precision="fp32".'
-
-
-@dataclass(frozen=True)
-class Run:
-    """The result of a training run."""
-
-    settings: TrainSettings
-    model: TwoTowers  # in eval mode
-    history: tuple[dict[str, Any], ...]  # the reported lines, in order
-    stopped: bool = False  # by `stop`, before the last step
-
-    def checkpoint(self) -> Checkpoint:
-        """The model as a checkpoint to write, in the precision that the recipe stores."""
-        dtype = torch.float16 if self.settings.store == "fp16" else torch.float32
-        weights = {
-            name: tensor.to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-            for name, tensor in self.model.state_dict().items()
-        }
-        specs = self.settings.image_spec, self.settings.tokenizer_spec
-        return Checkpoint(self.settings.model, weights, *specs, name=self.settings.name)
+# Settings that may change when a run goes on: they change no weight of any step.
+FREE = (
+    *("name", "device", "store", "log_every", "tensorboard", "processes"),
+    *("data.root", "data.workers", "data.ahead", "data.most_rejects"),
+    *("optim.most_skipped", "evaluate.every"),
+    *("checkpoints.every", "checkpoints.minutes", "checkpoints.keep"),
+)
 
 
 def train(
     settings: TrainSettings,
-    data: Path,
+    out: Path,
     report: Report = lambda _: None,
     stop: Stop = lambda: False,
+    *,
+    overwrite: bool = False,
 ) -> Run:
-    """Train a CLIP from random weights on the drawings in `data`.
+    """Train a CLIP, and write the run into the folder `out`.
+
+    In the processes that torchrun starts, all make the steps together; rank 0 writes and reports.
 
     Args:
         settings: the recipe.
-        data: folder with `emoji/`, `openclipart/` and `game_icons/`.
-        report: called with each line of the history: losses every `log_every` steps, recall of
-            the validation drawings every `evaluate_every` steps and at the end.
-        stop: called after each step; True ends the run there, with a last line that says so.
+        out: an empty or new folder.
+        report: gets each line of the history: a dictionary with a "step" and numbers.
+        stop: asked after each step; True ends the run there, with a state to go on from.
+        overwrite: replace a run that is in `out`; its other files stay.
 
     Raises:
-        NumericalError: the loss is no longer finite.
-        StorageError: a file of the training data is missing.
+        ConfigError: settings that contradict each other, or have no effect.
+        NumericalError: gradients were not finite for too many steps in a row.
+        ProcessError: another process of the run died or hangs.
+        StorageError: data is missing, too much of it cannot be read, or a file cannot be written.
+        MissingExtraError: a setting needs a package that is not installed.
     """
-    history: list[dict[str, Any]] = []
-
-    def record(line: dict[str, Any]) -> None:
-        history.append(line)
-        report(line)
-
-    tokenizer = Tokenizer(settings.tokenizer_spec)
-    validation = Validation.read(data, settings)
-    stream = Stream(read_sources(settings, data), settings.image_spec, tokenizer, settings.seed)
-    model = random_model(settings.model, settings.seed).train()
-    model.to(resolve_device(settings.device))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
-    for line in _steps(model, iter(stream), settings, stop):
-        record(line)
-        step = line["step"]
-        if step % settings.evaluate_every == 0 or step == settings.steps:
-            found = evaluate(model, validation, tokenizer, settings.image_spec)
-            record({"step": step} | {name: asdict(recall) for name, recall in found.items()})
-    done = history[-1]["step"] if history else 0
-    if stopped := done < settings.steps:
-        record({"step": done, "stopped_before": settings.steps})
-    return Run(settings, model.eval(), tuple(history), stopped)
+    folder = RunFolder(out, settings.checkpoints.keep)
+    with join(settings.processes, settings.device) as world:
+        if world.rank == 0 and out.is_dir() and any(out.iterdir()) and not overwrite:
+            fix = f"go on with its run (--resume {out}), " if (out / SETTINGS).exists() else ""
+            raise StorageError(
+                f"{out} is not empty; {fix}name another folder, or pass overwrite=True to replace "
+                "the run in it."
+            )
+        session = Session(settings, folder, report, stop, world=world)
+        world.first(folder.clear)
+        return session.run()
 
 
-def read_sources(settings: TrainSettings, data: Path) -> dict[Any, int]:
-    """Read the sets of drawings; {set: drawings of it per batch}."""
-    shares, batch = settings.data, settings.batch
-    clipart, icons = round(batch * shares.openclipart), round(batch * shares.game_icons)
-    sources = {read_emoji(data / "emoji", shares.designs, "train"): batch - clipart - icons}
-    if clipart:
-        sources[read_openclipart(data / "openclipart")] = clipart
-    if icons:
-        sources[read_game_icons(data / "game_icons")] = icons
-    return sources
+def resume(
+    folder: Path,
+    report: Report = lambda _: None,
+    stop: Stop = lambda: False,
+    overrides: Iterable[str] = (),
+) -> Run:
+    """Go on with the run in `folder` from its last state, bit for bit on the same machine.
 
+    A warning says what makes it differ: another version of torch, other threads, another device.
 
-def _steps(
-    model: TwoTowers, batches: Iterator[Batch], settings: TrainSettings, stop: Stop
-) -> Iterator[dict[str, Any]]:
-    """Train, and yield a line of numbers at each step with a log or an evaluation."""
-    optimiser = adamw(model, settings.optimiser)
-    losses: list[float] = []
-    begun = time.monotonic()
-    for step in range(settings.steps):
-        rate = rate_at(step, settings.steps, settings.optimiser)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loss = _compute_loss(model, next(batches), settings)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip)
-        optimiser.step()
-        clamp_temperature(model)
-        losses.append(float(loss.detach()))
-        check_finite(losses[-1], f"the loss of step {step + 1}", DIVERGED)
-        done = step + 1
-        last = stop() or done == settings.steps
-        if last or any(done % n == 0 for n in (settings.log_every, settings.evaluate_every)):
-            yield {
-                "step": done,
-                "loss": sum(losses) / len(losses),
-                "rate": rate,
-                "scale": float(model.logit_scale.detach().exp()),
-                "pairs_per_s": done * settings.batch / (time.monotonic() - begun),
-            }
-            losses.clear()
-        if last:
-            return
+    Args:
+        folder: of the run.
+        report, stop: as for `train`.
+        overrides: "table.field=value" of settings that change no weight, such as
+            "data.workers=4"; and "steps", where no rate depends on it.
 
-
-def _compute_loss(model: TwoTowers, batch: Batch, settings: TrainSettings) -> Tensor:
-    device = model.logit_scale.device
-    pixels = batch.pixels.to(device, memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        image, text = model.encode_image(pixels), encode_by_length(model, batch)
-    return contrastive_loss(image.float(), text.float(), model.logit_scale)
-
-
-def encode_by_length(model: TwoTowers, batch: Batch) -> Tensor:
-    """(B, E) text vectors, computed in groups of similar length to skip the padding.
-
-    The result is exact: attention is causal, so padding after a text cannot change its vector.
+    Raises:
+        StorageError: no run is there, or its data has changed.
+        CheckpointError: its last state cannot be read.
+        ConfigError: an override would make it another run.
     """
-    order = batch.lengths.argsort()
-    parts = []
-    for rows in torch.tensor_split(order, min(GROUPS, len(order))):
-        longest = int(batch.lengths[rows].max())
-        tokens = batch.tokens[rows, :longest].to(model.logit_scale.device)
-        parts.append(model.encode_text(tokens))
-    return torch.cat(parts)[order.argsort().to(model.logit_scale.device)]
+    settings = read_settings(folder, overrides)
+    found = RunFolder(folder, settings.checkpoints.keep)
+    with join(settings.processes, settings.device) as world:
+        state = found.last()
+        done = 0 if state is None else state.step
+        if settings.steps < done:
+            raise ConfigError(f"steps = {settings.steps}, but the run in {folder} has made {done}.")
+        return Session(settings, found, report, stop, state, world).run()
+
+
+def read_settings(folder: Path, overrides: Iterable[str] = ()) -> TrainSettings:
+    """The settings with which the run in `folder` goes on.
+
+    Raises:
+        StorageError: no run is there.
+        ConfigError: an override would make it another run.
+    """
+    before = RunFolder(folder, 1).read_settings()
+    plain = to_dict(before)
+    apply_overrides(plain, overrides)
+    settings = from_dict(TrainSettings, plain)
+    free = (*FREE, "steps") if _rates_ignore_steps(before.optim) else FREE
+    old, new = _flatten(to_dict(before)), _flatten(to_dict(settings))
+    for key in sorted(old.keys() | new.keys()):
+        same = old.get(key) == new.get(key)
+        if not same and not any(key == one or key.startswith(f"{one}.") for one in free):
+            raise ConfigError(
+                f"a run cannot go on with another {key}: it was {old.get(key)!r}, not "
+                f"{new.get(key)!r}; start a new run with start = {str(folder)!r}. What may "
+                f"change: {', '.join(free)}."
+            )
+    return settings
+
+
+def _rates_ignore_steps(optim: OptimSettings) -> bool:
+    """Whether the rate of a step is the same in a longer run."""
+    return optim.schedule in ("constant", "inverse-sqrt") and not optim.cooldown
+
+
+def _flatten(plain: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Values by dotted names; lists stay whole."""
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        inner = isinstance(value, dict)
+        found |= _flatten(value, f"{before}{name}.") if inner else {before + name: value}
+    return found

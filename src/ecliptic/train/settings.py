@@ -1,91 +1,336 @@
 """All settings of a training run; a recipe in `recipes/` is a `TrainSettings` in TOML."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from ecliptic.checks import check_count
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
 
-DESIGNS = (
-    "noto",
-    "blobmoji",
-    "twemoji",
-    "emojione2",
-    "fluent_3d",
-    "fluent_flat",
-    "fluent_high_contrast",
+RANDOM = "random"  # the `start` that loads nothing
+DRAWING_TEMPLATES = (
+    "a drawing of {}",
+    "a picture of {}",
+    "an emoji of {}",
+    "an icon of {}",
+    "a cartoon of {}",
+    "a sketch of {}",
+    "clip art of {}",
+    "a simple drawing of {}",
+    "a colourful picture of {}",
+    "a symbol for {}",
+    "{} emoji",
+    "{} icon",
+    "this is {}",
+    "a photo of {}",
 )
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """The drawings to train on, and their shares of each batch."""
+class FolderConfig:
+    """Images in a folder, each with its captions in a text file of the same stem, one a line."""
 
-    designs: tuple[str, ...] = DESIGNS  # emoji/<design>.tar
-    validation: str = "fxemoji"  # a design that is never trained on
-    emoji: float = 0.64  # share of a batch
-    openclipart: float = 0.18
-    game_icons: float = 0.18
-
-    def __post_init__(self) -> None:
-        if self.validation in self.designs:
-            raise ConfigError(
-                f"{self.validation!r} is the validation design, which training must not see; take "
-                "it out of data.designs."
-            )
-        if abs(self.emoji + self.openclipart + self.game_icons - 1) > 1e-6:
-            raise ConfigError("the shares data.emoji, openclipart and game_icons must sum to 1.")
+    path: Path
+    weight: float = 1.0  # share of a batch, relative to the other sources
+    captions: str = ".txt"  # suffix of the caption files, also in capital letters
+    templates: tuple[str, ...] = ()  # such as "a photo of {}", one is drawn for each caption
 
 
 @dataclass(frozen=True)
-class OptimiserSettings:
-    """AdamW with linear warm-up and cosine decay to zero; the defaults follow open_clip."""
+class TableConfig:
+    """Rows of a CSV, TSV, JSONL or Parquet file that name an image and its captions."""
 
-    rate: float = 1e-3  # at the end of the warm-up
+    path: Path
+    weight: float = 1.0
+    image: str = "image"  # column with a path, relative to the table
+    captions: tuple[str, ...] = ("caption",)  # columns; one is drawn each time
+    separator: str = ""  # between several captions in one cell; empty: a cell is one caption
+    negatives: tuple[str, ...] = ()  # columns with captions that do not fit the image
+    templates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TarsConfig:
+    """Tar files in the layout of webdataset: members of one stem are one example."""
+
+    path: str  # a file, a folder of tars, or a pattern: shards/{00000..00099}.tar, shards/*.tar
+    weight: float = 1.0
+    image: tuple[str, ...] = ("jpg", "jpeg", "png", "webp")  # extensions, the first found is taken
+    captions: tuple[str, ...] = ("txt",)  # extensions; "json:caption" is a field of a JSON object
+    templates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """A folder that Hugging Face `datasets` saved with `save_to_disk`; needs that package."""
+
+    path: Path
+    weight: float = 1.0
+    image: str = "image"  # column
+    captions: tuple[str, ...] = ("caption",)  # columns of texts or lists of texts
+    templates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DrawingsConfig:
+    """Drawings with names and keywords: tars and a table, in the layout of the data of `mini`."""
+
+    path: Path  # a folder; its table is NAME/NAME.csv
+    weight: float = 1.0
+    designs: tuple[str, ...] = ()  # names of tars beside the table; empty: all that it names
+    split: Literal["train", "val", "all"] = "train"  # by the column concept_split, if there is one
+    example: Literal["concept", "drawing"] = "concept"  # a name, drawn anew each time; or a picture
+    ink: Literal["none", "black", "white"] = "none"  # grey drawings are ink on clear paper
+    leave_out: tuple[str, ...] = ()  # beginnings of names that say nothing
+    captions: Literal["varied", "names"] = "varied"  # names in templates, with keywords; or alone
+    templates: tuple[str, ...] = DRAWING_TEMPLATES
+
+
+SourceConfig = FolderConfig | TableConfig | TarsConfig | DatasetConfig | DrawingsConfig
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is trained on, and how a batch is made of it."""
+
+    root: Path = Path()  # paths of sources are relative to it; `--data` sets it
+    sources: tuple[SourceConfig, ...] = ()
+    batch: int = 256  # pairs in one step, over all processes
+    augment: Literal["none", "crop", "drawings"] = "none"  # see `train.data.augmentations`
+    workers: int = 0  # processes that decode and augment; 0: the training process does it
+    ahead: int = 2  # batches that each worker prepares ahead
+    held_out: float = 0.0  # share of every source that is kept for evaluation
+    most_rejects: float = 0.01  # the run ends when a larger share of examples cannot be read
+
+    def __post_init__(self) -> None:
+        check_count("data.batch", self.batch)
+        check_count("data.workers", self.workers, least=0)
+        check_count("data.ahead", self.ahead)
+        if not 0 <= self.held_out < 1 or not 0 <= self.most_rejects <= 1:
+            raise ConfigError("data.held_out and data.most_rejects are shares, from 0 to 1.")
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether a source has captions that do not fit their images."""
+        return any(getattr(source, "negatives", ()) for source in self.sources)
+
+
+@dataclass(frozen=True)
+class TowerSettings:
+    """What is trained of one tower."""
+
+    freeze_layers: int = 0  # the embeddings and the first k - 1 blocks: layers 0 to k - 1
+    rate_decay: float = 1.0  # factor on the rate of each layer below the last one
+    rate: float | None = None  # instead of optim.rate
+    checkpointing: bool = False  # recompute the blocks in the backward pass: less memory, slower
+
+
+@dataclass(frozen=True)
+class InfoNCEConfig:
+    """Symmetric cross entropy over the batch (CLIP)."""
+
+    block: int = 512  # rows of the similarity matrix that are held at once
+    mask_duplicates: bool = True  # equal captions are no negatives of each other
+
+
+@dataclass(frozen=True)
+class SigLIPConfig:
+    """Sigmoid of every pair on its own, with a learned bias (SigLIP)."""
+
+    block: int = 512
+    bias: float = -10.0  # at the start
+    scale: float = 2.302585092994046  # logit_scale at the start, ln 10; random weights only
+    mask_duplicates: bool = True
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """InfoNCE, and the Kullback-Leibler divergence from a teacher's similarities."""
+
+    teacher: str = ""  # any source that `load` takes
+    weight: float = 1.0  # of the divergence; 1 - weight is that of InfoNCE
+    block: int = 512
+    mask_duplicates: bool = True
+
+
+LossConfig = InfoNCEConfig | SigLIPConfig | DistillationConfig
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """AdamW and the schedule of its rate; the defaults follow open_clip."""
+
+    rate: float = 5e-4  # at the end of the warm-up
+    schedule: Literal["constant", "linear", "cosine", "inverse-sqrt"] = "cosine"
     warmup: int = 200  # steps
+    cooldown: int = 0  # last steps, linear to `last_rate`; for constant and inverse-sqrt
+    last_rate: float = 0.0  # at the end
     restarts: tuple[int, ...] = ()  # steps at which the cosine begins again, at `restart_rate`
-    restart_rate: float = 5e-4
-    decay: float = 0.1  # on matrices and kernels only
+    restart_rate: float = 0.0
+    decay: float = 0.2  # of weights with two or more axes, the temperature left out
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
-    clip: float = 1.0  # largest norm of all gradients together
+    clip: float = 1.0  # largest norm of all gradients together; 0: no limit
+    most_skipped: int = 10  # steps in a row with gradients that are not finite, before the run ends
+
+    def __post_init__(self) -> None:
+        for name in ("warmup", "cooldown", "most_skipped"):
+            check_count(f"optim.{name}", getattr(self, name), least=0)
+        cosine, cools = self.schedule == "cosine", self.schedule in ("constant", "inverse-sqrt")
+        if (self.restarts or self.restart_rate) and not cosine:
+            raise ConfigError(
+                f'optim.restarts and restart_rate have no effect on schedule = "{self.schedule}"; '
+                'leave them out, or take "cosine".'
+            )
+        if self.cooldown and not cools:
+            raise ConfigError(
+                f'optim.cooldown has no effect on schedule = "{self.schedule}", which falls all '
+                'the time; leave it out, or take "constant" or "inverse-sqrt".'
+            )
+        if self.last_rate and cools and not self.cooldown:
+            raise ConfigError(
+                f'optim.last_rate has no effect on schedule = "{self.schedule}" without a '
+                "cooldown; set cooldown to the steps that it takes to get there."
+            )
+
+
+@dataclass(frozen=True)
+class EmaSettings:
+    """A moving average of the weights, which is evaluated and written instead of them."""
+
+    decay: float = 0.0  # per step, with a warm-up min(decay, (1 + t) / (10 + t)); 0: none
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """When the state of a run is written, and what is kept."""
+
+    every: int = 500  # steps
+    minutes: float = 15.0  # also after so much time; 0: by steps alone
+    keep: int = 2  # the last states
+    best: str = ""  # a value of the evaluation whose best state is kept: "val.image_to_text.at_1"
+
+
+@dataclass(frozen=True)
+class HeldOutSettings:
+    """One held-out set of the evaluation."""
+
+    name: str
+    source: SourceConfig
+    task: Literal["retrieval", "names"] = "retrieval"  # names: of each image among all captions
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What is measured during the run."""
+
+    every: int = 500  # steps
+    most: int = 5000  # examples of each set
+    sets: tuple[HeldOutSettings, ...] = ()  # beside the share `data.held_out`, named "held_out"
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """Training on several processes, started with torchrun."""
+
+    kind: Literal["ddp", "fsdp"] = "ddp"  # whole copies of the weights, or each rank a share
+    timeout: float = 120.0  # seconds without an answer before a rank counts as lost
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The settings of one run; `model` is ViT-B/32 by default, so a recipe sets its own."""
+    """The settings of one run.
+
+    With `start = "random"`, the sizes are those of `model` (ViT-B/32 by default). With another
+    start they are those of that checkpoint, and `model`, `image_spec`, `tokenizer_spec` must not
+    be given.
+    """
 
     name: str = "clip"
+    start: str = RANDOM  # or any source that `load` takes: a name, path or hub id
+    trains: Literal["all", "image", "text"] = "all"  # the other tower is frozen
     steps: int = 4000
-    batch: int = 256  # pairs
     seed: int = 0
     device: str = "auto"  # CUDA if there is one, else CPU
-    precision: Literal["fp32", "bf16"] = "bf16"  # of the matmuls; weights stay float32
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the matmuls; auto times one step
+    micro: int = 0  # pairs held at once, the gradient stays that of the batch; 0: all
     store: Literal["fp32", "fp16"] = "fp32"  # of the written weights; fp16 halves the file
     log_every: int = 50  # steps
-    evaluate_every: int = 500  # steps
-    model: ClipConfig = field(default_factory=ClipConfig)
-    image_spec: ImageSpec = field(default_factory=ImageSpec)
-    tokenizer_spec: TokenizerSpec = field(default_factory=TokenizerSpec)
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    tensorboard: bool = False  # write the numbers for TensorBoard too; needs that package
+    model: ClipConfig | None = None
+    image_spec: ImageSpec | None = None
+    tokenizer_spec: TokenizerSpec | None = None
     data: DataSettings = field(default_factory=DataSettings)
+    image: TowerSettings = field(default_factory=TowerSettings)
+    text: TowerSettings = field(default_factory=TowerSettings)
+    loss: LossConfig = field(default_factory=InfoNCEConfig)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    ema: EmaSettings = field(default_factory=EmaSettings)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    processes: ProcessSettings = field(default_factory=ProcessSettings)
 
     def __post_init__(self) -> None:
-        image, text = self.model.image, self.model.text
-        if image is None or text is None:
-            raise ConfigError("contrastive training needs an image tower and a text tower.")
-        if image.image_size != self.image_spec.size:
+        for name in ("steps", "log_every"):
+            check_count(name, getattr(self, name))
+        check_count("micro", self.micro, least=0)
+        if isinstance(self.loss, DistillationConfig):
+            _check_distillation(self.loss, self.data)
+        if self.start == RANDOM:
+            _check_sizes(self.sizes, self.pixels, self.tokens)
+        elif any((self.model, self.image_spec, self.tokenizer_spec)):
             raise ConfigError(
-                f"model.image.image_size {image.image_size} and image_spec.size "
-                f"{self.image_spec.size} differ; give both the same."
+                f"start = {self.start!r} brings its own sizes; leave model, image_spec and "
+                "tokenizer_spec out."
             )
-        spec = self.tokenizer_spec
-        if (text.vocabulary, text.context) != (spec.vocabulary, spec.context):
-            raise ConfigError(
-                f"the tokenizer has {spec.vocabulary} ids and {spec.context} positions, the text "
-                f"tower {text.vocabulary} and {text.context}; give both the same."
-            )
-        if text.end_of_text != spec.end_of_text:
-            raise ConfigError(f"model.text.end_of_text must be {spec.end_of_text}.")
+
+    @property
+    def sizes(self) -> ClipConfig:
+        """The sizes of random weights."""
+        return self.model or ClipConfig()
+
+    @property
+    def pixels(self) -> ImageSpec:
+        """The image preparation of random weights."""
+        return self.image_spec or ImageSpec()
+
+    @property
+    def tokens(self) -> TokenizerSpec:
+        """The tokenizer of random weights."""
+        return self.tokenizer_spec or TokenizerSpec()
+
+
+def _check_distillation(loss: DistillationConfig, data: DataSettings) -> None:
+    """Raise ConfigError unless there is a teacher, and nothing that it could not judge."""
+    if not loss.teacher:
+        raise ConfigError(
+            "loss.teacher is empty, but a distillation needs a trained model; name one that "
+            '`ecliptic.load` takes, such as "ViT-B-32/openai".'
+        )
+    if data.has_negatives:
+        raise ConfigError(
+            "a distillation takes no negatives, of which the softmaxes of its teacher know "
+            "nothing; leave `negatives` out of data.sources, or take another loss."
+        )
+
+
+def _check_sizes(model: ClipConfig, pixels: ImageSpec, spec: TokenizerSpec) -> None:
+    """Raise ConfigError unless the towers, the image preparation and the tokenizer fit."""
+    image, text = model.image, model.text
+    if image is None or text is None:
+        raise ConfigError("contrastive training needs an image tower and a text tower.")
+    if image.image_size != pixels.size:
+        raise ConfigError(
+            f"model.image.image_size {image.image_size} and image_spec.size {pixels.size} differ; "
+            "give both the same."
+        )
+    if (text.vocabulary, text.context) != (spec.vocabulary, spec.context):
+        raise ConfigError(
+            f"the tokenizer has {spec.vocabulary} ids and {spec.context} positions, the text "
+            f"tower {text.vocabulary} and {text.context}; give both the same."
+        )
+    if text.end_of_text != spec.end_of_text:
+        raise ConfigError(f"model.text.end_of_text must be {spec.end_of_text}.")

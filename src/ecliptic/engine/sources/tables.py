@@ -14,7 +14,14 @@ from typing import Any, TextIO
 
 from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, text_item
 from ecliptic.engine.sources.lines import LONGEST_LINE, open_text, split_lines, stream_lines
-from ecliptic.errors import EclipticError, InputError, MissingExtraError, StorageError, printable
+from ecliptic.errors import (
+    EclipticError,
+    InputError,
+    MissingExtraError,
+    StorageError,
+    did_you_mean,
+    printable,
+)
 from ecliptic.storage import map_file
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -45,20 +52,30 @@ def read_table(path: str, columns: Columns) -> Iterator[Item]:
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
     where = escape_surrogates(path)
-    for number, row in _read_rows(path, columns):
-        yield _make_item(row, columns, Path(path).parent, f"{where}, row {number}")
+    names = [name for name in (columns.value, columns.id) if name is not None]
+    for number, row in read_rows(path, names):
+        yield row_item(row, columns, Path(path).parent, f"{where}, row {number}")
 
 
-def _read_rows(path: str, columns: Columns) -> Iterator[tuple[int, Any]]:
+def read_rows(path: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """(number from 1, values by column) of each row of a table, or what is wrong with the row.
+
+    A row of JSON may lack a column; the others have all of `names`, and may have more.
+
+    Raises:
+        StorageError: the table cannot be read, or has no such column.
+        MissingExtraError: a Parquet file, and pyarrow is not installed.
+    """
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
-        return _read_parquet(path, columns)
+        return _read_parquet(path, names)
     if suffix in SEPARATORS:
-        return _read_csv(path, SEPARATORS[suffix], columns)
+        return _read_csv(path, SEPARATORS[suffix], names)
     return ((number, _parse_row(line)) for number, line in stream_lines(path))
 
 
-def _make_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
+def row_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
+    """The item of a row of `read_rows`; `where` names it in messages."""
     if isinstance(row, str):  # an error message
         return Item(where, "", InputError(row))
     value: Any = row.get(columns.value)
@@ -81,13 +98,13 @@ def _make_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
 
 
 def _read_csv(
-    path: str, separator: str, columns: Columns
+    path: str, separator: str, names: Sequence[str]
 ) -> Iterator[tuple[int, dict[str | Any, Any]]]:
     csv.field_size_limit(LONGEST_LINE)  # its own, 131,072, is too short for some captions
     with open_text(path) as file:
         reader = csv.DictReader(_refuse_long(path, file), delimiter=separator)
         try:
-            _check_columns(path, reader.fieldnames or (), columns)
+            check_columns(path, reader.fieldnames or (), names)
             yield from enumerate(reader, start=1)
         except csv.Error as error:
             raise StorageError(f"{printable(path)}, line {reader.line_num}: {error}.") from None
@@ -103,13 +120,12 @@ def _refuse_long(path: str, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _read_parquet(path: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_parquet(path: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     pa, file = open_parquet(path, "a .csv")
-    used = [name for name in (columns.value, columns.id) if name is not None]
     number = 0
     try:
-        _check_columns(path, file.schema_arrow.names, columns)
-        for batch in file.iter_batches(batch_size=_AT_ONCE, columns=used):
+        check_columns(path, file.schema_arrow.names, names)
+        for batch in file.iter_batches(batch_size=_AT_ONCE, columns=list(names)):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
@@ -156,11 +172,23 @@ def import_parquet(instead: str) -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def _check_columns(path: str, header: Sequence[str], columns: Columns) -> None:
-    for name in (columns.value, columns.id):
-        if name is not None and name not in header:
+def check_columns(
+    path: str | os.PathLike[str], header: Sequence[str], names: Sequence[str]
+) -> None:
+    """Raise StorageError unless each of `names` is once in the header of the table `path`."""
+    for name in names:
+        if header.count(name) > 1:
+            raise StorageError(
+                f"{printable(path)} has the column {name!r} {header.count(name)} times; rename all "
+                "but one."
+            )
+        if name not in header:
             known = ", ".join(header) or "none, the file is empty"
-            raise StorageError(f"{printable(path)} has no column {name!r}; its columns: {known}.")
+            near = did_you_mean(name, header)
+            raise StorageError(
+                f"{printable(path)} has no column {name!r}; its columns: {known}"
+                + (f"; {near}" if near else ".")
+            )
 
 
 def _parse_row(line: str | InputError) -> dict[str, Any] | str:

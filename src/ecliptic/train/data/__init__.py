@@ -1,0 +1,28 @@
+"""Training data: sources, their mixture, and batches prepared ahead."""
+
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.train.data.augmentations import Augmentation as Augmentation, Plain as Plain
+    from ecliptic.train.data.batches import (
+        BadExample as BadExample,
+        Batches as Batches,
+        BatchMaker as BatchMaker,
+        Prepared as Prepared,
+        tokenize as tokenize,
+    )
+    from ecliptic.train.data.examples import (
+        Example as Example,
+        Examples as Examples,
+        Named as Named,
+    )
+    from ecliptic.train.data.mixture import Mixture as Mixture
+    from ecliptic.train.data.open import (
+        Data as Data,
+        open_data as open_data,
+        open_sources as open_sources,
+    )
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -1,0 +1,98 @@
+"""`Examples`: what a source of training data must offer.
+
+A source is a sequence that can be read at any place, so that a run goes on where it stopped, and
+that can be pickled, so that worker processes read it. It keeps no position and no random state:
+what is random about an example is drawn from the generator that it is given.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol, runtime_checkable
+
+from ecliptic.errors import ConfigError
+from ecliptic.inputs import ImageSource
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One image and one caption of it."""
+
+    key: str  # names the example in messages and in rejects.jsonl
+    image: ImageSource
+    caption: str
+    negatives: tuple[str, ...] = ()  # captions that do not fit the image
+
+
+class Examples(Protocol):
+    """A source of pairs."""
+
+    def __len__(self) -> int:
+        """The number of examples."""
+
+    def draw(self, index: int, random: Random) -> Example:
+        """Example `index`; where it has several captions or pictures, `random` chooses one.
+
+        Raises:
+            EclipticError: it cannot be read; the run counts it and takes another one.
+        """
+
+    def picture(self, index: int) -> ImageSource:
+        """The picture of example `index`; the first one where it has several. For evaluation.
+
+        Raises:
+            EclipticError: it cannot be read.
+        """
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """All captions of example `index`, the main one first, without templates.
+
+        For evaluation; not empty.
+
+        Raises:
+            EclipticError: they cannot be read.
+        """
+
+    def fingerprint(self) -> str:
+        """Hex of all that decides what `draw` returns: names, sizes and times of the files."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source that knows names beyond those of its own examples."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names among which an image is to be named."""
+
+
+def count_examples(source: Examples, number: int) -> int:
+    """The length of a source.
+
+    Raises:
+        ConfigError: it has none, such as an endless stream.
+    """
+    try:
+        return len(source)
+    except (TypeError, AttributeError):
+        raise ConfigError(
+            f"source {number} of data.sources has no length: a run goes on after an interruption "
+            "by reading any example again, which a stream cannot offer. Store it in files that can "
+            "be read at any place, such as tars."
+        ) from None
+
+
+def hash_files(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """Hex of the names, sizes and times of files; one that is missing counts as such."""
+    digest = hashlib.sha256()
+    for path in paths:
+        name = os.fspath(path)
+        try:
+            facts = os.stat(name)  # noqa: PTH116 millions of names
+            about = f"{facts.st_size}\0{facts.st_mtime_ns}"
+        except OSError:
+            about = "missing"
+        digest.update(name.encode(errors="surrogateescape") + f"\0{about}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,76 @@
+"""From settings to sources, their mixture, and batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecliptic.inputs import ImageSpec, Tokenizer
+from ecliptic.train.data.augmentations import open_augmentation
+from ecliptic.train.data.batches import Batches, BatchMaker
+from ecliptic.train.data.datasets import open_dataset
+from ecliptic.train.data.drawings import open_drawings
+from ecliptic.train.data.examples import Examples, count_examples
+from ecliptic.train.data.folders import open_folder
+from ecliptic.train.data.mixture import Mixture
+from ecliptic.train.data.tables import open_table
+from ecliptic.train.data.tars import open_tars
+from ecliptic.train.settings import (
+    DatasetConfig,
+    FolderConfig,
+    SourceConfig,
+    TableConfig,
+    TarsConfig,
+    TrainSettings,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The training data of a run, for one process."""
+
+    sources: Sequence[Examples]
+    mixture: Mixture
+    maker: BatchMaker
+    batches: Batches
+
+
+def open_data(
+    settings: TrainSettings,
+    image_spec: ImageSpec,
+    tokenizer: Tokenizer,
+    rank: int = 0,
+    size: int = 1,
+) -> Data:
+    """Open the sources of a run.
+
+    Raises:
+        ConfigError: no source, or an empty one.
+        StorageError: a source cannot be read.
+    """
+    data = settings.data
+    sources = open_sources(data.sources, data.root)
+    weights = [source.weight for source in data.sources]
+    lengths = [count_examples(source, number) for number, source in enumerate(sources)]
+    mixture = Mixture(lengths, weights, data.batch, settings.seed, data.held_out)
+    augmentation = open_augmentation(data.augment, image_spec)
+    maker = BatchMaker(
+        sources, mixture, augmentation, tokenizer, settings.seed, rank=rank, size=size
+    )
+    return Data(sources, mixture, maker, Batches(maker, workers=data.workers, ahead=data.ahead))
+
+
+def open_sources(configs: Sequence[SourceConfig], root: Path) -> list[Examples]:
+    """Open each source; relative paths begin at `root`."""
+    return [_open_source(config, root) for config in configs]
+
+
+def _open_source(config: SourceConfig, root: Path) -> Examples:
+    if isinstance(config, FolderConfig):
+        return open_folder(config, root)
+    if isinstance(config, TableConfig):
+        return open_table(config, root)
+    if isinstance(config, TarsConfig):
+        return open_tars(config, root)
+    if isinstance(config, DatasetConfig):
+        return open_dataset(config, root)
+    return open_drawings(config, root)

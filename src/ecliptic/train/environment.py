@@ -1,0 +1,39 @@
+"""What decides the numbers of a run beside its settings: versions, threads, device, data."""
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecliptic import __version__
+
+
+def list_facts(
+    device: torch.device, *, processes: int, data: str, precision: str, seed: int
+) -> dict[str, Any]:
+    """Facts to store beside a run."""
+    return {
+        "ecliptic": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "precision": precision,
+        "seed": seed,
+        "data": data,
+    }
+
+
+def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Words for facts that differ and make a resumed run differ from an uninterrupted one."""
+    return [
+        f"{name} was {before[name]}, is {now[name]}"
+        for name in ("torch", "isa", "device", "threads", "processes")
+        if name in before and before[name] != now[name]
+    ]
