@@ -144,7 +144,7 @@ class Conditioner:
         call.check_single()
         self._warn(how, call, {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
-        with self._networks.lock:
+        with self._networks.hold():
             call.encode(self._networks.merge)
         return [
             replace(one, networks=tuple(use for use in networks if use.prompt == number))
@@ -158,8 +158,7 @@ class Conditioner:
         return {
             "family": self.family.name,
             "force_zeros": self.force_zeros_for_empty_prompt,
-            "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
-            "inversions": dict(sorted(self._adapters.files.items())),
+            **self._identify_weights(options),
             "options": options.identity(),
             **({"t5": self._t5.encoder.identity()} if self._t5.encoder else {}),
             **({"networks": self._networks.identity()} if tagged else {}),
@@ -179,7 +178,8 @@ class Conditioner:
         Warns:
             ConditioningWarning: some inversions of a bundle fit no encoder; it says which.
         """
-        return self._adapters.add_inversion(path, token)
+        with self._networks.hold():
+            return self._adapters.add_inversion(path, token)
 
     def remove_inversion(self, token: str) -> None:
         """Remove an inversion; prompts then read its name as words again.
@@ -187,7 +187,8 @@ class Conditioner:
         Raises:
             ConfigError: no inversion is called so.
         """
-        self._adapters.remove_inversion(token)
+        with self._networks.hold():
+            self._adapters.remove_inversion(token)
 
     def add_lora(
         self, path: str | Path, scale: Strength = 1.0, name: str | None = None
@@ -208,15 +209,18 @@ class Conditioner:
         Warns:
             ConditioningWarning: keys for text encoders have no effect; it counts and names them.
         """
-        return self._adapters.add_lora(path, scale, name)
+        with self._networks.hold():
+            return self._adapters.add_lora(path, scale, name)
 
     def rescale_lora(self, name: str, scale: Strength) -> None:
         """Change the scale of a merged LoRA, exactly."""
-        self._adapters.rescale_lora(name, scale)
+        with self._networks.hold():
+            self._adapters.rescale_lora(name, scale)
 
     def remove_lora(self, name: str) -> None:
         """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
-        self._adapters.remove_lora(name)
+        with self._networks.hold():
+            self._adapters.remove_lora(name)
 
     def _check_given(self, prompt: Prompts | None, images: Any) -> None:
         """Raise InputError without anything to encode."""
@@ -233,7 +237,7 @@ class Conditioner:
     ) -> Conditioning:
         """Encode the prompts of a call, and those of A1111's second pass after them."""
         language = self._t5.read(call.request, call.options, t5)
-        with self._networks.lock:
+        with self._networks.hold():
             call.encode(self._networks.merge)
         found = replace(call.assemble(language), networks=networks)
         if hires is None:
@@ -290,6 +294,14 @@ class Conditioner:
         if found.tokens is None and found.pooled is None:
             facts = replace(facts, positive="images", negative=rule.negative)
         return replace(found, image=image, negative=replace(negative, image=none), facts=facts)
+
+    def _identify_weights(self, options: Options) -> dict[str, Any]:
+        """The encoders without the LoRAs that a call in another thread may have merged."""
+        with self._networks.hold():
+            return {
+                "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
+                "inversions": dict(sorted(self._adapters.files.items())),
+            }
 
     def _identify_encoder(self, number: int, options: Options) -> dict[str, Any]:
         encoder, stack = self.encoders[number], self._adapters.stacks[number]
