@@ -109,13 +109,15 @@ class Conditioner:
         """
         options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
+        _check_kinds(sizes, hires)
         self._check_given(prompt, images)
-        found, call = Conditioning(self.family), None
+        found, passes = Conditioning(self.family), []
         further = {"prompt_2": prompt_2, "negative_2": negative_2}
         further |= {"prompt_3": prompt_3, "negative_3": negative_3}
         if prompt is not None:
             request = make_request(self.family, prompt, negative, further)
-            call, networks = self._make_call(request, options, sizes)
+            shares = t5 is not None or negative_t5 is not None
+            passes = self._make_passes(request, options, sizes, hires, shares_t5=shares)
         given: dict[str, Any] = {
             **further,
             "negative": negative,
@@ -123,9 +125,11 @@ class Conditioner:
             "negative_t5": negative_t5,
         }
         given |= {"sizes": sizes, "hires": hires, "images": images, "patches": patches}
-        self._warn(how, call, given)
-        if call is not None:
-            found = self._encode_pass(call, networks, (t5, negative_t5), hires)
+        self._warn(how, [call for call, _ in passes], given)
+        for call, networks in reversed(passes):
+            later = found if found.rows else None
+            found = self._encode_pass(call, networks, (t5, negative_t5))
+            found = replace(found, hires=later)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)
@@ -142,7 +146,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
-        self._warn(how, call, {})
+        self._warn(how, [call], {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
         with self._networks.hold():
             call.encode(self._networks.merge)
@@ -160,7 +164,7 @@ class Conditioner:
             "force_zeros": self.force_zeros_for_empty_prompt,
             **self._identify_weights(options),
             "options": options.identity(),
-            **({"t5": self._t5.encoder.identity()} if self._t5.encoder else {}),
+            **self._t5.identity(),
             **({"networks": self._networks.identity()} if tagged else {}),
         }
 
@@ -233,19 +237,12 @@ class Conditioner:
         call: TextCall,
         networks: tuple[NetworkUse, ...],
         t5: tuple[Tensor | None, Tensor | None],
-        hires: Hires | None = None,
     ) -> Conditioning:
-        """Encode the prompts of a call, and those of A1111's second pass after them."""
+        """Encode the prompts of one pass."""
         language = self._t5.read(call.request, call.options, t5)
         with self._networks.hold():
             call.encode(self._networks.merge)
-        found = replace(call.assemble(language), networks=networks)
-        if hires is None:
-            return found
-        shares, steps = any(one is not None for one in t5), call.options.steps
-        second = make_second(self.family, call.request, hires, steps, shares_t5=shares)
-        later = self._make_call(second, replace(call.options, steps=hires.steps), call.sizes)
-        return replace(found, hires=self._encode_pass(*later, t5))
+        return replace(call.assemble(language), networks=networks)
 
     def _make_options(self, how: Mapping[str, Any], also: Sequence[str] = ()) -> Options:
         """Check the options, and remove a clip_skip that the chosen tool ignores."""
@@ -255,13 +252,31 @@ class Conditioner:
         return options
 
     def _warn(
-        self, how: Mapping[str, Any], text: TextCall | None, arguments: Mapping[str, Any]
+        self, how: Mapping[str, Any], passes: Sequence[TextCall], arguments: Mapping[str, Any]
     ) -> None:
         """Warn of what has no effect in a call."""
         has_t5 = self._t5.encoder is not None
+        text, second, *_ = (*passes, None, None)
         warn_without_effect(
-            GivenCall(self.family, self.encoders, how, arguments, text, has_t5=has_t5)
+            GivenCall(self.family, self.encoders, how, arguments, text, second, has_t5=has_t5)
         )
+
+    def _make_passes(
+        self,
+        request: Request,
+        options: Options,
+        sizes: Sizes | None,
+        hires: Hires | None,
+        *,
+        shares_t5: bool,
+    ) -> list[tuple[TextCall, tuple[NetworkUse, ...]]]:
+        """Make the call of the first pass, and that of A1111's second pass if there is one."""
+        found = [self._make_call(request, options, sizes)]
+        if hires is not None:
+            first, steps = found[0][0].request, options.steps
+            second = make_second(self.family, first, hires, steps, shares_t5=shares_t5)
+            found.append(self._make_call(second, replace(options, steps=hires.steps), sizes))
+        return found
 
     def _make_call(
         self, request: Request, options: Options, sizes: Sizes | None
@@ -321,3 +336,10 @@ class Conditioner:
                 for sha256, scale in stack.identity
             ],
         }
+
+
+def _check_kinds(sizes: object, hires: object) -> None:
+    """Raise ConfigError for numbers or mappings in place of the classes that hold them."""
+    for name, given, kind in (("sizes", sizes, Sizes), ("hires", hires, Hires)):
+        if given is not None and not isinstance(given, kind):
+            raise ConfigError(f"{name} must be {kind.__name__}(...) or None, got {given!r}.")

@@ -59,7 +59,7 @@ class LanguageEncoder:
                 "T5 runs in transformers, which is not installed; `pip install transformers`, "
                 "or pass t5=False to leave it out, or pass t5= as a tensor."
             ) from None
-        kind = getattr(library, folder.kind)
+        kind = _find_class(library, folder.kind)
         try:
             self.tokenizer: Any = library.T5TokenizerFast.from_pretrained(folder.tokenizer)
             with _without_progress(library):
@@ -119,6 +119,18 @@ class LanguageEncoder:
                 TruncationWarning,
                 stacklevel=None,
             )
+
+
+def _find_class(library: Any, name: str) -> Any:
+    """A class of transformers, which imports it, and all that it needs, when it is first used."""
+    try:
+        return getattr(library, name)
+    except (AttributeError, ImportError) as error:
+        raise MissingExtraError(
+            f"T5 runs in transformers, which cannot import its {name}: {error} Update or repair "
+            "transformers and what it needs, or pass t5=False to leave T5 out, or pass t5= as a "
+            "tensor."
+        ) from error
 
 
 @contextmanager
@@ -225,8 +237,15 @@ class T5Reader:
         """
         self.family = family
         self.encoder = encoder or None
-        self._width, self._any_size = width, any_size
+        self._any_size = any_size
+        self._width = width or (0 if family.language is None else family.language.width)
         self._said = encoder is False  # that there is no T5
+
+    def identity(self) -> dict[str, Any]:
+        """All of T5 that determines the result, as JSON values for cache keys."""
+        if self.encoder is not None:
+            return {"t5": self.encoder.identity()}
+        return {"t5_width": self._width} if self._width else {}  # of the zeros in its place
 
     def read(
         self,
@@ -261,7 +280,7 @@ class T5Reader:
             raise ConfigError(
                 "t5 is already encoded, so max_sequence_length has no effect; leave it out."
             )
-        width, texts = self._width or rule.width, request.language
+        width, texts = self._width, request.language
         if self.encoder is not None:
             positive_words = _list_words(texts[0], options, negative=False)
             texts = (positive_words, _list_words(texts[1], options, negative=True))
