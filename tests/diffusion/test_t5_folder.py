@@ -231,7 +231,7 @@ def test_a_transformers_that_cannot_import_t5_is_named(monkeypatch: pytest.Monke
 
 
 def test_t5_reads_the_words_around_break_as_two() -> None:
-    made = make()
+    made = conditioner("sd3", pipelines.folder("sd3"), any_size=True)
     wanted = made("a cat dog").tokens[:, 77:]  # type: ignore[index]
     found = made("a cat BREAK dog", dialect="a1111", long="chunk").tokens
     assert torch.equal(found[:, 154:], wanted)  # type: ignore[index]
