@@ -118,18 +118,13 @@ class Conditioner:
             request = make_request(self.family, prompt, negative, further)
             shares = t5 is not None or negative_t5 is not None
             passes = self._make_passes(request, options, sizes, hires, shares_t5=shares)
-        given: dict[str, Any] = {
-            **further,
-            "negative": negative,
-            "t5": t5,
-            "negative_t5": negative_t5,
-        }
+        given: dict[str, Any] = {"negative": negative, "t5": t5, "negative_t5": negative_t5}
+        given |= further
         given |= {"sizes": sizes, "hires": hires, "images": images, "patches": patches}
         self._warn(how, [call for call, _ in passes], given)
         for call, networks in reversed(passes):
             later = found if found.rows else None
-            found = self._encode_pass(call, networks, (t5, negative_t5))
-            found = replace(found, hires=later)
+            found = replace(self._encode_pass(call, networks, (t5, negative_t5)), hires=later)
         if images is not None:
             found = self._add_images(found, images, patches=patches)
         return found.repeat(images_per_prompt)

@@ -20,7 +20,7 @@ from ecliptic.diffusion.encode.lines import lines_of, text_of
 from ecliptic.diffusion.encode.request import Request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.options import Options
-from ecliptic.diffusion.t5_folder import VOCABULARIES, T5Folder
+from ecliptic.diffusion.t5_folder import VOCABULARIES, T5Folder, find_class
 from ecliptic.diffusion.tokens.ledger import EncoderReading
 from ecliptic.errors import CheckpointError, ConfigError, MissingExtraError, ShapeError, warn
 from ecliptic.inputs import TruncationWarning
@@ -59,7 +59,7 @@ class LanguageEncoder:
                 "T5 runs in transformers, which is not installed; `pip install transformers`, "
                 "or pass t5=False to leave it out, or pass t5= as a tensor."
             ) from None
-        kind = _find_class(library, folder.kind)
+        kind = find_class(library, folder.kind)
         try:
             self.tokenizer: Any = library.T5TokenizerFast.from_pretrained(folder.tokenizer)
             with _without_progress(library):
@@ -119,18 +119,6 @@ class LanguageEncoder:
                 TruncationWarning,
                 stacklevel=None,
             )
-
-
-def _find_class(library: Any, name: str) -> Any:
-    """A class of transformers, which imports it, and all that it needs, when it is first used."""
-    try:
-        return getattr(library, name)
-    except (AttributeError, ImportError) as error:
-        raise MissingExtraError(
-            f"T5 runs in transformers, which cannot import its {name}: {error} Update or repair "
-            "transformers and what it needs, or pass t5=False to leave T5 out, or pass t5= as a "
-            "tensor."
-        ) from error
 
 
 @contextmanager
