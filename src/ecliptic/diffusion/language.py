@@ -231,9 +231,8 @@ class T5Reader:
 
     def identity(self) -> dict[str, Any]:
         """All of T5 that determines the result, as JSON values for cache keys."""
-        if self.encoder is not None:
-            return {"t5": self.encoder.identity()}
-        return {"t5_width": self._width} if self._width else {}  # of the zeros in its place
+        zeros = {"t5_width": self._width} if self._width else {}  # in its place
+        return {"t5": self.encoder.identity()} if self.encoder else zeros
 
     def read(
         self,
