@@ -231,7 +231,7 @@ class T5Reader:
 
     def identity(self) -> dict[str, Any]:
         """All of T5 that determines the result, as JSON values for cache keys."""
-        zeros = {"t5_width": self._width} if self._width else {}  # in its place
+        zeros: dict[str, Any] = {"t5_width": self._width} if self._width else {}  # in its place
         return {"t5": self.encoder.identity()} if self.encoder else zeros
 
     def read(
