@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -323,3 +324,14 @@ def test_training_a_merged_weight_is_not_silently_lost(tower: TextTower, tmp_pat
         tower.get_parameter("blocks.0.mlp.up.weight").add_(1.0)
     with pytest.raises(ConfigError, match="was trained"):
         stack.rescale("x", 0.5)
+
+
+def test_a_scale_that_is_no_number_is_refused_and_a_numpy_one_taken(
+    tower: TextTower, tmp_path: Path
+) -> None:
+    stack, file = LoraStack(tower), lora(tmp_path, pairs(SIZES))
+    for scale in ("0.8", None, [["1"]] * tower.config.depth):
+        with pytest.raises(ConfigError, match="must be a number, or one for each block"):
+            stack.add("x", file, scale)  # type: ignore[arg-type]
+    stack.add("x", file, np.float32(0.5))  # type: ignore[arg-type]
+    assert stack.identity == ((file.sha256, 0.5),)

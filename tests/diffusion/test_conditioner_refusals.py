@@ -200,3 +200,9 @@ def test_t5_that_fits_no_guidance_is_refused() -> None:
 def test_lengths_without_a_sensible_multiple_are_refused() -> None:
     with pytest.raises(ConfigError, match="no common multiple"):
         make("sd1")("cat " * 100, negative="a", long="kohya", compat="comfyui")
+
+
+@pytest.mark.parametrize(("name", "given"), [("sizes", (512, 512)), ("hires", {"steps": 4})])
+def test_numbers_in_place_of_a_class_are_refused(name: str, given: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} must be \w+\(...\) or None, got"):
+        make("sdxl")("a", **{name: given})

@@ -1,6 +1,9 @@
 """A1111's tags `<lora:name:0.8>` through a conditioner: merged for one call, and taken off."""
 
+import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from ecliptic.diffusion import (
     conditioner,
     write_cache,
 )
+from ecliptic.engine import load
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from tests.adapters import files as adapters
 from tests.diffusion import pipelines
@@ -229,3 +233,64 @@ def test_two_threads_do_not_share_merged_weights(files: Files) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def run_beside(work: Callable[[], object], *others: Callable[[], object]) -> None:
+    """Run `others` once each while another thread repeats `work`; raise what any of them raises."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.is_set():
+            work()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor() as pool:
+            repeated = pool.submit(repeat)
+            try:
+                for one in [pool.submit(other) for other in others]:
+                    one.result()
+            finally:
+                stop.set()
+            repeated.result()
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_keys_and_lasting_loras_wait_for_the_end_of_a_call(files: Files) -> None:
+    made = fresh(files)
+    key = cache_identity(made)
+    plain = weights(made)
+    keys: list[bool] = []
+
+    def read_keys() -> None:
+        keys.extend(cache_identity(made) == key for _ in range(40))
+
+    run_beside(lambda: made("x<lora:a>", dialect="a1111"), read_keys)
+    assert all(keys)
+
+    def change() -> None:
+        for _ in range(10):
+            made.add_lora(files["b"], 0.5, "b")
+            made.rescale_lora("b", 0.2)
+            made.remove_lora("b")
+
+    run_beside(lambda: made("x<lora:a>", dialect="a1111"), change)
+    assert all(torch.equal(x, plain[name]) for name, x in weights(made).items())
+
+
+def test_conditioners_that_share_an_encoder_do_not_share_merged_weights(files: Files) -> None:
+    clip = load(pipelines.encoder("l"), part="text_encoder")
+    one, other = (conditioner("sd1", [clip], any_size=True, loras=files) for _ in range(2))
+    wanted = other("x").tokens
+    wrong: list[float] = []
+
+    def call() -> None:
+        for _ in range(20):
+            wrong.append(float((other("x").tokens - wanted).abs().max()))
+            other("x<lora:b>", dialect="a1111")
+
+    run_beside(lambda: one("x<lora:a>", dialect="a1111"), call)
+    assert max(wrong) < 1e-5
+    assert torch.equal(other("x").tokens, wanted)

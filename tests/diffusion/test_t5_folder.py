@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from ecliptic.diffusion import Conditioner, ConditioningWarning, conditioner
-from ecliptic.errors import CheckpointError, ConfigError, UnknownModelError
+from ecliptic.errors import CheckpointError, ConfigError, MissingExtraError, UnknownModelError
 from tests.diffusion import pipelines
 
 
@@ -221,3 +222,23 @@ def test_the_identity_tells_one_t5_from_another_and_from_none(pipeline: Path) ->
         next(encoder.model.parameters()).mul_(2)
     assert own.identity() != first
     json.dumps(first)
+
+
+def test_a_transformers_that_cannot_import_t5_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("T5"):
+                raise AttributeError(name)
+            raise ModuleNotFoundError(f"Could not import module {name!r}.")
+
+    folder = pipelines.folder("sd3")
+    monkeypatch.setitem(sys.modules, "transformers", Broken())
+    with pytest.raises(MissingExtraError, match=r"cannot import its T5EncoderModel: .* t5=False"):
+        conditioner("sd3", folder, any_size=True)
+
+
+def test_t5_reads_the_words_around_break_as_two() -> None:
+    made = conditioner("sd3", pipelines.folder("sd3"), any_size=True)
+    wanted = made("a cat dog").tokens[:, 77:]  # type: ignore[index]
+    found = made("a cat BREAK dog", dialect="a1111", long="chunk").tokens
+    assert torch.equal(found[:, 154:], wanted)  # type: ignore[index]

@@ -5,6 +5,7 @@ for denoisers there; a text encoder has one row of blocks.
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TypeAlias
 
 from ecliptic.adapters.parts import PARTS
@@ -48,6 +49,11 @@ def strength_at(strength: float | tuple[float, ...], module: str) -> float:
     return strength
 
 
-def _check(strength: float) -> float:
+def _check(strength: object) -> float:
+    if not isinstance(strength, Real):
+        raise ConfigError(
+            f"the scale of a LoRA must be a number, or one for each block, got {strength!r}; 1.0 "
+            "is its full strength."
+        )
     check_finite(strength, "the scale of a LoRA", "1.0 is its full strength.", ConfigError)
-    return strength
+    return strength if isinstance(strength, int | float) else float(strength)

@@ -7,8 +7,10 @@ kept, not overwritten (they may be mapped from the checkpoint's file); removal p
 parameter objects back.
 """
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from ecliptic.checks import check_choice, check_finite
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.model import TextTower, writes
 
+_LOCKS: "WeakKeyDictionary[TextTower, threading.RLock]" = WeakKeyDictionary()
 _THIRDS = {"attention.q": 0, "attention.k": 1, "attention.v": 2}  # of `attention.qkv`
 
 
@@ -78,6 +81,11 @@ class LoraStack:
         self._entries: dict[str, _Entry] = {}
         self._originals: dict[str, nn.Parameter] = {}
         self._merged: dict[str, tuple[nn.Parameter, int]] = {}  # our parameter, and its writes
+
+    @property
+    def lock(self) -> "threading.RLock":
+        """The lock of the tower, one for all its stacks; who changes or reads weights holds it."""
+        return _LOCKS.setdefault(self._tower, threading.RLock())
 
     @property
     def parts(self) -> frozenset[str]:

@@ -111,6 +111,7 @@ class Conditioner:
         """
         options = self._make_options(how, also=names_of(Conditioner.__call__))
         check_count("images_per_prompt", images_per_prompt)
+        _check_kinds(sizes, hires)
         self._check_given(prompt, images)
         found, passes = Conditioning(self.family), list[_Pass]()
         further = {"prompt_2": prompt_2, "negative_2": negative_2}
@@ -144,7 +145,7 @@ class Conditioner:
         call.check_single()
         self._warn(how, [call], {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
-        with self._networks.lock:
+        with self._networks.hold():
             call.encode(self._networks.merge)
         return [
             replace(one, networks=tuple(use for use in networks if use.prompt == number))
@@ -158,10 +159,9 @@ class Conditioner:
         return {
             "family": self.family.name,
             "force_zeros": self.force_zeros_for_empty_prompt,
-            "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
-            "inversions": dict(sorted(self._adapters.files.items())),
+            **self._identify_weights(options),
             "options": options.identity(),
-            **({"t5": self._t5.encoder.identity()} if self._t5.encoder else {}),
+            **self._t5.identity(),
             **({"networks": self._networks.identity()} if tagged else {}),
         }
 
@@ -179,7 +179,8 @@ class Conditioner:
         Warns:
             ConditioningWarning: some inversions of a bundle fit no encoder; it says which.
         """
-        return self._adapters.add_inversion(path, token)
+        with self._networks.hold():
+            return self._adapters.add_inversion(path, token)
 
     def remove_inversion(self, token: str) -> None:
         """Remove an inversion; prompts then read its name as words again.
@@ -187,7 +188,8 @@ class Conditioner:
         Raises:
             ConfigError: no inversion is called so.
         """
-        self._adapters.remove_inversion(token)
+        with self._networks.hold():
+            self._adapters.remove_inversion(token)
 
     def add_lora(
         self, path: str | Path, scale: Strength = 1.0, name: str | None = None
@@ -208,15 +210,18 @@ class Conditioner:
         Warns:
             ConditioningWarning: keys for text encoders have no effect; it counts and names them.
         """
-        return self._adapters.add_lora(path, scale, name)
+        with self._networks.hold():
+            return self._adapters.add_lora(path, scale, name)
 
     def rescale_lora(self, name: str, scale: Strength) -> None:
         """Change the scale of a merged LoRA, exactly."""
-        self._adapters.rescale_lora(name, scale)
+        with self._networks.hold():
+            self._adapters.rescale_lora(name, scale)
 
     def remove_lora(self, name: str) -> None:
         """Remove a LoRA; after the last one, the weights are bit for bit the original ones."""
-        self._adapters.remove_lora(name)
+        with self._networks.hold():
+            self._adapters.remove_lora(name)
 
     def _check_given(self, prompt: Prompts | None, images: Any) -> None:
         """Raise InputError without anything to encode."""
@@ -232,7 +237,7 @@ class Conditioner:
     ) -> Conditioning:
         """Encode the prompts of one pass."""
         language = self._t5.read(call.request, call.options, t5)
-        with self._networks.lock:
+        with self._networks.hold():
             call.encode(self._networks.merge)
         return replace(call.assemble(language), networks=networks)
 
@@ -300,6 +305,14 @@ class Conditioner:
             facts = replace(facts, positive="images", negative=rule.negative)
         return replace(found, image=image, negative=replace(negative, image=none), facts=facts)
 
+    def _identify_weights(self, options: Options) -> dict[str, Any]:
+        """The encoders without the LoRAs that a call in another thread may have merged."""
+        with self._networks.hold():
+            return {
+                "encoders": [self._identify_encoder(i, options) for i in range(len(self.encoders))],
+                "inversions": dict(sorted(self._adapters.files.items())),
+            }
+
     def _identify_encoder(self, number: int, options: Options) -> dict[str, Any]:
         encoder, stack = self.encoders[number], self._adapters.stacks[number]
         return {
@@ -318,3 +331,10 @@ class Conditioner:
                 for sha256, scale in stack.identity
             ],
         }
+
+
+def _check_kinds(sizes: object, hires: object) -> None:
+    """Raise ConfigError for numbers or mappings in place of the classes that hold them."""
+    for name, given, kind in (("sizes", sizes, Sizes), ("hires", hires, Hires)):
+        if given is not None and not isinstance(given, kind):
+            raise ConfigError(f"{name} must be {kind.__name__}(...) or None, got {given!r}.")

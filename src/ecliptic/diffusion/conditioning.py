@@ -215,6 +215,7 @@ class Conditioning:
             negative=None if self.negative is None else self.negative.add_notes(notes),
             alternatives=tuple((c.add_notes(notes), weight) for c, weight in self.alternatives),
             schedule=tuple((last, c.add_notes(notes)) for last, c in self.schedule),
+            hires=None if self.hires is None else self.hires.add_notes(notes),
         )
 
     def to_diffusers(self) -> dict[str, Any]:

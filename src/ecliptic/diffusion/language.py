@@ -20,7 +20,7 @@ from ecliptic.diffusion.encode.lines import lines_of, text_of
 from ecliptic.diffusion.encode.request import Request
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.options import Options
-from ecliptic.diffusion.t5_folder import VOCABULARIES, T5Folder
+from ecliptic.diffusion.t5_folder import VOCABULARIES, T5Folder, find_class
 from ecliptic.diffusion.tokens.ledger import EncoderReading
 from ecliptic.errors import CheckpointError, ConfigError, MissingExtraError, ShapeError, warn
 from ecliptic.inputs import TruncationWarning
@@ -59,7 +59,7 @@ class LanguageEncoder:
                 "T5 runs in transformers, which is not installed; `pip install transformers`, "
                 "or pass t5=False to leave it out, or pass t5= as a tensor."
             ) from None
-        kind = getattr(library, folder.kind)
+        kind = find_class(library, folder.kind)
         try:
             self.tokenizer: Any = library.T5TokenizerFast.from_pretrained(folder.tokenizer)
             with _without_progress(library):
@@ -225,8 +225,14 @@ class T5Reader:
         """
         self.family = family
         self.encoder = encoder or None
-        self._width, self._any_size = width, any_size
+        self._any_size = any_size
+        self._width = width or (0 if family.language is None else family.language.width)
         self._said = encoder is False  # that there is no T5
+
+    def identity(self) -> dict[str, Any]:
+        """All of T5 that determines the result, as JSON values for cache keys."""
+        zeros: dict[str, Any] = {"t5_width": self._width} if self._width else {}  # in its place
+        return {"t5": self.encoder.identity()} if self.encoder else zeros
 
     def read(
         self,
@@ -261,7 +267,7 @@ class T5Reader:
             raise ConfigError(
                 "t5 is already encoded, so max_sequence_length has no effect; leave it out."
             )
-        width, texts = self._width or rule.width, request.language
+        width, texts = self._width, request.language
         read = [self.encoder is not None and one is None for one in given]  # sides to encode
         words = (
             _list_words(texts[0], options, negative=False) if read[0] else (),

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from ecliptic.diffusion.families import Family, LanguageRule
-from ecliptic.errors import ConfigError, UnknownModelError
+from ecliptic.errors import ConfigError, MissingExtraError, UnknownModelError
 from ecliptic.storage import read_json
 
 CONFIG = "config.json"
@@ -96,3 +97,15 @@ def _find_tokenizer(folder: Path) -> Path:
         f"there is no tokenizer of T5 in {where}: a {' or '.join(VOCABULARIES)}; put the model's "
         "own there, or pass the folder of the whole pipeline."
     )
+
+
+def find_class(library: Any, name: str) -> Any:
+    """A class of transformers, which imports it, and all that it needs, when it is first used."""
+    try:
+        return getattr(library, name)
+    except (AttributeError, ImportError) as error:
+        raise MissingExtraError(
+            f"T5 runs in transformers, which cannot import its {name}: {error} Update or repair "
+            "transformers and what it needs, or pass t5=False to leave T5 out, or pass t5= as a "
+            "tensor."
+        ) from error

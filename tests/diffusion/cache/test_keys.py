@@ -17,6 +17,7 @@ from ecliptic.diffusion.conditioners import Conditioner
 from ecliptic.diffusion.conditioning import Conditioning
 from ecliptic.diffusion.opening import conditioner
 from tests import tiny
+from tests.diffusion import pipelines
 
 PROMPTS = ["a (red:1.3) fox", "", "two dogs!", "a cat, " * 9, "a cat"]
 
@@ -154,3 +155,13 @@ def test_a_lora_put_in_between_misses_and_taken_out_hits(sdxl: Conditioner, fold
     wanted = sdxl("a fox", negative="blurry").to_diffusers()
     assert all(torch.equal(after.to_diffusers()[name], wanted[name]) for name in wanted)
     assert after.ledger == before.ledger
+
+
+def test_the_width_of_the_zeros_in_place_of_t5_decides_keys() -> None:
+    folder = pipelines.folder("sd3-without-t5")  # its denoiser is narrower than a released one
+    narrow, wide = (
+        conditioner("sd3", encoders, any_size=True, t5=False)
+        for encoders in (folder, [folder / "text_encoder", folder / "text_encoder_2"])
+    )
+    assert narrow.each(["a"])[0].tokens.shape != wide.each(["a"])[0].tokens.shape  # type: ignore[union-attr]
+    assert cache_identity(narrow) != cache_identity(wide)

@@ -15,6 +15,7 @@ from ecliptic.diffusion import (
     ConditioningWarning,
     Dialect,
     Emphasis,
+    Hires,
     Options,
     Sizes,
     conditioner,
@@ -202,3 +203,37 @@ def test_every_argument_of_a_call_changes_something_or_is_named(family: str) -> 
     for name, value in ARGUMENTS.items():
         after, message = outcome(family, **{name: value})
         assert after != before or name in message, name
+
+
+@pytest.mark.parametrize("family", ["flux", "sd3"])
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("x (b:1.2)", "x b"),
+        ("x <lora:y:1>", "x"),
+        ("ratio 16:9", "ratio 16"),
+        ("x BREAK b", "x b"),
+        (r"x \(b\) ", ""),
+        ("x b", ""),
+    ],
+)
+def test_syntax_in_wordings_that_only_t5_reads_is_said(family: str, text: str, read: str) -> None:
+    name = "2" if family == "flux" else "3"
+    made = conditioner(family, pipelines.folder(family), any_size=True)
+    wordings = {f"prompt_{name}": text, "negative": "", f"negative_{name}": text}
+    _, message = said(lambda: made("a", dialect="a1111", **wordings))
+    assert message == (
+        f"T5 reads {text!r} as {read!r}: weights, networks and other syntax have no effect on it."
+        if read
+        else ""
+    )
+
+
+def test_the_second_pass_is_looked_at_too() -> None:
+    how = {"dialect": "a1111", "steps": 4}
+    found, message = said(lambda: make("sd1")("a", **how, hires=Hires(4, prompt="x BREAK b")))
+    assert "BREAK starts no chunk" in message
+    assert [note.text for note in found.hires.report().notes] == [message]
+    made = conditioner("flux", pipelines.folder("flux"), any_size=True)
+    _, message = said(lambda: made("a", **how, hires=Hires(4, prompt="(b:1.3)")))
+    assert "the weights of words had no effect: FLUX.1" in message

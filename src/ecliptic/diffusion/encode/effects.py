@@ -12,7 +12,7 @@ from typing import Any
 from ecliptic.diffusion.conditioning import ConditioningWarning
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.encoders import TextEncoder
-from ecliptic.diffusion.encode.lines import lines_of
+from ecliptic.diffusion.encode.lines import lines_of, text_of
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import Emphasis, Options
@@ -196,6 +196,30 @@ def _t5_weights(given: GivenCall) -> Iterator[str]:
         yield "the weights of words had no effect on T5, which reads the words alone."
 
 
+def _t5_syntax(given: GivenCall) -> Iterator[str]:
+    """Yield the wordings that only T5 reads and that have syntax, which it does not."""
+    if given.text is None or not given.has_t5 or given.options.dialect == "plain":
+        return
+    request, steps = given.text.request, given.options.steps
+    for negative, side in enumerate(("prompt", "negative")):
+        if not any(name.startswith(side) for name in request.own_wordings):
+            continue
+        for text in dict.fromkeys(request.language[negative]):
+            parts = parse(text, given.options.dialect).readings(steps, negative=bool(negative))
+            words = " ".join(map(text_of, lines_of(parts[0].schedule[0][1])))
+            changes = len(parts) > 1 or len(parts[0].schedule) > 1  # T5 itself says so
+            if not changes and _letters(words) != _letters(text):
+                quoted = text[:_QUOTED] + "..." * (len(text) > _QUOTED)
+                yield (
+                    f"T5 reads {quoted!r} as {words.strip()[:_QUOTED]!r}: weights, networks and "
+                    "other syntax have no effect on it."
+                )
+
+
+def _letters(text: str) -> str:
+    return "".join(text.replace("\\", "").split())
+
+
 def _lone_pooled(given: GivenCall) -> Iterator[str]:
     text = given.text
     if text is None or given.family.negative != "if given" or text.negative is None:
@@ -237,6 +261,7 @@ _RULES: tuple[Callable[[GivenCall], Iterator[str]], ...] = (
     _left_out,
     _second_negative,
     _t5_weights,
+    _t5_syntax,
     _lone_pooled,
     _sizes,
 )

@@ -282,8 +282,8 @@ def holds_of(reading: Reading) -> str:
 
 
 def text_of(line: Line, glue: str = "") -> str:
-    """The words of `line` without syntax; `glue` goes between its segments."""
-    return glue.join(part.text for part in line.parts if isinstance(part, Segment))
+    """The words of `line` without syntax; `glue` goes between its segments, BREAK is a space."""
+    return glue.join(part.text if isinstance(part, Segment) else " " for part in line.parts)
 
 
 def _batch_variants(

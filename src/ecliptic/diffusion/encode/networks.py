@@ -5,9 +5,8 @@ one name add up. Unlike there, each prompt of a batch has its own LoRAs, and non
 without a word. B prompts.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -96,9 +95,14 @@ class Networks:
     def __init__(self, stacks: Sequence[LoraStack], files: LoraFiles | None) -> None:
         self._stacks = stacks
         self._shelf = None if files is None else LoraShelf(files)
-        self.lock = (
-            threading.RLock()
-        )  # one call at a time, since merged weights are for its prompts
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep other calls, also of conditioners with the same encoders, off their weights."""
+        with ExitStack() as held:
+            for lock in sorted((stack.lock for stack in self._stacks), key=id):  # no deadlock
+                held.enter_context(lock)
+            yield
 
     def read(self, request: Request, options: Options) -> tuple[Request, tuple[NetworkUse, ...]]:
         """The request with the LoRAs of each prompt, and every tag with what becomes of it.
