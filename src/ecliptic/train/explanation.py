@@ -12,12 +12,12 @@ import torch
 
 from ecliptic.model import ModifiedResNet
 from ecliptic.train.effects import find_notes
-from ecliptic.train.layers import Tower, layer_count, layered_parameters
+from ecliptic.train.layers import AnyTower, layer_count, layered_parameters
 from ecliptic.train.run_folder import RunFolder
 from ecliptic.train.session import Session
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack
-from ecliptic.train.stepping import Precision
+from ecliptic.train.stepping import TrainPrecision
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Explanation:
     start: str
     device: str
     precision: str
-    precision_seconds: dict[Precision, float]  # of a step, if the precision was to be chosen
+    precision_seconds: dict[TrainPrecision, float]  # of a step, if the precision was to be chosen
     steps: int
     batch: int
     pairs: int  # seen in the run
@@ -168,7 +168,7 @@ def _row(
     return LayerRow(tower, layer, whole, part, rate)
 
 
-def _name_layer(tower: Tower, layer: int) -> str:
+def _name_layer(tower: AnyTower, layer: int) -> str:
     resnet = isinstance(tower, ModifiedResNet)
     if layer == 0:
         return "0: stem" if resnet else "0: embeddings"

@@ -12,26 +12,26 @@ from torch import nn
 from ecliptic.errors import ConfigError
 from ecliptic.model import ModifiedResNet, TextTower, VisionTransformer
 
-Tower = VisionTransformer | ModifiedResNet | TextTower
+AnyTower = VisionTransformer | ModifiedResNet | TextTower
 
 
-def blocks_of(tower: Tower) -> nn.ModuleList:
+def blocks_of(tower: AnyTower) -> nn.ModuleList:
     """The blocks of a transformer, the stages of a ResNet."""
     return tower.stages if isinstance(tower, ModifiedResNet) else tower.blocks
 
 
-def layer_count(tower: Tower) -> int:
+def layer_count(tower: AnyTower) -> int:
     """Layers of a tower, the embeddings and the last one included: D + 2."""
     return len(blocks_of(tower)) + 2
 
 
-def layered_parameters(tower: Tower) -> Iterator[tuple[int, str, nn.Parameter]]:
+def layered_parameters(tower: AnyTower) -> Iterator[tuple[int, str, nn.Parameter]]:
     """The layer, the name and the value of each parameter of a tower."""
     for name, parameter in tower.named_parameters():
         yield _layer_of(name, tower), name, parameter
 
 
-def frozen_modules(tower: Tower, frozen: int) -> list[nn.Module]:
+def frozen_modules(tower: AnyTower, frozen: int) -> list[nn.Module]:
     """Modules of the layers below `frozen`, whose batch norms must keep their statistics."""
     if frozen >= layer_count(tower):
         return [tower]
@@ -40,7 +40,7 @@ def frozen_modules(tower: Tower, frozen: int) -> list[nn.Module]:
     return [*stem, *blocks]
 
 
-def check_frozen(tower: Tower, frozen: int, name: str) -> None:
+def check_frozen(tower: AnyTower, frozen: int, name: str) -> None:
     """Raise ConfigError unless the tower has more than `frozen` layers."""
     if not 0 <= frozen < layer_count(tower):
         raise ConfigError(
@@ -51,7 +51,7 @@ def check_frozen(tower: Tower, frozen: int, name: str) -> None:
         )
 
 
-def _layer_of(name: str, tower: Tower) -> int:
+def _layer_of(name: str, tower: AnyTower) -> int:
     first, _, rest = name.partition(".")
     if first in ("blocks", "stages"):
         return int(rest.partition(".")[0]) + 1

@@ -35,10 +35,10 @@ from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
 from ecliptic.train.stepping import (
     PRECISIONS,
-    Precision,
     Stepper,
     StepResult,
     Teach,
+    TrainPrecision,
     build_loss,
     time_precisions,
 )
@@ -118,7 +118,7 @@ class Session:
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
         teach = open_teacher(settings, self.image_spec, world.device)
-        self.timings: dict[Precision, float] = {}  # seconds of a step, if it was to be chosen
+        self.timings: dict[TrainPrecision, float] = {}  # seconds of a step, if it was to be chosen
         self.settings = settings = self._choose_precision(trainee, settings, teach)
         encode, loss = world.distribute(trainee), build_loss(settings.loss)
         self.stepper = Stepper(trainee, settings, loss, encode=encode, ring=world.ring, teach=teach)
@@ -138,7 +138,7 @@ class Session:
             return settings
         batch = self.data.maker[0].batch
         self.timings = self.world.first(lambda: time_precisions(trainee, settings, batch, teach))
-        fastest: Precision = min(PRECISIONS, key=self.timings.__getitem__)
+        fastest: TrainPrecision = min(PRECISIONS, key=self.timings.__getitem__)
         return replace(settings, precision=fastest)
 
     def run(self) -> Run:

@@ -29,8 +29,8 @@ from ecliptic.train.settings import (
 from ecliptic.train.trainee import Trainee
 
 Teach = Callable[[Batch], tuple[Tensor, Tensor, Tensor]]
-Precision = Literal["fp32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+TrainPrecision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[TrainPrecision, ...] = ("fp32", "bf16")
 LARGEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling by more than 100"
 
 
@@ -229,7 +229,7 @@ def build_loss(settings: LossConfig) -> Loss:
 
 def time_precisions(
     trainee: Trainee, settings: TrainSettings, batch: Batch, teach: Teach | None = None
-) -> dict[Precision, float]:
+) -> dict[TrainPrecision, float]:
     """Seconds for the gradients of one batch in fp32 and in bf16; the better of two each.
 
     On some CPUs bf16 is slower than fp32. Neither weights nor random states change.
@@ -237,7 +237,7 @@ def time_precisions(
     states = random_states()
     buffers = {name: buffer.clone() for name, buffer in trainee.named_buffers()}
     loss = build_loss(settings.loss)
-    seconds: dict[Precision, float] = {}
+    seconds: dict[TrainPrecision, float] = {}
     for precision in PRECISIONS:
         stepper = Stepper(trainee, replace(settings, precision=precision), loss, teach=teach)
         times = []

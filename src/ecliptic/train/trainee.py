@@ -20,7 +20,7 @@ from ecliptic.model import ModifiedResNet, TwoTowers, build, random_model
 from ecliptic.runtime import Runtime
 from ecliptic.train.batch import Batch
 from ecliptic.train.layers import (
-    Tower,
+    AnyTower,
     blocks_of,
     check_frozen,
     frozen_modules,
@@ -91,7 +91,7 @@ class Trainee(nn.Module):
             self._still += frozen_modules(tower, layers)
         self.train(self.training)
 
-    def towers(self) -> dict[str, Tower]:
+    def towers(self) -> dict[str, AnyTower]:
         """The two towers by the name of their settings."""
         return {"image": self.model.image_tower, "text": self.model.text_tower}
 
@@ -142,7 +142,7 @@ class Trainee(nn.Module):
         return torch.cat(parts)[order.argsort().to(device)]
 
 
-def _is_frozen(tower: Tower) -> bool:
+def _is_frozen(tower: AnyTower) -> bool:
     return not any(parameter.requires_grad for parameter in tower.parameters())
 
 

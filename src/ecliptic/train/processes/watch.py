@@ -51,7 +51,7 @@ class Seen:
         self.sign = sign
 
 
-class Watch:
+class PeerWatch:
     """Watches the processes of a run from each of them.
 
     Args:

@@ -24,7 +24,7 @@ from ecliptic.engine import resolve_device
 from ecliptic.errors import ConfigError, EclipticError, ProcessError
 from ecliptic.train.losses import Ring
 from ecliptic.train.processes.ring import ProcessRing
-from ecliptic.train.processes.watch import PAUSE, Watch
+from ecliptic.train.processes.watch import PAUSE, PeerWatch
 from ecliptic.train.processes.wrapping import distribute
 from ecliptic.train.settings import ProcessSettings
 from ecliptic.train.trainee import Trainee
@@ -90,7 +90,7 @@ class SharedWorld(World):
         settings: ProcessSettings,
         device: torch.device,
         store: Store,
-        watch: Watch,
+        watch: PeerWatch,
     ) -> None:
         super().__init__(device)
         self.rank, self.size, self.settings = rank, size, settings
@@ -214,7 +214,7 @@ def _join(size: int, settings: ProcessSettings, device: torch.device) -> SharedW
     number = next(_numbers)
     try:
         store = PrefixStore(f"run/{number}", _open_store(rank, size, wait))
-        watch = Watch(_connect(number, wait), rank, size, timeout)
+        watch = PeerWatch(_connect(number, wait), rank, size, timeout)
         watch.announce()
     except RuntimeError as error:
         raise ProcessError(
@@ -258,7 +258,7 @@ def _connect(number: int, wait: timedelta) -> Store:
 
 
 @contextmanager
-def _explained(watch: Watch) -> Iterator[None]:
+def _explained(watch: PeerWatch) -> Iterator[None]:
     """Tell the others of an error, and name the process that is its cause."""
     try:
         yield
@@ -276,7 +276,7 @@ def _explained(watch: Watch) -> Iterator[None]:
         raise
 
 
-def _tell(watch: Watch, error: BaseException) -> None:
+def _tell(watch: PeerWatch, error: BaseException) -> None:
     words = str(error) if isinstance(error, EclipticError) else repr(error)
     watch.end(f"{type(error).__name__}: {words}" if isinstance(error, EclipticError) else words)
     time.sleep(4 * PAUSE)  # until all have read it; then torchrun ends them, or their store is gone
