@@ -26,6 +26,7 @@ LAYERS = {
     "scoring": 1,
     "storage": 1,
     "checks": 1,
+    "markup": 1,
     "settings": 2,
     "model": 2,
     "inputs": 2,

@@ -39,8 +39,7 @@ def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
-    for override in overrides:
-        _apply_override(data, override)
+    apply_overrides(data, overrides)
     return from_dict(cls, data, where=path.name)
 
 
@@ -85,20 +84,37 @@ def _make_plain(value: Any, hint: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise SettingsError(f"override {override!r} needs the form table.field=value.")
+def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Change plain data in place; each override is "table.field=value" in TOML syntax.
+
+    A bare word is a string: `trains=text`. Lists, tables and other strings are written as in TOML.
+
+    Raises:
+        SettingsError: an override of another form.
+    """
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise SettingsError(f"override {override!r} needs the form table.field=value.")
+        *tables, last = (part.strip() for part in key.split("."))
+        inner = data
+        for table in tables:
+            inner = inner.setdefault(table, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"override {override!r}: {table!r} is a value, not a table.")
+        inner[last] = _read_value(override, text.strip())
+
+
+def _read_value(override: str, text: str) -> Any:
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text  # a bare word is a string
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        data = data.setdefault(table, {})
-        if not isinstance(data, dict):
-            raise SettingsError(f"override {override!r}: {table!r} is a value, not a table.")
-    data[last] = value
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError) as error:
+        if text[:1] in tuple("[{\"'"):  # meant as TOML
+            raise SettingsError(
+                f"override {override!r} is not valid TOML: {error}; write lists as [1, 2], strings "
+                'in them as "text", and quote the whole for the shell.'
+            ) from None
+        return text
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

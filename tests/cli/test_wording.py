@@ -31,7 +31,7 @@ NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "embed": "in the repr of a Clip",
     "x": "the place of a name",
     "normalize": "a word of compel's syntax",
-    "field": "the form of --set",
+    "field": "the form of a setting on the command line",
     "errors": "of open, in a phrase",
     "token": "in a phrase",
     "overflow": "in a phrase",
@@ -101,7 +101,7 @@ def test_every_argument_in_a_message_has_a_flag_or_a_reason(arguments: dict[str,
 
 def test_no_message_names_an_argument_that_has_a_flag() -> None:
     for place, text in messages():
-        left = re.findall(r"(?<![\w-])(?<!--set )([a-z_][a-z0-9_]*)=", name_flags(text))
+        left = re.findall(r"(?<![\w-])([a-z_][a-z0-9_]*)=", name_flags(text))
         assert not FLAGS.keys() & set(left), (place, text)
 
 
@@ -129,7 +129,7 @@ def test_every_flag_of_the_table_exists() -> None:
         ("but revision=main was passed", "but --revision main was passed"),
         ("or pass image_size=224.", "or pass --image-size 224."),
         ("but token='x' names one", "but --inversion FILE='x' names one"),
-        ('or train in precision="fp32".', "or train with --set precision=fp32."),
+        ('or train in precision="fp32".', 'or train with precision = "fp32".'),
         ("pass steps=, or put", "pass --steps, or put"),
         ('shorten it, or pass overflow="truncate" to cut them.', "shorten it."),
         ("more with ImageLimits(frames=...)", "more in Python with ImageLimits(frames=...)"),

@@ -46,7 +46,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "train": (
         "ecliptic train recipes/mini.toml --data drawings/",
-        "ecliptic train recipes/mini.toml --set steps=100 --set optimiser.rate=3e-4 --out runs/try",
+        "ecliptic train recipes/mini.toml steps=100 optim.rate=3e-4 --out runs/try --explain",
+        "ecliptic train --resume runs/mini",
     ),
     "captions write": (
         "ecliptic captions write captions.csv --for sdxl -e sdxl/ --out cache/",

@@ -16,6 +16,7 @@ FAILED = 1
 WRONG_USAGE = 2  # typer's own
 REJECTED = 3  # some items; the others are done
 INTERRUPTED = 130  # 128 + SIGINT
+TERMINATED = 143  # 128 + SIGTERM
 
 
 def leave(code: int, *, when: bool) -> None:

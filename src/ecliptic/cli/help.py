@@ -14,7 +14,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     "Input": (
         *("labels", "labels_file", "templates", "images", "queries", "queries_file", "image"),
         *("text", "texts", "column", "id_column", "kind", "limit"),
-        *("negative", "prompt_2", "data", "overrides"),
+        *("negative", "prompt_2", "data", "resume"),
     ),
     "Model": (
         *("model", "family", "encoders", "lora", "inversion"),
@@ -32,7 +32,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     "Reading prompts": ("dialect", "emphasis", "long", "clip_skip", "compat", "steps"),
     "Output": (
         *("out", "layout", "top_k", "plot", "html", "explain", "store"),
-        *("json", "force", "show", "fingerprint", "slack", "strict"),
+        *("json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),
     "If the checkpoint does not say": (
         *("activation", "heads", "image_spec", "tokenizer_spec", "part", "revision"),

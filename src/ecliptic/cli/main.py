@@ -1,8 +1,9 @@
 """The `ecliptic` command: the group of all commands, which turns errors into messages.
 
-Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 some items were rejected, 130 interrupted. If the
-reader of a pipe stops early (`| head`), the command ends with 1 and no message. Nothing here or in
-the commands' modules imports torch, numpy or Pillow before a command runs.
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 some items were rejected, 130 interrupted, 143
+ended by SIGTERM. If the reader of a pipe stops early (`| head`), the command ends with 1 and no
+message. Nothing here or in the commands' modules imports torch, numpy or Pillow before a command
+runs.
 """
 
 import sys

@@ -49,6 +49,11 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2).replace("\x7f", r"\u007f"))  # the one control that JSON allows
 
 
+def print_event(data: Any) -> None:
+    """Print `data` as one line of JSON on stdout, at once: a program may wait for it."""
+    print(json.dumps(data).replace("\x7f", r"\u007f"), flush=True)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],

@@ -29,6 +29,7 @@ Results go to stdout, messages and progress to stderr. With `--json`, stdout is 
 | 2 | wrong usage: an unknown flag, value, suffix or combination of flags |
 | 3 | some items were rejected and listed, the others are done |
 | 130 | interrupted with Ctrl-C; `embed`, `captions write` and `train` keep what is done |
+| 143 | `train` was asked to end by SIGTERM, and keeps what is done |
 
 If the reader of a pipe stops early (`| head`), the command ends with 1 and no message.
 `ecliptic --install-completion` lets the shell complete commands, flags, names of models and

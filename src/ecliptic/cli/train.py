@@ -1,71 +1,144 @@
-"""`ecliptic train`: train a checkpoint from a recipe and data."""
+"""`ecliptic train`: train a checkpoint from a recipe and data, or go on with a run."""
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecliptic.cli.exits import INTERRUPTED, leave
-from ecliptic.cli.flags import Force
-from ecliptic.cli.output import on_terminal, say
-from ecliptic.errors import SettingsError, StorageError
+from ecliptic.cli.exits import INTERRUPTED, TERMINATED, leave
+from ecliptic.cli.flags import Force, Json
+from ecliptic.cli.output import on_terminal, print_event, print_json, say
+from ecliptic.cli.training_lines import describe, print_explanation
+from ecliptic.errors import ConfigError, SettingsError, StorageError
 
 if TYPE_CHECKING:
-    from ecliptic.train import Run, TrainSettings
-
-
-HISTORY = "history.jsonl"
+    from ecliptic.train import Report, Run, TrainSettings
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file with the settings.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the training data.")] = Path(
-        "data"
-    ),
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="TOML file with the settings.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as optim.rate=1e-5."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder where the paths of the sources begin.",
+            show_default="data.root of the recipe",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with the run in this folder; needs no RECIPE."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
             metavar="DIR",
-            help="Folder for the checkpoint and the history.",
+            help="Folder for the run.",
             show_default="runs/NAME, the name in the recipe",
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.FIELD=VALUE", help="Change a setting of the recipe."),
-    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print what will happen, and train nothing.")
+    ] = False,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Train a CLIP from random weights with the settings in RECIPE.
+    """Train a CLIP with the settings in RECIPE, from random weights or any checkpoint.
 
-    --out receives the checkpoint in ecliptic's own layout, and history.jsonl, which gets the losses
-    and the recall during the run. Ctrl-C ends the run after the current step and writes the
-    checkpoint of the steps so far; the exit code is 130. A second Ctrl-C stops at once and writes
-    no checkpoint.
+    --out receives the checkpoints, the last model, which `ecliptic.load` opens, and metrics.jsonl
+    with curves.svg. --json prints a line of JSON for each event. Ctrl-C or SIGTERM ends the run
+    after the current step and writes a state, from which --resume goes on as if nothing had been;
+    the exit code is 130 or 143. A second Ctrl-C stops at once.
     """
-    from ecliptic.checkpoints import write
-    from ecliptic.storage import check_outputs, refuse_inputs
-
-    settings = _read(recipe, overrides or [])
-    if not data.is_dir():
+    how = _How(json=as_json, force=force)
+    if resume is not None:
+        if out is not None or explain or force:
+            raise typer.BadParameter("--resume goes on in RUN; leave --out, --explain, --force out.")
+        _go_on(resume, [*([recipe] if recipe else []), *(overrides or [])], data, how)
+        return
+    if recipe is None:
+        raise typer.BadParameter("name a RECIPE, or a run to go on with: --resume RUN.")
+    settings = _read(Path(recipe), [*(overrides or []), *_name_root(data)])
+    if not settings.data.root.is_dir():
         raise StorageError(
-            f"there is no folder {data}; name the folder of the training data with --data."
+            f"there is no folder {settings.data.root}; name the folder of the training data with "
+            "--data."
         )
-    out = out or _default_out(settings.name)
-    refuse_inputs([out], [data])
-    if not force and out.is_dir() and any(out.iterdir()):
-        raise StorageError(f"{out} is not empty; pass --force to replace its files.")
-    check_outputs([out / HISTORY], [recipe], force=force, make_folders=True)
-    run = _train(settings, data, out)
-    write(run.checkpoint(), out, overwrite=True)
-    say(f"checkpoint and history in {out}; `ecliptic info {out}` shows it")
-    leave(INTERRUPTED, when=run.stopped)
+    if explain:
+        _explain(settings, how)
+    else:
+        _begin(settings, Path(recipe), out or _default_out(settings.name), how)
+
+
+@dataclass(frozen=True)
+class _How:
+    """Flags of how the command speaks and writes."""
+
+    json: bool
+    force: bool
+
+
+def _begin(settings: "TrainSettings", recipe: Path, out: Path, how: _How) -> None:
+    """A new run."""
+    from ecliptic.storage import check_outputs, refuse_inputs
+    from ecliptic.train import METRICS, find_notes, train as run_training
+
+    refuse_inputs([out], [settings.data.root])
+    check_outputs([out / METRICS], [recipe], force=True, make_folders=True)
+    for note in find_notes(settings):
+        say(f"note: {note}")
+
+    def work(report: "Report", stop: Callable[[], bool]) -> "Run":
+        return run_training(settings, out, report, stop, overwrite=how.force)
+
+    _follow(work, settings.steps, 0, out, how)
+
+
+def _go_on(folder: Path, changes: list[str], data: Path | None, how: _How) -> None:
+    """Go on with a run."""
+    from ecliptic.train import RunFolder, read_settings, resume
+
+    for word in changes:
+        if "=" not in word:
+            raise typer.BadParameter(
+                f"--resume has the settings of the run: leave {word!r} out, or write KEY=VALUE."
+            )
+    changes = [*changes, *_name_root(data)]
+    try:
+        settings = read_settings(folder, changes)
+    except ConfigError as error:
+        read_settings(folder)  # raises if the run is wrong itself
+        raise typer.BadParameter(f"{error}") from None
+    done = max(RunFolder(folder, 1).steps(), default=0)
+    say(f"going on after step {done} of {settings.steps}")
+
+    def work(report: "Report", stop: Callable[[], bool]) -> "Run":
+        return resume(folder, report, stop, changes)
+
+    _follow(work, settings.steps, done, folder, how)
+
+
+def _explain(settings: "TrainSettings", how: _How) -> None:
+    from ecliptic.train import explain
+
+    found = explain(settings)
+    if how.json:
+        print_json(found.to_dict())
+    else:
+        print_explanation(found)
 
 
 def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
@@ -77,7 +150,12 @@ def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
         return load_toml(TrainSettings, recipe, overrides)
     except SettingsError as error:
         load_toml(TrainSettings, recipe)  # raises if it is wrong itself
-        raise typer.BadParameter(f"--set: {error}") from None
+        raise typer.BadParameter(f"{error}") from None
+
+
+def _name_root(data: Path | None) -> list[str]:
+    """--data as an override."""
+    return [] if data is None else [f"data.root={json.dumps(str(data), ensure_ascii=False)}"]
 
 
 def _default_out(name: str) -> Path:
@@ -90,67 +168,62 @@ def _default_out(name: str) -> Path:
 
 
 class Interruption:
-    """Ctrl-C during training: the first ends the run after its step, the second at once.
+    """Ctrl-C or SIGTERM during training: the first ends the run after its step, another at once.
 
-    Training calls it after every step, as `stop`. Before the first step, one Ctrl-C ends the run
+    Training calls it after every step, as `stop`. Before the first step, one signal ends the run
     at once, because there is nothing to keep.
     """
 
     def __init__(self) -> None:
         self.steps = 0
-        self.asked = False
+        self.code = 0  # to exit with; 0: nobody asked to end
 
     def __call__(self) -> bool:
         """Count a step, and return whether the run must end after it."""
         self.steps += 1
-        return self.asked
+        return bool(self.code)
 
-    def ask(self, *_: object) -> None:
-        """Receive a Ctrl-C; KeyboardInterrupt if the run must end at once."""
-        if self.asked or not self.steps:
-            raise KeyboardInterrupt
-        self.asked = True
-        say("stopping after this step; Ctrl-C again to stop at once, without a checkpoint")
+    def ask(self, number: int, _: object) -> None:
+        """Receive a signal; KeyboardInterrupt or SystemExit if the run must end at once."""
+        at_once = bool(self.code) or not self.steps
+        self.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
+        if at_once:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(self.code)
+        say("stopping after this step; Ctrl-C again to stop at once, without a state")
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Call `ask` at each Ctrl-C within the block."""
-        before = signal.signal(signal.SIGINT, self.ask)
+        """Call `ask` at each signal within the block."""
+        before = {one: signal.signal(one, self.ask) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
-def _train(settings: "TrainSettings", data: Path, out: Path) -> "Run":
-    """Run the training and write its history line by line, so that an interruption keeps it."""
+def _follow(
+    work: "Callable[[Report, Callable[[], bool]], Run]", steps: int, done: int, out: Path, how: _How
+) -> None:
+    """Train, with a line for each event and a bar on a terminal; say at the end what is where."""
     from ecliptic.engine import progress_bar
-    from ecliptic.storage import start_log
-    from ecliptic.train import train as run_training
 
     stop = Interruption()
-    with (
-        stop.watch(),
-        start_log(out / HISTORY) as history,
-        progress_bar("steps", settings.steps, show=on_terminal()) as advance,
-    ):
-        done = 0
+    with stop.watch(), progress_bar("steps", steps, show=on_terminal()) as advance:
+        advance(done)
 
         def report(line: dict[str, Any]) -> None:
-            nonlocal done
-            history.write(json.dumps(line) + "\n")
-            advance(line["step"] - done)
-            done = line["step"]
-            say(_describe(line))
+            if how.json:
+                print_event(line)
+            else:
+                say(describe(line, steps))
 
-        return run_training(settings, data, report, stop)
+        def end_step() -> bool:
+            advance(1)
+            return stop()
 
-
-def _describe(line: dict[str, Any]) -> str:
-    """A line of the history for people: "step 50  loss 3.21  rate 0.00025 ..."."""
-    words = []
-    for name, value in line.items():
-        if isinstance(value, dict):
-            value = f"R@1 {value['at_1']:.3f} R@5 {value['at_5']:.3f}"
-        words.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    return "  ".join(words)
+        run = work(report, end_step)
+    if run.stopped:
+        say(f"go on with: ecliptic train --resume {out}")
+        leave(stop.code, when=True)
+    say(f"the run is in {out}; `ecliptic info {out}` shows the model")

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ecliptic.report.markup import Html, join, tag
+from ecliptic.markup import Html, join, tag
 from ecliptic.report.results import DemoResult, Timing
 
 ABOUT = (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ecliptic.inputs import TokenSpan
-from ecliptic.report.markup import Html, tag
+from ecliptic.markup import Html, tag
 from ecliptic.report.results import TokenReading
 
 

@@ -11,7 +11,7 @@ from ecliptic import __version__
 
 
 def list_facts(
-    device: torch.device, *, processes: int, data: str, precision: str
+    device: torch.device, *, processes: int, data: str, precision: str, seed: int
 ) -> dict[str, Any]:
     """Facts to store beside a run."""
     return {
@@ -25,6 +25,7 @@ def list_facts(
         "threads": torch.get_num_threads(),
         "processes": processes,
         "precision": precision,
+        "seed": seed,
         "data": data,
     }
 

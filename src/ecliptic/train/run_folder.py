@@ -5,14 +5,16 @@ run.json                versions, machine, data: what decides the numbers beside
 metrics.jsonl           the reported lines
 curves.svg              the losses and the evaluation over the steps
 rejects.jsonl           examples that could not be read
+tensorboard/            the numbers for TensorBoard, with that setting
 checkpoints/step-N.safetensors        the model, for `ecliptic.load`
 checkpoints/step-N.state.safetensors  weights, optimiser, averages, random states: for `resume`
-model.safetensors, ecliptic.json      the result
+model.safetensors, ecliptic.json      the last model, so that `ecliptic.load` opens the folder
 """
 
 import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from ecliptic.checkpoints import Checkpoint, write
 from ecliptic.errors import CheckpointError, StorageError
 from ecliptic.settings import from_dict, to_dict
 from ecliptic.storage import (
+    drafts_of,
     make_folder,
     parse_json,
     read_json,
@@ -31,10 +34,13 @@ from ecliptic.storage import (
     text_writer,
     write_safetensors,
 )
+from ecliptic.train.history import CURVES, METRICS, REJECTS, draw_curves
 from ecliptic.train.settings import TrainSettings
 
 FORMAT = 1  # of the states; increased when older ones cannot be resumed
 SETTINGS, FACTS = "settings.json", "run.json"
+SPARE = 1 << 20  # bytes for the history and the curves
+_MODEL = re.compile(r"step-(\d{8})\.safetensors")
 _STATE = re.compile(r"step-(\d{8})\.state\.safetensors")
 
 
@@ -62,8 +68,27 @@ class RunFolder:
     def begin(self, settings: TrainSettings, facts: Mapping[str, Any]) -> None:
         """Write what stays the same for the whole run."""
         make_folder(self.checkpoints)
-        for name, value in ((SETTINGS, to_dict(settings)), (FACTS, facts)):
-            replace_file(self.path / name, text_writer(json.dumps(value, indent=1) + "\n"))
+        self.write_settings(settings)
+        replace_file(self.path / FACTS, text_writer(json.dumps(facts, indent=1) + "\n"))
+
+    def write_settings(self, settings: TrainSettings) -> None:
+        """Write the settings, for `resume`, and remove what a killed process left half written."""
+        text = json.dumps(to_dict(settings), indent=1) + "\n"
+        replace_file(self.path / SETTINGS, text_writer(text))
+        self._sweep()
+
+    def clear(self) -> None:
+        """Remove the files of a run that was in this folder, and no others."""
+        self._sweep()
+        for step in self.steps():
+            self.state_path(step).unlink()
+            self.model_path(step).unlink(missing_ok=True)
+        for name in (SETTINGS, FACTS, METRICS, REJECTS, CURVES):
+            (self.path / name).unlink(missing_ok=True)
+
+    def draw(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Draw the curves of a run called `name` from all its lines."""
+        replace_file(self.path / CURVES, text_writer(draw_curves(name, lines) + "\n"))
 
     def read_settings(self) -> TrainSettings:
         """The settings of the run.
@@ -100,10 +125,12 @@ class RunFolder:
         leaves the one before.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: it cannot be written, or the disk has too little space for it.
         """
+        self._check_space(tensors.values(), checkpoint.weights.values())
         stated = json.dumps({"format": FORMAT, "step": step, **facts})
         write(checkpoint, self.model_path(step), overwrite=True)
+        write(checkpoint, self.path, overwrite=True)
         replace_file(
             self.state_path(step),
             lambda draft: write_safetensors(draft, tensors, {"format": "pt", "training": stated}),
@@ -112,6 +139,28 @@ class RunFolder:
             if old != best:
                 self.state_path(old).unlink()
                 self.model_path(old).unlink(missing_ok=True)
+
+    def _check_space(self, state: Iterable[Tensor], model: Iterable[Tensor]) -> None:
+        """Raise StorageError unless there is room for a state and two copies of the model."""
+        wanted = sum(t.nbytes for t in state) + 2 * sum(t.nbytes for t in model)
+        free = shutil.disk_usage(self.checkpoints).free
+        if free < wanted + SPARE:
+            raise StorageError(
+                f"the disk of {self.checkpoints} has {free / 1e6:,.0f} MB free, but a state of "
+                f"this run takes {wanted / 1e6:,.0f} MB; free some space."
+            )
+
+    def _sweep(self) -> None:
+        """Remove drafts, and models without their state, that a killed process left."""
+        if not self.checkpoints.is_dir():
+            return
+        for folder in (self.path, self.checkpoints):
+            for draft in drafts_of(folder, ""):
+                draft.unlink()
+        whole = set(self.steps())
+        for path in self.checkpoints.iterdir():
+            if (found := _MODEL.fullmatch(path.name)) and int(found[1]) not in whole:
+                path.unlink()
 
     def last(self) -> SavedState | None:
         """The last state; None before the first one.

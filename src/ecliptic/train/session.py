@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecliptic.checkpoints import Checkpoint, write
+from ecliptic.checkpoints import Checkpoint
 from ecliptic.engine import resolve_device
 from ecliptic.errors import StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
 from ecliptic.train.data import Data, Prepared, open_data
+from ecliptic.train.effects import refuse_idle
 from ecliptic.train.environment import find_changes, list_facts
 from ecliptic.train.evaluation import Evaluation
 from ecliptic.train.health import HealthWatch, measure_spread
-from ecliptic.train.meter import Meter, measure_peak
-from ecliptic.train.recorder import Recorder, Report
+from ecliptic.train.history import Meter, Recorder, Report, Scalars, check_tensorboard, measure_peak
 from ecliptic.train.run_folder import RunFolder, SavedState
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
-from ecliptic.train.stepping import Stepper, StepResult, build_loss, choose_precision
+from ecliptic.train.stepping import PRECISIONS, Stepper, StepResult, build_loss, time_precisions
 from ecliptic.train.trainee import open_start
 
 Stop = Callable[[], bool]
@@ -69,6 +69,9 @@ class Session:
         stop: Stop,
         state: SavedState | None = None,
     ) -> None:
+        refuse_idle(settings)
+        if settings.tensorboard:
+            check_tensorboard()
         self.folder, self.report, self.stop, self.state = folder, report, stop, state
         self.start = 0 if state is None else state.step
         weights = None if state is None else folder.model_path(state.step)
@@ -81,40 +84,61 @@ class Session:
         )
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
-        self.settings = choose_precision(trainee, settings, self.data.maker[0].batch)
+        self.timings: dict[str, float] = {}  # seconds of a step by precision, if that was "auto"
+        if settings.precision == "auto":
+            self.timings = time_precisions(trainee, settings, self.data.maker[0].batch)
+            settings = replace(settings, precision=min(PRECISIONS, key=self.timings.__getitem__))
+        self.settings = settings
         self.stepper = Stepper(trainee, self.settings, build_loss(settings.loss))
         self.best: tuple[int, float] | None = None
         self.saved = self.start, time.monotonic()
-        self._check_environment()
+        self.losses: list[float] = []  # since the last logged step
         if state is not None:
             unpack(self.stepper, state.tensors, state.facts)
+            self.losses = list(state.facts["losses"])
             self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
 
     def run(self) -> Run:
         """Make the steps that are left."""
-        steps, done, stopped = self.settings.steps, self.start, False
-        device = self.stepper.device
-        self.meter = Meter(measure_peak(device, self.stepper.dtype))
+        self._check_environment()
+        self.meter = Meter(measure_peak(self.stepper.device, self.stepper.dtype))
         self.health = HealthWatch(self.settings)
-        self.losses: list[float] = []
-        batches = self.data.batches.iterate(self.start, steps)
-        with Recorder(self.folder.path, self.report, self.start) as self.recorder, closing(batches):
+        with ExitStack() as closing_at_end:
+            report = self.report
+            if self.settings.tensorboard:
+                scalars = Scalars(self.folder.path, self.start)
+                closing_at_end.callback(scalars.close)
+                report = _report_to(scalars, self.report)
+            self.recorder = Recorder(self.folder.path, report, self.start)
+            closing_at_end.enter_context(self.recorder)
+            done = self._make_steps()
+        model = self._averaged_model().eval()
+        stopped = done < self.settings.steps
+        return Run(self.settings, model, tuple(self.recorder.lines), done, stopped)
+
+    def _make_steps(self) -> int:
+        """Make steps to the last one, or until `stop`; returns how many the run has made."""
+        steps, done, stopped = self.settings.steps, self.start, False
+        with closing(self.data.batches.iterate(self.start, steps)) as batches:
             while done < steps and not stopped:
                 prepared = self.meter.wait(batches)
                 step = partial(self.stepper.step, prepared.batch, done)
                 result = self.meter.work(step, len(prepared.batch))
                 done += 1
                 stopped = self.stop() and done < steps
-                self._follow(done, prepared, result, last=stopped or done == steps)
-            if stopped:
-                self.recorder.record({"step": done, "stopped_before": steps})
-        model = self._averaged_model()
-        write(self._checkpoint(), self.folder.path, overwrite=True)
-        return Run(self.settings, model.eval(), tuple(self.recorder.lines), done, stopped)
+                self._follow(done, prepared, result, stopped=stopped)
+        if stopped:
+            self.recorder.tell({"step": done, "stopped_before": steps})
+        return done
 
-    def _follow(self, done: int, prepared: Prepared, result: StepResult, *, last: bool) -> None:
-        """What comes after a step: log, evaluation, state, each where it is due."""
+    def _follow(self, done: int, prepared: Prepared, result: StepResult, *, stopped: bool) -> None:
+        """What comes after a step: log, evaluation, state, each where it is due.
+
+        When the run is stopped, nothing but the state is added: the history of a run that goes on
+        is that of a run that never stopped.
+        """
         settings = self.settings
+        last = done == settings.steps
         self.losses.append(result.loss)
         self.recorder.reject(done, prepared.rejects)
         self._check_rejects(done)
@@ -124,7 +148,7 @@ class Session:
         better = evaluates and self._evaluate(done)
         every, minutes = settings.checkpoints.every, settings.checkpoints.minutes
         late = minutes and time.monotonic() - self.saved[1] > 60 * minutes
-        if last or better or late or (every and done % every == 0):
+        if last or stopped or better or late or (every and done % every == 0):
             self._save(done)
 
     def _log(self, done: int, prepared: Prepared, result: StepResult) -> None:
@@ -167,10 +191,26 @@ class Session:
         return True
 
     def _save(self, done: int) -> None:
+        """Write a state, the model and the curves.
+
+        Raises:
+            StorageError: they cannot be written; the message says from where the run can go on.
+        """
         tensors, facts = pack(self.stepper)
-        facts |= {"precision": self.settings.precision, "best": self.best}
+        facts |= {"precision": self.settings.precision, "best": self.best, "losses": self.losses}
         best = None if self.best is None else self.best[0]
-        self.folder.save(done, self._checkpoint(), tensors, facts, best=best)
+        try:
+            self.folder.save(done, self._checkpoint(), tensors, facts, best=best)
+            self.folder.draw(self.settings.name, self.recorder.past)
+        except StorageError as error:
+            left = self.folder.steps()
+            rest = (
+                f"the last state is that of step {left[-1]}; go on from it with ecliptic train "
+                f"--resume {self.folder.path}."
+                if left
+                else "the run has no state to go on from."
+            )
+            raise StorageError(f"the run ends at step {done}: {error}", rest) from error
         self.saved = done, time.monotonic()
 
     def _weights(self) -> dict[str, Tensor]:
@@ -214,10 +254,12 @@ class Session:
             processes=1,
             data=self.data.batches.fingerprint,
             precision=self.settings.precision,
+            seed=self.settings.seed,
         )
         if self.state is None:
             self.folder.begin(self.settings, now)
             return
+        self.folder.write_settings(self.settings)  # harmless ones may have changed
         before = self.folder.read_facts()
         if before.get("data") != now["data"]:
             raise StorageError(
@@ -231,3 +273,11 @@ class Session:
                 ResumeWarning,
                 stacklevel=None,
             )
+
+
+def _report_to(scalars: Scalars, report: Report) -> Report:
+    def both(line: dict[str, Any]) -> None:
+        scalars.write(line)
+        report(line)
+
+    return both

@@ -233,6 +233,7 @@ class TrainSettings:
     micro: int = 0  # pairs held at once, the gradient stays that of the batch; 0: all
     store: Literal["fp32", "fp16"] = "fp32"  # of the written weights; fp16 halves the file
     log_every: int = 50  # steps
+    tensorboard: bool = False  # write the numbers for TensorBoard too; needs that package
     model: ClipConfig | None = None
     image_spec: ImageSpec | None = None
     tokenizer_spec: TokenizerSpec | None = None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from ecliptic.train.settings import (
 )
 from ecliptic.train.trainee import Trainee
 
+PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 LARGEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling by more than 100"
 
 
@@ -206,17 +207,15 @@ def build_loss(settings: LossConfig) -> Loss:
     return InfoNCE(settings.block)
 
 
-def choose_precision(trainee: Trainee, settings: TrainSettings, batch: Batch) -> TrainSettings:
-    """Settings with the faster of fp32 and bf16, by the gradients of one batch, timed twice.
+def time_precisions(trainee: Trainee, settings: TrainSettings, batch: Batch) -> dict[str, float]:
+    """Seconds for the gradients of one batch in fp32 and in bf16; the better of two each.
 
     On some CPUs bf16 is slower than fp32. Neither weights nor random states change.
     """
-    if settings.precision != "auto":
-        return settings
     states = random_states()
     buffers = {name: buffer.clone() for name, buffer in trainee.named_buffers()}
     seconds: dict[str, float] = {}
-    for name in ("fp32", "bf16"):
+    for name in PRECISIONS:
         stepper = Stepper(trainee, replace(settings, precision=name), build_loss(settings.loss))
         times = []
         for _ in range(2):
@@ -225,10 +224,10 @@ def choose_precision(trainee: Trainee, settings: TrainSettings, batch: Batch) ->
             times.append(time.perf_counter() - begun)
         seconds[name] = min(times)
     trainee.zero_grad(set_to_none=True)
-    for name, buffer in trainee.named_buffers():
-        buffer.copy_(buffers[name])
+    for place, buffer in trainee.named_buffers():
+        buffer.copy_(buffers[place])
     set_random_states(states)
-    return replace(settings, precision=min(seconds, key=lambda name: seconds[name]))
+    return seconds
 
 
 def _backward(outputs: tuple[Tensor, ...], gradients: list[Tensor]) -> None:

@@ -1,11 +1,12 @@
 """The history of a run: lines for people and programs, and the examples that could not be read."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from ecliptic.errors import StorageError
 from ecliptic.storage import read_text, start_log
@@ -27,9 +28,9 @@ class Recorder:
     def __init__(self, folder: Path, report: Report, step: int) -> None:
         self.report = report
         self.lines: list[dict[str, Any]] = []  # of this session
-        self.rejects = 0  # of the whole run
         kept, rejected = (_lines_until(folder / name, step) for name in (METRICS, REJECTS))
-        self.rejects = len(rejected)
+        self.rejects = len(rejected)  # of the whole run
+        self.past = [json.loads(text) for text in kept]  # the written lines of the whole run
         self._metrics = start_log(folder / METRICS, "".join(kept))
         self._rejects = start_log(folder / REJECTS, "".join(rejected))
 
@@ -43,16 +44,42 @@ class Recorder:
         self._rejects.close()
 
     def record(self, line: dict[str, Any]) -> None:
-        """Keep, write and report a line; it has a "step"."""
+        """Keep, write and report a line; it has a "step".
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        line = _clean(line)
+        self.past.append(line)
+        _append(self._metrics, line)
+        self.tell(line)
+
+    def tell(self, line: dict[str, Any]) -> None:
+        """Report a line that is no part of the history of the whole run."""
         self.lines.append(line)
-        self._metrics.write(json.dumps(line) + "\n")
         self.report(line)
 
     def reject(self, step: int, examples: Iterable[BadExample]) -> None:
         """Write examples that could not be read for `step`."""
         for example in examples:
             self.rejects += 1
-            self._rejects.write(json.dumps({"step": step} | asdict(example)) + "\n")
+            _append(self._rejects, {"step": step} | asdict(example))
+
+
+def _clean(value: Any) -> Any:
+    """None for each number that is not finite, which JSON lacks."""
+    if isinstance(value, dict):
+        return {name: _clean(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _append(file: IO[str], line: dict[str, Any]) -> None:
+    try:
+        file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise StorageError(
+            f"{file.name} cannot be written: {error.strerror}; free some space."
+        ) from error
 
 
 def _lines_until(path: Path, step: int) -> list[str]:

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from ecliptic.report.markup import Html, inline_image, tag
+from ecliptic.markup import Html, inline_image, tag
 
 HOSTILE = "<script>alert('x')</script>\" onload=\"x &amp;"
 

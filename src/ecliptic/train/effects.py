@@ -1,0 +1,116 @@
+"""Settings that would do nothing in a run, and what is odd about others.
+
+Nothing is ignored in silence: what cannot have an effect is refused, what may be left from another
+run is named.
+"""
+
+from collections.abc import Iterator
+
+from ecliptic.errors import ConfigError
+from ecliptic.train.settings import (
+    RANDOM,
+    CheckpointSettings,
+    DataSettings,
+    EvaluateSettings,
+    ProcessSettings,
+    SigLIPConfig,
+    TowerSettings,
+    TrainSettings,
+)
+
+FALLING = ("cosine", "linear")  # schedules that end at `last_rate` by themselves
+
+
+def refuse_idle(settings: TrainSettings) -> None:
+    """Raise ConfigError, with a line for each setting that cannot have an effect."""
+    if found := [*_find_in_rates(settings), *_find_in_towers(settings), *_find_others(settings)]:
+        raise ConfigError(*found)
+
+
+def find_notes(settings: TrainSettings, processes: int = 1) -> list[str]:
+    """What a run with `settings` does not use, or uses in a way that may surprise."""
+    optim, steps = settings.optim, settings.steps
+    notes = []
+    if optim.warmup >= steps:
+        notes.append(
+            f"the warm-up of {optim.warmup} steps is not over after {steps}: the rate stays below "
+            f"optim.rate = {optim.rate:g}."
+        )
+    if optim.restarts and max(optim.restarts) >= steps:
+        notes.append(
+            f"optim.restarts names step {max(optim.restarts)}, but the run ends at {steps}: the "
+            "cosine before it is cut off."
+        )
+    data, evaluate = DataSettings(), EvaluateSettings()
+    if not settings.data.workers and settings.data.ahead != data.ahead:
+        notes.append("data.ahead is not used: data.workers = 0 prepares each batch in its step.")
+    changed = (settings.evaluate.every, settings.evaluate.most) != (evaluate.every, evaluate.most)
+    if changed and not _evaluates(settings):
+        notes.append("evaluate.every and evaluate.most are not used: no pairs are held out.")
+    if processes == 1 and settings.processes != ProcessSettings():
+        notes.append("[processes] is not used: this is one process; start several with torchrun.")
+    return notes
+
+
+def _find_in_rates(settings: TrainSettings) -> Iterator[str]:
+    optim = settings.optim
+    schedule = f'optim.schedule = "{optim.schedule}"'
+    if optim.cooldown and optim.schedule in FALLING:
+        yield (
+            f"optim.cooldown = {optim.cooldown} has no effect with {schedule}, which falls to "
+            'optim.last_rate by itself; set it to 0, or the schedule to "constant".'
+        )
+    if optim.restarts and optim.schedule != "cosine":
+        yield (
+            f"optim.restarts = {list(optim.restarts)} has no effect with {schedule}; set it to [], "
+            'or the schedule to "cosine".'
+        )
+    if optim.restart_rate and not optim.restarts:
+        yield (
+            f"optim.restart_rate = {optim.restart_rate:g} has no effect without optim.restarts; "
+            "set it to 0, or name the steps of the restarts."
+        )
+    if optim.last_rate and optim.schedule not in FALLING and not optim.cooldown:
+        yield (
+            f"optim.last_rate = {optim.last_rate:g} has no effect with {schedule} and no cooldown; "
+            "set it to 0, or optim.cooldown to a number of steps."
+        )
+
+
+def _find_in_towers(settings: TrainSettings) -> Iterator[str]:
+    usual = TowerSettings()
+    for name in ("image", "text"):
+        own: TowerSettings = getattr(settings, name)
+        if settings.trains in ("all", name):
+            continue
+        for field in ("freeze_layers", "rate", "rate_decay", "checkpointing"):
+            if getattr(own, field) != getattr(usual, field):
+                yield (
+                    f'{name}.{field} has no effect with trains = "{settings.trains}", which '
+                    "freezes the whole tower; leave it out."
+                )
+
+
+def _find_others(settings: TrainSettings) -> Iterator[str]:
+    loss, batch = settings.loss, settings.data.batch
+    if settings.micro >= batch:
+        yield (
+            f"micro = {settings.micro} has no effect with data.batch = {batch}; set it to 0, or "
+            "below the batch."
+        )
+    best = settings.checkpoints.best
+    if best != CheckpointSettings().best and not _evaluates(settings):
+        yield (
+            f'checkpoints.best = "{best}" has no effect without an evaluation; set data.held_out '
+            "or evaluate.sets."
+        )
+    if isinstance(loss, SigLIPConfig) and settings.start != RANDOM:
+        if loss.scale != SigLIPConfig().scale:
+            yield (
+                f"loss.scale = {loss.scale:g} has no effect with start = {settings.start!r}, whose "
+                "own temperature is kept; leave it out."
+            )
+
+
+def _evaluates(settings: TrainSettings) -> bool:
+    return bool(settings.data.held_out or settings.evaluate.sets)

@@ -1,0 +1,201 @@
+"""What a run will do, told before it: parameters, rates, data, and a measured step."""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from ecliptic.model import ModifiedResNet
+from ecliptic.train.effects import find_notes
+from ecliptic.train.layers import Tower, layer_count, layered_parameters
+from ecliptic.train.run_folder import RunFolder
+from ecliptic.train.session import Session
+from ecliptic.train.settings import TrainSettings
+from ecliptic.train.state import pack
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Parameters of one layer of a tower, or of the loss."""
+
+    tower: str
+    layer: str
+    parameters: int
+    trained: int
+    rate: float  # at the end of the warm-up; 0: frozen
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """Parameters of the optimiser with one rate and one decay."""
+
+    rate: float  # at the end of the warm-up
+    decay: float
+    tensors: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A source of pairs."""
+
+    source: str
+    examples: int  # to train on
+    held_out: int
+    pairs: int  # that are drawn in the run
+    epochs: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `ecliptic train --explain` prints."""
+
+    name: str
+    start: str
+    device: str
+    precision: str
+    precision_seconds: dict[str, float]  # of a step, if the precision was to be chosen
+    steps: int
+    batch: int
+    pairs: int  # seen in the run
+    layers: tuple[LayerRow, ...]
+    groups: tuple[GroupRow, ...]
+    sources: tuple[SourceRow, ...]
+    evaluations: dict[str, int]  # images of each held-out set
+    data_seconds: float  # for one batch, in one process
+    step_seconds: float  # measured
+    run_seconds: float  # of all steps, without evaluations and checkpoints
+    memory_bytes: int | None  # peak after one step; None: the system does not tell
+    checkpoint_bytes: int  # of one state with its model
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def explain(settings: TrainSettings) -> Explanation:
+    """Open all that a run needs, measure a step, and tell what the run would do; writes nothing.
+
+    Raises:
+        ConfigError: settings that contradict each other, or have no effect.
+        StorageError: data is missing.
+    """
+    session = Session(settings, RunFolder(Path(), 1), lambda _: None, lambda: False)
+    stepper, settings = session.stepper, session.settings
+    data_seconds, prepared = _time(lambda: session.data.maker[0])
+    first, _ = _time(lambda: stepper.step(prepared.batch, 0))
+    second, _ = _time(lambda: stepper.step(prepared.batch, 1))
+    step_seconds = min(first, second)  # the first one allocates
+    workers = settings.data.workers
+    each = max(step_seconds, data_seconds / workers) if workers else step_seconds + data_seconds
+    state, _ = pack(stepper)
+    weights = sum(w.nbytes for w in stepper.trainee.model.state_dict().values())
+    return Explanation(
+        name=settings.name,
+        start=settings.start,
+        device=str(stepper.device),
+        precision=settings.precision,
+        precision_seconds=session.timings,
+        steps=settings.steps,
+        batch=settings.data.batch,
+        pairs=settings.steps * settings.data.batch,
+        layers=tuple(_list_layers(session)),
+        groups=tuple(_list_groups(session)),
+        sources=tuple(_list_sources(session)),
+        evaluations={one.name: len(one.indices) for one in session.evaluation.sets},
+        data_seconds=data_seconds,
+        step_seconds=step_seconds,
+        run_seconds=each * settings.steps,
+        memory_bytes=measure_memory(stepper.device),
+        checkpoint_bytes=sum(t.nbytes for t in state.values()) + weights,
+        notes=tuple(find_notes(settings)),
+    )
+
+
+def measure_memory(device: torch.device) -> int | None:
+    """Bytes that the device, or this process on a CPU, has held at most; None: not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _time(work: Callable[[], T]) -> tuple[float, T]:
+    begun = time.perf_counter()
+    found = work()
+    return time.perf_counter() - begun, found
+
+
+def _list_layers(session: Session) -> list[LayerRow]:
+    trainee = session.stepper.trainee
+    groups = session.stepper.optimiser.param_groups
+    peak = session.settings.optim.rate
+    rates = {p: group["factor"] * peak for group in groups for p in group["params"]}
+    rows = []
+    for name, tower in trainee.towers().items():
+        found: defaultdict[int, list[torch.nn.Parameter]] = defaultdict(list)
+        for layer, _, parameter in layered_parameters(tower):
+            found[layer].append(parameter)
+        for layer, parameters in sorted(found.items()):
+            rows.append(_row(name, _name_layer(tower, layer), parameters, rates))
+    rest = [trainee.model.logit_scale]
+    rest += [] if trainee.logit_bias is None else [trainee.logit_bias]
+    return [*rows, _row("loss", "temperature" + ", bias" * (len(rest) - 1), rest, rates)]
+
+
+def _row(
+    tower: str,
+    layer: str,
+    parameters: list[torch.nn.Parameter],
+    rates: dict[torch.nn.Parameter, float],
+) -> LayerRow:
+    trained = [p for p in parameters if p.requires_grad]
+    rate = rates[trained[0]] if trained else 0.0
+    whole, part = (sum(p.numel() for p in some) for some in (parameters, trained))
+    return LayerRow(tower, layer, whole, part, rate)
+
+
+def _name_layer(tower: Tower, layer: int) -> str:
+    resnet = isinstance(tower, ModifiedResNet)
+    if layer == 0:
+        return "0: stem" if resnet else "0: embeddings"
+    if layer == layer_count(tower) - 1:
+        return f"{layer}: attention pool" if resnet else f"{layer}: norm, projection"
+    return f"{layer}: stage" if resnet else f"{layer}: block"
+
+
+def _list_groups(session: Session) -> list[GroupRow]:
+    peak = session.settings.optim.rate
+    return [
+        GroupRow(
+            rate=group["factor"] * peak,
+            decay=group["weight_decay"],
+            tensors=len(group["params"]),
+            parameters=sum(p.numel() for p in group["params"]),
+        )
+        for group in session.stepper.optimiser.param_groups
+    ]
+
+
+def _list_sources(session: Session) -> list[SourceRow]:
+    settings, mixture = session.settings, session.data.mixture
+    weights = [source.weight for source in settings.data.sources]
+    rows = []
+    for place, config in enumerate(settings.data.sources):
+        pairs = round(settings.steps * settings.data.batch * weights[place] / sum(weights))
+        trained = mixture.trained[place]
+        name = f"{type(config).__name__.removesuffix('Config').lower()} {config.path}"
+        rows.append(SourceRow(name, trained, mixture.held[place], pairs, pairs / trained))
+    return rows
