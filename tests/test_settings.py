@@ -55,6 +55,22 @@ def test_toml_with_overrides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps", "override 'steps' needs the form table.field=value"),
+        ("inner..rate=1", "needs the form table.field=value"),
+        ("steps.x=1", "'steps' is a value, not a table"),
+        ("sizes=[1,", "is not valid TOML"),
+        ('note="a', "is not valid TOML"),
+    ],
+)
+def test_a_wrong_override_is_refused(tmp_path: Path, override: str, message: str) -> None:
+    (tmp_path / "run.toml").write_text("steps = 5\n")
+    with pytest.raises(SettingsError, match=message):
+        load_toml(Outer, tmp_path / "run.toml", [override])
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         ({"stesp": 1}, "no field 'stesp'; did you mean 'steps'"),

@@ -88,8 +88,9 @@ def test_a_missing_file_is_what_is_said_first(run: Any, words: list[str], tmp_pa
         ["info", "mini", "--image-spec", "resiz='squash'"],
         ["info", "mini", "--image-spec", "size="],
         ["info", "mini", "--heads", "two"],
-        ["train", "RECIPE", "--set", "stps=2"],
-        ["train", "RECIPE", "--set", "steps"],
+        ["train", "RECIPE", "stps=2"],
+        ["train", "RECIPE", "steps"],
+        ["train"],
         ["lint", "a", "--dialect", "midjourney"],
         ["doctor", "mini", "mini", "--slack", "-1"],
         ["convert", "mini"],
@@ -127,7 +128,7 @@ def test_a_failure_of_the_work_exits_with_1(run: Any, words: list[str]) -> None:
 
 def test_a_recipe_that_is_wrong_itself_is_no_wrong_usage(run: Any, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('stps = 1\nname = "a"\n')
-    result = run("train", tmp_path / "recipe.toml", "--set", "steps=2")
+    result = run("train", tmp_path / "recipe.toml", "steps=2")
     assert result.exit_code == 1
     assert "did you mean 'steps'" in result.stderr
 

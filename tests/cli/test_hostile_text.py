@@ -132,7 +132,7 @@ COMMANDS: dict[str, Words] = {
     "demo": lambda at, model: ["demo", "-m", at / f"model {BYTES}", "-o", at / f"{BYTES}.html"],
     "train without data": lambda at, _: ["train", at / "recipe", "--data", at / f"no {BYTES}"],
     "train without recipe": lambda at, _: ["train", at / f"no {BYTES}"],
-    "train wrongly": lambda at, _: ["train", at / "recipe", "--set", f"{TEXT}={TEXT}"],
+    "train wrongly": lambda at, _: ["train", at / "recipe", f"{TEXT}={TEXT}"],
     "an unknown command": lambda at, _: [TEXT],
     "an unknown flag": lambda at, _: ["embed", f"--{TEXT}"],
     "an unknown flag of the group": lambda at, _: [f"--{TEXT}"],
@@ -300,8 +300,8 @@ def test_the_name_of_a_recipe_is_printed_without_controls(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "recipe").write_text(RECIPE.replace('"shapes"', json.dumps(TEXT)))
-    trained = SimpleNamespace(checkpoint=lambda: tiny.checkpoint("vit"), stopped=False)
-    monkeypatch.setattr("ecliptic.cli.train._train", lambda *_: trained)
+    trained = SimpleNamespace(stopped=False)
+    monkeypatch.setattr("ecliptic.train.loop.train", lambda *_, **__: trained)
     monkeypatch.chdir(tmp_path)
     result = run("train", tmp_path / "recipe", "--data", tmp_path)
     assert result.exit_code == 0, result.stderr

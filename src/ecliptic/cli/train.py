@@ -66,7 +66,7 @@ def train(
     how = _How(json=as_json, force=force)
     if resume is not None:
         if out is not None or explain or force:
-            raise typer.BadParameter("--resume goes on in RUN; leave --out, --explain, --force out.")
+            raise typer.BadParameter("--resume goes on in RUN: leave --out, --explain and --force.")
         _go_on(resume, [*([recipe] if recipe else []), *(overrides or [])], data, how)
         return
     if recipe is None:

@@ -104,12 +104,12 @@ def _find_others(settings: TrainSettings) -> Iterator[str]:
             f'checkpoints.best = "{best}" has no effect without an evaluation; set data.held_out '
             "or evaluate.sets."
         )
-    if isinstance(loss, SigLIPConfig) and settings.start != RANDOM:
-        if loss.scale != SigLIPConfig().scale:
-            yield (
-                f"loss.scale = {loss.scale:g} has no effect with start = {settings.start!r}, whose "
-                "own temperature is kept; leave it out."
-            )
+    scale = loss.scale if isinstance(loss, SigLIPConfig) else SigLIPConfig().scale
+    if settings.start != RANDOM and scale != SigLIPConfig().scale:
+        yield (
+            f"loss.scale = {scale:g} has no effect with start = {settings.start!r}, whose own "
+            "temperature is kept; leave it out."
+        )
 
 
 def _evaluates(settings: TrainSettings) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from ecliptic.errors import ConfigError, StorageError
 from ecliptic.settings import apply_overrides, from_dict, to_dict
 from ecliptic.train.history import Report
-from ecliptic.train.run_folder import RunFolder
+from ecliptic.train.run_folder import SETTINGS, RunFolder
 from ecliptic.train.session import Run, Session, Stop
 from ecliptic.train.settings import OptimSettings, TrainSettings
 
@@ -45,7 +45,7 @@ def train(
     """
     folder = RunFolder(out, settings.checkpoints.keep)
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        fix = f"go on with its run (--resume {out}), " if folder.steps() else ""
+        fix = f"go on with its run (--resume {out}), " if (out / SETTINGS).exists() else ""
         raise StorageError(
             f"{out} is not empty; {fix}name another folder, or pass overwrite=True to replace the "
             "run in it."

@@ -74,6 +74,7 @@ class Session:
             check_tensorboard()
         self.folder, self.report, self.stop, self.state = folder, report, stop, state
         self.start = 0 if state is None else state.step
+        torch.manual_seed(settings.seed)  # `unpack` sets the state of a run that goes on
         weights = None if state is None else folder.model_path(state.step)
         trainee, self.image_spec, self.tokenizer_spec = open_start(settings, weights)
         trainee.to(resolve_device(settings.device))

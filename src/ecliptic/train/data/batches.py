@@ -157,7 +157,7 @@ class Batches:
             sampler=range(start, stop),
             num_workers=self.workers,
             collate_fn=_keep,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else it takes a number from the run's own generator
             **more,
         )
@@ -218,9 +218,13 @@ class _Caught(Dataset["Prepared | EclipticError"]):
             return error
 
 
-def _ignore_interrupts(_: int) -> None:
-    """Leave Ctrl-C to the training process, which finishes its step and then ends its workers."""
+def _leave_signals(_: int) -> None:
+    """Let a worker live when its whole group is asked to end: the run needs it for its last step.
+
+    The run ends its workers itself; a second SIGTERM still ends one that hangs.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _keep(prepared: Any) -> Any:

@@ -65,8 +65,9 @@ def draw_curves(name: str, lines: Iterable[Mapping[str, Any]]) -> str:
 def _loss_panel(name: str, lines: Sequence[Mapping[str, Any]]) -> Panel:
     points = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
     values = [value for _, value in points] or [0.0]
-    low = min(0.0, *values)
-    return Panel(f"{name}: loss", [Curve("loss", points, COLOURS[0])], low, max(*values, low + 1e-6))
+    low, high = min(0.0, *values), max(values)
+    curve = Curve("loss", points, COLOURS[0])
+    return Panel(f"{name}: loss", [curve], low, high if high > low else low + 1.0)
 
 
 def _recall_panel(lines: Sequence[Mapping[str, Any]]) -> Panel | None:

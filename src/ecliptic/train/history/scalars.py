@@ -34,9 +34,7 @@ class Scalars:
         check_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(
-            str(run / FOLDER), purge_step=step + 1
-        )
+        self._writer: Any = SummaryWriter(str(run / FOLDER), purge_step=step + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Write the numbers of a line of the history, those of an evaluation too."""
