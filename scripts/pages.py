@@ -81,9 +81,10 @@ def settings() -> str:
     lines = [WRITTEN, "# Settings of a training run", ""]
     lines += [
         "A recipe is a TOML file of these fields; what it leaves out keeps the default. On the",
-        "command line `table.field=value` overrides one: `ecliptic train run.toml optim.rate=1e-5`.",
-        "Lists and strings in them are written as in TOML: `'optim.restarts=[500, 900]'`. A union is",
-        "chosen by `kind`. A setting that can have no effect in a run is refused.",
+        "command line `table.field=value` overrides one, as in",
+        "`ecliptic train run.toml optim.rate=1e-5`;",
+        "lists and strings in them are written as in TOML: `'optim.restarts=[500, 900]'`. A union",
+        "is chosen by `kind`. A setting that can have no effect in a run is refused.",
         "",
     ]
     for table, cls in _tables(TrainSettings, ""):

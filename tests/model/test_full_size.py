@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecliptic.checkpoints import catalog, openai_keys
 from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.model import ClipConfig, TwoTowers, build
-from ecliptic.train import contrastive_loss
+from ecliptic.train.losses import InfoNCE
 from tests import peers
 from tests.runtime.lone import encode_image, encode_text
 from tests.twins import check_gradients, check_relative, check_unit, gradients, outputs
@@ -148,7 +149,8 @@ def test_gradients_of_the_contrastive_loss_are_open_clips() -> None:
     model = assemble(config, table.to_native(peer.state_dict()).weights).requires_grad_(True)
     tokens, pixels = captions(config, pairs), images(config, len(pairs))
     vectors = model.encode_image(pixels), model.encode_text(tokens)
-    loss = contrastive_loss(*vectors, model.logit_scale)
+    unit = (F.normalize(v, dim=-1) for v in vectors)
+    loss = InfoNCE()(*unit, model.logit_scale)
     wanted = library.ClipLoss()(*peer(pixels, tokens))
     torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-6)
     loss.backward()

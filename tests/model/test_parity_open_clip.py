@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ecliptic.checkpoints import openai_keys
 from ecliptic.model import Activation, ModifiedResNet, ViTConfig, resize_positions
-from ecliptic.train import contrastive_loss
+from ecliptic.train.losses import InfoNCE
 from tests import peers, tiny, twins
 from tests.twins import check_relative, check_unit, gradients, outputs, split_qkv
 
@@ -110,9 +110,9 @@ def test_gradients_of_the_contrastive_loss_are_equal(kind: str, activation: Acti
     pixels, tokens = tiny.pixels(checkpoint, 3), tiny.tokens(checkpoint)
     model.requires_grad_(True).zero_grad()
     peer.requires_grad_(True).zero_grad()
-    loss = contrastive_loss(
-        model.encode_image(pixels), model.encode_text(tokens), model.logit_scale
-    )
+    vectors = model.encode_image(pixels), model.encode_text(tokens)
+    unit = (F.normalize(v, dim=-1) for v in vectors)
+    loss = InfoNCE()(*unit, model.logit_scale)
     wanted = peers.open_clip().ClipLoss()(*peer(pixels, tokens))
     torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-6)
     loss.backward()

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ecliptic.checkpoints.layouts.transformers import TABLE
 from ecliptic.model import Activation, VisionTransformer
-from ecliptic.train import contrastive_loss
+from ecliptic.train.losses import InfoNCE
 from tests import peers, tiny, twins
 from tests.runtime.lone import encode_image, image_sequence
 from tests.twins import check_gradients, check_relative, check_unit, gradients
@@ -115,7 +116,8 @@ def test_gradients_of_the_contrastive_loss_are_equal(kind: str, activation: Acti
     model.requires_grad_(True).zero_grad()
     peer.requires_grad_(True).zero_grad()
     vectors = model.encode_image(pixels), model.encode_text(tokens)
-    loss = contrastive_loss(*vectors, model.logit_scale)
+    unit = (F.normalize(v, dim=-1) for v in vectors)
+    loss = InfoNCE()(*unit, model.logit_scale)
     wanted = peer(input_ids=tokens, pixel_values=pixels, return_loss=True).loss
     torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-6)
     loss.backward()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,8 @@ def started(recipe: Path, out: Path, moment: str) -> Iterator[subprocess.Popen[s
     try:
         yield child
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         child.communicate()
 
 
@@ -128,23 +126,8 @@ def kill_at(settings: TrainSettings, folder: Path, out: Path, moment: str) -> No
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    ("moment", "last"),
-    [
-        ("in the state of step 10", 5),
-        pytest.param("in the model of step 10", 5, marks=SLOW),
-        pytest.param("after step 3", 0, marks=SLOW),
-        pytest.param("after step 9", 5, marks=SLOW),
-        pytest.param("after step 13", 10, marks=SLOW),
-    ],
-)
-def test_e8_a_killed_run_goes_on_bit_for_bit(
-    data: Path, whole: Path, tmp_path: Path, moment: str, last: int
-) -> None:
-    settings = tiny_run(data)
-    with_workers = replace(settings, data=replace(settings.data, workers=2))
-    out = tmp_path / "run"
-    kill_at(with_workers, tmp_path, out, moment)
+def check_goes_on(whole: Path, out: Path, last: int) -> None:
+    """A run that was killed has its `last` state, and goes on bit for bit."""
     assert (states_of(out) or [0])[-1] == last
     if last:
         assert ecliptic.load(out).card.name == "tiny"
@@ -153,10 +136,39 @@ def test_e8_a_killed_run_goes_on_bit_for_bit(
     assert_same_state(whole, out)
     assert read_lines(out) == read_lines(whole)
     assert not list(out.rglob("*.draft"))
-    models = {
-        int(path.stem[5:]) for path in (out / "checkpoints").glob("step-????????.safetensors")
-    }
-    assert sorted(models) == states_of(out) == [15, 20]
+    models = (out / "checkpoints").glob("step-????????.safetensors")
+    assert sorted(int(path.stem[5:]) for path in models) == states_of(out) == [15, 20]
+
+
+@pytest.mark.parametrize(
+    ("moment", "workers"),
+    [
+        ("in the state of step 10", 0),
+        pytest.param("in the state of step 10", 2, marks=SLOW),
+        pytest.param("in the model of step 10", 2, marks=SLOW),
+    ],
+)
+def test_e9_a_save_that_is_killed_leaves_the_state_before(
+    data: Path, whole: Path, tmp_path: Path, moment: str, workers: int
+) -> None:
+    settings = tiny_run(data)
+    settings = replace(settings, data=replace(settings.data, workers=workers))
+    kill_at(settings, tmp_path, tmp_path / "run", moment)
+    check_goes_on(whole, tmp_path / "run", 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "last"), [("after step 3", 0), ("after step 9", 5), ("after step 13", 10)]
+)
+def test_e8_a_killed_run_goes_on_bit_for_bit(
+    data: Path, whole: Path, tmp_path: Path, moment: str, last: int
+) -> None:
+    """In the middle of an epoch, with workers; the rest is made by another number of them."""
+    settings = tiny_run(data)
+    settings = replace(settings, data=replace(settings.data, workers=2))
+    kill_at(settings, tmp_path, tmp_path / "run", moment)
+    check_goes_on(whole, tmp_path / "run", last)
 
 
 @pytest.mark.slow
@@ -249,7 +261,7 @@ def test_what_changes_no_weight_may_change(data: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in seen if "loss" in line] == [4, 5]
     assert json.loads((tmp_path / "settings.json").read_text())["steps"] == 5
     assert states_of(tmp_path) == [5]
-    with pytest.raises(ConfigError, match="steps = 4, but the run in .* has made 5"):
+    with pytest.raises(ConfigError, match=r"steps = 4, but the run in .* has made 5"):
         resume(tmp_path, overrides=["steps=4"])
 
 

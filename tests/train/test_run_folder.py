@@ -248,10 +248,7 @@ def test_tensorboard_gets_every_number(
 @pytest.mark.parametrize(
     ("table", "change", "message"),
     [
-        ("optim", {"cooldown": 5}, 'optim.cooldown = 5 has no effect with optim.schedule = "cos'),
-        ("optim", {"schedule": "linear", "restarts": (5,)}, r"optim.restarts = \[5\] has no eff"),
         ("optim", {"restart_rate": 1e-4}, "optim.restart_rate = 0.0001 has no effect without"),
-        ("optim", {"schedule": "constant", "last_rate": 0.1}, "optim.last_rate = 0.1 has no"),
         ("checkpoints", {"best": "x"}, 'checkpoints.best = "x" has no effect without an eval'),
         ("image", {"rate": 1e-3}, 'image.rate has no effect with trains = "text"'),
         ("", {"micro": 8}, "micro = 8 has no effect with data.batch = 8"),

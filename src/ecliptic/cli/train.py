@@ -14,45 +14,53 @@ from ecliptic.cli.exits import INTERRUPTED, TERMINATED, leave
 from ecliptic.cli.flags import Force, Json
 from ecliptic.cli.output import on_terminal, print_event, print_json, say
 from ecliptic.cli.training_lines import describe, print_explanation
-from ecliptic.errors import ConfigError, SettingsError, StorageError
+from ecliptic.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from ecliptic.train import Report, Run, TrainSettings
 
 
+Recipe = Annotated[
+    str | None, typer.Argument(metavar="RECIPE", help="TOML file with the settings.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as optim.rate=1e-5."),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder where the paths of the sources begin.",
+        show_default="data.root of the recipe",
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Go on with the run in this folder; needs no RECIPE."),
+]
+RunOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder for the run.",
+        show_default="runs/NAME, the name in the recipe",
+    ),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Print what will happen, and train nothing.")
+]
+
+
 def train(
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="TOML file with the settings.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as optim.rate=1e-5."),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder where the paths of the sources begin.",
-            show_default="data.root of the recipe",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Go on with the run in this folder; needs no RECIPE."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Folder for the run.",
-            show_default="runs/NAME, the name in the recipe",
-        ),
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Print what will happen, and train nothing.")
-    ] = False,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    data: DataRoot = None,
+    resume: Resume = None,
+    out: RunOut = None,
+    explain: Explain = False,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
@@ -148,7 +156,7 @@ def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
 
     try:
         return load_toml(TrainSettings, recipe, overrides)
-    except SettingsError as error:
+    except ConfigError as error:
         load_toml(TrainSettings, recipe)  # raises if it is wrong itself
         raise typer.BadParameter(f"{error}") from None
 

@@ -36,7 +36,6 @@ PHRASES = {  # what has another form on the command line, or none
     r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",
     r", or pass t5= as a tensor": "",
     r"read the text with errors=\"replace\"": "save the text as UTF-8",
-    r"\btrain in precision=\"fp32\"": 'train with precision = "fp32"',
     r"\btoken=": "--inversion FILE=",
     r"\bwith (both )?ImageLimits\(": r"in Python with \1ImageLimits(",
     r"\b(?<!=)ImageSpec\(([^()]*?)(?:, \.\.\.)?\)": r"--image-spec '\1'",

@@ -10,6 +10,23 @@ from ecliptic.inputs import ImageSpec
 
 
 @dataclass(frozen=True, eq=False)
+class Negatives:
+    """M captions that were written to fit no image of the batch."""
+
+    tokens: Tensor  # (M, T) int64
+    lengths: Tensor  # (M,)
+    captions: Tensor  # (M,) int64, equal for equal captions, those of pairs too
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def part(self, start: int, stop: int) -> "Negatives":
+        """The captions from `start` to before `stop`."""
+        cut = slice(start, stop)
+        return Negatives(self.tokens[cut], self.lengths[cut], self.captions[cut])
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B pairs, the share of this process in one step."""
 
@@ -20,6 +37,7 @@ class Batch:
     texts: Sequence[str] = ()  # the captions themselves
     keys: Sequence[str] = ()  # of the examples, for messages
     spec: ImageSpec | None = None  # of uint8 pixels
+    negatives: Negatives | None = None  # for all images of the batch
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -30,7 +48,11 @@ class Batch:
         return pixels if self.spec is None else normalise(pixels, self.spec)
 
     def part(self, start: int, stop: int) -> "Batch":
-        """The pairs from `start` to before `stop`."""
+        """The pairs from `start` to before `stop`, and their share of the negatives."""
+        negatives = self.negatives
+        if negatives is not None:
+            cuts = (len(negatives) * at // len(self) for at in (start, min(stop, len(self))))
+            negatives = negatives.part(*cuts)
         return replace(
             self,
             pixels=self.pixels[start:stop],
@@ -39,6 +61,7 @@ class Batch:
             captions=self.captions[start:stop],
             texts=self.texts[start:stop],
             keys=self.keys[start:stop],
+            negatives=negatives,
         )
 
 

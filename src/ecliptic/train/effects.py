@@ -18,12 +18,10 @@ from ecliptic.train.settings import (
     TrainSettings,
 )
 
-FALLING = ("cosine", "linear")  # schedules that end at `last_rate` by themselves
-
 
 def refuse_idle(settings: TrainSettings) -> None:
     """Raise ConfigError, with a line for each setting that cannot have an effect."""
-    if found := [*_find_in_rates(settings), *_find_in_towers(settings), *_find_others(settings)]:
+    if found := [*_find_in_towers(settings), *_find_others(settings)]:
         raise ConfigError(*found)
 
 
@@ -52,31 +50,6 @@ def find_notes(settings: TrainSettings, processes: int = 1) -> list[str]:
     return notes
 
 
-def _find_in_rates(settings: TrainSettings) -> Iterator[str]:
-    optim = settings.optim
-    schedule = f'optim.schedule = "{optim.schedule}"'
-    if optim.cooldown and optim.schedule in FALLING:
-        yield (
-            f"optim.cooldown = {optim.cooldown} has no effect with {schedule}, which falls to "
-            'optim.last_rate by itself; set it to 0, or the schedule to "constant".'
-        )
-    if optim.restarts and optim.schedule != "cosine":
-        yield (
-            f"optim.restarts = {list(optim.restarts)} has no effect with {schedule}; set it to [], "
-            'or the schedule to "cosine".'
-        )
-    if optim.restart_rate and not optim.restarts:
-        yield (
-            f"optim.restart_rate = {optim.restart_rate:g} has no effect without optim.restarts; "
-            "set it to 0, or name the steps of the restarts."
-        )
-    if optim.last_rate and optim.schedule not in FALLING and not optim.cooldown:
-        yield (
-            f"optim.last_rate = {optim.last_rate:g} has no effect with {schedule} and no cooldown; "
-            "set it to 0, or optim.cooldown to a number of steps."
-        )
-
-
 def _find_in_towers(settings: TrainSettings) -> Iterator[str]:
     usual = TowerSettings()
     for name in ("image", "text"):
@@ -97,6 +70,12 @@ def _find_others(settings: TrainSettings) -> Iterator[str]:
         yield (
             f"micro = {settings.micro} has no effect with data.batch = {batch}; set it to 0, or "
             "below the batch."
+        )
+    optim = settings.optim
+    if optim.restart_rate and not optim.restarts:
+        yield (
+            f"optim.restart_rate = {optim.restart_rate:g} has no effect without optim.restarts; "
+            "set it to 0, or name the steps of the restarts."
         )
     best = settings.checkpoints.best
     if best != CheckpointSettings().best and not _evaluates(settings):

@@ -17,6 +17,7 @@ from ecliptic.train.run_folder import RunFolder
 from ecliptic.train.session import Session
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack
+from ecliptic.train.stepping import Precision
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class Explanation:
     start: str
     device: str
     precision: str
-    precision_seconds: dict[str, float]  # of a step, if the precision was to be chosen
+    precision_seconds: dict[Precision, float]  # of a step, if the precision was to be chosen
     steps: int
     batch: int
     pairs: int  # seen in the run

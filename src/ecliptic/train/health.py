@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ecliptic.checks import is_finite
 from ecliptic.train.settings import RANDOM, DistillationConfig, SigLIPConfig, TrainSettings
 from ecliptic.train.stepping import LARGEST_SCALE, StepResult
 
@@ -153,8 +154,8 @@ def _uniformity(vectors: Tensor) -> float:
 
 
 def _effective_rank(vectors: Tensor) -> float:
-    """exp of the entropy of the normalised singular values."""
-    if not vectors.isfinite().all():
+    """exp of the entropy of the normalised singular values; NaN for vectors that are not finite."""
+    if not is_finite(vectors):
         return math.nan
     values = torch.linalg.svdvals(vectors)
     share = values / values.sum().clamp(min=1e-12)

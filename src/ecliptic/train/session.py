@@ -24,7 +24,15 @@ from ecliptic.train.history import Meter, Recorder, Report, Scalars, check_tenso
 from ecliptic.train.run_folder import RunFolder, SavedState
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
-from ecliptic.train.stepping import PRECISIONS, Stepper, StepResult, build_loss, time_precisions
+from ecliptic.train.stepping import (
+    PRECISIONS,
+    Precision,
+    Stepper,
+    StepResult,
+    build_loss,
+    time_precisions,
+)
+from ecliptic.train.teacher import open_teacher
 from ecliptic.train.trainee import open_start
 
 Stop = Callable[[], bool]
@@ -85,12 +93,14 @@ class Session:
         )
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
-        self.timings: dict[str, float] = {}  # seconds of a step by precision, if that was "auto"
+        teach = open_teacher(settings, self.image_spec, trainee.model.logit_scale.device)
+        self.timings: dict[Precision, float] = {}  # seconds of a step, if it was to be chosen
         if settings.precision == "auto":
-            self.timings = time_precisions(trainee, settings, self.data.maker[0].batch)
-            settings = replace(settings, precision=min(PRECISIONS, key=self.timings.__getitem__))
+            self.timings = time_precisions(trainee, settings, self.data.maker[0].batch, teach)
+            fastest: Precision = min(PRECISIONS, key=self.timings.__getitem__)
+            settings = replace(settings, precision=fastest)
         self.settings = settings
-        self.stepper = Stepper(trainee, self.settings, build_loss(settings.loss))
+        self.stepper = Stepper(trainee, self.settings, build_loss(settings.loss), teach=teach)
         self.best: tuple[int, float] | None = None
         self.saved = self.start, time.monotonic()
         self.losses: list[float] = []  # since the last logged step

@@ -47,6 +47,7 @@ class TableConfig:
     image: str = "image"  # column with a path, relative to the table
     captions: tuple[str, ...] = ("caption",)  # columns; one is drawn each time
     separator: str = ""  # between several captions in one cell; empty: a cell is one caption
+    negatives: tuple[str, ...] = ()  # columns with captions that do not fit the image
     templates: tuple[str, ...] = ()
 
 
@@ -110,6 +111,11 @@ class DataSettings:
         if not 0 <= self.held_out < 1 or not 0 <= self.most_rejects <= 1:
             raise ConfigError("data.held_out and data.most_rejects are shares, from 0 to 1.")
 
+    @property
+    def has_negatives(self) -> bool:
+        """Whether a source has captions that do not fit their images."""
+        return any(getattr(source, "negatives", ()) for source in self.sources)
+
 
 @dataclass(frozen=True)
 class TowerSettings:
@@ -169,6 +175,26 @@ class OptimSettings:
     eps: float = 1e-6
     clip: float = 1.0  # largest norm of all gradients together; 0: no limit
     most_skipped: int = 10  # steps in a row with gradients that are not finite, before the run ends
+
+    def __post_init__(self) -> None:
+        for name in ("warmup", "cooldown", "most_skipped"):
+            check_count(f"optim.{name}", getattr(self, name), least=0)
+        cosine, cools = self.schedule == "cosine", self.schedule in ("constant", "inverse-sqrt")
+        if (self.restarts or self.restart_rate) and not cosine:
+            raise ConfigError(
+                f'optim.restarts and restart_rate have no effect on schedule = "{self.schedule}"; '
+                'leave them out, or take "cosine".'
+            )
+        if self.cooldown and not cools:
+            raise ConfigError(
+                f'optim.cooldown has no effect on schedule = "{self.schedule}", which falls all '
+                'the time; leave it out, or take "constant" or "inverse-sqrt".'
+            )
+        if self.last_rate and cools and not self.cooldown:
+            raise ConfigError(
+                f'optim.last_rate has no effect on schedule = "{self.schedule}" without a '
+                "cooldown; set cooldown to the steps that it takes to get there."
+            )
 
 
 @dataclass(frozen=True)
@@ -252,6 +278,8 @@ class TrainSettings:
         for name in ("steps", "log_every"):
             check_count(name, getattr(self, name))
         check_count("micro", self.micro, least=0)
+        if isinstance(self.loss, DistillationConfig):
+            _check_distillation(self.loss, self.data)
         if self.start == RANDOM:
             _check_sizes(self.sizes, self.pixels, self.tokens)
         elif any((self.model, self.image_spec, self.tokenizer_spec)):
@@ -274,6 +302,20 @@ class TrainSettings:
     def tokens(self) -> TokenizerSpec:
         """The tokenizer of random weights."""
         return self.tokenizer_spec or TokenizerSpec()
+
+
+def _check_distillation(loss: DistillationConfig, data: DataSettings) -> None:
+    """Raise ConfigError unless there is a teacher, and nothing that it could not judge."""
+    if not loss.teacher:
+        raise ConfigError(
+            "loss.teacher is empty, but a distillation needs a trained model; name one that "
+            '`ecliptic.load` takes, such as "ViT-B-32/openai".'
+        )
+    if data.has_negatives:
+        raise ConfigError(
+            "a distillation takes no negatives, of which the softmaxes of its teacher know "
+            "nothing; leave `negatives` out of data.sources, or take another loss."
+        )
 
 
 def _check_sizes(model: ClipConfig, pixels: ImageSpec, spec: TokenizerSpec) -> None:

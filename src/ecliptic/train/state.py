@@ -60,7 +60,7 @@ def _unpack_optimiser(stepper: Stepper, found: Mapping[str, Tensor]) -> None:
         kind, _, name = key.partition(".")
         by_name.setdefault(name, {})[kind] = tensor
     if by_name:  # empty before the first step
-        _check_names(set(by_name), set(trained), "optimiser state")
+        _check_names(set(by_name), set(trained), "states of the optimiser")
     for name, states in by_name.items():
         stepper.optimiser.state[trained[name]] = {
             kind: _like(trained[name], tensor) for kind, tensor in states.items()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ecliptic.errors import ConfigError, NumericalError
 from ecliptic.train.batch import Batch
-from ecliptic.train.losses import Distillation, Extras, InfoNCE, Loss, Ring, SigLip
+from ecliptic.train.losses import Distillation, InfoNCE, Loss, Ring, SigLip
 from ecliptic.train.optimiser import MovingAverage, adamw, rate_at, set_rates
 from ecliptic.train.settings import (
     DistillationConfig,
@@ -27,7 +27,9 @@ from ecliptic.train.settings import (
 )
 from ecliptic.train.trainee import Trainee
 
-PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+Teach = Callable[[Batch], tuple[Tensor, Tensor, Tensor]]
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 LARGEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling by more than 100"
 
 
@@ -39,7 +41,7 @@ class StepResult:
     rate: float
     norm: float  # of all gradients, before they are cut to optim.clip
     scale: float  # exp(logit_scale) after the step
-    skipped: bool  # gradients were not finite, so no weight was changed
+    skipped: bool  # gradients were not finite, so nothing was changed
 
 
 class Stepper:
@@ -65,7 +67,7 @@ class Stepper:
         *,
         encode: nn.Module | None = None,
         ring: Ring | None = None,
-        teach: Callable[[Batch], tuple[Tensor, Tensor, Tensor]] | None = None,
+        teach: Teach | None = None,
     ) -> None:
         self.trainee, self.settings, self.loss = trainee, settings, loss
         self.encode = trainee if encode is None else encode
@@ -74,7 +76,9 @@ class Stepper:
         self.average = MovingAverage(trainee, settings.ema) if settings.ema.decay else None
         self.skipped = 0  # steps in a row
         self.vectors = torch.empty(0, 1), torch.empty(0, 1)  # (B, E) of the last batch, unit
-        if settings.micro and (norms := trainee.moving_norms()):
+        norms = trainee.moving_norms()
+        self._statistics = [b for name in norms for b in trainee.get_submodule(name).buffers()]
+        if settings.micro and norms:
             raise ConfigError(
                 f"micro = {settings.micro} would count every batch twice in the {len(norms)} batch "
                 f"norms of this model ({norms[0]}, ...), and they would see parts of it; train it "
@@ -91,6 +95,7 @@ class Stepper:
         rate = rate_at(number, settings.steps, settings.optim)
         set_rates(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
+        statistics = [buffer.clone() for buffer in self._statistics]
         loss = self.accumulate(batch)
         norm = self._clip()
         finite = math.isfinite(norm)
@@ -99,6 +104,9 @@ class Stepper:
             self._clamp_temperature()
             if self.average is not None:
                 self.average.update()
+        else:
+            for buffer, before in zip(self._statistics, statistics, strict=True):
+                buffer.copy_(before)
         self._count_skipped(finite, number)
         scale = float(self.trainee.model.logit_scale.detach().exp())
         return StepResult(float(loss), rate, norm, scale, not finite)
@@ -109,8 +117,8 @@ class Stepper:
         if micro and len(batch) > micro:
             return self._accumulate_parts(batch, micro)
         with self.autocast():
-            images, texts, *scales = self.encode(batch)
-        loss = self._compute_loss(batch, images, texts, scales)
+            found = self.encode(batch)
+        loss = self._compute_loss(batch, *found)
         torch.autograd.backward(loss)
         return loss.detach()
 
@@ -136,24 +144,26 @@ class Stepper:
         for part in parts:
             states.append(random_states())
             with torch.no_grad(), self.autocast():
-                vectors.append(self.trainee(part)[:2])
+                vectors.append(self.trainee(part)[:3])
         after = random_states()
-        images, texts = (torch.cat(side).requires_grad_() for side in zip(*vectors, strict=True))
+        joined = [torch.cat(side).requires_grad_() for side in zip(*vectors, strict=True)]
         scales = [self.trainee.model.logit_scale, self.trainee.logit_bias]
         leaves = [s.detach().clone().requires_grad_() for s in scales if s is not None]
-        loss = self._compute_loss(batch, images, texts, leaves)
+        loss = self._compute_loss(batch, *joined, *leaves)
         torch.autograd.backward(loss)
+        cuts = [[len(v) for v in side] for side in zip(*vectors, strict=True)]
+        gradients = [
+            torch.split(_gradient_of(v), sizes) for v, sizes in zip(joined, cuts, strict=True)
+        ]
         for i, (part, state) in enumerate(zip(parts, states, strict=True)):
             set_random_states(state)
             last = i == len(parts) - 1
             with self._synchronised(last):
                 with self.autocast():
                     found = self.encode(part)
-                at = slice(i * micro, i * micro + len(part))
-                gradients = [_part_of(images, at), _part_of(texts, at)]
                 # the temperature takes part once, not in every part
-                gradients += [_gradient_of(leaf, count=last) for leaf in leaves]
-                _backward(found, gradients)
+                shares = [_gradient_of(leaf) * last for leaf in leaves]
+                _backward(found, [*(side[i] for side in gradients), *shares])
         set_random_states(after)
         return loss.detach()
 
@@ -165,17 +175,26 @@ class Stepper:
             yield
 
     def _compute_loss(
-        self, batch: Batch, images: Tensor, texts: Tensor, scales: list[Tensor]
+        self,
+        batch: Batch,
+        images: Tensor,
+        texts: Tensor,
+        negatives: Tensor,
+        scale: Tensor,
+        bias: Tensor | None = None,
     ) -> Tensor:
         self.vectors = images.detach(), texts.detach()
-        masks = self.settings.loss.mask_duplicates
-        extras = Extras(
-            captions=batch.captions.to(images.device) if masks else None,
-            teacher=None if self.teach is None else self.teach(batch),
-            bias=scales[1] if len(scales) > 1 else None,
-            ring=self.ring,
-        )
-        return self.loss(images, texts, scales[0], extras)
+        more: dict[str, Any] = {"ring": self.ring}
+        if self.settings.loss.mask_duplicates:
+            hard = [] if batch.negatives is None else [batch.negatives.captions]
+            more["captions"] = torch.cat([batch.captions, *hard])
+        if batch.negatives is not None:
+            more["negatives"] = negatives
+        if bias is not None:
+            more["bias"] = bias
+        if self.teach is not None:
+            more["teacher"] = self.teach(batch)
+        return self.loss(images, texts, scale, **more)
 
     def _clip(self) -> float:
         """Cut the gradients to `optim.clip`; returns their norm before."""
@@ -207,25 +226,28 @@ def build_loss(settings: LossConfig) -> Loss:
     return InfoNCE(settings.block)
 
 
-def time_precisions(trainee: Trainee, settings: TrainSettings, batch: Batch) -> dict[str, float]:
+def time_precisions(
+    trainee: Trainee, settings: TrainSettings, batch: Batch, teach: Teach | None = None
+) -> dict[Precision, float]:
     """Seconds for the gradients of one batch in fp32 and in bf16; the better of two each.
 
     On some CPUs bf16 is slower than fp32. Neither weights nor random states change.
     """
     states = random_states()
     buffers = {name: buffer.clone() for name, buffer in trainee.named_buffers()}
-    seconds: dict[str, float] = {}
-    for name in PRECISIONS:
-        stepper = Stepper(trainee, replace(settings, precision=name), build_loss(settings.loss))
+    loss = build_loss(settings.loss)
+    seconds: dict[Precision, float] = {}
+    for precision in PRECISIONS:
+        stepper = Stepper(trainee, replace(settings, precision=precision), loss, teach=teach)
         times = []
         for _ in range(2):
             begun = time.perf_counter()
             float(stepper.accumulate(batch))
             times.append(time.perf_counter() - begun)
-        seconds[name] = min(times)
+        seconds[precision] = min(times)
     trainee.zero_grad(set_to_none=True)
-    for place, buffer in trainee.named_buffers():
-        buffer.copy_(buffers[place])
+    for name, buffer in trainee.named_buffers():
+        buffer.copy_(buffers[name])
     set_random_states(states)
     return seconds
 
@@ -236,14 +258,9 @@ def _backward(outputs: tuple[Tensor, ...], gradients: list[Tensor]) -> None:
     torch.autograd.backward([o for o, _ in wanted], [g.to(o) for o, g in wanted])
 
 
-def _part_of(leaf: Tensor, at: slice) -> Tensor:
-    assert leaf.grad is not None  # the loss depends on it
-    return leaf.grad[at]
-
-
-def _gradient_of(leaf: Tensor, *, count: bool) -> Tensor:
-    assert leaf.grad is not None
-    return leaf.grad if count else torch.zeros_like(leaf.grad)
+def _gradient_of(leaf: Tensor) -> Tensor:
+    """Zeros where the loss does not depend on it."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def random_states() -> list[Tensor]:

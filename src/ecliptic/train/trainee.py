@@ -47,12 +47,18 @@ class Trainee(nn.Module):
         self._still: list[nn.Module] = []  # modules that stay in eval mode
 
     def forward(self, batch: Batch) -> tuple[Tensor, ...]:
-        """(B, E) unit vectors of images and texts, in float32; logit_scale, and the bias if any."""
+        """Unit vectors in float32, logit_scale, and the bias if the loss has one.
+
+        The vectors are those of images (B, E), of texts (B, E) and of negatives (M, E).
+        """
         images = self._encode_images(batch)
-        texts = self._encode_texts(batch)
-        both = (F.normalize(v.float(), dim=-1) for v in (images, texts))
+        texts = self._encode_texts(batch.tokens, batch.lengths)
+        negatives = texts[:0]
+        if batch.negatives is not None:
+            negatives = self._encode_texts(batch.negatives.tokens, batch.negatives.lengths)
+        vectors = (F.normalize(v.float(), dim=-1) for v in (images, texts, negatives))
         bias = () if self.logit_bias is None else (self.logit_bias,)
-        return (*both, self.model.logit_scale, *bias)
+        return (*vectors, self.model.logit_scale, *bias)
 
     def train(self, mode: bool = True) -> "Trainee":
         """As `Module.train`; what is frozen stays in eval mode."""
@@ -119,19 +125,19 @@ class Trainee(nn.Module):
             return self._runtime.image(pixels).clone()  # no inference tensor
         return self.model.encode_image(pixels)
 
-    def _encode_texts(self, batch: Batch) -> Tensor:
-        """(B, E) text vectors, computed in groups of similar length to skip the padding.
+    def _encode_texts(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(B, E) raw vectors of tokens (B, T), in groups of similar length to skip the padding.
 
         The result is exact: attention is causal, so padding after a text cannot change its vector.
         """
         device = self.model.logit_scale.device
-        if _is_frozen(self.model.text_tower):
-            return self._runtime.text(batch.tokens).clone()
-        order = batch.lengths.argsort()
+        if _is_frozen(self.model.text_tower) and len(tokens):
+            return self._runtime.text(tokens.to(device)).clone()
+        order = lengths.argsort()
         parts = []
         for rows in torch.tensor_split(order, max(1, min(GROUPS, len(order)))):
-            longest = int(batch.lengths[rows].max()) if len(rows) else batch.tokens.shape[1]
-            parts.append(self.model.encode_text(batch.tokens[rows, :longest].to(device)))
+            longest = int(lengths[rows].max()) if len(rows) else tokens.shape[1]
+            parts.append(self.model.encode_text(tokens[rows, :longest].to(device)))
         return torch.cat(parts)[order.argsort().to(device)]
 
 
@@ -160,7 +166,7 @@ def open_start(
         specs: tuple[Any, Any] = settings.pixels, settings.tokens
     else:
         found = open_checkpoint(model_file or settings.start)
-        model, specs = _copy_model(found), (found.image_spec, found.tokenizer_spec)
+        model, specs = copy_model(found), (found.image_spec, found.tokenizer_spec)
         if None in (model.image, model.text, *specs):
             raise MissingTowerError(
                 f"{settings.start} has one tower only, but contrastive training needs both; start "
@@ -173,8 +179,8 @@ def open_start(
     return trainee.train(), *specs
 
 
-def _copy_model(found: Checkpoint) -> TwoTowers:
-    """The model of a checkpoint with weights of its own, which training may change."""
+def copy_model(found: Checkpoint) -> TwoTowers:
+    """The model of a checkpoint with float32 weights of its own, which training may change."""
     model = build(found.config).to_empty(device="cpu")
     with torch.no_grad():
         model.load_state_dict(found.weights)  # copies, and casts to float32

@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import signal
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ecliptic.errors import EclipticError, StorageError
 from ecliptic.inputs import Tokenizer
-from ecliptic.train.batch import Batch
+from ecliptic.train.batch import Batch, Negatives
 from ecliptic.train.data.augmentations import Augmentation, Decoded
-from ecliptic.train.data.examples import Examples
+from ecliptic.train.data.examples import Example, Examples
 from ecliptic.train.data.mixture import Mixture, RowPlace
 from ecliptic.train.data.permutation import mix
 
@@ -51,9 +51,8 @@ class Prepared:
 class _Read:
     """What a row of a batch is made of."""
 
+    example: Example  # without its image
     picture: Decoded
-    caption: str
-    key: str
     seed: int
 
 
@@ -94,21 +93,24 @@ class BatchMaker(Dataset[Prepared]):
         first, last = (len(rows) * k // self.size for k in (self.rank, self.rank + 1))
         rejects: list[BadExample] = []
         found = [self._read(row, rejects) for row in rows[first:last]]
-        captions = tuple(one.caption for one in found)
-        pixels = self.augmentation.finish(
-            [one.picture for one in found], [one.seed for one in found]
-        )
-        tokens, lengths = tokenize(self.tokenizer, captions)
+        captions = [one.example.caption for one in found]
+        seeds = [one.seed for one in found]
+        pixels = self.augmentation.finish([one.picture for one in found], seeds)
         batch = Batch(
             pixels,
-            tokens,
-            lengths,
+            *tokenize(self.tokenizer, captions),
             caption_ids(captions),
             captions,
-            tuple(one.key for one in found),
+            [one.example.key for one in found],
             self.augmentation.spec,
+            self._gather_negatives(found),
         )
         return Prepared(batch, tuple(rejects))
+
+    def _gather_negatives(self, found: Sequence["_Read"]) -> Negatives | None:
+        """The negatives of all rows; None where there are none."""
+        texts = [text for one in found for text in one.example.negatives]
+        return Negatives(*tokenize(self.tokenizer, texts), caption_ids(texts)) if texts else None
 
     def _read(self, row: RowPlace, rejects: list[BadExample]) -> "_Read":
         for attempt in range(ATTEMPTS):
@@ -119,7 +121,7 @@ class BatchMaker(Dataset[Prepared]):
                 example = self.sources[row.source].draw(row.index, Random(seed))
                 key = example.key
                 picture = self.augmentation.decode(example.image, seed)
-                return _Read(picture, example.caption, key, seed)
+                return _Read(replace(example, image=b""), picture, seed)
             except EclipticError as error:
                 kind, reason = type(error).__name__, str(error)
                 rejects.append(BadExample(row.source, row.index, key, kind, reason))

@@ -23,6 +23,7 @@ class Example:
     key: str  # names the example in messages and in rejects.jsonl
     image: ImageSource
     caption: str
+    negatives: tuple[str, ...] = ()  # captions that do not fit the image
 
 
 class Examples(Protocol):

@@ -2,7 +2,6 @@
 
 from ecliptic.train.losses.classes import (
     Distillation as Distillation,
-    Extras as Extras,
     InfoNCE as InfoNCE,
     Loss as Loss,
     SigLip as SigLip,

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from ecliptic.train.losses.ring import Hop, Ring, Travellers
-from ecliptic.train.losses.strips import OnlineSum, Strips, own_of
+from ecliptic.train.losses.strips import OnlineSum, Strips, own_of, sum_products
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class PairVectors:
     """The vectors of one model for the pairs of this process."""
 
     images: Tensor  # (n, E)
@@ -35,11 +35,11 @@ class Side:
 class Pairs:
     """What a loss streams over."""
 
-    student: Side
+    student: PairVectors
     captions: Tensor | None  # (m,) equal numbers for equal captions
     ring: Ring
     block: int  # the most rows of a strip
-    teacher: Side | None = None
+    teacher: PairVectors | None = None
     teacher_share: float = 0.0  # w
 
 
@@ -72,7 +72,7 @@ def cross_entropy(pairs: Pairs) -> Gradients:
     return _SecondPass(pairs, sums, taught).run()
 
 
-def _find_sums(pairs: Pairs, side: Side) -> _Sums:
+def _find_sums(pairs: Pairs, side: PairVectors) -> _Sums:
     n, texts = len(side.images), side.texts
     rows, columns = OnlineSum.start(n, texts), OnlineSum.start(len(texts), texts)
     own = texts.new_zeros(n)
@@ -81,11 +81,11 @@ def _find_sums(pairs: Pairs, side: Side) -> _Sums:
     travellers = Travellers(pairs.ring, n, pairs.captions, carried)
     for hop in travellers.hops():
         vectors, most, total = hop.tensors
-        for at, z in strips.each(vectors, hop):
+        for at, z, room in strips.each(vectors, hop):
             if hop.home:
                 own[at] = own_of(z, at)
-            rows.add(z, 1, at)
-            OnlineSum(most, total).add(z, 0)
+            rows.add(z, room, 1, at)
+            OnlineSum(most, total).add(z, room, 0)
     return _Sums(rows.value(), OnlineSum(*travellers.here[1:]).value(), own)
 
 
@@ -109,8 +109,8 @@ class _SecondPass:
         for hop in travellers.hops():
             texts, columns, gradient = hop.tensors[:3]
             taught = self._teach(hop)
-            for at, z in strips.each(texts, hop):
-                g = self._differentiate(at, z, columns, hop, next(taught, None))
+            for at, z, room in strips.each(texts, hop):
+                g = self._differentiate(at, z, room, columns, hop, next(taught, None))
                 self.images[at] += g @ texts
                 gradient.addmm_(g.T, student.images[at])
         factor = pairs.ring.size / (2 * max(1, sum(travellers.pairs)))
@@ -118,17 +118,23 @@ class _SecondPass:
         images = self.images.mul_(student.scale * factor)
         own = ((sums.rows - sums.own) + (sums.columns[:n] - sums.own)).double().sum()
         loss = (1 - pairs.teacher_share) * own + pairs.teacher_share * self.divergence
-        scale = (student.images.double() * images).sum()  # z is proportional to exp(logit_scale)
+        scale = sum_products(student.images, images)  # z is proportional to exp(logit_scale)
         return Gradients((loss * factor).to(images), images, texts, scale.to(images))
 
     def _differentiate(
-        self, at: slice, z: Tensor, columns: Tensor, hop: Hop, taught: "_Taught | None"
+        self,
+        at: slice,
+        z: Tensor,
+        room: Tensor,
+        columns: Tensor,
+        hop: Hop,
+        taught: "_Taught | None",
     ) -> Tensor:
-        """2N dL/dz of a strip of logits, (b, m), over which it may write."""
+        """2N dL/dz of a strip of logits (b, m), in `room`; writes over the logits."""
         rows, share = self.sums.rows[at, None], self.pairs.teacher_share
         if taught is not None:
             self._add_divergence(z, rows, columns, taught)
-        g = (z - rows).exp_()
+        g = torch.sub(z, rows, out=room).exp_()
         g[:, : hop.pairs] += z[:, : hop.pairs].sub_(columns[: hop.pairs]).exp_()
         if hop.home:
             own_of(g, at).sub_(2 * (1 - share))
@@ -147,8 +153,9 @@ class _SecondPass:
             return
         side, (texts, columns) = self.pairs.teacher, hop.tensors[3:]
         strips = Strips(side.images, side.scale, self.pairs.captions, self.pairs.block)
-        for at, z in strips.each(texts, hop):
-            yield _Taught(z - self.taught.rows[at, None], z - columns)
+        for at, z, room in strips.each(texts, hop):
+            by_row = torch.sub(z, self.taught.rows[at, None], out=room)
+            yield _Taught(by_row, z.sub_(columns))
 
 
 @dataclass(frozen=True, eq=False)

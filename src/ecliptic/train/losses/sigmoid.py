@@ -8,12 +8,11 @@ here, E vector size.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.train.losses.cross_entropy import Gradients, Pairs
 from ecliptic.train.losses.ring import Travellers
-from ecliptic.train.losses.strips import Strips, own_of
+from ecliptic.train.losses.strips import Strips, own_of, sum_products
 
 
 def sigmoid(pairs: Pairs, bias: Tensor) -> Gradients:
@@ -30,22 +29,26 @@ def sigmoid(pairs: Pairs, bias: Tensor) -> Gradients:
     strips = Strips(student.images, student.scale, pairs.captions, pairs.block, bias)
     for hop in travellers.hops():
         texts, gradient = hop.tensors
-        for at, z in strips.each(texts, hop):
-            negative = F.logsigmoid(-z)  # -softplus(z), which F.softplus rounds above 20
+        for at, z, room in strips.each(texts, hop):
             if hop.home:
-                own = own_of(z, at).clone()
-                own_of(negative, at).copy_(F.logsigmoid(own))
-            total -= negative.sum(1).double().sum()
+                own_of(z, at).neg_()
+            total += _sum_softplus(z, room)
             g = z.sigmoid_()
             if hop.home:  # not sigmoid - 1, which loses digits once pairs are told apart
-                own_of(g, at).copy_((-own).sigmoid_().neg_())
+                own_of(g, at).neg_()
             by_bias += g.sum(1).double().sum()
             images[at] += g @ texts
             gradient.addmm_(g.T, student.images[at])
     factor = pairs.ring.size / max(1, sum(travellers.pairs))
     images.mul_(student.scale * factor)
     found = travellers.here[1].mul_(student.scale * factor)
-    scale = (student.images.double() * images).sum()  # z - b is proportional to exp(logit_scale)
+    scale = sum_products(student.images, images)  # z - b is proportional to exp(logit_scale)
     return Gradients(
         (total * factor).to(images), images, found, scale.to(images), (by_bias * factor).to(images)
     )
+
+
+def _sum_softplus(z: Tensor, room: Tensor) -> Tensor:
+    """The sum of ln(1 + exp z) = max(z, 0) + ln(1 + exp -|z|); writes over `room`."""
+    above = torch.clamp(z, min=0, out=room).sum(1).double().sum()
+    return above + torch.abs(z, out=room).neg_().exp_().log1p_().sum(1).double().sum()

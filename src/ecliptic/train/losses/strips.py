@@ -11,7 +11,7 @@ from torch import Tensor
 from ecliptic.train.losses.ring import Hop
 
 NEVER = -1e30  # a logit that stands for -infinity, but whose differences are not NaN
-STRIP_BYTES = 48 << 20  # of one strip; about three are held at once
+STRIP_BYTES = 24 << 20  # of one strip; two are held at once
 
 
 class Strips:
@@ -37,17 +37,22 @@ class Strips:
         self.captions = None if captions is None else captions[: len(images)]
         self.block = block
 
-    def each(self, texts: Tensor, hop: Hop) -> Iterator[tuple[slice, Tensor]]:
-        """The rows and the logits (b, m) of each strip; the caller may overwrite the logits."""
+    def each(self, texts: Tensor, hop: Hop) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The rows and the logits (b, m) of each strip, and room for as many numbers.
+
+        The caller may write over both; the next strip has the same memory.
+        """
         fit = STRIP_BYTES // max(1, len(texts) * texts.element_size())
-        step = max(1, min(self.block, fit))
+        step = max(1, min(self.block, fit, len(self.images)))
+        logits, room = texts.new_empty(2, step, len(texts))
         for start in range(0, len(self.images), step):
             rows = slice(start, min(start + step, len(self.images)))
-            z = (self.images[rows] * self.scale) @ texts.T
+            z = logits[: rows.stop - rows.start]
+            torch.mm(self.images[rows] * self.scale, texts.T, out=z)
             if self.bias is not None:
                 z += self.bias
             self._hide_equal(z, rows, hop)
-            yield rows, z
+            yield rows, z, room[: len(z)]
 
     def _hide_equal(self, z: Tensor, rows: slice, hop: Hop) -> None:
         """Take texts with the caption of another pair out of the sums, but never the own text."""
@@ -62,6 +67,11 @@ class Strips:
 def own_of(strip: Tensor, rows: slice) -> Tensor:
     """The places (b,) where the images of a strip meet their own texts."""
     return strip.diagonal(offset=rows.start)[: rows.stop - rows.start]
+
+
+def sum_products(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of all a_ij b_ij, in float64 over the rows, without a copy of either."""
+    return torch.einsum("ne,ne->n", a, b).double().sum()
 
 
 class OnlineSum:
@@ -80,12 +90,12 @@ class OnlineSum:
         """`count` sums over nothing, with the dtype and device of `like`."""
         return cls(like.new_full((count,), NEVER), like.new_zeros(count))
 
-    def add(self, numbers: Tensor, dim: int, at: slice = slice(None)) -> None:
-        """Add a strip of numbers, summed along `dim`, to the sums `at`."""
+    def add(self, numbers: Tensor, room: Tensor, dim: int, at: slice = slice(None)) -> None:
+        """Add a strip of numbers, summed along `dim`, to the sums `at`; writes over `room`."""
         if numbers.numel() == 0:
             return
         most = torch.maximum(self.most[at], numbers.amax(dim))
-        shifted = (numbers - most.unsqueeze(dim)).exp_()
+        shifted = torch.sub(numbers, most.unsqueeze(dim), out=room).exp_()
         self.total[at] = self.total[at] * (self.most[at] - most).exp_() + shifted.sum(dim)
         self.most[at] = most
 
