@@ -49,7 +49,7 @@ class Teacher:
         texts = list(images)
         for start in range(0, len(batch), PART):
             part = batch.part(start, start + PART)
-            images.append(self._runtime.image(part.pixels.to(self._runtime.device)))
+            images.append(self._runtime.image(part.normalised(self._runtime.device)))
             texts.append(self._runtime.text(tokenize(self.tokenizer, part.texts)[0]))
         unit = (F.normalize(torch.cat(vectors), dim=-1) for vectors in (images, texts))
         return (*unit, self._runtime.model.logit_scale)  # type: ignore[return-value]

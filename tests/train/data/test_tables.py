@@ -53,6 +53,14 @@ def test_all_formats_give_the_same_pairs(root: Path, suffix: str) -> None:
     assert colour_of(example.image) == (37, 91, 128)
 
 
+def test_negatives_come_with_their_row(root: Path) -> None:
+    (root / "t.csv").write_text("image,caption,no\npictures/0.png,a,b|c\npictures/1.png,d,\n")
+    found = opened(root, "t.csv", negatives=("no",), separator="|")
+    assert [found.draw(i, Random(0)).negatives for i in range(2)] == [("b", "c"), ()]
+    with pytest.raises(StorageError, match="no column 'none'"):
+        opened(root, "t.csv", negatives=("none",))
+
+
 def test_images_inside_parquet_are_read_by_row_group(root: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

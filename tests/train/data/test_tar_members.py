@@ -100,7 +100,7 @@ def test_any_bytes_at_all_are_read_or_refused(tmp_path: Path, data: bytes) -> No
     [("/etc/passwd", tarfile.GNU_FORMAT), ("../a.png", tarfile.PAX_FORMAT),
      ("a/../../b.png", tarfile.GNU_FORMAT), ("/" + "x" * 300, tarfile.PAX_FORMAT)],
 )  # fmt: skip
-def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str, kind: int) -> None:
+def test_c8_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str, kind: int) -> None:
     path = write_tar(tmp_path / "x.tar", [(name, b"x")], kind)
     with pytest.raises(StorageError, match="a name that leaves the folder"):
         listed(path)
@@ -112,7 +112,7 @@ def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str, kind
      (tarfile.BLKTYPE, "a device"), (tarfile.FIFOTYPE, "a pipe"), (b"S", "a sparse file"),
      (b"Q", "of the unknown kind b'Q'")],
 )  # fmt: skip
-def test_what_is_no_plain_file_is_refused(tmp_path: Path, kind: bytes, what: str) -> None:
+def test_c8_what_is_no_plain_file_is_refused(tmp_path: Path, kind: bytes, what: str) -> None:
     path = one(tmp_path / "x.tar", type=kind, linkname="/etc/passwd")
     with pytest.raises(StorageError, match=rf"x\.tar holds 'a\.png', which is {what}"):
         listed(path)

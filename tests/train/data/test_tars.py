@@ -102,7 +102,7 @@ def test_bad_members_are_errors_of_their_example_alone(tmp_path: Path) -> None:
         opened(tmp_path, captions=("json:caption",)).captions(0)
 
 
-def test_twins_pickles_and_nothing_are_refused(tmp_path: Path) -> None:
+def test_c10_twins_pickles_and_nothing_are_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", [("a.png", png()), ("a.PNG", png())])
     with pytest.raises(StorageError, match=r"'a\.PNG' twice"):
         opened(tmp_path)

@@ -38,8 +38,9 @@ class TableExamples:
         self.errors: dict[int, str] = {}  # of rows, by index
         self.stored = _open_stored(path, config.image)
         images: list[str] = []
-        self.texts = TextRows(self._read(images))
-        self.images = TextList(images)
+        negatives: list[tuple[str, ...]] = []
+        self.texts = TextRows(self._read(images, negatives))
+        self.images, self.negatives = TextList(images), TextRows(negatives)
         if not self.texts:
             raise StorageError(f"{path} has no rows; check data.sources.")
         if len(self.errors) == len(self.texts):
@@ -51,7 +52,8 @@ class TableExamples:
     def draw(self, index: int, random: Random) -> Example:
         """The image of a row, and one of its captions."""
         caption = self.captioner.draw(self.captions(index), random)
-        return Example(self._name(index), self.picture(index), caption)
+        picture, negatives = self.picture(index), self.negatives[index]
+        return Example(self._name(index), picture, caption, negatives)
 
     def picture(self, index: int) -> ImageSource:
         """The path of the image, or its bytes.
@@ -86,18 +88,22 @@ class TableExamples:
         images = () if self.stored else (self.path.parent / name for name in self.images if name)
         return hash_files([self.path, *images])
 
-    def _read(self, images: list[str]) -> Iterator[tuple[str, ...]]:
-        """The captions of each row; the images' paths go into `images`."""
+    def _read(
+        self, images: list[str], negatives: list[tuple[str, ...]]
+    ) -> Iterator[tuple[str, ...]]:
+        """The captions of each row; what else it has goes into the two lists."""
         config = self.config
-        names = [*config.captions, *([] if self.stored else [config.image])]
+        names = [*config.captions, *config.negatives, *([] if self.stored else [config.image])]
         for number, row in read_rows(str(self.path), list(dict.fromkeys(names))):
-            image, captions = "", tuple[str, ...]()
+            image, captions, others = "", tuple[str, ...](), tuple[str, ...]()
             try:
                 captions = self._captions_of(row)
+                others = self._texts_in(row, config.negatives)
                 image = "" if self.stored else self._image_of(row)
             except (EclipticError, UnicodeEncodeError) as error:
                 self.errors[number - 1] = _reason(error)
             images.append(image)
+            negatives.append(others)
             yield captions
 
     def _captions_of(self, row: Mapping[str, Any] | str) -> tuple[str, ...]:
@@ -105,19 +111,23 @@ class TableExamples:
             raise InputError(row)
         if not any(name in row for name in self.config.captions):
             check_columns(self.path, list(row), self.config.captions)
+        if not (found := self._texts_in(row, self.config.captions)):
+            raise InputError(f"no caption in {self._columns()}.")
+        return found
+
+    def _texts_in(self, row: Any, names: Sequence[str]) -> tuple[str, ...]:
+        """All texts in some columns of a row."""
         cells: list[str] = []
-        for name in self.config.captions:
+        for name in names:
             value = row.get(name)
             cells += [v for v in (value if isinstance(value, list) else [value]) if v is not None]
         if not all(isinstance(cell, str) for cell in cells):
-            raise InputError(f"a caption in {self._columns()} is not a text.")
+            raise InputError(f"a caption in {', '.join(map(repr, names))} is not a text.")
         for cell in cells:
             cell.encode()  # a UnicodeEncodeError if it was not valid UTF-8
         if separator := self.config.separator:
             cells = [part for cell in cells for part in cell.split(separator)]
-        if not (found := clean(cells)):
-            raise InputError(f"no caption in {self._columns()}.")
-        return found
+        return clean(cells)
 
     def _image_of(self, row: Mapping[str, Any] | str) -> str:
         item = row_item(row, Columns(self.config.image), Path(), "")

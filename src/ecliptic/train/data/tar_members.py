@@ -26,6 +26,7 @@ _KINDS = {
     b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe",
     b"S": "a sparse file", b"D": "a list of files", b"M": "a part of a file", b"V": "a label",
 }  # fmt: skip
+_END = bytes(BLOCK)
 _FILES = (b"0", b"\0", b"7")
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*\Z")
 
@@ -84,7 +85,7 @@ class TarFile:
         """
         names = _Names()
         at = end = 0
-        while len(header := self.read(at, BLOCK)) == BLOCK and header.strip(b"\0"):
+        while len(header := self.read(at, BLOCK)) == BLOCK and header != _END:
             size = self._check(header, at)
             kind, data = header[156:157], at + BLOCK
             if kind in (b"x", b"g", b"L", b"K"):
@@ -114,11 +115,10 @@ class TarFile:
         )
 
     def _check(self, header: bytes, at: int) -> int:
-        """The size in a header whose checksum is right; signed sums are those of old tars."""
-        written = _number(header[148:156])
-        plain = header[:148] + b" " * 8 + header[156:]
-        sums = sum(plain), sum(plain) - 256 * sum(byte > 127 for byte in plain)
-        if written is None or written not in sums:
+        """The size in a header whose checksum is right."""
+        field = header[148:156]  # counts as spaces
+        written, found = _number(field), sum(header) - sum(field) + 8 * ord(" ")
+        if written != found and written != found - 256 * _count_high(header, field):
             what = "is no tar file" if at == 0 else f"is damaged at byte {at}"
             raise StorageError(f"{self.path} {what}: the sum of a header is wrong.")
         size = _number(header[124:136])
@@ -149,11 +149,12 @@ class _Names:
 
     def take(self, header: bytes, size: int, refuse: Callable[[str], NoReturn]) -> tuple[str, int]:
         """The name and the size of the member with this header."""
-        records = self.always | self.next
-        self.next = {}
+        records, self.next = self.always | self.next, {}
         name = _cut(header[:100])
         if header[257:263] == b"ustar\0" and (prefix := _cut(header[345:500])):
             name = f"{prefix}/{name}"
+        if not records:
+            return name, size
         if any(key.startswith("GNU.sparse.") for key in records):
             refuse(f"holds {name!r}, which is a sparse file; tar plain files only")
         written = records.get("size", "")
@@ -181,6 +182,11 @@ def _number(field: bytes) -> int | None:
         return int.from_bytes(field[1:], "big")
     found = _OCTAL.match(field)
     return None if found is None else int(found[1] or b"0", 8)
+
+
+def _count_high(header: bytes, field: bytes) -> int:
+    """Bytes above 127, which old tars summed as negative numbers; those of `field` do not count."""
+    return sum(byte > 127 for byte in header) - sum(byte > 127 for byte in field)
 
 
 def _cut(field: bytes) -> str:
