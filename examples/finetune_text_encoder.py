@@ -22,7 +22,7 @@ from ecliptic.train import (
 
 
 def finetune_clip_text_encoder(
-    start: str, table: Path, out: Path, *, freeze_layers: int = 10, steps: int = 20, batch: int = 32
+    start: str, table: Path, out: Path, *, freeze_layers: int = 10, steps: int = 15, batch: int = 32
 ) -> None:
     """Train the late layers of a text encoder on a table of images and captions."""
     settings = TrainSettings(

@@ -77,7 +77,7 @@ def evaluation(
     """Of the settings, with this share of the source held out."""
     mixture = Mixture([len(source) + 1], [1.0], 4, 0, 0.0)
     mixture.held = (round(share * len(source)),)
-    mixture.held_out = lambda _: np.arange(mixture.held[0])  # type: ignore[method-assign]
+    mixture.held_out = lambda source: np.arange(mixture.held[source])  # type: ignore[method-assign]
     spec = settings.pixels
     return Evaluation(settings, [source], mixture, spec, TOKENIZER)
 
@@ -171,7 +171,7 @@ def test_pictures_and_captions_that_cannot_be_read_are_left_out_and_counted(
     model: TwoTowers,
 ) -> None:
     whole = [(f"thing {i}",) for i in range(BATCH + 5)]
-    gaps = list(whole)
+    gaps: list[tuple[str, ...]] = list(whole)
     gaps[7] = ()
     found = evaluation(Pictures(gaps, bad=(0, BATCH, BATCH + 4))).measure(model)
     assert (found["held_out.images"], found["held_out.unreadable"]) == (BATCH + 1, 4)
@@ -187,7 +187,7 @@ def test_a_set_of_which_nothing_can_be_read_is_an_error(model: TwoTowers) -> Non
 @pytest.mark.parametrize("trains", ["all", "text"])
 def test_an_evaluation_changes_nothing(tmp_path: Path, trains: str) -> None:
     """Weights, statistics of batch norms, modes of frozen parts and random numbers."""
-    settings = replace(tiny_run(write_folder(tmp_path / "data", 8)), trains=trains)
+    settings = tiny_run(write_folder(tmp_path / "data", 8), trains=trains)
     trainee, *_ = open_start(settings)
     weights = {name: value.clone() for name, value in trainee.state_dict().items()}
     modes = [module.training for module in trainee.modules()]
@@ -201,6 +201,13 @@ def test_an_evaluation_changes_nothing(tmp_path: Path, trains: str) -> None:
     assert [module.training for module in trainee.modules()] == modes
     assert all(torch.equal(value, weights[name]) for name, value in trainee.state_dict().items())
     assert not any(value.is_inference() for value in trainee.state_dict().values())
+
+
+def test_each_batch_is_told_to_those_who_wait(model: TwoTowers) -> None:
+    calls: list[int] = []
+    source = Pictures([(f"thing {i}",) for i in range(BATCH + 1)])
+    evaluation(source).measure(model, lambda: calls.append(1))
+    assert len(calls) == 4  # two of images, two of texts
 
 
 def test_modes_come_back_after_an_error(model: TwoTowers) -> None:

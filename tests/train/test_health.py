@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.train import OptimSettings, TrainSettings
+from ecliptic.train import EvaluateSettings, OptimSettings, TrainSettings, train
 from ecliptic.train.health import PATIENCE, HealthWatch, Spread, measure_spread
 from ecliptic.train.settings import DataSettings, DistillationConfig, InfoNCEConfig, SigLIPConfig
 from ecliptic.train.stepping import StepResult
 
-from .runs import tiny_run
+from .runs import tiny_run, write_folder
 
 WARMUP, BATCH = 10, 64
 LATE = WARMUP + PATIENCE + 1
@@ -162,6 +162,18 @@ def test_a_sign_is_given_once_until_it_is_gone() -> None:
 
 def test_two_signs_are_two_texts() -> None:
     assert len(look(replace(FINE, scale=1.0, skipped=True))) == 2
+
+
+@pytest.mark.slow
+def test_a_small_run_that_learns_has_no_sign(tmp_path: Path) -> None:
+    """Past the step from which a loss at chance and a collapse are reported."""
+    small = tiny_run(write_folder(tmp_path / "data"), steps=2 + PATIENCE + 60)
+    settings = replace(small, log_every=1, evaluate=EvaluateSettings(every=1000))
+    lines = train(settings, tmp_path / "run").history  # a warning would be an error
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == settings.steps
+    assert not any("warnings" in line for line in lines)
+    assert sum(losses[-20:]) < sum(losses[:20])
 
 
 # --- the spread --------------------------------------------------------------------------------

@@ -89,14 +89,14 @@ class Evaluation:
 
     @torch.inference_mode()
     def measure(
-        self, model: TwoTowers, move: Callable[[], None] = lambda: None
+        self, model: TwoTowers, proceed: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """Numbers of each set by name: "SET.image_to_text.at_1", or "SET.at_1" of the names.
 
         The model is in eval mode meanwhile. Images that cannot be read are left out, and counted.
-        `move` is called after each batch.
+        `proceed` is called after each batch.
         """
-        self.move = move
+        self.proceed = proceed
         modes = {module: module.training for module in model.modules()}
         model.eval()
         try:
@@ -157,7 +157,7 @@ class Evaluation:
                 pixels = self.plain.finish(pictures, ()).to(runtime.device)
                 pixels = normalise(pixels, self.plain.spec)
                 parts.append(runtime.image(pixels).float().cpu())
-            self.move()
+            self.proceed()
         if not parts:
             raise StorageError(f"no image of the held-out set {one.name!r} can be read.")
         return _Images(torch.cat(parts), captions, len(one.indices) - len(captions))
@@ -167,7 +167,7 @@ class Evaluation:
         for start in range(0, len(texts), BATCH):
             tokens, _ = tokenize(self.tokenizer, texts[start : start + BATCH])
             parts.append(runtime.text(tokens.to(runtime.device)).float().cpu())
-            self.move()
+            self.proceed()
         return torch.cat(parts)
 
 
