@@ -167,5 +167,21 @@ def test_pairs_that_do_not_fit_are_refused(pairs: list[Any], match: str) -> None
         scoring.ranks(A, B, torch.tensor(pairs))
 
 
+def test_ranks_hold_no_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def measured(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(a) * len(b))
+        return cosine(a, b)
+
+    cosine = scoring.cosine
+    monkeypatch.setattr(scoring, "cosine", measured)
+    vectors = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
+    found = scoring.ranks(vectors, vectors, torch.arange(5000)[:, None].expand(-1, 2))
+    assert max(sizes) <= scoring.STRIP < 5000 * 5000
+    assert sum(sizes) == 5000 * 5000
+    assert float(found.double().mean()) < 50
+
+
 def test_ranks_of_nothing_are_none() -> None:
     assert scoring.ranks(A[:0], B, torch.empty(0, 2, dtype=torch.int64)).shape == (0,)
