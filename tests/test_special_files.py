@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ecliptic.train.drawings import read_csv, read_tar
 
 from ecliptic.checkpoints import locate, read, write
 from ecliptic.compat import clip as openai_clip
@@ -18,7 +19,6 @@ from ecliptic.inputs import open_image
 from ecliptic.report import demo
 from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
-from ecliptic.train.drawings import read_csv, read_tar
 from tests import tiny
 from tests.waiting import alarm_after, special_files
 

@@ -20,6 +20,7 @@ EclipticError
 ├── MissingTowerError      the checkpoint has no image (or no text) tower
 ├── SpaceMismatchError     vectors of two different embedding spaces
 ├── NumericalError         the model produced NaN or infinity for an item
+├── ProcessError           another process of a training died or hangs
 ├── StorageError           vectors or cache entries that cannot be read or written
 └── MissingExtraError      an optional dependency is not installed
 """
@@ -198,6 +199,10 @@ class SpaceMismatchError(EclipticError, ValueError):
 
 class NumericalError(EclipticError, ArithmeticError):
     """The model produced NaN or infinity for an item."""
+
+
+class ProcessError(EclipticError):
+    """Another process of a training died or hangs, so the training cannot go on."""
 
 
 class StorageError(EclipticError):

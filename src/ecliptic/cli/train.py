@@ -102,11 +102,17 @@ class _How:
 def _begin(settings: "TrainSettings", recipe: Path, out: Path, how: _How) -> None:
     """A new run."""
     from ecliptic.storage import check_outputs, refuse_inputs
-    from ecliptic.train import METRICS, find_notes, train as run_training
+    from ecliptic.train import (
+        METRICS,
+        count_processes,
+        find_notes,
+        is_first_process,
+        train as run_training,
+    )
 
     refuse_inputs([out], [settings.data.root])
     check_outputs([out / METRICS], [recipe], force=True, make_folders=True)
-    for note in find_notes(settings):
+    for note in find_notes(settings, count_processes()) if is_first_process() else ():
         say(f"note: {note}")
 
     def work(report: "Report", stop: Callable[[], bool]) -> "Run":
@@ -117,7 +123,7 @@ def _begin(settings: "TrainSettings", recipe: Path, out: Path, how: _How) -> Non
 
 def _go_on(folder: Path, changes: list[str], data: Path | None, how: _How) -> None:
     """Go on with a run."""
-    from ecliptic.train import RunFolder, read_settings, resume
+    from ecliptic.train import RunFolder, is_first_process, read_settings, resume
 
     for word in changes:
         if "=" not in word:
@@ -131,7 +137,8 @@ def _go_on(folder: Path, changes: list[str], data: Path | None, how: _How) -> No
         read_settings(folder)  # raises if the run is wrong itself
         raise typer.BadParameter(f"{error}") from None
     done = max(RunFolder(folder, 1).steps(), default=0)
-    say(f"going on after step {done} of {settings.steps}")
+    if is_first_process():
+        say(f"going on after step {done} of {settings.steps}")
 
     def work(report: "Report", stop: Callable[[], bool]) -> "Run":
         return resume(folder, report, stop, changes)
@@ -215,9 +222,10 @@ def _follow(
 ) -> None:
     """Train, with a line for each event and a bar on a terminal; say at the end what is where."""
     from ecliptic.engine import progress_bar
+    from ecliptic.train import is_first_process
 
-    stop = Interruption()
-    with stop.watch(), progress_bar("steps", steps, show=on_terminal()) as advance:
+    stop, first = Interruption(), is_first_process()
+    with stop.watch(), progress_bar("steps", steps, show=first and on_terminal()) as advance:
         advance(done)
 
         def report(line: dict[str, Any]) -> None:
@@ -231,7 +239,8 @@ def _follow(
             return stop()
 
         run = work(report, end_step)
-    if run.stopped:
+    if run.stopped and first:
         say(f"go on with: ecliptic train --resume {out}")
-        leave(stop.code, when=True)
-    say(f"the run is in {out}; `ecliptic info {out}` shows the model")
+    leave(stop.code or INTERRUPTED, when=run.stopped)
+    if first:
+        say(f"the run is in {out}; `ecliptic info {out}` shows the model")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ecliptic import __version__
-from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
 from ecliptic.markup import Html, join, tag
+from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
 from ecliptic.report.results import DemoResult
 from ecliptic.report.sections import headline, sections
 from ecliptic.storage import replace_file, text_writer

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecliptic.markup import Html, inline_image, join, tag
 from ecliptic.plots import colour_at, ink_on
 from ecliptic.report.facts import facts, list_rejects
-from ecliptic.markup import Html, inline_image, join, tag
 from ecliptic.report.questions import Picture
 from ecliptic.report.results import DemoResult, Guess, Matrix, Search
 from ecliptic.report.tokens import show_tokens

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ecliptic.train.explanation import Explanation as Explanation, explain as explain
     from ecliptic.train.history import METRICS as METRICS, Report as Report
     from ecliptic.train.loop import read_settings as read_settings, resume as resume, train as train
+    from ecliptic.train.processes import (
+        count_processes as count_processes,
+        is_first_process as is_first_process,
+    )
     from ecliptic.train.run_folder import RunFolder as RunFolder
     from ecliptic.train.session import (
         HealthWarning as HealthWarning,

@@ -7,6 +7,7 @@ from typing import Any
 from ecliptic.errors import ConfigError, StorageError
 from ecliptic.settings import apply_overrides, from_dict, to_dict
 from ecliptic.train.history import Report
+from ecliptic.train.processes import join
 from ecliptic.train.run_folder import SETTINGS, RunFolder
 from ecliptic.train.session import Run, Session, Stop
 from ecliptic.train.settings import OptimSettings, TrainSettings
@@ -30,6 +31,8 @@ def train(
 ) -> Run:
     """Train a CLIP, and write the run into the folder `out`.
 
+    In the processes that torchrun starts, all make the steps together; rank 0 writes and reports.
+
     Args:
         settings: the recipe.
         out: an empty or new folder.
@@ -40,19 +43,21 @@ def train(
     Raises:
         ConfigError: settings that contradict each other, or have no effect.
         NumericalError: gradients were not finite for too many steps in a row.
+        ProcessError: another process of the run died or hangs.
         StorageError: data is missing, too much of it cannot be read, or a file cannot be written.
         MissingExtraError: a setting needs a package that is not installed.
     """
     folder = RunFolder(out, settings.checkpoints.keep)
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        fix = f"go on with its run (--resume {out}), " if (out / SETTINGS).exists() else ""
-        raise StorageError(
-            f"{out} is not empty; {fix}name another folder, or pass overwrite=True to replace the "
-            "run in it."
-        )
-    session = Session(settings, folder, report, stop)
-    folder.clear()
-    return session.run()
+    with join(settings.processes, settings.device) as world:
+        if world.rank == 0 and out.is_dir() and any(out.iterdir()) and not overwrite:
+            fix = f"go on with its run (--resume {out}), " if (out / SETTINGS).exists() else ""
+            raise StorageError(
+                f"{out} is not empty; {fix}name another folder, or pass overwrite=True to replace "
+                "the run in it."
+            )
+        session = Session(settings, folder, report, stop, world=world)
+        world.first(folder.clear)
+        return session.run()
 
 
 def resume(
@@ -78,11 +83,12 @@ def resume(
     """
     settings = read_settings(folder, overrides)
     found = RunFolder(folder, settings.checkpoints.keep)
-    state = found.last()
-    done = 0 if state is None else state.step
-    if settings.steps < done:
-        raise ConfigError(f"steps = {settings.steps}, but the run in {folder} has made {done}.")
-    return Session(settings, found, report, stop, state).run()
+    with join(settings.processes, settings.device) as world:
+        state = found.last()
+        done = 0 if state is None else state.step
+        if settings.steps < done:
+            raise ConfigError(f"steps = {settings.steps}, but the run in {folder} has made {done}.")
+        return Session(settings, found, report, stop, state, world).run()
 
 
 def read_settings(folder: Path, overrides: Iterable[str] = ()) -> TrainSettings:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ecliptic.train.layers import layer_count, layered_parameters
+from ecliptic.train.processes import fill, is_shard
 from ecliptic.train.settings import EmaSettings, OptimSettings, TrainSettings
 from ecliptic.train.trainee import Trainee
 
@@ -24,13 +25,14 @@ def adamw(trainee: Trainee, settings: TrainSettings) -> AdamW:
     bias of the loss) are not decayed. `factor` of a group is its rate relative to `optim.rate`.
     """
     optim = settings.optim
-    groups: defaultdict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    groups: defaultdict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
     for factor, parameter in _rate_factors(trainee, settings):
-        groups[factor, optim.decay if parameter.ndim >= 2 else 0.0].append(parameter)
+        decay = optim.decay if parameter.ndim >= 2 else 0.0
+        groups[factor, decay, is_shard(parameter)].append(parameter)  # torch steps them apart
     betas = (optim.beta1, optim.beta2)
     rows = [
         {"params": parameters, "weight_decay": decay, "factor": factor, "lr": optim.rate * factor}
-        for (factor, decay), parameters in groups.items()
+        for (factor, decay, _), parameters in groups.items()
     ]
     return AdamW(rows, lr=optim.rate, betas=betas, eps=optim.eps, fused=True)
 
@@ -117,7 +119,10 @@ class MovingAverage:
         averaged = {name for name, _ in self._trainee.named_parameters()}
         now = self._trainee.state_dict()
         moved = [(self.weights[name], now[name]) for name in averaged]
-        torch._foreach_lerp_([e for e, _ in moved], [w for _, w in moved], 1 - decay)
+        for shares in (True, False):  # torch does not mix them
+            some = [(e, w) for e, w in moved if is_shard(e) == shares]
+            if some:
+                torch._foreach_lerp_([e for e, _ in some], [w for _, w in some], 1 - decay)
         for name in now.keys() - averaged:
             self.weights[name].copy_(now[name])
 
@@ -130,4 +135,4 @@ class MovingAverage:
         """Go on from a state."""
         self.steps = steps
         for name, tensor in self.weights.items():
-            tensor.copy_(weights[name])
+            fill(tensor, weights[name])

@@ -1,7 +1,7 @@
 """One call of `train` or `resume`: opens everything, makes the steps, writes the states."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,15 +12,24 @@ from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint
 from ecliptic.engine import resolve_device
-from ecliptic.errors import StorageError, warn
+from ecliptic.errors import ConfigError, StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
-from ecliptic.train.data import Data, Prepared, open_data
+from ecliptic.train.data import BadExample, Data, Prepared, open_data
 from ecliptic.train.effects import refuse_idle
 from ecliptic.train.environment import find_changes, list_facts
 from ecliptic.train.evaluation import Evaluation
 from ecliptic.train.health import HealthWatch, measure_spread
-from ecliptic.train.history import Meter, Recorder, Report, Scalars, check_tensorboard, measure_peak
+from ecliptic.train.history import (
+    Meter,
+    Recorder,
+    Report,
+    Scalars,
+    Silent,
+    check_tensorboard,
+    measure_peak,
+)
+from ecliptic.train.processes import World, gather_whole, is_shard
 from ecliptic.train.run_folder import RunFolder, SavedState
 from ecliptic.train.settings import TrainSettings
 from ecliptic.train.state import pack, unpack
@@ -29,11 +38,12 @@ from ecliptic.train.stepping import (
     Precision,
     Stepper,
     StepResult,
+    Teach,
     build_loss,
     time_precisions,
 )
 from ecliptic.train.teacher import open_teacher
-from ecliptic.train.trainee import open_start
+from ecliptic.train.trainee import Trainee, open_start
 
 Stop = Callable[[], bool]
 FEWEST_SEEN = 1000  # pairs before the share of those that could not be read counts
@@ -58,6 +68,16 @@ class Run:
     stopped: bool  # by `stop`, before the last step
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What all processes know of a step."""
+
+    result: StepResult  # with the loss of the whole batch
+    rejects: tuple[BadExample, ...]  # of all processes, in rank 0
+    stopped: bool  # one of them was asked to stop
+    late: bool  # a state is due by the time since the last one
+
+
 class Session:
     """A run from where it stands to its end.
 
@@ -67,6 +87,7 @@ class Session:
         report: gets each line of the history.
         stop: asked after each step; True ends the session there.
         state: from which the run goes on; None: it begins.
+        world: the processes of the run; None: this one.
     """
 
     def __init__(
@@ -76,31 +97,31 @@ class Session:
         report: Report,
         stop: Stop,
         state: SavedState | None = None,
+        world: World | None = None,
     ) -> None:
         refuse_idle(settings)
         if settings.tensorboard:
             check_tensorboard()
         self.folder, self.report, self.stop, self.state = folder, report, stop, state
+        self.world = world = world or World(resolve_device(settings.device))
+        _check_shares(settings, world)
         self.start = 0 if state is None else state.step
         torch.manual_seed(settings.seed)  # `unpack` sets the state of a run that goes on
         weights = None if state is None else folder.model_path(state.step)
         trainee, self.image_spec, self.tokenizer_spec = open_start(settings, weights)
-        trainee.to(resolve_device(settings.device))
+        trainee.to(world.device)
         tokenizer = Tokenizer(self.tokenizer_spec)
-        self.data: Data = open_data(settings, self.image_spec, tokenizer)
+        self.data: Data = open_data(settings, self.image_spec, tokenizer, world.rank, world.size)
         self.evaluation = Evaluation(
             settings, self.data.sources, self.data.mixture, self.image_spec, tokenizer
         )
         if state is not None:
             settings = replace(settings, precision=state.facts["precision"])
-        teach = open_teacher(settings, self.image_spec, trainee.model.logit_scale.device)
+        teach = open_teacher(settings, self.image_spec, world.device)
         self.timings: dict[Precision, float] = {}  # seconds of a step, if it was to be chosen
-        if settings.precision == "auto":
-            self.timings = time_precisions(trainee, settings, self.data.maker[0].batch, teach)
-            fastest: Precision = min(PRECISIONS, key=self.timings.__getitem__)
-            settings = replace(settings, precision=fastest)
-        self.settings = settings
-        self.stepper = Stepper(trainee, self.settings, build_loss(settings.loss), teach=teach)
+        self.settings = settings = self._choose_precision(trainee, settings, teach)
+        encode, loss = world.distribute(trainee), build_loss(settings.loss)
+        self.stepper = Stepper(trainee, settings, loss, encode=encode, ring=world.ring, teach=teach)
         self.best: tuple[int, float] | None = None
         self.saved = self.start, time.monotonic()
         self.losses: list[float] = []  # since the last logged step
@@ -109,18 +130,24 @@ class Session:
             self.losses = list(state.facts["losses"])
             self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
 
+    def _choose_precision(
+        self, trainee: Trainee, settings: TrainSettings, teach: Teach | None
+    ) -> TrainSettings:
+        """Settings with the precision that was faster in rank 0, if they leave it open."""
+        if settings.precision != "auto":
+            return settings
+        batch = self.data.maker[0].batch
+        self.timings = self.world.first(lambda: time_precisions(trainee, settings, batch, teach))
+        fastest: Precision = min(PRECISIONS, key=self.timings.__getitem__)
+        return replace(settings, precision=fastest)
+
     def run(self) -> Run:
         """Make the steps that are left."""
-        self._check_environment()
+        self.world.first(self._check_environment)
         self.meter = Meter(measure_peak(self.stepper.device, self.stepper.dtype))
         self.health = HealthWatch(self.settings)
         with ExitStack() as closing_at_end:
-            report = self.report
-            if self.settings.tensorboard:
-                scalars = Scalars(self.folder.path, self.start)
-                closing_at_end.callback(scalars.close)
-                report = _report_to(scalars, self.report)
-            self.recorder = Recorder(self.folder.path, report, self.start)
+            self.recorder = self._open_recorder(closing_at_end)
             closing_at_end.enter_context(self.recorder)
             done = self._make_steps()
         model = self._averaged_model().eval()
@@ -132,34 +159,59 @@ class Session:
         steps, done, stopped = self.settings.steps, self.start, False
         with closing(self.data.batches.iterate(self.start, steps)) as batches:
             while done < steps and not stopped:
+                self.world.proceed(f"waiting for the data of step {done + 1}")
                 prepared = self.meter.wait(batches)
+                self.world.proceed(f"at step {done + 1}")
                 step = partial(self.stepper.step, prepared.batch, done)
-                result = self.meter.work(step, len(prepared.batch))
+                result = self.meter.work(step, self.settings.data.batch)
                 done += 1
-                stopped = self.stop() and done < steps
-                self._follow(done, prepared, result, stopped=stopped)
+                agreed = self._agree(prepared, result)
+                stopped = agreed.stopped and done < steps
+                self._follow(done, prepared, agreed, stopped=stopped)
         if stopped:
             self.recorder.tell({"step": done, "stopped_before": steps})
         return done
 
-    def _follow(self, done: int, prepared: Prepared, result: StepResult, *, stopped: bool) -> None:
+    def _open_recorder(self, closing_at_end: ExitStack) -> Recorder:
+        """What writes the history: in rank 0 alone."""
+        if self.world.rank:
+            return Silent()
+        report = self.report
+        if self.settings.tensorboard:
+            scalars = Scalars(self.folder.path, self.start)
+            closing_at_end.callback(scalars.close)
+            report = _report_to(scalars, self.report)
+        return Recorder(self.folder.path, report, self.start)
+
+    def _agree(self, prepared: Prepared, result: StepResult) -> Agreed:
+        """What all processes know of a step; the clock that counts is that of rank 0."""
+        world, minutes = self.world, self.settings.checkpoints.minutes
+        late = minutes > 0 and time.monotonic() - self.saved[1] > 60 * minutes and world.rank == 0
+        values = result.loss, self.stop(), late, len(prepared.rejects)
+        loss, stopped, saves, rejects = world.add(values)
+        bad = world.gather(prepared.rejects) if rejects else ()
+        result = replace(result, loss=loss / world.size)
+        return Agreed(result, tuple(bad), stopped=stopped > 0, late=saves > 0)
+
+    def _follow(self, done: int, prepared: Prepared, agreed: Agreed, *, stopped: bool) -> None:
         """What comes after a step: log, evaluation, state, each where it is due.
 
         When the run is stopped, nothing but the state is added: the history of a run that goes on
         is that of a run that never stopped.
         """
-        settings = self.settings
+        settings, result = self.settings, agreed.result
         last = done == settings.steps
         self.losses.append(result.loss)
-        self.recorder.reject(done, prepared.rejects)
+        self.recorder.reject(done, agreed.rejects)
         self._check_rejects(done)
         evaluates = bool(self.evaluation.sets) and (last or done % settings.evaluate.every == 0)
         if last or evaluates or done % settings.log_every == 0 or result.skipped:
-            self._log(done, prepared, result)
+            if self.world.rank == 0:
+                self._log(done, prepared, result)
+            self.losses.clear()
         better = evaluates and self._evaluate(done)
-        every, minutes = settings.checkpoints.every, settings.checkpoints.minutes
-        late = minutes and time.monotonic() - self.saved[1] > 60 * minutes
-        if last or stopped or better or late or (every and done % every == 0):
+        every = settings.checkpoints.every
+        if last or stopped or better or agreed.late or (every and done % every == 0):
             self._save(done)
 
     def _log(self, done: int, prepared: Prepared, result: StepResult) -> None:
@@ -179,14 +231,17 @@ class Session:
             **self.meter.read(),
             "rejects": self.recorder.rejects,
         }
-        self.losses.clear()
         self.recorder.record(line | ({"warnings": warnings} if warnings else {}))
         for text in warnings:
             warn(f"step {done}: {text}", HealthWarning, stacklevel=None)
 
     def _evaluate(self, done: int) -> bool:
         """Record an evaluation; returns whether it is the best so far."""
-        found = self.evaluation.measure(self._averaged_model())
+        model = self._averaged_model(wanted=self.world.rank == 0)
+        return self.world.first(lambda: self._measure(done, model))
+
+    def _measure(self, done: int, model: TwoTowers) -> bool:
+        found = self.evaluation.measure(model, partial(self.world.proceed, "evaluating"))
         self.recorder.record({"step": done, "evaluation": found})
         name = self.settings.checkpoints.best
         if not name:
@@ -204,14 +259,29 @@ class Session:
     def _save(self, done: int) -> None:
         """Write a state, the model and the curves.
 
+        All processes take part, as each may hold a share of the tensors; rank 0 writes.
+
         Raises:
             StorageError: they cannot be written; the message says from where the run can go on.
         """
-        tensors, facts = pack(self.stepper)
-        facts |= {"precision": self.settings.precision, "best": self.best, "losses": self.losses}
+        writes = self.world.rank == 0
+        tensors, facts = pack(self.stepper, wanted=writes)
+        weights = self._weights(wanted=writes)
+        self.world.first(lambda: self._write(done, weights, tensors, facts))
+        self.saved = done, time.monotonic()
+
+    def _write(
+        self,
+        done: int,
+        weights: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+    ) -> None:
+        own = {"precision": self.settings.precision, "best": self.best, "losses": self.losses}
         best = None if self.best is None else self.best[0]
         try:
-            self.folder.save(done, self._checkpoint(), tensors, facts, best=best)
+            checkpoint = self._checkpoint(weights)
+            self.folder.save(done, checkpoint, tensors, {**facts, **own}, best=best)
             self.folder.draw(self.settings.name, self.recorder.past)
         except StorageError as error:
             left = self.folder.steps()
@@ -222,32 +292,34 @@ class Session:
                 else "the run has no state to go on from."
             )
             raise StorageError(f"the run ends at step {done}: {error}", rest) from error
-        self.saved = done, time.monotonic()
 
-    def _weights(self) -> dict[str, Tensor]:
-        """The weights to use: the moving average, if there is one."""
+    def _weights(self, *, wanted: bool = True) -> dict[str, Tensor]:
+        """The weights to use: the moving average, if there is one; nothing if not `wanted`."""
         average, prefix = self.stepper.average, "model."
         found = self.stepper.trainee.state_dict() if average is None else average.weights
-        return {n.removeprefix(prefix): w for n, w in found.items() if n.startswith(prefix)}
+        named = {n.removeprefix(prefix): w for n, w in found.items() if n.startswith(prefix)}
+        return gather_whole(named, wanted=wanted)
 
-    def _averaged_model(self) -> TwoTowers:
-        """A model of the weights to use, which shares their memory."""
-        if self.stepper.average is None:
+    def _averaged_model(self, *, wanted: bool = True) -> TwoTowers:
+        """A model of the weights to use, which shares their memory; without any if not `wanted`."""
+        whole = not any(is_shard(weight) for weight in self.stepper.trainee.parameters())
+        if self.stepper.average is None and whole:
             return self.stepper.trainee.model
         model = build(self.stepper.trainee.model.config)
-        model.load_state_dict(self._weights(), assign=True)
+        weights = self._weights(wanted=wanted)
+        model.load_state_dict(weights, assign=True, strict=wanted)
         return model
 
-    def _checkpoint(self) -> Checkpoint:
+    def _checkpoint(self, weights: Mapping[str, Tensor]) -> Checkpoint:
         """The model to write, in the precision that the settings store."""
         dtype = torch.float16 if self.settings.store == "fp16" else torch.float32
-        weights = {
+        stored = {
             name: tensor.to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-            for name, tensor in self._weights().items()
+            for name, tensor in weights.items()
         }
         config = self.stepper.trainee.model.config
         specs = self.image_spec, self.tokenizer_spec
-        return Checkpoint(config, weights, *specs, name=self.settings.name)
+        return Checkpoint(config, stored, *specs, name=self.settings.name)
 
     def _check_rejects(self, done: int) -> None:
         """Raise StorageError when too large a share of the examples could not be read."""
@@ -262,7 +334,7 @@ class Session:
         """Write the facts of a new run, or compare those of an old one."""
         now = list_facts(
             self.stepper.device,
-            processes=1,
+            processes=self.world.size,
             data=self.data.batches.fingerprint,
             precision=self.settings.precision,
             seed=self.settings.seed,
@@ -284,6 +356,15 @@ class Session:
                 ResumeWarning,
                 stacklevel=None,
             )
+
+
+def _check_shares(settings: TrainSettings, world: World) -> None:
+    """Raise ConfigError unless each process has a pair in every batch."""
+    if settings.data.batch < world.size:
+        raise ConfigError(
+            f"data.batch = {settings.data.batch} leaves some of the {world.size} processes without "
+            "a pair; use a larger batch or fewer processes."
+        )
 
 
 def _report_to(scalars: Scalars, report: Report) -> Report:

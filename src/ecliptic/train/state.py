@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.errors import CheckpointError
+from ecliptic.train.processes import fill, gather_whole
 from ecliptic.train.stepping import Stepper, random_states, set_random_states
 
 WEIGHTS, AVERAGE, OPTIMISER, RANDOM_STATE = "weights.", "average.", "optimiser.", "random."
 
 
-def pack(stepper: Stepper) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a run by name, and the numbers beside them.
+def pack(stepper: Stepper, *, wanted: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a run by name, whole and on the CPU, and the numbers beside them.
 
+    All processes must call it when each holds a share; those without `wanted` get no tensors.
     The state of the optimiser has the names of the parameters, not their places in its groups.
     """
     tensors = {WEIGHTS + name: w for name, w in stepper.trainee.state_dict().items()}
@@ -30,7 +32,7 @@ def pack(stepper: Stepper) -> tuple[dict[str, Tensor], dict[str, Any]]:
         facts["averaged_steps"] = stepper.average.steps
     for number, state in enumerate(random_states()):
         tensors[f"{RANDOM_STATE}{number}"] = state
-    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, facts
+    return gather_whole(tensors, wanted=wanted, device="cpu"), facts
 
 
 @torch.no_grad()
@@ -43,7 +45,7 @@ def unpack(stepper: Stepper, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     weights = _select(tensors, WEIGHTS)
     _check_names(set(weights), set(stepper.trainee.state_dict()), "weights")
     for name, tensor in stepper.trainee.state_dict().items():
-        tensor.copy_(weights[name])
+        fill(tensor, weights[name])
     _unpack_optimiser(stepper, _select(tensors, OPTIMISER))
     stepper.skipped = int(facts["skipped"])
     if stepper.average is not None:
@@ -71,7 +73,9 @@ def _like(parameter: nn.Parameter, state: Tensor) -> Tensor:
     """A state tensor on the device, and with the memory layout, of its parameter."""
     if state.shape != parameter.shape:
         return state.to(parameter.device)  # the count of steps
-    return torch.empty_like(parameter, requires_grad=False).copy_(state)
+    found = torch.empty_like(parameter, requires_grad=False)
+    fill(found, state)
+    return found
 
 
 def _states(tensors: Mapping[str, Tensor]) -> int:

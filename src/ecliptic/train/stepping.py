@@ -19,6 +19,7 @@ from ecliptic.errors import ConfigError, NumericalError
 from ecliptic.train.batch import Batch
 from ecliptic.train.losses import Distillation, InfoNCE, Loss, Ring, SigLip
 from ecliptic.train.optimiser import MovingAverage, adamw, rate_at, set_rates
+from ecliptic.train.processes import clip_gradients
 from ecliptic.train.settings import (
     DistillationConfig,
     LossConfig,
@@ -97,7 +98,8 @@ class Stepper:
         self.optimiser.zero_grad(set_to_none=True)
         statistics = [buffer.clone() for buffer in self._statistics]
         loss = self.accumulate(batch)
-        norm = self._clip()
+        most = settings.optim.clip or math.inf
+        norm = clip_gradients(self.trainee.parameters(), most)
         finite = math.isfinite(norm)
         if finite:
             self.optimiser.step()
@@ -114,12 +116,18 @@ class Stepper:
     def accumulate(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch to the parameters; returns the loss, a scalar."""
         micro = self.settings.micro
-        if micro and len(batch) > micro:
-            return self._accumulate_parts(batch, micro)
-        with self.autocast():
-            found = self.encode(batch)
-        loss = self._compute_loss(batch, *found)
-        torch.autograd.backward(loss)
+        longest = len(batch)
+        if micro and self.ring is not None:  # all processes need the same number of parts
+            longest = max(self.ring.count(len(batch)))
+        if micro and longest > micro:
+            loss = self._accumulate_parts(batch, micro, math.ceil(longest / micro))
+        else:
+            with self.autocast():
+                found = self.encode(batch)
+            loss = self._compute_loss(batch, *found)
+            torch.autograd.backward(loss)
+        if (finish := getattr(self.encode, "finish", None)) is not None:
+            finish()
         return loss.detach()
 
     @property
@@ -138,8 +146,8 @@ class Stepper:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def _accumulate_parts(self, batch: Batch, micro: int) -> Tensor:
-        parts = [batch.part(i, i + micro) for i in range(0, len(batch), micro)]
+    def _accumulate_parts(self, batch: Batch, micro: int, count: int) -> Tensor:
+        parts = [batch.part(i * micro, (i + 1) * micro) for i in range(count)]  # some may be empty
         states, vectors = [], []
         for part in parts:
             states.append(random_states())
@@ -165,7 +173,7 @@ class Stepper:
                 shares = [_gradient_of(leaf) * last for leaf in leaves]
                 _backward(found, [*(side[i] for side in gradients), *shares])
         set_random_states(after)
-        return loss.detach()
+        return loss
 
     @contextmanager
     def _synchronised(self, last: bool) -> Iterator[None]:
@@ -195,13 +203,6 @@ class Stepper:
         if self.teach is not None:
             more["teacher"] = self.teach(batch)
         return self.loss(images, texts, scale, **more)
-
-    def _clip(self) -> float:
-        """Cut the gradients to `optim.clip`; returns their norm before."""
-        most = self.settings.optim.clip or math.inf
-        norm = nn.utils.clip_grad_norm_(self.trainee.parameters(), most)
-        full = getattr(norm, "full_tensor", None)  # of sharded weights
-        return float(norm if full is None else full())
 
     @torch.no_grad()
     def _clamp_temperature(self) -> None:

@@ -44,6 +44,7 @@ class Trainee(nn.Module):
         self.model = model
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         self._runtime = Runtime(model)
+        self.text_groups = GROUPS
         self._still: list[nn.Module] = []  # modules that stay in eval mode
 
     def forward(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -135,7 +136,7 @@ class Trainee(nn.Module):
             return self._runtime.text(tokens.to(device)).clone()
         order = lengths.argsort()
         parts = []
-        for rows in torch.tensor_split(order, max(1, min(GROUPS, len(order)))):
+        for rows in torch.tensor_split(order, max(1, min(self.text_groups, len(order)))):
             longest = int(lengths[rows].max()) if len(rows) else tokens.shape[1]
             parts.append(self.model.encode_text(tokens[rows, :longest].to(device)))
         return torch.cat(parts)[order.argsort().to(device)]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         REJECTS as REJECTS,
         Recorder as Recorder,
         Report as Report,
+        Silent as Silent,
     )
     from ecliptic.train.history.scalars import (
         Scalars as Scalars,

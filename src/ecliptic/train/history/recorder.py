@@ -82,6 +82,25 @@ def _append(file: IO[str], line: dict[str, Any]) -> None:
         ) from error
 
 
+class Silent(Recorder):
+    """The recorder of the processes that write nothing: all but the first one."""
+
+    def __init__(self) -> None:
+        self.lines, self.past, self.rejects = [], [], 0
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def tell(self, line: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def reject(self, step: int, examples: Iterable[BadExample]) -> None:
+        """Do nothing."""
+
+
 def _lines_until(path: Path, step: int) -> list[str]:
     """The whole lines of a file that tell of `step` or an earlier one."""
     if step == 0 or not path.exists():

@@ -16,15 +16,21 @@ class ProcessRing:
 
     Args:
         group: of processes; None: all.
+        arrive: told what this process is about to do together with the others.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        self.group = group
+    def __init__(
+        self,
+        group: dist.ProcessGroup | None = None,
+        arrive: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.group, self.arrive = group, arrive
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
     def count(self, rows: int) -> tuple[int, ...]:
         """Tell every process how many rows this one has; returns those of each."""
+        self.arrive("counting the pairs of a batch")
         device = "cuda" if dist.get_backend(self.group) == "nccl" else "cpu"
         own = torch.tensor([rows], dtype=torch.int64, device=device)
         found = [torch.empty_like(own) for _ in range(self.size)]
@@ -35,6 +41,7 @@ class ProcessRing:
         """Send (k, ...) tensors to the next process; receive (rows, ...) from the previous one."""
         if self.size == 1:
             return list(tensors)
+        self.arrive("exchanging vectors")
         after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
         found = [tensor.new_empty(rows, *tensor.shape[1:]) for tensor in tensors]
         jobs = []
