@@ -107,3 +107,87 @@ def test_an_ensemble_of_one_prompt_is_that_prompt() -> None:
 def test_an_ensemble_needs_prompts_by_label() -> None:
     with pytest.raises(ShapeError, match="labels, prompts, size"):
         scoring.ensemble(A)
+
+
+# --- ranks -------------------------------------------------------------------------------------
+
+
+def plain_ranks(queries: torch.Tensor, items: torch.Tensor, pairs: list[list[int]]) -> list[int]:
+    """From all cosines at once, query by query."""
+    z = scoring.cosine(queries, items)
+    found = []
+    for query in range(len(queries)):
+        own = {item for of, item in pairs if of == query}
+        best = max(float(z[query, item]) for item in own)
+        rest = [float(z[query, item]) for item in range(len(items)) if item not in own]
+        found.append(1 + sum(value >= best for value in rest))
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_ranks_are_those_of_the_whole_matrix(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "STRIP", 1)
+    monkeypatch.setattr(scoring, "FEWEST_ROWS", rows)
+    generator = torch.Generator().manual_seed(5)
+    queries, items = (torch.randn(n, 4, generator=generator) for n in (9, 14))
+    items[3] = items[8] * 2  # the same direction
+    pairs = [[8, 0], [0, 3], [1, 8], [2, 8], [2, 5], [2, 6]] + [[q, q + 4] for q in range(3, 9)]
+    found = scoring.ranks(queries, items, torch.tensor(pairs))
+    assert found.tolist() == plain_ranks(queries, items, pairs)
+    assert scoring.ranks(queries, items, torch.tensor(pairs), block=3).tolist() == found.tolist()
+    firsts = {query: item for query, item in reversed(pairs)}
+    targets = torch.tensor([firsts[query] for query in range(len(queries))])
+    one_each = [[query, firsts[query]] for query in range(len(queries))]
+    alone = scoring.ranks(queries, items, targets)
+    assert alone.tolist() == plain_ranks(queries, items, one_each)
+
+
+def test_ties_count_against_the_target_but_own_items_never() -> None:
+    query, items = torch.ones(1, 2), torch.ones(5, 2)
+    assert scoring.ranks(query, items, torch.tensor([[0, 4]])).tolist() == [5]
+    assert scoring.ranks(query, items, torch.tensor([[0, 4], [0, 1]])).tolist() == [4]
+    assert scoring.ranks(query, items, torch.tensor([[0, i] for i in range(5)])).tolist() == [1]
+
+
+@pytest.mark.parametrize("broken", ["queries", "items"])
+def test_vectors_that_are_not_finite_rank_last(broken: str) -> None:
+    vectors = {"queries": torch.eye(3), "items": torch.eye(3)}
+    vectors[broken] = torch.full((3, 3), float("nan"))
+    pairs = torch.tensor([[0, 0], [1, 1], [2, 2]])
+    assert scoring.ranks(vectors["queries"], vectors["items"], pairs).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "match"),
+    [
+        ([[0, 0], [1, 5]], "item beyond the 5"),
+        ([[0, 0], [3, 1]], "query beyond the 3"),
+        ([[0, -1]], "item beyond"),
+        ([[0, 0], [0, 1]], "2 of 3 queries have no item"),
+        ([0, 1, 2], r"\(P, 2\)"),
+        ([[0.0, 0.0]], "integers"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused(pairs: list[Any], match: str) -> None:
+    with pytest.raises(ShapeError, match=match):
+        scoring.ranks(A, B, torch.tensor(pairs))
+
+
+def test_ranks_hold_no_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def measured(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(a) * len(b))
+        return cosine(a, b)
+
+    cosine = scoring.cosine
+    monkeypatch.setattr(scoring, "cosine", measured)
+    vectors = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
+    found = scoring.ranks(vectors, vectors, torch.arange(5000)[:, None].expand(-1, 2))
+    assert max(sizes) <= scoring.STRIP < 5000 * 5000
+    assert sum(sizes) == 5000 * 5000
+    assert float(found.double().mean()) < 50
+
+
+def test_ranks_of_nothing_are_none() -> None:
+    assert scoring.ranks(A[:0], B, torch.empty(0, 2, dtype=torch.int64)).shape == (0,)

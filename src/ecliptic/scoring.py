@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError
 
+STRIP = 1 << 22  # similarities that are held at once
+FEWEST_ROWS = 64  # of a strip
+
 
 class SpacedRows(Protocol):
     """Vectors that say which embedding space they are of, as `ecliptic.Vectors` do."""
@@ -110,31 +113,51 @@ def ensemble(prompts: Tensor) -> Tensor:
     return F.normalize(F.normalize(prompts, dim=-1).mean(dim=1), dim=-1)
 
 
-def ranks(queries: Rows, items: Rows, targets: Tensor, *, block: int = 1024) -> Tensor:
-    """The rank of each query's target among all items by cosine: (Q,) int64, 1 is the best.
+def ranks(queries: Rows, items: Rows, targets: Tensor, *, block: int | None = None) -> Tensor:
+    """The rank by cosine of the best item that belongs to each query: (Q,) int64, 1 is the best.
 
-    Ties count against the target: its rank is the number of items that are at least as similar as
-    it, itself included. The matrix of all similarities is never held.
+    Only items that do not belong to the query stand before it: those that are at least as similar
+    as its best one, and any that are not finite, so that neither ties nor a broken model look good.
+    The matrix of all similarities is never held.
 
     Args:
         queries: (Q, E) vectors.
         items: (I, E) vectors.
-        targets: (Q,) the item that belongs to each query.
-        block: queries that are compared at once.
+        targets: (Q,) the item that belongs to each query; or, where several do, (P, 2) numbers of
+            a query and of an item that belongs to it.
+        block: queries that are compared at once; None: as many as fit a strip of memory.
 
     Raises:
-        ShapeError: shapes that do not fit, or a target that is no item.
+        ShapeError: shapes that do not fit, or a query without an item.
     """
     queries, items = to_tensor(queries), to_tensor(items)
-    if targets.shape != (len(queries),):
-        raise ShapeError(
-            f"targets {tuple(targets.shape)} must be ({len(queries)},), one item per query."
-        )
-    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(items):
-        raise ShapeError(f"targets must be numbers of the {len(items)} items, from 0.")
+    if targets.ndim == 1 and len(targets) == len(queries):
+        targets = torch.stack([torch.arange(len(queries)), targets.cpu()], dim=1)
+    pairs = _check_pairs(targets, len(queries), len(items)).to(items.device)
+    ends = torch.bincount(pairs[:, 0], minlength=len(queries)).cumsum(0).tolist()
+    block = block or max(FEWEST_ROWS, STRIP // max(1, len(items)))
     found = torch.empty(len(queries), dtype=torch.int64)
     for start in range(0, len(queries), block):
-        z = cosine(queries[start : start + block], items)
-        own = z.gather(1, targets[start : start + block, None].to(z.device))  # of the same matmul
-        found[start : start + block] = (z >= own).sum(1).cpu()
+        stop = min(start + block, len(queries))
+        z = cosine(queries[start:stop], items)  # one matmul for all: equal vectors are equal
+        rows, columns = pairs[ends[start - 1] if start else 0 : ends[stop - 1]].to(z.device).T
+        own = torch.zeros_like(z, dtype=torch.bool)
+        own[rows - start, columns] = True
+        best = z.masked_fill(~own, -math.inf).amax(1, keepdim=True)
+        found[start:stop] = 1 + (~(z < best) & ~own).sum(1).cpu()
     return found
+
+
+def _check_pairs(pairs: Tensor, queries: int, items: int) -> Tensor:
+    """The pairs in the order of their queries."""
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point():
+        raise ShapeError(
+            f"targets must be ({queries},) integers, the item of each query, or (P, 2), a query and "
+            f"an item in each row, got {tuple(pairs.shape)} of {pairs.dtype}."
+        )
+    for name, column, count in zip(("query", "item"), pairs.T, (queries, items), strict=True):
+        if len(column) and not 0 <= int(column.min()) <= int(column.max()) < count:
+            raise ShapeError(f"targets name a {name} beyond the {count} that there are, from 0.")
+    if missing := queries - len(torch.unique(pairs[:, 0])):
+        raise ShapeError(f"{missing} of {queries} queries have no item; leave them out.")
+    return pairs[pairs[:, 0].argsort(stable=True)]

@@ -24,8 +24,22 @@ if TYPE_CHECKING:
         Run as Run,
     )
     from ecliptic.train.settings import (
+        CheckpointSettings as CheckpointSettings,
+        DatasetConfig as DatasetConfig,
         DataSettings as DataSettings,
+        DistillationConfig as DistillationConfig,
+        DrawingsConfig as DrawingsConfig,
+        EmaSettings as EmaSettings,
+        EvaluateSettings as EvaluateSettings,
+        FolderConfig as FolderConfig,
+        HeldOutSettings as HeldOutSettings,
+        InfoNCEConfig as InfoNCEConfig,
         OptimSettings as OptimSettings,
+        ProcessSettings as ProcessSettings,
+        SigLIPConfig as SigLIPConfig,
+        TableConfig as TableConfig,
+        TarsConfig as TarsConfig,
+        TowerSettings as TowerSettings,
         TrainSettings as TrainSettings,
     )
 

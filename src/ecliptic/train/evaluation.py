@@ -1,33 +1,53 @@
-"""Retrieval and naming on held-out pairs during a run. N images, C captions, E vector size."""
+"""Retrieval and naming on held-out pairs during a run. N images, C texts, E vector size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ecliptic.errors import ConfigError, EclipticError
-from ecliptic.inputs import ImageSpec, Tokenizer
+from ecliptic.errors import ConfigError, EclipticError, StorageError, did_you_mean
+from ecliptic.inputs import ImageSpec, Tokenizer, check_templates, fill
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
-from ecliptic.scoring import ranks
+from ecliptic.scoring import ensemble, ranks
 from ecliptic.train.batch import normalise
-from ecliptic.train.data import Examples, Mixture, Named, Plain, open_sources, tokenize
+from ecliptic.train.data import Examples, Mixture, Named, Plain, open_sources, permute, tokenize
 from ecliptic.train.settings import HeldOutSettings, TrainSettings
 
 BATCH = 128
 SHARE = "held_out"  # the name of the set that `data.held_out` makes
+PLACES = (1, 5, 10)  # at which recall is measured
+DIRECTIONS = ("image_to_text", "text_to_image")
+_SAMPLE = 0x4556414C  # key of the order whose first part is measured of a large set
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """One set to measure on, read into memory as pixels are too many for it."""
+    """One set to measure on; its images are read anew for each evaluation."""
 
     name: str
     source: Examples
     indices: Sequence[int]  # of the examples in the source
-    names: bool  # the task: name each image, among all names of the source
+    names: bool = False  # the task: name each image, among all names of the source
+    templates: tuple[str, ...] = ()  # of the names
+
+    @property
+    def recalls(self) -> list[str]:
+        """Names of the numbers that are better the higher they are."""
+        tasks = [self.name] if self.names else [f"{self.name}.{d}" for d in DIRECTIONS]
+        return [f"{task}.at_{place}" for task in tasks for place in PLACES]
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """The images of a set that could be read."""
+
+    vectors: Tensor  # (N, E)
+    captions: Sequence[tuple[str, ...]]
+    unreadable: int
 
 
 class Evaluation:
@@ -40,7 +60,8 @@ class Evaluation:
         image_spec, tokenizer: of the model.
 
     Raises:
-        ConfigError: two sets of one name.
+        ConfigError: two sets of one name, templates that are not used, or `checkpoints.best` is
+            none of the numbers.
         StorageError: a set cannot be read.
     """
 
@@ -60,10 +81,11 @@ class Evaluation:
             if mixture.held[number]:
                 name = SHARE if len(sources) == 1 else f"{SHARE}_{number}"
                 indices = mixture.held_out(number)[:most].tolist()
-                self.sets.append(HeldOut(name, source, indices, names=False))
+                self.sets.append(HeldOut(name, source, indices))
         names = [one.name for one in self.sets]
         if len(set(names)) < len(names):
             raise ConfigError(f"held-out sets need different names, got {', '.join(names)}.")
+        _check_best(settings.checkpoints.best, self.sets)
 
     @torch.inference_mode()
     def measure(
@@ -71,8 +93,8 @@ class Evaluation:
     ) -> dict[str, float]:
         """Numbers of each set by name: "SET.image_to_text.at_1", or "SET.at_1" of the names.
 
-        The model is in eval mode meanwhile. Images that cannot be read are left out. `proceed` is
-        called after each batch.
+        The model is in eval mode meanwhile. Images that cannot be read are left out, and counted.
+        `proceed` is called after each batch.
         """
         self.proceed = proceed
         modes = {module: module.training for module in model.modules()}
@@ -81,48 +103,54 @@ class Evaluation:
             runtime = Runtime(model)
             found: dict[str, float] = {}
             for one in self.sets:
+                images = self._encode_images(one, runtime)
                 task = self._name if one.names else self._retrieve
-                found |= {f"{one.name}.{key}": value for key, value in task(one, runtime).items()}
+                counts = {"images": len(images.captions), "unreadable": images.unreadable}
+                numbers = counts | task(one, images, runtime)
+                found |= {f"{one.name}.{key}": float(value) for key, value in numbers.items()}
             return found
         finally:
             for module, mode in modes.items():  # frozen parts were in eval mode before
                 module.training = mode
 
-    def _name(self, one: HeldOut, runtime: Runtime) -> dict[str, float]:
+    def _name(self, one: HeldOut, images: _Images, runtime: Runtime) -> dict[str, float]:
         """Recall of the own name of each image among all names."""
-        images, kept = self._encode_images(one, runtime)
-        own = [one.source.captions(i)[0] for i in kept]
+        own = [captions[0] for captions in images.captions]
         known = one.source.names if isinstance(one.source, Named) else ()
-        names = list(dict.fromkeys([*known, *own]))
-        places = {name: place for place, name in enumerate(names)}
-        targets = torch.tensor([places[name] for name in own], dtype=torch.int64)
-        found = ranks(images, self._encode_texts(names, runtime), targets)
-        return _recall(found) | {"images": float(len(images)), "names": float(len(names))}
+        names, places = _number([*known, *own])
+        texts = [text for name in names for text in fill(one.templates or ("{}",), name)]
+        vectors = self._encode_texts(texts, runtime)
+        vectors = ensemble(vectors.view(len(names), -1, vectors.shape[1]))
+        pairs = torch.tensor(list(enumerate(places[len(known) :])))
+        return {"names": len(names)} | _recall(ranks(images.vectors, vectors, pairs))
 
-    def _retrieve(self, one: HeldOut, runtime: Runtime) -> dict[str, float]:
-        """Recall in both directions; of an image's captions, the best one counts."""
-        images, kept = self._encode_images(one, runtime)
-        captions = [one.source.captions(i) for i in kept]
-        owners = torch.tensor([n for n, own in enumerate(captions) for _ in own])
-        texts = self._encode_texts([text for own in captions for text in own], runtime)
-        to_image = ranks(texts, images, owners)
-        per_caption = ranks(images[owners], texts, torch.arange(len(texts)))
-        best = torch.full((len(images),), len(texts) + 1)
-        to_text = best.scatter_reduce(0, owners, per_caption, "amin")
-        found = {"images": float(len(images)), "captions": float(len(texts))}
-        for name, values in (("image_to_text", to_text), ("text_to_image", to_image)):
+    def _retrieve(self, one: HeldOut, images: _Images, runtime: Runtime) -> dict[str, float]:
+        """Recall in both directions; of all captions of an image the best one counts.
+
+        Equal captions are one text, and all images that have it are right.
+        """
+        del one
+        texts, places = _number(text for captions in images.captions for text in captions)
+        owners = [n for n, captions in enumerate(images.captions) for _ in captions]
+        vectors = self._encode_texts(texts, runtime)
+        pairs = torch.tensor(sorted(set(zip(owners, places, strict=True))))
+        found: dict[str, float] = {"captions": len(texts)}
+        to_text = ranks(images.vectors, vectors, pairs)
+        to_image = ranks(vectors, images.vectors, pairs.flip(1))
+        for name, values in zip(DIRECTIONS, (to_text, to_image), strict=True):
             found |= {f"{name}.{key}": value for key, value in _recall(values).items()}
         return found
 
-    def _encode_images(self, one: HeldOut, runtime: Runtime) -> tuple[Tensor, list[int]]:
-        """(N, E) vectors, and the indices of the images that could be read."""
-        parts, kept = [], []
+    def _encode_images(self, one: HeldOut, runtime: Runtime) -> _Images:
+        parts: list[Tensor] = []
+        captions: list[tuple[str, ...]] = []
         for start in range(0, len(one.indices), BATCH):
             pictures = []
             for index in one.indices[start : start + BATCH]:
                 try:
+                    texts = one.source.captions(index)
                     pictures.append(self.plain.decode(one.source.picture(index), 0))
-                    kept.append(index)
+                    captions.append(texts)
                 except EclipticError:
                     continue
             if pictures:
@@ -131,8 +159,8 @@ class Evaluation:
                 parts.append(runtime.image(pixels).float().cpu())
             self.proceed()
         if not parts:
-            raise ConfigError(f"no image of the held-out set {one.name!r} can be read.")
-        return torch.cat(parts), kept
+            raise StorageError(f"no image of the held-out set {one.name!r} can be read.")
+        return _Images(torch.cat(parts), captions, len(one.indices) - len(captions))
 
     def _encode_texts(self, texts: Sequence[str], runtime: Runtime) -> Tensor:
         parts = []
@@ -144,11 +172,45 @@ class Evaluation:
 
 
 def _open(one: HeldOutSettings, root: Path, most: int) -> HeldOut:
+    """A set, or a part of a large one: from all over it, the same in every run."""
+    names = one.task == "names"
+    if one.templates:
+        check_templates(one.templates)
+        if not names:
+            raise ConfigError(
+                f"the held-out set {one.name!r} has templates, which the task {one.task!r} does "
+                'not use; leave them out, or set task = "names".'
+            )
     [source] = open_sources([one.source], root)
-    return HeldOut(one.name, source, range(min(len(source), most)), one.task == "names")
+    indices: Sequence[int] = range(len(source))
+    if len(source) > most:
+        indices = sorted(permute(np.arange(most), len(source), _SAMPLE).tolist())
+    return HeldOut(one.name, source, indices, names, one.templates)
+
+
+def _check_best(best: str, sets: Sequence[HeldOut]) -> None:
+    """Raise ConfigError unless `best` is a number that is better the higher it is."""
+    known = [number for one in sets for number in one.recalls]
+    if best and best not in known:
+        fix = did_you_mean(best, known) or f"choose from {', '.join(known) or 'none'}."
+        raise ConfigError(f"checkpoints.best = {best!r} is no recall of a held-out set; {fix}")
+
+
+def _number(texts: Iterable[str]) -> tuple[list[str], list[int]]:
+    """Different texts, and which of them each text is; case and spaces make no difference."""
+    found: dict[str, int] = {}
+    first: list[str] = []
+    places = []
+    for text in texts:
+        key = " ".join(text.lower().split())
+        if key not in found:
+            found[key] = len(first)
+            first.append(text)
+        places.append(found[key])
+    return first, places
 
 
 def _recall(found: Tensor) -> dict[str, float]:
     """Shares of ranks within 1, 5 and 10, and the median rank."""
-    at = {f"at_{k}": float((found <= k).double().mean()) for k in (1, 5, 10)}
+    at = {f"at_{k}": float((found <= k).double().mean()) for k in PLACES}
     return at | {"median_rank": float(found.double().median())}

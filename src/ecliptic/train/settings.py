@@ -220,7 +220,8 @@ class HeldOutSettings:
 
     name: str
     source: SourceConfig
-    task: Literal["retrieval", "names"] = "retrieval"  # names: of each image among all captions
+    task: Literal["retrieval", "names"] = "retrieval"  # names: zero-shot, of the first captions
+    templates: tuple[str, ...] = ()  # of names, such as "a photo of {}"; their mean is compared
 
 
 @dataclass(frozen=True)

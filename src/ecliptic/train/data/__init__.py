@@ -24,5 +24,6 @@ if TYPE_CHECKING:
         open_data as open_data,
         open_sources as open_sources,
     )
+    from ecliptic.train.data.permutation import permute as permute
 
 __getattr__, __dir__ = lazy_names(__name__)
