@@ -135,7 +135,7 @@ def test_ranks_are_those_of_the_whole_matrix(rows: int, monkeypatch: pytest.Monk
     found = scoring.ranks(queries, items, torch.tensor(pairs))
     assert found.tolist() == plain_ranks(queries, items, pairs)
     assert scoring.ranks(queries, items, torch.tensor(pairs), block=3).tolist() == found.tolist()
-    firsts = {query: item for query, item in reversed(pairs)}
+    firsts = dict(reversed(pairs))
     targets = torch.tensor([firsts[query] for query in range(len(queries))])
     one_each = [[query, firsts[query]] for query in range(len(queries))]
     alone = scoring.ranks(queries, items, targets)
@@ -164,7 +164,7 @@ def test_vectors_that_are_not_finite_rank_last(broken: str) -> None:
         ([[0, 0], [3, 1]], "query beyond the 3"),
         ([[0, -1]], "item beyond"),
         ([[0, 0], [0, 1]], "2 of 3 queries have no item"),
-        ([0, 1, 2], r"\(P, 2\)"),
+        ([0, 1], r"\(P, 2\)"),
         ([[0.0, 0.0]], "integers"),
     ],
 )

@@ -152,8 +152,8 @@ def _check_pairs(pairs: Tensor, queries: int, items: int) -> Tensor:
     """The pairs in the order of their queries."""
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point():
         raise ShapeError(
-            f"targets must be ({queries},) integers, the item of each query, or (P, 2), a query and "
-            f"an item in each row, got {tuple(pairs.shape)} of {pairs.dtype}."
+            f"targets must be ({queries},) integers, the item of each query, or (P, 2), a query "
+            f"and an item in each row, got {tuple(pairs.shape)} of {pairs.dtype}."
         )
     for name, column, count in zip(("query", "item"), pairs.T, (queries, items), strict=True):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < count:
