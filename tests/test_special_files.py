@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ecliptic.train.drawings import read_csv, read_tar
 
 from ecliptic.checkpoints import locate, read, write
 from ecliptic.compat import clip as openai_clip
@@ -19,6 +18,9 @@ from ecliptic.inputs import open_image
 from ecliptic.report import demo
 from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
+from ecliptic.train.data.drawings import read_csv
+from ecliptic.train.data.tars import TarExamples
+from ecliptic.train.settings import TarsConfig
 from tests import tiny
 from tests.waiting import alarm_after, special_files
 
@@ -32,7 +34,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "open_image": open_image,
     "load_toml": lambda path: load_toml(TrainSettings, path),
     "read_csv": read_csv,
-    "read_tar": read_tar,
+    "read_tar": lambda path: TarExamples([path], TarsConfig(f"{path}")),
 }
 
 

@@ -20,7 +20,7 @@ SOURCE = Path(ecliptic.__file__).parent
 TOWER_CALLS = {"outputs", "sequence", "states", "patches", "look", "encode_image", "encode_text"}
 ROUTES_FOR_GRADIENTS = {
     "diffusion/encode/encoders.py",  # grad=True
-    "train/loop.py",
+    "train/trainee.py",
 }
 ROUTES_FOR_LOOKING_INSIDE = {
     "diffusion/text_encoder.py",  # diffusers asks for every hidden layer

@@ -86,7 +86,7 @@ def write(
 def verify(
     *, folder: Folder, encoders: EncoderFlags, reading: ReadingFlags, json: Json = False
 ) -> None:
-    """Check every byte of a folder that `captions write` made, and its index.
+    """Check the index and every byte of a folder that was written.
 
     The exit code is 1 if an entry is wrong or a shard is missing. With --for and --encoders, only
     the entries of this model and these settings are checked; the others are counted.

@@ -14,7 +14,7 @@ from torch import Tensor
 from ecliptic.adapters import Inversion, LoraReport, Strength
 from ecliptic.checks import check_count
 from ecliptic.diffusion.adapted import Adapters
-from ecliptic.diffusion.conditioning import Conditioning, NetworkUse, keep_warnings
+from ecliptic.diffusion.conditioning import Conditioning, NetworkUse
 from ecliptic.diffusion.encode.call import TextCall
 from ecliptic.diffusion.encode.effects import GivenCall, warn_without_effect
 from ecliptic.diffusion.encode.encoders import TextEncoder
@@ -27,7 +27,7 @@ from ecliptic.diffusion.language import LanguageEncoder, T5Reader
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
-from ecliptic.errors import ConfigError, InputError
+from ecliptic.errors import ConfigError, InputError, note_warnings
 
 _Pass: TypeAlias = tuple[TextCall, tuple[NetworkUse, ...]]
 
@@ -59,7 +59,6 @@ class Conditioner:
         names = ", ".join(one.clip.card.name for one in self.encoders)
         return f"Conditioner({self.family.name!r}, {names or self.image!r})"
 
-    @keep_warnings
     def __call__(
         self,
         prompt: Prompts | None = None,
@@ -116,20 +115,20 @@ class Conditioner:
         found, passes = Conditioning(self.family), list[_Pass]()
         further = {"prompt_2": prompt_2, "negative_2": negative_2}
         further |= {"prompt_3": prompt_3, "negative_3": negative_3}
-        if prompt is not None:
-            request = make_request(self.family, prompt, negative, further)
-            shares_t5 = t5 is not None or negative_t5 is not None
-            passes = self._make_passes(request, options, sizes, hires, shares_t5=shares_t5)
-        given: dict[str, Any] = {**further, "negative": negative, "t5": t5}
-        given |= {"negative_t5": negative_t5}
-        given |= {"sizes": sizes, "hires": hires, "images": images, "patches": patches}
-        self._warn(how, [call for call, _ in passes], given)
-        if passes:
-            found, *second = (self._encode_pass(*one, (t5, negative_t5)) for one in passes)
-            found = replace(found, hires=second[0] if second else None)
-        if images is not None:
-            found = self._add_images(found, images, patches=patches)
-        return found.repeat(images_per_prompt)
+        given: dict[str, Any] = {**further, "negative": negative, "t5": t5, "hires": hires}
+        given |= {"negative_t5": negative_t5, "sizes": sizes, "images": images}
+        with note_warnings() as warnings:
+            if prompt is not None:
+                request = make_request(self.family, prompt, negative, further)
+                shares_t5 = t5 is not None or negative_t5 is not None
+                passes = self._make_passes(request, options, sizes, hires, shares_t5=shares_t5)
+            self._warn(how, [call for call, _ in passes], {**given, "patches": patches})
+            for one in reversed(passes):  # the second pass first
+                later = None if one is passes[-1] else found
+                found = replace(self._encode_pass(*one, (t5, negative_t5)), hires=later)
+            if images is not None:
+                found = self._add_images(found, images, patches=patches)
+        return found.repeat(images_per_prompt).note(warnings)
 
     def each(self, prompts: Sequence[str], **how: Unpack[HowOptions]) -> list[Conditioning]:
         """Encode each prompt at its own length, without negatives.

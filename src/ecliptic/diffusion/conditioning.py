@@ -8,7 +8,7 @@ B prompts, T tokens, D width, E vector size.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, wraps
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias
 
@@ -29,7 +29,7 @@ from ecliptic.diffusion.account.report import (
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.tokens.ledger import Ledger
-from ecliptic.errors import ConfigError, InputError, note_warnings
+from ecliptic.errors import ConfigError, InputError
 from ecliptic.prompts import Network
 from ecliptic.storage import replace_file, write_safetensors
 
@@ -205,6 +205,10 @@ class Conditioning:
                 yield Holding("negative", there, number, weight, steps, second)
                 before = last
 
+    def note(self, warnings: Iterable[tuple[str, str]]) -> "Conditioning":
+        """Make warnings, (name of the class, message), notes of this conditioning and its parts."""
+        return self.add_notes(Note(*one) for one in dict.fromkeys(warnings))
+
     def add_notes(self, notes: Iterable[Note]) -> "Conditioning":
         """Add notes to this conditioning and its parts, for their reports."""
         if not (notes := tuple(notes)):
@@ -271,18 +275,6 @@ class Conditioning:
         )
 
     repeated = repeat  # its earlier name
-
-
-def keep_warnings(call: Callable[P, Conditioning]) -> Callable[P, Conditioning]:
-    """Make the warnings of a call notes of its result; they are shown as always."""
-
-    @wraps(call)
-    def noted(*args: P.args, **kwargs: P.kwargs) -> Conditioning:
-        with note_warnings() as warnings:
-            found = call(*args, **kwargs)
-        return found.add_notes(Note(*one) for one in dict.fromkeys(warnings))
-
-    return noted
 
 
 def save_conditioning(

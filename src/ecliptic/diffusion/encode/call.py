@@ -3,9 +3,10 @@
 B prompts, T tokens, D width, E vector size.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import TruncationWarning
 from ecliptic.prompts import Line
+
+_Jobs: TypeAlias = Mapping[tuple[LineEncoder, Hashable], Sequence[Line]]
 
 
 class TextCall:
@@ -86,7 +89,8 @@ class TextCall:
             TruncationWarning: tokens were dropped.
         """
         mixes = any(side.mixes for side in self.sides)
-        _encode(_group_lines(self.sides), merge, empty=mixes)
+        for encoder, group, lines in _merged(_group_lines(self.sides), merge):
+            encoder.encode(lines, empty=mixes, group=group)
         prompts = [
             prompt
             for side in self.sides
@@ -96,7 +100,9 @@ class TextCall:
         rule = unequal_rule(self.options)
         if needs_empty(prompts, rule):
             rows = (row for side in self.sides for row in side.encoders)
-            _encode({(one, None): [] for row in rows for one in row}, merge, empty=True)
+            jobs: _Jobs = {(one, None): [] for row in rows for one in row}
+            for encoder, _, lines in _merged(jobs, merge):
+                encoder.encode(lines, empty=True)
         self.length = shared_length(prompts, rule, self.positive.empties(0))
         lost = [
             describe_losses(ledger, only_pooled=side.only_pooled)
@@ -263,15 +269,15 @@ def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], li
     return found
 
 
-def _encode(
-    jobs: Mapping[tuple[LineEncoder, Hashable], Sequence[Line]], merge: Merge, *, empty: bool
-) -> None:
-    """Encode lines by encoder and group, those with the same LoRAs one after the other."""
+def _merged(jobs: _Jobs, merge: Merge) -> Iterator[tuple[LineEncoder, Hashable, Sequence[Line]]]:
+    """Yield (encoder, group, lines) while the LoRAs of the encoder are merged, those of one set in
+    a row.
+    """
     for loras in dict.fromkeys(encoder.loras for encoder, _ in jobs):
         with merge(loras):
             for (encoder, group), lines in jobs.items():
                 if encoder.loras == loras:
-                    encoder.encode(lines, empty=empty, group=group)
+                    yield encoder, group, lines
 
 
 def _zeros(x: Tensor | None) -> Tensor | None:
