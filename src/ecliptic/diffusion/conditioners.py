@@ -53,7 +53,7 @@ class Conditioner:
         self.force_zeros_for_empty_prompt = force_zeros_for_empty_prompt
         self._t5 = T5Reader(family, language, width=language_width, any_size=any_size)
         self._adapters = Adapters(family, self.encoders)
-        self._networks = Networks(self._adapters.stacks, loras)
+        self._networks = Networks(self._adapters, loras)
 
     def __repr__(self) -> str:
         names = ", ".join(one.clip.card.name for one in self.encoders)
@@ -123,7 +123,7 @@ class Conditioner:
         given: dict[str, Any] = {**further, "negative": negative, "t5": t5}
         given |= {"negative_t5": negative_t5}
         given |= {"sizes": sizes, "hires": hires, "images": images, "patches": patches}
-        self._warn(how, [call for call, _ in passes], given)
+        self._warn(how, passes, given)
         if passes:
             found, *second = (self._encode_pass(*one, (t5, negative_t5)) for one in passes)
             found = replace(found, hires=second[0] if second else None)
@@ -143,7 +143,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
-        self._warn(how, [call], {})
+        self._warn(how, [(call, networks)], {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
         with self._networks.hold():
             call.encode(self._networks.merge)
@@ -266,10 +266,11 @@ class Conditioner:
         return options
 
     def _warn(
-        self, how: Mapping[str, Any], passes: Sequence[TextCall], arguments: Mapping[str, Any]
+        self, how: Mapping[str, Any], passes: Sequence[_Pass], arguments: Mapping[str, Any]
     ) -> None:
         """Warn of what has no effect in a call of one or two passes, or of none."""
-        text, later, *_ = (*passes, None, None)
+        self._networks.warn(use for _, uses in passes for use in uses)
+        text, later, *_ = (*(call for call, _ in passes), None, None)
         has_t5 = self._t5.encoder is not None
         warn_without_effect(
             GivenCall(self.family, self.encoders, how, arguments, text, later, has_t5=has_t5)

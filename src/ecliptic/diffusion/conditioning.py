@@ -52,6 +52,7 @@ class NetworkUse:
     prompt: int  # its place in the batch
     network: Network
     problem: str = ""  # why it changed no text encoder
+    idle: int = 0  # keys for text encoders in its file that had no effect
 
     @property
     def applied(self) -> bool:
@@ -62,6 +63,9 @@ class NetworkUse:
     def text(self) -> str:
         """The tag and what became of it, in words."""
         what = self.problem or "was merged for this call"
+        if self.idle and self.applied:
+            keys = "1 key" if self.idle == 1 else f"{self.idle} keys"
+            what += f", but {keys} of its file had no effect"
         return f"<{self.network.kind}:{':'.join(self.network.items)}> {what}"
 
     def to_json(self) -> dict[str, object]:
