@@ -218,5 +218,5 @@ def test_a_file_holds_both_passes_or_says_why_not(tmp_path: Path) -> None:
     assert torch.equal(stored["hires.prompt_embeds"], tensor(made.hires.tokens))
     assert torch.equal(stored["prompt_embeds"], tensor(made.tokens))
     changing = make("sdxl")("a", dialect="a1111", steps=4, hires=Hires(4, prompt="[a:b:6]"))
-    with pytest.raises(ConfigError, match="the second pass cannot be written: .*c.at"):
+    with pytest.raises(ConfigError, match=r"the second pass cannot be written: .*c\.at"):
         save_conditioning(changing, path)
