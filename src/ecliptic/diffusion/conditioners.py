@@ -23,7 +23,8 @@ from ecliptic.diffusion.encode.request import Hires, Prompts, Request, make_requ
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.foreign_names import names_of
 from ecliptic.diffusion.images import encode_images
-from ecliptic.diffusion.language import LanguageEncoder, T5Reader
+from ecliptic.diffusion.language import T5Reader
+from ecliptic.diffusion.language_encoder import LanguageEncoder
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
