@@ -21,8 +21,8 @@ FOREIGN: tuple[Foreign, ...] = (
         "lora-tag",
         ("plain", "comfyui", "compel"),
         re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>"),
-        "{} is not read here and would be encoded as words; merge the file with add_lora, or read the "
-        'prompt with dialect="a1111" and loras=....',
+        "{} is not read here and would be encoded as words; merge the file with add_lora, or read "
+        'the prompt with dialect="a1111" and loras=....',
     ),
     Foreign(
         "other-dialect",
