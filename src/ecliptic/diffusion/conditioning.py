@@ -265,10 +265,13 @@ class Conditioning:
             )
         if len(self.alternatives) > 1 or self.schedule:
             several = len(self.alternatives) > 1
-            parts = "each part of c.alternatives" if several else "c.at(step)"
             raise ConfigError(
-                "this prompt has more than one set of tensors, but a pipeline takes one; call "
-                f"to_diffusers() of {parts}."
+                "this prompt has more than one set of tensors, but a pipeline takes one"
+                + (
+                    "; call to_diffusers() of each part of c.alternatives."
+                    if several
+                    else "; call to_diffusers() of c.at(step)."
+                )
             )
         found = self.family.arguments(self)
         return {name: value for name, value in found.items() if value is not None}
