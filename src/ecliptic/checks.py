@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from ecliptic.errors import ConfigError, EclipticError, NumericalError, did_you_mean
@@ -91,6 +91,23 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     if value < least:
         raise ConfigError(f"{name} must be at least {least}, got {value!r}.")
     return int(value)
+
+
+def check_number(name: str, value: Any, fix: str) -> float:
+    """Return `value` as a float if it is a finite number.
+
+    Args:
+        name: of the argument.
+        value: to check.
+        fix: the end of the message: "pass 0 to 1."
+
+    Raises:
+        ConfigError: it is not a number, or NaN or infinite.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigError(f"{name} must be a number, got {value!r}; {fix}")
+    check_finite(value, name, fix, ConfigError)
+    return float(value)
 
 
 def check_choice(name: str, value: object, known: Iterable[str]) -> None:

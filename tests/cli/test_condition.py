@@ -175,3 +175,53 @@ def test_a_folder_of_another_family_names_the_right_one(run: Any) -> None:
     result = run("condition", "a", "--for", "sd1", "-e", pipelines.folder("sdxl"), "--any-size")
     assert result.exit_code == 1
     assert 'not of "sd1"; pass "sdxl"' in " ".join(result.stderr.split())
+
+
+def test_the_second_pass_has_flags(condition: Condition, tmp_path: Path) -> None:
+    words = ("a cat", "--dialect", "a1111", "--steps", "4", "--hires-steps", "4")
+    texts = ("--hires-prompt", "an owl", "--hires-negative", "blurry")
+    shown = condition(*words, *texts)
+    assert shown.exit_code == 0, shown.stderr
+    assert "owl" in shown.stdout
+    out = tmp_path / "c.safetensors"
+    written = condition(*words, *texts, "--out", out)
+    assert written.exit_code == 0, written.stderr
+    with safe_open(out, "pt") as stored:
+        assert "hires.prompt_embeds" in stored.keys()  # noqa: SIM118
+        about = json.loads(stored.metadata()["ecliptic"])
+    assert (about["hires_steps"], about["hires_prompt"]) == (4, "an owl")
+    alone = condition("a", *texts)
+    assert alone.exit_code == 2
+    assert "pass --hires-steps" in " ".join(alone.stderr.replace("│", "").split())
+    missing = condition("a", "--dialect", "a1111", "--hires-steps", "4")
+    assert missing.exit_code == 1
+    assert "--hires-steps is a second pass" in missing.stderr
+    assert "hires=" not in missing.stderr
+
+
+@pytest.mark.parametrize("family", ["pixart", "hunyuan-dit"])
+def test_a_model_without_clip_is_refused_with_the_reason(
+    run: Any, encoders: list[str], family: str
+) -> None:
+    result = run("condition", "a", "--for", family, *encoders)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.replace("│", "").split())
+    assert "not the text encoder of a CLIP, so there is no family for it" in said
+    assert "is not one of" in run("condition", "a", "--for", "nothing", *encoders).stderr
+
+
+@pytest.mark.parametrize("prompt", ["a AND b", "a [cat:dog:2]"])
+def test_messages_say_nothing_of_python(condition: Condition, tmp_path: Path, prompt: str) -> None:
+    how = ("--dialect", "a1111", "--steps", "4")
+    result = condition(prompt, *how, "--out", tmp_path / "c.safetensors")
+    assert result.exit_code == 1
+    assert "more than one set of tensors" in result.stderr
+    assert "c.a" not in result.stderr
+    assert "to_diffusers" not in result.stderr
+
+
+def test_notes_say_nothing_of_python(condition: Condition) -> None:
+    with pytest.warns(ConditioningWarning, match="read as the weight 9"):
+        explained = condition("ratio 16:9", "--dialect", "a1111")
+    assert "the weight 9" in " ".join(explained.stdout.split())
+    assert "c.alternatives" not in explained.stdout

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ecliptic.diffusion import (
@@ -17,6 +18,7 @@ from ecliptic.diffusion import (
     ConditionCache,
     Conditioner,
     ConditioningWarning,
+    Hires,
     cache_identity,
     conditioner,
     write_cache,
@@ -163,6 +165,62 @@ def test_what_is_not_applied_is_named_and_left_out(
     assert use.to_json()["problem"] == use.problem
 
 
+def test_keys_of_a_named_file_that_fit_nothing_are_counted_once(
+    files: Files, tmp_path: Path
+) -> None:
+    tensors = load_file(files["a"])
+    name = "lora_te_text_model_encoder_layers_{}_mlp_fc2.oft_blocks"
+    tensors |= {name.format(n): torch.ones(2, 4, 4) for n in range(2)}
+    files["some"] = adapters.save(tmp_path / "some.safetensors", tensors)
+    made = fresh(files)
+    with pytest.warns(ConditioningWarning) as caught:
+        found = made(
+            ["a <lora:some:1>", "b <lora:some:.5>"],
+            dialect="a1111",
+            steps=4,
+            hires=Hires(4),
+        )
+    (said,) = (str(one.message) for one in caught)
+    with pytest.warns(ConditioningWarning) as lasting:
+        made.add_lora(files["some"])
+    assert said == str(lasting[0].message)
+    assert said.startswith("2 keys of ")
+    assert "layers_0_mlp_fc2.oft_blocks" in said
+    assert [use.text for use in found.networks] == [
+        "<lora:some:1> was merged for this call, but 2 keys of its file had no effect",
+        "<lora:some:.5> was merged for this call, but 2 keys of its file had no effect",
+    ]
+    assert found.networks[0].to_json()["idle"] == 2
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ("<lora:a:0>", "'<lora:a:0>' changes nothing at scale 0"),
+        ("<lora:a:1><lora:a:-1>", "'<lora:a:-?1>' changes nothing, since .* add up to 0"),
+    ],
+)
+def test_a_scale_of_zero_merges_nothing_and_says_so(files: Files, tags: str, words: str) -> None:
+    with pytest.warns(ConditioningWarning, match=words):
+        found = fresh(files)(f"a cat{tags}", dialect="a1111")
+    same(found.tokens, fresh()("a cat").tokens)
+    assert not any(use.applied for use in found.networks)
+    assert "was merged" not in " ".join(use.text for use in found.networks)
+
+
+@pytest.mark.parametrize("scale", ["1e20", "1e30", "1e38"])
+def test_a_scale_that_no_encoder_bears_is_blamed(files: Files, scale: str) -> None:
+    made = fresh(files)
+    with pytest.raises(NumericalError, match=r"<lora:a>.*smaller scale") as caught:
+        made(f"a cat<lora:a:{scale}>", dialect="a1111")
+    assert "overflows in some models" not in str(caught.value)
+    same(made("a cat").tokens, fresh()("a cat").tokens)
+    if scale != "1e38":  # which is refused when it is added
+        made.add_lora(files["b"], float(scale), "b")
+        with pytest.raises(NumericalError, match=r"b at 1e\+.*smaller scale"):
+            made("a cat")
+
+
 def test_tags_in_a_negative_and_in_other_dialects_are_words(files: Files) -> None:
     made = fresh(files)
     with pytest.warns(ConditioningWarning, match="encoded as words"):
@@ -180,7 +238,8 @@ def test_loras_of_another_model_and_gradients_are_refused(files: Files, tmp_path
         made("a<lora:wide>", dialect="a1111")
     with pytest.raises(ConfigError, match="merge them with add_lora"):
         made("a<lora:a>", dialect="a1111", grad=True)
-    assert made("a<lora:a:0>", dialect="a1111", grad=True).networks[0].applied
+    with pytest.warns(ConditioningWarning, match="at scale 0"):
+        made("a<lora:a:0>", dialect="a1111", grad=True)
 
 
 def test_caches_know_the_files_behind_the_names(files: Files, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ GROUPS = [
         "a:1 AND ",
         "<lora:a:1>",
         "<lora:a:",
+        "<a:",
         "<a:b",
         '("a","b").and() ',
         '("a","b").blend(1,1) ',

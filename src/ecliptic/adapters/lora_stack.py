@@ -118,21 +118,22 @@ class LoraStack:
         """
         if name in self._entries:
             raise ConfigError(f"a LoRA {name!r} is merged already; remove or rescale it.")
-        strength = self._resolve(scale)
+        strength, report = self._resolve(scale), self.preview(name, lora)
+        layers, _ = self._match_layers(lora)
+        self._apply({**self._entries, name: _Entry(lora, layers, strength)}, name)
+        return report
+
+    def preview(self, name: str, lora: Lora) -> LoraReport:
+        """What `add` would report; it changes nothing.
+
+        Raises:
+            ShapeError: a change does not fit its layer.
+        """
         layers, unused = self._match_layers(lora)
         elsewhere = sum(part not in self._parts for part, _ in lora.layers)
-        self._apply({**self._entries, name: _Entry(lora, layers, strength)}, name)
         return LoraReport(
             name, tuple(layers), {**lora.unused, **unused}, elsewhere, len(lora.other)
         )
-
-    def fits(self, lora: Lora) -> bool:
-        """Whether `lora` changes a layer of this tower.
-
-        Raises:
-            ShapeError: a pair does not fit its layer.
-        """
-        return bool(self._match_layers(lora)[0])
 
     def rescale(self, name: str, scale: Strength) -> None:
         """Change the scale of the LoRA `name`; weights are computed from the originals."""

@@ -18,7 +18,7 @@ from ecliptic.cli.output import count, print_json, print_text, say
 from ecliptic.cli.wording import name_flags
 
 if TYPE_CHECKING:
-    from ecliptic.diffusion import Conditioner, ConditioningReport
+    from ecliptic.diffusion import Conditioner, ConditioningReport, Hires
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,18 @@ class PromptFlags:
     negative_3: Annotated[
         str | None, typer.Option("--negative-3", help="Different negative prompt for it.")
     ] = None
+    hires_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--hires-steps", help="Encode A1111's second pass of so many steps too.", min=1
+        ),
+    ] = None
+    hires_prompt: Annotated[
+        str | None, typer.Option("--hires-prompt", help="Different prompt for the second pass.")
+    ] = None
+    hires_negative: Annotated[
+        str | None, typer.Option("--hires-negative", help="Different negative prompt for it.")
+    ] = None
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Show the tokens, also when a file is written."),
@@ -53,6 +65,24 @@ class PromptFlags:
         """The texts beside the prompt, by their names in Python."""
         names = ("negative", "prompt_2", "negative_2", "prompt_3", "negative_3")
         return {name: getattr(self, name) for name in names}
+
+    def later(self) -> dict[str, Any]:
+        """The flags of the second pass, for the metadata of a file."""
+        names = ("hires_steps", "hires_prompt", "hires_negative")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def hires(self) -> "Hires | None":
+        """The second pass; a usage error for texts without its steps."""
+        from ecliptic.diffusion import Hires
+
+        if self.hires_steps is not None:
+            return Hires(self.hires_steps, self.hires_prompt, self.hires_negative)
+        if self.hires_prompt or self.hires_negative:
+            raise typer.BadParameter(
+                "--hires-prompt and --hires-negative are of the second pass; pass --hires-steps, "
+                "its number of steps."
+            )
+        return None
 
     def given(self) -> list[str]:
         """The flags that are set."""
@@ -125,6 +155,7 @@ def condition(
         raise typer.BadParameter(f"{flags} is for tables of captions; see `ecliptic captions`.")
     outputs = [path for path in (out, prompt.page) if path is not None]
     check_outputs(outputs, encoders.paths(), force=force)
+    prompt.hires()  # refuses flags that contradict each other before anything is loaded
     if out is not None and out.suffix != ".safetensors":
         raise typer.BadParameter("the --out file of a prompt must end in .safetensors.")
     if not is_file(source):
@@ -172,7 +203,7 @@ def _show(
     from ecliptic.diffusion import report_html, report_table, save_conditioning
     from ecliptic.storage import replace_file, text_writer
 
-    made = conditioner(text, **prompt.texts(), **how)
+    made = conditioner(text, **prompt.texts(), hires=prompt.hires(), **how)
     report = made.report()
     notes = tuple(dataclasses.replace(n, text=name_flags(n.text)) for n in report.notes)
     report = dataclasses.replace(report, notes=notes)
@@ -184,7 +215,7 @@ def _show(
         replace_file(prompt.page, text_writer(report_html(report, text[:80])))
         say(f"the page is {prompt.page}")
     if out is not None:
-        about = {"prompt": text} | prompt.texts()
+        about = {"prompt": text} | prompt.texts() | prompt.later()
         names = save_conditioning(made, out, about | {"identity": conditioner.identity(**how)})
         say(f"{', '.join(names)} in {out}")
     say(count_tokens(report))

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -30,14 +30,28 @@ TextFamily = Literal[  # the rows of `diffusion.FAMILIES` with text encoders, wi
 ]
 
 
+def _check_family(value: str | None) -> str | None:
+    """Return the family; a usage error for another name, with the reason if the model has one."""
+    known = get_args(TextFamily)
+    if value is None or value in known:
+        return value
+    from ecliptic.diffusion import explain_missing_family
+
+    names = ", ".join(map(repr, known))
+    raise typer.BadParameter(explain_missing_family(value) or f"{value!r} is not one of {names}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class EncoderFlags:
     """The diffusion model, its text encoders, and where they run."""
 
     family: Annotated[
-        TextFamily | None,
+        str | None,
         typer.Option(
             "--for",
+            metavar=f"[{'|'.join(get_args(TextFamily))}]",
+            callback=_check_family,
+            autocompletion=lambda: list(get_args(TextFamily)),
             help="Diffusion model that takes the prompt; a diffusers folder tells it by itself.",
         ),
     ] = None

@@ -15,6 +15,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("labels", "labels_file", "templates", "images", "queries", "queries_file", "image"),
         *("text", "texts", "column", "id_column", "kind", "limit"),
         *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "resume"),
+        *("hires_steps", "hires_prompt", "hires_negative"),
     ),
     "Model": (
         *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),

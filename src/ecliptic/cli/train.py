@@ -64,7 +64,7 @@ def train(
     as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Train a CLIP, from random weights or any checkpoint, as RECIPE says.
+    """Train a CLIP from random weights or any checkpoint.
 
     --out receives the checkpoints, the last model, which `ecliptic.load` opens, and metrics.jsonl
     with curves.svg. --json prints a line of JSON for each event. Ctrl-C or SIGTERM ends the run

@@ -97,7 +97,7 @@ class Adapters:
         reports = self._change_all(
             lambda stack: stack.add(name, lora, scale), lambda stack: stack.remove(name)
         )
-        idle = self._find_idle(lora, reports)
+        idle = self.find_idle(lora, reports)
         if not any(report.applied for report in reports):
             self.remove_lora(name)
             reasons = f": {_describe_idle(idle)}" if idle else "; it is for the denoiser alone"
@@ -105,16 +105,25 @@ class Adapters:
                 f"{path} changes no layer of the text encoders of {self.family.title}{reasons}; "
                 "use another LoRA."
             )
+        self.warn_of_idle(idle, path)
+        return reports
+
+    def preview(self, name: str, lora: Lora) -> tuple[LoraReport, ...]:
+        """What each encoder would report of `lora`; it changes nothing."""
+        return tuple(stack.preview(name, lora) for stack in self.stacks)
+
+    def warn_of_idle(self, idle: Mapping[str, str], path: str | Path) -> None:
+        """Warn of the keys that `find_idle` found in the file `path`, if there are any."""
         if idle:
+            keys = "1 key" if len(idle) == 1 else f"{len(idle)} keys"
             warn(
-                f"{len(idle)} keys of {path} have no effect on {self.family.title}: "
-                f"{_describe_idle(idle)}",
+                f"{keys} of {path} {'has' if len(idle) == 1 else 'have'} no effect on "
+                f"{self.family.title}: {_describe_idle(idle)}",
                 ConditioningWarning,
                 stacklevel=None,
             )
-        return reports
 
-    def _find_idle(self, lora: Lora, reports: Sequence[LoraReport]) -> dict[str, str]:
+    def find_idle(self, lora: Lora, reports: Sequence[LoraReport]) -> dict[str, str]:
         """Find keys for text encoders that change none, with the reason."""
         idle = dict(lora.unused)
         for report in reports:

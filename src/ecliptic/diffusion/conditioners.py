@@ -23,7 +23,8 @@ from ecliptic.diffusion.encode.request import Hires, Prompts, Request, make_requ
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.foreign_names import names_of
 from ecliptic.diffusion.images import encode_images
-from ecliptic.diffusion.language import LanguageEncoder, T5Reader
+from ecliptic.diffusion.language import T5Reader
+from ecliptic.diffusion.language_encoder import LanguageEncoder
 from ecliptic.diffusion.micro_conditioning import Sizes
 from ecliptic.diffusion.options import HowOptions, Options
 from ecliptic.engine import Clip
@@ -53,7 +54,7 @@ class Conditioner:
         self.force_zeros_for_empty_prompt = force_zeros_for_empty_prompt
         self._t5 = T5Reader(family, language, width=language_width, any_size=any_size)
         self._adapters = Adapters(family, self.encoders)
-        self._networks = Networks(self._adapters.stacks, loras)
+        self._networks = Networks(self._adapters, loras)
 
     def __repr__(self) -> str:
         names = ", ".join(one.clip.card.name for one in self.encoders)
@@ -122,7 +123,7 @@ class Conditioner:
                 request = make_request(self.family, prompt, negative, further)
                 shares_t5 = t5 is not None or negative_t5 is not None
                 passes = self._make_passes(request, options, sizes, hires, shares_t5=shares_t5)
-            self._warn(how, [call for call, _ in passes], {**given, "patches": patches})
+            self._warn(how, passes, {**given, "patches": patches})
             for one in reversed(passes):  # the second pass first
                 later = None if one is passes[-1] else found
                 found = replace(self._encode_pass(*one, (t5, negative_t5)), hires=later)
@@ -142,7 +143,7 @@ class Conditioner:
         options = replace(options, compat=alone)
         call = TextCall(self.family, self.encoders, request, options, positive_only=True)
         call.check_single()
-        self._warn(how, [call], {})
+        self._warn(how, [(call, networks)], {})
         language = self._t5.read(replace(request, language=(request.language[0], ())), options)
         with self._networks.hold():
             call.encode(self._networks.merge)
@@ -265,10 +266,11 @@ class Conditioner:
         return options
 
     def _warn(
-        self, how: Mapping[str, Any], passes: Sequence[TextCall], arguments: Mapping[str, Any]
+        self, how: Mapping[str, Any], passes: Sequence[_Pass], arguments: Mapping[str, Any]
     ) -> None:
         """Warn of what has no effect in a call of one or two passes, or of none."""
-        text, later, *_ = (*passes, None, None)
+        self._networks.warn(use for _, uses in passes for use in uses)
+        text, later, *_ = (*(call for call, _ in passes), None, None)
         has_t5 = self._t5.encoder is not None
         warn_without_effect(
             GivenCall(self.family, self.encoders, how, arguments, text, later, has_t5=has_t5)

@@ -9,13 +9,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ecliptic.checks import check_finite
+from ecliptic.checks import check_count, check_finite, check_number
 from ecliptic.diffusion.account.report import (
     CallFacts,
     ConditioningReport,
@@ -52,6 +53,7 @@ class NetworkUse:
     prompt: int  # its place in the batch
     network: Network
     problem: str = ""  # why it changed no text encoder
+    idle: int = 0  # keys for text encoders in its file that had no effect
 
     @property
     def applied(self) -> bool:
@@ -62,6 +64,9 @@ class NetworkUse:
     def text(self) -> str:
         """The tag and what became of it, in words."""
         what = self.problem or "was merged for this call"
+        if self.idle and self.applied:
+            keys = "1 key" if self.idle == 1 else f"{self.idle} keys"
+            what += f", but {keys} of its file had no effect"
         return f"<{self.network.kind}:{':'.join(self.network.items)}> {what}"
 
     def to_json(self) -> dict[str, object]:
@@ -111,7 +116,8 @@ class Conditioning:
 
         A sampler reads `during` and uses the conditioning only there; with `combine`, one prompt
         can follow another. As in ComfyUI, the fractions are of the noise schedule and not of the
-        steps: at fraction f, the training timestep is `(1 - f) 999`.
+        steps: at fraction f, the training timestep is `(1 - f) 999`. `hires` gets the same ones, of
+        its own sampling.
 
         Args:
             start: fraction of the sampling at which it begins, 0 to 1.
@@ -123,19 +129,23 @@ class Conditioning:
         Source: ComfyUI nodes.py `ConditioningSetTimestepRange` (start_percent, end_percent);
         comfy/samplers.py `calculate_start_end_timesteps`.
         """
-        check_finite((start, end), "start and end", "pass fractions from 0 to 1.", ConfigError)
+        start, end = (
+            check_number(name, value, "pass fractions from 0 to 1.")
+            for name, value in (("start", start), ("end", end))
+        )
         if not 0 <= start < end <= 1:
             raise ConfigError(
                 f"a part of the sampling from {start:g} to {end:g} is empty or outside it; pass "
                 "two fractions from 0 to 1, the smaller first."
             )
         parts = tuple((one.between(start, end), weight) for one, weight in self.alternatives)
-        return replace(self, alternatives=parts, during=(float(start), float(end)))
+        hires = None if self.hires is None else self.hires.between(start, end)
+        return replace(self, alternatives=parts, hires=hires, during=(start, end))
 
     def zeroed(self) -> "Conditioning":
         """The same shapes with zeros for the tokens and the pooled vector, without words.
 
-        Masks, sizes, images and the negative stay.
+        Masks, sizes, images and the negative stay. A second pass is zeroed likewise.
 
         Source: ComfyUI nodes.py `ConditioningZeroOut`.
         """
@@ -148,6 +158,7 @@ class Conditioning:
             pooled=pooled,
             alternatives=tuple((one.zeroed(), weight) for one, weight in self.alternatives),
             schedule=tuple((last, one.zeroed()) for last, one in self.schedule),
+            hires=None if self.hires is None else self.hires.zeroed(),
             read_ledger=Ledger,
         )
 
@@ -164,19 +175,36 @@ class Conditioning:
     def at(self, step: int) -> "Conditioning":
         """The conditioning at sampling step `step`, counted from 1.
 
+        What holds for the whole call stays: the range, the second pass, networks and images.
+
         Raises:
             ConfigError: `step` is outside the steps that the prompt was parsed for.
         """
         if self.alternatives:
             parts = tuple((one.at(step), weight) for one, weight in self.alternatives)
-            return replace(parts[0][0], alternatives=parts, during=self.during)
+            return self._share(replace(parts[0][0], alternatives=parts))
         if not self.schedule:
+            check_count("step", step)
             return self
-        if step >= 1:
+        if isinstance(step, Integral) and step >= 1:
             for last, conditioning in self.schedule:
                 if step <= last:
-                    return replace(conditioning, during=self.during)
-        raise ConfigError(f"step must be 1 to {self.schedule[-1][0]}, got {step}.")
+                    return self._share(conditioning)
+        raise ConfigError(f"step must be 1 to {self.schedule[-1][0]}, got {step!r}.")
+
+    def _share(self, part: "Conditioning") -> "Conditioning":
+        """`part` with what only the whole conditioning of the call knows."""
+        negative = self.negative
+        if part.negative is not None and negative is not None:
+            negative = replace(part.negative, image=negative.image)
+        return replace(
+            part,
+            image=self.image,
+            negative=negative,
+            during=self.during,
+            hires=self.hires,
+            networks=self.networks,
+        )
 
     def report(self) -> ConditioningReport:
         """What became of the prompts: both sides, every alternative and step, shapes, warnings."""
@@ -226,7 +254,7 @@ class Conditioning:
         """The keyword arguments for diffusers: for a pipeline, or the model in `family.takes`.
 
         Sizes of SDXL are among them if the call stated `sizes=`; otherwise a pipeline takes them
-        from the image that it paints.
+        from the image that it paints. The second pass is not: call `c.hires.to_diffusers()`.
 
         Raises:
             ConfigError: there is more than one set of tensors, under AND, of `combine` or over the
@@ -241,10 +269,13 @@ class Conditioning:
             )
         if len(self.alternatives) > 1 or self.schedule:
             several = len(self.alternatives) > 1
-            parts = "each part of c.alternatives" if several else "c.at(step)"
             raise ConfigError(
-                "this prompt has more than one set of tensors, but a pipeline takes one; call "
-                f"to_diffusers() of {parts}."
+                "this prompt has more than one set of tensors, but a pipeline takes one"
+                + (
+                    "; call to_diffusers() of each part of c.alternatives."
+                    if several
+                    else "; call to_diffusers() of c.at(step)."
+                )
             )
         found = self.family.arguments(self)
         return {name: value for name, value in found.items() if value is not None}
@@ -258,7 +289,7 @@ class Conditioning:
 
     def repeat(self, times: int) -> "Conditioning":
         """Repeat every row `times` times: p0, p0, p1, p1."""
-        if times == 1:
+        if check_count("times", times) == 1:
             return self
         own = ((name, getattr(self, name)) for name in _TENSORS)
         rows: dict[str, Any] = {n: x.repeat_interleave(times, 0) for n, x in own if x is not None}
@@ -282,33 +313,47 @@ def save_conditioning(
 ) -> tuple[str, ...]:
     """Write `conditioning.to_diffusers()` to a file, all or nothing; returns the tensor names.
 
+    The names of the tensors of a second pass start with "hires.".
+
     Args:
         conditioning: of one call.
         path: file to write; an existing file is replaced.
         about: more metadata, as JSON values.
 
     Raises:
-        ConfigError: there is more than one set of tensors, under AND or over the steps.
+        ConfigError: a pass has more than one set of tensors, under AND or over the steps.
         InputError: the family has no tensors for these inputs.
         NumericalError: a value is NaN or infinite.
         StorageError: the file cannot be written.
     """
     path = Path(path)
-    given = conditioning.to_diffusers()
-    tensors = dict(_find_tensors(given))
+    tensors, others = _sort_arguments(conditioning)
+    facts = {"family": conditioning.family.name, "other": others, **(about or {})}
+    if conditioning.hires is not None:
+        try:
+            later, others = _sort_arguments(conditioning.hires)
+        except ConfigError as error:
+            raise ConfigError(f"the second pass cannot be written: {error}") from error
+        tensors |= {f"hires.{name}": tensor for name, tensor in later.items()}
+        facts["hires"] = {"other": others}
     if not tensors:
         raise InputError(
             f"{conditioning.family.title} has no tensors for these inputs; pass a prompt or images."
         )
     for name, tensor in tensors.items():
         check_finite(tensor, name, "nothing is written.")
-    others = {
-        name: value for name, value in given.items() if not list(_find_tensors({name: value}))
-    }
-    facts = {"family": conditioning.family.name, "other": others, **(about or {})}
     metadata = {"format": "pt", "ecliptic": json.dumps(facts, sort_keys=True, allow_nan=False)}
     replace_file(path, lambda draft: write_safetensors(draft, tensors, metadata))
     return tuple(tensors)
+
+
+def _sort_arguments(conditioning: Conditioning) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors among the arguments of a pipeline, and all others."""
+    given = conditioning.to_diffusers()
+    others = {
+        name: value for name, value in given.items() if not list(_find_tensors({name: value}))
+    }
+    return dict(_find_tensors(given)), others
 
 
 def _find_tensors(given: Mapping[str, Any]) -> list[tuple[str, Tensor]]:

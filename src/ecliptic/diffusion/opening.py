@@ -10,7 +10,7 @@ from ecliptic.diffusion.encode.encoders import TextEncoder
 from ecliptic.diffusion.encode.networks import LoraFiles
 from ecliptic.diffusion.families import FAMILIES, Family
 from ecliptic.diffusion.foreign_names import names_of, refuse_unknown
-from ecliptic.diffusion.language import LanguageEncoder
+from ecliptic.diffusion.language_encoder import LanguageEncoder
 from ecliptic.diffusion.recognition.pipelines import INDEX, check_family, recognise_family
 from ecliptic.diffusion.recognition.without_clip import explain_missing_family
 from ecliptic.diffusion.t5_folder import T5Folder, find_t5

@@ -68,6 +68,7 @@ class Counted:
         if any("bad" in prompt for prompt in prompts):
             raise TextError("a prompt is bad at character 0; write a good one.")
         time.sleep(self.delay * len(prompts))
+        self.change_during(prompts)
         with self.lock:
             self.asked += prompts
         if self.log is not None:
@@ -81,6 +82,9 @@ class Counted:
         other = None if negative is None else self.each([negative], **options)[0]
         return Made(made.tokens, made.pooled, made.mask, other, made.ledger)
 
+    def change_during(self, prompts: Sequence[str]) -> None:
+        """What another thread does to the conditioner while it encodes; nothing here."""
+
     def _make(self, prompt: str, options: dict[str, Any]) -> Made:
         known = f"{prompt} {sorted(self.identity(**options).items(), key=str)}"
         seed = int.from_bytes(hashlib.sha256(known.encode()).digest()[:7], "big")
@@ -92,6 +96,16 @@ class Counted:
         pooled = torch.randn(1, 8, generator=generator)
         rows = Words(tuple(prompt.split()[6:]))
         return Made(tokens, pooled, mask, None, rows, (1, 2) if " AND " in prompt else ())
+
+
+@dataclass
+class Changing(Counted):
+    """Gets a LoRA just before it encodes a prompt that says "late", for the first time."""
+
+    def change_during(self, prompts: Sequence[str]) -> None:
+        """Merge it."""
+        if any("late" in prompt for prompt in prompts):
+            self.told["loras"] = ["sha"]
 
 
 PROMPTS = [f"an image of thing {number} masked" for number in range(9)]

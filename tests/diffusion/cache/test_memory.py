@@ -13,7 +13,7 @@ import torch
 from ecliptic.diffusion.cache.memory import CachedConditioner, tensors_in
 from ecliptic.diffusion.cache.write import Caption, write_cache
 from ecliptic.errors import ConfigError, TextError
-from tests.diffusion.cache.counted import IDENTITY, Counted, Made
+from tests.diffusion.cache.counted import IDENTITY, Changing, Counted, Made
 
 
 def test_a_second_call_computes_nothing_and_gives_the_same() -> None:
@@ -72,6 +72,18 @@ def test_a_change_of_the_conditioner_misses(change: dict[str, Any]) -> None:
     source.told = dict(IDENTITY)
     assert torch.equal(cached("a cat").tokens, before.tokens)  # type: ignore[arg-type]
     assert len(source.asked) == 2
+
+
+def test_a_result_of_a_conditioner_that_changed_meanwhile_is_not_kept() -> None:
+    for ask in (lambda c: c("late"), lambda c: c.each(["late"])[0]):
+        source = Changing()
+        cached: CachedConditioner[Made] = CachedConditioner(source)
+        made = ask(cached)
+        assert torch.equal(made.tokens, source("late").tokens)  # type: ignore[arg-type]
+        assert cached.statistics.entries == 0
+        assert torch.equal(ask(cached).tokens, made.tokens)
+        source.told, source.change_during = dict(IDENTITY), lambda _: None  # type: ignore
+        assert torch.equal(ask(cached).tokens, Counted()("late").tokens)  # type: ignore[arg-type]
 
 
 def test_options_and_tensors_are_part_of_the_key() -> None:

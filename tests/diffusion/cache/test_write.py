@@ -12,11 +12,12 @@ from safetensors import safe_open
 
 from ecliptic.diffusion.cache.keys import cache_identity, condition_key
 from ecliptic.diffusion.cache.read import ConditionCache
-from ecliptic.diffusion.cache.write import LONGEST, Caption, Watch, write_cache
+from ecliptic.diffusion.cache.write import LONGEST, CacheReport, Caption, Watch, write_cache
 from ecliptic.errors import ConfigError, NumericalError, StorageError, TextError
 from tests.diffusion.cache.counted import (
     IDENTITY,
     PROMPTS,
+    Changing,
     Counted,
     captions,
     fill,
@@ -220,3 +221,25 @@ def test_the_records_of_a_shard_say_what_is_in_it(tmp_path: Path) -> None:
         *prompts
     ]
     assert prompts[ids["0.png"]] == PROMPTS[0]
+
+
+def test_tensors_of_a_conditioner_that_changed_meanwhile_are_not_stored(tmp_path: Path) -> None:
+    first, late = PROMPTS[:4], [f"{number} late" for number in range(4)]
+    refused: list[Caption] = []
+    watch = Watch(reject=lambda caption, _: refused.append(caption))
+    with pytest.raises(StorageError, match="changed while its prompts were encoded"):
+        fill_with(tmp_path, Changing(), [*first, *late], watch)
+    assert not refused
+    cache = ConditionCache(tmp_path)
+    identity = cache_identity(Counted())
+    assert [cache.get(condition_key(identity, text)) is not None for text in (*first, *late)] == (
+        [True] * 4 + [False] * 4
+    )
+    report = fill_with(tmp_path, Counted(), [*first, *late], watch)  # claims were given up
+    assert (report.reused, report.written) == (4, 4)
+
+
+def fill_with(
+    folder: Path, source: Counted, prompts: list[str], watch: Watch | None = None
+) -> CacheReport:
+    return write_cache(source, captions(prompts), folder, batch_size=4, watch=watch)

@@ -1,12 +1,23 @@
 """ComfyUI's conditioning nodes, each beside a short statement of its formula."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ecliptic.diffusion import Conditioning, average, combine, concat
+from ecliptic.diffusion import (
+    Conditioning,
+    ConditioningWarning,
+    Hires,
+    average,
+    combine,
+    concat,
+    save_conditioning,
+)
 from ecliptic.errors import ConfigError, ShapeError
 from tests.diffusion.test_conditioner import make
 
@@ -69,8 +80,6 @@ def test_average_cuts_or_pads_the_second_with_zeros(weight: float, first: str, s
 
 
 def test_average_takes_the_pooled_vector_that_is_there() -> None:
-    from dataclasses import replace
-
     a, b = pair()
     assert average(replace(a, pooled=None), b).pooled is b.pooled
     assert average(a, replace(b, pooled=None)).pooled is a.pooled
@@ -119,3 +128,95 @@ def test_what_does_not_fit_is_refused(join: Any) -> None:
         join(combine(a, b), b)
     with pytest.raises(ConfigError, match="only conditionings with tokens"):
         join(*pair("flux"))
+
+
+def passes(prompt: str, later: str | None = "later") -> Conditioning:
+    hires = None if later is None else Hires(4, prompt=later)
+    return make("sdxl")(prompt, steps=4, hires=hires)
+
+
+def test_the_second_pass_is_treated_as_the_first() -> None:
+    a, b = passes("a cat"), passes("a dog", "an owl")
+    assert a.hires is not None
+    assert b.hires is not None
+    for join in (combine, concat, average):
+        found, wanted = join(a, b).hires, join(a.hires, b.hires)
+        assert found is not None
+        assert torch.equal(tensor(found.tokens), tensor(wanted.tokens))
+        assert len(found.alternatives) == len(wanted.alternatives)
+        with pytest.raises(ConfigError, match="only one of the two conditionings has a second"):
+            join(a, passes("a dog", None))
+        with pytest.raises(ConfigError, match="only one of the two conditionings has a second"):
+            join(passes("a dog", None), a)
+    mixed = average(a, b, 0.25).hires
+    assert mixed is not None
+    torch.testing.assert_close(mixed.tokens, average(a.hires, b.hires, 0.25).tokens)
+    late, none = a.between(0.5, 1).hires, a.zeroed().hires
+    assert late is not None
+    assert none is not None
+    assert late.during == (0.5, 1.0)
+    assert not tensor(none.tokens).any()
+    assert none.ledger.rows == ()
+
+
+def test_a_step_keeps_the_second_pass_and_the_networks() -> None:
+    with pytest.warns(ConditioningWarning, match="pass loras="):
+        made = make("sdxl")("a [cat:dog:2]<lora:x>", dialect="a1111", steps=4, hires=Hires(4))
+    both = combine(made, made)
+    assert len(both.networks) == 2
+    for one in (made.at(1), made.at(4), both.at(2)):
+        assert one.hires is not None
+        assert one.networks[0].network.name == "x"
+
+
+@pytest.mark.parametrize("family", ["unclip", "kandinsky2-prior"])
+def test_a_step_keeps_what_the_call_has_for_all_steps(family: str) -> None:
+    made = make(family)("a [cat:dog:2]", negative="x", dialect="a1111", steps=4)
+    image = torch.ones(1, 8)
+    assert made.negative is not None
+    whole = replace(made, image=image, negative=replace(made.negative, image=image))
+    for step in (1, 4):
+        assert whole.at(step).image is image
+        negative = whole.at(step).negative
+        assert negative is not None
+        assert negative.image is image
+        wanted = made.at(step).negative
+        assert wanted is not None
+        assert negative.tokens is wanted.tokens
+
+
+def test_wrong_kinds_of_arguments_are_refused_with_a_fix() -> None:
+    a, b = pair()
+    given: Any
+    for join in (combine, concat, average):
+        for given in (3, None, "a cat", {}):
+            for both in ((a, given), (given, a)):
+                with pytest.raises(ConfigError, match="only conditionings can be"):
+                    join(*both)
+    for given in ("x", None, [0.5], True):
+        with pytest.raises(ConfigError, match="weight must be a number"):
+            average(a, b, given)
+    for given in ("a", None, [0.5]):
+        with pytest.raises(ConfigError, match="start must be a number"):
+            a.between(given, 1)
+        with pytest.raises(ConfigError, match="end must be a number"):
+            a.between(0, given)
+    for given in ("1", 1.5, None, 0):
+        with pytest.raises(ConfigError, match="step must be"):
+            a.at(given)
+        with pytest.raises(ConfigError, match="times must be"):
+            a.repeat(given)
+
+
+def test_a_file_holds_both_passes_or_says_why_not(tmp_path: Path) -> None:
+    made, path = passes("a cat", "an owl"), tmp_path / "c.safetensors"
+    assert made.hires is not None
+    names = save_conditioning(made, path)
+    later = {f"hires.{name}" for name in made.hires.to_diffusers()}
+    assert set(names) == set(made.to_diffusers()) | later
+    stored = load_file(path)
+    assert torch.equal(stored["hires.prompt_embeds"], tensor(made.hires.tokens))
+    assert torch.equal(stored["prompt_embeds"], tensor(made.tokens))
+    changing = make("sdxl")("a", dialect="a1111", steps=4, hires=Hires(4, prompt="[a:b:6]"))
+    with pytest.raises(ConfigError, match=r"the second pass cannot be written: .*c\.at"):
+        save_conditioning(changing, path)

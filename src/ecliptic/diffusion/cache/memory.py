@@ -2,7 +2,8 @@
 
 Its size is limited; it drops the least recently used result. It returns copies. Equal requests at
 the same time are computed once. A key covers the identity of the conditioner at the time of the
-call, so a new LoRA is a cache miss. For single prompts it can also read a folder of `write_cache`.
+call, so a new LoRA is a cache miss; what was computed while the identity changed is returned, but
+not kept. For single prompts it can also read a folder of `write_cache`.
 """
 
 import copy
@@ -91,12 +92,13 @@ class CachedConditioner(Generic[C]):
         def compute() -> C:
             return self.conditioner(prompt, negative=negative, **options)
 
-        key = _key_of_call(self.conditioner, given)
+        find_key = partial(_key_of_call, self.conditioner, given)
+        key = find_key()
         if key is None:  # an argument without JSON form, such as an image
             with self._lock:
                 self._misses += 1
             return compute()
-        found: C = self._recall(key, compute)
+        found: C = self._recall(key, compute, find_key)
         return found
 
     def each(
@@ -109,9 +111,14 @@ class CachedConditioner(Generic[C]):
             stored = None if self._folder is None else self._folder.get(key)
             return stored or self.conditioner.each([prompt], **options)[0]
 
+        def find_key(prompt: str) -> str:
+            return condition_key(cache_identity(self.conditioner, **options), prompt)
+
         keys = [condition_key(identity, prompt) for prompt in prompts]
-        pairs = zip(prompts, keys, strict=True)
-        return [self._recall(key, partial(compute, prompt, key)) for prompt, key in pairs]
+        return [
+            self._recall(key, partial(compute, prompt, key), partial(find_key, prompt))
+            for prompt, key in zip(prompts, keys, strict=True)
+        ]
 
     def identity(self, **options: Unpack[HowOptions]) -> Mapping[str, Any]:
         """The identity of the wrapped conditioner."""
@@ -131,8 +138,13 @@ class CachedConditioner(Generic[C]):
             self._kept.clear()
             self._bytes = 0
 
-    def _recall(self, key: str, compute: Callable[[], Any]) -> Any:
-        """Return a copy of the result of `key`; the first caller computes it, the others wait."""
+    def _recall(
+        self, key: str, compute: Callable[[], Any], find_key: Callable[[], str | None]
+    ) -> Any:
+        """Return a copy of the result of `key`; the first caller computes it, the others wait.
+
+        It is kept if `find_key` still gives `key` then: the conditioner is the one it was.
+        """
         with self._lock:
             found = self._find(key)
             if found is None:
@@ -145,7 +157,8 @@ class CachedConditioner(Generic[C]):
         try:
             result = compute()
             mine.set_result(result)
-            self._keep(key, mine)
+            if find_key() == key:
+                self._keep(key, mine)
         except BaseException as error:
             mine.set_exception(error)
             raise

@@ -41,6 +41,7 @@ from ecliptic.errors import (
     EclipticError,
     InputError,
     NumericalError,
+    StorageError,
     TextError,
 )
 from ecliptic.storage import make_folder
@@ -112,15 +113,15 @@ def write_cache(
 
     Raises:
         InputError, NumericalError, ConfigError: of a caption, if `watch.reject` is None.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or the conditioner changed during the run.
     """
     check_count("batch_size", batch_size)
     check_count("shard_size", shard_size)
     watch, pace = watch or Watch(), Pace(seconds, AHEAD)
-    identity = cache_identity(conditioner, dtype, **options)
-    encode = partial(conditioner.each, **options)
+    identify = partial(cache_identity, conditioner, dtype, **options)
+    identity, encode = identify(), partial(conditioner.each, **options)
     index = _open_index(Path(folder))
-    work = _Work(encode, batch_size, dtype, shard_size)
+    work = _Work(encode, identify, batch_size, dtype, shard_size)
     report = CacheReport(torn=tuple(index.unreadable()))
     run = _Run(index, identity, work, report, watch, pace)
     try:
@@ -154,6 +155,7 @@ class _Work:
     """How prompts are computed and stored."""
 
     encode: Callable[[list[str]], Iterable[PromptTensors]]
+    identify: Callable[[], dict[str, Any]]
     batch_size: int
     dtype: str | None
     limit: int  # bytes of tensors in a shard
@@ -221,14 +223,25 @@ class _Run:
         keys = list(claimed)
         for start in range(0, len(keys), self.work.batch_size):
             batch = {key: claimed[key] for key in keys[start : start + self.work.batch_size]}
-            for key, made in self._encode(batch):
-                self._store(key, batch[key], made)
+            made = list(self._encode(batch))
+            self._check_identity()
+            for key, one in made:
+                self._store(key, batch[key], one)
         if self.refused:
             self.index.release(self.refused)
             self.refused = []
         self.pace.end()
         if self.pace.is_due():
             self.publish()
+
+    def _check_identity(self) -> None:
+        """Raise StorageError if the keys are no longer those of what was just encoded."""
+        if self.work.identify() != self.identity:
+            raise StorageError(
+                "the conditioner changed while its prompts were encoded, by add_lora or "
+                "remove_lora for example, so these tensors are not stored; run again, and change "
+                "nothing meanwhile."
+            )
 
     def publish(self) -> None:
         """Write the pending data as a shard, if there is any.

@@ -1,18 +1,21 @@
 """ComfyUI's conditioning nodes as arithmetic on `Conditioning` objects.
 
 `combine`, `concat` and `average` take two conditionings of one family; `Conditioning.between` and
-`Conditioning.zeroed` take one. None of them encodes anything, and none changes its inputs.
+`Conditioning.zeroed` take one. None of them encodes anything, and none changes its inputs. All
+treat a second pass (`hires`) as the first one, and keep the networks of both.
 
 Source: ComfyUI nodes.py `ConditioningCombine`, `ConditioningConcat`, `ConditioningAverage`,
 `ConditioningSetTimestepRange`, `ConditioningZeroOut`. B prompts, T tokens, D width, E vector size.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ecliptic.checks import check_finite
+from ecliptic.checks import check_number
 from ecliptic.diffusion.conditioning import Conditioning
 from ecliptic.diffusion.tokens.ledger import Ledger
 from ecliptic.errors import ConfigError, ShapeError
@@ -30,14 +33,20 @@ def combine(a: Conditioning, b: Conditioning) -> Conditioning:
         b: of the same family and as many prompts.
 
     Raises:
-        ConfigError: another family.
+        ConfigError: another family, or only one has a second pass.
         ShapeError: another number of prompts.
 
     Source: ComfyUI nodes.py `ConditioningCombine`; comfy/samplers.py `calc_cond_batch`.
     """
     _check_pair(a, b, "combined")
     pairs = (*(a.alternatives or ((a, 1.0),)), *(b.alternatives or ((b, 1.0),)))
-    return replace(a, alternatives=pairs, during=(0.0, 1.0))
+    return replace(
+        a,
+        alternatives=pairs,
+        during=(0.0, 1.0),
+        hires=_join_later(a, b, combine),
+        networks=a.networks + b.networks,
+    )
 
 
 def concat(a: Conditioning, b: Conditioning) -> Conditioning:
@@ -50,7 +59,8 @@ def concat(a: Conditioning, b: Conditioning) -> Conditioning:
         b: of the same family and as many prompts; only its tokens and its mask are read.
 
     Raises:
-        ConfigError: another family, no tokens, or more than one set of tensors.
+        ConfigError: another family, no tokens, more than one set of tensors, or only one has a
+            second pass.
         ShapeError: another number of prompts, or another width.
 
     Source: ComfyUI nodes.py `ConditioningConcat`.
@@ -62,6 +72,8 @@ def concat(a: Conditioning, b: Conditioning) -> Conditioning:
         a,
         tokens=torch.cat([first, second.to(first)], dim=1),
         mask=mask,
+        hires=_join_later(a, b, concat),
+        networks=a.networks + b.networks,
         read_ledger=lambda: a.ledger + _after(a.ledger, b.ledger),
     )
 
@@ -79,13 +91,13 @@ def average(a: Conditioning, b: Conditioning, weight: float = 0.5) -> Conditioni
         weight: of `a`, ComfyUI's `conditioning_to_strength`; 1 is `a`, 0 is `b`.
 
     Raises:
-        ConfigError: another family, no tokens, more than one set of tensors, or a weight that is
-            not finite.
+        ConfigError: another family, no tokens, more than one set of tensors, only one has a
+            second pass, or a weight that is no finite number.
         ShapeError: another number of prompts, or another width.
 
     Source: ComfyUI nodes.py `ConditioningAverage`.
     """
-    check_finite(weight, "weight", "pass a number, 0 to 1.", ConfigError)
+    weight = check_number("weight", weight, "pass 0 to 1.")
     _check_pair(a, b, "averaged")
     first, second = _tokens_of(a, b, "averaged")
     cut = second[:, : first.shape[1]]
@@ -97,8 +109,24 @@ def average(a: Conditioning, b: Conditioning, weight: float = 0.5) -> Conditioni
         a,
         tokens=_mix(first, padded, weight),
         pooled=pooled,
+        hires=_join_later(a, b, partial(average, weight=weight)),
+        networks=a.networks + b.networks,
         read_ledger=lambda: a.ledger + b.ledger,
     )
+
+
+def _join_later(
+    a: Conditioning, b: Conditioning, join: Callable[[Conditioning, Conditioning], Conditioning]
+) -> Conditioning | None:
+    """The second pass of the result; None if neither has one."""
+    if a.hires is None and b.hires is None:
+        return None
+    if a.hires is None or b.hires is None:
+        raise ConfigError(
+            "only one of the two conditionings has a second pass; encode both with hires=, or "
+            "both without it."
+        )
+    return join(a.hires, b.hires)
 
 
 def _after(first: Ledger, second: Ledger) -> Ledger:
@@ -119,6 +147,12 @@ def _mix(a: Tensor, b: Tensor, weight: float) -> Tensor:
 
 
 def _check_pair(a: Conditioning, b: Conditioning, verb: str) -> None:
+    for one in (a, b):
+        if not isinstance(one, Conditioning):
+            raise ConfigError(
+                f"only conditionings can be {verb}, got {type(one).__name__}; pass what a call of "
+                "a conditioner returns."
+            )
     if a.family.name != b.family.name:
         raise ConfigError(
             f"a conditioning of {a.family.title} and one of {b.family.title} cannot be {verb}; "

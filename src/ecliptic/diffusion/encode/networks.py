@@ -5,18 +5,19 @@ one name add up. Unlike there, each prompt of a batch has its own LoRAs, and non
 without a word. B prompts.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from ecliptic.adapters import Lora, LoraStack, read_lora
+from ecliptic.adapters import Lora, read_lora
+from ecliptic.diffusion.adapted import Adapters
 from ecliptic.diffusion.conditioning import ConditioningWarning, NetworkUse
 from ecliptic.diffusion.encode.request import Loras, Request
 from ecliptic.diffusion.options import Options
-from ecliptic.errors import ConfigError, EclipticError, did_you_mean, warn
+from ecliptic.errors import ConfigError, EclipticError, NumericalError, did_you_mean, warn
 from ecliptic.prompts import Network, parse
 
 LoraFiles: TypeAlias = Mapping[str, str | Path] | str | Path  # by name, or a folder of them
@@ -92,8 +93,9 @@ class LoraShelf:
 class Networks:
     """Reads the tags of prompts, and merges their LoRAs into the encoders of a conditioner."""
 
-    def __init__(self, stacks: Sequence[LoraStack], files: LoraFiles | None) -> None:
-        self._stacks = stacks
+    def __init__(self, adapters: Adapters, files: LoraFiles | None) -> None:
+        self._adapters = adapters
+        self._stacks = adapters.stacks
         self._shelf = None if files is None else LoraShelf(files)
 
     @contextmanager
@@ -112,21 +114,17 @@ class Networks:
             CheckpointError, UnknownModelError: a file cannot be used.
 
         Warns:
-            ConditioningWarning: a tag changes no text encoder; or it is in a negative prompt.
+            ConditioningWarning: a tag is in a negative prompt.
         """
         wordings = list(zip(*request.positive, strict=True))
         tags = [_read_tags(texts, options) for texts in wordings]
         if options.dialect == "a1111":
             _warn_of_negatives(request)
         uses = [
-            NetworkUse(prompt, tag, self._find_problem(tag))
+            use
             for prompt, some in enumerate(tags)
-            for tag in some
+            for use in _find_zeros([self._look_up(prompt, tag) for tag in some])
         ]
-        for problem in dict.fromkeys(
-            f"{_quote(one.network)} {one.problem}" for one in uses if one.problem
-        ):
-            warn(problem, ConditioningWarning, stacklevel=None)
         loras = tuple(
             _add_up(one.network for one in uses if one.prompt == prompt and one.applied)
             for prompt in range(len(tags))
@@ -138,9 +136,30 @@ class Networks:
             )
         return replace(request, loras=loras), tuple(uses)
 
+    def warn(self, uses: Iterable[NetworkUse]) -> None:
+        """Warn of the tags of one call that change no encoder, or not with all of their file.
+
+        Warns:
+            ConditioningWarning: likewise, once for equal tags or files.
+        """
+        uses = list(uses)
+        for problem in dict.fromkeys(
+            f"{_quote(one.network)} {one.problem}" for one in uses if one.problem
+        ):
+            warn(problem, ConditioningWarning, stacklevel=None)
+        for name in dict.fromkeys(one.network.name for one in uses if one.idle and one.applied):
+            assert self._shelf is not None  # it gave the name
+            lora = self._shelf.read(name)
+            idle = self._adapters.find_idle(lora, self._adapters.preview(name, lora))
+            self._adapters.warn_of_idle(idle, lora.source)
+
     @contextmanager
     def merge(self, loras: Loras) -> Iterator[None]:
-        """Merge LoRAs into all encoders, and take them off at the end, whatever happens."""
+        """Merge LoRAs into all encoders, and take them off at the end, whatever happens.
+
+        Raises:
+            NumericalError: with them, or with lasting ones, a weight or a result is not finite.
+        """
         added: list[Callable[[], None]] = []
         try:
             for name, scale in loras:
@@ -149,17 +168,54 @@ class Networks:
                 for stack in self._stacks:
                     stack.add(own, lora, scale)
                     added.append(partial(stack.remove, own))
-            yield
+            with self._blame_scales():
+                yield
         finally:
             for remove in reversed(added):
                 remove()
+
+    @contextmanager
+    def _blame_scales(self) -> Iterator[None]:
+        """Name the merged LoRAs, if there are any, in the error for a result that is not finite."""
+        try:
+            yield
+        except NumericalError as error:
+            scales = {name: scale for one in self._stacks for name, scale in one.scales.items()}
+            if not scales:
+                raise
+            listed = ", ".join(f"{name} at {_show(scale)}" for name, scale in scales.items())
+            raise NumericalError(
+                f"with the merged LoRA {listed}, the text encoder gave NaN or infinity; pass a "
+                "smaller scale, since a large one makes weights or results infinite; if it is "
+                'near 1, load with precision="bf16" or "fp32".'
+            ) from error
 
     def identity(self) -> dict[str, str]:
         """SHA-256 of every LoRA that prompts may name."""
         return {} if self._shelf is None else self._shelf.identity()
 
+    def _look_up(self, prompt: int, tag: Network) -> NetworkUse:
+        """What becomes of a tag, apart from its scale.
+
+        Raises:
+            ConfigError, CheckpointError, UnknownModelError: its file cannot be found or used.
+        """
+        if problem := self._find_problem(tag):
+            return NetworkUse(prompt, tag, problem)
+        assert self._shelf is not None  # or there was a problem
+        lora = self._shelf.read(tag.name)
+        reports = self._adapters.preview(tag.name, lora)
+        if any(report.applied for report in reports):
+            return NetworkUse(prompt, tag, idle=len(self._adapters.find_idle(lora, reports)))
+        return NetworkUse(
+            prompt,
+            tag,
+            "changes no text encoder here: its file has no layers for them; load it into the "
+            "denoiser, or use another LoRA.",
+        )
+
     def _find_problem(self, tag: Network) -> str:
-        """Say why a tag changes no text encoder; "" if it does."""
+        """Say why a tag is not applied, whatever its file holds; "" if nothing hinders it."""
         if tag.kind == "hypernet":
             return "is left out of the text and not applied: hypernetworks are not supported."
         if not tag.is_lora:
@@ -174,12 +230,26 @@ class Networks:
             )
         if tag.rank is not None:
             return "is left out of the text and not applied: dyn= is not supported; leave it out."
-        if not any(stack.fits(self._shelf.read(tag.name)) for stack in self._stacks):
-            return (
-                "changes no text encoder here: its file has no layers for them; load it into the "
-                "denoiser, or use another LoRA."
-            )
         return ""
+
+
+def _find_zeros(uses: Sequence[NetworkUse]) -> list[NetworkUse]:
+    """The uses of one prompt; those with a scale of 0, alone or in sum, are not applied."""
+    kept = {name for name, _ in _add_up(one.network for one in uses if one.applied)}
+    found = []
+    for one in uses:
+        if one.applied and one.network.name not in kept:
+            alone = "at scale 0" if one.network.weight == 0 else "since its scales add up to 0"
+            comma = " " if one.network.weight == 0 else ", "
+            problem = f"changes nothing{comma}{alone}; give it another, or leave it out."
+            one = replace(one, problem=problem, idle=0)
+        found.append(one)
+    return found
+
+
+def _show(scale: float | tuple[float, ...]) -> str:
+    """A scale, or the first and the last one of blocks."""
+    return f"{scale[0]:g} to {scale[-1]:g}" if isinstance(scale, tuple) else f"{scale:g}"
 
 
 def _read_tags(texts: Sequence[str], options: Options) -> list[Network]:
@@ -193,7 +263,7 @@ def _read_tags(texts: Sequence[str], options: Options) -> list[Network]:
     return [tag for some in found.values() for tag in some]
 
 
-def _add_up(tags: Iterator[Network]) -> Loras:
+def _add_up(tags: Iterable[Network]) -> Loras:
     """The LoRAs of tags, with the sum of the weights of each."""
     found: dict[str, float] = {}
     for tag in tags:

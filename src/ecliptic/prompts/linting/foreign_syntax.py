@@ -19,9 +19,10 @@ class Foreign:
 FOREIGN: tuple[Foreign, ...] = (
     Foreign(
         "lora-tag",
-        ("comfyui", "compel"),
+        ("plain", "comfyui", "compel"),
         re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>"),
-        "{} is not read here and would be encoded as words; load the file separately.",
+        "{} is not read here and would be encoded as words; merge the file with add_lora, or read "
+        'the prompt with dialect="a1111" and loras=....',
     ),
     Foreign(
         "other-dialect",

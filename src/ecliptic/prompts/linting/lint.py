@@ -19,7 +19,9 @@ _OF_WHOLE = ("empty", "vague")  # not for one branch of a schedule
 
 
 def lint_prompt(text: str, tokenizer: Tokenizer, dialect: Dialect = "plain") -> list[Finding]:
-    """Findings in a prompt, in the order of its characters; for "plain" those of `inputs.lint`.
+    """Findings in a prompt, in the order of its characters.
+
+    For "plain" they are those of `inputs.lint`, and tags such as `<lora:name:0.8>`.
 
     Args:
         text: the prompt as given; spans of findings count its characters.
@@ -31,7 +33,10 @@ def lint_prompt(text: str, tokenizer: Tokenizer, dialect: Dialect = "plain") -> 
         TextError: `text` is not a `str` of whole characters.
     """
     if dialect == "plain":
-        return lint(text, tokenizer)
+        found = lint(text, tokenizer)
+        if not any(one.severity == "error" for one in found):
+            found += lint_syntax(LintedPrompt(text, dialect, (), tokenizer))
+        return sorted(found, key=lambda finding: finding.span)
     check_text(text)
     try:
         tree = parse(text, dialect).tree

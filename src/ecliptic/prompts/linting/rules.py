@@ -19,6 +19,8 @@ from ecliptic.prompts.traced import Traced
 from ecliptic.prompts.tree import (
     ChunkBreak,
     Joined,
+    LoraUse,
+    Network,
     Node,
     Scheduled,
     Text,
@@ -287,6 +289,41 @@ def _find_unknown_networks(prompt: LintedPrompt) -> Iterator[Remark]:
             )
 
 
+def _find_networks(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node in networks(prompt.tree):
+        quoted = prompt.quote(node.span)
+        if node.is_lora:
+            yield node.span, f"{quoted} is taken out of the text; {_foretell(node)}"
+        elif node.kind == "hypernet":
+            yield (
+                node.span,
+                f"{quoted} is taken out of the text and not applied: hypernetworks are not "
+                "supported.",
+            )
+
+
+def _foretell(node: Network) -> str:
+    """What becomes of the tag of a LoRA when its prompt is encoded."""
+    if node.rank is not None:
+        return "it is not applied, since dyn= is not supported; leave that out."
+    if node.weight == 0:
+        return "at scale 0 it changes no text encoder."
+    return (
+        f"the LoRA {node.name!r} is merged into the text encoders at {node.weight:g}, if loras=... "
+        "has its file."
+    )
+
+
+def _find_compel_loras(prompt: LintedPrompt) -> Iterator[Remark]:
+    for node in walk(prompt.tree):
+        if isinstance(node, LoraUse):
+            yield (
+                node.span,
+                f"{prompt.quote(node.span)} is taken out of the text and not applied; merge the "
+                "file with add_lora.",
+            )
+
+
 def _find_padding(prompt: LintedPrompt) -> Iterator[Remark]:
     place = prompt.text.find("!")
     if prompt.tokenizer.spec.pad == 0 and place >= 0:
@@ -317,6 +354,8 @@ RULES: tuple[SyntaxRule, ...] = (
     SyntaxRule("schedule-in-steps", "hint", ("a1111",), _find_whole_steps),
     SyntaxRule("trailing-weight", "warning", ("a1111",), _find_trailing_weight),
     SyntaxRule("unknown-network", "warning", ("a1111",), _find_unknown_networks),
+    SyntaxRule("network", "hint", ("a1111",), _find_networks),
+    SyntaxRule("network", "hint", ("compel",), _find_compel_loras),
     SyntaxRule("replaced-weight", "hint", ("comfyui",), _find_replaced),
     SyntaxRule("merged-words", "warning", ("a1111",), _find_merged),
     SyntaxRule("dropped-text", "error", ("compel",), _find_dropped),
