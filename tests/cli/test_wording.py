@@ -21,7 +21,6 @@ PACKAGE = Path(ecliptic.__file__).parent
 NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "identity": "of ConditionCache.load",
     "images": "of conditioners of images",
-    "texts": "of a Batch",
     "empty": "of pad_to",
     "hires": "of a call in Python",
     "prompt": "of a call in Python",

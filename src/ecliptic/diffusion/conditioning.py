@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -34,7 +34,6 @@ from ecliptic.errors import ConfigError, InputError
 from ecliptic.prompts import Network
 from ecliptic.storage import replace_file, write_safetensors
 
-P = ParamSpec("P")
 _TENSORS = ("tokens", "pooled", "mask", "image", "size_ids")
 
 
