@@ -31,9 +31,9 @@ def test_a_run_evaluates_and_writes_its_average(
     seen: list[dict[str, Tensor]] = []
     measure = Evaluation.measure
 
-    def look(self: Evaluation, model: TwoTowers) -> dict[str, float]:
+    def look(self: Evaluation, model: TwoTowers, *more: Any) -> dict[str, float]:
         seen.append({name: w.clone() for name, w in model.state_dict().items()})
-        return measure(self, model)
+        return measure(self, model, *more)
 
     monkeypatch.setattr(Evaluation, "measure", look)
     source: Any = FolderConfig(Path())

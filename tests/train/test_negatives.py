@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ecliptic.inputs import Tokenizer
-from ecliptic.train.data import BatchMaker, Example, Mixture, Picture, Plain
+from ecliptic.inputs import ImageSource, Tokenizer
+from ecliptic.train.data import BatchMaker, Example, Mixture, Plain
 from ecliptic.train.settings import InfoNCEConfig, OptimSettings, SigLIPConfig
 
 from .trainees import SETTINGS, SPEC, gradients_of, largest_error, make_batch, make_stepper
@@ -26,7 +26,7 @@ class Pairs:
         wrong = (f"not {index}", f"picture {index + 1}") if index % 2 == 0 else ()
         return Example(str(index), self.picture(index), f"picture {index}", wrong)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSource:
         return np.full((20, 20, 3), 20 * index, np.uint8)
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def test_a_step_has_the_gradients_of_the_loss_with_negatives(
     stepper.trainee.zero_grad()
     model, hard = stepper.trainee.model, batch.negatives
     vectors = (
-        model.encode_image(batch.pixels),
+        model.encode_image(batch.normalised("cpu")),
         model.encode_text(batch.tokens),
         model.encode_text(hard.tokens),
     )

@@ -1,6 +1,6 @@
 """Losses over a ring of processes equal those of one process, in float64."""
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.train.losses import Distillation, Extras, InfoNCE, Loss, SigLip
+from ecliptic.train.losses import Distillation, InfoNCE, Loss, SigLip
 from ecliptic.train.processes import ProcessRing, join
 from ecliptic.train.settings import ProcessSettings
 from tests.train.processes.together import TIMEOUT, run_together
@@ -36,16 +36,16 @@ def differentiate(
         "bias": torch.tensor(-3.0, dtype=torch.float64),
     }
     leaves = {key: leaf.clone().requires_grad_() for key, leaf in leaves.items()}
-    extras = Extras(ids[rows], ring=ring)
+    more: dict[str, Any] = {"captions": ids[rows], "ring": ring}
     if name == "kl":
         scale = torch.tensor(3.0, dtype=torch.float64)
-        taught = draw(pairs, 8)[rows], draw(pairs, 8).flip(0)[rows], scale
-        extras = replace(extras, teacher=taught)
+        more["teacher"] = draw(pairs, 8)[rows], draw(pairs, 8).flip(0)[rows], scale
     else:
-        extras = replace(extras, negatives=leaves["negatives"])
+        more["negatives"] = leaves["negatives"]
+        more["captions"] = torch.cat([ids[rows], pairs + torch.arange(NEGATIVES)[others]])
     if name == "siglip":
-        extras = replace(extras, bias=leaves["bias"])
-    loss = LOSSES[name](leaves["images"], leaves["texts"], leaves["scale"], extras)
+        more["bias"] = leaves["bias"]
+    loss = LOSSES[name](leaves["images"], leaves["texts"], leaves["scale"], **more)
     loss.backward()
     found = {key: leaf.grad for key, leaf in leaves.items() if leaf.grad is not None}
     return found | {"loss": loss.detach()}
