@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ecliptic.errors import ConfigError, EclipticError
+from ecliptic.errors import ConfigError, EclipticError, did_you_mean
 from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
@@ -17,6 +17,8 @@ from ecliptic.train.data import Examples, Mixture, Named, Plain, open_sources, t
 from ecliptic.train.settings import HeldOutSettings, TrainSettings
 
 BATCH = 128
+CUTS = (1, 5, 10)  # ranks within which an answer counts
+WAYS = ("image_to_text", "text_to_image")
 SHARE = "held_out"  # the name of the set that `data.held_out` makes
 
 
@@ -64,6 +66,20 @@ class Evaluation:
         names = [one.name for one in self.sets]
         if len(set(names)) < len(names):
             raise ConfigError(f"held-out sets need different names, got {', '.join(names)}.")
+        self._check_best(settings.checkpoints.best)
+
+    def _check_best(self, best: str) -> None:
+        """Raise ConfigError unless `best` is a number that this measures, and grows with skill."""
+        known = []
+        for one in self.sets:
+            tasks = [one.name] if one.names else [f"{one.name}.{way}" for way in WAYS]
+            known += [f"{task}.at_{k}" for task in tasks for k in CUTS]
+        if best and self.sets and best not in known:
+            fix = did_you_mean(best, known) or f"choose from {', '.join(known)}."
+            raise ConfigError(
+                f"checkpoints.best = {best!r} is no share of the evaluation that grows as a model "
+                f"gets better; {fix}"
+            )
 
     @torch.inference_mode()
     def measure(
@@ -71,7 +87,7 @@ class Evaluation:
     ) -> dict[str, float]:
         """Numbers of each set by name: "SET.image_to_text.at_1", or "SET.at_1" of the names.
 
-        The model is in eval mode meanwhile. Images that cannot be read are left out. `proceed` is
+        The model is in eval mode meanwhile. Examples that cannot be read are left out. `proceed` is
         called after each batch.
         """
         self.proceed = proceed
@@ -90,8 +106,8 @@ class Evaluation:
 
     def _name(self, one: HeldOut, runtime: Runtime) -> dict[str, float]:
         """Recall of the own name of each image among all names."""
-        images, kept = self._encode_images(one, runtime)
-        own = [one.source.captions(i)[0] for i in kept]
+        images, captions = self._encode_images(one, runtime)
+        own = [texts[0] for texts in captions]
         known = one.source.names if isinstance(one.source, Named) else ()
         names = list(dict.fromkeys([*known, *own]))
         places = {name: place for place, name in enumerate(names)}
@@ -101,8 +117,7 @@ class Evaluation:
 
     def _retrieve(self, one: HeldOut, runtime: Runtime) -> dict[str, float]:
         """Recall in both directions; of an image's captions, the best one counts."""
-        images, kept = self._encode_images(one, runtime)
-        captions = [one.source.captions(i) for i in kept]
+        images, captions = self._encode_images(one, runtime)
         owners = torch.tensor([n for n, own in enumerate(captions) for _ in own])
         texts = self._encode_texts([text for own in captions for text in own], runtime)
         to_image = ranks(texts, images, owners)
@@ -110,19 +125,23 @@ class Evaluation:
         best = torch.full((len(images),), len(texts) + 1)
         to_text = best.scatter_reduce(0, owners, per_caption, "amin")
         found = {"images": float(len(images)), "captions": float(len(texts))}
-        for name, values in (("image_to_text", to_text), ("text_to_image", to_image)):
+        for name, values in zip(WAYS, (to_text, to_image), strict=True):
             found |= {f"{name}.{key}": value for key, value in _recall(values).items()}
         return found
 
-    def _encode_images(self, one: HeldOut, runtime: Runtime) -> tuple[Tensor, list[int]]:
-        """(N, E) vectors, and the indices of the images that could be read."""
-        parts, kept = [], []
+    def _encode_images(
+        self, one: HeldOut, runtime: Runtime
+    ) -> tuple[Tensor, list[tuple[str, ...]]]:
+        """(N, E) vectors, and the captions, of the examples that could be read."""
+        parts: list[Tensor] = []
+        kept: list[tuple[str, ...]] = []
         for start in range(0, len(one.indices), BATCH):
             pictures = []
             for index in one.indices[start : start + BATCH]:
                 try:
+                    captions = one.source.captions(index)
                     pictures.append(self.plain.decode(one.source.picture(index), 0))
-                    kept.append(index)
+                    kept.append(captions)
                 except EclipticError:
                     continue
             if pictures:
@@ -131,7 +150,7 @@ class Evaluation:
                 parts.append(runtime.image(pixels).float().cpu())
             self.proceed()
         if not parts:
-            raise ConfigError(f"no image of the held-out set {one.name!r} can be read.")
+            raise ConfigError(f"no example of the held-out set {one.name!r} can be read.")
         return torch.cat(parts), kept
 
     def _encode_texts(self, texts: Sequence[str], runtime: Runtime) -> Tensor:
@@ -150,5 +169,5 @@ def _open(one: HeldOutSettings, root: Path, most: int) -> HeldOut:
 
 def _recall(found: Tensor) -> dict[str, float]:
     """Shares of ranks within 1, 5 and 10, and the median rank."""
-    at = {f"at_{k}": float((found <= k).double().mean()) for k in (1, 5, 10)}
+    at = {f"at_{k}": float((found <= k).double().mean()) for k in CUTS}
     return at | {"median_rank": float(found.double().median())}

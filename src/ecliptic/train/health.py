@@ -49,6 +49,7 @@ class HealthWatch:
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
         self._given: set[str] = set()
+        self._spread: set[str] = set()  # towers whose vectors have been apart
 
     def look(
         self, step: int, result: StepResult, spread: Spread | None, captions: Tensor
@@ -72,7 +73,7 @@ class HealthWatch:
             )
         yield from self._find_temperature(result)
         yield from self._find_still_loss(step, result, self.settings.data.batch)
-        if spread is not None and spread.uniformity_image > COLLAPSED < spread.uniformity_text:
+        if spread is not None and self._collapses(step, spread):
             yield (
                 "collapse",
                 (
@@ -93,6 +94,22 @@ class HealthWatch:
                     "negatives; add captions or sources, or use a smaller batch."
                 ),
             )
+
+    def _collapses(self, step: int, spread: Spread) -> bool:
+        """Whether a trained tower puts all in one place: late, or after it had not.
+
+        Vectors of random weights lie close together, and move apart within the first steps.
+        """
+        late = step > self.settings.optim.warmup + PATIENCE
+        found = False
+        for name in ("image", "text"):
+            if self.settings.trains not in ("all", name):
+                continue
+            uniformity = getattr(spread, f"uniformity_{name}")
+            if uniformity <= 2 * COLLAPSED:
+                self._spread.add(name)
+            found = found or (uniformity > COLLAPSED and (late or name in self._spread))
+        return found
 
     def _find_temperature(self, result: StepResult) -> Iterator[tuple[str, str]]:
         if result.scale >= math.exp(LARGEST_SCALE) * 0.999:
