@@ -110,6 +110,32 @@ def check_number(name: str, value: Any, fix: str) -> float:
     return float(value)
 
 
+def check_range(
+    name: str,
+    value: float,
+    least: float = 0.0,
+    most: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> None:
+    """Raise ConfigError unless `value` is a finite number from `least` to `most`.
+
+    Args:
+        name: of the value in the message.
+        value: the number.
+        least, most: the bounds.
+        above, below: whether `least`, or `most`, is itself too small, or too large.
+    """
+    fits = (value > least if above else value >= least) and (
+        value < most if below else value <= most
+    )
+    if not (is_finite(value) and fits):
+        low = f"{'above' if above else 'at least'} {least:g}"
+        high = "" if most == math.inf else f" and {'below' if below else 'at most'} {most:g}"
+        raise ConfigError(f"{name} must be a number {low}{high}, got {value!r}.")
+
+
 def check_choice(name: str, value: object, known: Iterable[str]) -> None:
     """Raise ConfigError unless `value` is one of the `known` names; `name` is the argument's."""
     known = list(known)

@@ -63,7 +63,8 @@ def test_a_recipe_becomes_a_run_that_loads(
 ) -> None:
     out = tmp_path / "out"
     words = ["train", recipe, "--data", data, "--out", out]
-    result = run(*words, "steps=2", "name=tiny shapes", "optim.restarts=[1]", "optim.warmup=0")
+    restarts = "optim.restarts=[1]", "optim.restart_rate=1e-4", "optim.warmup=0"
+    result = run(*words, "steps=2", "name=tiny shapes", *restarts)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
     step, evaluation, end = result.stderr.splitlines()

@@ -268,3 +268,13 @@ def test_what_changes_no_weight_may_change(data: Path, tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="holds no training run"):
         resume(tmp_path)
+
+
+def test_a_run_goes_on_after_its_data_was_moved(tmp_path: Path) -> None:
+    """`data.root` may change: files count by their names in the source."""
+    data = write_folder(tmp_path / "data")
+    steps = iter(range(100))
+    train(tiny_run(data), tmp_path / "run", stop=lambda: next(steps) == 5)
+    data.rename(tmp_path / "moved")
+    found = resume(tmp_path / "run", overrides=[f"data.root={tmp_path / 'moved'}"])
+    assert found.steps == 20

@@ -76,10 +76,6 @@ def test_the_last_states_and_the_best_are_kept(
     )
     train(settings, tmp_path)
     assert states_of(tmp_path) == [4, 9, 10]
-    wrong = replace(settings, checkpoints=replace(settings.checkpoints, best="val.at_1"))
-    monkeypatch.setattr("ecliptic.train.evaluation.Evaluation.measure", lambda *_: {AT_1: 0.0})
-    with pytest.raises(StorageError, match=f"no number of the evaluation; it has {AT_1}"):
-        train(wrong, tmp_path / "other")
 
 
 def test_a_used_folder_is_kept_unless_it_is_to_be_replaced(data: Path, tmp_path: Path) -> None:

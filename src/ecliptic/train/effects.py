@@ -77,6 +77,21 @@ def _find_others(settings: TrainSettings) -> Iterator[str]:
             f"optim.restart_rate = {optim.restart_rate:g} has no effect without optim.restarts; "
             "set it to 0, or name the steps of the restarts."
         )
+    if optim.restarts and not optim.restart_rate:
+        yield (
+            "optim.restarts begins the cosine again at optim.restart_rate = 0, so nothing is "
+            "learned from there on; set restart_rate."
+        )
+    if optim.restarts and min(optim.restarts) < optim.warmup:
+        yield (
+            f"optim.restarts names step {min(optim.restarts)}, which is in the warm-up of "
+            f"{optim.warmup} steps; restart after it."
+        )
+    if optim.cooldown and optim.cooldown + optim.warmup > settings.steps:
+        yield (
+            f"optim.warmup = {optim.warmup} and optim.cooldown = {optim.cooldown} are more than "
+            f"the {settings.steps} steps of the run; shorten one of them."
+        )
     best = settings.checkpoints.best
     if best != CheckpointSettings().best and not _evaluates(settings):
         yield (

@@ -246,11 +246,6 @@ class Session:
         name = self.settings.checkpoints.best
         if not name:
             return False
-        if name not in found:
-            raise StorageError(
-                f"checkpoints.best = {name!r} is no number of the evaluation; it has "
-                f"{', '.join(found)}."
-            )
         if self.best is not None and found[name] <= self.best[1]:
             return False
         self.best = done, found[name]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecliptic.checks import check_count
+from ecliptic.checks import check_count, check_range
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
@@ -108,8 +108,10 @@ class DataSettings:
         check_count("data.batch", self.batch)
         check_count("data.workers", self.workers, least=0)
         check_count("data.ahead", self.ahead)
-        if not 0 <= self.held_out < 1 or not 0 <= self.most_rejects <= 1:
-            raise ConfigError("data.held_out and data.most_rejects are shares, from 0 to 1.")
+        check_range("data.held_out", self.held_out, most=1, below=True)
+        check_range("data.most_rejects", self.most_rejects, most=1)
+        for number, source in enumerate(self.sources):
+            check_range(f"data.sources[{number}].weight", source.weight, above=True)
 
     @property
     def has_negatives(self) -> bool:
@@ -125,6 +127,11 @@ class TowerSettings:
     rate_decay: float = 1.0  # factor on the rate of each layer below the last one
     rate: float | None = None  # instead of optim.rate
     checkpointing: bool = False  # recompute the blocks in the backward pass: less memory, slower
+
+    def __post_init__(self) -> None:
+        check_range("rate_decay of a tower", self.rate_decay, most=1, above=True)
+        if self.rate is not None:
+            check_range("rate of a tower", self.rate, above=True)
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,12 @@ class OptimSettings:
     def __post_init__(self) -> None:
         for name in ("warmup", "cooldown", "most_skipped"):
             check_count(f"optim.{name}", getattr(self, name), least=0)
+        check_range("optim.rate", self.rate, above=True)
+        for name in ("decay", "clip"):
+            check_range(f"optim.{name}", getattr(self, name))
+        for name in ("beta1", "beta2"):
+            check_range(f"optim.{name}", getattr(self, name), most=1, below=True)
+        check_range("optim.eps", self.eps, above=True)
         cosine, cools = self.schedule == "cosine", self.schedule in ("constant", "inverse-sqrt")
         if (self.restarts or self.restart_rate) and not cosine:
             raise ConfigError(
@@ -195,6 +208,8 @@ class OptimSettings:
                 f'optim.last_rate has no effect on schedule = "{self.schedule}" without a '
                 "cooldown; set cooldown to the steps that it takes to get there."
             )
+        for name in ("last_rate", "restart_rate"):
+            check_range(f"optim.{name}", getattr(self, name), most=self.rate)
 
 
 @dataclass(frozen=True)
@@ -202,6 +217,9 @@ class EmaSettings:
     """A moving average of the weights, which is evaluated and written instead of them."""
 
     decay: float = 0.0  # per step, with a warm-up min(decay, (1 + t) / (10 + t)); 0: none
+
+    def __post_init__(self) -> None:
+        check_range("ema.decay", self.decay, most=1, below=True)
 
 
 @dataclass(frozen=True)
@@ -212,6 +230,11 @@ class CheckpointSettings:
     minutes: float = 15.0  # also after so much time; 0: by steps alone
     keep: int = 2  # the last states
     best: str = ""  # a value of the evaluation whose best state is kept: "val.image_to_text.at_1"
+
+    def __post_init__(self) -> None:
+        check_count("checkpoints.every", self.every, least=0)
+        check_count("checkpoints.keep", self.keep)
+        check_range("checkpoints.minutes", self.minutes)
 
 
 @dataclass(frozen=True)
@@ -232,6 +255,10 @@ class EvaluateSettings:
     most: int = 5000  # examples of each set
     sets: tuple[HeldOutSettings, ...] = ()  # beside the share `data.held_out`, named "held_out"
 
+    def __post_init__(self) -> None:
+        check_count("evaluate.every", self.every)
+        check_count("evaluate.most", self.most)
+
 
 @dataclass(frozen=True)
 class ProcessSettings:
@@ -239,6 +266,9 @@ class ProcessSettings:
 
     kind: Literal["ddp", "fsdp"] = "ddp"  # whole copies of the weights, or each rank a share
     timeout: float = 120.0  # seconds without an answer before a rank counts as lost
+
+    def __post_init__(self) -> None:
+        check_range("processes.timeout", self.timeout, above=True)
 
 
 @dataclass(frozen=True)
@@ -277,7 +307,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "log_every"):
             check_count(name, getattr(self, name))
-        check_count("micro", self.micro, least=0)
+        for name in ("micro", "seed"):
+            check_count(name, getattr(self, name), least=0)
+        check_range("seed", self.seed, most=2**63 - 1)
         if isinstance(self.loss, DistillationConfig):
             _check_distillation(self.loss, self.data)
         if self.start == RANDOM:

@@ -42,7 +42,7 @@ class Teacher:
         if len(batch.texts) != len(batch):
             raise ConfigError(
                 f"a batch of {len(batch)} pairs holds {len(batch.texts)} texts, but a teacher "
-                "needs all of them for its own tokenizer; give Batch(texts=...)."
+                "needs all of them for its own tokenizer; give the batch its texts."
             )
         width = self._runtime.model.config.embed
         images = [torch.empty(0, width, device=self._runtime.device)]

@@ -53,10 +53,7 @@ class Trainee(nn.Module):
         The vectors are those of images (B, E), of texts (B, E) and of negatives (M, E).
         """
         images = self._encode_images(batch)
-        texts = self._encode_texts(batch.tokens, batch.lengths)
-        negatives = texts[:0]
-        if batch.negatives is not None:
-            negatives = self._encode_texts(batch.negatives.tokens, batch.negatives.lengths)
+        texts, negatives = self._encode_all_texts(batch)
         vectors = (F.normalize(v.float(), dim=-1) for v in (images, texts, negatives))
         bias = () if self.logit_bias is None else (self.logit_bias,)
         return (*vectors, self.model.logit_scale, *bias)
@@ -125,6 +122,22 @@ class Trainee(nn.Module):
         if _is_frozen(self.model.image_tower):
             return self._runtime.image(pixels).clone()  # no inference tensor
         return self.model.encode_image(pixels)
+
+    def _encode_all_texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Vectors of texts (B, E) and negatives (M, E), by one pass for both.
+
+        With sharded weights all processes must make the same passes, those without negatives too.
+        """
+        hard = batch.negatives
+        if hard is None:
+            texts = self._encode_texts(batch.tokens, batch.lengths)
+            return texts, texts[:0]
+        both = batch.tokens, hard.tokens
+        longest = max(tokens.shape[1] for tokens in both)
+        padded = [F.pad(tokens, (0, longest - tokens.shape[1])) for tokens in both]
+        lengths = torch.cat([batch.lengths, hard.lengths])
+        found = self._encode_texts(torch.cat(padded), lengths)
+        return found[: len(batch.tokens)], found[len(batch.tokens) :]
 
     def _encode_texts(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(B, E) raw vectors of tokens (B, T), in groups of similar length to skip the padding.

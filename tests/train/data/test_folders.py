@@ -67,6 +67,9 @@ def test_folders_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="there is no folder"):
         opened(tmp_path / "none")
     write(tmp_path, "a.png", b"x")
+    for suffix in ("txt", "", ".", ".a/b"):
+        with pytest.raises(ConfigError, match="is no suffix"):
+            opened(tmp_path, captions=suffix)
     with pytest.raises(ConfigError, match=r"has no \{\}"):
         opened(tmp_path, templates=("x",))
 

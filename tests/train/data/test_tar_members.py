@@ -175,6 +175,12 @@ def test_sizes_of_large_files_are_read_and_impossible_ones_refused(tmp_path: Pat
     path.write_bytes(sized(b"\x80" + b"\xff" * 11) + bytes(1024))  # a bomb in base 256
     with pytest.warns(TruncatedTarWarning):
         assert listed(path) == []
+    folder = bytearray(sized(b"\x80" + b"\xff" * 11))
+    folder[156:157], folder[148:156] = b"5", b" " * 8
+    folder[148:156] = b"%06o\0 " % sum(folder)
+    path.write_bytes(folder + bytes(1024))  # a folder of that size ended in an OverflowError
+    with pytest.warns(TruncatedTarWarning):
+        assert listed(path) == []
     for bad in (b"\xff" * 12, b"0000000000-1", b"-1".ljust(12, b"\0"), b"99999999999\0"):
         path.write_bytes(sized(bad) + bytes(1024))
         with pytest.raises(StorageError, match="a size that is no number"):

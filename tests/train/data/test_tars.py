@@ -110,6 +110,8 @@ def test_c10_twins_pickles_and_nothing_are_refused(tmp_path: Path) -> None:
         opened(tmp_path, captions=("pkl",))
     with pytest.raises(ConfigError, match="must name extensions"):
         opened(tmp_path, captions=())
+    with pytest.raises(ConfigError, match="name the field"):
+        opened(tmp_path, captions=("JSON",))
     with pytest.raises(ConfigError, match=r"has no \{\}"):
         opened(write_tar(tmp_path / "x.tar", pairs(0, 1)).parent, templates=("a photo",))
 

@@ -13,7 +13,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import ResNetConfig
-from ecliptic.train.batch import Batch
+from ecliptic.train.batch import Batch, Negatives
 from ecliptic.train.processes import join, whole
 from ecliptic.train.processes.world import World
 from ecliptic.train.settings import (
@@ -121,6 +121,21 @@ def check_kind(
                 )
 
 
+def check_negatives_of_one_rank(rank: int) -> None:
+    for kind in ("ddp", "fsdp"):
+        with join(ProcessSettings(kind, TIMEOUT), "cpu") as world:
+            settings = tiny_settings()
+            alone, shared = open_stepper(settings, None), open_stepper(settings, world)
+            others = draw_batch(3, seed=9)
+            hard = Negatives(others.tokens, others.lengths, others.captions)
+            batch = replace(draw_batch(9), negatives=hard)
+            part = batch.part(5 * rank, 5 + 4 * rank)
+            part = replace(part, negatives=None if rank else hard)
+            alone.accumulate(batch)
+            shared.accumulate(part)
+            compare(gradients_of(shared.trainee), gradients_of(alone.trainee), 1e-6)
+
+
 def with_context(check: Callable[[], None], words: str) -> None:
     try:
         check()
@@ -139,6 +154,11 @@ def check_few(rank: int) -> None:
 
 
 @pytest.mark.slow
+def test_only_one_of_two_processes_has_negatives() -> None:
+    """Shards are fetched by both at once, so both must encode texts the same number of times."""
+    run_together(check_negatives_of_one_rank, 2)
+
+
 def test_a_resnet_in_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProcessRaisedException, match="batch norms of this model"):
         run_together(train_resnet, 2, tmp_path)

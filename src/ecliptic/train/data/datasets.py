@@ -69,7 +69,9 @@ class DatasetExamples:
 
     def fingerprint(self) -> str:
         """Hex of the names, sizes and times of the files in the folder."""
-        return hash_files(sorted(path for path in self.folder.rglob("*") if path.is_file()))
+        return hash_files(
+            sorted(path for path in self.folder.rglob("*") if path.is_file()), self.folder
+        )
 
     def _name(self, index: int) -> str:
         return f"{self.folder.name}, row {index + 1}"

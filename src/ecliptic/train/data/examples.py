@@ -84,8 +84,11 @@ def count_examples(source: Examples, number: int) -> int:
         ) from None
 
 
-def hash_files(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """Hex of the names, sizes and times of files; one that is missing counts as such."""
+def hash_files(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str] = "") -> str:
+    """Hex of the names, sizes and times of files; one that is missing counts as such.
+
+    Names count from the folder `root` on, so that a folder may be moved.
+    """
     digest = hashlib.sha256()
     for path in paths:
         name = os.fspath(path)
@@ -94,5 +97,6 @@ def hash_files(paths: Iterable[str | os.PathLike[str]]) -> str:
             about = f"{facts.st_size}\0{facts.st_mtime_ns}"
         except OSError:
             about = "missing"
+        name = name.removeprefix(os.path.join(root, ""))  # noqa: PTH118
         digest.update(name.encode(errors="surrogateescape") + f"\0{about}\0".encode())
     return digest.hexdigest()

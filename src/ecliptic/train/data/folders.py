@@ -1,12 +1,13 @@
 """Images in a folder with captions in text files of the same stem."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 from ecliptic.engine import LeftOutWarning, image_files
-from ecliptic.errors import StorageError, warn
+from ecliptic.errors import ConfigError, StorageError, warn
 from ecliptic.inputs import ImageSource
 from ecliptic.storage import read_text
 from ecliptic.train.data.captions import Captioner, clean
@@ -85,7 +86,7 @@ class FolderExamples:
 
     def fingerprint(self) -> str:
         """Hex of the names, sizes and times of all images and captions."""
-        return hash_files(self._paths())
+        return hash_files(self._paths(), self.folder)
 
     def _paths(self) -> Iterator[os.PathLike[str]]:
         for file in self.files:
@@ -103,9 +104,15 @@ def open_folder(config: FolderConfig, root: Path) -> FolderExamples:
     """Open the folder of a source.
 
     Raises:
+        ConfigError: the suffix of the captions is none.
         InputError, StorageError: there is no such folder, or no image in it has captions.
     """
     folder = root / config.path
+    if not re.fullmatch(r"\.[^./\\]+", config.captions):
+        raise ConfigError(
+            f"captions = {config.captions!r} of {folder} is no suffix of a file; write it with its "
+            'dot, such as ".txt".'
+        )
     if not folder.is_dir():
         raise StorageError(f"there is no folder {folder}; check data.sources and data.root.")
     return FolderExamples(folder, config.captions, Captioner(config.templates))

@@ -86,7 +86,7 @@ class TableExamples:
     def fingerprint(self) -> str:
         """Hex of the names, sizes and times of the table and of all its images."""
         images = () if self.stored else (self.path.parent / name for name in self.images if name)
-        return hash_files([self.path, *images])
+        return hash_files([self.path, *images], self.path.parent)
 
     def _read(
         self, images: list[str], negatives: list[tuple[str, ...]]

@@ -103,6 +103,8 @@ class TarFile:
                     what = _KINDS.get(kind, f"of the unknown kind {kind!r}")
                     self._refuse(at, f"holds {name!r}, which is {what}; tar plain files only")
             end = data + size
+            if end > self.size:
+                break
             at = data + -(-size // BLOCK) * BLOCK
         else:
             if len(header) in (0, BLOCK) and end <= self.size:  # the last padding may be missing

@@ -8,6 +8,7 @@ Source: webdataset 1.0.2, tariterators.py `base_plus_ext`, `group_by_keys`.
 import glob
 import itertools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,7 +76,8 @@ class Tars:
 
     def fingerprint(self) -> str:
         """Hex of the names, sizes and times of the files."""
-        return hash_files(self.paths)
+        folders = [os.path.dirname(path) for path in self.paths]  # noqa: PTH120
+        return hash_files(self.paths, os.path.commonpath(folders) if folders else "")
 
 
 class TarExamples:
@@ -235,6 +237,11 @@ def open_tars(config: TarsConfig, root: Path) -> TarExamples:
         raise ConfigError(
             f"members with the extension {min(pickles)!r} can run any program when they are read; "
             "store texts as txt or json."
+        )
+    if "json" in (name.lower() for name in config.captions):
+        raise ConfigError(
+            'captions = ["json"] would train on JSON as it is written; name the field, such as '
+            '"json:caption".'
         )
     return TarExamples(expand(str(root / config.path)), config)
 

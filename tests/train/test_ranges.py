@@ -1,0 +1,62 @@
+"""Settings outside of what they can mean are refused before anything is opened."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ecliptic.errors import ConfigError
+from ecliptic.settings import apply_overrides, from_dict, to_dict
+from ecliptic.train import TrainSettings
+from ecliptic.train.effects import refuse_idle
+from ecliptic.train.settings import FolderConfig, TarsConfig
+from tests.train.trainees import SETTINGS
+
+
+def change(*overrides: str) -> TrainSettings:
+    """The tiny settings with a few of them changed."""
+    plain = to_dict(SETTINGS)
+    apply_overrides(plain, overrides)
+    return from_dict(TrainSettings, plain)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("optim.rate=0", "optim.rate=-1e-3", "optim.rate=nan", "optim.rate=inf"),
+        *("optim.last_rate=-1", "optim.last_rate=1.0", "optim.restart_rate=-1"),
+        *("optim.decay=-0.1", "optim.clip=-1", "optim.clip=nan", "optim.eps=0"),
+        *("optim.beta1=1.0", "optim.beta2=-0.1", "ema.decay=1.0", "ema.decay=-0.5"),
+        *("checkpoints.every=-5", "checkpoints.keep=0", "checkpoints.minutes=-1"),
+        *("evaluate.every=0", "evaluate.most=0", "data.held_out=1", "data.most_rejects=nan"),
+        *("image.rate=0", "image.rate=-1", "text.rate_decay=0", "text.rate_decay=2"),
+        *("processes.timeout=0", "processes.timeout=inf", "seed=-1", "seed=99999999999999999999"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(override: str) -> None:
+    """Once these trained with a wrong sign, without end, or until a division by zero."""
+    with pytest.raises(ConfigError, match="must be"):
+        change(override)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_of_a_source_is_positive_and_finite(weight: float) -> None:
+    """Weights that are no numbers let the shares of a batch be counted for ever."""
+    sources = (FolderConfig(Path(), weight=weight), TarsConfig("a.tar"))
+    with pytest.raises(ConfigError, match="weight must be"):
+        replace(SETTINGS.data, sources=sources)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optim.restarts=[10]"],
+        ["optim.restarts=[1]", "optim.restart_rate=1e-4"],
+        ["optim.schedule=constant", "optim.cooldown=19"],
+        ["optim.schedule=inverse-sqrt", "optim.cooldown=100"],
+    ],
+)
+def test_a_schedule_that_cannot_be_followed_is_refused(overrides: list[str]) -> None:
+    """A restart at rate 0 or within the warm-up, and a cooldown that begins before its end."""
+    with pytest.raises(ConfigError, match="optim"):
+        refuse_idle(change(*overrides))
