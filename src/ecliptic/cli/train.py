@@ -79,6 +79,8 @@ def train(
         return
     if recipe is None:
         raise typer.BadParameter("name a RECIPE, or a run to go on with: --resume RUN.")
+    if "=" in recipe and not Path(recipe).exists():
+        raise typer.BadParameter(f"name a RECIPE before the setting {recipe!r}.")
     settings = _read(Path(recipe), [*(overrides or []), *_name_root(data)])
     if not settings.data.root.is_dir():
         raise StorageError(
@@ -138,7 +140,8 @@ def _go_on(folder: Path, changes: list[str], data: Path | None, how: _How) -> No
         raise typer.BadParameter(f"{error}") from None
     done = max(RunFolder(folder, 1).steps(), default=0)
     if is_first_process():
-        say(f"going on after step {done} of {settings.steps}")
+        doing = "going on" if done < settings.steps else "nothing is left to do"
+        say(f"{doing} after step {done} of {settings.steps}")
 
     def work(report: "Report", stop: Callable[[], bool]) -> "Run":
         return resume(folder, report, stop, changes)
@@ -162,7 +165,7 @@ def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
     from ecliptic.train import TrainSettings
 
     try:
-        return load_toml(TrainSettings, recipe, overrides)
+        return load_toml(TrainSettings, recipe, overrides, where="settings")
     except ConfigError as error:
         load_toml(TrainSettings, recipe)  # raises if it is wrong itself
         raise typer.BadParameter(f"{error}") from None

@@ -13,6 +13,7 @@ from ecliptic.train.session import Run, Session, Stop
 from ecliptic.train.settings import OptimSettings, TrainSettings
 
 # Settings that may change when a run goes on: they change no weight of any step.
+_WHEN_STEPS = "; steps too with the schedules constant and inverse-sqrt without a cooldown"
 FREE = (
     *("name", "device", "store", "log_every", "tensorboard", "processes"),
     *("data.root", "data.workers", "data.ahead", "data.most_rejects"),
@@ -110,7 +111,7 @@ def read_settings(folder: Path, overrides: Iterable[str] = ()) -> TrainSettings:
             raise ConfigError(
                 f"a run cannot go on with another {key}: it was {old.get(key)!r}, not "
                 f"{new.get(key)!r}; start a new run with start = {str(folder)!r}. What may "
-                f"change: {', '.join(free)}."
+                f"change: {', '.join(free)}{'' if free is not FREE else _WHEN_STEPS}."
             )
     return settings
 
