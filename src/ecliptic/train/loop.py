@@ -13,13 +13,13 @@ from ecliptic.train.session import Run, Session, Stop
 from ecliptic.train.settings import OptimSettings, TrainSettings
 
 # Settings that may change when a run goes on: they change no weight of any step.
-_WHEN_STEPS = "; steps too with the schedules constant and inverse-sqrt without a cooldown"
 FREE = (
     *("name", "device", "store", "log_every", "tensorboard", "processes"),
     *("data.root", "data.workers", "data.ahead", "data.most_rejects"),
     *("optim.most_skipped", "evaluate.every"),
     *("checkpoints.every", "checkpoints.minutes", "checkpoints.keep"),
 )
+_WHEN_STEPS = "; steps too with the schedules constant and inverse-sqrt without a cooldown"
 
 
 def train(
