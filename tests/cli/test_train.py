@@ -232,6 +232,9 @@ def test_f9_an_interrupted_run_goes_on(
     assert states_of(out) == [3, 5]
     done = run("train", "--resume", out)
     assert done.stderr.startswith("nothing is left to do after step 5 of 5\n")
+    lost = run("train", "--resume", out, "--data", "nowhere")
+    assert lost.exit_code == 1
+    assert "no folder nowhere in the current folder; name" in " ".join(lost.stderr.split())
     other = run("train", "--resume", out, "optim.rate=1")
     assert other.exit_code == 2
     assert "cannot go on with another optim.rate" in other.stderr
