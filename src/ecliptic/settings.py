@@ -21,8 +21,12 @@ T = TypeVar("T")
 MAX_TOML = 1 << 20  # bytes of a settings file
 
 
-def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
+def load_toml(
+    cls: type[T], path: Path, overrides: Iterable[str] = (), where: str | None = None
+) -> T:
     """Read `cls` from a TOML file; each override is "table.field=value" in TOML syntax.
+
+    Errors about fields begin with `where`, or the name of the file.
 
     Raises:
         SettingsError: not a regular file, not TOML, an unknown field (with the nearest known one),
@@ -40,7 +44,7 @@ def load_toml(cls: type[T], path: Path, overrides: Iterable[str] = ()) -> T:
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
     apply_overrides(data, overrides)
-    return from_dict(cls, data, where=path.name)
+    return from_dict(cls, data, where or path.name)
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "settings") -> T:

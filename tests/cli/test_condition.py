@@ -64,7 +64,7 @@ def test_the_report_as_json_and_as_a_page(
 @pytest.mark.filterwarnings("ignore::ecliptic.inputs.TruncationWarning")
 def test_warnings_are_in_the_report_in_the_words_of_the_command(condition: Condition) -> None:
     result = condition("cat " * 90)
-    assert "such as --long chunk" in " ".join(result.stdout.split())
+    assert "Shorten it, or split it with --long chunk." in " ".join(result.stdout.split())
     assert 'long="chunk"' not in result.stdout
     (note,) = json.loads(condition("cat " * 90, "--json").stdout)["notes"]
     assert note["kind"] == "TruncationWarning"

@@ -48,6 +48,7 @@ def test_the_group_has_examples_too(run: Any) -> None:
 
 @pytest.mark.parametrize(("name", "example"), ALL)
 def test_every_example_is_a_command(name: str, example: str) -> None:
+    assert len(example) <= 78  # two spaces before it, on a terminal of 80 columns
     words = words_of(example)
     found = next(one for one in COMMANDS if words[: len(one.split())] == one.split())
     assert name in ("", found)

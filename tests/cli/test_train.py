@@ -87,8 +87,8 @@ def test_a_recipe_becomes_a_run_that_loads(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["stps=2"], "did you mean 'steps'"),
-        (["optim.rat=2"], "optim has no field 'rat'; did you mean 'rate'"),
+        (["stps=2"], "Invalid value: settings has no field 'stps'; did you mean 'steps'"),
+        (["optim.rat=2"], "settings.optim has no field 'rat'; did you mean 'rate'"),
         (["steps"], "needs the form table.field=value"),
         (["optim.restarts=[1,"], "is not valid TOML"),
         (["steps.x=1"], "'steps' is a value, not a table"),
@@ -109,6 +109,9 @@ def test_a_wrong_setting_stops_before_anything_is_written(
 def test_a_command_needs_a_recipe_or_a_run(run: Any, tmp_path: Path) -> None:
     result = run("train")
     assert result.exit_code == 2
+    setting = run("train", "steps=3")
+    assert setting.exit_code == 2
+    assert "name a RECIPE before the setting 'steps=3'" in setting.stderr
     assert "--resume RUN" in result.stderr
     result = run("train", "--resume", tmp_path, "--explain")
     assert result.exit_code == 2
@@ -139,7 +142,7 @@ def test_explain_says_what_will_happen_and_trains_nothing(
     result = run(*words, "text.rate_decay=0.5", "optim.warmup=9", "processes.timeout=5.0")
     assert result.exit_code == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "steps 4 of 8 pairs: 32 pairs" in lines
+    assert "steps 4, each of 8 pairs: 32 in all" in lines
     assert "precision fp32, as set" in lines
     assert "evaluated on held_out (4 images)" in lines
     assert "image 5: attention pool 202,000 0 frozen" in lines
@@ -228,9 +231,15 @@ def test_f9_an_interrupted_run_goes_on(
     assert again.exit_code == 0, again.stderr
     assert again.stderr.startswith("going on after step 3 of 5\n")
     assert states_of(out) == [3, 5]
+    done = run("train", "--resume", out)
+    assert done.stderr.startswith("nothing is left to do after step 5 of 5\n")
+    lost = run("train", "--resume", out, "--data", "nowhere")
+    assert lost.exit_code == 1
+    assert "no folder nowhere in the current folder; name" in " ".join(lost.stderr.split())
     other = run("train", "--resume", out, "optim.rate=1")
     assert other.exit_code == 2
     assert "cannot go on with another optim.rate" in other.stderr
+    assert "; steps too with the schedules constant and inverse-sqrt" in other.stderr
 
 
 def test_f9_an_interrupted_run_may_be_stopped_at_once(

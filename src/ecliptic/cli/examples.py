@@ -18,11 +18,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "doctor": (
         "ecliptic doctor ViT-B-32.pt ViT-B-32/openai",
-        'ecliptic doctor model/ open_clip:ViT-B-32/openai --image cat.png --text "a cat"',
+        'ecliptic doctor model/ open_clip:ViT-B-32/openai --image a.png --text "a cat"',
     ),
     "embed": (
         "ecliptic embed photos/ --model ViT-B-32/openai --out photos.npy",
-        "ecliptic embed captions.csv --column caption --kind text --out captions.parquet",
+        "ecliptic embed captions.csv --column caption --kind text --out vectors.npy",
         "find . -name '*.jpg' | ecliptic embed - --out photos.safetensors",
     ),
     "similarity": (
@@ -42,16 +42,16 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "condition": (
         'ecliptic condition "a (red:1.3) fox" --for sdxl -e sdxl/ --dialect a1111',
-        'ecliptic condition "a fox" -n blurry --for sd1 -e ViT-L-14/openai -o fox.safetensors',
+        'ecliptic condition "a fox" --for sd1 -e ViT-L-14/openai -o fox.safetensors',
     ),
     "train": (
         "ecliptic train recipes/mini.toml --data drawings/",
-        "ecliptic train recipes/mini.toml steps=100 optim.rate=3e-4 --out runs/try --explain",
+        "ecliptic train recipes/mini.toml steps=100 optim.rate=3e-4 --explain",
         "ecliptic train --resume runs/mini",
     ),
     "captions write": (
         "ecliptic captions write captions.csv --for sdxl -e sdxl/ --out cache/",
-        "ecliptic captions write t.jsonl --column text --id key --for sd1 -e ViT-L-14/openai -o c/",
+        "ecliptic captions write t.jsonl --column text --id key -e sdxl/ --out cache/",
     ),
     "captions verify": (
         "ecliptic captions verify cache/",

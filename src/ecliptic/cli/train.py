@@ -79,12 +79,10 @@ def train(
         return
     if recipe is None:
         raise typer.BadParameter("name a RECIPE, or a run to go on with: --resume RUN.")
+    if "=" in recipe and not Path(recipe).exists():
+        raise typer.BadParameter(f"name a RECIPE before the setting {recipe!r}.")
     settings = _read(Path(recipe), [*(overrides or []), *_name_root(data)])
-    if not settings.data.root.is_dir():
-        raise StorageError(
-            f"there is no folder {settings.data.root}; name the folder of the training data with "
-            "--data."
-        )
+    _check_root(settings)
     if explain:
         _explain(settings, how)
     else:
@@ -136,9 +134,11 @@ def _go_on(folder: Path, changes: list[str], data: Path | None, how: _How) -> No
     except ConfigError as error:
         read_settings(folder)  # raises if the run is wrong itself
         raise typer.BadParameter(f"{error}") from None
+    _check_root(settings)
     done = max(RunFolder(folder, 1).steps(), default=0)
     if is_first_process():
-        say(f"going on after step {done} of {settings.steps}")
+        doing = "going on" if done < settings.steps else "nothing is left to do"
+        say(f"{doing} after step {done} of {settings.steps}")
 
     def work(report: "Report", stop: Callable[[], bool]) -> "Run":
         return resume(folder, report, stop, changes)
@@ -162,7 +162,7 @@ def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
     from ecliptic.train import TrainSettings
 
     try:
-        return load_toml(TrainSettings, recipe, overrides)
+        return load_toml(TrainSettings, recipe, overrides, where="settings")
     except ConfigError as error:
         load_toml(TrainSettings, recipe)  # raises if it is wrong itself
         raise typer.BadParameter(f"{error}") from None
@@ -171,6 +171,16 @@ def _read(recipe: Path, overrides: list[str]) -> "TrainSettings":
 def _name_root(data: Path | None) -> list[str]:
     """--data as an override."""
     return [] if data is None else [f"data.root={json.dumps(str(data), ensure_ascii=False)}"]
+
+
+def _check_root(settings: "TrainSettings") -> None:
+    """Raise StorageError if the data's folder is not there."""
+    root = settings.data.root
+    if not root.is_dir():
+        here = "" if root.is_absolute() else " in the current folder"
+        raise StorageError(
+            f"there is no folder {root}{here}; name the folder of the training data with --data."
+        )
 
 
 def _default_out(name: str) -> Path:

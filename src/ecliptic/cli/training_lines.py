@@ -84,7 +84,7 @@ def _list_facts(found: "Explanation") -> dict[str, str]:
         "name": found.name,
         "start": found.start,
         "trained": f"{trained:,} of {every:,} parameters",
-        "steps": f"{found.steps:,} of {count(found.batch, 'pair')}: {count(found.pairs, 'pair')}",
+        "steps": f"{found.steps:,}, each of {count(found.batch, 'pair')}: {found.pairs:,} in all",
         "device": found.device,
         "precision": found.precision + (f", the faster one of {timed}" if timed else ", as set"),
         "a step": f"{found.step_seconds:.3g} s; its data {found.data_seconds:.3g} s, measured",

@@ -42,6 +42,7 @@ FLAGS = {  # argument in Python -> flag
 }
 PHRASES = {  # what has another form on the command line, or none
     r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",
+    r"pass a `long` layout with more chunks, such as long=\"chunk\"": "split it with --long chunk",
     r", or pass t5= as a tensor": "",
     r", or its tensors to a call": "",
     r"\bt5=FOLDER to the conditioner": "--t5 FOLDER",

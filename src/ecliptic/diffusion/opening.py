@@ -165,7 +165,7 @@ def _check_image(family: Family, clip: Clip | None, *, any_size: bool) -> None:
         raise ConfigError(
             f"{clip.card.name} gives image vectors of {size} values, but released models of "
             f"{family.title} read {' or '.join(map(str, rule.embeds))}; pass the model's own image "
-            "encoder, or any_size=True (--any-size) for a model of other sizes."
+            "encoder, or any_size=True for a model of other sizes."
         )
 
 

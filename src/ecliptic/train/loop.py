@@ -19,6 +19,7 @@ FREE = (
     *("optim.most_skipped", "evaluate.every"),
     *("checkpoints.every", "checkpoints.minutes", "checkpoints.keep"),
 )
+_WHEN_STEPS = "; steps too with the schedules constant and inverse-sqrt without a cooldown"
 
 
 def train(
@@ -110,7 +111,7 @@ def read_settings(folder: Path, overrides: Iterable[str] = ()) -> TrainSettings:
             raise ConfigError(
                 f"a run cannot go on with another {key}: it was {old.get(key)!r}, not "
                 f"{new.get(key)!r}; start a new run with start = {str(folder)!r}. What may "
-                f"change: {', '.join(free)}."
+                f"change: {', '.join(free)}{'' if free is not FREE else _WHEN_STEPS}."
             )
     return settings
 

@@ -186,7 +186,7 @@ def _check_width(encoder: TextEncoder) -> None:
     raise ConfigError(
         f"{encoder.clip.card.name} is {width} wide{which}, but released models have {rule.part} "
         f"here, {' or '.join(map(str, rule.widths))} wide; pass the model's own encoders in its "
-        "order, or any_size=True (--any-size) for a model of other sizes."
+        "order, or any_size=True for a model of other sizes."
     )
 
 
