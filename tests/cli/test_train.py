@@ -166,6 +166,16 @@ def test_explain_times_both_precisions_and_speaks_json(run: Any, recipe: Path, d
     assert found["sources"][0]["held_out"] == 4
 
 
+def test_only_one_process_explains(
+    run: Any, recipe: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    result = run("train", recipe, "--data", data, "--explain")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "run --explain with one process" in " ".join(result.stderr.split())
+
+
 def test_a_setting_without_effect_is_refused(run: Any, recipe: Path, data: Path) -> None:
     words = ["train", recipe, "--data", data]
     result = run(*words, "trains=text", "image.rate=1e-4", "micro=64")
