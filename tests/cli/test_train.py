@@ -150,6 +150,9 @@ def test_explain_says_what_will_happen_and_trains_nothing(
     assert "0.00025 0.2 4 2,048" in lines
     assert any("the warm-up of 9 steps is not over after 4" in line for line in lines)
     assert any("[processes] is not used" in line for line in lines)
+    assert any("freezes the image tower, whose weights are random" in line for line in lines)
+    large = run("train", recipe, "--data", data, "--explain", "data.batch=13").stdout
+    assert "data.batch = 13 is more than the 12 examples" in " ".join(large.split())
     assert not Path("runs").exists()
 
 

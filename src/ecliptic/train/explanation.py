@@ -125,7 +125,7 @@ def explain(settings: TrainSettings) -> Explanation:
         run_seconds=each * settings.steps,
         memory_bytes=measure_memory(stepper.device),
         checkpoint_bytes=sum(t.nbytes for t in state.values()) + weights,
-        notes=tuple(find_notes(settings)),
+        notes=tuple(find_notes(settings, examples=sum(session.data.mixture.trained))),
     )
 
 
