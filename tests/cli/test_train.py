@@ -153,6 +153,9 @@ def test_explain_says_what_will_happen_and_trains_nothing(
     assert "0.00025 0.2 4 2,048" in lines
     assert any("the warm-up of 9 steps is not over after 4" in line for line in lines)
     assert any("[processes] is not used" in line for line in lines)
+    assert any("freezes the image tower, whose weights are random" in line for line in lines)
+    large = run("train", recipe, "--data", data, "--explain", "data.batch=13").stdout
+    assert "data.batch = 13 is more than the 12 examples" in " ".join(large.split())
     assert not Path("runs").exists()
 
 
@@ -167,6 +170,16 @@ def test_explain_times_both_precisions_and_speaks_json(run: Any, recipe: Path, d
     )
     assert found["memory_bytes"] > 1e7
     assert found["sources"][0]["held_out"] == 4
+
+
+def test_only_one_process_explains(
+    run: Any, recipe: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    result = run("train", recipe, "--data", data, "--explain")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "run --explain with one process" in " ".join(result.stderr.split())
 
 
 def test_a_setting_without_effect_is_refused(run: Any, recipe: Path, data: Path) -> None:

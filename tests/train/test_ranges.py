@@ -8,7 +8,7 @@ import pytest
 from ecliptic.errors import ConfigError
 from ecliptic.settings import apply_overrides, from_dict, to_dict
 from ecliptic.train import TrainSettings
-from ecliptic.train.effects import refuse_idle
+from ecliptic.train.effects import find_notes, refuse_idle
 from ecliptic.train.settings import FolderConfig, TarsConfig
 from tests.train.trainees import SETTINGS
 
@@ -60,3 +60,26 @@ def test_a_schedule_that_cannot_be_followed_is_refused(overrides: list[str]) -> 
     """A restart at rate 0 or within the warm-up, and a cooldown that begins before its end."""
     with pytest.raises(ConfigError, match="optim"):
         refuse_idle(change(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        (["trains=text"], 'trains = "text" freezes the image tower, whose weights are random'),
+        (["trains=image"], 'trains = "image" freezes the text tower, whose weights are random'),
+        (["text.freeze_layers=2"], "text.freeze_layers = 2 freezes layers whose weights are ran"),
+        (["image.freeze_layers=1"], "image.freeze_layers = 1 freezes layers whose weights are "),
+    ],
+)
+def test_frozen_random_weights_are_named(overrides: list[str], note: str) -> None:
+    [found] = find_notes(change(*overrides))
+    assert found.startswith(note)
+    sizes = {"model": None, "image_spec": None, "tokenizer_spec": None}
+    tuned = replace(change(*overrides), start="mini", **sizes)  # type: ignore[arg-type]
+    assert find_notes(tuned) == find_notes(SETTINGS) == []
+
+
+def test_a_batch_of_more_than_all_examples_is_named() -> None:
+    [found] = find_notes(SETTINGS, examples=19)
+    assert found.startswith("data.batch = 20 is more than the 19 examples to train on")
+    assert find_notes(SETTINGS, examples=20) == []

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 import ecliptic
 from ecliptic.errors import ConfigError, StorageError
 from ecliptic.train import ResumeWarning, TrainSettings, resume, train
+from ecliptic.train.environment import find_changes, list_facts
 from tests.train.runs import (
     assert_same_state,
     read_lines,
@@ -224,6 +226,28 @@ def test_e8_another_environment_is_named(
     (tmp_path / "run.json").write_text(json.dumps(facts | {"torch": "1.0", "threads": 64}))
     with pytest.warns(ResumeWarning, match=r"torch was 1\.0, is .*; threads was 64, is"):
         resume(tmp_path)
+
+
+def test_e8_each_session_is_compared_with_the_one_before(data: Path, tmp_path: Path) -> None:
+    """The facts of the first session once stayed, so that a change was named again and again."""
+    stop_after(tiny_run(data, steps=3), tmp_path, 1)
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["kind"] == "alone"
+    (tmp_path / "run.json").write_text(json.dumps(facts | {"threads": 64, "kind": "fsdp"}))
+    count = iter((1, 2))
+    with pytest.warns(ResumeWarning, match=r"threads was 64, is .*; kind was fsdp, is alone"):
+        resume(tmp_path, stop=lambda: next(count) == 1)
+    assert json.loads((tmp_path / "run.json").read_text()) == facts
+    assert resume(tmp_path).steps == 3  # without a warning
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_e8_how_processes_share_the_weights_is_a_fact(kind: str) -> None:
+    facts = partial(list_facts, torch.device("cpu"), data="", precision="fp32", seed=0)
+    assert facts(processes=1, kind=kind)["kind"] == "alone"
+    before = facts(processes=2, kind="ddp")
+    changes = find_changes(before, facts(processes=2, kind=kind))
+    assert changes == ([] if kind == "ddp" else ["kind was ddp, is fsdp"])
 
 
 def test_e8_other_data_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "train": (
         "ecliptic train recipes/mini.toml --data drawings/",
-        "ecliptic train recipes/mini.toml steps=100 optim.rate=3e-4 --explain",
+        "ecliptic train recipes/mini.toml steps=100 optim.rate=1e-3 --explain",
         "ecliptic train --resume runs/mini",
     ),
     "captions write": (

@@ -25,8 +25,16 @@ def refuse_idle(settings: TrainSettings) -> None:
         raise ConfigError(*found)
 
 
-def find_notes(settings: TrainSettings, processes: int = 1) -> list[str]:
-    """What a run with `settings` does not use, or uses in a way that may surprise."""
+def find_notes(
+    settings: TrainSettings, processes: int = 1, examples: int | None = None
+) -> list[str]:
+    """What a run with `settings` does not use, or uses in a way that may surprise.
+
+    Args:
+        settings: of the run.
+        processes: that make its steps.
+        examples: to train on, of all sources together; None: not known yet.
+    """
     optim, steps = settings.optim, settings.steps
     notes = []
     if optim.warmup >= steps:
@@ -47,7 +55,31 @@ def find_notes(settings: TrainSettings, processes: int = 1) -> list[str]:
         notes.append("evaluate.every and evaluate.most are not used: no pairs are held out.")
     if processes == 1 and settings.processes != ProcessSettings():
         notes.append("[processes] is not used: this is one process; start several with torchrun.")
-    return notes
+    if examples is not None and settings.data.batch > examples:
+        notes.append(
+            f"data.batch = {settings.data.batch} is more than the {examples} examples to train on, "
+            "so every batch has some of them twice; lower it, or add sources."
+        )
+    return [*notes, *_find_frozen_noise(settings)]
+
+
+def _find_frozen_noise(settings: TrainSettings) -> Iterator[str]:
+    """Random weights that are never trained."""
+    if settings.start != RANDOM:
+        return
+    fix = "start from a checkpoint, or train all of it with"
+    for name in ("image", "text"):
+        layers = getattr(settings, name).freeze_layers
+        if settings.trains not in ("all", name):
+            yield (
+                f'trains = "{settings.trains}" freezes the {name} tower, whose weights are random '
+                f'with start = "{RANDOM}"; {fix} trains = "all".'
+            )
+        elif layers:
+            yield (
+                f"{name}.freeze_layers = {layers} freezes layers whose weights are random with "
+                f'start = "{RANDOM}"; {fix} freeze_layers = 0.'
+            )
 
 
 def _find_in_towers(settings: TrainSettings) -> Iterator[str]:

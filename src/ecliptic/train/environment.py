@@ -11,9 +11,9 @@ from ecliptic import __version__
 
 
 def list_facts(
-    device: torch.device, *, processes: int, data: str, precision: str, seed: int
+    device: torch.device, *, processes: int, kind: str, data: str, precision: str, seed: int
 ) -> dict[str, Any]:
-    """Facts to store beside a run."""
+    """Facts to store beside a run; `kind` is how several processes share the weights."""
     return {
         "ecliptic": __version__,
         "torch": torch.__version__,
@@ -24,6 +24,7 @@ def list_facts(
         "device": str(device),
         "threads": torch.get_num_threads(),
         "processes": processes,
+        "kind": kind if processes > 1 else "alone",
         "precision": precision,
         "seed": seed,
         "data": data,
@@ -34,6 +35,6 @@ def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """Words for facts that differ and make a resumed run differ from an uninterrupted one."""
     return [
         f"{name} was {before[name]}, is {now[name]}"
-        for name in ("torch", "isa", "device", "threads", "processes")
+        for name in ("torch", "isa", "device", "threads", "processes", "kind")
         if name in before and before[name] != now[name]
     ]

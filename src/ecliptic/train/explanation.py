@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from ecliptic.errors import ConfigError
 from ecliptic.model import ModifiedResNet
 from ecliptic.train.effects import find_notes
 from ecliptic.train.layers import AnyTower, layer_count, layered_parameters
+from ecliptic.train.processes import count_processes
 from ecliptic.train.run_folder import RunFolder
 from ecliptic.train.session import Session
 from ecliptic.train.settings import TrainSettings
@@ -86,9 +88,15 @@ def explain(settings: TrainSettings) -> Explanation:
     """Open all that a run needs, measure a step, and tell what the run would do; writes nothing.
 
     Raises:
-        ConfigError: settings that contradict each other, or have no effect.
+        ConfigError: settings that contradict each other, or have no effect; or torchrun started
+            several processes, each of which would measure the step of one.
         StorageError: data is missing.
     """
+    if (processes := count_processes()) > 1:
+        raise ConfigError(
+            f"an explanation measures the step of one process, but torchrun started {processes}; "
+            "run --explain with one process."
+        )
     session = Session(settings, RunFolder(Path(), 1), lambda _: None, lambda: False)
     stepper, settings = session.stepper, session.settings
     data_seconds, prepared = _time(lambda: session.data.maker[0])
@@ -117,7 +125,7 @@ def explain(settings: TrainSettings) -> Explanation:
         run_seconds=each * settings.steps,
         memory_bytes=measure_memory(stepper.device),
         checkpoint_bytes=sum(t.nbytes for t in state.values()) + weights,
-        notes=tuple(find_notes(settings)),
+        notes=tuple(find_notes(settings, examples=sum(session.data.mixture.trained))),
     )
 
 

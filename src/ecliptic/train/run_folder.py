@@ -66,9 +66,13 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
 
     def begin(self, settings: TrainSettings, facts: Mapping[str, Any]) -> None:
-        """Write what stays the same for the whole run."""
+        """Write the settings and the facts of a new run."""
         make_folder(self.checkpoints)
         self.write_settings(settings)
+        self.write_facts(facts)
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write the facts of the session that begins."""
         replace_file(self.path / FACTS, text_writer(json.dumps(facts, indent=1) + "\n"))
 
     def write_settings(self, settings: TrainSettings) -> None:
@@ -104,7 +108,7 @@ class RunFolder:
         return from_dict(TrainSettings, read_json(self.path / SETTINGS), where=SETTINGS)
 
     def read_facts(self) -> Mapping[str, Any]:
-        """What `begin` wrote beside the settings."""
+        """What `write_facts` wrote beside the settings."""
         found = read_json(self.path / FACTS)
         return found if isinstance(found, dict) else {}
 

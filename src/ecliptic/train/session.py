@@ -330,6 +330,7 @@ class Session:
         now = list_facts(
             self.stepper.device,
             processes=self.world.size,
+            kind=self.settings.processes.kind,
             data=self.data.batches.fingerprint,
             precision=self.settings.precision,
             seed=self.settings.seed,
@@ -351,6 +352,7 @@ class Session:
                 ResumeWarning,
                 stacklevel=None,
             )
+        self.folder.write_facts(now)  # so that the next session compares with this one
 
 
 def _check_shares(settings: TrainSettings, world: World) -> None:

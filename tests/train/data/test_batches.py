@@ -103,6 +103,14 @@ def test_workers_and_processes_change_nothing(root: Path) -> None:
     assert_equal(later.batch, alone[5].batch)
 
 
+def test_a_share_that_holds_nothing_out_is_refused(root: Path) -> None:
+    lengths = open_all(root).mixture.lengths
+    most = max(lengths)
+    with pytest.raises(ConfigError, match=rf"held_out = 1e-09 .* {most} ex.* {1 / most:.2g}; set"):
+        open_all(root, held_out=1e-9)
+    assert sum(open_all(root, held_out=1 / most).mixture.held) >= 1
+
+
 def test_bytes_are_normalised_on_the_device(root: Path) -> None:
     batch = open_all(root).maker[0].batch
     assert batch.pixels.dtype == torch.uint8

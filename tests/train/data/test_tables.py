@@ -126,6 +126,32 @@ def test_bad_rows_are_examples_that_cannot_be_read(root: Path) -> None:
             found.draw(index, Random(0))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"captions": ("caption", "mroe")}, "no column 'mroe'.*did you mean 'more'"),
+        ({"negatives": ("negg",)}, "no column 'negg'.*did you mean 'neg'"),
+        ({"image": "imgae"}, "no column 'imgae'.*did you mean 'image'"),
+    ],
+)
+def test_a_column_that_no_row_of_json_has_is_refused(
+    root: Path, settings: dict[str, object], message: str
+) -> None:
+    rows = [{"caption": "a"}, {"more": ["b"]}, {"neg": "c", "caption": "d"}]
+    lines = [json.dumps({"image": f"pictures/{i}.png", **row}) for i, row in enumerate(rows)]
+    (root / "t.jsonl").write_text("\n".join(["no json", *lines]))
+    found = opened(root, "t.jsonl", captions=("caption", "more"), negatives=("neg",))
+    assert [found.captions(i) for i in (1, 2, 3)] == [("a",), ("b",), ("d",)]
+    with pytest.raises(StorageError, match=message):
+        opened(root, "t.jsonl", **settings)
+
+
+def test_a_table_without_a_row_of_json_says_so(root: Path) -> None:
+    (root / "t.jsonl").write_text("no json\n[1]\n")
+    with pytest.raises(StorageError, match=r"no row of .* can be used; the first: not JSON"):
+        opened(root, "t.jsonl")
+
+
 def test_other_files_and_no_columns_are_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"suffix must be \.csv"):
         opened(root, "t.txt")

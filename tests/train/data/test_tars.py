@@ -60,6 +60,24 @@ def test_members_of_one_key_are_one_example_whatever_their_order(tmp_path: Path)
     assert found.draw(1, Random(5)).caption == found.draw(1, Random(5)).caption
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"captions": ("txt", "text")}, "no member .* has the extension 'text'; .* mean 'txt'"),
+        ({"captions": ("txt", "jsno:caption")}, "the extension 'jsno'; they have jpg, txt"),
+        ({"image": ("jpg", "jgp")}, "the extension 'jgp'; .* did you mean 'jpg'"),
+    ],
+)
+def test_an_extension_that_no_member_has_is_refused(
+    tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    write_tar(tmp_path / "x.tar", [("a.jpg", png(1)), ("a.txt", b"one"), ("b.txt", b"two")])
+    with pytest.warns(LeftOutWarning):
+        assert len(opened(tmp_path, image=("jpg", "png"))) == 1  # the usual ones may lack
+    with pytest.raises(StorageError, match=message):
+        opened(tmp_path, **settings)
+
+
 def test_examples_are_found_again_in_a_copy_and_in_many_tars(tmp_path: Path) -> None:
     for number in range(70):  # more than are held open
         write_tar(tmp_path / f"{number:03}.tar", pairs(number, number + 1))

@@ -3,10 +3,9 @@
 B prompts, T tokens, D width, E vector size.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from ecliptic.diffusion.encode.lengths import (
 )
 from ecliptic.diffusion.encode.lines import LineEncoder
 from ecliptic.diffusion.encode.networks import Merge
-from ecliptic.diffusion.encode.request import Request
+from ecliptic.diffusion.encode.request import Loras, Request
 from ecliptic.diffusion.encode.side import Moment, Side
 from ecliptic.diffusion.families import Family
 from ecliptic.diffusion.language import T5Tensors, read_t5
@@ -34,8 +33,6 @@ from ecliptic.diffusion.tokens.ledger import Ledger, describe_losses
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import TruncationWarning
 from ecliptic.prompts import Line
-
-_Jobs: TypeAlias = Mapping[tuple[LineEncoder, Hashable], Sequence[Line]]
 
 
 class TextCall:
@@ -89,8 +86,10 @@ class TextCall:
             TruncationWarning: tokens were dropped.
         """
         mixes = any(side.mixes for side in self.sides)
-        for encoder, group, lines in _merged(_group_lines(self.sides), merge):
-            encoder.encode(lines, empty=mixes, group=group)
+        for loras, jobs in _group_by_loras(_group_lines(self.sides)).items():
+            with merge(loras):
+                for encoder, group, lines in jobs:
+                    encoder.encode(lines, empty=mixes, group=group)
         prompts = [
             prompt
             for side in self.sides
@@ -100,9 +99,12 @@ class TextCall:
         rule = unequal_rule(self.options)
         if needs_empty(prompts, rule):
             rows = (row for side in self.sides for row in side.encoders)
-            jobs: _Jobs = {(one, None): [] for row in rows for one in row}
-            for encoder, _, lines in _merged(jobs, merge):
-                encoder.encode(lines, empty=True)
+            for loras, jobs in _group_by_loras(
+                {(e, None): [] for row in rows for e in row}
+            ).items():
+                with merge(loras):
+                    for encoder, _, lines in jobs:
+                        encoder.encode(lines, empty=True)
         self.length = shared_length(prompts, rule, self.positive.empties(0))
         lost = [
             describe_losses(ledger, only_pooled=side.only_pooled)
@@ -269,15 +271,14 @@ def _group_lines(sides: Iterable[Side]) -> dict[tuple[LineEncoder, Hashable], li
     return found
 
 
-def _merged(jobs: _Jobs, merge: Merge) -> Iterator[tuple[LineEncoder, Hashable, Sequence[Line]]]:
-    """Yield (encoder, group, lines) while the LoRAs of the encoder are merged, those of one set in
-    a row.
-    """
-    for loras in dict.fromkeys(encoder.loras for encoder, _ in jobs):
-        with merge(loras):
-            for (encoder, group), lines in jobs.items():
-                if encoder.loras == loras:
-                    yield encoder, group, lines
+def _group_by_loras(
+    jobs: Mapping[tuple[LineEncoder, Hashable], Sequence[Line]],
+) -> dict[Loras, list[tuple[LineEncoder, Hashable, Sequence[Line]]]]:
+    """(encoder, group, lines) of each set of LoRAs, in order."""
+    found: dict[Loras, list[tuple[LineEncoder, Hashable, Sequence[Line]]]] = {}
+    for (encoder, group), lines in jobs.items():
+        found.setdefault(encoder.loras, []).append((encoder, group, lines))
+    return found
 
 
 def _zeros(x: Tensor | None) -> Tensor | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.train.data.augmentations import open_augmentation
 from ecliptic.train.data.batches import Batches, BatchMaker
@@ -44,7 +45,8 @@ def open_data(
     """Open the sources of a run.
 
     Raises:
-        ConfigError: no source, or an empty one.
+        ConfigError: no source, an empty one, or a share to hold out that is less than an example of
+            every source.
         StorageError: a source cannot be read.
     """
     data = settings.data
@@ -52,11 +54,22 @@ def open_data(
     weights = [source.weight for source in data.sources]
     lengths = [count_examples(source, number) for number, source in enumerate(sources)]
     mixture = Mixture(lengths, weights, data.batch, settings.seed, data.held_out)
+    _check_held_out(data.held_out, mixture)
     augmentation = open_augmentation(data.augment, image_spec)
     maker = BatchMaker(
         sources, mixture, augmentation, tokenizer, settings.seed, rank=rank, size=size
     )
     return Data(sources, mixture, maker, Batches(maker, workers=data.workers, ahead=data.ahead))
+
+
+def _check_held_out(share: float, mixture: Mixture) -> None:
+    """Raise ConfigError if a share above 0 holds nothing out."""
+    if share and not any(mixture.held):
+        most = max(mixture.lengths)
+        raise ConfigError(
+            f"data.held_out = {share:g} holds nothing out: the largest source has {most} examples, "
+            f"so one of them is a share of {1 / most:.2g}; set it to that or more, or to 0."
+        )
 
 
 def open_sources(configs: Sequence[SourceConfig], root: Path) -> list[Examples]:

@@ -19,6 +19,8 @@ from ecliptic.train.data.examples import Example, hash_files
 from ecliptic.train.data.text_lists import TextList, TextRows
 from ecliptic.train.settings import TableConfig
 
+MOST_COLUMNS = 100  # of rows of JSON, that a message may name
+
 
 class TableExamples:
     """The rows of a table. A row that cannot be used is an example that cannot be read.
@@ -36,6 +38,7 @@ class TableExamples:
         self.path, self.config = path, config
         self.captioner = Captioner(config.templates)
         self.errors: dict[int, str] = {}  # of rows, by index
+        self._columns_seen: dict[str, None] = {}  # in order, until each that is named was in a row
         self.stored = _open_stored(path, config.image)
         images: list[str] = []
         negatives: list[tuple[str, ...]] = []
@@ -43,6 +46,8 @@ class TableExamples:
         self.images, self.negatives = TextList(images), TextRows(negatives)
         if not self.texts:
             raise StorageError(f"{path} has no rows; check data.sources.")
+        if self._columns_seen:  # none if no row is an object of JSON
+            check_columns(path, list(self._columns_seen), self._names())
         if len(self.errors) == len(self.texts):
             raise StorageError(f"no row of {path} can be used; the first: {self.errors[0]}")
 
@@ -92,9 +97,11 @@ class TableExamples:
         self, images: list[str], negatives: list[tuple[str, ...]]
     ) -> Iterator[tuple[str, ...]]:
         """The captions of each row; what else it has goes into the two lists."""
-        config = self.config
-        names = [*config.captions, *config.negatives, *([] if self.stored else [config.image])]
-        for number, row in read_rows(str(self.path), list(dict.fromkeys(names))):
+        config, names = self.config, self._names()
+        missing = set(names)
+        for number, row in read_rows(str(self.path), names):
+            if missing and not isinstance(row, str):
+                self._note_columns(row, missing)
             image, captions, others = "", tuple[str, ...](), tuple[str, ...]()
             try:
                 captions = self._captions_of(row)
@@ -105,6 +112,19 @@ class TableExamples:
             images.append(image)
             negatives.append(others)
             yield captions
+
+    def _names(self) -> list[str]:
+        """The columns that are read, each once."""
+        config = self.config
+        stored = [] if self.stored else [config.image]
+        return list(dict.fromkeys([*config.captions, *config.negatives, *stored]))
+
+    def _note_columns(self, row: Mapping[str, Any], missing: set[str]) -> None:
+        """Keep the columns of a row; it takes those that it has out of `missing`."""
+        for name in row:
+            if name in missing or len(self._columns_seen) < MOST_COLUMNS:
+                self._columns_seen[name] = None
+            missing.discard(name)
 
     def _captions_of(self, row: Mapping[str, Any] | str) -> tuple[str, ...]:
         if isinstance(row, str):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ecliptic.engine import LeftOutWarning
-from ecliptic.errors import ConfigError, InputError, StorageError, warn
+from ecliptic.errors import ConfigError, InputError, StorageError, did_you_mean, warn
 from ecliptic.inputs import DEFAULT_LIMITS, ImageSource
 from ecliptic.train.data.captions import Captioner, clean
 from ecliptic.train.data.examples import Example, hash_files
@@ -29,6 +29,7 @@ from ecliptic.train.settings import TarsConfig
 
 LONGEST = 1 << 20  # bytes of a member with captions
 MOST_OPEN = 64  # tars of a process
+MOST_EXTENSIONS = 100  # that a message may name
 MOST_TARS = 1 << 20  # that a pattern may name
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)\Z", re.DOTALL)
 _META = re.compile(r"__[^/]*__($|/)")  # members about the tar itself
@@ -88,7 +89,8 @@ class TarExamples:
         config: extensions of images and captions.
 
     Raises:
-        StorageError: a tar is damaged or refused, or none holds an example.
+        StorageError: a tar is damaged or refused, none holds an example, or no member has an
+            extension that is named.
 
     Warns:
         LeftOutWarning: examples without an image or without captions.
@@ -100,6 +102,7 @@ class TarExamples:
         self.images = [name.lower() for name in config.image]
         self.wanted = [_split_field(name) for name in config.captions]
         self._lacking: Counter[str] = Counter()  # what examples without a part have
+        self._extensions: dict[str, None] = {}  # of all members, in order
         rows: list[tuple[int, ...]] = []
         self.keys = TextList(self._index(rows))
         lacking = self._lacking.total()
@@ -109,6 +112,7 @@ class TarExamples:
                 f"no example in {config.path} has an image ({', '.join(config.image)}) and "
                 f"captions ({', '.join(config.captions)}); {has or 'there is no example'}."
             )
+        self._check_extensions()
         self.places = np.array(rows, np.int64)  # (N, 1 + 2 (1 + captions)): tar, offset, size, ...
         if lacking:
             warn(
@@ -162,8 +166,12 @@ class TarExamples:
 
     def _index(self, rows: list[tuple[int, ...]]) -> Iterator[str]:
         """The key of each example; where its members are goes into `rows`."""
+        named = self._named()
         for number, path in enumerate(self.tars.paths):
             for key, members in group_members(self.tars.members(number), path):
+                for extension in members:
+                    if extension in named or len(self._extensions) < MOST_EXTENSIONS:
+                        self._extensions[extension] = None
                 image = next((members[e] for e in self.images if e in members), None)
                 texts = [members.get(extension) for extension, _ in self.wanted]
                 if image is None or not any(texts):
@@ -173,6 +181,21 @@ class TarExamples:
                 places = [(_NO_MEMBER, 0) if m is None else (m.offset, m.size) for m in texts]
                 rows.append((number, image.offset, image.size, *itertools.chain(*places)))
                 yield key
+
+    def _named(self) -> dict[str, None]:
+        """The extensions that are read, in order."""
+        return dict.fromkeys([*self.images, *(extension for extension, _ in self.wanted)])
+
+    def _check_extensions(self) -> None:
+        """Raise StorageError if no member has an extension that is named; usual ones may lack."""
+        for name in self._named():
+            if name in self._extensions or name in TarsConfig.image:
+                continue
+            near = did_you_mean(name, self._extensions)
+            raise StorageError(
+                f"no member in {self.config.path} has the extension {name!r}; they have "
+                f"{', '.join(self._extensions)}; " + (near or "leave it out.")
+            )
 
     def _name(self, index: int) -> str:
         tar = Path(self.tars.paths[int(self.places[index, 0])]).name
