@@ -225,3 +225,11 @@ def test_notes_say_nothing_of_python(condition: Condition) -> None:
         explained = condition("ratio 16:9", "--dialect", "a1111")
     assert "the weight 9" in " ".join(explained.stdout.split())
     assert "c.alternatives" not in explained.stdout
+
+
+def test_syntax_without_a_dialect_is_said(condition: Condition) -> None:
+    note = "name the dialect: --dialect a1111"
+    assert note in condition("a (red:1.3) fox").stderr
+    assert note in condition("a fox <lora:ink:0.8>").stderr
+    assert "dialect" not in condition("a red fox at 10:30").stderr
+    assert "dialect" not in condition("a (red:1.3) fox", "--dialect", "a1111").stderr

@@ -160,7 +160,20 @@ def condition(
         raise typer.BadParameter("the --out file of a prompt must end in .safetensors.")
     if not is_file(source):
         refuse_missing_file(source, instead="end it with a full stop or a comma")
-    _show(source, encoders.conditioner(), prompt, reading.how, out=out, json=json)
+    conditioner = encoders.conditioner()
+    if reading.how.get("dialect", "plain") == "plain":
+        _say_other_syntax([source, prompt.negative or ""], conditioner)
+    _show(source, conditioner, prompt, reading.how, out=out, json=json)
+
+
+def _say_other_syntax(texts: list[str], conditioner: "Conditioner") -> None:
+    """Say that weights and schedules of image generators are words without --dialect."""
+    from ecliptic.diffusion import lint_prompt
+
+    tokenizer = conditioner.encoders[0].tokenizer
+    found = [one for text in texts for one in lint_prompt(text, tokenizer)]
+    if any(one.code in ("weight-syntax", "lora-tag") for one in found):
+        say("note: weights and tags are read as words; name the dialect: --dialect a1111")
 
 
 def _run_table_form(
