@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from ecliptic.errors import ConfigError
 
 Activation = Literal["quick_gelu", "gelu"]
+ResNetBlock = Literal["bottleneck", "basic"]
 
 MAX_SIZE = 1 << 20  # of every edge, width and count; far above any model, far below overflow
 MAX_DEPTH = 256  # blocks; the deepest released tower has 48
@@ -82,13 +83,15 @@ class ResNetConfig:
     """Sizes of CLIP's modified ResNet; the defaults are RN50.
 
     Its activation is always ReLU. The attention pool has `width * 32 // 64` heads in every
-    released model (openai/CLIP clip/model.py), so only other models need `heads`.
+    released model (openai/CLIP clip/model.py), so only other models need `heads`. All of them have
+    bottlenecks; basic blocks are faster on CPUs in small models.
     """
 
     image_size: int = 224  # pixels, square, a multiple of 32
     width: int = 64  # channels after the stem
-    depths: tuple[int, int, int, int] = (3, 4, 6, 3)  # bottlenecks per stage
+    depths: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks per stage
     heads: int = 32  # of the attention pool
+    block: ResNetBlock = "bottleneck"  # He et al. 2015, arXiv:1512.03385, fig. 5
 
     def __post_init__(self) -> None:
         _check_sizes(image_size=self.image_size, width=self.width)
@@ -96,6 +99,9 @@ class ResNetConfig:
             raise ConfigError(f"depths must be four numbers, one per stage, got {self.depths!r}.")
         for stage, depth in enumerate(self.depths):
             _check_sizes(MAX_DEPTH, **{f"depths[{stage}]": depth})
+        if self.block not in get_args(ResNetBlock):
+            known = " or ".join(map(repr, get_args(ResNetBlock)))
+            raise ConfigError(f"unknown block {self.block!r} of a ResNet; use {known}.")
         _check_heads(self.features, self.heads)
         if left := self.image_size % 32:
             raise ConfigError(
@@ -106,7 +112,12 @@ class ResNetConfig:
     @property
     def features(self) -> int:
         """Channels that enter the attention pool."""
-        return self.width * 32
+        return self.width * 8 * self.expansion
+
+    @property
+    def expansion(self) -> int:
+        """Channels that leave a block, for each channel of its 3x3 convolution."""
+        return 4 if self.block == "bottleneck" else 1
 
     @property
     def grid(self) -> int:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ecliptic.model.config import ClipConfig
 from ecliptic.model.layers import Block
-from ecliptic.model.resnet import Bottleneck, ModifiedResNet
+from ecliptic.model.resnet import BasicBlock, Bottleneck, ModifiedResNet
 from ecliptic.model.text import TextTower
 from ecliptic.model.two_towers import TwoTowers, build
 from ecliptic.model.vision import VisionTransformer
@@ -75,7 +75,9 @@ def _fill_resnet(tower: ModifiedResNet, generator: torch.Generator) -> None:
         linear.weight.normal_(0, scale, generator=generator)
     for module in tower.modules():
         if isinstance(module, Bottleneck):
-            module.norm3.weight.zero_()  # each bottleneck starts as its shortcut only
+            module.norm3.weight.zero_()  # each block starts as its shortcut only
+        elif isinstance(module, BasicBlock):
+            module.norm2.weight.zero_()
 
 
 def _fill_text(tower: TextTower, generator: torch.Generator) -> None:

@@ -51,6 +51,30 @@ class Bottleneck(nn.Module):
         return F.relu(x + y)
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, the first one with the stride, and a shortcut, averaged if strided.
+
+    He et al. 2015, arXiv:1512.03385, figure 5 left; He et al. 2019, arXiv:1812.01187, ResNet-D.
+    """
+
+    def __init__(self, inner: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(inner, width, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        wider = stride > 1 or inner != width
+        self.shortcut = ConvNorm(inner, width, 1) if wider else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, width, H/stride, W/stride)."""
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        if self.shortcut is not None:
+            x = self.shortcut(F.avg_pool2d(x, self.stride) if self.stride > 1 else x)
+        return F.relu(x + y)
+
+
 class AttentionPool(nn.Module):
     """One query, the mean of all positions, attends over the positions and itself."""
 
@@ -89,7 +113,7 @@ class AttentionPool(nn.Module):
 
 
 class ModifiedResNet(nn.Module):
-    """Stem, four stages of bottlenecks, attention pool."""
+    """Stem, four stages of bottlenecks or basic blocks, attention pool."""
 
     def __init__(self, config: ResNetConfig, embed: int) -> None:
         super().__init__()
@@ -99,13 +123,14 @@ class ModifiedResNet(nn.Module):
             [ConvNorm(3, half, 3, stride=2), ConvNorm(half, half, 3), ConvNorm(half, width, 3)]
         )
         self.stages = nn.ModuleList()
+        block = Bottleneck if config.block == "bottleneck" else BasicBlock
         inner = width
         for stage, depth in enumerate(config.depths):
             outer, stride = width * 2**stage, 1 if stage == 0 else 2
-            blocks = [Bottleneck(inner, outer, stride)]
-            blocks += [Bottleneck(4 * outer, outer, 1) for _ in range(depth - 1)]
+            blocks = [block(inner, outer, stride)]
+            inner = config.expansion * outer
+            blocks += [block(inner, outer, 1) for _ in range(depth - 1)]
             self.stages.append(nn.Sequential(*blocks))
-            inner = 4 * outer
         self.pool = AttentionPool(config.features, config.heads, config.grid, embed)
 
     def forward(self, pixels: Tensor) -> Tensor:
