@@ -13,16 +13,18 @@ from torch import Tensor
 from ecliptic.train.data.row_random import RowRandom
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+SIDES = (8, 10, 12, 16, 20, 24)  # pixels, of drawings that are made coarse
 
 
 def vary(rgba: Tensor, random: RowRandom) -> Tensor:
     """(B, 4, S, S) uint8 -> (B, 3, S, S) float32 in 0..1, restyled, moved, on a background."""
     x = restyle(rgba.float() / 255, random)
-    return degrade(lay_on_paper(place(x, random), random), random)
+    x = lay_on_paper(place(x, random), random)
+    return degrade(make_coarse(thicken(x, random), random), random)
 
 
 def restyle(x: Tensor, random: RowRandom) -> Tensor:
-    """Recolour, desaturate, outline or reduce to a silhouette; half of the rows are unchanged."""
+    """Recolour, desaturate, posterise, outline or reduce to a silhouette; or leave as it is."""
     kind = random.uniform()
     x = x.clone()
     for low, high, style in _STYLES:
@@ -76,6 +78,21 @@ def silhouette(x: Tensor, random: RowRandom) -> Tensor:
     return torch.cat([ink + light * (paper - ink), x[:, 3:]], dim=1)
 
 
+def flatten(x: Tensor, random: RowRandom) -> Tensor:
+    """One colour for all that is drawn; a drawing that fills its square gets two."""
+    full = _mean(x[:, 3:]) > 0.85
+    ink = random.uniform(3, 1, 1, high=0.7).expand_as(x[:, :3])
+    return torch.where(full, silhouette(x, random), torch.cat([ink, x[:, 3:]], dim=1))
+
+
+def posterise(x: Tensor, random: RowRandom) -> Tensor:
+    """Two to five levels of each channel, with borders at a random place; hard edges."""
+    steps = 1 + (4 * random.uniform(1, 1, 1)).floor()
+    offset = random.uniform(1, 1, 1, low=-0.3, high=0.3)
+    rgb = ((x[:, :3] * steps + offset).round() / steps).clamp(0, 1)
+    return torch.cat([rgb, (x[:, 3:] > 0.5).float()], dim=1)
+
+
 def place(x: Tensor, random: RowRandom) -> Tensor:
     """Scale, stretch, rotate, shear and shift; returns (B, 4, S, S), alpha premultiplied."""
     scale = random.uniform(low=math.log(0.55), high=math.log(1.15)).exp()
@@ -127,6 +144,32 @@ def _draw_paper(side: int, random: RowRandom) -> Tensor:
     return paper
 
 
+def thicken(x: Tensor, random: RowRandom) -> Tensor:
+    """Make dark strokes thicker in some rows, and light ones in others."""
+    kind = random.uniform()
+    for rows, sign in ((_rows(kind < 0.06), -1), (_rows(kind >= 0.95), 1)):
+        if len(rows):
+            x[rows] = sign * F.max_pool2d(sign * x[rows], 3, stride=1, padding=1)
+    return x
+
+
+def make_coarse(x: Tensor, random: RowRandom) -> Tensor:
+    """Show some rows in few pixels: large squares, as in pixel art, or blurred ones."""
+    coarse = random.uniform() < 0.15
+    number = (len(SIDES) * random.uniform()).long()
+    nearest, smooth = random.uniform() < 0.4, random.uniform() < 0.25
+    whole = tuple(x.shape[2:])
+    for place, side in enumerate(SIDES):
+        for down in ("nearest-exact", "area"):
+            rows = _rows(coarse & (number == place) & (nearest == (down == "nearest-exact")))
+            if len(rows):
+                small = F.interpolate(x[rows], (side, side), mode=down)
+                large = F.interpolate(small, whole, mode="nearest-exact")
+                soft = F.interpolate(small, whole, mode="bilinear", align_corners=False)
+                x[rows] = torch.where(smooth[rows].view(-1, 1, 1, 1), soft, large)
+    return x
+
+
 def degrade(x: Tensor, random: RowRandom) -> Tensor:
     """Add blur, noise, a grey patch or none of them; values stay in 0..1."""
     side = x.shape[-1]
@@ -161,8 +204,10 @@ def _mean(x: Tensor) -> Tensor:
 
 
 _STYLES = (  # from, to, style; the rest of 0..1 keeps its style
-    (0.50, 0.72, recolour),
-    (0.72, 0.84, desaturate),
-    (0.84, 0.93, outline),
-    (0.93, 1.00, silhouette),
+    (0.40, 0.59, recolour),
+    (0.59, 0.69, desaturate),
+    (0.69, 0.79, outline),
+    (0.79, 0.87, silhouette),
+    (0.87, 0.91, flatten),
+    (0.91, 1.00, posterise),
 )
