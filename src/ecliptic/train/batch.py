@@ -27,6 +27,23 @@ class Negatives:
 
 
 @dataclass(frozen=True, eq=False)
+class TextPairs:
+    """P pairs of texts of one meaning; rows 2i and 2i + 1 are pair i."""
+
+    tokens: Tensor  # (2 P, T) int64
+    lengths: Tensor  # (2 P,)
+    captions: Tensor  # (P,) int64, equal for pairs whose second texts are equal
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def part(self, start: int, stop: int) -> "TextPairs":
+        """The pairs from `start` to before `stop`."""
+        cut = slice(2 * start, 2 * stop)
+        return TextPairs(self.tokens[cut], self.lengths[cut], self.captions[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B pairs, the share of this process in one step."""
 
@@ -38,6 +55,7 @@ class Batch:
     keys: Sequence[str] = ()  # of the examples, for messages
     spec: ImageSpec | None = None  # of uint8 pixels
     negatives: Negatives | None = None  # for all images of the batch
+    pairs: TextPairs | None = None  # beside the images
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -48,11 +66,14 @@ class Batch:
         return pixels if self.spec is None else normalise(pixels, self.spec)
 
     def part(self, start: int, stop: int) -> "Batch":
-        """The pairs from `start` to before `stop`, and their share of the negatives."""
-        negatives = self.negatives
-        if negatives is not None:
-            cuts = (len(negatives) * at // len(self) for at in (start, min(stop, len(self))))
-            negatives = negatives.part(*cuts)
+        """The pairs from `start` to before `stop`, and their share of negatives and text pairs."""
+        stop = min(stop, len(self))
+
+        def share(extras: Negatives | TextPairs) -> tuple[int, int]:
+            count = len(extras)
+            return count * start // len(self), count * stop // len(self)
+
+        negatives, pairs = self.negatives, self.pairs
         return replace(
             self,
             pixels=self.pixels[start:stop],
@@ -61,7 +82,8 @@ class Batch:
             captions=self.captions[start:stop],
             texts=self.texts[start:stop],
             keys=self.keys[start:stop],
-            negatives=negatives,
+            negatives=None if negatives is None else negatives.part(*share(negatives)),
+            pairs=None if pairs is None else pairs.part(*share(pairs)),
         )
 
 

@@ -86,9 +86,34 @@ class DrawingsConfig:
     leave_out: tuple[str, ...] = ()  # beginnings of names that say nothing
     captions: Literal["varied", "names"] = "varied"  # names in templates, with keywords; or alone
     templates: tuple[str, ...] = DRAWING_TEMPLATES
+    wordnet: Path | None = None  # table of synsets: varied captions have its words for the names
 
 
 SourceConfig = FolderConfig | TableConfig | TarsConfig | DatasetConfig | DrawingsConfig
+
+
+@dataclass(frozen=True)
+class WordNetConfig:
+    """Words of WordNet, each with its definition, a hypernym, a synonym or a part."""
+
+    path: Path  # table of synsets with tabs, may be packed with xz
+    weight: float = 1.0  # share of the pairs, relative to the other sources
+    kinds: tuple[str, ...] = ()  # lexicographer files such as "noun.animal"; empty: all
+
+
+@dataclass(frozen=True)
+class TextPairsSettings:
+    """Pairs of texts of one meaning, for a loss of the text tower beside that of the images."""
+
+    sources: tuple[WordNetConfig, ...] = ()
+    batch: int = 128  # pairs in one step, over all processes
+    weight: float = 0.5  # of their InfoNCE, beside the loss of the images
+
+    def __post_init__(self) -> None:
+        check_count("data.texts.batch", self.batch)
+        check_range("data.texts.weight", self.weight, above=True)
+        for number, source in enumerate(self.sources):
+            check_range(f"data.texts.sources[{number}].weight", source.weight, above=True)
 
 
 @dataclass(frozen=True)
@@ -101,6 +126,7 @@ class DataSettings:
     augment: Literal["none", "crop", "drawings"] = "none"  # see `train.data.augmentations`
     workers: int = 0  # processes that decode and augment; 0: the training process does it
     ahead: int = 2  # batches that each worker prepares ahead
+    texts: TextPairsSettings = field(default_factory=TextPairsSettings)
     held_out: float = 0.0  # share of every source that is kept for evaluation
     most_rejects: float = 0.01  # the run ends when a larger share of examples cannot be read
 

@@ -73,6 +73,7 @@ class Stepper:
         self.trainee, self.settings, self.loss = trainee, settings, loss
         self.encode = trainee if encode is None else encode
         self.ring, self.teach = ring, teach
+        self.text_loss = InfoNCE()  # of text pairs; their temperature is that of the images
         self.optimiser = adamw(trainee, settings)
         self.average = MovingAverage(trainee, settings.ema) if settings.ema.decay else None
         self.skipped = 0  # steps in a row
@@ -152,7 +153,7 @@ class Stepper:
         for part in parts:
             states.append(random_states())
             with torch.no_grad(), self.autocast():
-                vectors.append(self.trainee(part)[:3])
+                vectors.append(self.trainee(part)[:4])
         after = random_states()
         joined = [torch.cat(side).requires_grad_() for side in zip(*vectors, strict=True)]
         scales = [self.trainee.model.logit_scale, self.trainee.logit_bias]
@@ -188,6 +189,7 @@ class Stepper:
         images: Tensor,
         texts: Tensor,
         negatives: Tensor,
+        pairs: Tensor,
         scale: Tensor,
         bias: Tensor | None = None,
     ) -> Tensor:
@@ -202,7 +204,13 @@ class Stepper:
             more["bias"] = bias
         if self.teach is not None:
             more["teacher"] = self.teach(batch)
-        return self.loss(images, texts, scale, **more)
+        loss = self.loss(images, texts, scale, **more)
+        if batch.pairs is None:
+            return loss
+        extra = self.text_loss(
+            pairs[0::2], pairs[1::2], scale.detach(), captions=batch.pairs.captions, ring=self.ring
+        )
+        return loss + self.settings.data.texts.weight * extra
 
     @torch.no_grad()
     def _clamp_temperature(self) -> None:

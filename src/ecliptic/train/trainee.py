@@ -28,7 +28,7 @@ from ecliptic.train.layers import (
 )
 from ecliptic.train.settings import RANDOM, SigLIPConfig, TrainSettings
 
-GROUPS = 4  # of texts in a batch, by length
+GROUPS = 8  # of texts in a batch, by length
 
 
 class Trainee(nn.Module):
@@ -50,11 +50,11 @@ class Trainee(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, ...]:
         """Unit vectors in float32, logit_scale, and the bias if the loss has one.
 
-        The vectors are those of images (B, E), of texts (B, E) and of negatives (M, E).
+        The vectors are those of images (B, E), of texts (B, E), of negatives (M, E), and of the
+        text pairs (2 P, E), row by row as in the batch.
         """
-        images = self._encode_images(batch)
-        texts, negatives = self._encode_all_texts(batch)
-        vectors = (F.normalize(v.float(), dim=-1) for v in (images, texts, negatives))
+        found = self._encode_images(batch), *self._encode_all_texts(batch)
+        vectors = (F.normalize(v.float(), dim=-1) for v in found)
         bias = () if self.logit_bias is None else (self.logit_bias,)
         return (*vectors, self.model.logit_scale, *bias)
 
@@ -123,21 +123,19 @@ class Trainee(nn.Module):
             return self._runtime.image(pixels).clone()  # no inference tensor
         return self.model.encode_image(pixels)
 
-    def _encode_all_texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Vectors of texts (B, E) and negatives (M, E), by one pass for both.
+    def _encode_all_texts(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Vectors of texts (B, E), negatives (M, E) and text pairs (2 P, E), by one pass for all.
 
         With sharded weights all processes must make the same passes, those without negatives too.
         """
-        hard = batch.negatives
-        if hard is None:
-            texts = self._encode_texts(batch.tokens, batch.lengths)
-            return texts, texts[:0]
-        both = batch.tokens, hard.tokens
-        longest = max(tokens.shape[1] for tokens in both)
-        padded = [F.pad(tokens, (0, longest - tokens.shape[1])) for tokens in both]
-        lengths = torch.cat([batch.lengths, hard.lengths])
+        more = [extras for extras in (batch.negatives, batch.pairs) if extras is not None]
+        every = batch.tokens, *(extras.tokens for extras in more)
+        longest = max(tokens.shape[1] for tokens in every)
+        padded = [F.pad(tokens, (0, longest - tokens.shape[1])) for tokens in every]
+        lengths = torch.cat([batch.lengths, *(extras.lengths for extras in more)])
         found = self._encode_texts(torch.cat(padded), lengths)
-        return found[: len(batch.tokens)], found[len(batch.tokens) :]
+        counts = [0 if e is None else len(e.tokens) for e in (batch.negatives, batch.pairs)]
+        return torch.split(found, [len(batch.tokens), *counts])
 
     def _encode_texts(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(B, E) raw vectors of tokens (B, T), in groups of similar length to skip the padding.

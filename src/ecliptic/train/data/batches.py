@@ -19,12 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from ecliptic.errors import EclipticError, StorageError
 from ecliptic.inputs import Tokenizer
-from ecliptic.train.batch import Batch, Negatives
+from ecliptic.train.batch import Batch, Negatives, TextPairs
 from ecliptic.train.data.augmentations import Augmentation, Decoded
 from ecliptic.train.data.examples import Example, Examples
 from ecliptic.train.data.mixture import Mixture, RowPlace
 from ecliptic.train.data.permutation import mix
+from ecliptic.train.data.wordnet import WordNetTexts
 
+TEXTS = 0x54455854  # in the seeds of text pairs
 ATTEMPTS = 10  # at other examples in the place of one that cannot be read
 
 
@@ -56,6 +58,38 @@ class _Read:
     seed: int
 
 
+class TextPairMaker:
+    """Makes the text pairs of any step.
+
+    Args:
+        sources: of pairs of texts.
+        mixture: of these sources.
+        tokenizer: of the texts.
+        seed: of all that is random.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[WordNetTexts],
+        mixture: Mixture,
+        tokenizer: Tokenizer,
+        seed: int,
+    ) -> None:
+        self.sources, self.mixture = sources, mixture
+        self.tokenizer, self.seed = tokenizer, seed
+
+    def make(self, step: int, rank: int, size: int) -> TextPairs:
+        """The pairs of one of `size` processes."""
+        rows = self.mixture.rows(step)
+        first, last = (len(rows) * k // size for k in (rank, rank + 1))
+        texts = [text for row in rows[first:last] for text in self._draw(row)]
+        return TextPairs(*tokenize(self.tokenizer, texts), caption_ids(texts[1::2]))
+
+    def _draw(self, row: RowPlace) -> tuple[str, str]:
+        seed = mix(self.seed, TEXTS, row.source, row.epoch, row.index)
+        return self.sources[row.source].draw(row.index, Random(seed))
+
+
 class BatchMaker(Dataset[Prepared]):
     """Makes the rows of one process of the batch of any step; workers hold a copy.
 
@@ -65,6 +99,7 @@ class BatchMaker(Dataset[Prepared]):
         augmentation: makes pixels of pictures.
         tokenizer: of the captions.
         seed: of all that is random.
+        pairs: makes the text pairs of each step; None: there are none.
         rank, size: of this process and of all of them; a batch is cut into `size` runs of rows.
     """
 
@@ -76,10 +111,12 @@ class BatchMaker(Dataset[Prepared]):
         tokenizer: Tokenizer,
         seed: int,
         *,
+        pairs: TextPairMaker | None = None,
         rank: int = 0,
         size: int = 1,
     ) -> None:
         self.sources, self.mixture, self.augmentation = sources, mixture, augmentation
+        self.pairs = pairs
         self.tokenizer, self.seed = tokenizer, seed
         self.rank, self.size = rank, size
 
@@ -104,6 +141,7 @@ class BatchMaker(Dataset[Prepared]):
             [one.example.key for one in found],
             self.augmentation.spec,
             self._gather_negatives(found),
+            None if self.pairs is None else self.pairs.make(step, self.rank, self.size),
         )
         return Prepared(batch, tuple(rejects))
 
@@ -188,7 +226,9 @@ class Batches:
     @property
     def fingerprint(self) -> str:
         """Hex of all that decides the batches beside the settings."""
+        pairs = self.maker.pairs
         parts = [source.fingerprint() for source in self.maker.sources]
+        parts += [source.fingerprint() for source in pairs.sources] if pairs else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

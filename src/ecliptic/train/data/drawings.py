@@ -29,10 +29,13 @@ from ecliptic.storage import read_text
 from ecliptic.train.data.captions import Captioner
 from ecliptic.train.data.examples import Example
 from ecliptic.train.data.tars import Tars
+from ecliptic.train.data.wordnet import WordNet
 from ecliptic.train.settings import DrawingsConfig
 
 LIMITS = ImageLimits(formats=("PNG",), file_bytes=1 << 20, pixels=1 << 20)
 _LONGEST_CELL = 1 << 23  # characters
+_FROM_WORDNET = 0.2  # share of varied captions with words of WordNet
+_WITH_NAME = 0.4  # share of these with the name before them
 _SHARED = 2  # drawings of one title; more, and the title is vague ("Various Cliparts")
 
 
@@ -57,13 +60,21 @@ class DrawingExamples:
         names: all names of the table, those of other splits too.
         tars: that hold the drawings.
         config: of the source.
+        wordnet: has more words for the names; None: captions have those of the table alone.
     """
 
     def __init__(
-        self, drawings: list[Drawing], names: tuple[str, ...], tars: Tars, config: DrawingsConfig
+        self,
+        drawings: list[Drawing],
+        names: tuple[str, ...],
+        tars: Tars,
+        config: DrawingsConfig,
+        wordnet: WordNet | None = None,
     ) -> None:
         self.names, self.tars, self.config = names, tars, config
         self.captioner = Captioner(config.templates)
+        self.wordnet = wordnet
+        self.senses = _find_senses(drawings, wordnet)
         groups: dict[str, list[Drawing]] = {}
         for drawing in drawings:
             each = config.example == "drawing"
@@ -76,9 +87,16 @@ class DrawingExamples:
     def draw(self, index: int, random: Random) -> Example:
         """A drawing of the concept, and a caption of it."""
         drawing = random.choice(self.groups[index])
-        varied = self.config.captions == "varied"
-        caption = vary_caption(drawing, self.captioner, random) if varied else drawing.name
-        return Example(drawing.key, self._read(drawing), caption)
+        return Example(drawing.key, self._read(drawing), self._caption(drawing, random))
+
+    def _caption(self, drawing: Drawing, random: Random) -> str:
+        if self.config.captions == "names":
+            return drawing.name
+        sense = self.senses.get(drawing.name)
+        if self.wordnet is None or sense is None or random.random() >= _FROM_WORDNET:
+            return vary_caption(drawing, self.captioner, random)
+        words = self.wordnet.describe(sense, random)
+        return f"{drawing.name}, {words}" if random.random() < _WITH_NAME else words
 
     def picture(self, index: int) -> ImageSource:
         """The first drawing of the concept."""
@@ -120,7 +138,7 @@ def vary_caption(drawing: Drawing, captioner: Captioner, random: Random) -> str:
 
 
 def open_drawings(config: DrawingsConfig, root: Path) -> DrawingExamples:
-    """Open the folder of a source.
+    """Open the folder of a source, and the table of synsets if captions have its words.
 
     Raises:
         StorageError: the table or a tar is missing or damaged, a column is missing, or no drawing
@@ -145,7 +163,18 @@ def open_drawings(config: DrawingsConfig, root: Path) -> DrawingExamples:
             f"no drawing of {table} is left with designs = {list(config.designs)} and "
             f'split = "{config.split}"; check data.sources.'
         )
-    return DrawingExamples(found, tuple(dict.fromkeys(filter(None, names))), tars, config)
+    every = tuple(dict.fromkeys(filter(None, names)))
+    wordnet = None if config.wordnet is None else WordNet(root / config.wordnet)
+    return DrawingExamples(found, every, tars, config, wordnet)
+
+
+def _find_senses(drawings: list[Drawing], wordnet: WordNet | None) -> dict[str, int]:
+    """The synsets of names, where there are any."""
+    if wordnet is None:
+        return {}
+    keywords = {drawing.name: drawing.keywords for drawing in drawings}
+    found = ((name, wordnet.find(name, words)) for name, words in keywords.items())
+    return {name: place for name, place in found if place is not None}
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Tokenizer
 from ecliptic.train.data.augmentations import open_augmentation
-from ecliptic.train.data.batches import Batches, BatchMaker
+from ecliptic.train.data.batches import Batches, BatchMaker, TextPairMaker
 from ecliptic.train.data.datasets import open_dataset
 from ecliptic.train.data.drawings import open_drawings
 from ecliptic.train.data.examples import Examples, count_examples
@@ -15,6 +15,7 @@ from ecliptic.train.data.folders import open_folder
 from ecliptic.train.data.mixture import Mixture
 from ecliptic.train.data.tables import open_table
 from ecliptic.train.data.tars import open_tars
+from ecliptic.train.data.wordnet import open_wordnet
 from ecliptic.train.settings import (
     DatasetConfig,
     FolderConfig,
@@ -57,9 +58,27 @@ def open_data(
     _check_held_out(data.held_out, mixture)
     augmentation = open_augmentation(data.augment, image_spec)
     maker = BatchMaker(
-        sources, mixture, augmentation, tokenizer, settings.seed, rank=rank, size=size
+        sources,
+        mixture,
+        augmentation,
+        tokenizer,
+        settings.seed,
+        pairs=_open_pairs(settings, tokenizer),
+        rank=rank,
+        size=size,
     )
     return Data(sources, mixture, maker, Batches(maker, workers=data.workers, ahead=data.ahead))
+
+
+def _open_pairs(settings: TrainSettings, tokenizer: Tokenizer) -> TextPairMaker | None:
+    """What makes the text pairs of a run; None without sources of them."""
+    texts = settings.data.texts
+    if not texts.sources:
+        return None
+    sources = [open_wordnet(source, settings.data.root) for source in texts.sources]
+    weights = [source.weight for source in texts.sources]
+    mixture = Mixture([len(s) for s in sources], weights, texts.batch, settings.seed)
+    return TextPairMaker(sources, mixture, tokenizer, settings.seed)
 
 
 def _check_held_out(share: float, mixture: Mixture) -> None:
