@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from ecliptic import scoring
 from ecliptic.errors import NumericalError, ShapeError, SpaceMismatchError
+from ecliptic.scoring.similarity import STRIP
 
 A = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 B = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
@@ -126,8 +127,8 @@ def plain_ranks(queries: torch.Tensor, items: torch.Tensor, pairs: list[list[int
 
 @pytest.mark.parametrize("rows", [1, 2, 100])
 def test_ranks_are_those_of_the_whole_matrix(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "STRIP", 1)
-    monkeypatch.setattr(scoring, "FEWEST_ROWS", rows)
+    monkeypatch.setattr("ecliptic.scoring.similarity.STRIP", 1)
+    monkeypatch.setattr("ecliptic.scoring.similarity.FEWEST_ROWS", rows)
     generator = torch.Generator().manual_seed(5)
     queries, items = (torch.randn(n, 4, generator=generator) for n in (9, 14))
     items[3] = items[8] * 2  # the same direction
@@ -181,10 +182,10 @@ def test_ranks_hold_no_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
         return cosine(a, b)
 
     cosine = scoring.cosine
-    monkeypatch.setattr(scoring, "cosine", measured)
+    monkeypatch.setattr("ecliptic.scoring.similarity.cosine", measured)
     vectors = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
     found = scoring.ranks(vectors, vectors, torch.arange(5000)[:, None].expand(-1, 2))
-    assert max(sizes) <= scoring.STRIP < 5000 * 5000
+    assert max(sizes) <= STRIP < 5000 * 5000
     assert sum(sizes) == 5000 * 5000
     assert float(found.double().mean()) < 50
 

@@ -20,7 +20,8 @@ from ecliptic.model import ModifiedResNet, TwoTowers, random_model
 from ecliptic.train import RunFolder, TrainSettings
 from ecliptic.train.data import Mixture, Plain, tokenize
 from ecliptic.train.data.examples import Example
-from ecliptic.train.evaluation import BATCH, Evaluation
+from ecliptic.train.evaluation import Evaluation
+from ecliptic.train.evaluation.measures import BATCH
 from ecliptic.train.session import Session
 from ecliptic.train.settings import (
     CheckpointSettings,
@@ -154,7 +155,7 @@ def test_names_are_told_apart_among_all_names(
     source = NamedPictures([("three", "ignored"), ("one",), ("one",), ("three",), ("six",)])
     names = [*NamedPictures.names, "six"]
     held = HeldOutSettings("zero", FolderConfig(Path()), "names", templates)
-    monkeypatch.setattr("ecliptic.train.evaluation.open_sources", lambda *_: [source])
+    monkeypatch.setattr("ecliptic.train.evaluation.measures.open_sources", lambda *_: [source])
     settings = replace(SETTINGS, evaluate=EvaluateSettings(sets=(held,)))
     found = evaluation(source, settings, share=0).measure(model)
     filled = [t.replace("{}", name) for name in names for t in templates or ("{}",)]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
+from ecliptic.scoring import Calibration
 
 
 @dataclass(frozen=True)
@@ -19,4 +20,5 @@ class Checkpoint:
     tokenizer_spec: TokenizerSpec | None  # None without a text tower
     name: str = ""  # "ViT-B-32/openai", or the file's stem
     layout: str = ""  # of the file that it was read from: "ecliptic", "openai", ...
+    calibration: Calibration | None = None  # of this model as it is
     notes: tuple[str, ...] = ()  # repairs and guesses made while reading

@@ -86,7 +86,9 @@ def write(
         raise UnsupportedLayoutError(f"cannot write layout {layout!r}; use one of {known}.")
     _check_suffix(Path(path), layout)
     notes: tuple[str, ...] = _WRITERS[layout].write(checkpoint, Path(path), overwrite=overwrite)
-    return notes
+    if checkpoint.calibration is None or layout == native.NAME:
+        return notes
+    return (*notes, f"the {layout} layout does not store the calibration of the card")
 
 
 def _check_suffix(path: Path, layout: Layout) -> None:

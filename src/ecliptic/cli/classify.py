@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from ecliptic.cli.gathering import NamedVectors
     from ecliptic.engine import Clip
 
+Calibrated = Annotated[
+    bool | None,
+    typer.Option(
+        "--calibrated/--no-calibrated",
+        help='Also give the probability of "none of these", by the calibration of the model; '
+        "or compare the labels with each other alone.",
+        show_default="calibrated, if the model has a calibration",
+    ),
+]
 SHARES = RankingKind("image", "label", "probability", digits=6, pattern="{:.1%}")
 MOST_COLUMNS = 8  # labels beside each other
 
@@ -74,8 +83,6 @@ class LabelFlags:
             same = names.setdefault(" ".join(label.lower().split()), label)  # as it is tokenized
             if same is not label:
                 say(f"note: the label {label!r} reads the same as {same!r}, so it counts once")
-        if len(names) == 1:
-            say(f"warning: {labels[0]!r} is the only label, so its probability is always 100 %")
         return list(names.values())
 
     def sentences(self) -> str | list[str] | None:
@@ -101,13 +108,16 @@ def classify(
     ] = 5,
     out: ResultsFile = None,
     force: Force = False,
+    calibrated: Calibrated = None,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
     """Give the probability of each label for each image.
 
-    The probabilities of an image add up to 100 %, so include a label that fits. Images that cannot
-    be used are listed on stderr, with --out also in FILE.rejects.jsonl, and the exit code is 3.
+    The probabilities of an image add up to 100 %. A model with a calibration in its card, such as
+    mini, says "none of these" where no label fits; without one, include a label that fits. Images
+    that cannot be used are listed on stderr, with --out also in FILE.rejects.jsonl, and the exit
+    code is 3.
     """
     sources.check()
     names = labels.names()
@@ -117,37 +127,55 @@ def classify(
     read = chain(sources.files(), labels.files(), [model.model])
     check_outputs(files_of(out), read, force=force)
     clip = model.clip()
+    shown = _add_none(clip, names, calibrated)
     classifier = clip.text_classifier(names, labels.sentences())
     side = gather(sources, clip)
     side.report()
-    rankings = _rank(clip, side, names, classifier, top_k)
+    rankings = _rank(clip, side, shown, classifier, top_k, calibrated)
     if json:
         _print_json(side, rankings)
     else:
-        _print(rankings, names, top_k)
+        _print(rankings, shown, top_k)
     if out:
         write_rankings(out, rankings, SHARES, side.rejects)
     leave(REJECTED, when=len(side.rejects) > 0)
 
 
+def _add_none(clip: "Clip", labels: list[str], calibrated: bool | None) -> list[str]:
+    """The labels, and "none of these" if the model can say it."""
+    from ecliptic.scoring import NONE_OF_THESE
+
+    if calibrated is not False and clip.card.calibration is not None:
+        if NONE_OF_THESE in labels:
+            raise typer.BadParameter(
+                f'the model gives the probability of "{NONE_OF_THESE}" itself; leave that label '
+                "out, or use --no-calibrated."
+            )
+        return [*labels, NONE_OF_THESE]
+    if len(labels) == 1:
+        say(f"warning: {labels[0]!r} is the only label, so its probability is always 100 %")
+    return labels
+
+
 def _rank(
-    clip: "Clip", side: "NamedVectors", labels: list[str], classifier: "Tensor", top_k: int
+    clip: "Clip",
+    side: "NamedVectors",
+    shown: list[str],
+    classifier: "Tensor",
+    top_k: int,
+    calibrated: bool | None,
 ) -> list[Ranking]:
     """The best labels of each image, in order."""
-    from ecliptic.scoring import cosine, probabilities
+    from ecliptic.scoring import add_none, cosine
 
-    scale = float(clip.model.logit_scale.detach().exp())
     names = iter(side.names)
-    return [
-        one
-        for block in side.blocks()
-        for one in rank(
-            islice(names, len(block)),
-            probabilities(cosine(block, classifier), scale),  # (n, L)
-            labels,
-            top_k,
-        )
-    ]
+    found: list[Ranking] = []
+    for block in side.blocks():
+        values = clip.probabilities(cosine(block, classifier), calibrated=calibrated)  # (n, L)
+        if len(shown) > len(classifier):
+            values = add_none(values)
+        found += rank(islice(names, len(block)), values, shown, top_k)
+    return found
 
 
 def _print(rankings: list[Ranking], labels: list[str], top_k: int) -> None:

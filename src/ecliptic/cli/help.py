@@ -41,7 +41,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         "chunk_ends",
     ),
     "Output": (
-        *("out", "layout", "top_k", "plot", "page", "explain", "store"),
+        *("out", "layout", "top_k", "plot", "page", "explain", "store", "calibrated"),
         *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),
     "If the checkpoint does not say": (

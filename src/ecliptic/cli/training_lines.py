@@ -14,6 +14,8 @@ def describe(line: Mapping[str, Any], steps: int) -> str:
     at = f"step {line['step']}/{steps}"
     if "evaluation" in line:
         return "  ".join([at, *_describe_evaluation(line["evaluation"])])
+    if "calibration" in line:
+        return f"{at}  {_describe_calibration(line['calibration'])}"
     if "stopped_before" in line:
         return f"{at}  stopped, with a state to go on from"
     words = [f"{name} {_number(line[name])}" for name in ("loss", "rate", "norm", "scale")]
@@ -42,6 +44,15 @@ def _describe_evaluation(found: Mapping[str, float]) -> Iterator[str]:
     for task in dict.fromkeys(name.rpartition(".at_")[0] for name in found if ".at_" in name):
         shares = (f"R@{k} {_number(found[f'{task}.at_{k}'], 3)}" for k in (1, 5))
         yield f"{task} {' '.join(shares)}"
+
+
+def _describe_calibration(found: Mapping[str, Any]) -> str:
+    kept = found["calibration"]
+    return (
+        f'calibration: temperature {_number(kept["temperature"], 3)}, level of "none of these" '
+        f"{_number(kept['none'], 3)}; calibration error {_number(found['error'], 3)}, without it "
+        f"{_number(found['plain_error'], 3)}"
+    )
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -39,6 +39,7 @@ FLAGS = {  # argument in Python -> flag
     "any_size": "--any-size",
     "templates": "--templates",
     "remove_others": "--remove-others",
+    "calibrated": "--calibrated",
 }
 PHRASES = {  # what has another form on the command line, or none
     r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",

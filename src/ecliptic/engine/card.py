@@ -21,6 +21,7 @@ from torch import Tensor
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, writes
+from ecliptic.scoring import Calibration
 from ecliptic.settings import to_dict
 
 
@@ -36,6 +37,7 @@ class Card:
     preprocess: Mapping[str, str]  # mode and its options
     precision: str  # "fp32", "bf16" or "fp16"
     device: str
+    calibration: Calibration | None  # temperature and level of "none of these", if it has them
     notes: tuple[str, ...]  # repairs and decisions made while reading
     weights: Mapping[str, Tensor] = field(repr=False, compare=False)
     _made_of: list[int] = field(init=False, repr=False, compare=False)
@@ -79,6 +81,19 @@ class Card:
         how = {"space": self.space, "precision": self.precision, "layer": "projection"}
         return hashlib.sha256(_to_bytes(how | dict(self.preprocess))).hexdigest()
 
+    def choose_calibration(self, wanted: bool | None) -> Calibration | None:
+        """The calibration if it is wanted; None asks for it if there is one.
+
+        Raises:
+            ConfigError: it is wanted, but there is none.
+        """
+        if wanted and self.calibration is None:
+            raise ConfigError(
+                f"{self.name} has no calibration in its card; leave calibrated=True out, or use a "
+                "model that was trained with evaluate.calibrate."
+            )
+        return None if wanted is False else self.calibration
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the fingerprints, which need a pass over the weights."""
         return {
@@ -90,6 +105,7 @@ class Card:
             "device": self.device,
             "preprocess": dict(self.preprocess),
             **self._identity(),
+            "calibration": to_dict(self.calibration),
             "notes": list(self.notes),
         }
 

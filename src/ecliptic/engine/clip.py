@@ -100,6 +100,7 @@ class Clip:
                 weights=self._collect_weights(),
                 precision=self.runtime.precision,
                 device=str(self.device),
+                calibration=None,  # of the weights as they were
                 notes=tuple(dict.fromkeys((*self._card.notes, note))),
             )
             self._carded = WeightState.of(_weights(self.model))
@@ -289,17 +290,23 @@ class Clip:
         images: "Images | Comparable",
         labels: Sequence[str] | Comparable,
         templates: str | Sequence[Template] | None = None,
+        *,
+        calibrated: bool | None = None,
     ) -> Tensor:
         """(I, L) probabilities of each label: softmax(exp(logit_scale) * cosine).
+
+        With the calibration of a card, such as that of "mini", a row adds up to less than 1: the
+        rest is the probability that none of the labels fits.
 
         Args:
             images: as in `encode_image`, or their vectors.
             labels: L class names, or their vectors, such as those of `text_classifier`.
             templates: prompts with a `{}` or functions of the label, the name of a shipped set
                 ("imagenet", ...), or None for the bare labels. Several are averaged per label.
+            calibrated: with the calibration of the card; None: if it has one.
 
         Raises:
-            InputError, ConfigError: no labels, equal labels, or prompts without a `{}`.
+            InputError, ConfigError: no labels, equal labels, no `{}`, or no calibration.
             NumericalError: the checkpoint's logit_scale is NaN or too large.
             SpaceMismatchError, ShapeError: vectors of another model.
         """
@@ -308,8 +315,14 @@ class Clip:
             classifier = self.text_classifier(cast("Sequence[str]", labels), templates)
         elif templates is not None:
             raise ConfigError("templates need class names, but labels are vectors; leave one out.")
-        scale = float(self.model.logit_scale.detach().exp())
-        return probabilities(cosine(self._image_vectors(images), classifier), scale)
+        cosines = cosine(self._image_vectors(images), classifier)
+        return self.probabilities(cosines, calibrated=calibrated)
+
+    def probabilities(self, cosines: Tensor, *, calibrated: bool | None = None) -> Tensor:
+        """(I, L) cosines -> (I, L) probabilities, and errors, as of `classify`."""
+        if calibration := self.card.choose_calibration(calibrated):
+            return calibration.probabilities(cosines)
+        return probabilities(cosines, float(self.model.logit_scale.detach().exp()))
 
     def text_classifier(
         self, labels: Sequence[str], templates: str | Sequence[Template] | None = None
@@ -348,6 +361,7 @@ class Clip:
             tokenizer_spec=self._checkpoint.tokenizer_spec,
             name=self._card.name,
             layout=self._checkpoint.layout,
+            calibration=self.card.calibration,
         )
         return write(checkpoint, path, layout, overwrite=overwrite)
 

@@ -93,6 +93,7 @@ def make_card(checkpoint: Checkpoint, pixels: Preprocess | None, runtime: Runtim
         preprocess=pixels.fingerprint_fields() if pixels else {},
         precision=runtime.precision,
         device=str(runtime.model.logit_scale.device),
+        calibration=checkpoint.calibration,
         notes=checkpoint.notes,
         weights=checkpoint.weights,
     )
@@ -189,6 +190,7 @@ def resize(checkpoint: Checkpoint, size: int) -> Checkpoint:
         config=replace(checkpoint.config, image=resized),
         weights=weights,
         image_spec=replace(spec, size=size),
+        calibration=None,  # fitted at the trained size
         notes=(*checkpoint.notes, note),
     )
 

@@ -8,33 +8,29 @@ from torch import Tensor
 
 from ecliptic.report.questions import Picture, Query, Questions
 from ecliptic.report.results import Guess, Hit, Matrix, Search
-from ecliptic.scoring import cosine, probabilities
+from ecliptic.scoring import NONE_OF_THESE, cosine
 
 BEST_LABELS, BEST_HITS, BEST_GROUPS = 3, 4, 4  # shown of each
 
 
-def guess_labels(
-    questions: Questions, images: Tensor, labels: Tensor, scale: float
-) -> tuple[Guess, ...]:
+def guess_labels(questions: Questions, chances: Tensor) -> tuple[Guess, ...]:
     """The best labels of every picture; the surest first, and wrong ones last.
 
     Where nobody knows the right ones, the labels take turns, so that none fills the top.
 
     Args:
-        questions: with the names of I pictures and L labels; fewer than two give no guesses.
-        images: (I, E) vectors.
-        labels: (L, E) vectors.
-        scale: exp(logit_scale) of the model.
+        questions: with the names of I pictures and L labels.
+        chances: (I, L) probabilities, or (I, L + 1), with that of "none of these" last; fewer than
+            two columns give no guesses.
     """
-    if len(labels) < 2:
+    names = (*questions.labels, NONE_OF_THESE)
+    if chances.shape[1] < 2:
         return ()
-    values, places = probabilities(cosine(images, labels), scale).topk(
-        min(BEST_LABELS, len(labels))
-    )  # (I, 3)
+    values, places = chances.topk(min(BEST_LABELS, chances.shape[1]))  # (I, 3)
     rows = zip(questions.pictures, values.tolist(), places.tolist(), strict=True)
     guesses = [
-        Guess(picture, tuple((questions.labels[i], v) for v, i in zip(chances, best, strict=True)))
-        for picture, chances, best in rows
+        Guess(picture, tuple((names[i], v) for v, i in zip(sure, best, strict=True)))
+        for picture, sure, best in rows
     ]
     guesses.sort(key=lambda guess: -guess.labels[0][1])
     if questions.known:

@@ -24,6 +24,7 @@ from ecliptic.report.questions import Questions
 from ecliptic.report.results import Answers, DemoResult, Scope, Timing, TokenReading
 from ecliptic.report.sampling import LIMIT
 from ecliptic.report.summary import print_summary
+from ecliptic.scoring import add_none, cosine
 from ecliptic.storage import check_outputs
 
 T = TypeVar("T")
@@ -101,17 +102,22 @@ def explore(
     )
 
 
+def _judge(model: Clip, images: Tensor, labels: Tensor) -> Tensor:
+    """(I, L) probabilities of labels, and that of "none of these" if the model can say it."""
+    chances = model.probabilities(cosine(images, labels))
+    return chances if model.card.calibration is None else add_none(chances)
+
+
 def _answer(model: Clip, questions: Questions, images: Tensor, clock: "_Clock") -> Answers:
     labels, queries = questions.labels, [query.text for query in questions.queries]
     unique = tuple(dict.fromkeys((*labels, *queries)))
     texts = clock.time("encode texts", lambda: model.encode_text(unique), len(unique))
     named = texts[: len(labels)]  # (L, E)
     asked = texts[[unique.index(text) for text in queries]]  # (Q, E)
-    scale = float(model.model.logit_scale.detach().exp())
     return clock.time(
         "answer",
         lambda: Answers(
-            guess_labels(questions, images, named, scale),
+            guess_labels(questions, _judge(model, images, named)),
             search_texts(questions, asked, images),
             search_neighbours(questions, images),
             compare(questions, images, named),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from ecliptic.engine import resolve_device
 from ecliptic.errors import ConfigError, StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
+from ecliptic.scoring import Calibration
 from ecliptic.train.data import BadExample, Data, Prepared, open_data
 from ecliptic.train.effects import refuse_idle
 from ecliptic.train.environment import find_changes, list_facts
@@ -123,6 +124,7 @@ class Session:
         encode, loss = world.distribute(trainee), build_loss(settings.loss)
         self.stepper = Stepper(trainee, settings, loss, encode=encode, ring=world.ring, teach=teach)
         self.best: tuple[int, float] | None = None
+        self.calibration: Calibration | None = None  # of the last step
         self.saved = self.start, time.monotonic()
         self.losses: list[float] = []  # since the last logged step
         if state is not None:
@@ -210,6 +212,8 @@ class Session:
                 self._log(done, prepared, result)
             self.losses.clear()
         better = evaluates and self._evaluate(done)
+        if last and self.evaluation.calibrating:
+            self._calibrate(done)
         every = settings.checkpoints.every
         if last or stopped or better or agreed.late or (every and done % every == 0):
             self._save(done)
@@ -250,6 +254,17 @@ class Session:
             return False
         self.best = done, found[name]
         return True
+
+    def _calibrate(self, done: int) -> None:
+        """Fit the calibration of the finished model, which its card keeps."""
+        model = self._averaged_model(wanted=self.world.rank == 0)
+        self.world.first(lambda: self._fit(done, model.eval()))
+
+    def _fit(self, done: int, model: TwoTowers) -> None:
+        fit = self.evaluation.calibrate(model, partial(self.world.proceed, "calibrating"))
+        assert fit is not None  # the evaluation has sets for it
+        self.calibration = fit.calibration
+        self.recorder.record({"step": done, "calibration": asdict(fit)})
 
     def _save(self, done: int) -> None:
         """Write a state, the model and the curves.
@@ -314,7 +329,9 @@ class Session:
         }
         config = self.stepper.trainee.model.config
         specs = self.image_spec, self.tokenizer_spec
-        return Checkpoint(config, stored, *specs, name=self.settings.name)
+        return Checkpoint(
+            config, stored, *specs, name=self.settings.name, calibration=self.calibration
+        )
 
     def _check_rejects(self, done: int) -> None:
         """Raise StorageError when too large a share of the examples could not be read."""

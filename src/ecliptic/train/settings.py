@@ -280,6 +280,7 @@ class EvaluateSettings:
     every: int = 500  # steps
     most: int = 5000  # examples of each set
     sets: tuple[HeldOutSettings, ...] = ()  # beside the share `data.held_out`, named "held_out"
+    calibrate: tuple[str, ...] = ()  # sets of the task "names" that fit the calibration at the end
 
     def __post_init__(self) -> None:
         check_count("evaluate.every", self.every)

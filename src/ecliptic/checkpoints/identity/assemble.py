@@ -74,7 +74,15 @@ def assemble(
     weights = conform(config, found, table, what)
     _check_temperature(weights, what)
     specs = _settle_specs(config, stated, hints, notes, what)
-    return Checkpoint(config, weights, *specs, hints.name, layout, tuple(notes))
+    calibration = stated.calibration
+    if calibration and (config, *specs) != (
+        stated.config,
+        stated.image_spec,
+        stated.tokenizer_spec,
+    ):
+        notes.append("the calibration in the file is not used: it is that of other settings")
+        calibration = None
+    return Checkpoint(config, weights, *specs, hints.name, layout, calibration, tuple(notes))
 
 
 def _settle_specs(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import Activation, ClipConfig, check_activation
+from ecliptic.scoring import Calibration
 
 
 @dataclass(frozen=True)
@@ -47,5 +48,6 @@ class Stated:
     head_width: int | None = None  # if the layout's loader computes heads as width // head_width
     image_spec: ImageSpec | None = None
     tokenizer_spec: TokenizerSpec | None = None
+    calibration: Calibration | None = None
     pad: int = 0  # of the reference tokenizer, if there is no tokenizer_spec
     notes: tuple[str, ...] = ()

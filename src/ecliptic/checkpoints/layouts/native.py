@@ -20,6 +20,7 @@ from ecliptic.checkpoints.source import Source
 from ecliptic.errors import ConfigError, CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig
+from ecliptic.scoring import Calibration
 from ecliptic.settings import from_dict, to_dict
 from ecliptic.storage import parse_json
 
@@ -33,6 +34,8 @@ _SHAPELESS = {
     "resnet": ("heads",),
     "text": ("activation", "end_of_text", "eps", "heads"),
 }
+
+_SPECS = {"image_spec": ImageSpec, "tokenizer_spec": TokenizerSpec, "calibration": Calibration}
 
 _OURS = dict.fromkeys(
     rule.ours for rule in (*openai.TEXT_RULES, *openai.VIT_RULES, *openai.RESNET_RULES)
@@ -77,6 +80,7 @@ def _make_card(checkpoint: Checkpoint) -> dict[str, Any]:
         "config": towers | to_dict(checkpoint.config),
         "image_spec": to_dict(checkpoint.image_spec),
         "tokenizer_spec": to_dict(checkpoint.tokenizer_spec),
+        **({"calibration": to_dict(checkpoint.calibration)} if checkpoint.calibration else {}),
     }
 
 
@@ -91,7 +95,7 @@ def _parse_card(card: Mapping[str, Any], path: Path) -> tuple[Stated, str]:
         config = from_dict(ClipConfig, card["config"], where="config")
         specs: dict[str, Any] = {
             name: from_dict(kind, card[name], where=name)
-            for name, kind in (("image_spec", ImageSpec), ("tokenizer_spec", TokenizerSpec))
+            for name, kind in _SPECS.items()
             if card.get(name) is not None
         }
         if lost := {"image", "text"} - card["config"].keys():

@@ -12,9 +12,10 @@ from ecliptic.errors import ConfigError, EclipticError, StorageError, did_you_me
 from ecliptic.inputs import ImageSpec, Tokenizer, check_templates, fill
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
-from ecliptic.scoring import ensemble, ranks
+from ecliptic.scoring import CalibrationFit, ensemble, fit_calibration, ranks
 from ecliptic.train.batch import normalise
 from ecliptic.train.data import Examples, Mixture, Named, Plain, open_sources, permute, tokenize
+from ecliptic.train.evaluation.questions import ask
 from ecliptic.train.settings import HeldOutSettings, TrainSettings
 
 BATCH = 128
@@ -60,8 +61,8 @@ class Evaluation:
         image_spec, tokenizer: of the model.
 
     Raises:
-        ConfigError: two sets of one name, templates that are not used, or `checkpoints.best` is
-            none of the numbers.
+        ConfigError: two sets of one name, templates that are not used, `checkpoints.best` is
+            none of the numbers, or `evaluate.calibrate` none of the sets with names.
         StorageError: a set cannot be read.
     """
 
@@ -86,6 +87,7 @@ class Evaluation:
         if len(set(names)) < len(names):
             raise ConfigError(f"held-out sets need different names, got {', '.join(names)}.")
         _check_best(settings.checkpoints.best, self.sets)
+        self.calibrating = _find_calibrating(settings.evaluate.calibrate, self.sets)
 
     @torch.inference_mode()
     def measure(
@@ -113,16 +115,42 @@ class Evaluation:
             for module, mode in modes.items():  # frozen parts were in eval mode before
                 module.training = mode
 
+    @torch.inference_mode()
+    def calibrate(
+        self, model: TwoTowers, proceed: Callable[[], None] = lambda: None
+    ) -> CalibrationFit | None:
+        """Fit the calibration of a model in eval mode; None if the settings name no sets for it."""
+        self.proceed = proceed
+        if not self.calibrating:
+            return None
+        runtime, questions = Runtime(model), []
+        for one in self.calibrating:
+            images = self._encode_images(one, runtime)
+            names, own = self._encode_names(one, images, runtime)
+            questions.append(ask(images.vectors, names, own))
+        cosines, answers = (torch.cat(part) for part in zip(*questions, strict=True))
+        data = " and ".join(one.name for one in self.calibrating)
+        with torch.inference_mode(mode=False):
+            return fit_calibration(
+                cosines.clone(), answers.clone(), float(model.logit_scale.detach().exp()), data
+            )
+
     def _name(self, one: HeldOut, images: _Images, runtime: Runtime) -> dict[str, float]:
         """Recall of the own name of each image among all names."""
+        names, own = self._encode_names(one, images, runtime)
+        return {"names": len(names)} | _recall(ranks(images.vectors, names, own))
+
+    def _encode_names(
+        self, one: HeldOut, images: _Images, runtime: Runtime
+    ) -> tuple[Tensor, Tensor]:
+        """(C, E) vectors of all names of a set, and (I,) the name of each image."""
         own = [captions[0] for captions in images.captions]
         known = one.source.names if isinstance(one.source, Named) else ()
         names, places = _number([*known, *own])
         texts = [text for name in names for text in fill(one.templates or ("{}",), name)]
         vectors = self._encode_texts(texts, runtime)
         vectors = ensemble(vectors.view(len(names), -1, vectors.shape[1]))
-        pairs = torch.tensor(list(enumerate(places[len(known) :])))
-        return {"names": len(names)} | _recall(ranks(images.vectors, vectors, pairs))
+        return vectors, torch.tensor(places[len(known) :])
 
     def _retrieve(self, one: HeldOut, images: _Images, runtime: Runtime) -> dict[str, float]:
         """Recall in both directions; of all captions of an image the best one counts.
@@ -194,6 +222,22 @@ def _check_best(best: str, sets: Sequence[HeldOut]) -> None:
     if best and best not in known:
         fix = did_you_mean(best, known) or f"choose from {', '.join(known) or 'none'}."
         raise ConfigError(f"checkpoints.best = {best!r} is no recall of a held-out set; {fix}")
+
+
+def _find_calibrating(wanted: Sequence[str], sets: Sequence[HeldOut]) -> list[HeldOut]:
+    """The sets that fit the calibration.
+
+    Raises:
+        ConfigError: there is none of that name whose task is "names".
+    """
+    known = {one.name: one for one in sets if one.names}
+    for name in wanted:
+        if name not in known:
+            fix = did_you_mean(name, known) or f"choose from {', '.join(known) or 'none'}."
+            raise ConfigError(
+                f'evaluate.calibrate = "{name}" is no held-out set of the task "names"; {fix}'
+            )
+    return [known[name] for name in dict.fromkeys(wanted)]
 
 
 def _number(texts: Iterable[str]) -> tuple[list[str], list[int]]:

@@ -1,0 +1,27 @@
+"""Pure functions on vectors and cosines: similarities, probabilities, ranks, calibration."""
+
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.scoring.calibration import (
+        NONE as NONE,
+        NONE_OF_THESE as NONE_OF_THESE,
+        Calibration as Calibration,
+        CalibrationFit as CalibrationFit,
+        add_none as add_none,
+        calibration_error as calibration_error,
+        fit_calibration as fit_calibration,
+    )
+    from ecliptic.scoring.similarity import (
+        Rows as Rows,
+        SpacedRows as SpacedRows,
+        cosine as cosine,
+        ensemble as ensemble,
+        probabilities as probabilities,
+        ranks as ranks,
+        to_tensor as to_tensor,
+    )
+
+__getattr__, __dir__ = lazy_names(__name__)
