@@ -136,7 +136,7 @@ class BatchMaker(Dataset[Prepared]):
         batch = Batch(
             pixels,
             *tokenize(self.tokenizer, captions),
-            caption_ids(captions),
+            caption_ids([one.example.concept or one.example.caption for one in found]),
             captions,
             [one.example.key for one in found],
             self.augmentation.spec,

@@ -87,7 +87,8 @@ class DrawingExamples:
     def draw(self, index: int, random: Random) -> Example:
         """A drawing of the concept, and a caption of it."""
         drawing = random.choice(self.groups[index])
-        return Example(drawing.key, self._read(drawing), self._caption(drawing, random))
+        caption = self._caption(drawing, random)
+        return Example(drawing.key, self._read(drawing), caption, concept=drawing.name)
 
     def _caption(self, drawing: Drawing, random: Random) -> str:
         if self.config.captions == "names":

@@ -24,6 +24,7 @@ class Example:
     image: ImageSource
     caption: str
     negatives: tuple[str, ...] = ()  # captions that do not fit the image
+    concept: str = ""  # what it shows: examples of one are no negatives; empty: by the caption
 
 
 class Examples(Protocol):
