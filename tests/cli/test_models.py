@@ -35,8 +35,8 @@ def test_parameters_are_counted_without_a_model(name: str) -> None:
     assert parameters(config) == sum(p.numel() for p in build(config).parameters())
 
 
-@pytest.mark.parametrize("kind", ["text", "unprojected", "image", "cut"])
-def test_parameters_of_one_tower_and_cut_vocabularies(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["text", "unprojected", "image", "cut", "resnet", "basic"])
+def test_parameters_of_one_tower_cut_vocabularies_and_each_kind_of_block(kind: str) -> None:
     config = tiny.CONFIGS[kind]
     assert parameters(config) == sum(p.numel() for p in build(config).parameters())
 

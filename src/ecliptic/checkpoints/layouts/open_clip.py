@@ -257,6 +257,7 @@ def _list_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
         return
     if isinstance(image, ViTConfig) and image.activation != text.activation:
         yield f"it has one activation, the towers use {image.activation} and {text.activation}"
+    yield from openai.list_block_obstacles(image)
     if spec and spec.size != image.image_size:
         yield f"its images have the tower's size of {image.image_size} pixels, not {spec.size}"
     yield from openai.list_tokenizer_obstacles(checkpoint)
