@@ -222,6 +222,7 @@ def open_clip_config(config: ClipConfig, pad: int = 0) -> dict[str, Any]:
 
 def _make_vision_cfg(image: ImageConfig) -> dict[str, Any]:
     if isinstance(image, ResNetConfig):
+        check_obstacles(NAME, openai.list_block_obstacles(image))
         return {
             "image_size": image.image_size,
             "layers": list(image.depths),
