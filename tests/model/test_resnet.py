@@ -172,15 +172,6 @@ def test_a_new_tower_starts_as_its_shortcuts() -> None:
     assert all(torch.equal(tensor, again[name]) for name, tensor in made.state_dict().items())
 
 
-@torch.no_grad()
-def test_a_basic_tower_runs_in_bfloat16() -> None:
-    half = tiny.model(tiny.checkpoint("basic", dtype=torch.bfloat16)).image_tower
-    found = half(pixels().bfloat16())
-    assert found.dtype == torch.bfloat16
-    cosines = nn.functional.cosine_similarity(found.float(), tower()(pixels()))
-    assert cosines.min() > 0.999
-
-
 def test_the_layers_of_a_basic_tower_are_stem_stages_and_pool() -> None:
     assert layer_count(tower()) == 6
     found: dict[int, set[str]] = {}

@@ -130,7 +130,7 @@ def _read_resnet(probes: Probes) -> ResNetConfig:
     heads = probes.hints.heads_of("image")
     if basic and not heads:
         raise AmbiguousCheckpointError(
-            f"{probes.what} has a ResNet of basic blocks, whose attention pool is {8 * width} wide; "
+            f"{probes.what} has a ResNet of basic blocks with a pool of width {8 * width}; "
             "head counts are not in the weights, and no released model has such blocks, so pass "
             "heads=..., or heads=(image, text) if the two sides differ."
         )
