@@ -50,6 +50,10 @@ def peft() -> ModuleType:
     return _import_peer("peft")
 
 
+def timm() -> ModuleType:
+    return _import_peer("timm")
+
+
 def torchvision() -> ModuleType:
     return _import_peer("torchvision")
 

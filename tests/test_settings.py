@@ -30,6 +30,7 @@ class Outer:
 CONFIGS = [
     ClipConfig(),
     ClipConfig(embed=1024, image=ResNetConfig()),
+    ClipConfig(image=ResNetConfig(heads=8, block="basic")),
     ClipConfig(image=None),
     ClipConfig(text=None, image=ViTConfig(activation="quick_gelu")),
 ]

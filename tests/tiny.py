@@ -26,6 +26,7 @@ from ecliptic.model import (
 
 VIT = ViTConfig(image_size=32, patch_size=8, width=128, depth=2, heads=2, mlp=512)
 RESNET = ResNetConfig(image_size=64, width=16, depths=(1, 2, 1, 1), heads=8)
+BASIC = replace(RESNET, heads=4, block="basic")
 TEXT = TextConfig(context=16, width=64, depth=3, heads=1, mlp=256)
 CUT = TokenizerSpec(merges=20, context=12)
 
@@ -33,6 +34,7 @@ CONFIGS = {
     # Sizes as in OpenAI's `build_model`: width // 64 heads, an MLP of four widths.
     "vit": ClipConfig(embed=32, image=VIT, text=TEXT),
     "resnet": ClipConfig(embed=32, image=RESNET, text=TEXT),
+    "basic": ClipConfig(embed=32, image=BASIC, text=TEXT),
     # As in H/14, g/14 and bigG/14: other heads, an MLP width that is not a multiple; another eps.
     "odd": ClipConfig(
         embed=20,

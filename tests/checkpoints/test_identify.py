@@ -113,6 +113,17 @@ def test_a_resnet_alone_has_no_activation_to_ask_for(tmp_path: Path) -> None:
     assert found.tokenizer_spec is None
 
 
+def test_basic_blocks_are_seen_in_the_shapes_and_their_heads_are_asked_for(tmp_path: Path) -> None:
+    """As in the state dict of a facade; no released model, and so no rule, has such blocks."""
+    checkpoint = tiny.checkpoint("basic")
+    torch.save(openai.WITH_RESNET.from_native(checkpoint.weights), tmp_path / "model.pt")
+    hints = hints_for(checkpoint)
+    with pytest.raises(AmbiguousCheckpointError, match=r"basic blocks.*128.*heads=\(image, text\)"):
+        read(tmp_path / "model.pt", replace(hints, heads=None))
+    found = read(tmp_path / "model.pt", replace(hints, heads=(4, 1)))
+    assert found.config == checkpoint.config
+
+
 def test_a_cut_vocabulary_asks_for_its_tokenizer(tmp_path: Path) -> None:
     checkpoint = tiny.checkpoint("cut")
     path = tmp_path / "model.pt"

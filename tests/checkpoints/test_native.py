@@ -7,7 +7,7 @@ import torch
 from ecliptic.checkpoints import read, write
 from ecliptic.checkpoints.identity.conform import native_shapes
 from ecliptic.checkpoints.layouts.native import TABLE
-from ecliptic.errors import CorruptFileError
+from ecliptic.errors import CorruptFileError, WeightsMismatchError
 from ecliptic.model import build
 from tests import tiny
 
@@ -70,6 +70,41 @@ def test_what_no_shape_shows_is_never_left_to_a_default(kind: str, tmp_path: Pat
             (tmp_path / "ecliptic.json").write_text(json.dumps(card))
             with pytest.raises(CorruptFileError, match=rf"config\.{side} does not state {field}"):
                 read(tmp_path)
+
+
+def change_image(path: Path, **fields: object) -> None:
+    card = json.loads((path / "ecliptic.json").read_text())
+    card["config"]["image"] |= fields
+    plain = {name: value for name, value in card["config"]["image"].items() if value is not None}
+    card["config"]["image"] = plain
+    (path / "ecliptic.json").write_text(json.dumps(card))
+
+
+def test_a_resnet_that_does_not_state_its_blocks_has_bottlenecks(tmp_path: Path) -> None:
+    write(tiny.checkpoint("resnet"), tmp_path)
+    change_image(tmp_path, block=None)
+    assert "block" not in (tmp_path / "ecliptic.json").read_text()
+    found = read(tmp_path)
+    assert found.config == tiny.checkpoint("resnet").config
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(("kind", "stated"), [("basic", None), ("resnet", "basic")])
+def test_blocks_of_another_kind_than_stated_are_refused(
+    kind: str, stated: str | None, tmp_path: Path
+) -> None:
+    write(tiny.checkpoint(kind), tmp_path)
+    change_image(tmp_path, block=stated)
+    with pytest.raises(WeightsMismatchError, match=r"stages\.0\.0\.conv3\.weight|conv1\.weight is"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("block", ["wide", 1, ["basic"], {"basic": 1}])
+def test_an_unknown_kind_of_block_is_a_damaged_file(block: object, tmp_path: Path) -> None:
+    write(tiny.checkpoint("basic"), tmp_path)
+    change_image(tmp_path, block=block)
+    with pytest.raises(CorruptFileError, match=r"config\.image\.block.*bottleneck.*basic"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"format": 1', "\udcff"])

@@ -21,10 +21,12 @@ HOLDS = {
     "open_clip": {"vit", "resnet", "odd"},
     "transformers": {"vit", "odd", "cut", "text", "unprojected", "image"},
 }
+BASIC = "its ResNets have bottlenecks, this one has basic blocks"
 REASONS = {
     "openai": {
         "odd": "its readers take 0 heads in the image tower, this one has 4",
         "cut": "whole merge list, this model the first 20",
+        "basic": BASIC,
         "text": "two towers",
         "unprojected": "two towers",
         "image": "two towers",
@@ -32,12 +34,13 @@ REASONS = {
     },
     "open_clip": {
         "cut": "whole merge list",
+        "basic": BASIC,
         "text": "two towers",
         "unprojected": "two towers",
         "image": "two towers",
         "resnet_image": "two towers",
     },
-    "transformers": {"resnet": "this one is a ResNet", "resnet_image": "this one is a ResNet"},
+    "transformers": dict.fromkeys(("resnet", "resnet_image", "basic"), "this one is a ResNet"),
 }
 HELD = [(layout, kind) for layout, kinds in HOLDS.items() for kind in sorted(kinds)]
 REFUSED = [(layout, kind) for layout, reasons in REASONS.items() for kind in reasons]
@@ -77,6 +80,13 @@ def test_what_a_layout_cannot_hold_is_refused_with_the_reason(
     with pytest.raises(UnsupportedLayoutError, match=REASONS[layout][kind]):
         write(tiny.checkpoint(kind), path, layout)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_what_is_wrong_with_basic_blocks_is_named(tmp_path: Path) -> None:
+    """Head counts are those of bottlenecks, so nothing is said of them."""
+    with pytest.raises(UnsupportedLayoutError) as refused:
+        write(tiny.checkpoint("basic"), tmp_path / "model.pt", "openai")
+    assert f"this checkpoint: {BASIC}. Save it with" in str(refused.value)
 
 
 def test_every_layout_and_architecture_is_either_held_or_refused() -> None:

@@ -35,8 +35,8 @@ def test_parameters_are_counted_without_a_model(name: str) -> None:
     assert parameters(config) == sum(p.numel() for p in build(config).parameters())
 
 
-@pytest.mark.parametrize("kind", ["text", "unprojected", "image", "cut"])
-def test_parameters_of_one_tower_and_cut_vocabularies(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["text", "unprojected", "image", "cut", "resnet", "basic"])
+def test_parameters_of_one_tower_cut_vocabularies_and_each_kind_of_block(kind: str) -> None:
     config = tiny.CONFIGS[kind]
     assert parameters(config) == sum(p.numel() for p in build(config).parameters())
 
@@ -54,6 +54,17 @@ def test_info_is_the_card_of_the_model(run: Any, model: str) -> None:
     assert "quick_gelu" in shown
     for choice in choices:
         assert f"{choice['chosen']} ({choice['why']})" in shown
+
+
+def test_info_tells_the_blocks_of_a_resnet(run: Any, tmp_path: Path) -> None:
+    for kind, block in (("resnet", "bottleneck"), ("basic", "basic")):
+        write(tiny.checkpoint(kind), tmp_path / kind)
+        told = json.loads(run("info", tmp_path / kind, "--json").stdout)
+        assert told["config"]["image"]["block"] == block
+        assert told["notes"] == []
+        assert f"config.image.block {block}" in " ".join(
+            run("info", tmp_path / kind).stdout.split()
+        )
 
 
 @pytest.mark.parametrize("layout", ["ecliptic", "openai", "open_clip", "transformers"])
@@ -75,11 +86,21 @@ def test_convert_replaces_another_checkpoint_only_by_force(
     assert run("convert", model, out, "--force").exit_code == 0
 
 
-def test_convert_says_what_a_layout_cannot_hold(run: Any, tmp_path: Path) -> None:
-    write(tiny.checkpoint("resnet"), tmp_path / "resnet")
-    result = run("convert", tmp_path / "resnet", tmp_path / "out", "-l", "transformers")
+@pytest.mark.parametrize(
+    ("kind", "layout", "reason"),
+    [
+        ("resnet", "transformers", "ResNet"),
+        ("basic", "openai", "its ResNets have bottlenecks, this one has basic blocks"),
+        ("basic", "open_clip", "its ResNets have bottlenecks, this one has basic blocks"),
+    ],
+)
+def test_convert_says_what_a_layout_cannot_hold(
+    run: Any, tmp_path: Path, kind: str, layout: str, reason: str
+) -> None:
+    write(tiny.checkpoint(kind), tmp_path / "resnet")
+    result = run("convert", tmp_path / "resnet", tmp_path / "out", "-l", layout)
     assert result.exit_code == 1
-    assert "ResNet" in result.stderr
+    assert reason in " ".join(result.stderr.split())
     assert not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,7 @@ from ecliptic.errors import (
     ConfigError,
     ShapeError,
     UnknownModelError,
+    UnsupportedLayoutError,
     WeightsMismatchError,
 )
 from ecliptic.model import ClipConfig, TwoTowers
@@ -283,6 +284,20 @@ def test_a_file_of_other_sizes_than_its_name_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="is not a ViT-B-32: its image tower has"):
         open_clip.create_model("ViT-B-32", str(archive))
+
+
+def test_what_open_clip_cannot_say_of_basic_blocks_is_refused(tmp_path: Path) -> None:
+    write(tiny.checkpoint("basic", "gelu"), tmp_path / "model")
+    model = open_clip.create_model(f"local-dir:{tmp_path / 'model'}")
+    assert model.visual.attnpool.num_heads == tiny.BASIC.heads
+    with pytest.raises(
+        UnsupportedLayoutError, match=r"have bottlenecks, this one has basic blocks"
+    ):
+        open_clip.get_model_config(f"local-dir:{tmp_path / 'model'}")
+    with pytest.raises(ConfigError, match=r"not a RN50.*block basic \(not bottleneck\)"):
+        open_clip.create_model("RN50", str(tmp_path / "model"))
+    with pytest.raises(AmbiguousCheckpointError, match=r"ecliptic\.load\(path, heads="):
+        clip.build_model(model.state_dict())
 
 
 def test_names_and_tags_are_the_catalogs() -> None:

@@ -39,6 +39,18 @@ def test_one_model_has_one_space_in_every_layout(kind: str, tmp_path: Path) -> N
     assert len({clip.card.layout for clip in clips}) == len(layouts)
 
 
+def test_the_kind_of_block_leaves_the_spaces_of_older_resnets_as_they_were(tmp_path: Path) -> None:
+    """Stored vectors keep their space; the tensors of another kind of block have other names."""
+    held = tiny.checkpoint("resnet_image")
+    ones = replace(held, weights={name: torch.ones_like(t) for name, t in held.weights.items()})
+    bottlenecks = reload(ones, tmp_path / "resnet").card
+    assert bottlenecks.space.startswith("6fba4c4e3953c699")  # before there were other blocks
+    assert bottlenecks.to_dict()["config"]["image"]["block"] == "bottleneck"
+    basic = reload(tiny.checkpoint("basic"), tmp_path / "basic").card
+    assert basic.to_dict()["config"]["image"]["block"] == "basic"
+    assert basic.space != bottlenecks.space
+
+
 def test_padding_changes_tokens_but_neither_vectors_nor_space(path: Path, card: Card) -> None:
     padded = ecliptic.load(path, tokenizer_spec=TokenizerSpec(context=16, pad=49407))
     clip = ecliptic.load(path)

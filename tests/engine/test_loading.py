@@ -102,7 +102,7 @@ def test_what_contradicts_the_model_is_refused(
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16")])
-@pytest.mark.parametrize("kind", ["vit", "resnet"])
+@pytest.mark.parametrize("kind", ["vit", "resnet", "basic"])
 def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path: Path) -> None:
     path = save(tiny.checkpoint(kind), tmp_path / kind)
     half, full = ecliptic.load(path, precision=precision), ecliptic.load(path)
@@ -137,7 +137,9 @@ def test_weights_stored_in_half_are_computed_in_full(tmp_path: Path) -> None:
     assert {t.dtype for t in clip.model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize(("kind", "size"), [("vit", 64), ("vit", 16), ("resnet", 96)])
+@pytest.mark.parametrize(
+    ("kind", "size"), [("vit", 64), ("vit", 16), ("resnet", 96), ("basic", 96)]
+)
 def test_another_size_interpolates_the_positions(kind: str, size: int, tmp_path: Path) -> None:
     path = save(tiny.checkpoint(kind), tmp_path / kind)
     clip, weights = ecliptic.load(path, image_size=size), tiny.checkpoint(kind).weights

@@ -66,7 +66,7 @@ def test_equal_seeds_give_equal_weights() -> None:
     assert not torch.equal(other.image_tower.projection, one.image_tower.projection)
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet", "odd"])
+@pytest.mark.parametrize("kind", ["vit", "resnet", "basic", "odd"])
 @pytest.mark.parametrize(("dtype", "cosine"), [(torch.float16, 0.9999), (torch.bfloat16, 0.995)])
 @torch.no_grad()
 def test_half_precision_stays_near_float32(kind: str, dtype: torch.dtype, cosine: float) -> None:

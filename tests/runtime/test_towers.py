@@ -1,5 +1,7 @@
 """The fast paths give the same numbers as the model."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -67,8 +69,9 @@ def test_images_equal_the_model(activation: Activation, depth: int) -> None:
     )
 
 
-def test_a_resnet_equals_the_model() -> None:
-    config = ResNetConfig(image_size=64, width=8, depths=(1, 1, 2, 1), heads=4)
+@pytest.mark.parametrize("block", ["bottleneck", "basic"])
+def test_a_resnet_equals_the_model(block: Any) -> None:
+    config = ResNetConfig(image_size=64, width=8, depths=(1, 1, 2, 1), heads=4, block=block)
     model = random_model(ClipConfig(embed=24, image=config, text=None))
     pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from ecliptic.errors import ConfigError, EclipticError
+from ecliptic.train import TrainSettings
 from ecliptic.train.optimiser import adamw, rate_at
 from ecliptic.train.settings import EmaSettings, OptimSettings, SigLIPConfig, TowerSettings
 from ecliptic.train.trainee import Trainee, open_start
 from tests import peers
 
-from .trainees import SETTINGS, WITH_RESNET, gradients_of, make_batch, make_stepper
+from .trainees import SETTINGS, WITH_BASIC, WITH_RESNET, gradients_of, make_batch, make_stepper
 
 
 def rates_of(trainee: Trainee, optimiser: torch.optim.Optimizer) -> dict[str, float]:
@@ -61,8 +62,9 @@ def test_rates_decay_from_layer_to_layer_in_each_tower() -> None:
     assert len(rates) == len(list(trainee.parameters()))
 
 
-def test_the_layers_of_a_resnet_are_stem_stages_and_pool() -> None:
-    settings = replace(WITH_RESNET, image=TowerSettings(rate_decay=0.5))
+@pytest.mark.parametrize("sizes", [WITH_RESNET, WITH_BASIC], ids=["bottleneck", "basic"])
+def test_the_layers_of_a_resnet_are_stem_stages_and_pool(sizes: TrainSettings) -> None:
+    settings = replace(sizes, image=TowerSettings(rate_decay=0.5))
     trainee, _, _ = open_start(settings)
     rates = rates_of(trainee, adamw(trainee, settings))
     first = {name.split(".")[2]: None for name in rates if name.startswith("model.image.")}
@@ -188,8 +190,11 @@ def test_a_frozen_tower_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("layers", "moving"), [(0, 5), (1, 4), (3, 2), (5, 0)])
-def test_frozen_batch_norms_keep_their_statistics(layers: int, moving: int) -> None:
-    settings = replace(WITH_RESNET, image=TowerSettings(freeze_layers=layers))
+@pytest.mark.parametrize("sizes", [WITH_RESNET, WITH_BASIC], ids=["bottleneck", "basic"])
+def test_frozen_batch_norms_keep_their_statistics(
+    sizes: TrainSettings, layers: int, moving: int
+) -> None:
+    settings = replace(sizes, image=TowerSettings(freeze_layers=layers))
     stepper = make_stepper(settings)
     before = {name: b.clone() for name, b in stepper.trainee.named_buffers()}
     stepper.trainee.train()  # a second call changes nothing

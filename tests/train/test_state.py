@@ -11,7 +11,7 @@ from ecliptic.train import TrainSettings
 from ecliptic.train.settings import EmaSettings, SigLIPConfig, TowerSettings
 from ecliptic.train.state import pack, unpack
 
-from .trainees import SETTINGS, WITH_RESNET, make_batch, make_stepper
+from .trainees import SETTINGS, WITH_BASIC, WITH_RESNET, make_batch, make_stepper
 
 CASES = {
     "plain": SETTINGS,
@@ -19,6 +19,7 @@ CASES = {
     "frozen": replace(SETTINGS, trains="text", text=TowerSettings(freeze_layers=2, rate_decay=0.5)),
     "sigmoid with average": replace(SETTINGS, loss=SigLIPConfig(), ema=EmaSettings(decay=0.9)),
     "resnet": replace(WITH_RESNET, ema=EmaSettings(decay=0.9)),
+    "basic blocks": replace(WITH_BASIC, ema=EmaSettings(decay=0.9)),
 }
 
 

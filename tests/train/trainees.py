@@ -41,6 +41,10 @@ WITH_RESNET = replace(
     model=ClipConfig(embed=16, image=RESNET, text=TEXT),
     image_spec=ImageSpec(size=32),
 )
+WITH_BASIC = replace(
+    WITH_RESNET,
+    model=ClipConfig(embed=16, image=replace(RESNET, block="basic"), text=TEXT),
+)
 
 
 def make_stepper(

@@ -39,10 +39,18 @@ def _resnet(c: ResNetConfig, embed: int) -> int:
     count = 9 * (3 * half + half * half + half * c.width) + 4 * half + 2 * c.width  # the stem
     for stage, depth in enumerate(c.depths):
         width = c.width * 2**stage
-        outer = 4 * width
-        count += inner * outer + 2 * outer  # shortcut of the first bottleneck
+        outer = c.expansion * width
+        if stage or inner != outer:
+            count += inner * outer + 2 * outer  # shortcut of the first block
         for _ in range(depth):
-            count += inner * width + 9 * width * width + width * outer + 4 * width + 2 * outer
+            count += _resnet_block(c, inner, width)
             inner = outer
     pool = 3 * (inner * inner + inner) + inner * embed + embed + (c.grid**2 + 1) * inner
     return count + pool
+
+
+def _resnet_block(c: ResNetConfig, inner: int, width: int) -> int:
+    if c.block == "basic":
+        return 9 * (inner + width) * width + 4 * width
+    outer = c.expansion * width
+    return inner * width + 9 * width * width + width * outer + 4 * width + 2 * outer

@@ -36,11 +36,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(planes, outer, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outer)
         self.add_module(f"{relu}3", nn.ReLU(inplace=True))
-        self.downsample: nn.Module | None = None
-        if stride > 1 or inplanes != outer:
-            conv = nn.Conv2d(inplanes, outer, 1, bias=False)
-            steps = {"-1": nn.AvgPool2d(stride), "0": conv, "1": nn.BatchNorm2d(outer)}
-            self.downsample = nn.Sequential(OrderedDict(steps))
+        self.downsample = _make_downsample(inplanes, outer, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 4 planes, H/stride, W/stride)."""
@@ -48,6 +44,36 @@ class Bottleneck(nn.Module):
         y = self.avgpool(relu(self, 2, self.bn2(self.conv2(y))))
         y = self.bn3(self.conv3(y))
         return relu(self, 3, y + (x if self.downsample is None else self.downsample(x)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 and a shortcut, named like a bottleneck; the originals have no such block."""
+
+    expansion = 1
+
+    def __init__(self, inplanes: int, planes: int, stride: int, relu: ReluName) -> None:
+        super().__init__()
+        self.stride, self._relu = stride, relu
+        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.add_module(f"{relu}1", nn.ReLU(inplace=True))
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.add_module(f"{relu}2", nn.ReLU(inplace=True))
+        self.downsample = _make_downsample(inplanes, planes, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, planes, H/stride, W/stride)."""
+        y = self.bn2(self.conv2(relu(self, 1, self.bn1(self.conv1(x)))))
+        return relu(self, 2, y + (x if self.downsample is None else self.downsample(x)))
+
+
+def _make_downsample(inner: int, outer: int, stride: int) -> nn.Module | None:
+    if stride == 1 and inner == outer:
+        return None
+    conv = nn.Conv2d(inner, outer, 1, bias=False)
+    steps = {"-1": nn.AvgPool2d(stride), "0": conv, "1": nn.BatchNorm2d(outer)}
+    return nn.Sequential(OrderedDict(steps))
 
 
 class AttentionPool2d(nn.Module):
@@ -76,7 +102,7 @@ class AttentionPool2d(nn.Module):
 
 
 class ModifiedResNet(nn.Module):
-    """Stem, four layers of bottlenecks, attention pool."""
+    """Stem, four layers of bottlenecks or basic blocks, attention pool."""
 
     def __init__(self, sizes: ResNetConfig, output_dim: int, relu: ReluName) -> None:
         super().__init__()
@@ -91,12 +117,13 @@ class ModifiedResNet(nn.Module):
             self.add_module(f"bn{n}", nn.BatchNorm2d(outer))
             self.add_module(f"{relu}{n}", nn.ReLU(inplace=True))
         self.avgpool = nn.AvgPool2d(2)
+        block = Bottleneck if sizes.block == "bottleneck" else BasicBlock
         inner = sizes.width
         for n, depth in enumerate(sizes.depths):
             planes, stride = sizes.width * 2**n, 1 if n == 0 else 2
-            wide = planes * Bottleneck.expansion
-            blocks = [Bottleneck(inner, planes, stride, relu)]
-            blocks += [Bottleneck(wide, planes, 1, relu) for _ in range(depth - 1)]
+            wide = planes * block.expansion
+            blocks = [block(inner, planes, stride, relu)]
+            blocks += [block(wide, planes, 1, relu) for _ in range(depth - 1)]
             self.add_module(f"layer{n + 1}", nn.Sequential(*blocks))
             inner = wide
         self.attnpool = AttentionPool2d(sizes.grid, sizes.features, sizes.heads, output_dim)
@@ -116,6 +143,6 @@ class ModifiedResNet(nn.Module):
         return self.attnpool(x)  # type: ignore[no-any-return]
 
 
-def relu(module: Bottleneck | ModifiedResNet, n: int, x: Tensor) -> Tensor:
+def relu(module: Bottleneck | BasicBlock | ModifiedResNet, n: int, x: Tensor) -> Tensor:
     """Run the activation `n` of `module`, under the name that its project gives it."""
     return module.get_submodule(f"{module._relu}{n}")(x)  # type: ignore[no-any-return]

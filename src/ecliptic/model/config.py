@@ -84,14 +84,15 @@ class ResNetConfig:
 
     Its activation is always ReLU. The attention pool has `width * 32 // 64` heads in every
     released model (openai/CLIP clip/model.py), so only other models need `heads`. All of them have
-    bottlenecks; basic blocks are faster on CPUs in small models.
+    bottlenecks; basic blocks are faster on CPUs in small models (He et al. 2015, arXiv:1512.03385,
+    figure 5, left).
     """
 
     image_size: int = 224  # pixels, square, a multiple of 32
     width: int = 64  # channels after the stem
     depths: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks per stage
     heads: int = 32  # of the attention pool
-    block: ResNetBlock = "bottleneck"  # He et al. 2015, arXiv:1512.03385, fig. 5
+    block: ResNetBlock = "bottleneck"  # or "basic": no 1x1 convolutions, fast on CPUs
 
     def __post_init__(self) -> None:
         _check_sizes(image_size=self.image_size, width=self.width)

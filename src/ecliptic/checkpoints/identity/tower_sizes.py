@@ -125,11 +125,21 @@ def _read_image(probes: Probes) -> ImageConfig:
 def _read_resnet(probes: Probes) -> ResNetConfig:
     (width,), positions = probes.shapes("image.stem.2.norm.weight", "image.pool.positions")
     stages = [probes.count(f"image.stages.{stage}.") for stage in range(4)]
+    first = probes.weights.get("image.stages.0.0.conv1.weight")  # 3x3 only in basic blocks
+    basic = first is not None and first.ndim == 4 and first.shape[-1] == 3
+    heads = probes.hints.heads_of("image")
+    if basic and not heads:
+        raise AmbiguousCheckpointError(
+            f"{probes.what} has a ResNet of basic blocks with a pool of width {8 * width}; "
+            "head counts are not in the weights, and no released model has such blocks, so pass "
+            "heads=..., or heads=(image, text) if the two sides differ."
+        )
     return ResNetConfig(
         image_size=32 * _read_grid(positions[0], probes.what),
         width=width,
         depths=(stages[0], stages[1], stages[2], stages[3]),
-        heads=probes.hints.heads_of("image") or width * 32 // 64,  # every released ResNet
+        heads=heads or width * 32 // 64,  # every released ResNet
+        block="basic" if basic else "bottleneck",
     )
 
 

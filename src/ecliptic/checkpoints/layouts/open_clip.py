@@ -222,6 +222,7 @@ def open_clip_config(config: ClipConfig, pad: int = 0) -> dict[str, Any]:
 
 def _make_vision_cfg(image: ImageConfig) -> dict[str, Any]:
     if isinstance(image, ResNetConfig):
+        check_obstacles(NAME, openai.list_block_obstacles(image))
         return {
             "image_size": image.image_size,
             "layers": list(image.depths),
@@ -257,6 +258,7 @@ def _list_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
         return
     if isinstance(image, ViTConfig) and image.activation != text.activation:
         yield f"it has one activation, the towers use {image.activation} and {text.activation}"
+    yield from openai.list_block_obstacles(image)
     if spec and spec.size != image.image_size:
         yield f"its images have the tower's size of {image.image_size} pixels, not {spec.size}"
     yield from openai.list_tokenizer_obstacles(checkpoint)

@@ -21,7 +21,7 @@ from ecliptic.checkpoints.layouts.writing import check_obstacles, compact, write
 from ecliptic.checkpoints.source import Source, State
 from ecliptic.errors import CorruptFileError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
+from ecliptic.model import ClipConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
 from ecliptic.storage import stream_writer
 
 NAME = "openai"
@@ -175,6 +175,12 @@ def list_tokenizer_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
         yield f"its readers pool at id {spec.end_of_text}, this model at {text.end_of_text}"
 
 
+def list_block_obstacles(image: ImageConfig) -> Iterator[str]:
+    """Why OpenAI's and open_clip's ResNet, which has one kind of block, is not this tower."""
+    if isinstance(image, ResNetConfig) and image.block != "bottleneck":
+        yield f"its ResNets have bottlenecks, this one has {image.block} blocks"
+
+
 def _read_resolution(state: State) -> int:
     value = state.tensors.get(INTEGERS[0], state.metadata.get(INTEGERS[0]))
     if isinstance(value, torch.Tensor) and value.numel() == 1:
@@ -194,7 +200,9 @@ def _list_obstacles(checkpoint: Checkpoint) -> Iterator[str]:
     for side, tower in (("image", image), ("text", text)):
         if isinstance(tower, ViTConfig | TextConfig):
             yield from _list_tower_obstacles(side, tower)
-    if isinstance(image, ResNetConfig) and image.heads != image.width * 32 // 64:
+    if others := [*list_block_obstacles(image)]:
+        yield from others
+    elif isinstance(image, ResNetConfig) and image.heads != image.width * 32 // 64:
         yield f"it implies {image.width * 32 // 64} heads in the attention pool, not {image.heads}"
     if checkpoint.image_spec != ImageSpec(size=image.image_size):
         yield f"it implies OpenAI's preprocessing, this model has {checkpoint.image_spec}"

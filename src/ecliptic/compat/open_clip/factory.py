@@ -98,7 +98,11 @@ def get_tokenizer(model_name: str = "", context_length: int | None = None) -> Si
 
 
 def get_model_config(model_name: str) -> dict[str, Any] | None:
-    """The sizes of an architecture as in open_clip's model_configs; None if it is unknown."""
+    """The sizes of an architecture as in open_clip's model_configs; None if it is unknown.
+
+    Raises:
+        UnsupportedLayoutError: a ResNet with basic blocks, which no such config can describe.
+    """
     if model_name.startswith((_FOLDER, _HUB)):
         config = open_checkpoint(_translate(model_name)).config
     else:
