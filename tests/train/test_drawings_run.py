@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ecliptic.engine import load
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig
+from ecliptic.scoring import Calibration
 from ecliptic.train import DataSettings, OptimSettings, TrainSettings, train
 from ecliptic.train.settings import DrawingsConfig, EvaluateSettings, HeldOutSettings
 
@@ -43,6 +45,7 @@ SETTINGS = TrainSettings(
     ),
     evaluate=EvaluateSettings(
         every=80,
+        calibrate=("design",),
         sets=(
             HeldOutSettings("design", replace(EMOJI, designs=("unseen",), split="all"), "names"),
             HeldOutSettings(
@@ -69,6 +72,12 @@ def test_training_learns_and_is_measured_on_unseen_drawings(
     assert (found["design.images"], found["design.names"]) == (16, 16)
     assert (found["concepts.images"], found["concepts.names"]) == (3, 16)
     assert found["design.at_5"] > 0.45  # chance is 0.31
+    [fit] = [line["calibration"] for line in run.history if "calibration" in line]
+    assert fit["calibration"]["data"] == "design"
+    assert fit["error"] < fit["plain_error"]
+    assert fit["separation"] > 0.5
+    kept = load(tmp_path / "run").card.calibration
+    assert kept == Calibration(**fit["calibration"])
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_prepares_the_batches(

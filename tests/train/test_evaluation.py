@@ -22,6 +22,7 @@ from ecliptic.train.data import Mixture, Plain, tokenize
 from ecliptic.train.data.examples import Example
 from ecliptic.train.evaluation import Evaluation
 from ecliptic.train.evaluation.measures import BATCH
+from ecliptic.train.evaluation.questions import ask
 from ecliptic.train.session import Session
 from ecliptic.train.settings import (
     CheckpointSettings,
@@ -283,3 +284,41 @@ def test_the_best_is_that_of_a_number_that_rises(best: str, match: str) -> None:
     settings = replace(SETTINGS, checkpoints=CheckpointSettings(best=best))
     with pytest.raises(ConfigError, match=match):
         evaluation(Pictures([("a",)]), settings)
+
+
+def test_a_calibration_needs_names_to_ask_for(
+    model: TwoTowers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Pictures([("one",), ("two",)])
+    held = HeldOutSettings("zero", FolderConfig(Path()), "names")
+    monkeypatch.setattr("ecliptic.train.evaluation.measures.open_sources", lambda *_: [source])
+    settings = replace(SETTINGS, evaluate=EvaluateSettings(sets=(held,), calibrate=("zero",)))
+    with pytest.raises(ConfigError, match="at least 3 names to ask for, but its set has 2"):
+        evaluation(source, settings, share=0).calibrate(model)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [((), "choose from none"), (("zero",), "did you mean 'zero'")],
+)
+def test_a_calibration_on_no_set_of_names_is_refused(
+    sets: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Pictures([("one",), ("two",), ("three",)])
+    held = tuple(HeldOutSettings(name, FolderConfig(Path()), "names") for name in sets)
+    monkeypatch.setattr("ecliptic.train.evaluation.measures.open_sources", lambda *_: [source])
+    settings = replace(SETTINGS, evaluate=EvaluateSettings(sets=held, calibrate=("zerro",)))
+    with pytest.raises(ConfigError, match=message):
+        evaluation(source, settings, share=0)
+
+
+def test_questions_hold_the_own_name_in_every_second_round() -> None:
+    names = torch.eye(60)
+    own = torch.arange(20)
+    cosines, answers = ask(names[own], names, own)
+    assert cosines.shape == (20 * 4 * 6, 50)
+    known = answers == 0
+    assert int(known.sum()) == len(answers) // 2
+    assert bool((cosines[known][:, 0] == 1).all()), "the own name is the first"
+    assert bool((cosines[~known] < 1).all()), "it is not among the others"
+    assert sorted(set(cosines.isfinite().sum(dim=1).tolist())) == [2, 3, 5, 10, 20, 50]

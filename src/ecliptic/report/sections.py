@@ -198,9 +198,9 @@ _PARTS = (
         "The model chooses among the same {count} labels for each drawing. It was not trained to "
         "choose among these labels, and a random guess is right 1 time in {count}. The surest "
         "right answers come first, the wrong ones last.",
-        "Your texts are the labels. The probabilities of an image add up to 100 %, even if none of "
-        "the labels fits it. Shown are {cards:,} of {count:,} images: the surest one of each "
-        "label, then the second of each, and so on.",
+        "Your texts are the labels. The probabilities of an image add up to 100 %; only a model "
+        "with a calibration can answer that none of them fits. Shown are {cards:,} of {count:,} "
+        "images: the surest one of each label, then the second of each, and so on.",
         "clip.classify(images, labels)",
         _guesses,
         lambda result: len(result.answers.guesses),

@@ -261,8 +261,11 @@ class Session:
         self.world.first(lambda: self._fit(done, model.eval()))
 
     def _fit(self, done: int, model: TwoTowers) -> None:
-        fit = self.evaluation.calibrate(model, partial(self.world.proceed, "calibrating"))
-        assert fit is not None  # the evaluation has sets for it
+        try:
+            fit = self.evaluation.calibrate(model, partial(self.world.proceed, "calibrating"))
+        except ConfigError as error:  # a model that learned nothing is still written
+            warn(f"step {done}: no calibration: {error}", HealthWarning, stacklevel=None)
+            return
         self.calibration = fit.calibration
         self.recorder.record({"step": done, "calibration": asdict(fit)})
 

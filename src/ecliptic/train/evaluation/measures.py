@@ -118,11 +118,13 @@ class Evaluation:
     @torch.inference_mode()
     def calibrate(
         self, model: TwoTowers, proceed: Callable[[], None] = lambda: None
-    ) -> CalibrationFit | None:
-        """Fit the calibration of a model in eval mode; None if the settings name no sets for it."""
+    ) -> CalibrationFit:
+        """Fit the calibration of a model in eval mode on the sets that the settings name for it.
+
+        Raises:
+            ConfigError: it cannot tell right names from wrong ones, or a set has too few names.
+        """
         self.proceed = proceed
-        if not self.calibrating:
-            return None
         runtime, questions = Runtime(model), []
         for one in self.calibrating:
             images = self._encode_images(one, runtime)

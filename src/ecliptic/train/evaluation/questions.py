@@ -7,9 +7,11 @@ C names.
 import torch
 from torch import Tensor
 
+from ecliptic.errors import ConfigError
 from ecliptic.scoring import NONE, cosine
 
 NAMES = (2, 3, 5, 10, 20, 50)  # of a question
+FEWEST = 3  # names, so that two can be asked for without the own one
 ROUNDS = 4  # questions of each number of names, for each image
 
 
@@ -21,7 +23,14 @@ def ask(images: Tensor, names: Tensor, own: Tensor, seed: int = 0) -> tuple[Tens
         names: (C, E) vectors.
         own: (I,) the name of each image.
         seed: of the names that are drawn.
+
+    Raises:
+        ConfigError: fewer than three names.
     """
+    if len(names) < FEWEST:
+        raise ConfigError(
+            f"a calibration needs at least {FEWEST} names to ask for, but its set has {len(names)}."
+        )
     cosines = cosine(images, names)
     random = torch.Generator().manual_seed(seed)
     most = max(NAMES)
