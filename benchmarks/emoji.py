@@ -76,6 +76,11 @@ class Photo:
     path: Path
     caption: str
 
+    def open(self) -> Image.Image:
+        """Its picture, on white where it is transparent."""
+        with Image.open(self.path) as image:
+            return put_on_white(image)
+
 
 def read_emoji(data: Path) -> Emoji:
     """The emoji of a folder of data."""

@@ -49,11 +49,12 @@ def measure_speed(clips: dict[str, ecliptic.Clip], repeats: int) -> dict[str, di
     return found
 
 
-def measure_size(source: str) -> float:
-    """Megabytes of all files of a model on this disk."""
+def measure_size(source: str, clip: ecliptic.Clip) -> dict[str, float]:
+    """Megabytes of all files of a model on this disk, and its parameters."""
     path = MINI if source == "mini" else locate(source).path
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-    return round(sum(file.stat().st_size for file in files) / 1e6, 2)
+    size = sum(file.stat().st_size for file in files)
+    return {"megabytes": round(size / 1e6, 2), "parameters": clip.card.parameters}
 
 
 def measure_knowledge(clip: ecliptic.Clip, data: Path, photos: Path) -> naming.Shares:
@@ -122,7 +123,7 @@ def main() -> None:
     models = [
         Measured(
             name,
-            speeds[name] | {"megabytes": measure_size(sources[name])},
+            speeds[name] | measure_size(sources[name], clip),
             measure_knowledge(clip, args.data, photos) if args.data else {},
         )
         for name, clip in clips.items()

@@ -24,6 +24,7 @@ SPEEDS = {  # of the last table: what it is, and how it is written
     "png_files_per_s": ("images/s, from PNG files", "{:,.0f}"),
     "captions_per_s": ("captions/s", "{:,.0f}"),
     "megabytes": ("size on disk, MB", "{:.1f}"),
+    "parameters": ("parameters", "{:,}"),
 }
 
 

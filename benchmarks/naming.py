@@ -187,7 +187,7 @@ def choose_keywords(emoji: Emoji, drawings: Sequence[Drawing]) -> dict[str, list
 
 def measure_photos(clip: Encoder, photos: Sequence[Photo]) -> Shares:
     """The caption of each photograph, among the captions of all; chance is one in their number."""
-    images = clip.encode_image([photo.path for photo in photos])
+    images = clip.encode_image([photo.open() for photo in photos])
     texts = clip.encode_text([photo.caption for photo in photos])
     right = ranks(images, texts, torch.arange(len(photos))) == 1
     return {"photos.at_1": share_of(right, range(len(photos)))}

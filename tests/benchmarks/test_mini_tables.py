@@ -15,6 +15,7 @@ NUMBERS = {
     "png_files_per_s": 321.0,
     "captions_per_s": 2000.0,
     "megabytes": 14.3,
+    "parameters": 7_100_000,
 }
 SHARE = Share(0.4834, 0.45, 0.5151, 777)
 SHARES = dict.fromkeys(("design.at_1", "design.at_5", "phrases", "phrase.a bird"), SHARE) | {
