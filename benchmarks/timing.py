@@ -54,6 +54,16 @@ def report(bench: str, rates: dict[str, list[float]], work: float, unit: str, ou
         unit: name of a unit, e.g. "images".
         ours: the contender that the others are compared with.
     """
+    medians = print_rates(bench, rates, work, unit, ours)
+    line: dict[str, Any] = {"bench": bench, "unit": f"{unit}/s", "machine": machine()}
+    line["rates"] = {name: round(rate, 2) for name, rate in medians.items()}
+    print(json.dumps(line))
+
+
+def print_rates(
+    bench: str, rates: dict[str, list[float]], work: float, unit: str, ours: str
+) -> dict[str, float]:
+    """Print the lines of `report` for people, and return the medians, in units per second."""
     medians = {name: work / statistics.median(seconds) for name, seconds in rates.items()}
     print(f"{bench} on {machine()}")
     for name, seconds in rates.items():
@@ -63,9 +73,7 @@ def report(bench: str, rates: dict[str, list[float]], work: float, unit: str, ou
             f"  {name:32} {medians[name]:10.1f} {unit}/s  "
             f"({low:.1f} to {high:.1f})  {ours} is {ratio:.2f}x"
         )
-    line: dict[str, Any] = {"bench": bench, "unit": f"{unit}/s", "machine": machine()}
-    line["rates"] = {name: round(rate, 2) for name, rate in medians.items()}
-    print(json.dumps(line))
+    return medians
 
 
 def report_seconds(bench: str, taken: dict[str, list[float]]) -> None:
