@@ -143,13 +143,17 @@ class WordNet:
         return synset.definition
 
     def pair(self, place: int, random: Random) -> tuple[str, str]:
-        """A word of a synset, and other words for it."""
+        """A word of a synset, and other words for it, which are never the word itself."""
         synset = self.synsets[place]
         lemma = synset.lemmas[0] if random.random() < 0.6 else random.choice(synset.lemmas)
-        other = self.describe(place, random)
-        while other == lemma:  # a synonym
-            other = synset.definition
-        return lemma, other
+        words = self.describe(place, random)
+        return lemma, words if words != lemma else self._find_other(place, lemma)
+
+    def _find_other(self, place: int, lemma: str) -> str:
+        """The first words for a synset that are not `lemma`: some definitions are a word of it."""
+        above = (self.synsets[one].lemmas[0] for one in self.line(place))
+        synset = self.synsets[place]
+        return next(text for text in (synset.definition, *synset.lemmas, *above) if text != lemma)
 
 
 class WordNetTexts:
