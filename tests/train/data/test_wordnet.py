@@ -156,7 +156,7 @@ def test_a_synset_is_described_in_every_way(wordnet: WordNet) -> None:
 
 
 def test_a_pair_never_has_one_text_twice(wordnet: WordNet) -> None:
-    """The definition of some synsets is a word of theirs; the search for another once had no end."""
+    """Some definitions are a word of their synset: the search for another once had no end."""
     texts = WordNetTexts(wordnet, WordNetConfig(Path()))
     drawn = [texts.draw(i, Random(s)) for i in range(len(texts)) for s in range(60)]
     assert all(one != other for one, other in drawn)
