@@ -119,7 +119,6 @@ def explain(settings: TrainSettings) -> Explanation:
     workers = settings.data.workers
     each = max(step_seconds, data_seconds / workers) if workers else step_seconds + data_seconds
     state, _ = pack(stepper)
-    texts = tuple(_list_texts(session))
     weights = sum(w.nbytes for w in stepper.trainee.model.state_dict().values())
     return Explanation(
         name=settings.name,
@@ -133,21 +132,22 @@ def explain(settings: TrainSettings) -> Explanation:
         layers=tuple(_list_layers(session)),
         groups=tuple(_list_groups(session)),
         sources=tuple(_list_sources(session)),
-        texts=texts,
+        texts=tuple(_list_texts(session)),
         evaluations={one.name: len(one.indices) for one in session.evaluation.sets},
         data_seconds=data_seconds,
         step_seconds=step_seconds,
         run_seconds=each * settings.steps,
         memory_bytes=measure_memory(stepper.device),
         checkpoint_bytes=sum(t.nbytes for t in state.values()) + weights,
-        notes=tuple(
-            find_notes(
-                settings,
-                examples=sum(session.data.mixture.trained),
-                texts=sum(row.texts for row in texts) if texts else None,
-            )
-        ),
+        notes=tuple(_find_notes(session)),
     )
+
+
+def _find_notes(session: Session) -> list[str]:
+    """What is odd about the settings, now that the data is known."""
+    maker = session.data.maker.pairs
+    texts = sum(map(len, maker.sources)) if maker else None
+    return find_notes(session.settings, examples=sum(session.data.mixture.trained), texts=texts)
 
 
 def measure_memory(device: torch.device) -> int | None:

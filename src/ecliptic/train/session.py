@@ -128,9 +128,13 @@ class Session:
         self.text_losses: list[float] = []  # of the text pairs alone
         if state is not None:
             unpack(self.stepper, state.tensors, state.facts)
-            self.losses = list(state.facts["losses"])
-            self.text_losses = list(state.facts.get("text_losses", ()))
-            self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
+            self._take_up(state)
+
+    def _take_up(self, state: SavedState) -> None:
+        """Go on with the numbers that a state has beside its tensors."""
+        self.losses = list(state.facts["losses"])
+        self.text_losses = list(state.facts.get("text_losses", ()))
+        self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
 
     def _choose_precision(
         self, trainee: Trainee, settings: TrainSettings, teach: Teach | None

@@ -26,9 +26,9 @@ from ecliptic.engine import check_columns
 from ecliptic.errors import StorageError, did_you_mean
 from ecliptic.inputs import ImageLimits, ImageSource, open_image
 from ecliptic.storage import read_text
+from ecliptic.train.data.archives import Tars
 from ecliptic.train.data.captions import Captioner
 from ecliptic.train.data.examples import Example
-from ecliptic.train.data.tars import Tars
 from ecliptic.train.data.wordnet import WordNet, WordNetTables
 from ecliptic.train.settings import DrawingsConfig
 

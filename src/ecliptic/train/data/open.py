@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Tokenizer
+from ecliptic.train.data.archives import open_tars
 from ecliptic.train.data.augmentations import open_augmentation
 from ecliptic.train.data.batches import Batches, BatchMaker, TextPairMaker
 from ecliptic.train.data.datasets import open_dataset
@@ -14,7 +15,6 @@ from ecliptic.train.data.examples import Examples, count_examples
 from ecliptic.train.data.folders import open_folder
 from ecliptic.train.data.mixture import Mixture
 from ecliptic.train.data.tables import open_table
-from ecliptic.train.data.tars import open_tars
 from ecliptic.train.data.wordnet import WordNetTables, WordNetTexts
 from ecliptic.train.settings import (
     DatasetConfig,
