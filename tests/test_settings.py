@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 from ecliptic.errors import SettingsError
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 from ecliptic.settings import MAX_TOML, from_dict, load_toml, to_dict
+from ecliptic.train import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,20 @@ def test_a_union_of_towers_needs_its_kind() -> None:
         from_dict(ClipConfig, {"image": {"width": 64}})
     with pytest.raises(SettingsError, match=r"kind must be one of vit, resnet, got \[1\]"):
         from_dict(ClipConfig, {"image": {"kind": [1]}})
+
+
+def test_a_single_class_may_be_told_its_kind() -> None:
+    source = {"path": "synsets.tsv"}
+    plain = {"data": {"texts": {"sources": [source]}}}
+    told = {"data": {"texts": {"sources": [{"kind": "wordnet", **source}]}}}
+    found = from_dict(TrainSettings, told)
+    assert found == from_dict(TrainSettings, plain)
+    assert "kind" not in to_dict(found)["data"]["texts"]["sources"][0]
+    with pytest.raises(SettingsError, match=r"sources\[0\]\.kind must be one of wordnet, got 'x'"):
+        from_dict(TrainSettings, {"data": {"texts": {"sources": [{"kind": "x", **source}]}}})
+    with pytest.raises(SettingsError, match="no field 'kind'"):
+        from_dict(TrainSettings, {"data": {"kind": "data"}})
+    assert from_dict(TrainSettings, {"processes": {"kind": "fsdp"}}).processes.kind == "fsdp"
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:

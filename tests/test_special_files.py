@@ -18,8 +18,8 @@ from ecliptic.inputs import open_image
 from ecliptic.report import demo
 from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
+from ecliptic.train.data.archives import TarExamples
 from ecliptic.train.data.drawings import read_csv
-from ecliptic.train.data.tars import TarExamples
 from ecliptic.train.settings import TarsConfig
 from tests import tiny
 from tests.waiting import alarm_after, special_files

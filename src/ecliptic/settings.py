@@ -2,7 +2,7 @@
 
 A field may be a number, string, bool, path, `Literal`, tuple, optional value, another dataclass, or
 a union of dataclasses, which is a table with a `kind` key: the class's name in lower case
-without "Config" ("vit", "resnet").
+without "Config" ("vit", "resnet"). A single class of such a name may be told its own `kind`.
 """
 
 import dataclasses
@@ -126,7 +126,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(hint, value, where)
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where)
+        cls = typing.cast(type, hint)
+        if _names_itself(cls, value):
+            return _convert_kind([cls], value, where)
+        return from_dict(cls, value, where)
     if origin is Literal:
         if value not in args:
             raise SettingsError(f"{where} must be one of {', '.join(map(repr, args))}: {value!r}.")
@@ -161,12 +164,7 @@ def _convert_union(hint: Any, value: Any, where: str) -> Any:
         return None
     classes = _dataclasses_in(hint)
     if len(classes) > 1:
-        kinds = {_kind(cls): cls for cls in classes}
-        kind = value.get("kind") if isinstance(value, Mapping) else None
-        if not isinstance(kind, str) or kind not in kinds:
-            raise SettingsError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}.")
-        rest = {key: item for key, item in value.items() if key != "kind"}
-        return from_dict(kinds[kind], rest, where)
+        return _convert_kind(classes, value, where)
     problems = []
     for arm in get_args(hint):
         if arm is type(None):
@@ -176,6 +174,23 @@ def _convert_union(hint: Any, value: Any, where: str) -> Any:
         except SettingsError as error:
             problems.append(error)
     raise problems[0]
+
+
+def _convert_kind(classes: list[type], value: Any, where: str) -> Any:
+    """The one of `classes` that the table `value` names."""
+    kinds = {_kind(cls): cls for cls in classes}
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise SettingsError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}.")
+    rest = {key: item for key, item in value.items() if key != "kind"}
+    return from_dict(kinds[kind], rest, where)
+
+
+def _names_itself(cls: type, value: Any) -> bool:
+    """Whether a table says what it is, though nothing else could stand there."""
+    if not isinstance(value, Mapping) or "kind" not in value or not cls.__name__.endswith("Config"):
+        return False
+    return all(field.name != "kind" for field in dataclasses.fields(cls))
 
 
 def _dataclasses_in(hint: Any) -> list[type]:

@@ -12,7 +12,9 @@ import pytest
 
 from ecliptic.cli.training_lines import describe, describe_seconds
 from ecliptic.engine import load
+from tests.train.drawings import write_data
 from tests.train.runs import states_of, write_folder
+from tests.train.synsets import write_synsets
 
 RECIPE = """
 name = "shapes"
@@ -157,6 +159,29 @@ def test_explain_says_what_will_happen_and_trains_nothing(
     large = run("train", recipe, "--data", data, "--explain", "data.batch=13").stdout
     assert "data.batch = 13 is more than the 12 examples" in " ".join(large.split())
     assert not Path("runs").exists()
+
+
+def test_explain_lists_text_pairs_and_the_names_that_wordnet_knows(
+    run: Any, recipe: Path, data: Path
+) -> None:
+    write_data(data)
+    write_synsets(data / "synsets.tsv")
+    emoji = '{kind = "drawings", path = "emoji", designs = ["flat"], wordnet = "synsets.tsv"}'
+    source = '{kind = "wordnet", path = "synsets.tsv", weight = 3, kinds = ["noun.animal"]}'
+    result = run(
+        *("train", recipe, "--data", data, "--explain", "steps=6"),
+        f'data.sources=[{{kind = "folder", path = "."}}, {emoji}]',
+        f'data.texts.sources=[{source}, {{path = "synsets.tsv"}}]',
+        *("data.texts.batch=20", "data.held_out=0"),
+    )
+    assert result.exit_code == 0, result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert any(line.startswith("folder . ") for line in lines)
+    assert "drawings emoji 15 0 24 1.6 15" in lines
+    assert "source words pairs drawn epochs" in lines
+    assert "wordnet synsets.tsv: noun.animal 4 90 22.5" in lines
+    assert "wordnet synsets.tsv 11 30 2.727" in lines
+    assert "data.texts.batch = 20 is more than the 15 text pairs" in " ".join(lines)
 
 
 def test_explain_times_both_precisions_and_speaks_json(run: Any, recipe: Path, data: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.train import EvaluateSettings, OptimSettings, TrainSettings, train
+from ecliptic.train import EvaluateSettings, OptimSettings, TextPairsSettings, TrainSettings, train
 from ecliptic.train.health import PATIENCE, HealthWatch, Spread, measure_spread
 from ecliptic.train.settings import DataSettings, DistillationConfig, InfoNCEConfig, SigLIPConfig
 from ecliptic.train.stepping import StepResult
@@ -42,6 +42,18 @@ def directions(count: int, noise: float, size: int = 32) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     centre = torch.randn(size, generator=generator)
     return F.normalize(centre + noise * torch.randn(count, size, generator=generator), dim=-1)
+
+
+def test_the_loss_of_text_pairs_is_no_sign() -> None:
+    """Images that have learned look as if they had not, when both losses are added."""
+    settings = replace(
+        SETTINGS, data=replace(SETTINGS.data, texts=TextPairsSettings((), weight=0.5))
+    )
+    both = replace(FINE, loss=1.5 + 0.5 * 5.3, text_loss=5.3)
+    assert look(replace(both, text_loss=None)) != []
+    assert look(both, settings=settings) == []
+    [text] = look(replace(both, loss=4.2 + 0.5 * 5.3), settings=settings)
+    assert text.startswith("the loss 4.20 is still that of vectors that say nothing")
 
 
 # --- each sign ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig, ViTConfig
 from ecliptic.train import TrainSettings
-from ecliptic.train.batch import Batch, Negatives
+from ecliptic.train.batch import Batch, Negatives, TextPairs
 from ecliptic.train.settings import DataSettings, OptimSettings
 from ecliptic.train.stepping import Stepper, build_loss
 from ecliptic.train.trainee import Trainee, open_start
@@ -63,11 +63,12 @@ def make_batch(
     *,
     side: int = 16,
     negatives: int = 0,
+    texts: int = 0,
     captions: int = 15,
     seed: int = 1,
     spec: TokenizerSpec = SPEC,
 ) -> Batch:
-    """Random pixels and tokens; about `captions` ids differ."""
+    """Random pixels and tokens, and `texts` pairs of texts; about `captions` ids differ."""
     generator = torch.Generator().manual_seed(seed)
     tokens, lengths = _make_tokens(pairs, spec, generator)
     ids = torch.randint(0, captions, (pairs,), generator=generator)
@@ -76,7 +77,11 @@ def make_batch(
     if negatives:
         numbers = torch.arange(negatives) + captions - 1  # the first may be that of a pair
         hard = Negatives(*_make_tokens(negatives, spec, generator), numbers)
-    return Batch(pixels, tokens, lengths, ids, negatives=hard)
+    more = None
+    if texts:
+        numbers = torch.arange(texts) // 2  # each comes twice
+        more = TextPairs(*_make_tokens(2 * texts, spec, generator), numbers)
+    return Batch(pixels, tokens, lengths, ids, negatives=hard, pairs=more)
 
 
 def gradients_of(trainee: Trainee) -> dict[str, Tensor]:

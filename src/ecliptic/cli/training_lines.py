@@ -1,12 +1,14 @@
 """A training in words: the lines of a run, and what `--explain` prints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ecliptic.cli.output import count, print_facts, print_table, print_text
 
 if TYPE_CHECKING:
     from ecliptic.train import Explanation
+
+Table = tuple[str, tuple[str, ...], Sequence[tuple[object, ...]]]
 
 
 def describe(line: Mapping[str, Any], steps: int) -> str:
@@ -18,7 +20,8 @@ def describe(line: Mapping[str, Any], steps: int) -> str:
         return f"{at}  {_describe_calibration(line['calibration'])}"
     if "stopped_before" in line:
         return f"{at}  stopped, with a state to go on from"
-    words = [f"{name} {_number(line[name])}" for name in ("loss", "rate", "norm", "scale")]
+    names = ("loss", "text_loss", "rate", "norm", "scale")
+    words = [f"{name.replace('_', ' ')} {_number(line[name])}" for name in names if name in line]
     words.append(f"{_number(line['images_per_s'], 3)} images/s")
     words.append(f"step {line['step_s']:.3g} s, data {line['data_s']:.3g} s")
     if share := line.get("share_of_peak"):
@@ -62,27 +65,40 @@ def _number(value: float | None, digits: int = 4) -> str:
 def print_explanation(found: "Explanation") -> None:
     """Print what a run will do."""
     print_facts(_list_facts(found))
-    for title, columns, rows in (
-        (
-            "Parameters",
-            ("tower", "layer", "parameters ", "trained ", "rate "),
-            [(r.tower, r.layer, r.parameters, r.trained, r.rate or "frozen") for r in found.layers],
-        ),
-        (
-            "Groups of the optimiser, rates after the warm-up",
-            ("rate ", "decay ", "tensors ", "parameters "),
-            [(r.rate, r.decay, r.tensors, r.parameters) for r in found.groups],
-        ),
-        (
-            "Sources",
-            ("source", "examples ", "held out ", "pairs drawn ", "epochs "),
-            [(r.source, r.examples, r.held_out, r.pairs, r.epochs) for r in found.sources],
-        ),
-    ):
+    for title, columns, rows in _list_tables(found):
         print_text("")
         print_table(columns, [[_cell(value) for value in row] for row in rows], title)
     for note in found.notes:
         print_text(f"\nnote: {note}", lines=True)
+
+
+def _list_tables(found: "Explanation") -> Iterator[Table]:
+    """Title, columns and rows of each table."""
+    yield (
+        "Parameters",
+        ("tower", "layer", "parameters ", "trained ", "rate "),
+        [(r.tower, r.layer, r.parameters, r.trained, r.rate or "frozen") for r in found.layers],
+    )
+    yield (
+        "Groups of the optimiser, rates after the warm-up",
+        ("rate ", "decay ", "tensors ", "parameters "),
+        [(r.rate, r.decay, r.tensors, r.parameters) for r in found.groups],
+    )
+    columns: tuple[str, ...] = ("source", "examples ", "held out ", "pairs drawn ", "epochs ")
+    rows: list[tuple[object, ...]] = [
+        (r.source, r.examples, r.held_out, r.pairs, r.epochs) for r in found.sources
+    ]
+    if any(row.in_wordnet is not None for row in found.sources):
+        columns = (*columns, "names in WordNet ")
+        known = ("" if r.in_wordnet is None else r.in_wordnet for r in found.sources)
+        rows = [(*row, count) for row, count in zip(rows, known, strict=True)]
+    yield "Sources", columns, rows
+    if found.texts:
+        yield (
+            "Text pairs",
+            ("source", "words ", "pairs drawn ", "epochs "),
+            [(r.source, r.texts, r.pairs, r.epochs) for r in found.texts],
+        )
 
 
 def _list_facts(found: "Explanation") -> dict[str, str]:

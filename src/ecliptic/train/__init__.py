@@ -39,8 +39,10 @@ if TYPE_CHECKING:
         SigLIPConfig as SigLIPConfig,
         TableConfig as TableConfig,
         TarsConfig as TarsConfig,
+        TextPairsSettings as TextPairsSettings,
         TowerSettings as TowerSettings,
         TrainSettings as TrainSettings,
+        WordNetConfig as WordNetConfig,
     )
 
 __getattr__, __dir__ = lazy_names(__name__)

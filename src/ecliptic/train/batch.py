@@ -70,8 +70,8 @@ class Batch:
         stop = min(stop, len(self))
 
         def share(extras: Negatives | TextPairs) -> tuple[int, int]:
-            count = len(extras)
-            return count * start // len(self), count * stop // len(self)
+            count, rows = len(extras), max(1, len(self))
+            return count * start // rows, count * stop // rows
 
         negatives, pairs = self.negatives, self.pairs
         return replace(

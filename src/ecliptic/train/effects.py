@@ -8,12 +8,15 @@ from collections.abc import Iterator
 
 from ecliptic.errors import ConfigError
 from ecliptic.train.settings import (
+    DRAWING_TEMPLATES,
     RANDOM,
     CheckpointSettings,
     DataSettings,
+    DrawingsConfig,
     EvaluateSettings,
     ProcessSettings,
     SigLIPConfig,
+    TextPairsSettings,
     TowerSettings,
     TrainSettings,
 )
@@ -21,12 +24,16 @@ from ecliptic.train.settings import (
 
 def refuse_idle(settings: TrainSettings) -> None:
     """Raise ConfigError, with a line for each setting that cannot have an effect."""
-    if found := [*_find_in_towers(settings), *_find_others(settings)]:
+    finders = (_find_in_towers, _find_others, _find_in_texts, _find_in_captions)
+    if found := [line for find in finders for line in find(settings)]:
         raise ConfigError(*found)
 
 
 def find_notes(
-    settings: TrainSettings, processes: int = 1, examples: int | None = None
+    settings: TrainSettings,
+    processes: int = 1,
+    examples: int | None = None,
+    texts: int | None = None,
 ) -> list[str]:
     """What a run with `settings` does not use, or uses in a way that may surprise.
 
@@ -34,6 +41,7 @@ def find_notes(
         settings: of the run.
         processes: that make its steps.
         examples: to train on, of all sources together; None: not known yet.
+        texts: pairs of texts, of all their sources together; None: there are none, or not known.
     """
     optim, steps = settings.optim, settings.steps
     notes = []
@@ -58,6 +66,11 @@ def find_notes(
     if examples is not None and settings.data.batch > examples:
         notes.append(
             f"data.batch = {settings.data.batch} is more than the {examples} examples to train on, "
+            "so every batch has some of them twice; lower it, or add sources."
+        )
+    if texts is not None and settings.data.texts.batch > texts:
+        notes.append(
+            f"data.texts.batch = {settings.data.texts.batch} is more than the {texts} text pairs, "
             "so every batch has some of them twice; lower it, or add sources."
         )
     return [*notes, *_find_frozen_noise(settings)]
@@ -94,6 +107,46 @@ def _find_in_towers(settings: TrainSettings) -> Iterator[str]:
                     f'{name}.{field} has no effect with trains = "{settings.trains}", which '
                     "freezes the whole tower; leave it out."
                 )
+
+
+def _find_in_texts(settings: TrainSettings) -> Iterator[str]:
+    """Text pairs that train nothing, and settings of pairs that do not exist."""
+    texts, usual = settings.data.texts, TextPairsSettings()
+    if texts.sources:
+        if settings.trains == "image":
+            yield (
+                'data.texts.sources have no effect with trains = "image", which freezes the text '
+                "tower; leave data.texts out."
+            )
+        return
+    for field in ("batch", "weight"):
+        if getattr(texts, field) != getattr(usual, field):
+            yield (
+                f"data.texts.{field} has no effect without data.texts.sources; name one, or leave "
+                "it out."
+            )
+
+
+def _find_in_captions(settings: TrainSettings) -> Iterator[str]:
+    """What would make captions of drawings that are never drawn."""
+    for number, source in enumerate(settings.data.sources):
+        if not isinstance(source, DrawingsConfig) or source.captions != "names":
+            continue
+        changed = {
+            "wordnet": source.wordnet is not None,
+            "templates": source.templates != DRAWING_TEMPLATES,
+        }
+        for field in filter(changed.__getitem__, changed):
+            yield (
+                f'data.sources[{number}].{field} has no effect with captions = "names", which are '
+                'the names alone; leave it out, or set captions = "varied".'
+            )
+    for one in settings.evaluate.sets:
+        if isinstance(one.source, DrawingsConfig) and one.source.wordnet is not None:
+            yield (
+                f"wordnet has no effect in the held-out set {one.name!r}, which is measured with "
+                "the names alone; leave it out."
+            )
 
 
 def _find_others(settings: TrainSettings) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,12 +12,13 @@ import torch
 
 from ecliptic.errors import ConfigError
 from ecliptic.model import ModifiedResNet
+from ecliptic.train.data import DrawingExamples
 from ecliptic.train.effects import find_notes
 from ecliptic.train.layers import AnyTower, layer_count, layered_parameters
 from ecliptic.train.processes import count_processes
 from ecliptic.train.run_folder import RunFolder
 from ecliptic.train.session import Session
-from ecliptic.train.settings import TrainSettings
+from ecliptic.train.settings import SourceConfig, TrainSettings, WordNetConfig
 from ecliptic.train.state import pack
 from ecliptic.train.stepping import TrainPrecision
 
@@ -54,6 +55,17 @@ class SourceRow:
     held_out: int
     pairs: int  # that are drawn in the run
     epochs: float
+    in_wordnet: int | None  # names that have a synset; None: captions have no words of WordNet
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A source of text pairs."""
+
+    source: str
+    texts: int  # words that pairs are drawn of
+    pairs: int  # that are drawn in the run
+    epochs: float
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class Explanation:
     layers: tuple[LayerRow, ...]
     groups: tuple[GroupRow, ...]
     sources: tuple[SourceRow, ...]
+    texts: tuple[TextRow, ...]
     evaluations: dict[str, int]  # images of each held-out set
     data_seconds: float  # for one batch, in one process
     step_seconds: float  # measured
@@ -119,14 +132,22 @@ def explain(settings: TrainSettings) -> Explanation:
         layers=tuple(_list_layers(session)),
         groups=tuple(_list_groups(session)),
         sources=tuple(_list_sources(session)),
+        texts=tuple(_list_texts(session)),
         evaluations={one.name: len(one.indices) for one in session.evaluation.sets},
         data_seconds=data_seconds,
         step_seconds=step_seconds,
         run_seconds=each * settings.steps,
         memory_bytes=measure_memory(stepper.device),
         checkpoint_bytes=sum(t.nbytes for t in state.values()) + weights,
-        notes=tuple(find_notes(settings, examples=sum(session.data.mixture.trained))),
+        notes=tuple(_find_notes(session)),
     )
+
+
+def _find_notes(session: Session) -> list[str]:
+    """What is odd about the settings, now that the data is known."""
+    maker = session.data.maker.pairs
+    texts = sum(map(len, maker.sources)) if maker else None
+    return find_notes(session.settings, examples=sum(session.data.mixture.trained), texts=texts)
 
 
 def measure_memory(device: torch.device) -> int | None:
@@ -200,11 +221,36 @@ def _list_groups(session: Session) -> list[GroupRow]:
 
 def _list_sources(session: Session) -> list[SourceRow]:
     settings, mixture = session.settings, session.data.mixture
-    weights = [source.weight for source in settings.data.sources]
     rows = []
     for place, config in enumerate(settings.data.sources):
-        pairs = round(settings.steps * settings.data.batch * weights[place] / sum(weights))
+        pairs = _count_pairs(settings.steps * settings.data.batch, settings.data.sources, place)
         trained = mixture.trained[place]
-        name = f"{type(config).__name__.removesuffix('Config').lower()} {config.path}"
-        rows.append(SourceRow(name, trained, mixture.held[place], pairs, pairs / trained))
+        source = session.data.sources[place]
+        known = len(source.senses) if isinstance(source, DrawingExamples) else 0
+        in_wordnet = known if getattr(config, "wordnet", None) else None
+        held, name = mixture.held[place], _name_source(config)
+        rows.append(SourceRow(name, trained, held, pairs, pairs / trained, in_wordnet))
     return rows
+
+
+def _list_texts(session: Session) -> list[TextRow]:
+    texts, maker = session.settings.data.texts, session.data.maker.pairs
+    rows = []
+    for place, source in enumerate(maker.sources if maker else ()):
+        pairs = _count_pairs(session.settings.steps * texts.batch, texts.sources, place)
+        name = _name_source(texts.sources[place])
+        rows.append(TextRow(name, len(source), pairs, pairs / len(source)))
+    return rows
+
+
+def _count_pairs(every: int, configs: Sequence[SourceConfig | WordNetConfig], place: int) -> int:
+    """The share of one of several sources in all pairs."""
+    return round(every * configs[place].weight / sum(config.weight for config in configs))
+
+
+def _name_source(config: SourceConfig | WordNetConfig) -> str:
+    """ "folder birds"; "wordnet synsets.tsv: 10 kinds"."""
+    kinds = getattr(config, "kinds", ())
+    name = f"{type(config).__name__.removesuffix('Config').lower()} {config.path}"
+    some = f"{len(kinds)} kinds" if len(kinds) > 1 else "".join(kinds)
+    return f"{name}: {some}" if some else name

@@ -81,8 +81,9 @@ class HealthWatch:
             )
         if step > self.settings.optim.warmup + PATIENCE:
             chance = self._chance(captions)
-            yield from self._find_still_loss(result.loss, chance)
-            if spread is not None and not result.loss < LEARNED * chance:
+            loss = result.loss - self.settings.data.texts.weight * (result.text_loss or 0.0)
+            yield from self._find_still_loss(loss, chance)
+            if spread is not None and not loss < LEARNED * chance:
                 yield from self._find_collapse(spread, varied=distinct >= FEWEST_CAPTIONS)
 
     def _find_temperature(self, result: StepResult) -> Iterator[tuple[str, str]]:

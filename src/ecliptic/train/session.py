@@ -127,10 +127,16 @@ class Session:
         self.calibration: Calibration | None = None  # of the last step
         self.saved = self.start, time.monotonic()
         self.losses: list[float] = []  # since the last logged step
+        self.text_losses: list[float] = []  # of the text pairs alone
         if state is not None:
             unpack(self.stepper, state.tensors, state.facts)
-            self.losses = list(state.facts["losses"])
-            self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
+            self._take_up(state)
+
+    def _take_up(self, state: SavedState) -> None:
+        """Go on with the numbers that a state has beside its tensors."""
+        self.losses = list(state.facts["losses"])
+        self.text_losses = list(state.facts.get("text_losses", ()))
+        self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
 
     def _choose_precision(
         self, trainee: Trainee, settings: TrainSettings, teach: Teach | None
@@ -189,10 +195,11 @@ class Session:
         """What all processes know of a step; the clock that counts is that of rank 0."""
         world, minutes = self.world, self.settings.checkpoints.minutes
         late = minutes > 0 and time.monotonic() - self.saved[1] > 60 * minutes and world.rank == 0
-        values = result.loss, self.stop(), late, len(prepared.rejects)
-        loss, stopped, saves, rejects = world.add(values)
+        values = result.loss, self.stop(), late, len(prepared.rejects), result.text_loss or 0.0
+        loss, stopped, saves, rejects, texts = world.add(values)
         bad = world.gather(prepared.rejects) if rejects else ()
-        result = replace(result, loss=loss / world.size)
+        text_loss = None if result.text_loss is None else texts / world.size
+        result = replace(result, loss=loss / world.size, text_loss=text_loss)
         return Agreed(result, tuple(bad), stopped=stopped > 0, late=saves > 0)
 
     def _follow(self, done: int, prepared: Prepared, agreed: Agreed, *, stopped: bool) -> None:
@@ -204,6 +211,8 @@ class Session:
         settings, result = self.settings, agreed.result
         last = done == settings.steps
         self.losses.append(result.loss)
+        if result.text_loss is not None:
+            self.text_losses.append(result.text_loss)
         self.recorder.reject(done, agreed.rejects)
         self._check_rejects(done)
         evaluates = bool(self.evaluation.sets) and (last or done % settings.evaluate.every == 0)
@@ -211,6 +220,7 @@ class Session:
             if self.world.rank == 0:
                 self._log(done, prepared, result)
             self.losses.clear()
+            self.text_losses.clear()
         better = evaluates and self._evaluate(done)
         if last and self.evaluation.calibrating:
             self._calibrate(done)
@@ -225,6 +235,7 @@ class Session:
         line: dict[str, Any] = {
             "step": done,
             "loss": sum(self.losses) / len(self.losses),
+            **self._mean_text_loss(),
             "rate": result.rate,
             "norm": result.norm,
             "scale": result.scale,
@@ -238,6 +249,11 @@ class Session:
         self.recorder.record(line | ({"warnings": warnings} if warnings else {}))
         for text in warnings:
             warn(f"step {done}: {text}", HealthWarning, stacklevel=None)
+
+    def _mean_text_loss(self) -> dict[str, float]:
+        """The mean of the loss of the text pairs alone, if there are any."""
+        found = self.text_losses
+        return {"text_loss": sum(found) / len(found)} if found else {}
 
     def _evaluate(self, done: int) -> bool:
         """Record an evaluation; returns whether it is the best so far."""
@@ -290,7 +306,12 @@ class Session:
         tensors: Mapping[str, Tensor],
         facts: Mapping[str, Any],
     ) -> None:
-        own = {"precision": self.settings.precision, "best": self.best, "losses": self.losses}
+        own = {
+            "precision": self.settings.precision,
+            "best": self.best,
+            "losses": self.losses,
+            "text_losses": self.text_losses,
+        }
         best = None if self.best is None else self.best[0]
         try:
             checkpoint = self._checkpoint(weights)
@@ -376,12 +397,16 @@ class Session:
 
 
 def _check_shares(settings: TrainSettings, world: World) -> None:
-    """Raise ConfigError unless each process has a pair in every batch."""
-    if settings.data.batch < world.size:
-        raise ConfigError(
-            f"data.batch = {settings.data.batch} leaves some of the {world.size} processes without "
-            "a pair; use a larger batch or fewer processes."
-        )
+    """Raise ConfigError unless each process has a pair, and a text pair, in every batch."""
+    batches = {"data.batch": settings.data.batch}
+    if settings.data.texts.sources:
+        batches["data.texts.batch"] = settings.data.texts.batch
+    for name, batch in batches.items():
+        if batch < world.size:
+            raise ConfigError(
+                f"{name} = {batch} leaves some of the {world.size} processes without a pair; use "
+                "a larger batch or fewer processes."
+            )
 
 
 def _report_to(scalars: Scalars, report: Report) -> Report:

@@ -43,6 +43,7 @@ class StepResult:
     norm: float  # of all gradients, before they are cut to optim.clip
     scale: float  # exp(logit_scale) after the step
     skipped: bool  # gradients were not finite, so nothing was changed
+    text_loss: float | None = None  # of the text pairs alone; `loss` has it times its weight
 
 
 class Stepper:
@@ -74,6 +75,7 @@ class Stepper:
         self.encode = trainee if encode is None else encode
         self.ring, self.teach = ring, teach
         self.text_loss = InfoNCE()  # of text pairs; their temperature is that of the images
+        self.last_text_loss: Tensor | None = None  # of the last batch
         self.optimiser = adamw(trainee, settings)
         self.average = MovingAverage(trainee, settings.ema) if settings.ema.decay else None
         self.skipped = 0  # steps in a row
@@ -112,7 +114,9 @@ class Stepper:
                 buffer.copy_(before)
         self._count_skipped(finite, number)
         scale = float(self.trainee.model.logit_scale.detach().exp())
-        return StepResult(float(loss), rate, norm, scale, not finite)
+        extra = self.last_text_loss
+        text_loss = None if extra is None else float(extra)
+        return StepResult(float(loss), rate, norm, scale, not finite, text_loss)
 
     def accumulate(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch to the parameters; returns the loss, a scalar."""
@@ -210,6 +214,7 @@ class Stepper:
         extra = self.text_loss(
             pairs[0::2], pairs[1::2], scale.detach(), captions=batch.pairs.captions, ring=self.ring
         )
+        self.last_text_loss = extra.detach()
         return loss + self.settings.data.texts.weight * extra
 
     @torch.no_grad()

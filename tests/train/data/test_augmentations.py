@@ -132,9 +132,83 @@ def test_drawings_are_varied_in_range_and_stay_visible() -> None:
     assert len({round(float(v), 4) for v in first.flatten(1).mean(dim=1)}) > 60
 
 
-@pytest.mark.parametrize(
-    "style", [styles.recolour, styles.desaturate, styles.outline, styles.silhouette]
-)
+STYLES = [
+    *(styles.recolour, styles.desaturate, styles.outline),
+    *(styles.silhouette, styles.flatten, styles.posterise),
+]
+
+
+def varied(count: int = 64, side: int = 32) -> Tensor:
+    """(B, 4, S, S) of many colours and grades of transparency, none like another."""
+    return RowRandom(SEEDS[:count]).uniform(4, side, side)
+
+
+@pytest.mark.parametrize("style", [*STYLES, styles.thicken, styles.make_coarse])
+def test_no_row_of_a_style_depends_on_its_batch(
+    style: Callable[[Tensor, RowRandom], Tensor],
+) -> None:
+    whole = style(varied(), RowRandom(SEEDS))
+    assert float(whole.min()) >= 0
+    assert float(whole.max()) <= 1
+    for first, last in ((0, 1), (10, 37), (63, 64)):
+        part = style(varied()[first:last].clone(), RowRandom(SEEDS[first:last]))
+        assert torch.equal(part, whole[first:last])
+
+
+def test_flat_drawings_have_one_colour_and_full_ones_two() -> None:
+    x = varied(8)
+    x[:4, 3] *= 0.5  # the others are covered by more than 85 %
+    x[4:, 3] = 1
+    flat = styles.flatten(x, RowRandom(SEEDS[:8]))
+    assert torch.equal(flat[:, 3], x[:, 3])
+    inks = flat[:, :3].flatten(2).transpose(1, 2)  # (8, S * S, 3)
+    assert all(len(torch.unique(ink, dim=0)) == 1 for ink in inks[:4])
+    assert all(len(torch.unique(ink, dim=0)) > 1 for ink in inks[4:])
+
+
+def test_posters_have_two_to_five_levels_and_hard_edges() -> None:
+    x = varied()
+    poster = styles.posterise(x, RowRandom(SEEDS))
+    assert set(poster[:, 3].unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(poster[:, 3] == 1, x[:, 3] > 0.5)
+    levels = [[len(channel.unique()) for channel in row] for row in poster[:, :3]]
+    assert all(row[0] == row[1] == row[2] for row in levels)
+    assert {row[0] for row in levels} == {2, 3, 4, 5}
+
+
+def test_strokes_of_some_rows_get_thicker() -> None:
+    """Dark ones on light paper in about 6 %, light ones on dark paper in about 5 %."""
+    dark = torch.ones(400, 3, 16, 16)
+    dark[..., 7] = 0
+    seeds = [mix(7, number) for number in range(400)]
+    lines = styles.thicken(dark.clone(), RowRandom(seeds))
+    counts = (lines == 0).sum(dim=(1, 2, 3)) / (3 * 16)
+    assert set(counts.tolist()) == {0, 1, 3}  # light paper closes over it, as it is, thicker
+    assert 8 <= int((counts == 3).sum()) <= 45
+    assert 6 <= int((counts == 0).sum()) <= 40
+    inverted = 1 - styles.thicken(1 - dark, RowRandom(seeds))
+    assert torch.equal((inverted == 0).sum(dim=(1, 2, 3)) / 48 == 3, counts == 0)
+
+
+def test_coarse_rows_have_no_more_squares_than_their_side() -> None:
+    seeds = [mix(11, number) for number in range(600)]
+    x = RowRandom(seeds).uniform(3, 48, 48)
+    coarse = styles.make_coarse(x.clone(), RowRandom(seeds))
+    random = RowRandom(seeds)
+    chosen = random.uniform() < 0.15
+    sides = torch.tensor(styles.SIDES)[(len(styles.SIDES) * random.uniform()).long()]
+    random.uniform()
+    smooth = random.uniform() < 0.25
+    assert torch.equal(coarse[~chosen], x[~chosen])
+    assert 60 < int(chosen.sum()) < 120
+    for row, side, soft in zip(coarse[chosen], sides[chosen], smooth[chosen], strict=True):
+        columns, rows = (torch.unique(row, dim=dim).shape[dim] for dim in (2, 1))
+        assert soft or (columns <= side and rows <= side)
+    assert bool(smooth[chosen].any())
+    assert bool((~smooth[chosen]).any())
+
+
+@pytest.mark.parametrize("style", STYLES[:-1])  # a poster keeps pure colours as they are
 def test_styles_keep_shape_and_range(style: Callable[[Tensor, RowRandom], Tensor]) -> None:
     x = drawings(8).float() / 255
     y = style(x, RowRandom(SEEDS[:8]))

@@ -22,6 +22,7 @@ from ecliptic.train.data.drawings import (
 )
 from ecliptic.train.settings import DRAWING_TEMPLATES, DrawingsConfig
 from tests.train.drawings import DESIGNS, write_data
+from tests.train.synsets import HEADER, write_synsets
 
 from .pictures import png, write_tar
 
@@ -113,6 +114,42 @@ def test_captions_are_made_of_the_name_and_the_keywords() -> None:
     ]
     assert all("x" in text for text in alone)
     assert 50 < sum(text == "x" for text in alone) < 95
+
+
+def test_captions_have_words_of_wordnet_for_the_names_that_it_knows(root: Path) -> None:
+    config = replace(EMOJI, wordnet=write_synsets(root / "synsets.tsv").relative_to(root))
+    found = pickle.loads(pickle.dumps(open_drawings(config, root)))
+    assert len(found.senses) == 15  # circles and squares, by the last word of their names
+    plain = open_drawings(EMOJI, root)
+    texts = [found.draw(0, Random(seed)).caption for seed in range(900)]
+    usual = {plain.draw(0, Random(seed)).caption for seed in range(900)}
+    words = {"thing", "a thing", "a kind of thing", "ring", "a round line"}
+    with_name = {f"red circle, {text}" for text in words}
+    assert words | with_name == set(texts) - usual
+    share = sum(text in words | with_name for text in texts) / 900
+    assert share == pytest.approx(0.2, abs=0.05)
+    named = sum(text in with_name for text in texts) / 900 / share
+    assert named == pytest.approx(0.4, abs=0.12)
+    assert found.draw(0, Random(5)).caption == found.draw(0, Random(5)).caption
+
+
+def test_names_without_a_synset_keep_their_own_words(root: Path, tmp_path: Path) -> None:
+    row = "n7\tnoun.object\tcube\t\t\t\ta solid"
+    (tmp_path / "synsets.tsv").write_text(f"{HEADER}\n{row}\n")
+    found = open_drawings(replace(EMOJI, wordnet=tmp_path / "synsets.tsv"), root)
+    assert found.senses == {}
+    texts = {found.draw(0, Random(seed)).caption for seed in range(200)}
+    assert all("red" in text or "circle" in text for text in texts)
+
+
+def test_the_fingerprint_covers_the_table_of_synsets(root: Path, tmp_path: Path) -> None:
+    table = write_synsets(tmp_path / "synsets.tsv")
+    config = replace(EMOJI, wordnet=table)
+    prints = [open_drawings(one, root).fingerprint() for one in (EMOJI, config, config)]
+    write_synsets(table, "n99\tnoun.food\tbread\t\t\t\ta baked food")
+    prints.append(open_drawings(config, root).fingerprint())
+    assert prints[1] == prints[2]
+    assert len(set(prints)) == 3
 
 
 def test_names_alone_where_the_settings_say_so(root: Path) -> None:

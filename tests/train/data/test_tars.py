@@ -9,7 +9,7 @@ import pytest
 
 from ecliptic.engine import LeftOutWarning
 from ecliptic.errors import ConfigError, EclipticError, InputError, StorageError
-from ecliptic.train.data.tars import TarExamples, expand, open_tars, split_name
+from ecliptic.train.data.archives import TarExamples, expand, open_tars, split_name
 from ecliptic.train.settings import TarsConfig
 
 from .pictures import colour_of, pairs, png, write_tar

@@ -1,12 +1,14 @@
 """The tiny run that the tests of several processes make, and its batches."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, TextConfig, ViTConfig
-from ecliptic.train.batch import Batch
+from ecliptic.train.batch import Batch, TextPairs
 from ecliptic.train.settings import DataSettings, OptimSettings, TrainSettings
 
 SPEC = TokenizerSpec(merges=20, context=12)
@@ -39,11 +41,19 @@ def tiny_settings(**fields: Any) -> TrainSettings:
     return TrainSettings(**given | fields)
 
 
-def draw_batch(pairs: int, seed: int = 1) -> Batch:
+def draw_batch(pairs: int, seed: int = 1, *, texts: int = 0) -> Batch:
     """Random pixels and texts of different lengths; a few captions are equal."""
     g = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(3, SPEC.context, (pairs,), generator=g)
-    tokens = torch.randint(0, 200, (pairs, SPEC.context), generator=g)
-    tokens[torch.arange(pairs), lengths - 1] = SPEC.end_of_text
+    tokens, lengths = _draw_texts(pairs, g)
     pixels = torch.randn(pairs, 3, 16, 16, generator=g)
-    return Batch(pixels, tokens, lengths, torch.randint(0, 15, (pairs,), generator=g))
+    batch = Batch(pixels, tokens, lengths, torch.randint(0, 15, (pairs,), generator=g))
+    if not texts:
+        return batch
+    return replace(batch, pairs=TextPairs(*_draw_texts(2 * texts, g), torch.arange(texts) // 2))
+
+
+def _draw_texts(count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    lengths = torch.randint(3, SPEC.context, (count,), generator=g)
+    tokens = torch.randint(0, 200, (count, SPEC.context), generator=g)
+    tokens[torch.arange(count), lengths - 1] = SPEC.end_of_text
+    return tokens, lengths

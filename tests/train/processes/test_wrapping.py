@@ -17,13 +17,16 @@ from ecliptic.train.batch import Batch, Negatives
 from ecliptic.train.processes import join, whole
 from ecliptic.train.processes.world import World
 from ecliptic.train.settings import (
+    DataSettings,
     DistillationConfig,
     EmaSettings,
     OptimSettings,
     ProcessSettings,
     SigLIPConfig,
+    TextPairsSettings,
     TowerSettings,
     TrainSettings,
+    WordNetConfig,
 )
 from ecliptic.train.stepping import Stepper, build_loss
 from ecliptic.train.trainee import Trainee, open_start
@@ -35,6 +38,12 @@ CASES: dict[str, dict[str, Any]] = {
     "micro": {"micro": 3, "text": TowerSettings(checkpointing=True)},
     "siglip": {"loss": SigLIPConfig(), "optim": OptimSettings(warmup=2, rate=1e-3, clip=0.1)},
     "distillation": {"loss": DistillationConfig(weight=0.5), "micro": 4},
+    "text pairs": {
+        "micro": 4,
+        "data": DataSettings(
+            batch=17, texts=TextPairsSettings((WordNetConfig(Path()),), batch=11, weight=0.7)
+        ),
+    },
     "text": {
         "trains": "text",
         "text": TowerSettings(freeze_layers=2, rate_decay=0.5),
@@ -63,17 +72,21 @@ def open_stepper(settings: TrainSettings, world: World | None) -> Stepper:
 def check_case(settings: TrainSettings, world: World, split: tuple[int, ...]) -> None:
     start = sum(split[: world.rank])
     alone, shared = open_stepper(settings, None), open_stepper(settings, world)
-    batch = draw_batch(sum(split))
+    texts = settings.data.texts.batch if settings.data.texts.sources else 0
+    batch = draw_batch(sum(split), texts=texts)
     part = batch.part(start, start + split[world.rank])
     loss = alone.accumulate(batch)
     [total] = world.add([float(shared.accumulate(part))])
     assert total / world.size == pytest.approx(float(loss), rel=1e-6)
     compare(gradients_of(shared.trainee), gradients_of(alone.trainee), 1e-6)
     for number in range(5):
-        batch = draw_batch(sum(split), seed=number)
+        batch = draw_batch(sum(split), seed=number, texts=texts)
         part = batch.part(start, start + split[world.rank])
         one, many = alone.step(batch, number), shared.step(part, number)
         assert many.norm == pytest.approx(one.norm, rel=1e-5)
+        if one.text_loss is not None and many.text_loss is not None:
+            [total] = world.add([many.text_loss])
+            assert total / world.size == pytest.approx(one.text_loss, rel=1e-5)
     compare_weights(weights_of(shared.trainee), weights_of(alone.trainee))
     if alone.average is not None and shared.average is not None:
         averages = {name: whole(e) for name, e in shared.average.weights.items()}
@@ -150,6 +163,7 @@ def test_e5_e6_two_processes_with_uneven_shares_train_as_one() -> None:
 
 def check_few(rank: int) -> None:
     check_kind(rank, "ddp", ((12, 5),), {"infonce": CASES["infonce"]})
+    check_kind(rank, "ddp", ((12, 5),), {"text pairs": CASES["text pairs"]})
     check_kind(rank, "fsdp", ((17, 0),), {"micro": CASES["micro"]})
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Prepared as Prepared,
         tokenize as tokenize,
     )
+    from ecliptic.train.data.drawings import DrawingExamples as DrawingExamples
     from ecliptic.train.data.examples import (
         Example as Example,
         Examples as Examples,

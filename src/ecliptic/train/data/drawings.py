@@ -26,10 +26,10 @@ from ecliptic.engine import check_columns
 from ecliptic.errors import StorageError, did_you_mean
 from ecliptic.inputs import ImageLimits, ImageSource, open_image
 from ecliptic.storage import read_text
+from ecliptic.train.data.archives import Tars
 from ecliptic.train.data.captions import Captioner
 from ecliptic.train.data.examples import Example
-from ecliptic.train.data.tars import Tars
-from ecliptic.train.data.wordnet import WordNet
+from ecliptic.train.data.wordnet import WordNet, WordNetTables
 from ecliptic.train.settings import DrawingsConfig
 
 LIMITS = ImageLimits(formats=("PNG",), file_bytes=1 << 20, pixels=1 << 20)
@@ -108,8 +108,9 @@ class DrawingExamples:
         return (self.groups[index][0].name,)
 
     def fingerprint(self) -> str:
-        """Hex of the names, sizes and times of the table and the tars."""
-        return self.tars.fingerprint()
+        """Hex of the names, sizes and times of the table, the tars and the table of synsets."""
+        found = self.tars.fingerprint()
+        return found if self.wordnet is None else f"{found} {self.wordnet.fingerprint()}"
 
     def _read(self, drawing: Drawing) -> ImageSource:
         data = self.tars.read(*drawing.place)
@@ -138,8 +139,15 @@ def vary_caption(drawing: Drawing, captioner: Captioner, random: Random) -> str:
     return f"{name}, {words}" if kind < 0.9 else words
 
 
-def open_drawings(config: DrawingsConfig, root: Path) -> DrawingExamples:
+def open_drawings(
+    config: DrawingsConfig, root: Path, tables: WordNetTables | None = None
+) -> DrawingExamples:
     """Open the folder of a source, and the table of synsets if captions have its words.
+
+    Args:
+        config: of the source.
+        root: where its paths begin.
+        tables: of synsets that were read before.
 
     Raises:
         StorageError: the table or a tar is missing or damaged, a column is missing, or no drawing
@@ -165,7 +173,9 @@ def open_drawings(config: DrawingsConfig, root: Path) -> DrawingExamples:
             f'split = "{config.split}"; check data.sources.'
         )
     every = tuple(dict.fromkeys(filter(None, names)))
-    wordnet = None if config.wordnet is None else WordNet(root / config.wordnet)
+    if config.wordnet is None:
+        return DrawingExamples(found, every, tars, config)
+    wordnet = (tables or WordNetTables()).find(root / config.wordnet)
     return DrawingExamples(found, every, tars, config, wordnet)
 
 

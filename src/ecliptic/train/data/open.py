@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Tokenizer
+from ecliptic.train.data.archives import open_tars
 from ecliptic.train.data.augmentations import open_augmentation
 from ecliptic.train.data.batches import Batches, BatchMaker, TextPairMaker
 from ecliptic.train.data.datasets import open_dataset
@@ -14,8 +15,7 @@ from ecliptic.train.data.examples import Examples, count_examples
 from ecliptic.train.data.folders import open_folder
 from ecliptic.train.data.mixture import Mixture
 from ecliptic.train.data.tables import open_table
-from ecliptic.train.data.tars import open_tars
-from ecliptic.train.data.wordnet import open_wordnet
+from ecliptic.train.data.wordnet import WordNetTables, WordNetTexts
 from ecliptic.train.settings import (
     DatasetConfig,
     FolderConfig,
@@ -51,7 +51,8 @@ def open_data(
         StorageError: a source cannot be read.
     """
     data = settings.data
-    sources = open_sources(data.sources, data.root)
+    tables = WordNetTables()
+    sources = open_sources(data.sources, data.root, tables)
     weights = [source.weight for source in data.sources]
     lengths = [count_examples(source, number) for number, source in enumerate(sources)]
     mixture = Mixture(lengths, weights, data.batch, settings.seed, data.held_out)
@@ -63,19 +64,22 @@ def open_data(
         augmentation,
         tokenizer,
         settings.seed,
-        pairs=_open_pairs(settings, tokenizer),
+        pairs=_open_pairs(settings, tokenizer, tables),
         rank=rank,
         size=size,
     )
     return Data(sources, mixture, maker, Batches(maker, workers=data.workers, ahead=data.ahead))
 
 
-def _open_pairs(settings: TrainSettings, tokenizer: Tokenizer) -> TextPairMaker | None:
+def _open_pairs(
+    settings: TrainSettings, tokenizer: Tokenizer, tables: WordNetTables
+) -> TextPairMaker | None:
     """What makes the text pairs of a run; None without sources of them."""
     texts = settings.data.texts
     if not texts.sources:
         return None
-    sources = [open_wordnet(source, settings.data.root) for source in texts.sources]
+    root = settings.data.root
+    sources = [WordNetTexts(tables.find(root / source.path), source) for source in texts.sources]
     weights = [source.weight for source in texts.sources]
     mixture = Mixture([len(s) for s in sources], weights, texts.batch, settings.seed)
     return TextPairMaker(sources, mixture, tokenizer, settings.seed)
@@ -91,12 +95,15 @@ def _check_held_out(share: float, mixture: Mixture) -> None:
         )
 
 
-def open_sources(configs: Sequence[SourceConfig], root: Path) -> list[Examples]:
-    """Open each source; relative paths begin at `root`."""
-    return [_open_source(config, root) for config in configs]
+def open_sources(
+    configs: Sequence[SourceConfig], root: Path, tables: WordNetTables | None = None
+) -> list[Examples]:
+    """Open each source; relative paths begin at `root`, and `tables` are those read before."""
+    tables = tables or WordNetTables()
+    return [_open_source(config, root, tables) for config in configs]
 
 
-def _open_source(config: SourceConfig, root: Path) -> Examples:
+def _open_source(config: SourceConfig, root: Path, tables: WordNetTables) -> Examples:
     if isinstance(config, FolderConfig):
         return open_folder(config, root)
     if isinstance(config, TableConfig):
@@ -105,4 +112,4 @@ def _open_source(config: SourceConfig, root: Path) -> Examples:
         return open_tars(config, root)
     if isinstance(config, DatasetConfig):
         return open_dataset(config, root)
-    return open_drawings(config, root)
+    return open_drawings(config, root, tables)

@@ -5,7 +5,6 @@ of one meaning. Its first word is the commonest one.
 """
 
 import csv
-import lzma
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from ecliptic.errors import ConfigError, StorageError, did_you_mean
+from ecliptic.storage import read_text
 from ecliptic.train.data.examples import hash_files
 from ecliptic.train.settings import WordNetConfig
 
@@ -78,6 +78,12 @@ class Synset:
 class WordNet:
     """All synsets of a table.
 
+    The table has a header, tabs between columns, `|` between the words or ids of a cell, and `\\`
+    before a quotation mark.
+
+    Args:
+        path: of the table; packed with xz if it ends in .xz.
+
     Raises:
         StorageError: it is missing or damaged, or a column is missing.
     """
@@ -85,6 +91,10 @@ class WordNet:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.synsets = _read(path)
+
+    def fingerprint(self) -> str:
+        """Hex of the name, size and time of the table."""
+        return hash_files([self.path], self.path.parent)
 
     @cached_property
     def senses(self) -> dict[str, tuple[int, ...]]:
@@ -143,19 +153,50 @@ class WordNet:
         return synset.definition
 
     def pair(self, place: int, random: Random) -> tuple[str, str]:
-        """A word of a synset, and other words for it."""
+        """A word of a synset, and other words for it, which are never the word itself."""
         synset = self.synsets[place]
         lemma = synset.lemmas[0] if random.random() < 0.6 else random.choice(synset.lemmas)
-        other = self.describe(place, random)
-        while other == lemma:  # a synonym
-            other = synset.definition
-        return lemma, other
+        words = self.describe(place, random)
+        return lemma, words if words != lemma else self._find_other(place, lemma)
+
+    def has_pair(self, place: int) -> bool:
+        """Whether there are words for a synset beside its only one."""
+        synset = self.synsets[place]
+        plain = set(synset.lemmas) != {synset.definition}
+        return plain or self._find_other(place, synset.definition) != synset.definition
+
+    def _find_other(self, place: int, lemma: str) -> str:
+        """The first words for a synset that are not `lemma`: some definitions are a word of it."""
+        synset = self.synsets[place]
+        above = (self.synsets[one].lemmas[0] for one in self.line(place))
+        texts = (synset.definition, *synset.lemmas, *above)
+        return next((text for text in texts if text != lemma), lemma)
+
+
+class WordNetTables:
+    """Tables of synsets, each read once however many sources name it."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, WordNet] = {}
+
+    def find(self, path: Path) -> WordNet:
+        """The table in a file.
+
+        Raises:
+            StorageError: as of `WordNet`.
+        """
+        if path not in self._read:
+            self._read[path] = WordNet(path)
+        return self._read[path]
 
 
 class WordNetTexts:
     """Pairs of texts: a word, and other words for what it means.
 
     Proper names are left out: they are those of places, people and genera.
+
+    Raises:
+        ConfigError: the table has no such kind, or no words of these kinds.
     """
 
     def __init__(self, wordnet: WordNet, config: WordNetConfig) -> None:
@@ -169,8 +210,13 @@ class WordNetTexts:
         self.places = [
             place
             for place, synset in enumerate(wordnet.synsets)
-            if synset.kind in wanted and synset.lemmas[0].islower()
+            if synset.kind in wanted and synset.lemmas[0].islower() and wordnet.has_pair(place)
         ]
+        if not self.places:
+            raise ConfigError(
+                f"{wordnet.path} has no word of the kinds {', '.join(sorted(wanted))} that is no "
+                "proper name; name other kinds in data.texts.sources."
+            )
 
     def __len__(self) -> int:
         return len(self.places)
@@ -181,19 +227,17 @@ class WordNetTexts:
 
     def fingerprint(self) -> str:
         """Hex of the name, size and time of the table."""
-        return hash_files([self.wordnet.path], self.wordnet.path.parent)
-
-
-def open_wordnet(config: WordNetConfig, root: Path) -> WordNetTexts:
-    """Open a source of text pairs; a relative path begins at `root`."""
-    return WordNetTexts(WordNet(root / config.path), config)
+        return self.wordnet.fingerprint()
 
 
 def _read(path: Path) -> list[Synset]:
     rows = _read_rows(path)
     places = {row["id"]: place for place, row in enumerate(rows)}
+    if len(places) < len(rows):
+        raise StorageError(f"{path} has an id twice; it must be a table with a synset in each row.")
 
     def find(cell: str) -> tuple[int, ...]:
+        """Places of synsets; a table may be a part of WordNet, so some may be missing."""
         return tuple(places[name] for name in cell.split("|") if name in places)
 
     return [
@@ -209,25 +253,34 @@ def _read(path: Path) -> list[Synset]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of the table by the names of its columns."""
     try:
-        opened = lzma.open if path.suffix == ".xz" else open
-        with opened(path, "rt", encoding="utf-8", newline="") as file:
-            text = file.read(_LARGEST)
+        text = read_text(path, StorageError, _LARGEST, xz=path.suffix == ".xz")
     except OSError as error:
         raise StorageError(
             f"{path} cannot be read: {error.strerror or error}; data.root, or --data, is the "
             "folder that holds the data."
         ) from None
-    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
-        raise StorageError(f"{path} is damaged ({error}); get it again.") from None
-    lines = text.split("\n")
-    header = lines[0].rstrip("\r").split("\t")
+    lines = text.removeprefix("\ufeff").split("\n")
+    header = lines[0].split("\t")
     if missing := [name for name in COLUMNS if name not in header]:
         raise StorageError(
             f"{path} has no column {', '.join(missing)}; it must be a table of synsets with tabs."
         )
+    rows = []
     reader = csv.reader(lines[1:], delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
-    return [dict(zip(header, row, strict=False)) for row in reader if len(row) == len(header)]
+    try:
+        for cells in filter(None, reader):
+            row = dict(zip(header, cells, strict=False))
+            whole = len(cells) == len(header) and row["id"] and row["definition"].strip()
+            if not whole or not all(row["lemmas"].split("|")):
+                raise csv.Error("not the cells of the header, or no id, word or definition")
+            rows.append(row)
+    except csv.Error as error:
+        raise StorageError(f"line {reader.line_num + 1} of {path} is damaged: {error}.") from None
+    if not rows:
+        raise StorageError(f"{path} has no synsets; get it again.")
+    return rows
 
 
 def _shorten(definition: str) -> str:

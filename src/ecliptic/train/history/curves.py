@@ -63,11 +63,17 @@ def draw_curves(name: str, lines: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _loss_panel(name: str, lines: Sequence[Mapping[str, Any]]) -> Panel:
-    points = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
-    values = [value for _, value in points] or [0.0]
+    """The loss and, dashed, that of the text pairs alone."""
+    found = {
+        key: [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+        for key in ("loss", "text_loss")
+    }
+    values = [value for points in found.values() for _, value in points] or [0.0]
     low, high = min(0.0, *values), max(values)
-    curve = Curve("loss", points, COLOURS[0])
-    return Panel(f"{name}: loss", [curve], low, high if high > low else low + 1.0)
+    curves = [Curve("loss", found["loss"], COLOURS[0])]
+    if found["text_loss"]:
+        curves.append(Curve("text_loss", found["text_loss"], COLOURS[1], dashed=True))
+    return Panel(f"{name}: loss", curves, low, high if high > low else low + 1.0)
 
 
 def _recall_panel(lines: Sequence[Mapping[str, Any]]) -> Panel | None:
