@@ -20,7 +20,7 @@ def describe(line: Mapping[str, Any], steps: int) -> str:
         return f"{at}  {_describe_calibration(line['calibration'])}"
     if "stopped_before" in line:
         return f"{at}  stopped, with a state to go on from"
-    names = ("loss", "text_loss", "rate", "norm", "scale")
+    names = ("loss", "text_loss", "concept_loss", "rate", "norm", "scale")
     words = [f"{name.replace('_', ' ')} {_number(line[name])}" for name in names if name in line]
     words.append(f"{_number(line['images_per_s'], 3)} images/s")
     words.append(f"step {line['step_s']:.3g} s, data {line['data_s']:.3g} s")

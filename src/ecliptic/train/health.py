@@ -81,7 +81,7 @@ class HealthWatch:
             )
         if step > self.settings.optim.warmup + PATIENCE:
             chance = self._chance(captions)
-            loss = result.loss - self.settings.data.texts.weight * (result.text_loss or 0.0)
+            loss = result.parts.get("pair_loss", result.loss)
             yield from self._find_still_loss(loss, chance)
             if spread is not None and not loss < LEARNED * chance:
                 yield from self._find_collapse(spread, varied=distinct >= FEWEST_CAPTIONS)

@@ -92,6 +92,8 @@ def _rate_factors(trainee: Trainee, settings: TrainSettings) -> list[tuple[float
     found.append((1.0, trainee.model.logit_scale))
     if trainee.logit_bias is not None:
         found.append((1.0, trainee.logit_bias))
+    if trainee.proxies is not None:
+        found.append((1.0, trainee.proxies.vectors))
     return [(factor, parameter) for factor, parameter in found if parameter.requires_grad]
 
 

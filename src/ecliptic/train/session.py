@@ -16,6 +16,7 @@ from ecliptic.errors import ConfigError, StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
 from ecliptic.scoring import Calibration
+from ecliptic.train.concepts import make_proxies
 from ecliptic.train.data import BadExample, Data, Prepared, open_data
 from ecliptic.train.effects import refuse_idle
 from ecliptic.train.environment import find_changes, list_facts
@@ -110,9 +111,12 @@ class Session:
         torch.manual_seed(settings.seed)  # `unpack` sets the state of a run that goes on
         weights = None if state is None else folder.model_path(state.step)
         trainee, self.image_spec, self.tokenizer_spec = open_start(settings, weights)
-        trainee.to(world.device)
         tokenizer = Tokenizer(self.tokenizer_spec)
         self.data: Data = open_data(settings, self.image_spec, tokenizer, world.rank, world.size)
+        trainee.proxies = make_proxies(
+            settings, trainee.model.config.embed, self.data.sources, world.size
+        )
+        trainee.to(world.device)
         self.evaluation = Evaluation(
             settings, self.data.sources, self.data.mixture, self.image_spec, tokenizer
         )
@@ -126,16 +130,14 @@ class Session:
         self.best: tuple[int, float] | None = None
         self.calibration: Calibration | None = None  # of the last step
         self.saved = self.start, time.monotonic()
-        self.losses: list[float] = []  # since the last logged step
-        self.text_losses: list[float] = []  # of the text pairs alone
+        self.losses: dict[str, list[float]] = {}  # and their parts, since the last logged step
         if state is not None:
             unpack(self.stepper, state.tensors, state.facts)
             self._take_up(state)
 
     def _take_up(self, state: SavedState) -> None:
         """Go on with the numbers that a state has beside its tensors."""
-        self.losses = list(state.facts["losses"])
-        self.text_losses = list(state.facts.get("text_losses", ()))
+        self.losses = {name: list(found) for name, found in state.facts["losses"].items()}
         self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
 
     def _choose_precision(
@@ -195,11 +197,11 @@ class Session:
         """What all processes know of a step; the clock that counts is that of rank 0."""
         world, minutes = self.world, self.settings.checkpoints.minutes
         late = minutes > 0 and time.monotonic() - self.saved[1] > 60 * minutes and world.rank == 0
-        values = result.loss, self.stop(), late, len(prepared.rejects), result.text_loss or 0.0
-        loss, stopped, saves, rejects, texts = world.add(values)
+        values = self.stop(), late, len(prepared.rejects), result.loss, *result.parts.values()
+        stopped, saves, rejects, *losses = world.add(values)
         bad = world.gather(prepared.rejects) if rejects else ()
-        text_loss = None if result.text_loss is None else texts / world.size
-        result = replace(result, loss=loss / world.size, text_loss=text_loss)
+        loss, *parts = (value / world.size for value in losses)
+        result = replace(result, loss=loss, parts=dict(zip(result.parts, parts, strict=True)))
         return Agreed(result, tuple(bad), stopped=stopped > 0, late=saves > 0)
 
     def _follow(self, done: int, prepared: Prepared, agreed: Agreed, *, stopped: bool) -> None:
@@ -210,9 +212,8 @@ class Session:
         """
         settings, result = self.settings, agreed.result
         last = done == settings.steps
-        self.losses.append(result.loss)
-        if result.text_loss is not None:
-            self.text_losses.append(result.text_loss)
+        for name, value in {"loss": result.loss, **result.parts}.items():
+            self.losses.setdefault(name, []).append(value)
         self.recorder.reject(done, agreed.rejects)
         self._check_rejects(done)
         evaluates = bool(self.evaluation.sets) and (last or done % settings.evaluate.every == 0)
@@ -220,7 +221,6 @@ class Session:
             if self.world.rank == 0:
                 self._log(done, prepared, result)
             self.losses.clear()
-            self.text_losses.clear()
         better = evaluates and self._evaluate(done)
         if last and self.evaluation.calibrating:
             self._calibrate(done)
@@ -234,8 +234,7 @@ class Session:
         warnings = self.health.look(done, result, spread, captions)
         line: dict[str, Any] = {
             "step": done,
-            "loss": sum(self.losses) / len(self.losses),
-            **self._mean_text_loss(),
+            **{name: sum(found) / len(found) for name, found in self.losses.items()},
             "rate": result.rate,
             "norm": result.norm,
             "scale": result.scale,
@@ -249,11 +248,6 @@ class Session:
         self.recorder.record(line | ({"warnings": warnings} if warnings else {}))
         for text in warnings:
             warn(f"step {done}: {text}", HealthWarning, stacklevel=None)
-
-    def _mean_text_loss(self) -> dict[str, float]:
-        """The mean of the loss of the text pairs alone, if there are any."""
-        found = self.text_losses
-        return {"text_loss": sum(found) / len(found)} if found else {}
 
     def _evaluate(self, done: int) -> bool:
         """Record an evaluation; returns whether it is the best so far."""
@@ -310,7 +304,6 @@ class Session:
             "precision": self.settings.precision,
             "best": self.best,
             "losses": self.losses,
-            "text_losses": self.text_losses,
         }
         best = None if self.best is None else self.best[0]
         try:

@@ -166,6 +166,10 @@ class InfoNCEConfig:
 
     block: int = 512  # rows of the similarity matrix that are held at once
     mask_duplicates: bool = True  # equal captions are no negatives of each other
+    concepts: float = 0.0  # weight of a loss that tells all concepts apart; see `train.concepts`
+
+    def __post_init__(self) -> None:
+        check_range("loss.concepts", self.concepts)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ whose loss over the whole batch gives their gradients, then again with them
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ from ecliptic.train.optimiser import MovingAverage, adamw, rate_at, set_rates
 from ecliptic.train.processes import clip_gradients
 from ecliptic.train.settings import (
     DistillationConfig,
+    InfoNCEConfig,
     LossConfig,
     SigLIPConfig,
     TrainSettings,
@@ -43,7 +44,8 @@ class StepResult:
     norm: float  # of all gradients, before they are cut to optim.clip
     scale: float  # exp(logit_scale) after the step
     skipped: bool  # gradients were not finite, so nothing was changed
-    text_loss: float | None = None  # of the text pairs alone; `loss` has it times its weight
+    # what the loss is made of, before it is weighted; empty if it is that of the pairs alone
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Stepper:
@@ -75,7 +77,7 @@ class Stepper:
         self.encode = trainee if encode is None else encode
         self.ring, self.teach = ring, teach
         self.text_loss = InfoNCE()  # of text pairs; their temperature is that of the images
-        self.last_text_loss: Tensor | None = None  # of the last batch
+        self.parts: dict[str, Tensor] = {}  # of the loss of the last batch
         self.optimiser = adamw(trainee, settings)
         self.average = MovingAverage(trainee, settings.ema) if settings.ema.decay else None
         self.skipped = 0  # steps in a row
@@ -114,9 +116,8 @@ class Stepper:
                 buffer.copy_(before)
         self._count_skipped(finite, number)
         scale = float(self.trainee.model.logit_scale.detach().exp())
-        extra = self.last_text_loss
-        text_loss = None if extra is None else float(extra)
-        return StepResult(float(loss), rate, norm, scale, not finite, text_loss)
+        parts = {name: float(part) for name, part in self.parts.items()}
+        return StepResult(float(loss), rate, norm, scale, not finite, parts)
 
     def accumulate(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch to the parameters; returns the loss, a scalar."""
@@ -209,13 +210,27 @@ class Stepper:
         if self.teach is not None:
             more["teacher"] = self.teach(batch)
         loss = self.loss(images, texts, scale, **more)
-        if batch.pairs is None:
-            return loss
-        extra = self.text_loss(
-            pairs[0::2], pairs[1::2], scale.detach(), captions=batch.pairs.captions, ring=self.ring
-        )
-        self.last_text_loss = extra.detach()
-        return loss + self.settings.data.texts.weight * extra
+        extras = self._extra_losses(batch, images, texts, pairs, scale.detach())
+        whole = {"pair_loss": loss} | {name: part for name, (part, _) in extras.items()}
+        self.parts = {name: part.detach() for name, part in whole.items()} if extras else {}
+        return sum((weight * part for part, weight in extras.values()), start=loss)
+
+    def _extra_losses(
+        self, batch: Batch, images: Tensor, texts: Tensor, pairs: Tensor, scale: Tensor
+    ) -> dict[str, tuple[Tensor, float]]:
+        """Losses beside that of the pairs, with their weights; the temperature is that of it."""
+        found = {}
+        loss = self.settings.loss
+        if (proxies := self.trainee.proxies) is not None and isinstance(loss, InfoNCEConfig):
+            value = proxies.loss(images, texts, batch.captions, scale.exp())
+            found["concept_loss"] = value, loss.concepts
+        if batch.pairs is not None:
+            captions = batch.pairs.captions
+            value = self.text_loss(
+                pairs[0::2], pairs[1::2], scale, captions=captions, ring=self.ring
+            )
+            found["text_loss"] = value, self.settings.data.texts.weight
+        return found
 
     @torch.no_grad()
     def _clamp_temperature(self) -> None:

@@ -19,6 +19,7 @@ from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ModifiedResNet, TwoTowers, build, random_model
 from ecliptic.runtime import Runtime
 from ecliptic.train.batch import Batch
+from ecliptic.train.concepts import Proxies
 from ecliptic.train.layers import (
     AnyTower,
     blocks_of,
@@ -43,6 +44,7 @@ class Trainee(nn.Module):
         super().__init__()
         self.model = model
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+        self.proxies: Proxies | None = None  # of the loss, beside the model
         self._runtime = Runtime(model)
         self.text_groups = GROUPS
         self._still: list[nn.Module] = []  # modules that stay in eval mode

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
         Batches as Batches,
         BatchMaker as BatchMaker,
         Prepared as Prepared,
+        caption_ids as caption_ids,
         tokenize as tokenize,
     )
     from ecliptic.train.data.drawings import DrawingExamples as DrawingExamples
     from ecliptic.train.data.examples import (
+        Conceptual as Conceptual,
         Example as Example,
         Examples as Examples,
         Named as Named,

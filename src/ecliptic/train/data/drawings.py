@@ -103,6 +103,11 @@ class DrawingExamples:
         """The first drawing of the concept."""
         return self._read(self.groups[index][0])
 
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """All names of the drawings."""
+        return tuple(dict.fromkeys(group[0].name for group in self.groups))
+
     def captions(self, index: int) -> tuple[str, ...]:
         """The name."""
         return (self.groups[index][0].name,)

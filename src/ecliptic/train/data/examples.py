@@ -69,6 +69,15 @@ class Named(Protocol):
         """All names among which an image is to be named."""
 
 
+@runtime_checkable
+class Conceptual(Protocol):
+    """A source whose examples have a concept each."""
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """All concepts of its examples."""
+
+
 def count_examples(source: Examples, number: int) -> int:
     """The length of a source.
 

@@ -63,16 +63,17 @@ def draw_curves(name: str, lines: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _loss_panel(name: str, lines: Sequence[Mapping[str, Any]]) -> Panel:
-    """The loss and, dashed, that of the text pairs alone."""
+    """The loss and, dashed, those of the text pairs and of the concepts alone."""
     found = {
         key: [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-        for key in ("loss", "text_loss")
+        for key in ("loss", "text_loss", "concept_loss")
     }
     values = [value for points in found.values() for _, value in points] or [0.0]
     low, high = min(0.0, *values), max(values)
     curves = [Curve("loss", found["loss"], COLOURS[0])]
-    if found["text_loss"]:
-        curves.append(Curve("text_loss", found["text_loss"], COLOURS[1], dashed=True))
+    for key, colour in (("text_loss", COLOURS[1]), ("concept_loss", COLOURS[2])):
+        if found[key]:
+            curves.append(Curve(key, found[key], colour, dashed=True))
     return Panel(f"{name}: loss", curves, low, high if high > low else low + 1.0)
 
 
