@@ -49,10 +49,10 @@ def test_the_loss_of_text_pairs_is_no_sign() -> None:
     settings = replace(
         SETTINGS, data=replace(SETTINGS.data, texts=TextPairsSettings((), weight=0.5))
     )
-    both = replace(FINE, loss=1.5 + 0.5 * 5.3, text_loss=5.3)
-    assert look(replace(both, text_loss=None)) != []
+    both = replace(FINE, loss=1.5 + 0.5 * 5.3, parts={"pair_loss": 1.5})
+    assert look(replace(both, parts={})) != []
     assert look(both, settings=settings) == []
-    [text] = look(replace(both, loss=4.2 + 0.5 * 5.3), settings=settings)
+    [text] = look(replace(both, parts={"pair_loss": 4.2}), settings=settings)
     assert text.startswith("the loss 4.20 is still that of vectors that say nothing")
 
 

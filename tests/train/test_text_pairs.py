@@ -162,8 +162,7 @@ def test_the_loss_is_that_of_the_images_and_plain_cross_entropy_of_the_pairs(
     )
     texts = plain_text_loss(steppers[1], batch.pairs)
     (0.25 * texts).backward()
-    assert steppers[0].last_text_loss is not None
-    torch.testing.assert_close(steppers[0].last_text_loss, texts.detach().float())
+    torch.testing.assert_close(steppers[0].parts["text_loss"], texts.detach().float())
     torch.testing.assert_close(found, images + 0.25 * texts.detach().float())
     gradients, wanted = (gradients_of(stepper.trainee) for stepper in steppers)
     assert largest_error(gradients, wanted) < 1e-5
@@ -189,8 +188,7 @@ def test_parts_have_the_gradients_of_the_whole(
     for size in (0, micro):
         stepper = make_stepper(replace(WITH_TEXTS, loss=loss, micro=size))
         value = stepper.accumulate(make_batch(negatives=5, texts=9))
-        assert stepper.last_text_loss is not None
-        found.append((value, stepper.last_text_loss, gradients_of(stepper.trainee)))
+        found.append((value, stepper.parts["text_loss"], gradients_of(stepper.trainee)))
     (loss_of, text_loss, gradients), (wanted, wanted_text, wanted_gradients) = found[1], found[0]
     torch.testing.assert_close(loss_of, wanted, rtol=1e-6, atol=0)
     torch.testing.assert_close(text_loss, wanted_text, rtol=1e-6, atol=0)
@@ -200,9 +198,10 @@ def test_parts_have_the_gradients_of_the_whole(
 def test_a_step_tells_the_loss_of_the_pairs() -> None:
     stepper = make_stepper(WITH_TEXTS)
     with_pairs = stepper.step(make_batch(texts=9), 0)
-    assert with_pairs.text_loss is not None
-    assert 1 < with_pairs.text_loss < 9  # ln 9 is chance of vectors that say nothing
-    assert make_stepper().step(make_batch(), 0).text_loss is None
+    assert 1 < with_pairs.parts["text_loss"] < 9  # ln 9 is chance of vectors that say nothing
+    weighted = with_pairs.parts["pair_loss"] + 0.25 * with_pairs.parts["text_loss"]
+    assert with_pairs.loss == pytest.approx(weighted)
+    assert make_stepper().step(make_batch(), 0).parts == {}
 
 
 # --- whole runs ---------------------------------------------------------------------------------
@@ -255,5 +254,4 @@ def test_pairs_go_with_a_distillation() -> None:
     batch = make_batch(texts=9)
     found = with_pairs.accumulate(batch)
     alone = without.accumulate(replace(batch, pairs=None))
-    assert with_pairs.last_text_loss is not None
-    torch.testing.assert_close(found, alone + 0.25 * with_pairs.last_text_loss)
+    torch.testing.assert_close(found, alone + 0.25 * with_pairs.parts["text_loss"])

@@ -10,6 +10,7 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.train import losses as losses
     from ecliptic.train.effects import find_notes as find_notes
+    from ecliptic.train.environment import ResumeWarning as ResumeWarning
     from ecliptic.train.explanation import Explanation as Explanation, explain as explain
     from ecliptic.train.history import METRICS as METRICS, Report as Report
     from ecliptic.train.loop import read_settings as read_settings, resume as resume, train as train
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ecliptic.train.run_folder import RunFolder as RunFolder
     from ecliptic.train.session import (
         HealthWarning as HealthWarning,
-        ResumeWarning as ResumeWarning,
         Run as Run,
     )
     from ecliptic.train.settings import (

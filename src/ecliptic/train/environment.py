@@ -10,6 +10,10 @@ import torch
 from ecliptic import __version__
 
 
+class ResumeWarning(UserWarning):
+    """A resumed run is not bit for bit what it would have been without the interruption."""
+
+
 def list_facts(
     device: torch.device, *, processes: int, kind: str, data: str, precision: str, seed: int
 ) -> dict[str, Any]:

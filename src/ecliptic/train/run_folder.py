@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, write
-from ecliptic.errors import CheckpointError, StorageError
+from ecliptic.errors import CheckpointError, StorageError, warn
 from ecliptic.settings import from_dict, to_dict
 from ecliptic.storage import (
     drafts_of,
@@ -34,6 +34,7 @@ from ecliptic.storage import (
     text_writer,
     write_safetensors,
 )
+from ecliptic.train.environment import ResumeWarning, find_changes
 from ecliptic.train.history import CURVES, METRICS, REJECTS, draw_curves
 from ecliptic.train.settings import TrainSettings
 
@@ -69,6 +70,28 @@ class RunFolder:
         """Write the settings and the facts of a new run."""
         make_folder(self.checkpoints)
         self.write_settings(settings)
+        self.write_facts(facts)
+
+    def go_on(self, settings: TrainSettings, facts: Mapping[str, Any]) -> None:
+        """Compare the facts of a run that goes on with those of its last session, and write them.
+
+        Raises:
+            StorageError: the data is not that of the run any more.
+        """
+        self.write_settings(settings)  # harmless ones may have changed
+        before = self.read_facts()
+        if before.get("data") != facts["data"]:
+            raise StorageError(
+                "the training data is not that of the run any more (names, sizes or times of files "
+                "differ), so the run cannot go on as it was; restore it, or start a new run with "
+                "start = the last checkpoint."
+            )
+        if changes := find_changes(before, facts):
+            warn(
+                f"this run is not bit for bit what it would have been: {'; '.join(changes)}.",
+                ResumeWarning,
+                stacklevel=None,
+            )
         self.write_facts(facts)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:

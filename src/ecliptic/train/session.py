@@ -19,7 +19,7 @@ from ecliptic.scoring import Calibration
 from ecliptic.train.concepts import make_proxies
 from ecliptic.train.data import BadExample, Data, Prepared, open_data
 from ecliptic.train.effects import refuse_idle
-from ecliptic.train.environment import find_changes, list_facts
+from ecliptic.train.environment import list_facts
 from ecliptic.train.evaluation import Evaluation
 from ecliptic.train.health import HealthWatch, measure_spread
 from ecliptic.train.history import (
@@ -49,10 +49,6 @@ from ecliptic.train.trainee import Trainee, open_start
 
 Stop = Callable[[], bool]
 FEWEST_SEEN = 1000  # pairs before the share of those that could not be read counts
-
-
-class ResumeWarning(UserWarning):
-    """A resumed run is not bit for bit what it would have been without the interruption."""
 
 
 class HealthWarning(UserWarning):
@@ -153,7 +149,8 @@ class Session:
 
     def run(self) -> Run:
         """Make the steps that are left."""
-        self.world.first(self._check_environment)
+        begin = self.folder.begin if self.state is None else self.folder.go_on
+        self.world.first(lambda: begin(self.settings, self._list_facts()))
         self.meter = Meter(measure_peak(self.stepper.device, self.stepper.dtype))
         self.health = HealthWatch(self.settings)
         with ExitStack() as closing_at_end:
@@ -163,6 +160,16 @@ class Session:
         model = self._averaged_model().eval()
         stopped = done < self.settings.steps
         return Run(self.settings, model, tuple(self.recorder.lines), done, stopped)
+
+    def _list_facts(self) -> dict[str, Any]:
+        return list_facts(
+            self.stepper.device,
+            processes=self.world.size,
+            kind=self.settings.processes.kind,
+            data=self.data.batches.fingerprint,
+            precision=self.settings.precision,
+            seed=self.settings.seed,
+        )
 
     def _make_steps(self) -> int:
         """Make steps to the last one, or until `stop`; returns how many the run has made."""
@@ -358,35 +365,6 @@ class Session:
                 f"{self.recorder.rejects} of {seen} examples could not be read, more than the "
                 f"share {most} of data.most_rejects; rejects.jsonl says which and why."
             )
-
-    def _check_environment(self) -> None:
-        """Write the facts of a new run, or compare those of an old one."""
-        now = list_facts(
-            self.stepper.device,
-            processes=self.world.size,
-            kind=self.settings.processes.kind,
-            data=self.data.batches.fingerprint,
-            precision=self.settings.precision,
-            seed=self.settings.seed,
-        )
-        if self.state is None:
-            self.folder.begin(self.settings, now)
-            return
-        self.folder.write_settings(self.settings)  # harmless ones may have changed
-        before = self.folder.read_facts()
-        if before.get("data") != now["data"]:
-            raise StorageError(
-                "the training data is not that of the run any more (names, sizes or times of files "
-                "differ), so the run cannot go on as it was; restore it, or start a new run with "
-                "start = the last checkpoint."
-            )
-        if changes := find_changes(before, now):
-            warn(
-                f"this run is not bit for bit what it would have been: {'; '.join(changes)}.",
-                ResumeWarning,
-                stacklevel=None,
-            )
-        self.folder.write_facts(now)  # so that the next session compares with this one
 
 
 def _check_shares(settings: TrainSettings, world: World) -> None:

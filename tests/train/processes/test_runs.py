@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecliptic.train import resume, train
+from ecliptic.train import ResumeWarning, resume, train
 from ecliptic.train.run_folder import RunFolder
-from ecliptic.train.session import ResumeWarning
 from ecliptic.train.settings import EmaSettings, ProcessSettings, TrainSettings
 from tests.train.processes.pairs import run_settings, write_pairs
 from tests.train.processes.together import COLLAPSE, run_together, start_together

@@ -84,9 +84,10 @@ def check_case(settings: TrainSettings, world: World, split: tuple[int, ...]) ->
         part = batch.part(start, start + split[world.rank])
         one, many = alone.step(batch, number), shared.step(part, number)
         assert many.norm == pytest.approx(one.norm, rel=1e-5)
-        if one.text_loss is not None and many.text_loss is not None:
-            [total] = world.add([many.text_loss])
-            assert total / world.size == pytest.approx(one.text_loss, rel=1e-5)
+        assert many.parts.keys() == one.parts.keys()
+        for name, value in one.parts.items():
+            [total] = world.add([many.parts[name]])
+            assert total / world.size == pytest.approx(value, rel=1e-5)
     compare_weights(weights_of(shared.trainee), weights_of(alone.trainee))
     if alone.average is not None and shared.average is not None:
         averages = {name: whole(e) for name, e in shared.average.weights.items()}
