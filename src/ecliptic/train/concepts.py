@@ -16,6 +16,8 @@ from ecliptic.errors import ConfigError
 from ecliptic.train.data import Conceptual, Examples, caption_ids
 from ecliptic.train.settings import InfoNCEConfig, TrainSettings
 
+TEMPERATURE = 0.05  # section 3.2 of Zhai & Wu; that of the model falls too low at the beginning
+
 
 class Proxies(nn.Module):
     """The vectors of concepts, and the loss of a batch with them.
@@ -37,18 +39,17 @@ class Proxies(nn.Module):
         with torch.no_grad():
             self.vectors.mul_(embed**-0.5)
 
-    def loss(self, images: Tensor, texts: Tensor, captions: Tensor, scale: Tensor) -> Tensor:
+    def loss(self, images: Tensor, texts: Tensor, captions: Tensor) -> Tensor:
         """The mean cross entropy of images and texts (B, E) over all concepts; unit vectors.
 
         Args:
             images, texts: of the pairs.
             captions: (B,) the number of the concept of each.
-            scale: the factor of cosines.
         """
         places = torch.searchsorted(self.numbers, captions.to(self.numbers))
         vectors = F.normalize(self.vectors, dim=-1)
-        both = torch.cat([images, texts]) * scale
-        return F.cross_entropy(both @ vectors.T, places.repeat(2))
+        both = torch.cat([images, texts])
+        return F.cross_entropy(both @ vectors.T / TEMPERATURE, places.repeat(2))
 
 
 def make_proxies(

@@ -222,7 +222,7 @@ class Stepper:
         found = {}
         loss = self.settings.loss
         if (proxies := self.trainee.proxies) is not None and isinstance(loss, InfoNCEConfig):
-            value = proxies.loss(images, texts, batch.captions, scale.exp())
+            value = proxies.loss(images, texts, batch.captions)
             found["concept_loss"] = value, loss.concepts
         if batch.pairs is not None:
             captions = batch.pairs.captions
