@@ -90,7 +90,13 @@ def _follow(page: str, clone: Path, tmp_path: Path) -> str:
 
 def _labelled(printed: str) -> dict[str, str]:
     """Name of the drawing -> label, from lines such as "folder/cat.png: cat, 99%"."""
-    return dict(re.findall(r"^\S+/([\w-]+)\.png: (.+), \d+%$", printed, flags=re.MULTILINE))
+    return dict(
+        re.findall(
+            r"^\S+/([\w-]+)\.png: ([^,]+), \d+%(?:; none of these: \d+%)?$",
+            printed,
+            flags=re.MULTILINE,
+        )
+    )
 
 
 def test_the_readme_runs_in_a_fresh_clone_and_is_right(clone: Path, tmp_path: Path) -> None:
@@ -103,7 +109,7 @@ def test_the_readme_runs_in_a_fresh_clone_and_is_right(clone: Path, tmp_path: Pa
         first = re.search(rf"{name}\.png\W+(\w+)\W+(\d+)", printed)
         assert first
         assert first[1] == name
-        assert int(first[2]) > 80
+        assert int(first[2]) > 60  # of 100; some is left for "none of these"
     assert (clone / "ecliptic-demo.html").exists()
     assert (clone / "drawings.npy").exists()
 

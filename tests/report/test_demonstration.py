@@ -16,6 +16,7 @@ from ecliptic.report.bundled import bundled_questions
 from ecliptic.report.page import MINI, page
 from ecliptic.report.results import Guess, Hit, Search, TokenReading
 from ecliptic.report.summary import print_summary
+from ecliptic.scoring import NONE_OF_THESE
 from tests import tiny
 
 
@@ -96,7 +97,9 @@ def test_mini_leads_with_what_it_gets_right(tmp_path: Path) -> None:
     shown = demo(tmp_path / "demo.html", quiet=True)
     assert all(guess.right for guess in shown.answers.guesses[:20])
     assert all(search.right for search in shown.answers.searches[:8])
-    assert all(guess.labels[0][1] > 0.9 for guess in shown.answers.guesses[:10])
+    assert all(guess.labels[0][1] > 0.6 for guess in shown.answers.guesses[:10])
+    labels = {label for guess in shown.answers.guesses for label, _ in guess.labels}
+    assert NONE_OF_THESE in labels
 
 
 def test_a_drawing_is_not_its_own_neighbour(result: DemoResult) -> None:

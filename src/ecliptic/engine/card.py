@@ -37,9 +37,9 @@ class Card:
     preprocess: Mapping[str, str]  # mode and its options
     precision: str  # "fp32", "bf16" or "fp16"
     device: str
-    calibration: Calibration | None  # temperature and level of "none of these", if it has them
     notes: tuple[str, ...]  # repairs and decisions made while reading
     weights: Mapping[str, Tensor] = field(repr=False, compare=False)
+    calibration: Calibration | None = None  # temperature and level of "none of these"
     _made_of: list[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

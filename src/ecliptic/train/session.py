@@ -98,11 +98,9 @@ class Session:
         world: World | None = None,
     ) -> None:
         refuse_idle(settings)
-        if settings.tensorboard:
-            check_tensorboard()
         self.folder, self.report, self.stop, self.state = folder, report, stop, state
         self.world = world = world or World(resolve_device(settings.device))
-        _check_shares(settings, world)
+        _check_setting(settings, world)
         self.start = 0 if state is None else state.step
         torch.manual_seed(settings.seed)  # `unpack` sets the state of a run that goes on
         weights = None if state is None else folder.model_path(state.step)
@@ -128,11 +126,11 @@ class Session:
         self.saved = self.start, time.monotonic()
         self.losses: dict[str, list[float]] = {}  # and their parts, since the last logged step
         if state is not None:
-            unpack(self.stepper, state.tensors, state.facts)
             self._take_up(state)
 
     def _take_up(self, state: SavedState) -> None:
-        """Go on with the numbers that a state has beside its tensors."""
+        """Go on with the tensors of a state, and the numbers beside them."""
+        unpack(self.stepper, state.tensors, state.facts)
         self.losses = {name: list(found) for name, found in state.facts["losses"].items()}
         self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
 
@@ -367,8 +365,10 @@ class Session:
             )
 
 
-def _check_shares(settings: TrainSettings, world: World) -> None:
-    """Raise ConfigError unless each process has a pair, and a text pair, in every batch."""
+def _check_setting(settings: TrainSettings, world: World) -> None:
+    """Raise ConfigError if a package is missing, or a process has no pair or text pair."""
+    if settings.tensorboard:
+        check_tensorboard()
     batches = {"data.batch": settings.data.batch}
     if settings.data.texts.sources:
         batches["data.texts.batch"] = settings.data.texts.batch
