@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -44,6 +45,19 @@ def test_it_names_more_than_half_of_the_bundled_drawings(mini: ecliptic.Clip) ->
     labels = [file.stem.replace("-", " ") for file in files]
     right = mini.classify(files, labels).argmax(dim=-1) == torch.arange(len(files))
     assert float(right.float().mean()) > 0.5  # chance is 0.03
+
+
+def test_it_says_none_of_these_to_nonsense(mini: ecliptic.Clip) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    nonsense = [Image.fromarray(noise), Image.new("RGB", (64, 64), "white"), DRAWINGS / "key.png"]
+    labels = ["cat", "dog", "rocket", "car", "apple"]
+    plain = mini.classify(nonsense, labels, calibrated=False)
+    assert bool((plain.max(dim=1).values > 0.95).all())
+    found = mini.classify(nonsense, labels)
+    assert bool((found.max(dim=1).values < 0.5).all())
+    assert bool((1 - found.sum(dim=1) > found.max(dim=1).values).all()), "none of these is the best"
+    rocket = mini.classify([DRAWINGS / "rocket.png"], labels)[0]
+    assert float(rocket[2]) > 0.8
 
 
 def test_recall_on_the_design_it_never_saw(mini: ecliptic.Clip, shared: Path) -> None:

@@ -45,4 +45,5 @@ def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, f"{value:,}" if name == "parameters" else value
+            shown = "none" if value is None else value
+            yield prefix + name, f"{value:,}" if name == "parameters" else shown
