@@ -122,7 +122,9 @@ def test_a_table_is_read_once_for_all_sources(tmp_path: Path) -> None:
         ("Dog Face", (), "a tame animal"),
         ("black dog with logs of metal", (), None),  # "metal" is not in the table
         ("metal dog", (), "a metal support"),
-        ("red circle", (), "a round line"),
+        ("red circle", (), None),  # nothing says that it is the line
+        ("red circle", ("round",), "a round line"),
+        ("circle: red, round", (), "a round line"),
         ("firedog", ("animal",), "a metal support"),
         ("rover", (), None),  # a proper name
         ("chew", (), None),  # nothing that can be drawn

@@ -188,7 +188,11 @@ def _find_senses(drawings: list[Drawing], wordnet: WordNet | None) -> dict[str, 
     """The synsets of names, where there are any."""
     if wordnet is None:
         return {}
-    keywords = {drawing.name: drawing.keywords for drawing in drawings}
+    keywords: dict[str, tuple[str, ...]] = {}
+    for drawing in drawings:
+        if drawing.name.startswith("flag: "):  # the flags of countries are no senses of a flag
+            continue
+        keywords[drawing.name] = (*keywords.get(drawing.name, ()), *drawing.keywords)
     found = ((name, wordnet.find(name, words)) for name, words in keywords.items())
     return {name: place for name, place in found if place is not None}
 

@@ -18,17 +18,19 @@ from ecliptic.train.data.examples import hash_files
 from ecliptic.train.settings import WordNetConfig
 
 COLUMNS = ("id", "kind", "lemmas", "hypernyms", "parts", "definition")
-DRAWN = (  # what drawings show; a word with several senses is taken in the first of these
+DRAWN = (  # what drawings show; of senses that fit as well, the first of these is taken
     "noun.animal",
-    "noun.person",
     "noun.artifact",
-    "noun.food",
-    "noun.plant",
-    "noun.body",
     "noun.object",
     "noun.phenomenon",
+    "noun.body",
+    "noun.food",
+    "noun.plant",
+    "noun.person",
 )
 _LARGEST = 1 << 27  # bytes of the table
+_DEEPEST = 20  # hypernyms above a synset that tell its senses apart
+_RUDE = re.compile(r"offensive|disparag|derogat|slur|vulgar|obscene|taboo|insult", re.IGNORECASE)
 _HIGHEST = 3  # hypernyms above a synset that are named
 _SMALL_WORDS = frozenset(
     {
@@ -73,6 +75,7 @@ class Synset:
     parts: tuple[int, ...]
     definition: str
     kind: str  # lexicographer file: "noun.animal"
+    rude: bool = False  # its definition calls it an insult, or says that it is offensive
 
 
 class WordNet:
@@ -101,7 +104,7 @@ class WordNet:
         """Places of the synsets of what can be drawn, by their words; without proper names."""
         found: dict[str, list[int]] = {}
         for place, synset in enumerate(self.synsets):
-            if synset.kind in DRAWN:
+            if synset.kind in DRAWN and not synset.rude:
                 for lemma in filter(str.islower, synset.lemmas):
                     found.setdefault(lemma, []).append(place)
         return {lemma: tuple(places) for lemma, places in found.items()}
@@ -109,30 +112,30 @@ class WordNet:
     def find(self, name: str, keywords: Sequence[str] = ()) -> int | None:
         """The synset of the thing that `name` names, or that its last words name.
 
-        "dog face" is the dog.
-
-        Of several senses, the one is taken whose definition and hypernyms share most words with
-        the keywords (Lesk 1986); then the one of which the word is the commonest name.
+        "dog face" is the dog, and what comes behind a colon does not count. Of several senses, the
+        one is taken whose definition and hypernyms share most words with the keywords (Lesk 1986);
+        then the one of which the word is the commonest name. The last words alone must share one,
+        since many are no thing that is drawn: a "question mark" is not a man called mark.
         """
-        words = name.lower().removesuffix(" face").split()
+        words = name.lower().partition(":")[0].removesuffix(" face").split()
         for first in range(len(words)):
             head = " ".join(words[first:])
-            if places := self.senses.get(head):
-                hints = _words(" ".join([name, *keywords])) - set(words[first:])
-                return max(places, key=lambda place: self._fit(place, head, hints))
+            hints = _words(" ".join([*words, *keywords])) - set(words[first:])
+            fits = {place: self._fit(place, head, hints) for place in self.senses.get(head, ())}
+            if fits and (first == 0 or max(fits.values())[0]):
+                return max(fits, key=fits.__getitem__)
         return None
 
-    def _fit(self, place: int, word: str, hints: set[str]) -> tuple[int, bool, int]:
+    def _fit(self, place: int, word: str, hints: set[str]) -> tuple[int, int, bool]:
         synset = self.synsets[place]
-        above = [lemma for p in self.line(place) for lemma in self.synsets[p].lemmas]
+        above = [lemma for p in self.line(place, _DEEPEST) for lemma in self.synsets[p].lemmas]
         about = _words(" ".join([synset.definition, *above, *synset.lemmas]))
-        main = synset.lemmas[0] == word
-        return len(about & hints), main, -DRAWN.index(synset.kind)
+        return len(about & hints), -DRAWN.index(synset.kind), synset.lemmas[0] == word
 
-    def line(self, place: int) -> list[int]:
+    def line(self, place: int, most: int = _HIGHEST) -> list[int]:
         """The hypernyms of a synset from the nearest up, the first one of several each time."""
         found: list[int] = []
-        while len(found) < _HIGHEST and (above := self.synsets[place].hypernyms):
+        while len(found) < most and (above := self.synsets[place].hypernyms):
             place = above[0]
             found.append(place)
         return found
@@ -193,7 +196,8 @@ class WordNetTables:
 class WordNetTexts:
     """Pairs of texts: a word, and other words for what it means.
 
-    Proper names are left out: they are those of places, people and genera.
+    Proper names are left out: they are those of places, people and genera. So are words that their
+    definition calls offensive, disparaging, vulgar or the like.
 
     Raises:
         ConfigError: the table has no such kind, or no words of these kinds.
@@ -210,7 +214,10 @@ class WordNetTexts:
         self.places = [
             place
             for place, synset in enumerate(wordnet.synsets)
-            if synset.kind in wanted and synset.lemmas[0].islower() and wordnet.has_pair(place)
+            if synset.kind in wanted
+            and synset.lemmas[0].islower()
+            and wordnet.has_pair(place)
+            and not synset.rude
         ]
         if not self.places:
             raise ConfigError(
@@ -247,6 +254,7 @@ def _read(path: Path) -> list[Synset]:
             find(row["parts"]),
             _shorten(row["definition"]),
             row["kind"],
+            rude=_RUDE.search(row["definition"]) is not None,
         )
         for row in rows
     ]
