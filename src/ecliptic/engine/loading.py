@@ -84,6 +84,10 @@ def load(
 
 def make_card(checkpoint: Checkpoint, pixels: Preprocess | None, runtime: Runtime) -> Card:
     """Describe the checkpoint as it runs, with the preprocessing in use."""
+    calibration, notes = checkpoint.calibration, checkpoint.notes
+    if calibration and pixels and pixels.spec != checkpoint.image_spec:
+        calibration = None
+        notes = (*notes, "the calibration is not used: images are prepared in another way")
     return Card(
         name=checkpoint.name,
         layout=checkpoint.layout,
@@ -93,8 +97,8 @@ def make_card(checkpoint: Checkpoint, pixels: Preprocess | None, runtime: Runtim
         preprocess=pixels.fingerprint_fields() if pixels else {},
         precision=runtime.precision,
         device=str(runtime.model.logit_scale.device),
-        calibration=checkpoint.calibration,
-        notes=checkpoint.notes,
+        calibration=calibration,
+        notes=notes,
         weights=checkpoint.weights,
     )
 

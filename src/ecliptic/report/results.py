@@ -7,6 +7,7 @@ from typing import Any
 
 from ecliptic.inputs import Reject, TokenSpan
 from ecliptic.report.questions import Picture
+from ecliptic.scoring import NONE_OF_THESE
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Guess:
     def right(self) -> bool:
         """Whether the first label is the picture's own name."""
         return self.labels[0][0] == self.picture.name
+
+    @property
+    def open(self) -> bool:
+        """Whether the model says that none of the labels fits."""
+        return self.labels[0][0] == NONE_OF_THESE
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def _guess(guess: Guess, *, known: bool) -> Html:
         )
         for label, chance in guess.labels
     )
-    verdict = "correct" if guess.right else f"wrong, this is {_article(name)}"
+    answer = "no answer" if guess.open else "wrong"
+    verdict = "correct" if guess.right else f"{answer}, this is {_article(name)}"
     wrong = known and not guess.right
     return tag(
         "article",
@@ -196,8 +197,9 @@ _PARTS = (
     _Part(
         "Choose a label for each {noun}",
         "The model chooses among the same {count} labels for each drawing. It was not trained to "
-        "choose among these labels, and a random guess is right 1 time in {count}. The surest "
-        "right answers come first, the wrong ones last.",
+        "choose among these labels, and a random guess is right 1 time in {count}. Right "
+        "answers come first, the surest at the top; the others follow: wrong ones, and drawings for "
+        "which it says that no label fits.",
         "Your texts are the labels. The probabilities of an image add up to 100 %; only a model "
         "with a calibration can answer that none of them fits. Shown are {cards:,} of {count:,} "
         "images: the surest one of each label, then the second of each, and so on.",

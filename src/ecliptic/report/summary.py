@@ -49,7 +49,8 @@ def _print_mistakes(result: DemoResult, console: Console) -> None:
     wrong = [guess for guess in result.answers.guesses if not guess.right]
     for guess in wrong[:MISTAKES]:
         label, chance = guess.labels[0]
-        mistake = f"  {_name(guess.picture)} was taken for {printable(label)} ({chance:.0%})"
+        told = "was given no name" if guess.open else f"was taken for {printable(label)}"
+        mistake = f"  {_name(guess.picture)} {told} ({chance:.0%})"
         console.print(Text(mistake, "yellow"))
     if len(wrong) > MISTAKES:
         console.print(Text(f"  and {len(wrong) - MISTAKES} more, all on the page", "yellow"))

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.scoring.similarity import Rows, to_tensor
 
 NONE = -1  # the answer of a question whose labels are all wrong
 NONE_OF_THESE = "none of these"  # the name of that answer, for people
+SMALLEST = 1e-4  # temperature; that of a scale of 10,000
 BINS = 15  # of the calibration error, of equal width (Guo et al., section 2)
 _ROUNDS, _HALVINGS = 100, 40  # steps of the search, and of one step
 _CLOSE = 1e-9  # size of the last step, relative
@@ -26,28 +28,38 @@ _CLOSE = 1e-9  # size of the last step, relative
 class Calibration:
     """How sure a model may be.
 
-    Probabilities are a softmax over cosine / temperature of the labels and of "none of these".
+    Probabilities are a softmax over cosine / temperature of L labels and none / temperature +
+    growth ln L of "none of these": the more labels there are, the closer the best of them comes
+    to any picture.
     """
 
     temperature: float  # the divisor of cosines
-    none: float  # the cosine of "none of these"
+    none: float  # the cosine that stands for "none of these" beside one label
+    growth: float = 0.0  # of its logit, with ln L
     data: str = ""  # what it was fitted on, for people
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
+        if not (math.isfinite(self.temperature) and self.temperature >= SMALLEST):
             raise ConfigError(
-                f"the temperature of a calibration must be above 0, got {self.temperature!r}."
+                f"the temperature of a calibration must be {SMALLEST} or more, got "
+                f"{self.temperature!r}."
             )
         if not -1 <= self.none <= 1:
             raise ConfigError(
                 f'the level of "none of these" is a cosine from -1 to 1, got {self.none!r}.'
             )
+        if not math.isfinite(self.growth):
+            raise ConfigError(f"the growth of a calibration must be finite, got {self.growth!r}.")
 
-    def probabilities(self, cosines: Tensor) -> Tensor:
-        """(I, L) cosines -> (I, L) probabilities; what a row lacks to 1 is "none of these"."""
-        none = torch.full_like(cosines[..., :1], self.none)
-        both = torch.cat([cosines, none], dim=-1) / self.temperature
-        return both.softmax(dim=-1)[..., :-1]
+    def probabilities(self, cosines: Rows) -> Tensor:
+        """(I, L) cosines -> (I, L) probabilities; what a row lacks to 1 is "none of these".
+
+        A cosine of -inf is a label that is not there.
+        """
+        z = to_tensor(cosines)
+        counts = (~z.isneginf()).sum(dim=-1, keepdim=True).clamp(min=1)
+        none = self.none / self.temperature + self.growth * counts.to(z.dtype).log()
+        return torch.cat([z / self.temperature, none], dim=-1).softmax(dim=-1)[..., :-1]
 
 
 def add_none(probabilities: Tensor) -> Tensor:
@@ -88,34 +100,50 @@ def fit_calibration(
         ConfigError: no question with a right label, none without, or cosines that tell nothing.
     """
     cosines, answers = cosines.double(), answers.long()
-    if cosines.ndim != 2 or answers.shape != cosines.shape[:1]:
-        raise ShapeError(
-            f"cosines {tuple(cosines.shape)} must be (N, L) and answers {tuple(answers.shape)} "
-            "(N,), one for each row."
-        )
     unknown = answers == NONE
-    if bool(unknown.all()) or not bool(unknown.any()):
-        raise ConfigError(
-            'a calibration needs questions with a right label, and others where "none of these" '
-            f"is right; got {int((~unknown).sum())} and {int(unknown.sum())}."
-        )
-    factor, level = _maximise(cosines, answers, scale)
-    if factor <= 0:
-        raise ConfigError(
-            "the cosines of right labels are no higher than those of wrong ones, so no calibration "
-            "helps; train the model, or check the answers."
-        )
-    calibration = Calibration(1 / factor, min(max(level / factor, -1.0), 1.0), data)
-    likelihood, _, _ = _likelihood(cosines, answers, torch.tensor([factor, level]).double())
+    _check_questions(cosines, answers, unknown)
     best = cosines.max(dim=-1).values
+    separation = _order_share(best[~unknown], best[unknown])
+    at = _maximise(cosines, answers, scale)
+    factor, level, growth = at.tolist()
+    if factor <= 0 or separation <= 0.5 or abs(level) > factor:
+        raise ConfigError(
+            "the cosines of right labels are hardly higher than those of wrong ones, so no "
+            "calibration helps; train the model, or check the answers."
+        )
+    calibration = Calibration(1 / factor, level / factor, growth, data)
+    likelihood, _, _ = _likelihood(cosines, answers, at)
     return CalibrationFit(
         calibration,
         len(answers),
         float(likelihood),
         calibration_error(calibration.probabilities(cosines), answers),
         calibration_error((scale * cosines).softmax(dim=-1), answers),
-        _order_share(best[~unknown], best[unknown]),
+        separation,
     )
+
+
+def _check_questions(cosines: Tensor, answers: Tensor, unknown: Tensor) -> None:
+    if cosines.ndim != 2 or answers.shape != cosines.shape[:1]:
+        raise ShapeError(
+            f"cosines {tuple(cosines.shape)} must be (N, L) and answers {tuple(answers.shape)} "
+            "(N,), one for each row."
+        )
+    if bool(unknown.all()) or not bool(unknown.any()):
+        raise ConfigError(
+            'a calibration needs questions with a right label, and others where "none of these" '
+            f"is right; got {int((~unknown).sum())} and {int(unknown.sum())}."
+        )
+    places = answers[~unknown]
+    if int(places.min()) < 0 or int(places.max()) >= cosines.shape[1]:
+        raise ConfigError(f"answers must be places from 0 to {cosines.shape[1] - 1}, or {NONE}.")
+    own = cosines[~unknown].gather(1, places[:, None])
+    usable = cosines.isfinite() | cosines.isneginf()
+    if not bool(usable.all()) or not bool(own.isfinite().all()):
+        raise ConfigError(
+            "cosines must be finite, or -inf for a label that is not there, but not for the right "
+            "one; the model may be damaged."
+        )
 
 
 def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) -> float:
@@ -133,16 +161,18 @@ def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) 
     return float(gaps.abs().sum() / len(answers))
 
 
-def _maximise(cosines: Tensor, answers: Tensor, scale: float) -> tuple[float, float]:
-    """The factor of cosines and the logit of "none of these" of the largest likelihood.
+def _maximise(cosines: Tensor, answers: Tensor, scale: float) -> Tensor:
+    """(3,): the factor of cosines, and level and growth of the logit of "none of these".
 
-    The negative log likelihood is convex in both, so Newton's steps, halved while they do not
-    help, find its only minimum.
+    They have the largest likelihood. Its negative logarithm is convex in all three, so Newton's
+    steps, halved while they do not help, find its only minimum. Where all questions have equally
+    many labels, the growth stays 0.
     """
-    at = torch.tensor([scale, scale * float(cosines.max(dim=-1).values.mean())]).double()
+    level = scale * float(cosines.max(dim=-1).values.mean())
+    at = torch.tensor([scale, level, 0.0], dtype=torch.float64)
     value, slope, bend = _likelihood(cosines, answers, at)
     for _ in range(_ROUNDS):
-        step = torch.linalg.solve(bend + 1e-12 * torch.eye(2, dtype=bend.dtype), slope)
+        step = torch.linalg.lstsq(bend, slope[:, None], driver="gelsd").solution[:, 0]
         for _ in range(_HALVINGS):
             found = _likelihood(cosines, answers, at - step)
             if found[0] <= value:
@@ -153,29 +183,33 @@ def _maximise(cosines: Tensor, answers: Tensor, scale: float) -> tuple[float, fl
         at, (value, slope, bend) = at - step, found
         if bool(step.abs().max() < _CLOSE * at.abs().max()):
             break
-    return float(at[0]), float(at[1])
+    return at
 
 
 def _likelihood(cosines: Tensor, answers: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean negative log likelihood, its gradient (2,) and its second derivatives (2, 2)."""
-    factor, level = at
-    missing = cosines.isneginf()
+    """The mean negative log likelihood, its gradient (3,) and its second derivatives (3, 3)."""
+    missing, unknown = cosines.isneginf(), answers == NONE
+    counts = (~missing).sum(dim=-1).double().clamp(min=1).log()
+    rise = counts if bool((counts != counts[0]).any()) else torch.zeros_like(counts)
     known = cosines.masked_fill(missing, 0)
-    logits = torch.cat(
-        [(factor * known).masked_fill(missing, -torch.inf), level.expand(len(known), 1)], 1
-    )
+    labels = (at[0] * known).masked_fill(missing, -torch.inf)
+    logits = torch.cat([labels, (at[1] + at[2] * rise)[:, None]], dim=1)
     shares = logits.softmax(dim=-1)
-    none = shares[:, -1]
-    unknown = answers == NONE
     targets = torch.where(unknown, cosines.shape[1], answers)[:, None]
     value = -logits.log_softmax(dim=-1).gather(1, targets).mean()
+    # what multiplies the three: the cosine of a label, and 1 and the rise of "none of these"
+    none, ones = shares[:, -1], torch.ones_like(rise)
     mean = (shares[:, :-1] * known).sum(dim=-1)
     square = (shares[:, :-1] * known.square()).sum(dim=-1)
     own = known.gather(1, answers.clamp(min=0)[:, None])[:, 0].masked_fill(unknown, 0)
-    slope = torch.stack([(mean - own).mean(), (none - unknown.double()).mean()])
-    mixed = -(mean * none).mean()
-    bend = [(square - mean.square()).mean(), mixed, mixed, (none * (1 - none)).mean()]
-    return value, slope, torch.stack(bend).view(2, 2)
+    over = none - unknown.double()
+    slope = torch.stack([mean - own, over, over * rise]).mean(dim=1)
+    tails = torch.stack([ones, rise])  # (2, N)
+    bend = torch.empty(3, 3, dtype=torch.float64)
+    bend[0, 0] = (square - mean.square()).mean()
+    bend[0, 1:] = bend[1:, 0] = -(tails * (mean * none)).mean(dim=1)
+    bend[1:, 1:] = tails @ (tails * (none * (1 - none))).T / len(none)
+    return value, slope, bend
 
 
 def _order_share(higher: Tensor, lower: Tensor) -> float:

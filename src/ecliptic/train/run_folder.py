@@ -38,7 +38,7 @@ from ecliptic.train.environment import ResumeWarning, find_changes
 from ecliptic.train.history import CURVES, METRICS, REJECTS, draw_curves
 from ecliptic.train.settings import TrainSettings
 
-FORMAT = 1  # of the states; increased when older ones cannot be resumed
+FORMAT = 2  # of the states; increased when older ones cannot be resumed
 SETTINGS, FACTS = "settings.json", "run.json"
 SPARE = 1 << 20  # bytes for the history and the curves
 _MODEL = re.compile(r"step-(\d{8})\.safetensors")
@@ -73,26 +73,24 @@ class RunFolder:
         self.write_facts(facts)
 
     def go_on(self, settings: TrainSettings, facts: Mapping[str, Any]) -> None:
-        """Compare the facts of a run that goes on with those of its last session, and write them.
-
-        Raises:
-            StorageError: the data is not that of the run any more.
-        """
+        """Name what differs from the last session of a run that goes on, and write the facts."""
         self.write_settings(settings)  # harmless ones may have changed
-        before = self.read_facts()
-        if before.get("data") != facts["data"]:
-            raise StorageError(
-                "the training data is not that of the run any more (names, sizes or times of files "
-                "differ), so the run cannot go on as it was; restore it, or start a new run with "
-                "start = the last checkpoint."
-            )
-        if changes := find_changes(before, facts):
+        if changes := find_changes(self.read_facts(), facts):
             warn(
                 f"this run is not bit for bit what it would have been: {'; '.join(changes)}.",
                 ResumeWarning,
                 stacklevel=None,
             )
         self.write_facts(facts)
+
+    def check_data(self, fingerprint: str) -> None:
+        """Raise StorageError unless `fingerprint` is that of the data of the run."""
+        if self.read_facts().get("data") != fingerprint:
+            raise StorageError(
+                "the training data is not that of the run any more (names, sizes or times of files "
+                "differ), so the run cannot go on as it was; restore it, or start a new run with "
+                "start = the last checkpoint."
+            )
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write the facts of the session that begins."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint
 from ecliptic.engine import resolve_device
-from ecliptic.errors import ConfigError, StorageError, warn
+from ecliptic.errors import ConfigError, EclipticError, StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
 from ecliptic.scoring import Calibration
@@ -130,6 +130,7 @@ class Session:
 
     def _take_up(self, state: SavedState) -> None:
         """Go on with the tensors of a state, and the numbers beside them."""
+        self.folder.check_data(self.data.batches.fingerprint)
         unpack(self.stepper, state.tensors, state.facts)
         self.losses = {name: list(found) for name, found in state.facts["losses"].items()}
         self.best = tuple(state.facts["best"]) if state.facts.get("best") else None
@@ -228,6 +229,7 @@ class Session:
             self.losses.clear()
         better = evaluates and self._evaluate(done)
         if last and self.evaluation.calibrating:
+            self._save(done)  # before what may fail
             self._calibrate(done)
         every = settings.checkpoints.every
         if last or stopped or better or agreed.late or (every and done % every == 0):
@@ -278,7 +280,7 @@ class Session:
     def _fit(self, done: int, model: TwoTowers) -> None:
         try:
             fit = self.evaluation.calibrate(model, partial(self.world.proceed, "calibrating"))
-        except ConfigError as error:  # a model that learned nothing is still written
+        except (EclipticError, RuntimeError) as error:  # the model is good without one
             warn(f"step {done}: no calibration: {error}", HealthWarning, stacklevel=None)
             return
         self.calibration = fit.calibration
