@@ -197,9 +197,9 @@ _PARTS = (
     _Part(
         "Choose a label for each {noun}",
         "The model chooses among the same {count} labels for each drawing. It was not trained to "
-        "choose among these labels, and a random guess is right 1 time in {count}. Right "
-        "answers come first, the surest at the top; the others follow: wrong ones, and drawings for "
-        "which it says that no label fits.",
+        "choose among these labels, and a random guess is right 1 time in {count}. Right answers "
+        "come first, the surest at the top; the others follow: wrong ones, and drawings for which "
+        "it says that no label fits.",
         "Your texts are the labels. The probabilities of an image add up to 100 %; only a model "
         "with a calibration can answer that none of them fits. Shown are {cards:,} of {count:,} "
         "images: the surest one of each label, then the second of each, and so on.",

@@ -40,12 +40,11 @@ def print_summary(result: DemoResult, console: Console | None = None) -> None:
 
 def _print_mistakes(result: DemoResult, console: Console) -> None:
     """Print the number of right names, and the wrong ones."""
-    console.print(
-        Text(
-            f"{result.answers.right} of {len(result.answers.guesses)} drawings named correctly",
-            "bold",
-        )
-    )
+    guesses = result.answers.guesses
+    title = f"{result.answers.right} of {len(guesses)} drawings named correctly"
+    left_open = sum(guess.open for guess in guesses)
+    title += f", {left_open} left open" * bool(left_open)
+    console.print(Text(title, "bold"))
     wrong = [guess for guess in result.answers.guesses if not guess.right]
     for guess in wrong[:MISTAKES]:
         label, chance = guess.labels[0]
