@@ -30,7 +30,7 @@ def write_data(root: Path) -> Path:
         {
             "key": f"{i:x}",
             "name": f"{colour} {shape}",
-            "keywords": f"{colour}|{shape}",
+            "keywords": f"{colour}|{shape}|{'round' if shape == 'circle' else 'sides'}",
             "concept_split": "val" if i == 3 else "train",
         }
         for i, (colour, shape) in enumerate(concepts)
