@@ -120,6 +120,13 @@ def test_b11_long_blank_runs_clean_to_the_same(runs: list[tuple[str, int]]) -> N
     assert repair(blanked).split() == repair(text).split()
 
 
+def test_b11_a_line_that_is_blank_at_its_beginning_only_is_no_blank_line() -> None:
+    """Python 3.11.0 to 3.11.4 matched too much with a possessive group here."""
+    text = "\n\n&nbsp;Ã&nbsp;"
+    assert beginnings.blank(text) == " \n&nbsp;Ã&nbsp;"
+    assert repair(beginnings.blank(text)).split() == repair(text).split() == ["Ã"]
+
+
 def test_b11_marks_of_medium_runs_are_ordered_as_ftfy_does() -> None:
     for length in (31, 32, 33, 500):
         text = "e" + "\u0301\u0327" * length

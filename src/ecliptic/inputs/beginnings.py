@@ -21,8 +21,9 @@ _NUMBERS = (
     "#0{0,9}(?:[1-9]|[12][0-9]|3[0-2]|127|160);|#[xX]0{0,9}(?:1?[1-9a-fA-F]|10|20|7[fF]|[aA]0);"
 )
 _BLANK = rf"[\0-\t\x0b-\x1a\x1c-\x20\x7f\xa0]|&(?:nbsp;|Tab;|NewLine;|{_NUMBERS})"
-_BLANK_LINES = re.compile(rf"^(?:(?:{_BLANK})*+\n){{2,}}+", re.MULTILINE)
-_BLANK_RUN = re.compile(rf"(?:{_BLANK}){{200,}}+")
+# nothing possessive: before Python 3.11.5 such a group loses its place when a part of it fails
+_BLANK_LINES = re.compile(rf"^(?:(?:{_BLANK})*\n){{2,}}", re.MULTILINE)
+_BLANK_RUN = re.compile(rf"(?:{_BLANK}){{200,}}")
 _HARD_SPACE = re.compile(r"\xa0|nbsp;|160;|[aA]0;")
 _SPACE = re.compile(r"[\t\f\r ]|Tab;|NewLine;|#0*(?:9|1[023]|32);|#[xX]0*(?:9|[aAcCdD]|20);")
 KEPT = 100  # characters of a run at both ends; ftfy looks at less around a character
