@@ -21,9 +21,8 @@ _NUMBERS = (
     "#0{0,9}(?:[1-9]|[12][0-9]|3[0-2]|127|160);|#[xX]0{0,9}(?:1?[1-9a-fA-F]|10|20|7[fF]|[aA]0);"
 )
 _BLANK = rf"[\0-\t\x0b-\x1a\x1c-\x20\x7f\xa0]|&(?:nbsp;|Tab;|NewLine;|{_NUMBERS})"
-# nothing possessive: before Python 3.11.5 such a group loses its place when a part of it fails
-_BLANK_LINES = re.compile(rf"^(?:(?:{_BLANK})*\n){{2,}}", re.MULTILINE)
-_BLANK_RUN = re.compile(rf"(?:{_BLANK}){{200,}}")
+_BLANK_LINES = re.compile(rf"^(?:(?:{_BLANK})*+\n){{2,}}+", re.MULTILINE)
+_BLANK_RUN = re.compile(rf"(?:{_BLANK}){{200,}}+")
 _HARD_SPACE = re.compile(r"\xa0|nbsp;|160;|[aA]0;")
 _SPACE = re.compile(r"[\t\f\r ]|Tab;|NewLine;|#0*(?:9|1[023]|32);|#[xX]0*(?:9|[aAcCdD]|20);")
 KEPT = 100  # characters of a run at both ends; ftfy looks at less around a character
@@ -51,9 +50,19 @@ def blank(text: str) -> str:
     The cleaned text is the same, and so is the length, but ftfy reads it much faster. The ends of
     a run stay, since ftfy looks at the neighbours of a character.
     """
-    text = _BLANK_LINES.sub(lambda run: " " * (len(run.group()) - 1) + "\n", text)
+    text = _BLANK_LINES.sub(_blank_lines, text)
     longest = _longest_segment()
     return _BLANK_RUN.sub(lambda run: _blank_run(run, longest), text)
+
+
+def _blank_lines(run: re.Match[str]) -> str:
+    """One line of spaces; what stands behind the last line end stays.
+
+    Python 3.11.0 to 3.11.4 match too much there: after a possessive group whose last round fails,
+    they go on where it failed.
+    """
+    lines, _, rest = run.group().rpartition("\n")
+    return " " * len(lines) + "\n" + rest
 
 
 def _blank_run(run: re.Match[str], longest: int) -> str:
