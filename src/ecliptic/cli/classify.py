@@ -70,6 +70,7 @@ class LabelFlags:
     def names(self) -> list[str]:
         """The labels without those that read the same as an earlier one."""
         from ecliptic.cli.texts import read_list
+        from ecliptic.inputs import fold_label
 
         labels = read_list(self.labels, self.labels_file, "labels")
         if labels is None:
@@ -80,7 +81,7 @@ class LabelFlags:
             )
         names: dict[str, str] = {}
         for label in labels:
-            same = names.setdefault(_fold(label), label)
+            same = names.setdefault(fold_label(label), label)
             if same is not label:
                 say(f"note: the label {label!r} reads the same as {same!r}, so it counts once")
         return list(names.values())
@@ -96,11 +97,6 @@ class LabelFlags:
             return [line for _, line in read_lines(self.templates)]
         refuse_missing_file(self.templates, instead="put it into a file")
         return self.templates
-
-
-def _fold(label: str) -> str:
-    """A label as it is tokenized: case and spaces make no difference."""
-    return " ".join(label.lower().split())
 
 
 @expands
@@ -148,10 +144,11 @@ def classify(
 
 def _add_none(clip: "Clip", labels: list[str], calibrated: bool | None) -> list[str]:
     """The labels, and "none of these" if the model can say it."""
+    from ecliptic.inputs import fold_label
     from ecliptic.scoring import NONE_OF_THESE
 
     if clip.card.choose_calibration(calibrated) is not None:
-        if NONE_OF_THESE in map(_fold, labels):
+        if NONE_OF_THESE in map(fold_label, labels):
             raise typer.BadParameter(
                 f'the model gives the probability of "{NONE_OF_THESE}" itself; leave that label '
                 "out, or use --no-calibrated."

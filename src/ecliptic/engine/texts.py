@@ -16,7 +16,7 @@ from ecliptic.engine.batches import Batcher, check_rows
 from ecliptic.engine.cache import EmbeddingCache, key_of
 from ecliptic.engine.image_lists import check_ordered
 from ecliptic.errors import ConfigError, InputError, ShapeError, TextError
-from ecliptic.inputs import TokenBatch, TokenizerSpec
+from ecliptic.inputs import TokenBatch, TokenizerSpec, fold_label
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -86,7 +86,7 @@ def check_labels(labels: Any) -> list[str]:
         raise InputError(f"labels must be a list of at least one class name, got {labels!r}.")
     first: dict[str, str] = {}  # as the tokenizer reads it -> as it was given
     for name in names:
-        read = " ".join(name.lower().split())
+        read = fold_label(name)
         if read in first:
             raise ConfigError(
                 f"the labels {first[read]!r} and {name!r} are the same to the model, so each would "

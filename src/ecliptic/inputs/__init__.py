@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Template as Template,
         check_templates as check_templates,
         fill as fill,
+        fold_label as fold_label,
         template_sets as template_sets,
         templates as templates,
     )

@@ -28,6 +28,11 @@ def templates(name: str) -> tuple[str, ...]:
     raise ConfigError(f"no template set is called {name!r}; {fix}")
 
 
+def fold_label(label: str) -> str:
+    """What the tokenizer makes no difference between is equal: letter case and white space."""
+    return " ".join(label.lower().split())
+
+
 def fill(templates: Sequence[Template], label: str) -> list[str]:
     """Replace every `{}` of each template by `label`; other braces stay as they are.
 

@@ -50,7 +50,7 @@ class Batch:
     pixels: Tensor  # (B, 3, S, S) float32, normalised; or uint8, to be normalised by `spec`
     tokens: Tensor  # (B, T) int64
     lengths: Tensor  # (B,) tokens in use, the end of text included
-    captions: Tensor  # (B,) int64, equal for equal captions, and for those of one concept
+    captions: Tensor  # (B,) int64, equal for equal concepts, or equal captions without any
     texts: Sequence[str] = ()  # the captions themselves
     keys: Sequence[str] = ()  # of the examples, for messages
     spec: ImageSpec | None = None  # of uint8 pixels

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ecliptic.errors import EclipticError, StorageError
-from ecliptic.inputs import Tokenizer
+from ecliptic.inputs import Tokenizer, fold_label
 from ecliptic.train.batch import Batch, Negatives, TextPairs
 from ecliptic.train.data.augmentations import Augmentation, Decoded
 from ecliptic.train.data.examples import Example, Examples
@@ -241,7 +241,7 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor
 
 def caption_ids(captions: Sequence[str]) -> Tensor:
     """(B,) int64, equal for captions that differ in case and spaces only."""
-    words = (" ".join(caption.lower().split()) for caption in captions)
+    words = map(fold_label, captions)
     hashes = (hashlib.blake2b(w.encode(errors="replace"), digest_size=8).digest() for w in words)
     numbers = [int.from_bytes(value, "little") >> 1 for value in hashes]  # not negative
     return torch.tensor(numbers, dtype=torch.int64)

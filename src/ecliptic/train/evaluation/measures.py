@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, EclipticError, StorageError, did_you_mean
-from ecliptic.inputs import ImageSpec, Tokenizer, check_templates, fill
+from ecliptic.inputs import ImageSpec, Tokenizer, check_templates, fill, fold_label
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
 from ecliptic.scoring import CalibrationFit, ensemble, fit_calibration, ranks
@@ -248,7 +248,7 @@ def _number(texts: Iterable[str]) -> tuple[list[str], list[int]]:
     first: list[str] = []
     places = []
     for text in texts:
-        key = " ".join(text.lower().split())
+        key = fold_label(text)
         if key not in found:
             found[key] = len(first)
             first.append(text)
