@@ -10,8 +10,14 @@ from ecliptic.engine import load
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ResNetConfig, TextConfig
 from ecliptic.scoring import Calibration
-from ecliptic.train import DataSettings, OptimSettings, TrainSettings, train
-from ecliptic.train.settings import DrawingsConfig, EvaluateSettings, HeldOutSettings
+from ecliptic.train import DataSettings, HealthWarning, OptimSettings, TrainSettings, train
+from ecliptic.train.run_folder import RunFolder
+from ecliptic.train.settings import (
+    CheckpointSettings,
+    DrawingsConfig,
+    EvaluateSettings,
+    HeldOutSettings,
+)
 
 from .drawings import DESIGNS, write_data
 
@@ -92,3 +98,17 @@ def test_the_same_seed_gives_the_same_weights_whatever_prepares_the_batches(
         assert torch.equal(weights["worked"][name], tensor), name
     other = weights["other"]["text.projection"]
     assert not torch.equal(weights["first"]["text.projection"], other)
+
+
+def test_a_calibration_that_fails_loses_nothing(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr("ecliptic.train.evaluation.Evaluation.calibrate", fail)
+    few = replace(settings, steps=2, checkpoints=CheckpointSettings(every=0))
+    with pytest.warns(HealthWarning, match="step 2: no calibration: singular"):
+        run = train(few, tmp_path / "run")
+    assert (run.steps, RunFolder(tmp_path / "run", 1).steps()) == (2, [2])
+    assert load(tmp_path / "run").card.calibration is None

@@ -154,8 +154,7 @@ class RunFolder:
         """
         self._check_space(tensors.values(), checkpoint.weights.values())
         stated = json.dumps({"format": FORMAT, "step": step, **facts})
-        write(checkpoint, self.model_path(step), overwrite=True)
-        write(checkpoint, self.path, overwrite=True)
+        self.write_model(step, checkpoint)
         replace_file(
             self.state_path(step),
             lambda draft: write_safetensors(draft, tensors, {"format": "pt", "training": stated}),
@@ -164,6 +163,11 @@ class RunFolder:
             if old != best:
                 self.state_path(old).unlink()
                 self.model_path(old).unlink(missing_ok=True)
+
+    def write_model(self, step: int, checkpoint: Checkpoint) -> None:
+        """Write the model after `step` steps, also as that of the run."""
+        write(checkpoint, self.model_path(step), overwrite=True)
+        write(checkpoint, self.path, overwrite=True)
 
     def _check_space(self, state: Iterable[Tensor], model: Iterable[Tensor]) -> None:
         """Raise StorageError unless there is room for a state and two copies of the model."""

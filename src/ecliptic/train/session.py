@@ -15,7 +15,6 @@ from ecliptic.engine import resolve_device
 from ecliptic.errors import ConfigError, EclipticError, StorageError, warn
 from ecliptic.inputs import Tokenizer
 from ecliptic.model import TwoTowers, build
-from ecliptic.scoring import Calibration
 from ecliptic.train.concepts import make_proxies
 from ecliptic.train.data import BadExample, Data, Prepared, open_data
 from ecliptic.train.effects import refuse_idle
@@ -122,7 +121,6 @@ class Session:
         encode, loss = world.distribute(trainee), build_loss(settings.loss)
         self.stepper = Stepper(trainee, settings, loss, encode=encode, ring=world.ring, teach=teach)
         self.best: tuple[int, float] | None = None
-        self.calibration: Calibration | None = None  # of the last step
         self.saved = self.start, time.monotonic()
         self.losses: dict[str, list[float]] = {}  # and their parts, since the last logged step
         if state is not None:
@@ -228,12 +226,11 @@ class Session:
                 self._log(done, prepared, result)
             self.losses.clear()
         better = evaluates and self._evaluate(done)
-        if last and self.evaluation.calibrating:
-            self._save(done)  # before what may fail
-            self._calibrate(done)
         every = settings.checkpoints.every
         if last or stopped or better or agreed.late or (every and done % every == 0):
             self._save(done)
+        if last and self.evaluation.calibrating:  # when nothing can be lost any more
+            self._calibrate(done)
 
     def _log(self, done: int, prepared: Prepared, result: StepResult) -> None:
         spread = measure_spread(*self.stepper.vectors)
@@ -273,18 +270,20 @@ class Session:
         return True
 
     def _calibrate(self, done: int) -> None:
-        """Fit the calibration of the finished model, which its card keeps."""
-        model = self._averaged_model(wanted=self.world.rank == 0)
-        self.world.first(lambda: self._fit(done, model.eval()))
+        """Fit the calibration of the finished model, and write it into the card of the model."""
+        writes = self.world.rank == 0
+        model, weights = self._averaged_model(wanted=writes), self._weights(wanted=writes)
+        self.world.first(lambda: self._fit(done, model.eval(), weights))
 
-    def _fit(self, done: int, model: TwoTowers) -> None:
+    def _fit(self, done: int, model: TwoTowers, weights: Mapping[str, Tensor]) -> None:
         try:
             fit = self.evaluation.calibrate(model, partial(self.world.proceed, "calibrating"))
         except (EclipticError, RuntimeError) as error:  # the model is good without one
             warn(f"step {done}: no calibration: {error}", HealthWarning, stacklevel=None)
             return
-        self.calibration = fit.calibration
         self.recorder.record({"step": done, "calibration": asdict(fit)})
+        checkpoint = replace(self._checkpoint(weights), calibration=fit.calibration)
+        self.folder.write_model(done, checkpoint)
 
     def _save(self, done: int) -> None:
         """Write a state, the model and the curves.
@@ -353,9 +352,7 @@ class Session:
         }
         config = self.stepper.trainee.model.config
         specs = self.image_spec, self.tokenizer_spec
-        return Checkpoint(
-            config, stored, *specs, name=self.settings.name, calibration=self.calibration
-        )
+        return Checkpoint(config, stored, *specs, name=self.settings.name)
 
     def _check_rejects(self, done: int) -> None:
         """Raise StorageError when too large a share of the examples could not be read."""
