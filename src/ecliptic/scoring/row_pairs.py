@@ -46,7 +46,7 @@ def row_blocks(*sides: Rows) -> Iterator[tuple[Tensor, ...]]:
     """
     for other in sides[1:]:
         check_spaces(sides[0], other)
-    arrays = [getattr(side, "vectors", side) for side in sides]
+    arrays = [held(side) for side in sides]
     shapes = [tuple(getattr(array, "shape", ())) for array in arrays]
     if len(shapes[0]) != 2 or any(shape != shapes[0] for shape in shapes):
         raise ShapeError(
@@ -56,6 +56,11 @@ def row_blocks(*sides: Rows) -> Iterator[tuple[Tensor, ...]]:
     block = max(1, AT_ONCE // max(1, shapes[0][1]))
     for start in range(0, max(shapes[0][0], 1), block):
         yield tuple(_read_rows(array[start : start + block], start) for array in arrays)
+
+
+def held(rows: Rows) -> Any:
+    """The tensor or array itself, as it is; `to_tensor` makes floats of it."""
+    return getattr(rows, "vectors", rows)
 
 
 def _read_rows(rows: Any, start: int) -> Tensor:
