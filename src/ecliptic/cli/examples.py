@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "score": (
         "ecliptic score pairs.csv --model ViT-B-32/openai --per-item scores.csv",
-        "ecliptic score old/ new/ --captions captions.csv --metric clip-t -m ViT-B-32/openai",
+        "ecliptic score old/ new/ --captions c.csv -m ViT-B-32/openai",
         "ecliptic score generated/ real/ --metric cmmd --model ViT-L-14-336/openai",
     ),
     "tokens": ('ecliptic tokens "a photo of a cat"', 'ecliptic tokens "a cat" -m ViT-B-32/openai'),

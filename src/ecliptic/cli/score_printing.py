@@ -67,7 +67,8 @@ def print_summary(summary: "ScoreSummary", *, json: bool) -> None:
     print_facts(summary.facts())
     for note in summary.notes:
         print_text(f"note: {note}")
-    columns = (*summary.metric.images, *summary.metric.texts)
+    metric = summary.run.metric
+    columns = (*metric.images, *metric.texts)
     for title, some in (("worst", summary.worst), ("best", summary.best)):
         if some:
             print_text("")

@@ -123,7 +123,7 @@ def test_rows_that_cannot_be_used_are_listed_and_the_rest_counts(
     torch.testing.assert_close(
         found.values(), score_pairs(clip, paths[:2], CAPTIONS[:2], "clip-t").values()
     )
-    assert found.summary().rejected == 3
+    assert found.summary().run.rejected == 3
     none = score_rows(RowScorer(clip, METRICS["clip-t"]), rows[1:4])
     with pytest.raises(InputError, match="none of the items"):
         none.summary()
@@ -187,7 +187,8 @@ def test_two_systems_are_scored_on_the_same_rows(clip: Clip, paths: list[str]) -
     both = torch.cat([first, second], dim=1)
     torch.testing.assert_close(found.values(), both, atol=1e-6, rtol=0)
     compared = found.comparison()
-    assert compared.difference.value == pytest.approx(float((first - second).mean()))
+    gap = float((first - second).mean())
+    assert compared.difference.value == pytest.approx(gap, abs=1e-6)
     assert set(next(iter(found.rows()))) == set(found.columns())
     with pytest.raises(ConfigError, match="use `comparison`"):
         found.summary()
@@ -204,7 +205,7 @@ def test_stored_vectors_need_no_model(clip: Clip, paths: list[str]) -> None:
         found.values(), score_pairs(clip, paths, CAPTIONS, "clip-t").values()
     )
     assert [row["caption"] for row in found.rows()] == CAPTIONS
-    assert found.summary().model == "tiny"
+    assert found.summary().run.model == "tiny"
     other = Vectors(texts.vectors, None, "other", exact, "other")
     with pytest.raises(SpaceMismatchError, match="two embedding spaces"):
         score_vectors(images, other)

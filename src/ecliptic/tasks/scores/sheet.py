@@ -19,7 +19,7 @@ from ecliptic.tasks.scores.metrics import Metric, RowVectors, find_metric
 from ecliptic.tasks.scores.rows import ScoreRow
 from ecliptic.tasks.scores.scorer import RowScorer, ScoredBatch
 from ecliptic.tasks.scores.spool import RowSpool
-from ecliptic.tasks.scores.summary import ScoredExample, ScoreSummary, summarise
+from ecliptic.tasks.scores.summary import ScoredExample, ScoredRun, ScoreSummary, summarise
 
 CUT_SHOWN = 5  # texts whose dropped end is kept for people
 _VECTORS = 4096  # rows of stored vectors that are scored at once
@@ -112,8 +112,17 @@ class ScoreSheet:
         counted, groups = values, self.groups or None
         if self.metric.by_prompt:
             counted, groups = self._best_of_prompts(values), None
-        best, worst = self._examples(values, check_count("examples", examples, 0))
-        return summarise(self, counted, groups, best, worst, level, seed)
+        found = self._examples(values, check_count("examples", examples, 0))
+        run = ScoredRun(
+            self.metric,
+            self.prefix,
+            self.model,
+            self.space,
+            len(values),
+            len(self.rejects),
+            self.cut,
+        )
+        return summarise(run, counted, groups, found, level, seed)
 
     def comparison(self, level: float = 0.95, seed: int = 0) -> PairedComparison:
         """The two systems, row by row.
@@ -246,7 +255,8 @@ def score_vectors(images: Comparable, texts: Comparable, metric: str = "clip-t")
     stored = images if isinstance(images, Vectors) else None
     sheet = ScoreSheet(chosen, model=stored.model if stored else "")
     sheet.space = stored.space if stored else ""
-    values = chosen.score(RowVectors([images], [texts]))
+    sides: list[Any] = [images, texts]
+    values = chosen.score(RowVectors(sides[:1], sides[1:]))
     names = [one.ids if isinstance(one, Vectors) else None for one in (images, texts)]
     for start in range(0, len(values), _VECTORS):
         block = values[start : start + _VECTORS]
