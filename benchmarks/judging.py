@@ -18,6 +18,10 @@ PAIRS, SIZE = 100_000, 512
 REPEATS = 7
 
 
+def _show(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.4f} s ({min(seconds):.4f} to {max(seconds):.4f})"
+
+
 def main() -> None:
     """Print seconds and bandwidth, and one JSON line."""
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
@@ -33,21 +37,19 @@ def main() -> None:
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     print(f"{pairs:,} pairs of {SIZE} numbers on {machine()}")
     for name, taken in seconds.items():
-        rate = size / medians[name] / 1e9
-        print(
-            f"  {name:20} {medians[name]:7.4f} s ({min(taken):.4f} to {max(taken):.4f}), {rate:.1f} GB/s"
-        )
+        print(f"  {name:18} {_show(taken)}, {size / medians[name] / 1e9:.1f} GB/s")
     scores = pair_cosines(images, texts)
     other = scores + torch.randn(pairs, generator=generator) / 50
     report = measure(lambda: (bootstrap(scores), scores.median()), 3, 1)
     compared = measure(lambda: compare_pairs(scores, other), 3, 1)
-    print(
-        f"  report     {statistics.median(report):7.3f} s ({min(report):.3f} to {max(report):.3f})"
-    )
-    print(
-        f"  comparison {statistics.median(compared):7.3f} s ({min(compared):.3f} to {max(compared):.3f})"
-    )
-    line = {"bench": "judging", "unit": "s", "machine": machine(), "pairs": pairs}
+    print(f"  report             {_show(report)}")
+    print(f"  comparison         {_show(compared)}")
+    line: dict[str, object] = {
+        "bench": "judging",
+        "unit": "s",
+        "machine": machine(),
+        "pairs": pairs,
+    }
     line["seconds"] = {name: round(median, 5) for name, median in medians.items()}
     line["report"] = round(statistics.median(report), 4)
     line["comparison"] = round(statistics.median(compared), 4)

@@ -157,6 +157,8 @@ def test_two_folders_are_compared_pair_by_pair(
     assert "3 pairs are too few to tell a and b apart" in found.stdout
     assert "has no image of the name '3.png'" in found.stderr
     assert "sign-flip test" in found.stdout
+    assert "a trails most" in found.stdout
+    assert data["leads"][0]["score"] >= data["trails"][0]["score"]
     with (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "first", "second", "caption", "first_score", "second_score"]
@@ -201,6 +203,8 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
         (["A", "A", "--metric", "cmmd", "--prefix", "x"], "--prefix has no effect"),
         (["A", "A", "--metric", "cmmd", "--columns", "caption=x"], "reads only the column of"),
         (["A", "A", "--metric", "cmmd", "--per-item", "s.csv"], "--per-item has no effect"),
+        (["A", "A", "--metric", "cmmd", "--level", "0.9"], "--level has no effect"),
+        (["A", "A", "--metric", "clip-i", "--examples", "1"], "--examples has no effect"),
         (["P", "--per-item", "s.txt"], "must end in .csv or .jsonl"),
         (["P", "--level", "1"], "--level"),
     ],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ecliptic.tasks import ImageFolder, RowColumns, ScoreSheet
 
 SETS = ("clip-i", "cmmd", "cmmd-published")  # scores of two sets of images
+LEVEL, EXAMPLES = 0.95, 3  # unless given
 ScorePaths = Annotated[
     list[str],
     typer.Argument(
@@ -123,12 +124,18 @@ class UncertaintyFlags:
     """The interval, and the examples."""
 
     level: Annotated[
-        float, typer.Option(help="Of the intervals.", min=0.5, max=0.999, metavar="SHARE")
-    ] = 0.95
+        float | None,
+        typer.Option(
+            help="Of the intervals.", min=0.5, max=0.999, metavar="SHARE", show_default="0.95"
+        ),
+    ] = None
     seed: Annotated[int, typer.Option(help="Of resamples and permutations.", min=0)] = 0
     examples: Annotated[
-        int, typer.Option(help="Worst and best rows that are shown.", min=0, metavar="N")
-    ] = 3
+        int | None,
+        typer.Option(
+            help="Worst and best rows that are shown.", min=0, metavar="N", show_default="3"
+        ),
+    ] = None
 
 
 @expands
@@ -150,7 +157,7 @@ def score(
     """
     from ecliptic.storage import check_outputs
 
-    kind = _kind(paths, scores, per_item)
+    kind = _kind(paths, scores, uncertainty, per_item)
     read = chain(_files(paths), [scores.captions or "", model.model])
     check_outputs(files_of_items(per_item), read, force=force)
     if kind == "sets":
@@ -160,7 +167,9 @@ def score(
     leave(REJECTED, when=rejected)
 
 
-def _kind(paths: list[str], scores: ScoreFlags, per_item: Path | None) -> str:
+def _kind(
+    paths: list[str], scores: ScoreFlags, uncertainty: UncertaintyFlags, per_item: Path | None
+) -> str:
     """What the paths are: "sets", "vectors", "table" or "folders"; else a usage error."""
     kind = _guess(paths, scores.metric)
     captions, metric = scores.captions, scores.metric
@@ -168,7 +177,11 @@ def _kind(paths: list[str], scores: ScoreFlags, per_item: Path | None) -> str:
         raise typer.BadParameter(f"--captions belongs to folders of images, not to {paths[0]}.")
     if kind in ("sets", "vectors"):
         flags: dict[str, object] = {"--words": scores.words, "--prefix": scores.prefix}
-        flags |= {"--per-item": per_item} if kind == "sets" else {"--columns": scores.columns}
+        if kind == "sets":
+            flags |= {"--per-item": per_item, "--examples": uncertainty.examples}
+            flags |= {"--level": uncertainty.level if metric != "clip-i" else None}
+        else:
+            flags |= {"--columns": scores.columns}
         if given := [flag for flag, value in flags.items() if value is not None]:
             raise typer.BadParameter(f"{given[0]} has no effect on {metric} of {kind}.")
         return kind
@@ -241,11 +254,12 @@ def _score_rows(
     else:
         sheet = _score_items(paths, folders, scores, model.clip())
     report_sheet(sheet, [folder.note_left() for folder in folders])
-    level, seed = uncertainty.level, uncertainty.seed
+    level, seed = uncertainty.level or LEVEL, uncertainty.seed
+    examples = EXAMPLES if uncertainty.examples is None else uncertainty.examples
     if len(folders) == 2:
-        print_comparison(sheet, sheet.comparison(level, seed), paths, json=json)
+        print_comparison(sheet, sheet.comparison(level, seed), paths, examples, json=json)
     else:
-        print_summary(sheet.summary(uncertainty.examples, level, seed), json=json)
+        print_summary(sheet.summary(examples, level, seed), json=json)
     if per_item:
         write_items(per_item, sheet)
     return len(sheet.rejects) > 0
@@ -310,7 +324,9 @@ def _score_sets(
         name = str(sets[0].model)  # type: ignore[union-attr]
     else:
         sets, rejects, name = _gather_sets(sides, model)
-    found = score_sets(sets[0], sets[1], scores.metric, uncertainty.level, uncertainty.seed)
+    found = score_sets(
+        sets[0], sets[1], scores.metric, uncertainty.level or LEVEL, uncertainty.seed
+    )
     print_set_score(dataclasses.replace(found, model=name), rejects, json=json)
     return any(len(some) for some in rejects)
 

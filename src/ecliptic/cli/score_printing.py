@@ -25,7 +25,7 @@ from ecliptic.storage import replace_file, stream_writer
 if TYPE_CHECKING:
     from ecliptic.engine import Rejects
     from ecliptic.scoring import PairedComparison
-    from ecliptic.tasks import ScoreSheet, ScoreSummary, SetScore
+    from ecliptic.tasks import ScoredExample, ScoreSheet, ScoreSummary, SetScore
 
 PerItem = Annotated[
     Path | None,
@@ -67,26 +67,27 @@ def print_summary(summary: "ScoreSummary", *, json: bool) -> None:
     print_facts(summary.facts())
     for note in summary.notes:
         print_text(f"note: {note}")
-    metric = summary.run.metric
-    columns = (*metric.images, *metric.texts)
-    for title, some in (("worst", summary.worst), ("best", summary.best)):
-        if some:
-            print_text("")
-            rows = [
-                (f"{one.score:.4f}", *(one.row.get(name, one.row["row"]) for name in columns))
-                for one in some
-            ]
-            print_table(("score ", *columns), rows, title, wrap_last=True)
+    columns = (*summary.run.metric.images, *summary.run.metric.texts)
+    _print_examples("worst", summary.worst, columns)
+    _print_examples("best", summary.best, columns)
 
 
 def print_comparison(
-    sheet: "ScoreSheet", found: "PairedComparison", paths: Sequence[str], *, json: bool
+    sheet: "ScoreSheet",
+    found: "PairedComparison",
+    paths: Sequence[str],
+    examples: int,
+    *,
+    json: bool,
 ) -> None:
     """Print two systems side by side, and the sentence that says which is better."""
     first, second = _names(paths)
     verdict = found.verdict(first, second)
+    leads, trails = sheet.extremes(examples)
     if json:
-        print_json(_comparison_json(sheet, found, paths) | {"verdict": verdict})
+        data = _comparison_json(sheet, found, paths) | {"verdict": verdict}
+        data["leads"] = [one.to_json() for one in leads]
+        print_json(data | {"trails": [one.to_json() for one in trails]})
         return
     facts = {"metric": sheet.metric.name, f"mean of {first}": f"{found.first:.4f}"}
     facts |= {f"mean of {second}": f"{found.second:.4f}"}
@@ -104,6 +105,20 @@ def print_comparison(
     facts |= {"n": f"{found.n:,} pairs", "convention": sheet.metric.convention}
     print_facts(facts | {"model": sheet.model})
     print_text(verdict)
+    _print_examples(f"{first} leads most", leads, ("first", *sheet.metric.texts))
+    _print_examples(f"{first} trails most", trails, ("first", *sheet.metric.texts))
+
+
+def _print_examples(title: str, some: "Sequence[ScoredExample]", columns: Sequence[str]) -> None:
+    """Print rows with their scores, after an empty line; nothing if there are none."""
+    if some:
+        print_text("")
+        rows = [
+            (f"{one.score:.4f}", *(one.row.get(name, one.row["row"]) for name in columns))
+            for one in some
+        ]
+        heads = ["image" if name == "first" else name for name in columns]
+        print_table(("score ", *heads), rows, title, wrap_last=True)
 
 
 def _names(paths: Sequence[str]) -> tuple[str, str]:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
         score_rows as score_rows,
         score_vectors as score_vectors,
     )
-    from ecliptic.tasks.scores.summary import ScoreSummary as ScoreSummary
+    from ecliptic.tasks.scores.summary import (
+        ScoredExample as ScoredExample,
+        ScoredRun as ScoredRun,
+        ScoreSummary as ScoreSummary,
+    )
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -112,7 +112,6 @@ class ScoreSheet:
         counted, groups = values, self.groups or None
         if self.metric.by_prompt:
             counted, groups = self._best_of_prompts(values), None
-        found = self._examples(values, check_count("examples", examples, 0))
         run = ScoredRun(
             self.metric,
             self.prefix,
@@ -122,7 +121,7 @@ class ScoreSheet:
             len(self.rejects),
             self.cut,
         )
-        return summarise(run, counted, groups, found, level, seed)
+        return summarise(run, counted, groups, self.extremes(examples), level, seed)
 
     def comparison(self, level: float = 0.95, seed: int = 0) -> PairedComparison:
         """The two systems, row by row.
@@ -147,10 +146,14 @@ class ScoreSheet:
         best.scatter_reduce_(0, numbers, values, "amax")
         return best[torch.unique(numbers)]
 
-    def _examples(
-        self, values: Tensor, count: int
-    ) -> tuple[tuple[ScoredExample, ...], tuple[ScoredExample, ...]]:
-        """The best and the worst rows; equal ones in the order of the rows."""
+    def extremes(self, count: int) -> tuple[tuple[ScoredExample, ...], tuple[ScoredExample, ...]]:
+        """The best and the worst rows; of two systems, those by which the first leads and trails.
+
+        Equal ones are in the order of the rows.
+        """
+        count = check_count("examples", count, 0)
+        values = self.values()
+        values = values[:, 0] - values[:, 1] if values.shape[1] == 2 else values[:, 0]
         best = values.argsort(descending=True, stable=True)[:count].tolist()
         worst = values.argsort(stable=True)[:count].tolist()
         wanted, numbers = {*best, *worst}, values.tolist()
