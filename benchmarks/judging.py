@@ -8,6 +8,7 @@ report of the same number of scores: mean, median and interval, and a comparison
 import json
 import statistics
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -27,7 +28,7 @@ def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
     generator = torch.Generator().manual_seed(0)
     images, texts = (torch.randn(pairs, SIZE, generator=generator) for _ in range(2))
-    contenders = {
+    contenders: dict[str, Callable[[], object]] = {
         "one pass": lambda: images.sum() + texts.sum(),
         "ecliptic": lambda: clip_score(images, texts),
         "cosine_similarity": lambda: torch.cosine_similarity(images, texts),

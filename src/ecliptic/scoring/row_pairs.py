@@ -89,13 +89,13 @@ def check_finite_rows(rows: Tensor, start: int = 0) -> None:
 def row_cosines(x: Tensor, y: Tensor) -> Tensor:
     """(n, E) and (n, E), or (E,), float64 -> (n,) cosines; a zero vector gives 0."""
     lengths = (vecdot(x, x) * vecdot(y, y)).sqrt()
-    cosines = vecdot(x, y) / lengths
+    cosines: Tensor = vecdot(x, y) / lengths
     return cosines.masked_fill(lengths == 0, 0.0).clamp(-1, 1)
 
 
 def unit(rows: Tensor) -> Tensor:
     """Rows at unit length; a zero vector stays zero."""
-    lengths = vecdot(rows, rows)[..., None].sqrt()
+    lengths: Tensor = vecdot(rows, rows)[..., None].sqrt()
     return rows / lengths.masked_fill(lengths == 0, 1.0)
 
 
