@@ -129,6 +129,15 @@ def test_stored_vectors_give_the_same_score(
     data = read_json(run, *out, "--metric", "clip-t")
     peer = read_json(run, pairs, "--model", model, "--metric", "clip-t")
     assert data["mean"] == pytest.approx(peer["mean"], abs=1e-6)
+    assert read_json(run, *out, "--metric", "torchmetrics")["n"] == 4
+    for words, said in (
+        (["--metric", "preference"], "needs more than vectors"),
+        (["--columns", "image=a"], "--columns has no effect"),
+        (["--prefix", "x"], "--prefix has no effect"),
+    ):
+        found = run("score", *out, *words)
+        assert found.exit_code == 2
+        assert said in " ".join(found.stderr.split())
     near = read_json(run, out[0], out[0], "--metric", "clip-i")
     assert near["n"] == [4, 4]
     same = read_json(run, tmp_path / "a", tmp_path / "a", "--metric", "clip-i", "--model", model)

@@ -182,6 +182,7 @@ def _kind(
             flags |= {"--level": uncertainty.level if metric != "clip-i" else None}
         else:
             flags |= {"--columns": scores.columns}
+            _check_vectors(scores)
         if given := [flag for flag, value in flags.items() if value is not None]:
             raise typer.BadParameter(f"{given[0]} has no effect on {metric} of {kind}.")
         return kind
@@ -213,6 +214,17 @@ def _guess(paths: list[str], metric: str) -> str:
             f"captions; got {' '.join(paths)}."
         )
     return "folders"
+
+
+def _check_vectors(scores: ScoreFlags) -> None:
+    from ecliptic.tasks import find_metric
+
+    metric = find_metric(scores.metric)
+    if metric.columns != ("image", "caption") or metric.by_prompt:
+        raise typer.BadParameter(
+            f"{metric.name} needs more than vectors of images and of captions; name a table, or "
+            "choose clipscore, clip-t or torchmetrics."
+        )
 
 
 def _check_folders(paths: list[str], scores: ScoreFlags, columns: "RowColumns") -> None:
@@ -295,8 +307,7 @@ def _score_vectors(paths: list[str], metric: str) -> "ScoreSheet":
     from ecliptic.tasks import score_vectors
 
     images, captions = (load_vectors(path) for path in paths)
-    with checks_usage():
-        return score_vectors(images, captions, metric)
+    return score_vectors(images, captions, metric)
 
 
 def _score_sets(

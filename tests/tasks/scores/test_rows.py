@@ -64,6 +64,13 @@ def test_a_bad_row_says_what_is_wrong(folder: Path, row: Any, reason: str) -> No
     assert reason in str(found.error)
 
 
+def test_a_row_without_a_group_is_not_left_to_count_alone(folder: Path) -> None:
+    table = write_table(folder / "pairs.csv", "image,caption,scene\n0.png,a,\n1.png,b,x\n")
+    rows = list(table_rows(table, RowColumns(find_metric("clip-t"), {"group": "scene"})))
+    assert "must hold the group" in str(rows[0].error)
+    assert rows[1].group == "x"
+
+
 def test_images_of_folders_are_found_by_name(folder: Path) -> None:
     other = folder.parent / "other"
     (other / "sub").mkdir(parents=True)

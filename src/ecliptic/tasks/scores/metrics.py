@@ -44,7 +44,7 @@ class Metric:
     prefix: str = ""  # of captions and references
     references: bool = False
     words: tuple[str, str] | None = None  # that are compared, unless others are given
-    least: float | None = None  # of the mean
+    least: float | None = None  # of the mean, and of its interval
     by_prompt: bool = False  # values are shared among the images of one caption
     compares: bool = True  # makes sense for two generators side by side
     known: str = field(default="", compare=False)  # what it was published with
@@ -61,6 +61,7 @@ _ROWS = (
         f"{WEIGHT} x max(cosine, 0), mean over pairs (Hessel et al. 2021)",
         lambda v: clip_score(v.images[0], v.texts[0]),
         prefix=PREFIX,
+        least=0.0,
         known="ViT-B-32/openai",
     ),
     Metric(
@@ -69,6 +70,7 @@ _ROWS = (
         "where both are 0; mean over pairs (Hessel et al. 2021, section 3)",
         lambda v: ref_clip_score(v.images[0], v.texts[0], v.references),
         prefix=PREFIX,
+        least=0.0,
         references=True,
         known="ViT-B-32/openai",
     ),
@@ -109,6 +111,7 @@ _ROWS = (
         "images (CLIP-IQA, Wang et al. 2023; with position embeddings)",
         lambda v: clip_iqa(v.images[0], v.words[0], v.words[1])[:, 0],
         texts=(),
+        least=0.0,
         words=("Good photo.", "Bad photo."),
         known="RN50/openai",
     ),

@@ -171,9 +171,9 @@ def _make_row(where: str, row: Any, columns: RowColumns, images: Sequence[Item])
         return ScoreRow(where, labels=tuple(item.name for item in images), error=broken)
     try:
         references = _references(row, columns) if columns.metric.references else ()
+        group = _group(row, columns)
     except InputError as error:
         return ScoreRow(where, labels=tuple(item.name for item in images), error=error)
-    group = str(row.get(columns.of("group")[0], "")) if "group" in columns.named else ""
     return _row_of(where, images, [str(item.value) for item in items], references, group)
 
 
@@ -195,6 +195,17 @@ def _text(row: Any, column: str, where: str) -> Item:
     if item.error is None and not str(item.value).strip():
         return Item(where, "", InputError(f"the text in column {column!r} is empty."))
     return item
+
+
+def _group(row: Any, columns: RowColumns) -> str:
+    """The group of a row; "" if no column has them."""
+    if "group" not in columns.named:
+        return ""
+    [name] = columns.of("group")
+    value = row.get(name)
+    if value is None or not str(value).strip():
+        raise InputError(f"nothing usable in column {name!r}; it must hold the group of the row.")
+    return str(value)
 
 
 def _references(row: Any, columns: RowColumns) -> tuple[str, ...]:

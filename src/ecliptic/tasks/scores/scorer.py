@@ -55,7 +55,7 @@ class RowScorer:
     prefix: str | None = None
     words: tuple[str, str] | None = None
     batch_size: int | None = None
-    _anchors: list[Tensor] = field(default_factory=list, init=False)
+    _anchors: list[Tensor] = field(default_factory=list, init=False)  # (1, E) of each word
 
     def __post_init__(self) -> None:
         name = self.metric.name
@@ -63,8 +63,6 @@ class RowScorer:
             raise ConfigError(f"the score {name} reads no captions, so it has no prefix.")
         if self.words is not None and self.metric.words is None:
             raise ConfigError(f"the score {name} compares with captions, so it takes no words.")
-        if words := self.words or self.metric.words:
-            self._anchors.extend(self.clip.encode_text(list(words))[:, None])  # (1, E) each
 
     @property
     def beginning(self) -> str:
@@ -73,6 +71,9 @@ class RowScorer:
 
     def stream(self, rows: Iterable[ScoreRow]) -> Iterator[ScoredBatch]:
         """The scores of any number of rows, a batch at a time and in order."""
+        words = self.words or self.metric.words
+        if words and not self._anchors:
+            self._anchors.extend(self.clip.encode_text(list(words))[:, None])
         source, start = iter(rows), 0
         while some := list(islice(source, ROWS)):
             yield self._score(some, start)
