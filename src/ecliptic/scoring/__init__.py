@@ -14,6 +14,12 @@ if TYPE_CHECKING:
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
     )
+    from ecliptic.scoring.correlation import (
+        average_ranks as average_ranks,
+        correlate_rows as correlate_rows,
+        pearson as pearson,
+        spearman as spearman,
+    )
     from ecliptic.scoring.similarity import (
         Rows as Rows,
         SpacedRows as SpacedRows,
