@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.scoring.binomial import binomial_tail as binomial_tail
     from ecliptic.scoring.calibration import (
         NONE as NONE,
         NONE_OF_THESE as NONE_OF_THESE,
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
         correlate_rows as correlate_rows,
         pearson as pearson,
         spearman as spearman,
+    )
+    from ecliptic.scoring.intervals import (
+        Interval as Interval,
+        bootstrap as bootstrap,
+        clopper_pearson as clopper_pearson,
+        wilson as wilson,
+    )
+    from ecliptic.scoring.paired_tests import (
+        mcnemar as mcnemar,
+        sign_flip_test as sign_flip_test,
     )
     from ecliptic.scoring.similarity import (
         Rows as Rows,
