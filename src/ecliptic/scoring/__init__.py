@@ -31,6 +31,22 @@ if TYPE_CHECKING:
         mcnemar as mcnemar,
         sign_flip_test as sign_flip_test,
     )
+    from ecliptic.scoring.ratings.choices import (
+        ChoiceFit as ChoiceFit,
+        fit_choices as fit_choices,
+        solve_choices as solve_choices,
+    )
+    from ecliptic.scoring.ratings.folds import (
+        FOLDS as FOLDS,
+        split_folds as split_folds,
+        take_groups as take_groups,
+    )
+    from ecliptic.scoring.ratings.ridge import (
+        RidgeFit as RidgeFit,
+        cross_predict as cross_predict,
+        fit_ridge as fit_ridge,
+        solve_ridge as solve_ridge,
+    )
     from ecliptic.scoring.similarity import (
         Rows as Rows,
         SpacedRows as SpacedRows,
