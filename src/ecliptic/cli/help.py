@@ -16,6 +16,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("text", "texts", "column", "id_column", "kind", "limit"),
         *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "resume"),
         *("hires_steps", "hires_prompt", "hires_negative"),
+        *("head", "backbone", "train"),
     ),
     "Model": (
         *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),
@@ -42,6 +43,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Output": (
         *("out", "layout", "top_k", "plot", "page", "explain", "store", "calibrated"),
+        *("least", "best", "save"),
         *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),
     "If the checkpoint does not say": (

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from ecliptic import __version__
 from ecliptic.cli import (
+    aesthetic,
     captions,
     classify,
     condition,
@@ -130,6 +131,7 @@ for command in (
     embed.embed,
     similarity.similarity,
     classify.classify,
+    aesthetic.aesthetic,
     tokens.tokens,
     lint.lint,
     condition.condition,

@@ -9,8 +9,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ecliptic.engine import Card
@@ -133,7 +135,7 @@ def train_on_ratings(
     report = RatingReport(
         images=len(rows),
         merged=len(vectors) - len(rows),
-        groups=None if groups is None else len(marks.unique()),
+        groups=None if groups is None else len(torch.unique(marks)),
         alpha=fit.alpha,
         spearman=order,
         pearson=pearson(fit.held_out, y),
@@ -185,7 +187,7 @@ def train_on_choices(
     report = ChoiceReport(
         pairs=len(preferred),
         images=len(rows),
-        groups=None if groups is None else len(marks.unique()),
+        groups=None if groups is None else len(torch.unique(marks)),
         alpha=fit.alpha,
         accuracy=_bound_accuracy(right, marks, seed),
         loss=float(F.softplus(-fit.margins).mean()),
@@ -197,9 +199,9 @@ def train_on_choices(
 
 def _bound_accuracy(right: Tensor, marks: Tensor, seed: int) -> Interval:
     """The share of right pairs; pairs of one group are not independent, so groups are drawn."""
-    if len(marks.unique()) == len(marks):
+    if len(torch.unique(marks)) == len(marks):
         return wilson(int(right.sum()), len(right))
-    return bootstrap(right, groups=marks, seed=seed)
+    return bootstrap(right, groups=marks.numpy(), seed=seed)
 
 
 def _make_head(
@@ -269,8 +271,8 @@ def _group_pairs(ends: Tensor, groups: Sequence[Hashable] | None) -> tuple[Tenso
         sizes = torch.bincount(marks)
         if int((sizes > 0).sum()) < FOLDS or int(sizes.max()) > len(marks) / 2:
             marks = torch.arange(len(marks))
-    homes = torch.stack([ends.flatten(), marks.repeat(2)], dim=1).unique(dim=0)[:, 0]
-    return marks, len(homes.unique()) < len(homes)
+    homes = torch.unique(torch.stack([ends.flatten(), marks.repeat(2)], dim=1), dim=0)[:, 0]
+    return marks, len(torch.unique(homes)) < len(homes)
 
 
 def _join(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -292,14 +294,16 @@ def _join(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 def _bootstrap_order(scores: Tensor, ratings: Tensor, groups: Tensor | None, seed: int) -> Interval:
     """Spearman's correlation, with an interval from drawing images or groups again."""
 
-    def correlate(drawn: Tensor) -> Tensor:
-        places = torch.as_tensor(drawn).long()
-        return correlate_rows(average_ranks(scores[places]), average_ranks(ratings[places]))
+    def correlate(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        places = torch.from_numpy(drawn).long()
+        rows = average_ranks(scores[places]), average_ranks(ratings[places])
+        return correlate_rows(*rows).numpy()
 
     most = RESAMPLES if groups is None else OF_GROUPS
     count = max(FEWEST_RESAMPLES, min(most, MOST_RANKED // len(scores)))
     places = torch.arange(len(scores), dtype=torch.float64)
-    found = bootstrap(places, correlate, seed=seed, resamples=count, groups=groups)
+    marks = None if groups is None else groups.numpy()
+    found = bootstrap(places, correlate, seed=seed, resamples=count, groups=marks)
     return Interval(found.low, spearman(scores, ratings), found.high)
 
 
@@ -309,7 +313,7 @@ def _curve_of_ratings(
     points = []
     for share in SHARES:
         used = take_groups(marks, folds, share, seed)
-        if _is_point(used) and len(y[used].unique()) > 1:
+        if _is_point(used) and len(torch.unique(y[used])) > 1:
             points.append((int(used.sum()), spearman(cross_predict(x, y, folds, used), y)))
     return points
 
