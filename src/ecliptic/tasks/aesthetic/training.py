@@ -37,8 +37,8 @@ from ecliptic.tasks.aesthetic.head import AestheticHead
 FEWEST = 20  # rated images, or choices; with fewer, the intervals say nothing
 SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the images, in the learning curve
 FEWEST_LEARNT = 10  # images of a point of the curve
-MOST_RANKED = 2_000_000  # numbers, for an interval
-RESAMPLES, OF_GROUPS, FEWEST_RESAMPLES = 10_000, 2_000, 1_000  # groups are drawn one by one
+RESAMPLES, FEWEST_RESAMPLES = 2_000, 1_000  # for an interval
+MOST_RANKED = 2_000_000  # numbers, with the larger one
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class RatingReport:
     @property
     def useful(self) -> bool:
         """Whether the order is better than chance, and the scores better than the mean."""
-        return self.spearman.low > 0 and self.error < self.guessing
+        return bool(self.spearman.low > 0 and self.error < self.guessing)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -81,7 +81,7 @@ class ChoiceReport:
     @property
     def useful(self) -> bool:
         """Whether the choices are predicted better than by chance."""
-        return self.accuracy.low > 0.5
+        return bool(self.accuracy.low > 0.5)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -299,8 +299,7 @@ def _bootstrap_order(scores: Tensor, ratings: Tensor, groups: Tensor | None, see
         rows = average_ranks(scores[places]), average_ranks(ratings[places])
         return correlate_rows(*rows).numpy()
 
-    most = RESAMPLES if groups is None else OF_GROUPS
-    count = max(FEWEST_RESAMPLES, min(most, MOST_RANKED // len(scores)))
+    count = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_RANKED // len(scores)))
     places = torch.arange(len(scores), dtype=torch.float64)
     marks = None if groups is None else groups.numpy()
     found = bootstrap(places, correlate, seed=seed, resamples=count, groups=marks)
