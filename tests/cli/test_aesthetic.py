@@ -230,6 +230,7 @@ def test_stored_vectors_are_scored_without_the_model(
     run("embed", images / "a.png", images / "sub/b.png", "-m", model, "-o", vectors)
     found = run("aesthetic", vectors, "--head", head, "-m", "no such model", "--json")
     assert found.exit_code == 0, found.stderr
+    assert "so --model is not used" in found.stderr
     asked = run("aesthetic", images / "a.png", images / "sub/b.png", "--head", head, "-m", model,
                 "--json")  # fmt: skip
     ours, theirs = (json.loads(one.stdout)["images"] for one in (found, asked))
@@ -292,6 +293,7 @@ def test_another_model_is_refused_before_the_work(
         (["--train", "t.csv", "--best", 3], "--best has no effect without images"),
         (["--train", "t.csv", "--page", "p.html"], "--page has no effect without images"),
         (["--train", "t.csv", "--column", "x"], "--column has no effect without images"),
+        (["a.png", "--head", "h", "--min", "nan"], "--min must be a finite number"),
         (["--head", "h"], "name images, folders or tables"),
         (["a.png", "--head", "h", "--out", "x.txt"], "must end in .csv or .jsonl"),
     ],

@@ -1,6 +1,7 @@
 """`ecliptic aesthetic`: which images people like, by a head that is released or trained here."""
 
 import dataclasses
+import math
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
 
     from ecliptic.cli.gathering import NamedVectors
     from ecliptic.engine import Clip
-    from ecliptic.tasks import AestheticHead, ChoiceReport, HeadFit, RatingReport, ScoredImage
+    from ecliptic.tasks import (
+        AestheticHead,
+        ChoiceReport,
+        HeadFit,
+        RatingReport,
+        RatingTable,
+        ScoredImage,
+    )
 
 DIGITS = 6  # of a score in a file
 NO_HEAD = (
@@ -123,14 +131,15 @@ def aesthetic(
     FILE.rejects.jsonl, and the exit code is 3.
     """
     chosen.check()
+    if least is not None and not math.isfinite(least):
+        raise typer.BadParameter(f"--min must be a finite number, got {least}.")
     _check_images(sources, chosen, {"--min": least, "--best": best, "--page": page, "--out": out})
     from ecliptic.storage import check_outputs
 
     outputs = [*chosen.outputs(), *files_of(out), *([page] if page else [])]
     read = chain(sources.files(), chosen.inputs(), [model.model])
     check_outputs(outputs, read, force=force)
-    clip = _load_model(sources, chosen, model)
-    head, fit, rejected = _find_head(chosen, clip, force=force)
+    head, fit, clip, rejected = _find_head(sources, chosen, model, force=force)
     side, ranked = _rank(sources, head, clip) if sources.inputs else (None, [])
     from ecliptic.tasks import keep_best
 
@@ -153,50 +162,47 @@ def _check_images(sources: ImageSources, chosen: HeadFlags, given: dict[str, Any
         raise typer.BadParameter(f"{used[0]} has no effect without images; name some as PATH.")
 
 
-def _load_model(sources: ImageSources, chosen: HeadFlags, model: ModelFlags) -> "Clip | None":
-    """The model; None if all vectors are stored, which need none."""
-    stored = chosen.train is None and all(map(sources.is_stored, sources.inputs or ()))
-    return None if stored else model.clip()
-
-
 def _find_head(
-    chosen: HeadFlags, clip: "Clip | None", *, force: bool
-) -> "tuple[AestheticHead, HeadFit | None, int]":
-    """The head, how good it is if it was trained now, and the number of rejected rows."""
-    from ecliptic.tasks import AestheticHead
+    sources: ImageSources, chosen: HeadFlags, model: ModelFlags, *, force: bool
+) -> "tuple[AestheticHead, HeadFit | None, Clip | None, int]":
+    """The head; how good it is if it was trained now; the model, if it is used; rejected rows."""
+    from ecliptic.tasks import AestheticHead, read_ratings
 
     if chosen.head is not None:
         head = AestheticHead.load(chosen.head, chosen.backbone)
-        if clip is not None:
-            head.check(clip.card)
-        return head, None, 0
-    assert clip is not None
-    fit, rejected = _train(chosen, clip)
+        if all(map(sources.is_stored, sources.inputs or ())):
+            if model.model != ModelFlags.model:
+                say("note: stored vectors need no model, so --model is not used")
+            return head, None, None, 0
+        clip = model.clip()
+        head.check(clip.card)
+        return head, None, clip, 0
+    table = read_ratings(str(chosen.train))
+    if table.unused:
+        say(f"note: columns that are not used: {', '.join(table.unused)}")
+    clip = model.clip()
+    fit = _train(table, clip, chosen.save)
     if chosen.save is not None:
         fit.head.save(chosen.save, overwrite=force)
         say(f"head for {fit.head.model} in {chosen.save}")
     else:
         say("note: the head is not saved; add --save head.safetensors")
-    return fit.head, fit, rejected
+    return fit.head, fit, clip, len(table.rejects)
 
 
-def _train(chosen: HeadFlags, clip: "Clip") -> "tuple[HeadFit, int]":
+def _train(table: "RatingTable", clip: "Clip", save: Path | None) -> "HeadFit":
+    """Train a head on the rows that can be used, and list the others."""
     from ecliptic.engine import progress_bar
-    from ecliptic.tasks import encode_ratings, read_ratings
+    from ecliptic.tasks import encode_ratings
 
-    table = read_ratings(str(chosen.train))
-    if table.unused:
-        say(f"note: columns that are not used: {', '.join(table.unused)}")
     rows = len(table.rows) + len(table.rejects)
     with progress_bar("images", None, show=on_terminal()) as advance:
         rated = encode_ratings(table, clip, advance)
-    shown = None if chosen.save else len(table.rejects)
-    say_rejects(table.rejects, shown)
-    if chosen.save is not None:
-        table.rejects.write(rejects_of(chosen.save))
+    say_rejects(table.rejects, None if save else len(table.rejects))
+    if save is not None:
+        table.rejects.write(rejects_of(save))
     say(f"{len(rated.vectors):,} of {count(rows, 'row')} used")
-    fit = rated.fit(clip.card, name=chosen.save.stem if chosen.save else "own head")
-    return fit, len(table.rejects)
+    return rated.fit(clip.card, name=save.stem if save else "own head")
 
 
 def _rank(
@@ -254,9 +260,11 @@ def _describe(report: "RatingReport | ChoiceReport") -> dict[str, object]:
     curve = ", ".join(f"{size:,}: {value:.2f}" for size, value in report.curve)
     if isinstance(report, RatingReport):
         merged = f" ({report.merged} more ratings of the same, averaged)" * (report.merged > 0)
+        others = f"{report.agreement:.2f}, of as many other people" if report.agreement else ""
         return {
             "rated images": f"{report.images:,}{merged}",
             **groups,
+            **({"agreement": others} if others else {}),
             "Spearman": f"{report.spearman.show('{:.2f}')}, 1 is the order of the ratings",
             "Pearson": f"{report.pearson:.2f}",
             "mean error": f"{report.error:.3f}; of always the mean rating: {report.guessing:.3f}",

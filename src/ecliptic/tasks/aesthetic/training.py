@@ -32,6 +32,7 @@ from ecliptic.scoring import (
     take_groups,
     wilson,
 )
+from ecliptic.tasks.aesthetic.agreement import find_agreement
 from ecliptic.tasks.aesthetic.head import AestheticHead
 
 FEWEST = 20  # rated images, or choices; with fewer, the intervals say nothing
@@ -54,6 +55,7 @@ class RatingReport:
     error: float  # mean absolute error
     guessing: float  # the same of a head that always says the mean rating
     curve: tuple[tuple[int, float], ...]  # (images, Spearman) with fewer images, then all
+    agreement: float | None = None  # Spearman's of the ratings with those of as many other people
 
     @property
     def useful(self) -> bool:
@@ -126,7 +128,7 @@ def train_on_ratings(
     _check_enough(len(rows), "rated images")
     x = vectors[rows]
     counts = torch.bincount(members).double()
-    y = torch.zeros(len(rows), dtype=torch.float64).index_add(0, members, y) / counts
+    single, y = y, torch.zeros(len(rows)).double().index_add(0, members, y) / counts
     marks = _number_groups(groups, rows, members)
     folds = split_folds(marks, seed=seed)
     fit = fit_ridge(x, y, folds)
@@ -142,6 +144,7 @@ def train_on_ratings(
         error=float((fit.held_out - y).abs().mean()),
         guessing=float((fit.means - y).abs().mean()),
         curve=(*_curve_of_ratings(x, y, marks, folds, seed), (len(rows), order.value)),
+        agreement=find_agreement(single, members, FEWEST, seed),
     )
     return HeadFit(_describe(head, "ratings", report), report)
 
