@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         row_item as row_item,
     )
     from ecliptic.engine.vectors import (
+        Comparable as Comparable,
         Vectors as Vectors,
         check_vectors_path as check_vectors_path,
         load_vectors as load_vectors,

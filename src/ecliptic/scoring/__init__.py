@@ -15,6 +15,24 @@ if TYPE_CHECKING:
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
     )
+    from ecliptic.scoring.clip_scores import (
+        PREFIX as PREFIX,
+        WEIGHT as WEIGHT,
+        clip_iqa as clip_iqa,
+        clip_score as clip_score,
+        direction_loss as direction_loss,
+        directional_similarity as directional_similarity,
+        preference as preference,
+        recall_at as recall_at,
+        ref_clip_score as ref_clip_score,
+        softmax_in_groups as softmax_in_groups,
+        text_direction as text_direction,
+        torchmetrics_clip_score as torchmetrics_clip_score,
+    )
+    from ecliptic.scoring.comparison import (
+        PairedComparison as PairedComparison,
+        compare_pairs as compare_pairs,
+    )
     from ecliptic.scoring.correlation import (
         average_ranks as average_ranks,
         correlate_rows as correlate_rows,
@@ -46,6 +64,18 @@ if TYPE_CHECKING:
         cross_predict as cross_predict,
         fit_ridge as fit_ridge,
         solve_ridge as solve_ridge,
+    )
+    from ecliptic.scoring.row_pairs import (
+        RunningMean as RunningMean,
+        pair_cosines as pair_cosines,
+    )
+    from ecliptic.scoring.sets import (
+        alignment as alignment,
+        clip_i as clip_i,
+        cmmd as cmmd,
+        cmmd_test as cmmd_test,
+        modality_gap as modality_gap,
+        uniformity as uniformity,
     )
     from ecliptic.scoring.similarity import (
         Rows as Rows,

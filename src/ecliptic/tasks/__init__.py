@@ -27,5 +27,31 @@ if TYPE_CHECKING:
         train_on_choices as train_on_choices,
         train_on_ratings as train_on_ratings,
     )
+    from ecliptic.tasks.scores.image_sets import (
+        SET_SCORES as SET_SCORES,
+        SetScore as SetScore,
+        score_sets as score_sets,
+    )
+    from ecliptic.tasks.scores.metrics import (
+        METRICS as METRICS,
+        Metric as Metric,
+        find_metric as find_metric,
+    )
+    from ecliptic.tasks.scores.rows import (
+        ImageFolder as ImageFolder,
+        RowColumns as RowColumns,
+        ScoreRow as ScoreRow,
+        folder_rows as folder_rows,
+        image_rows as image_rows,
+        table_rows as table_rows,
+    )
+    from ecliptic.tasks.scores.scorer import RowScorer as RowScorer
+    from ecliptic.tasks.scores.sheet import (
+        ScoreSheet as ScoreSheet,
+        score_pairs as score_pairs,
+        score_rows as score_rows,
+        score_vectors as score_vectors,
+    )
+    from ecliptic.tasks.scores.summary import ScoreSummary as ScoreSummary
 
 __getattr__, __dir__ = lazy_names(__name__)
