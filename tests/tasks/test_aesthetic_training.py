@@ -23,6 +23,7 @@ from ecliptic.errors import (
 from ecliptic.scoring import spearman
 from ecliptic.storage import read_safetensors, write_safetensors
 from ecliptic.tasks import AestheticHead, HeadFit, train_on_choices, train_on_ratings
+from ecliptic.tasks.aesthetic.agreement import find_agreement
 from tests import tiny
 from tests.engine.models import save
 
@@ -120,14 +121,20 @@ def test_equal_images_are_one_with_the_mean_of_their_ratings(card: Card) -> None
 
 
 @pytest.mark.parametrize("raters", [2, 5])
-def test_agreement_is_the_correlation_with_other_raters(card: Card, raters: int) -> None:
-    x, y, _ = rated(card, 400)
+def test_agreement_is_the_correlation_with_other_raters(raters: int) -> None:
     g = torch.Generator().manual_seed(raters)
-    mine, others = y + 1.5 * torch.randn(2, raters, 400, generator=g)
-    fit = train_on_ratings(x.repeat(raters, 1), mine.flatten(), card)
-    truth = spearman(mine.mean(0), others.mean(0))
-    assert fit.report.agreement == pytest.approx(truth, abs=0.08)
-    assert train_on_ratings(x[:40], y[:40], card).report.agreement is None
+    truth = torch.randn(6000, generator=g)
+    mine, others = truth + 1.5 * torch.randn(2, raters, 6000, generator=g)
+    found = find_agreement(mine.flatten(), torch.arange(6000).repeat(raters), 20)
+    assert found == pytest.approx(spearman(mine.mean(0), others.mean(0)), abs=0.03)
+
+
+def test_agreement_is_told_where_it_is_known(card: Card) -> None:
+    x, y, _ = rated(card, 40)
+    both = train_on_ratings(x.repeat(2, 1), torch.cat([y, y]), card).report
+    assert both.agreement == pytest.approx(1, abs=1e-9)
+    few = train_on_ratings(torch.cat([x, x[:9]]), torch.cat([y, y[:9]]), card).report
+    assert (few.merged, few.agreement) == (9, None)
 
 
 def test_pairs_that_share_images_are_tested_together_where_they_can(card: Card) -> None:
