@@ -35,6 +35,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ecliptic classify photos.npy --labels-file labels.txt -k 1 --out labels.csv",
         "ecliptic classify cat.png --labels cat,dog --templates imagenet",
     ),
+    "aesthetic": (
+        "ecliptic aesthetic photos/ --head v2.pth -m ViT-L-14/openai --best 20",
+        "ecliptic aesthetic --train ratings.csv --save head.safetensors",
+        "ecliptic aesthetic drawings/ --head head.safetensors --page best.html",
+    ),
     "score": (
         "ecliptic score pairs.csv --model ViT-B-32/openai --per-item scores.csv",
         "ecliptic score old/ new/ --captions c.csv -m ViT-B-32/openai",

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from ecliptic import __version__
 from ecliptic.cli import (
+    aesthetic,
     captions,
     classify,
     condition,
@@ -131,6 +132,7 @@ for command in (
     embed.embed,
     similarity.similarity,
     classify.classify,
+    aesthetic.aesthetic,
     score.score,
     tokens.tokens,
     lint.lint,

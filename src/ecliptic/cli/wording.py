@@ -40,6 +40,7 @@ FLAGS = {  # argument in Python -> flag
     "templates": "--templates",
     "remove_others": "--remove-others",
     "calibrated": "--calibrated",
+    "backbone": "--backbone",
 }
 PHRASES = {  # what has another form on the command line, or none
     r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",

@@ -8,6 +8,25 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.tasks.aesthetic.head import AestheticHead as AestheticHead
+    from ecliptic.tasks.aesthetic.ranking import (
+        ScoredImage as ScoredImage,
+        keep_best as keep_best,
+        rank_images as rank_images,
+    )
+    from ecliptic.tasks.aesthetic.rated import (
+        RatedVectors as RatedVectors,
+        RatingTable as RatingTable,
+        encode_ratings as encode_ratings,
+        read_ratings as read_ratings,
+    )
+    from ecliptic.tasks.aesthetic.training import (
+        ChoiceReport as ChoiceReport,
+        HeadFit as HeadFit,
+        RatingReport as RatingReport,
+        train_on_choices as train_on_choices,
+        train_on_ratings as train_on_ratings,
+    )
     from ecliptic.tasks.scores.image_sets import (
         SET_SCORES as SET_SCORES,
         SetScore as SetScore,
