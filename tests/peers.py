@@ -54,6 +54,10 @@ def timm() -> ModuleType:
     return _import_peer("timm")
 
 
+def torchmetrics() -> ModuleType:
+    return _import_peer("torchmetrics")
+
+
 def torchvision() -> ModuleType:
     return _import_peer("torchvision")
 

@@ -3,6 +3,9 @@
 A softmax over the labels of a user adds up to 1 on any picture, so a model that was trained with
 one is sure of nonsense too. With a calibration, one more label stands beside them, whose cosine is
 the same for all pictures. N questions, L labels.
+
+The card of a model holds such a calibration, which serves any labels. `labels/calibrators.py` fits
+what serves the labels of one user; with examples of "none of these" it fits this one.
 Source: Guo et al. 2017, arXiv:1706.04599 (temperature, calibration error); the class of unknown
 things as one more logit follows Bendale & Boult 2016, arXiv:1511.06233.
 """
@@ -14,14 +17,13 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.scoring.detection import auroc
+from ecliptic.scoring.newton import minimise_convex
+from ecliptic.scoring.reliability import BINS, NONE, add_none, reliability_bins
 from ecliptic.scoring.similarity import Rows, to_tensor
 
-NONE = -1  # the answer of a question whose labels are all wrong
 NONE_OF_THESE = "none of these"  # the name of that answer, for people
 SMALLEST = 1e-4  # temperature; that of a scale of 10,000
-BINS = 15  # of the calibration error, of equal width (Guo et al., section 2)
-_ROUNDS, _HALVINGS = 100, 40  # steps of the search, and of one step
-_CLOSE = 1e-9  # size of the last step, relative
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,6 @@ class Calibration:
         return torch.cat([z / self.temperature, none], dim=-1).softmax(dim=-1)[..., :-1]
 
 
-def add_none(probabilities: Tensor) -> Tensor:
-    """(I, L) probabilities -> (I, L + 1), with that of "none of these" last."""
-    rest = (1 - probabilities.sum(dim=-1, keepdim=True)).clamp(min=0)
-    return torch.cat([probabilities, rest], dim=-1)
-
-
 @dataclass(frozen=True)
 class CalibrationFit:
     """A calibration, and how good the probabilities of the same questions are with it.
@@ -103,7 +99,7 @@ def fit_calibration(
     unknown = answers == NONE
     _check_questions(cosines, answers, unknown)
     best = cosines.max(dim=-1).values
-    separation = _order_share(best[~unknown], best[unknown])
+    separation = auroc(best[~unknown], best[unknown])
     at = _maximise(cosines, answers, scale)
     factor, level, growth = at.tolist()
     if factor <= 0 or separation <= 0.5 or abs(level) > factor:
@@ -147,7 +143,7 @@ def _check_questions(cosines: Tensor, answers: Tensor, unknown: Tensor) -> None:
 
 
 def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) -> float:
-    """The expected calibration error of the best answer of each row.
+    """The expected calibration error of the best answer of each row, "none of these" among them.
 
     Args:
         probabilities: (N, L); what a row lacks to 1 is "none of these", which may be the best.
@@ -155,35 +151,19 @@ def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) 
         bins: of equal width.
     """
     sure, best = add_none(probabilities).max(dim=-1)
-    right = (best == torch.where(answers == NONE, probabilities.shape[1], answers)).double()
-    place = (sure * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, place, right - sure.double())
-    return float(gaps.abs().sum() / len(answers))
+    right = best == torch.where(answers == NONE, probabilities.shape[1], answers)
+    return reliability_bins(sure, right, bins).expected_error
 
 
 def _maximise(cosines: Tensor, answers: Tensor, scale: float) -> Tensor:
     """(3,): the factor of cosines, and level and growth of the logit of "none of these".
 
-    They have the largest likelihood. Its negative logarithm is convex in all three, so Newton's
-    steps, halved while they do not help, find its only minimum. Where all questions have equally
-    many labels, the growth stays 0.
+    They have the largest likelihood, whose negative logarithm is convex in all three. Where all
+    questions have equally many labels, the growth stays 0.
     """
     level = scale * float(cosines.max(dim=-1).values.mean())
-    at = torch.tensor([scale, level, 0.0], dtype=torch.float64)
-    value, slope, bend = _likelihood(cosines, answers, at)
-    for _ in range(_ROUNDS):
-        step = torch.linalg.lstsq(bend, slope[:, None], driver="gelsd").solution[:, 0]
-        for _ in range(_HALVINGS):
-            found = _likelihood(cosines, answers, at - step)
-            if found[0] <= value:
-                break
-            step = step / 2
-        else:
-            break
-        at, (value, slope, bend) = at - step, found
-        if bool(step.abs().max() < _CLOSE * at.abs().max()):
-            break
-    return at
+    start = torch.tensor([scale, level, 0.0], dtype=torch.float64)
+    return minimise_convex(lambda at: _likelihood(cosines, answers, at), start)
 
 
 def _likelihood(cosines: Tensor, answers: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,11 +190,3 @@ def _likelihood(cosines: Tensor, answers: Tensor, at: Tensor) -> tuple[Tensor, T
     bend[0, 1:] = bend[1:, 0] = -(tails * (mean * none)).mean(dim=1)
     bend[1:, 1:] = tails @ (tails * (none * (1 - none))).T / len(none)
     return value, slope, bend
-
-
-def _order_share(higher: Tensor, lower: Tensor) -> float:
-    """The share of pairs in which the first is larger; ties count half (AUROC)."""
-    ordered = lower.sort().values
-    below = torch.searchsorted(ordered, higher).double()
-    to = torch.searchsorted(ordered, higher, right=True).double()
-    return float((below + to).mean() / 2 / len(ordered))
