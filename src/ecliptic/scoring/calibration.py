@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring.detection import auroc
-from ecliptic.scoring.newton import minimise_convex
+from ecliptic.scoring.minimising import minimise_convex
 from ecliptic.scoring.reliability import BINS, NONE, add_none, reliability_bins
 from ecliptic.scoring.similarity import Rows, to_tensor
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring.calibration import SMALLEST
 from ecliptic.scoring.labels.isotonic import Isotonic, fit_isotonic
-from ecliptic.scoring.newton import Curvature, minimise_convex
+from ecliptic.scoring.minimising import Curvature, minimise_convex
 
 LabelCurve = TypeVar("LabelCurve")
 

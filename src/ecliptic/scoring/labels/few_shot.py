@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.scoring.minimising import Slope, minimise_smooth
 
 FOLDS = 5
 FEWEST_PER_LABEL = 2  # so that a fold leaves one to learn from
 STRENGTHS = (math.inf, 1.0, 0.1, 0.01, 0.001, 0.0001)  # of the penalty; inf keeps the texts
 ALPHAS = tuple(i * 2.9 / 20 + 0.1 for i in range(20))  # the released grid, 0.1 to 3
 BETAS = tuple(i * 6.9 / 20 + 0.1 for i in range(20))  # its range, 0.1 to 7, in fewer steps
-_ITERATIONS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,23 +186,12 @@ def _fit_weights(
 
 
 def _descend(x: Tensor, target: Tensor, start: Tensor, before: Tensor, strength: float) -> Tensor:
-    weights = before.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [weights],
-        max_iter=_ITERATIONS,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
+    def measure(weights: Tensor) -> Slope:
+        logs, far = (x @ weights.T).log_softmax(dim=1), weights - start
+        value = -(target * logs).sum() / len(x) + strength / 2 * far.square().sum()
+        return value, (logs.exp() - target).T @ x / len(x) + strength * far
 
-    def measure() -> Tensor:
-        w = weights.detach()
-        logs, far = (x @ w.T).log_softmax(dim=1), w - start
-        weights.grad = (logs.exp() - target).T @ x / len(x) + strength * far
-        return -(target * logs).sum() / len(x) + strength / 2 * far.square().sum()
-
-    optimiser.step(measure)  # type: ignore[arg-type]
-    return weights.detach()
+    return minimise_smooth(measure, before)
 
 
 def _votes(near: Tensor, labels: Tensor, count: int, beta: float) -> Tensor:
