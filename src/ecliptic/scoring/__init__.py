@@ -12,11 +12,6 @@ if TYPE_CHECKING:
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
     )
-    from ecliptic.scoring.detection import (
-        auroc as auroc,
-        average_precision as average_precision,
-        false_positive_rate as false_positive_rate,
-    )
     from ecliptic.scoring.labels.background import (
         FEWEST_REFERENCES as FEWEST_REFERENCES,
         Background as Background,
@@ -42,6 +37,11 @@ if TYPE_CHECKING:
         fit_sets as fit_sets,
         nonconformity as nonconformity,
     )
+    from ecliptic.scoring.labels.detection import (
+        auroc as auroc,
+        average_precision as average_precision,
+        false_positive_rate as false_positive_rate,
+    )
     from ecliptic.scoring.labels.few_shot import (
         FEWEST_PER_LABEL as FEWEST_PER_LABEL,
         FewShot as FewShot,
@@ -62,13 +62,7 @@ if TYPE_CHECKING:
         mean_average_precision as mean_average_precision,
         mean_per_class as mean_per_class,
     )
-    from ecliptic.scoring.labels.trees import (
-        STOP as STOP,
-        LabelTree as LabelTree,
-        make_tree as make_tree,
-        read_tree as read_tree,
-    )
-    from ecliptic.scoring.reliability import (
+    from ecliptic.scoring.labels.reliability import (
         BINS as BINS,
         NONE as NONE,
         Reliability as Reliability,
@@ -77,6 +71,12 @@ if TYPE_CHECKING:
         chances_of as chances_of,
         log_loss as log_loss,
         reliability_bins as reliability_bins,
+    )
+    from ecliptic.scoring.labels.trees import (
+        STOP as STOP,
+        LabelTree as LabelTree,
+        make_tree as make_tree,
+        read_tree as read_tree,
     )
     from ecliptic.scoring.similarity import (
         Rows as Rows,

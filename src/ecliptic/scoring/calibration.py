@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
-from ecliptic.scoring.detection import auroc
+from ecliptic.scoring.labels.detection import auroc
+from ecliptic.scoring.labels.reliability import BINS, NONE, add_none, reliability_bins
 from ecliptic.scoring.minimising import minimise_convex
-from ecliptic.scoring.reliability import BINS, NONE, add_none, reliability_bins
 from ecliptic.scoring.similarity import Rows, to_tensor
 
 NONE_OF_THESE = "none of these"  # the name of that answer, for people

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
-from ecliptic.scoring.reliability import check_answers
+from ecliptic.scoring.labels.reliability import check_answers
 
 SetKind: TypeAlias = Literal["lac", "aps"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import ShapeError
-from ecliptic.scoring.detection import average_precision
-from ecliptic.scoring.reliability import check_answers
+from ecliptic.scoring.labels.detection import average_precision
+from ecliptic.scoring.labels.reliability import check_answers
 
 
 def label_ranks(values: Tensor, truth: Tensor) -> Tensor:
