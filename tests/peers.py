@@ -54,8 +54,9 @@ def timm() -> ModuleType:
     return _import_peer("timm")
 
 
-def torchmetrics() -> ModuleType:
-    return _import_peer("torchmetrics")
+def torchmetrics(part: str) -> ModuleType:
+    """A module of its functions, such as `multimodal.clip_score`."""
+    return _import_peer(f"torchmetrics.functional.{part}")
 
 
 def torchvision() -> ModuleType:

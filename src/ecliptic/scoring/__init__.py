@@ -5,12 +5,37 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.scoring.binomial import binomial_tail as binomial_tail
     from ecliptic.scoring.calibration import (
         NONE_OF_THESE as NONE_OF_THESE,
         Calibration as Calibration,
         CalibrationFit as CalibrationFit,
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
+    )
+    from ecliptic.scoring.clip_scores import (
+        PREFIX as PREFIX,
+        WEIGHT as WEIGHT,
+        clip_iqa as clip_iqa,
+        clip_score as clip_score,
+        direction_loss as direction_loss,
+        directional_similarity as directional_similarity,
+        preference as preference,
+        recall_at as recall_at,
+        ref_clip_score as ref_clip_score,
+        softmax_in_groups as softmax_in_groups,
+        text_direction as text_direction,
+        torchmetrics_clip_score as torchmetrics_clip_score,
+    )
+    from ecliptic.scoring.comparison import (
+        PairedComparison as PairedComparison,
+        compare_pairs as compare_pairs,
+    )
+    from ecliptic.scoring.intervals import (
+        Interval as Interval,
+        bootstrap as bootstrap,
+        clopper_pearson as clopper_pearson,
+        wilson as wilson,
     )
     from ecliptic.scoring.labels.background import (
         FEWEST_REFERENCES as FEWEST_REFERENCES,
@@ -77,6 +102,21 @@ if TYPE_CHECKING:
         LabelTree as LabelTree,
         make_tree as make_tree,
         read_tree as read_tree,
+    )
+    from ecliptic.scoring.paired_tests import (
+        mcnemar as mcnemar,
+        sign_flip_test as sign_flip_test,
+    )
+    from ecliptic.scoring.row_pairs import (
+        RunningMean as RunningMean,
+        pair_cosines as pair_cosines,
+    )
+    from ecliptic.scoring.sets import (
+        alignment as alignment,
+        clip_i as clip_i,
+        cmmd as cmmd,
+        modality_gap as modality_gap,
+        uniformity as uniformity,
     )
     from ecliptic.scoring.similarity import (
         Rows as Rows,

@@ -41,7 +41,7 @@ def test_calibration_errors_agree_with_torchmetrics(bins: int) -> None:
     logits, truth = honest(500, 7, seed=1)
     p = (1.7 * logits).softmax(1)
     found = bins_of(p, truth, bins)
-    measure = peers.torchmetrics().functional.classification.multiclass_calibration_error
+    measure = peers.torchmetrics("classification").multiclass_calibration_error
     ours = {"l1": found.expected_error, "max": found.largest_error, "l2": found.squared_error}
     for norm, value in ours.items():
         peer = measure(p.float(), truth, 7, bins, norm)
