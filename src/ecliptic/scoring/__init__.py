@@ -31,6 +31,12 @@ if TYPE_CHECKING:
         PairedComparison as PairedComparison,
         compare_pairs as compare_pairs,
     )
+    from ecliptic.scoring.correlation import (
+        average_ranks as average_ranks,
+        correlate_rows as correlate_rows,
+        pearson as pearson,
+        spearman as spearman,
+    )
     from ecliptic.scoring.intervals import (
         Interval as Interval,
         bootstrap as bootstrap,
@@ -117,6 +123,22 @@ if TYPE_CHECKING:
         cmmd as cmmd,
         modality_gap as modality_gap,
         uniformity as uniformity,
+    )
+    from ecliptic.scoring.ratings.choices import (
+        ChoiceFit as ChoiceFit,
+        fit_choices as fit_choices,
+        solve_choices as solve_choices,
+    )
+    from ecliptic.scoring.ratings.folds import (
+        FOLDS as FOLDS,
+        split_folds as split_folds,
+        take_groups as take_groups,
+    )
+    from ecliptic.scoring.ratings.ridge import (
+        RidgeFit as RidgeFit,
+        cross_predict as cross_predict,
+        fit_ridge as fit_ridge,
+        solve_ridge as solve_ridge,
     )
     from ecliptic.scoring.similarity import (
         Rows as Rows,
