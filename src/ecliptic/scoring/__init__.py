@@ -113,17 +113,6 @@ if TYPE_CHECKING:
         mcnemar as mcnemar,
         sign_flip_test as sign_flip_test,
     )
-    from ecliptic.scoring.row_pairs import (
-        RunningMean as RunningMean,
-        pair_cosines as pair_cosines,
-    )
-    from ecliptic.scoring.sets import (
-        alignment as alignment,
-        clip_i as clip_i,
-        cmmd as cmmd,
-        modality_gap as modality_gap,
-        uniformity as uniformity,
-    )
     from ecliptic.scoring.ratings.choices import (
         ChoiceFit as ChoiceFit,
         fit_choices as fit_choices,
@@ -139,6 +128,17 @@ if TYPE_CHECKING:
         cross_predict as cross_predict,
         fit_ridge as fit_ridge,
         solve_ridge as solve_ridge,
+    )
+    from ecliptic.scoring.row_pairs import (
+        RunningMean as RunningMean,
+        pair_cosines as pair_cosines,
+    )
+    from ecliptic.scoring.sets import (
+        alignment as alignment,
+        clip_i as clip_i,
+        cmmd as cmmd,
+        modality_gap as modality_gap,
+        uniformity as uniformity,
     )
     from ecliptic.scoring.similarity import (
         Rows as Rows,
