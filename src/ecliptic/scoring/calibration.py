@@ -19,7 +19,7 @@ from torch import Tensor
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring.labels.detection import auroc
 from ecliptic.scoring.labels.reliability import BINS, NONE, add_none, reliability_bins
-from ecliptic.scoring.minimising import minimise_convex
+from ecliptic.scoring.minimising import Curvature, minimise_convex
 from ecliptic.scoring.similarity import Rows, to_tensor
 
 NONE_OF_THESE = "none of these"  # the name of that answer, for people
@@ -81,7 +81,7 @@ class CalibrationFit:
 
 
 def fit_calibration(
-    cosines: Tensor, answers: Tensor, scale: float, data: str = ""
+    cosines: Tensor, answers: Tensor, scale: float, data: str = "", *, smooth: bool = False
 ) -> CalibrationFit:
     """Fit temperature and level by the likelihood of the answers.
 
@@ -90,6 +90,8 @@ def fit_calibration(
         answers: (N,) the right label of each question, or `NONE`.
         scale: exp(logit_scale) of the model, where the search begins.
         data: what the questions were made of.
+        smooth: count one more question with any answer, in the manner of Platt's targets, so that
+            a few questions without a mistake do not make the probabilities certain.
 
     Raises:
         ShapeError: shapes that do not fit.
@@ -100,7 +102,8 @@ def fit_calibration(
     _check_questions(cosines, answers, unknown)
     best = cosines.max(dim=-1).values
     separation = auroc(best[~unknown], best[unknown])
-    at = _maximise(cosines, answers, scale)
+    targets = _targets(cosines, answers, smooth=smooth)
+    at = _maximise(cosines, targets, scale)
     factor, level, growth = at.tolist()
     if factor <= 0 or separation <= 0.5 or abs(level) > factor:
         raise ConfigError(
@@ -108,7 +111,7 @@ def fit_calibration(
             "calibration helps; train the model, or check the answers."
         )
     calibration = Calibration(1 / factor, level / factor, growth, data)
-    likelihood, _, _ = _likelihood(cosines, answers, at)
+    likelihood, _, _ = _likelihood(cosines, _targets(cosines, answers, smooth=False), at)
     return CalibrationFit(
         calibration,
         len(answers),
@@ -155,7 +158,19 @@ def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) 
     return reliability_bins(sure, right, bins).expected_error
 
 
-def _maximise(cosines: Tensor, answers: Tensor, scale: float) -> Tensor:
+def _targets(cosines: Tensor, answers: Tensor, *, smooth: bool) -> Tensor:
+    """(N, L + 1) what the probabilities should be, that of "none of these" last."""
+    count = cosines.shape[1]
+    place = torch.where(answers == NONE, count, answers)[:, None]
+    there = torch.nn.functional.pad(~cosines.isneginf(), (0, 1), value=True).double()
+    right = torch.zeros_like(there).scatter_(1, place, 1.0)
+    if not smooth:
+        return right
+    n = len(answers)
+    return (n * right + there / there.sum(dim=1, keepdim=True)) / (n + 1)
+
+
+def _maximise(cosines: Tensor, targets: Tensor, scale: float) -> Tensor:
     """(3,): the factor of cosines, and level and growth of the logit of "none of these".
 
     They have the largest likelihood, whose negative logarithm is convex in all three. Where all
@@ -163,27 +178,27 @@ def _maximise(cosines: Tensor, answers: Tensor, scale: float) -> Tensor:
     """
     level = scale * float(cosines.max(dim=-1).values.mean())
     start = torch.tensor([scale, level, 0.0], dtype=torch.float64)
-    return minimise_convex(lambda at: _likelihood(cosines, answers, at), start)
+    return minimise_convex(lambda at: _likelihood(cosines, targets, at), start)
 
 
-def _likelihood(cosines: Tensor, answers: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _likelihood(cosines: Tensor, targets: Tensor, at: Tensor) -> Curvature:
     """The mean negative log likelihood, its gradient (3,) and its second derivatives (3, 3)."""
-    missing, unknown = cosines.isneginf(), answers == NONE
+    missing = cosines.isneginf()
     counts = (~missing).sum(dim=-1).double().clamp(min=1).log()
     rise = counts if bool((counts != counts[0]).any()) else torch.zeros_like(counts)
     known = cosines.masked_fill(missing, 0)
     labels = (at[0] * known).masked_fill(missing, -torch.inf)
     logits = torch.cat([labels, (at[1] + at[2] * rise)[:, None]], dim=1)
     shares = logits.softmax(dim=-1)
-    targets = torch.where(unknown, cosines.shape[1], answers)[:, None]
-    value = -logits.log_softmax(dim=-1).gather(1, targets).mean()
+    logs = torch.where(targets > 0, logits.log_softmax(dim=-1), 0)
+    value = -(targets * logs).sum(dim=-1).mean()
     # what multiplies the three: the cosine of a label, and 1 and the rise of "none of these"
     none, ones = shares[:, -1], torch.ones_like(rise)
     mean = (shares[:, :-1] * known).sum(dim=-1)
     square = (shares[:, :-1] * known.square()).sum(dim=-1)
-    own = known.gather(1, answers.clamp(min=0)[:, None])[:, 0].masked_fill(unknown, 0)
-    over = none - unknown.double()
-    slope = torch.stack([mean - own, over, over * rise]).mean(dim=1)
+    over = none - targets[:, -1]
+    wanted = (targets[:, :-1] * known).sum(dim=-1)
+    slope = torch.stack([mean - wanted, over, over * rise]).mean(dim=1)
     tails = torch.stack([ones, rise])  # (2, N)
     bend = torch.empty(3, 3, dtype=torch.float64)
     bend[0, 0] = (square - mean.square()).mean()

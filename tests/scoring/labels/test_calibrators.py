@@ -9,11 +9,14 @@ from sklearn.isotonic import IsotonicRegression
 
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring import (
+    NONE,
     Isotonic,
     IsotonicScaling,
     Platt,
     PlattScaling,
     Temperature,
+    add_none,
+    fit_calibration,
     fit_isotonic,
     fit_isotonic_scaling,
     fit_platt,
@@ -49,7 +52,7 @@ def test_examples_that_are_all_right_have_no_best_temperature_but_a_smooth_one()
     with pytest.raises(ConfigError, match=r"all 4 right labels have the highest .* smooth=True"):
         fit_temperature(logits, truth)
     p = fit_temperature(logits, truth, smooth=True).probabilities(logits)
-    torch.testing.assert_close(p.diagonal(), torch.full((4,), 5 / 8).double())  # (N + 1) / (N + L)
+    torch.testing.assert_close(p.diagonal(), torch.full((4,), 4.25 / 5).double())
 
 
 def test_scores_that_say_nothing_are_refused() -> None:
@@ -171,3 +174,13 @@ def test_what_does_not_fit_is_refused() -> None:
         fit_temperature(torch.full((1, 2), torch.nan), torch.tensor([0]))
     with pytest.raises(ShapeError, match=r"must both be \(N, L\)"):
         fit_platt_scaling(torch.ones(2, 2), torch.ones(2))
+
+
+def test_a_few_questions_without_a_mistake_are_not_certain_when_smooth() -> None:
+    cosines = torch.tensor([[0.4, 0.1], [0.1, 0.4], [0.1, 0.1]], dtype=torch.float64)
+    answers = torch.tensor([0, 1, NONE])
+    found = fit_calibration(cosines, answers, 100.0, smooth=True).calibration
+    shares = add_none(found.probabilities(cosines)).gather(1, torch.tensor([[0], [1], [2]]))
+    assert 0.6 < float(shares.min()) < float(shares.max()) < 0.97
+    certain = fit_calibration(cosines, answers, 100.0).calibration
+    assert certain.temperature < found.temperature / 2

@@ -118,9 +118,9 @@ def fit_temperature(logits: Tensor, truth: Tensor, *, smooth: bool = False) -> T
     Args:
         logits: (N, L).
         truth: (N,) places of the right labels.
-        smooth: count one more example of each label for every row, as Platt's targets do: the
-            right label has the target (N + 1) / (N + L). Then a few examples that are all right
-            do not make the probabilities certain.
+        smooth: count one more example whose label is any of the L, in the manner of Platt's
+            targets: the right label has the target (N + 1 / L) / (N + 1). Then a few examples
+            that are all right do not make the probabilities certain.
 
     Raises:
         ShapeError: shapes that do not fit.
@@ -136,7 +136,7 @@ def fit_temperature(logits: Tensor, truth: Tensor, *, smooth: bool = False) -> T
             f"all {n} right labels have the highest score, so the likelihood grows without end as "
             "the temperature falls; add examples with wrong answers, or pass smooth=True."
         )
-    over = 1 / (n + count) if smooth else 0.0  # the target of each wrong label
+    over = 1 / count / (n + 1) if smooth else 0.0  # the target of each wrong label
     wanted = (1 - over * count) * own + over * z.sum(dim=1)  # (N,) the mean logit by the targets
     size = float(z.std()) or 1.0
 

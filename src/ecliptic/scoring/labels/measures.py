@@ -45,11 +45,11 @@ def mean_per_class(right: Tensor, truth: Tensor) -> float:
         raise ShapeError(
             f"right {tuple(right.shape)} and truth {tuple(truth.shape)} must both be (N,)."
         )
-    _, place = truth.unique(return_inverse=True)
-    if not len(place):
+    if not len(truth):
         return math.nan
-    hits = torch.bincount(place, weights=right.double())
-    return float((hits / torch.bincount(place)).mean())
+    counts, hits = torch.bincount(truth), torch.bincount(truth, weights=right.double())
+    present = counts > 0
+    return float((hits[present] / counts[present]).mean())
 
 
 def confusion_matrix(truth: Tensor, answers: Tensor, labels: int) -> Tensor:
