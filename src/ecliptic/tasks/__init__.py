@@ -46,5 +46,8 @@ if TYPE_CHECKING:
         Method as Method,
         Promises as Promises,
     )
+    from ecliptic.tasks.classification.truths import (
+        check_label as check_label,
+    )
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -1,11 +1,13 @@
 """A tiny model, and vectors of pictures that lie around the texts of their labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 import ecliptic
@@ -48,3 +50,18 @@ def draw(clip: Clip) -> Draw:
         return vectors, [labels[place] for place in places.tolist()]
 
     return draw
+
+
+def draw_images(folder: Path, labels: Sequence[str], count: int) -> tuple[list[str], list[str]]:
+    """Paths of noisy pictures, each label in a colour of its own, and their labels."""
+    made = np.random.default_rng(0)
+    paths, truth = [], []
+    for number in range(count):
+        place = number % len(labels)
+        pixels = made.integers(0, 90, (40, 40, 3), dtype=np.uint8)
+        pixels[..., place % 3] += 40 * (2 + place // 3)
+        path = folder / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        paths.append(str(path))
+        truth.append(labels[place])
+    return paths, truth

@@ -37,9 +37,9 @@ from ecliptic.tasks.classification.predictions import Predictions, answer_one, a
 from ecliptic.tasks.classification.report import ClassificationReport
 from ecliptic.tasks.classification.scorer import Scorer
 from ecliptic.tasks.classification.settings import FitSettings, Learner, Method, Promises
-from ecliptic.tasks.classification.truths import read_truth, read_truths
+from ecliptic.tasks.classification.truths import find_label_sets, find_labels
 
-Labels: TypeAlias = Sequence[str] | Mapping[str, object]
+Labels: TypeAlias = Sequence[str] | Mapping[str, object] | LabelTree
 Classifiable: TypeAlias = "Images | Comparable"  # images, or their vectors
 
 
@@ -63,7 +63,8 @@ class Classifier:
 
         Args:
             clip: the model.
-            labels: their names; or a tree of them, a mapping of names to lists or mappings.
+            labels: their names; or a tree of them, such as
+                `{"animal": ["cat", "dog"], "vehicle": ["car"]}`.
             templates: as in `Clip.classify`.
             several: whether an image may have any number of labels.
             background_images: 200 or more pictures of anything, or their vectors; each label's
@@ -78,7 +79,8 @@ class Classifier:
             InputError: no labels, or a background without texts.
         """
         self.clip = clip
-        self.tree: LabelTree | None = read_tree(labels) if isinstance(labels, Mapping) else None
+        tree = read_tree(labels) if isinstance(labels, Mapping) else labels
+        self.tree = tree if isinstance(tree, LabelTree) else None
         names = self.tree.leaves if self.tree else cast("Sequence[str]", labels)
         texts = clip.text_classifier(names, templates)
         self.labels = tuple(names)
@@ -134,10 +136,10 @@ class Classifier:
         _refuse_zero(vectors)
         count, scorer = len(vectors), replace(self._scorer, learned=None)
         if self.several:
-            wanted = read_truths(truth, self.labels, count)
+            wanted = find_label_sets(truth, self.labels, count)
             fitted = fit_several_labels(scorer, vectors, wanted, self.labels, settings)
         else:
-            right = read_truth(truth, self.labels, count)
+            right = find_labels(truth, self.labels, count)
             fitted = fit_one_label(scorer, vectors, right, self.labels, settings)
         self._scorer, self._calibrator = fitted.scorer, fitted.calibrator
         self.decisions, self.summary = fitted.decisions, fitted.summary
@@ -183,7 +185,7 @@ class Classifier:
         if names is not None and len(names) != len(found):
             raise ConfigError(f"{len(names)} names for {len(found)} images; give one for each.")
         shown = list(names) if names is not None else [f"image {n}" for n in range(len(found))]
-        read = read_truths if self.several else read_truth
+        read = find_label_sets if self.several else find_labels
         right = read(truth, self.labels, len(found))
         return judge(found, right, shown, self.decisions, several=self.several)
 

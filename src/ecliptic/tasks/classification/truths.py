@@ -14,7 +14,7 @@ from ecliptic.inputs import fold_label
 from ecliptic.scoring import NONE, NONE_OF_THESE
 
 
-def read_truth(truth: Any, labels: Sequence[str], count: int) -> Tensor:
+def find_labels(truth: Any, labels: Sequence[str], count: int) -> Tensor:
     """(N,) the place of the right label of each image, or `NONE` for "none of these".
 
     Args:
@@ -27,10 +27,11 @@ def read_truth(truth: Any, labels: Sequence[str], count: int) -> Tensor:
     """
     names = _list(truth, count)
     places = _places(labels) | {fold_label(NONE_OF_THESE): NONE}
-    return torch.tensor([_find(name, row, places, labels) for row, name in enumerate(names)]).long()
+    found = [_find(name, places, labels, f"image {row}: ") for row, name in enumerate(names)]
+    return torch.tensor(found, dtype=torch.int64)
 
 
-def read_truths(truth: Any, labels: Sequence[str], count: int) -> Tensor:
+def find_label_sets(truth: Any, labels: Sequence[str], count: int) -> Tensor:
     """(N, L) whether each label is right, for several labels per image.
 
     Args:
@@ -39,7 +40,7 @@ def read_truths(truth: Any, labels: Sequence[str], count: int) -> Tensor:
         count: of images, N.
 
     Raises:
-        ConfigError: as `read_truth`.
+        ConfigError: as `find_labels`.
     """
     places = _places(labels)
     found = torch.zeros(count, len(labels), dtype=torch.bool)
@@ -48,9 +49,15 @@ def read_truths(truth: Any, labels: Sequence[str], count: int) -> Tensor:
         if not isinstance(given, Iterable):
             raise ConfigError(f"the truth of image {row} must be a list of labels, got {names!r}.")
         for name in given:
-            if name != NONE_OF_THESE:
-                found[row, _find(name, row, places, labels)] = True
+            if not isinstance(name, str) or fold_label(name) != fold_label(NONE_OF_THESE):
+                found[row, _find(name, places, labels, f"image {row}: ")] = True
     return found
+
+
+def check_label(label: str, labels: Sequence[str]) -> None:
+    """Raise ConfigError unless `label` is one of the `labels` or "none of these"."""
+    if fold_label(label) != fold_label(NONE_OF_THESE):
+        _find(label, _places(labels), labels)
 
 
 def _list(truth: Any, count: int) -> list[Any]:
@@ -69,13 +76,12 @@ def _places(labels: Sequence[str]) -> dict[str, int]:
     return {fold_label(label): place for place, label in enumerate(labels)}
 
 
-def _find(name: Any, row: int, places: dict[str, int], labels: Sequence[str]) -> int:
+def _find(name: Any, places: dict[str, int], labels: Sequence[str], where: str = "") -> int:
     found = places.get(fold_label(name)) if isinstance(name, str) else None
     if found is None:
         near = did_you_mean(name, labels)
         shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise ConfigError(
-            f"the truth of image {row} is {name!r}, which is not among the labels; "
-            + (near or f"they are {shown}.")
+            f"{where}{name!r} is not among the labels; {near or f'they are {shown}.'}"
         )
     return found
