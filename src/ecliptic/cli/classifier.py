@@ -115,13 +115,13 @@ def _make(
     """The classifier of --classifier, or one of labels, which may be paths in a tree."""
     if flags.classifier:
         classifier = Classifier.load(flags.classifier, clip)
-        if flags.sure is not None and classifier.tree is None:
+        if flags.read_sure() is not None and classifier.tree is None:
             raise typer.BadParameter(
                 f"--abstain tree needs labels in a tree, but {flags.classifier} has none."
             )
         return classifier
     labels: Any = names
-    if flags.sure is not None:
+    if flags.read_sure() is not None:
         labels = make_tree(split_paths(names or ()))
     return Classifier(clip, labels, templates, several=flags.several)
 
@@ -167,7 +167,7 @@ def _classify(task: ClassifierTask, classifier: Classifier) -> int:
     side.report()
     answers: list[dict[str, Any]] = []
     for block in side.blocks():
-        found = classifier.predict(block, sure=task.flags.sure)
+        found = classifier.predict(block, sure=task.flags.read_sure())
         answers += map(partial(_to_json, found, top_k=task.top_k), range(len(found)))
     for name, answer in zip(side.names, answers, strict=True):
         answer["image"] = name

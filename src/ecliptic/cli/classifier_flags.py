@@ -101,6 +101,7 @@ class ClassifierFlags:
             )
         self.promises()
         self.settings()
+        self.read_sure()
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `Classifier.fit` that --method stands for."""
@@ -134,10 +135,9 @@ class ClassifierFlags:
         with checks_usage():
             return from_dict(Promises, rules, "--abstain")
 
-    @property
-    def sure(self) -> float | None:
+    def read_sure(self) -> float | None:
         """The probability that a node of a tree must have; None without a tree."""
-        share = self._rules().get(TREE)
+        share: float | None = self._rules().get(TREE)
         if share is not None and not (isinstance(share, float) and 0.5 < share <= 1):
             raise typer.BadParameter(
                 f"--abstain {TREE}={share} must be more than 0.5 and at most 1, so that two "

@@ -264,7 +264,7 @@ def _picture(name: str, source: "ImageSource | None") -> Html:
     if source is None:
         return tag("p", "no picture", class_="name")
     try:
-        return inline_image(Picture(name, source).thumbnail, Path(name).name)  # type: ignore[arg-type]
+        return inline_image(Picture(name, source).thumbnail, Path(name).name)
     except ImageError:  # it was readable when it was encoded
         return tag("p", "cannot be read any more", class_="name")
 
