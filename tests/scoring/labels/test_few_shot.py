@@ -107,6 +107,8 @@ def test_too_few_images_of_a_label_are_refused() -> None:
     truth = truth.clamp(max=2)
     with pytest.raises(ConfigError, match="at least 2 of each label; label 3 has 0, and 0 more"):
         fit_probe(vectors, truth, texts, 10.0)
+    with pytest.raises(ConfigError, match="at most 10,000, got 10,004; use a linear probe"):
+        fit_tip_adapter(vectors.new_ones(10_004, 16), torch.arange(10_004) % 4, texts, 10.0)
     with pytest.raises(ShapeError, match="must be"):
         fit_tip_adapter(vectors, truth[:3], texts, 10.0)
     with pytest.raises(ConfigError, match="from 0 to 3"):

@@ -20,6 +20,7 @@ from ecliptic.scoring.minimising import Slope, minimise_smooth
 
 FOLDS = 5
 FEWEST_PER_LABEL = 2  # so that a fold leaves one to learn from
+MOST_KEYS = 10_000  # images of a Tip-Adapter, which compares all pairs of them
 STRENGTHS = (math.inf, 1.0, 0.1, 0.01, 0.001, 0.0001)  # of the penalty; inf keeps the texts
 ALPHAS = tuple(i * 2.9 / 20 + 0.1 for i in range(20))  # the released grid, 0.1 to 3
 BETAS = tuple(i * 6.9 / 20 + 0.1 for i in range(20))  # its range, 0.1 to 7, in fewer steps
@@ -120,9 +121,15 @@ def fit_tip_adapter(
     """A Tip-Adapter without training; alpha and beta have the least log loss on held-out images.
 
     The released code searches them on a validation set of its own; here the folds are that set.
-    alpha = 0, the texts alone, is always tried too. Args and errors are those of `fit_probe`.
+    alpha = 0, the texts alone, is always tried too. Args and errors are those of `fit_probe`; more
+    than `MOST_KEYS` images are refused as well.
     """
     check_examples(vectors, truth, texts)
+    if len(vectors) > MOST_KEYS:
+        raise ConfigError(
+            f"a Tip-Adapter keeps every image and compares all pairs, so it takes at most "
+            f"{MOST_KEYS:,}, got {len(vectors):,}; use a linear probe, or fewer images."
+        )
     x, count = vectors.double(), len(texts)
     base = scale * (x @ texts.double().T)
     near, part = x @ x.T, stratified_folds(truth, folds)

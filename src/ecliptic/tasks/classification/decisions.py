@@ -77,9 +77,18 @@ def decide(
     Raises:
         ConfigError: too few images, with their number.
     """
-    sure, best = add_none(probabilities).max(dim=1)
-    right = best == truth.where(truth >= 0, probabilities.shape[1])
     known, confidence = truth >= 0, promises.confidence
+    top = scores.max(dim=1).values
+    sets = kept = None
+    if promises.known is not None:
+        with _naming("known"):
+            kept = recall_threshold(top[known], promises.known, confidence)
+    if promises.sets is not None:
+        sets = fit_sets(probabilities[known], truth[known], promises.sets, per_label=per_label)
+    sure, best = add_none(probabilities).max(dim=1)
+    if kept is not None:
+        best = best.where(kept.accepts(top), probabilities.shape[1])
+    right = best == truth.where(known, probabilities.shape[1])
     answer: Threshold | None = None
     if promises.accuracy is not None:
         with _naming("accuracy"):
@@ -87,13 +96,6 @@ def decide(
     if promises.answered is not None:
         with _naming("answered"):
             answer = recall_threshold(sure, promises.answered, confidence)
-    sets = kept = None
-    if promises.sets is not None:
-        sets = fit_sets(probabilities[known], truth[known], promises.sets, per_label=per_label)
-    if promises.known is not None:
-        with _naming("known"):
-            top = scores[known].max(dim=1).values
-            kept = recall_threshold(top, promises.known, confidence)
     return Decisions(answer, sets, kept)
 
 
