@@ -116,19 +116,6 @@ def _diagram(bins: Reliability) -> Html:
         )
         if count
     ]
-    ticks = [
-        join(
-            [
-                _text(_LEFT + share * _SIZE, _SIZE + 16, f"{share:.0%}", "middle"),
-                _text(_LEFT - 6, _SIZE * (1 - share) + 4, f"{share:.0%}", "end"),
-            ]
-        )
-        for share in (0.0, 0.5, 1.0)
-    ]
-    names = [
-        _text(_LEFT + _SIZE / 2, _SIZE + 34, "confidence", "middle"),
-        _text(_LEFT + 8, 14, "share that is right", "start"),
-    ]
     even = tag(
         "line",
         x1=str(_LEFT),
@@ -139,12 +126,24 @@ def _diagram(bins: Reliability) -> Html:
     )
     return tag(
         "svg",
-        (*bars, even, *ticks, *names),
+        (*bars, even, _axes()),
         viewBox=f"0 0 {_SIZE + _LEFT + 16} {_SIZE + _BELOW}",
         class_="diagram",
         role="img",
         aria_label="reliability diagram: share of right answers over confidence",
     )
+
+
+def _axes() -> Html:
+    ticks = (
+        (
+            _text(_LEFT + share * _SIZE, _SIZE + 16, f"{share:.0%}", "middle"),
+            _text(_LEFT - 6, _SIZE * (1 - share) + 4, f"{share:.0%}", "end"),
+        )
+        for share in (0.0, 0.5, 1.0)
+    )
+    below = _text(_LEFT + _SIZE / 2, _SIZE + 34, "confidence", "middle")
+    return join([*ticks, below, _text(_LEFT + 8, 14, "share that is right", "start")])
 
 
 def _bar(x: float, low: float, width: float, height: float, kind: str) -> Html:

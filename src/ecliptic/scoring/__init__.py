@@ -53,7 +53,6 @@ if TYPE_CHECKING:
         IsotonicScaling as IsotonicScaling,
         Platt as Platt,
         PlattScaling as PlattScaling,
-        Scaling as Scaling,
         Temperature as Temperature,
         fit_isotonic_scaling as fit_isotonic_scaling,
         fit_platt as fit_platt,

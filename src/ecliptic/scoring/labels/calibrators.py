@@ -15,7 +15,7 @@ probability estimates".
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -89,9 +89,6 @@ class IsotonicScaling:
         The curves must be those of `log_odds`.
         """
         return _to_one(self.shares(log_odds(logits)))
-
-
-Scaling: TypeAlias = Temperature | PlattScaling | IsotonicScaling
 
 
 def log_odds(logits: Tensor) -> Tensor:

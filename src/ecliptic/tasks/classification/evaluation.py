@@ -122,7 +122,6 @@ def _judge_several(
     """The report for several labels per image; probabilities are judged pair by pair."""
     p, n = found.probabilities, len(truth)
     given = torch.tensor([[name in some for name in found.names] for some in found.sets])
-    exact = (given == truth).all(dim=1)
     pairs = torch.stack([1 - p.reshape(-1), p.reshape(-1)], dim=1)
     flat = truth.reshape(-1).long()
     rows = tuple(
@@ -135,40 +134,46 @@ def _judge_several(
         )
         for place, name in enumerate(found.names)
     )
-    worst = torch.where(truth, p, 1 - p).min(dim=1).values  # the pair that was judged worst
-    hard = worst.argsort(stable=True)[:HARDEST].tolist()
+    hits, counts = [row.found for row in rows], [row.images for row in rows]
     return ClassificationReport(
         images=n,
         labels=found.names,
         several=True,
-        accuracy=wilson(int(exact.sum()), n),
-        mean_per_class=mean_per_class_interval(
-            [row.found for row in rows], [row.images for row in rows]
-        )
-        if any(row.images for row in rows)
-        else None,
+        accuracy=wilson(int((given == truth).all(dim=1).sum()), n),
+        mean_per_class=mean_per_class_interval(hits, counts) if any(counts) else None,
         mean_average_precision=_number(mean_average_precision(p, truth)),
         log_loss=log_loss(pairs, flat),
         brier=brier_score(pairs, flat) / 2,
         reliability=reliability_bins(p.reshape(-1), flat.bool()),
         rows=rows,
-        hardest=tuple(
-            HardImage(
-                place=place,
-                name=names[place],
-                truth=_join(found.names, truth[place]),
-                answer=", ".join(found.sets[place]) or NONE_OF_THESE,
-                chance=float(worst[place]),
-                confidence=float(found.confidences[place]),
-            )
-            for place in hard
-        ),
-        promised="recall"
-        if any(isinstance(one, RecallThreshold) for one in decisions.labels)
-        else "precision"
-        if decisions.labels
-        else "",
+        hardest=_hardest_of_several(found, truth, names),
+        promised=_name_promise(decisions),
     )
+
+
+def _hardest_of_several(
+    found: Predictions, truth: Tensor, names: Sequence[str]
+) -> tuple[HardImage, ...]:
+    """The images with the label that was judged worst."""
+    p = found.probabilities
+    worst = torch.where(truth, p, 1 - p).min(dim=1).values
+    return tuple(
+        HardImage(
+            place=place,
+            name=names[place],
+            truth=_join(found.names, truth[place]),
+            answer=", ".join(found.sets[place]) or NONE_OF_THESE,
+            chance=float(worst[place]),
+            confidence=float(found.confidences[place]),
+        )
+        for place in worst.argsort(stable=True)[:HARDEST].tolist()
+    )
+
+
+def _name_promise(decisions: Decisions) -> str:
+    if not decisions.labels:
+        return ""
+    return "recall" if isinstance(decisions.labels[0], RecallThreshold) else "precision"
 
 
 def _tied(probabilities: Tensor, wanted: Tensor) -> Tensor:
