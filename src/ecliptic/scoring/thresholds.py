@@ -20,6 +20,7 @@ from torch import Tensor
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.scoring.binomial import binomial_tail
 
+_ROUNDING = 1e-12  # of a tail of the binomial distribution
 ScoreRow: TypeAlias = Tensor | NDArray[Any] | Sequence[float]  # (N,)
 
 
@@ -240,7 +241,7 @@ def _find_place(n: int, recall: float, confidence: float) -> int:
     low, high = 0, n
     while low < high:
         middle = (low + high + 1) // 2
-        if binomial_tail(middle, n, 1 - recall) >= confidence:
+        if binomial_tail(middle, n, 1 - recall) >= confidence - _ROUNDING:
             low = middle
         else:
             high = middle - 1
