@@ -32,6 +32,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
             "offline",
         ),
     ),
+    "Labelled images": (*("calibrate", "method", "abstain", "save", "classifier", "evaluate"),),
     "Reading prompts": (
         "dialect",
         "emphasis",

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Comparable as Comparable,
         Vectors as Vectors,
         check_vectors_path as check_vectors_path,
+        given_vectors as given_vectors,
         load_vectors as load_vectors,
         save_vectors as save_vectors,
     )

@@ -7,11 +7,9 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.scoring.binomial import binomial_tail as binomial_tail
     from ecliptic.scoring.calibration import (
-        NONE as NONE,
         NONE_OF_THESE as NONE_OF_THESE,
         Calibration as Calibration,
         CalibrationFit as CalibrationFit,
-        add_none as add_none,
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
     )
@@ -44,6 +42,71 @@ if TYPE_CHECKING:
         bootstrap as bootstrap,
         clopper_pearson as clopper_pearson,
         wilson as wilson,
+    )
+    from ecliptic.scoring.labels.background import (
+        FEWEST_REFERENCES as FEWEST_REFERENCES,
+        Background as Background,
+        above_background as above_background,
+        fit_background as fit_background,
+    )
+    from ecliptic.scoring.labels.calibrators import (
+        IsotonicScaling as IsotonicScaling,
+        Platt as Platt,
+        PlattScaling as PlattScaling,
+        Temperature as Temperature,
+        fit_isotonic_scaling as fit_isotonic_scaling,
+        fit_platt as fit_platt,
+        fit_platt_scaling as fit_platt_scaling,
+        fit_temperature as fit_temperature,
+        log_odds as log_odds,
+    )
+    from ecliptic.scoring.labels.conformal import (
+        ConformalSets as ConformalSets,
+        SetKind as SetKind,
+        fewest_for_sets as fewest_for_sets,
+        fit_sets as fit_sets,
+        nonconformity as nonconformity,
+    )
+    from ecliptic.scoring.labels.detection import (
+        auroc as auroc,
+        average_precision as average_precision,
+        false_positive_rate as false_positive_rate,
+    )
+    from ecliptic.scoring.labels.few_shot import (
+        FEWEST_PER_LABEL as FEWEST_PER_LABEL,
+        FewShot as FewShot,
+        FewShotFit as FewShotFit,
+        LinearProbe as LinearProbe,
+        TipAdapter as TipAdapter,
+        fit_probe as fit_probe,
+        fit_tip_adapter as fit_tip_adapter,
+        stratified_folds as stratified_folds,
+    )
+    from ecliptic.scoring.labels.isotonic import (
+        Isotonic as Isotonic,
+        fit_isotonic as fit_isotonic,
+    )
+    from ecliptic.scoring.labels.measures import (
+        confusion_matrix as confusion_matrix,
+        label_ranks as label_ranks,
+        mean_average_precision as mean_average_precision,
+        mean_per_class as mean_per_class,
+    )
+    from ecliptic.scoring.labels.reliability import (
+        BINS as BINS,
+        NONE as NONE,
+        Reliability as Reliability,
+        add_none as add_none,
+        brier_score as brier_score,
+        chances_of as chances_of,
+        log_loss as log_loss,
+        reliability_bins as reliability_bins,
+    )
+    from ecliptic.scoring.labels.trees import (
+        STOP as STOP,
+        LabelTree as LabelTree,
+        make_tree as make_tree,
+        read_tree as read_tree,
     )
     from ecliptic.scoring.paired_tests import (
         mcnemar as mcnemar,
@@ -85,6 +148,15 @@ if TYPE_CHECKING:
         probabilities as probabilities,
         ranks as ranks,
         to_tensor as to_tensor,
+    )
+    from ecliptic.scoring.thresholds import (
+        PrecisionThreshold as PrecisionThreshold,
+        RecallThreshold as RecallThreshold,
+        ScoreRow as ScoreRow,
+        fewest_accepted as fewest_accepted,
+        fewest_positives as fewest_positives,
+        precision_threshold as precision_threshold,
+        recall_threshold as recall_threshold,
     )
 
 __getattr__, __dir__ = lazy_names(__name__)

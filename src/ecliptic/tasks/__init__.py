@@ -27,6 +27,35 @@ if TYPE_CHECKING:
         train_on_choices as train_on_choices,
         train_on_ratings as train_on_ratings,
     )
+    from ecliptic.tasks.classification.classifier import Classifier as Classifier
+    from ecliptic.tasks.classification.evaluation import (
+        mean_per_class_interval as mean_per_class_interval,
+    )
+    from ecliptic.tasks.classification.files import (
+        check_classifier_path as check_classifier_path,
+    )
+    from ecliptic.tasks.classification.fitting import FitSummary as FitSummary
+    from ecliptic.tasks.classification.predictions import Predictions as Predictions
+    from ecliptic.tasks.classification.report import (
+        SHARE as SHARE,
+        AnsweredShare as AnsweredShare,
+        ClassificationReport as ClassificationReport,
+        HardImage as HardImage,
+        LabelRow as LabelRow,
+        SetCoverage as SetCoverage,
+        UnknownDetection as UnknownDetection,
+    )
+    from ecliptic.tasks.classification.settings import (
+        LEARNERS as LEARNERS,
+        METHODS as METHODS,
+        FitSettings as FitSettings,
+        Learner as Learner,
+        Method as Method,
+        Promises as Promises,
+    )
+    from ecliptic.tasks.classification.truths import (
+        check_label as check_label,
+    )
     from ecliptic.tasks.scores.image_sets import (
         SET_SCORES as SET_SCORES,
         SetScore as SetScore,
