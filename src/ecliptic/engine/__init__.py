@@ -60,8 +60,10 @@ if TYPE_CHECKING:
         row_item as row_item,
     )
     from ecliptic.engine.vectors import (
+        Comparable as Comparable,
         Vectors as Vectors,
         check_vectors_path as check_vectors_path,
+        given_vectors as given_vectors,
         load_vectors as load_vectors,
         save_vectors as save_vectors,
     )

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
     )
+    from ecliptic.scoring.safety import (
+        IF_THRESHOLD as IF_THRESHOLD,
+        SafetyScores as SafetyScores,
+        is_above as is_above,
+        layer_scores as layer_scores,
+        linear_scores as linear_scores,
+        safety_scores as safety_scores,
+    )
     from ecliptic.scoring.similarity import (
         Rows as Rows,
         SpacedRows as SpacedRows,

@@ -1,0 +1,37 @@
+"""Answers from vectors, one file per task on top of `Clip`: scores, classes, moderation, taste.
+
+Names are lazy, so that importing the package stays cheap.
+"""
+
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.tasks.moderation.audits import (
+        AuditReport as AuditReport,
+        SliceAudit as SliceAudit,
+        audit_scores as audit_scores,
+    )
+    from ecliptic.tasks.moderation.checkers import SafetyChecker as SafetyChecker
+    from ecliptic.tasks.moderation.moderator import Moderator as Moderator, Tuning as Tuning
+    from ecliptic.tasks.moderation.nsfw_heads import (
+        NsfwHead as NsfwHead,
+        read_nsfw_head as read_nsfw_head,
+    )
+    from ecliptic.tasks.moderation.rules import (
+        Concept as Concept,
+        Rules as Rules,
+        read_rules as read_rules,
+    )
+    from ecliptic.tasks.moderation.sampling import (
+        recall_with_sample as recall_with_sample,
+        sample_accepted as sample_accepted,
+    )
+    from ecliptic.tasks.moderation.verdicts import (
+        Reason as Reason,
+        Verdict as Verdict,
+        review_queue as review_queue,
+    )
+
+__getattr__, __dir__ = lazy_names(__name__)
