@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.scoring.binomial import binomial_tail as binomial_tail
     from ecliptic.scoring.calibration import (
         NONE as NONE,
         NONE_OF_THESE as NONE_OF_THESE,
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
         add_none as add_none,
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
+    )
+    from ecliptic.scoring.intervals import (
+        Interval as Interval,
+        bootstrap as bootstrap,
+        clopper_pearson as clopper_pearson,
+        wilson as wilson,
+    )
+    from ecliptic.scoring.paired_tests import (
+        mcnemar as mcnemar,
+        sign_flip_test as sign_flip_test,
     )
     from ecliptic.scoring.safety import (
         IF_THRESHOLD as IF_THRESHOLD,

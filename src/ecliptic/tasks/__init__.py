@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         audit_scores as audit_scores,
     )
     from ecliptic.tasks.moderation.checkers import SafetyChecker as SafetyChecker
-    from ecliptic.tasks.moderation.moderator import Moderator as Moderator, Tuning as Tuning
+    from ecliptic.tasks.moderation.moderator import Moderator as Moderator
     from ecliptic.tasks.moderation.nsfw_heads import (
         NsfwHead as NsfwHead,
         read_nsfw_head as read_nsfw_head,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Rules as Rules,
         read_rules as read_rules,
     )
+    from ecliptic.tasks.moderation.rulesets import Ruleset as Ruleset, Tuning as Tuning
     from ecliptic.tasks.moderation.sampling import (
         recall_with_sample as recall_with_sample,
         sample_accepted as sample_accepted,

@@ -1,0 +1,303 @@
+"""How far a number that was measured on a sample may be from the truth.
+
+`bootstrap` takes any statistic, `wilson` and `clopper_pearson` a share of successes. The kind of
+bootstrap interval depends on the statistic, because no kind keeps its promise for all of them: of a
+mean it is the studentised one, of a median the percentiles, of any other function BCa.
+N values, R resamples, G groups or parts.
+Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 to 14.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecliptic.checks import check_choice, check_count, check_finite, check_range
+from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.scoring.binomial import check_successes, find_probability
+
+Numbers: TypeAlias = NDArray[np.float64]
+Statistic: TypeAlias = Literal["mean", "median"] | Callable[[Numbers], Numbers]
+
+MOST_UNITS = 1024  # drawn apart; more values are drawn in so many random parts
+_HELD = 1 << 22  # drawn values that are held at once
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured value, and the bounds between which the truth is, as sure as the level says."""
+
+    low: float
+    value: float
+    high: float
+
+    def show(self, pattern: str = "{:.3f}") -> str:
+        """For people: "0.312 (0.301 to 0.323)"."""
+        value, low, high = map(pattern.format, (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
+
+
+def bootstrap(
+    values: Any,
+    statistic: Statistic = "mean",
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 10_000,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+) -> Interval:
+    """An interval for a statistic of values that are a random sample.
+
+    Of the mean, the interval is studentised: its coverage is right from about 10 values on, also
+    for skewed ones, and it is the percentiles only where most resamples have no spread. Of more
+    than 1,024 values, random parts of equal size are drawn together, which changes nothing that
+    can be seen and keeps it fast. The median is resampled by its exact distribution.
+
+    Args:
+        values: (N,) numbers.
+        statistic: "mean", "median", or a function of (R, N) resamples that gives (R,).
+        level: the share of samples whose interval holds the truth.
+        seed: of the resamples; the same seed gives the same interval.
+        resamples: R.
+        groups: (N,) anything that can be compared, such as the name of the image of each value;
+            equal entries are drawn together.
+
+    Raises:
+        ConfigError: fewer than 2 values or groups, too few resamples, or an unknown statistic.
+        NumericalError: NaN or infinity among the values.
+        ShapeError: values that are not one row, groups of another length, or a function of another
+            shape.
+    """
+    x = as_numbers(values, "values")
+    if not callable(statistic):
+        check_choice("statistic", statistic, ("mean", "median"))
+    tail = _check_tail(level, check_count("resamples", resamples))
+    parts = None if groups is None else _group(groups, len(x))
+    units = len(x) if parts is None else int(parts.max(initial=-1)) + 1
+    if units < 2:
+        raise ConfigError(
+            f"an interval needs at least 2 {'values' if parts is None else 'groups'}, got {units}; "
+            "one alone does not tell how much they differ."
+        )
+    rng = np.random.default_rng(seed)
+    if statistic == "mean":
+        return _of_mean(x, parts, tail, rng, resamples)
+    if statistic == "median":
+        found = _medians(x, parts, rng, resamples)
+        return _between(float(np.median(x)), found, tail, 1 - tail)
+    return _of_function(x, statistic, parts, tail, rng, resamples)
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """The score interval of a share of successes; its coverage is near the level on average.
+
+    Raises:
+        ConfigError: no trial, or more successes than trials.
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    successes, n = check_successes(successes, n)
+    z = _NORMAL.inv_cdf(1 - _check_tail(level))
+    share, square = successes / n, z * z / n
+    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
+    low, high = ((share + square / 2 + side) / (1 + square) for side in (-half, half))
+    return Interval(low if successes else 0.0, share, high if successes < n else 1.0)
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """The exact interval of a share of successes; its coverage is never below the level.
+
+    Raises:
+        ConfigError: no trial, or more successes than trials.
+
+    Source: Clopper & Pearson 1934, The use of confidence or fiducial limits.
+    """
+    successes, n = check_successes(successes, n)
+    tail = _check_tail(level)
+    low = find_probability(successes, n, tail) if successes else 0.0
+    high = find_probability(successes + 1, n, 1 - tail) if successes < n else 1.0
+    return Interval(low, successes / n, high)
+
+
+def as_numbers(values: Any, name: str) -> Numbers:
+    """(N,) float64 of a tensor, an array or a list.
+
+    Raises:
+        ShapeError: not one row of numbers.
+        NumericalError: NaN or infinity.
+    """
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "fiub"):
+        raise ShapeError(
+            f"{name} must be one row of numbers, got {array.dtype} of shape {array.shape}."
+        )
+    numbers = array.astype(np.float64)
+    check_finite(numbers, name, "leave those out, and count them.")
+    return numbers
+
+
+def random_parts(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(N,) the part of each value: one of `MOST_UNITS`, whose sizes differ by 1 at most."""
+    return rng.permutation(n) % MOST_UNITS
+
+
+def _check_tail(level: float, resamples: int | None = None) -> float:
+    """The share on each side outside of the interval."""
+    check_range("level", level, 0.0, 1.0, above=True, below=True)
+    tail = (1 - level) / 2
+    if resamples is not None and (resamples + 1) * tail < 1:
+        raise ConfigError(
+            f"{resamples} resamples are too few for a level of {level}; take at least "
+            f"{math.ceil(1 / tail)}."
+        )
+    return tail
+
+
+def _group(groups: Any, n: int) -> NDArray[np.int64]:
+    """(N,) the number of the group of each value."""
+    names = np.asarray(groups.detach().cpu() if hasattr(groups, "detach") else groups)
+    if names.shape != (n,):
+        raise ShapeError(f"groups must be one name for each of {n} values, got {names.shape}.")
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _between(value: float, found: Numbers, low: float, high: float) -> Interval:
+    """The interval between two quantiles of resampled values, each one of them."""
+    ordered, last = np.sort(found), len(found) - 1
+    places = (math.floor((last + 2) * low) - 1, math.ceil((last + 2) * high) - 1)
+    ends = [float(ordered[min(max(place, 0), last)]) for place in places]
+    return Interval(ends[0], value, ends[1])
+
+
+def _of_mean(
+    x: Numbers, parts: NDArray[np.int64] | None, tail: float, rng: np.random.Generator, count: int
+) -> Interval:
+    """The studentised interval of a mean, which is a ratio of sums where groups differ in size."""
+    if parts is None:
+        parts = np.arange(len(x)) if len(x) <= MOST_UNITS else random_parts(len(x), rng)
+    mean = float(x.mean())
+    sizes = np.bincount(parts).astype(np.float64)  # (G,)
+    over = np.bincount(parts, weights=x - mean)  # (G,) sums of what is above the mean
+    columns = np.stack([sizes, over, sizes**2, sizes * over, over**2], axis=1)  # (G, 5)
+    spread = _error_of_mean(columns.sum(axis=0), len(sizes))
+    if spread <= 1e-12 * max(1.0, abs(mean)):
+        return Interval(mean, mean, mean)
+    rows = np.concatenate([w @ columns for w in _draw_counts(len(sizes), count, rng)])  # (R, 5)
+    shift = rows[:, 1] / rows[:, 0]
+    errors = _error_of_mean(rows.T, len(sizes))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(errors > 1e-9 * spread, shift / errors, np.sign(shift) * np.inf)
+    t[np.isnan(t)] = 0.0  # no shift and no spread
+    cut = _between(0.0, t, tail, 1 - tail)
+    if not (math.isfinite(cut.low) and math.isfinite(cut.high)):
+        return _between(mean, mean + shift, tail, 1 - tail)
+    return Interval(mean - cut.high * spread, mean, mean - cut.low * spread)
+
+
+def _error_of_mean(sums: Numbers, units: int) -> Any:
+    """The standard error of a ratio of sums, from those of sizes, values and their products.
+
+    Source: Cochran 1977, Sampling Techniques, section 6.3.
+    """
+    sizes, over, size_squares, products, squares = sums
+    shift = over / sizes
+    left = squares - 2 * shift * products + shift**2 * size_squares
+    return np.sqrt(np.maximum(left, 0) * units / (units - 1)) / sizes
+
+
+def _draw_counts(units: int, count: int, rng: np.random.Generator) -> Iterator[Numbers]:
+    """How often each unit is in each resample: blocks of (r, G), count rows in all."""
+    block = max(1, _HELD // units)
+    for start in range(0, count, block):
+        r = min(block, count - start)
+        places = rng.integers(0, units, (r, units)) + units * np.arange(r)[:, None]
+        counts = np.bincount(places.ravel(), minlength=r * units)
+        yield counts.reshape(r, units).astype(np.float64)
+
+
+def _medians(
+    x: Numbers, parts: NDArray[np.int64] | None, rng: np.random.Generator, count: int
+) -> Numbers:
+    """(R,) medians of resamples.
+
+    Without groups, the place of the middle of N draws is that of the middle of N uniform numbers,
+    whose distribution is Beta; so no resample is made.
+    """
+    if parts is not None:
+        return np.concatenate(list(_resample(x, lambda z: np.median(z, axis=1), parts, rng, count)))
+    n, ordered = len(x), np.sort(x)
+    lower = (n + 1) // 2  # rank of the middle, or of the lower one of two
+    first = rng.beta(lower, n - lower + 1, count)
+    second = first if n % 2 else first + (1 - first) * rng.beta(1, n - lower, count)
+    places = [np.minimum((n * u).astype(np.int64), n - 1) for u in (first, second)]
+    return (ordered[places[0]] + ordered[places[1]]) / 2
+
+
+def _of_function(
+    x: Numbers,
+    statistic: Callable[[Numbers], Numbers],
+    parts: NDArray[np.int64] | None,
+    tail: float,
+    rng: np.random.Generator,
+    count: int,
+) -> Interval:
+    """The bias-corrected and accelerated interval (BCa)."""
+    value = float(_apply(statistic, x[None])[0])
+    found = np.concatenate(list(_resample(x, statistic, parts, rng, count)))
+    check_finite(found, "the statistic of resamples", "it must be finite for repeated values too.")
+    below = (np.sum(found < value) + np.sum(found == value) / 2 + 0.5) / (count + 1)
+    bias, bend = _NORMAL.inv_cdf(float(below)), _acceleration(x, statistic, parts)
+    ends = []
+    for z in (_NORMAL.inv_cdf(tail), -_NORMAL.inv_cdf(tail)):
+        ends.append(_NORMAL.cdf(bias + (bias + z) / (1 - bend * (bias + z))))
+    return _between(value, found, *ends)
+
+
+def _acceleration(
+    x: Numbers, statistic: Callable[[Numbers], Numbers], parts: NDArray[np.int64] | None
+) -> float:
+    """How the spread of the statistic grows with its value, by leaving out one unit at a time.
+
+    It falls as one by the root of their number, so of many units it is 0.
+    """
+    parts = np.arange(len(x)) if parts is None else parts
+    units = int(parts.max()) + 1
+    if units > MOST_UNITS:
+        return 0.0
+    without = np.array([_apply(statistic, x[parts != unit][None])[0] for unit in range(units)])
+    gaps = without.mean() - without
+    size = float(np.sum(gaps**2))
+    return 0.0 if size == 0 else float(np.sum(gaps**3)) / (6 * size**1.5)
+
+
+def _resample(
+    x: Numbers,
+    statistic: Callable[[Numbers], Numbers],
+    parts: NDArray[np.int64] | None,
+    rng: np.random.Generator,
+    count: int,
+) -> Iterator[Numbers]:
+    """The statistic of resamples, some at a time."""
+    if parts is None:
+        for start in range(0, count, block := max(1, _HELD // len(x))):
+            places = rng.integers(0, len(x), (min(block, count - start), len(x)))
+            yield _apply(statistic, x[places])
+        return
+    members = np.split(np.argsort(parts, kind="stable"), np.cumsum(np.bincount(parts))[:-1])
+    for _ in range(count):
+        drawn = rng.integers(0, len(members), len(members))
+        yield _apply(statistic, x[np.concatenate([members[unit] for unit in drawn])][None])
+
+
+def _apply(statistic: Callable[[Numbers], Numbers], rows: Numbers) -> Numbers:
+    found = np.asarray(statistic(rows), dtype=np.float64)
+    if found.shape != rows.shape[:1]:
+        raise ShapeError(
+            f"the statistic must give one number for each of {len(rows)} rows, got {found.shape}; "
+            "use axis=1."
+        )
+    return found
