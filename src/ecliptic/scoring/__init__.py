@@ -42,5 +42,14 @@ if TYPE_CHECKING:
         ranks as ranks,
         to_tensor as to_tensor,
     )
+    from ecliptic.scoring.thresholds import (
+        PrecisionThreshold as PrecisionThreshold,
+        RecallThreshold as RecallThreshold,
+        ScoreRow as ScoreRow,
+        fewest_accepted as fewest_accepted,
+        fewest_positives as fewest_positives,
+        precision_threshold as precision_threshold,
+        recall_threshold as recall_threshold,
+    )
 
 __getattr__, __dir__ = lazy_names(__name__)
