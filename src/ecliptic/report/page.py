@@ -26,6 +26,11 @@ def write_page(result: DemoResult) -> None:
     replace_file(result.path, text_writer(page(result)))
 
 
+def read_style() -> str:
+    """The CSS of the reports: both palettes, cards and tables."""
+    return _STYLE.read_text(encoding="utf-8")
+
+
 def page(result: DemoResult) -> Html:
     """The whole document."""
     name = str(result.card["name"])
@@ -38,7 +43,7 @@ def page(result: DemoResult) -> Html:
         tag("p", lead, class_="lead"),
         headline(result),
     )
-    style, main = _STYLE.read_text(encoding="utf-8"), tag("main", sections(result))
+    style, main = read_style(), tag("main", sections(result))
     return document(
         f"ecliptic demo: {name}", style, header, main, _footer(result), description=lead
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ecliptic.errors import ImageLimitError
-from ecliptic.inputs import ImageSpec, Preprocess
+from ecliptic.inputs import ImageSource, ImageSpec, Preprocess
 
 THUMBNAIL = 192  # pixels per side; twice the size on the page, for sharp screens
 
@@ -18,7 +18,7 @@ class Picture:
     """One image of the demo."""
 
     name: str  # for people; of a bundled drawing also its label
-    source: str | bytes  # a path, or the encoded image
+    source: ImageSource  # a path, the encoded image, or another kind of image
     small: bool = False  # the file is a small PNG, which the page can hold as it is
 
     @cached_property

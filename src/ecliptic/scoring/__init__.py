@@ -15,6 +15,12 @@ if TYPE_CHECKING:
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
     )
+    from ecliptic.scoring.correlation import (
+        average_ranks as average_ranks,
+        correlate_rows as correlate_rows,
+        pearson as pearson,
+        spearman as spearman,
+    )
     from ecliptic.scoring.intervals import (
         Interval as Interval,
         bootstrap as bootstrap,
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
         fewest_positives as fewest_positives,
         precision_threshold as precision_threshold,
         recall_threshold as recall_threshold,
+        to_truth as to_truth,
     )
 
 __getattr__, __dir__ = lazy_names(__name__)

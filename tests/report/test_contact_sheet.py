@@ -1,0 +1,52 @@
+"""The contact sheet is one file with all pictures inside, in order, whatever their names are."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ecliptic.report.contact_sheet import NO_PICTURE, Tile, contact_sheet
+from ecliptic.report.page import read_style
+
+
+def tiles(folder: Path) -> list[Tile]:
+    picture = Image.new("RGB", (300, 200), "green")
+    picture.save(folder / "green.png")
+    return [
+        Tile(str(folder / "green.png"), "green.png", ["from a file"], "5.83"),
+        Tile((folder / "green.png").read_bytes(), "<b>bytes</b>"),
+        Tile(np.zeros((20, 30, 3), np.uint8), "an array"),
+        Tile(None, "a stored vector"),
+        Tile(str(folder / "gone.png"), "gone.png"),
+    ]
+
+
+def test_all_tiles_are_inside_the_page_in_order(tmp_path: Path) -> None:
+    page = contact_sheet("Best of", "Five tiles.", tiles(tmp_path))
+    titles = re.findall(r"<h3>(.*?)</h3>", page)
+    assert titles == [
+        "green.png", "&lt;b&gt;bytes&lt;/b&gt;", "an array", "a stored vector", "gone.png",
+    ]  # fmt: skip
+    assert page.count('src="data:image/jpeg;base64,') == 3
+    assert page.count(NO_PICTURE) == page.count("cannot be read any more") == 1
+    assert '<p class="badge">5.83</p>' in page
+    assert "<li>from a file</li>" in page
+
+
+def test_the_page_loads_nothing_and_is_dark_where_the_reader_is(tmp_path: Path) -> None:
+    page = contact_sheet("Best of", "Five tiles.", tiles(tmp_path))
+    assert not re.search(r'(src|href)="(?!data:)|url\(|@import|<script', page)
+    assert "default-src &#x27;none&#x27;" in page
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+    known = set(re.findall(r"--(\w+): ", read_style()))
+    assert set(re.findall(r"var\(--(\w+)\)", page)) <= known
+
+
+def test_sections_stand_below_and_empty_ones_are_left_out() -> None:
+    one, other = Tile(None, "one"), Tile(None, "other")
+    page = contact_sheet("T", "L", [one], [("Worst", [other]), ("Nothing", [])])
+    assert page.index("one") < page.index("<h2>Worst</h2>") < page.index("<h3>other</h3>")
+    assert "Nothing" not in page
+    assert 'class="sheet"' not in contact_sheet("T", "L", [])
