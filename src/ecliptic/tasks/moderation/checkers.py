@@ -77,7 +77,7 @@ class SafetyChecker:
         return digest.hexdigest()[:12]
 
     def check(
-        self, images: Images | Comparable, names: Sequence[str] | None = None
+        self, images: "Images | Comparable", names: Sequence[str] | None = None
     ) -> list[Verdict]:
         """One verdict for each image, in order; what cannot be used is rejected.
 

@@ -43,7 +43,7 @@ class Moderator:
         clip: Clip,
         concepts: Sequence[Concept],
         *,
-        reference: Images | Comparable | None = None,
+        reference: "Images | Comparable | None" = None,
         version: str = "",
     ) -> None:
         """Encode the concepts.
@@ -128,7 +128,7 @@ class Moderator:
         """The version of the rules; another one for any change that could change a verdict."""
         return self.ruleset.version
 
-    def scores(self, images: Images | Comparable) -> Tensor:
+    def scores(self, images: "Images | Comparable") -> Tensor:
         """(N, C) float64 scores of images or of their vectors; higher is more like the concept.
 
         Raises:
@@ -143,7 +143,7 @@ class Moderator:
         return torch.cat(parts) if parts else torch.empty(0, len(self.concepts)).double()
 
     def check(
-        self, images: Images | Comparable, names: Sequence[str] | None = None
+        self, images: "Images | Comparable", names: Sequence[str] | None = None
     ) -> list[Verdict]:
         """One verdict for each image, in order.
 
@@ -176,7 +176,7 @@ class Moderator:
 
     def fit(
         self,
-        images: Images | Comparable,
+        images: "Images | Comparable",
         truth: Any,
         *,
         recall: float | None = None,
@@ -220,7 +220,7 @@ class Moderator:
 
     def audit(
         self,
-        images: Images | Comparable,
+        images: "Images | Comparable",
         truth: Any,
         *,
         groups: Sequence[str] | None = None,
@@ -316,7 +316,7 @@ def _look_up(
     yield from ((names[place], value) for place, value in zip(places.tolist(), values, strict=True))
 
 
-def _encode(images: Images | Comparable, clip: Clip) -> Tensor:
+def _encode(images: "Images | Comparable", clip: Clip) -> Tensor:
     """(N, E) vectors of images, or the given ones."""
     rows = given_vectors(images, clip.card)
     return clip.encode_image(cast("Images", images)) if rows is None else rows
