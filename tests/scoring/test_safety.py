@@ -59,7 +59,9 @@ def theirs(module: nn.Module, vectors: Tensor) -> list[bool]:
     return module(vectors, [np.zeros(1) for _ in vectors])[1]
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))]
+)
 def test_vectors_have_the_verdict_of_diffusers(seed: int) -> None:
     """500 vectors for each of 20 checkers, 10,000 together."""
     module = checker(seed)

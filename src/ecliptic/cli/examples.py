@@ -35,6 +35,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ecliptic classify photos.npy --labels-file labels.txt -k 1 --out labels.csv",
         "ecliptic classify cat.png --labels cat,dog --templates imagenet",
     ),
+    "moderate": (
+        "ecliptic moderate photos/ --rules rules.toml --out queue.csv",
+        "ecliptic moderate --rules rules.toml --tune labels.csv --save my.safetensors",
+        "ecliptic moderate photos/ --safety-checker sd15/ --page queue.html",
+    ),
     "tokens": ('ecliptic tokens "a photo of a cat"', 'ecliptic tokens "a cat" -m ViT-B-32/openai'),
     "lint": (
         'ecliptic lint "a (red:1.3) fox, 4k, masterpiece" --dialect a1111',

@@ -72,8 +72,7 @@ def safety_scores(
         check_finite(limits, f"the thresholds of the {what}", _FIX)
         if limits.shape != (len(to_tensor(some)),):
             raise ShapeError(
-                f"{len(to_tensor(some))} {what} need as many thresholds, got "
-                f"{tuple(limits.shape)}."
+                f"{len(to_tensor(some))} {what} need as many thresholds, got {tuple(limits.shape)}."
             )
         sides.append(cosine(rows, to_tensor(some).detach().float()) - limits.detach().float())
     scores, careful = sides

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ecliptic.tasks.moderation.verdicts import (
         Reason as Reason,
         Verdict as Verdict,
+        reject as reject,
         review_queue as review_queue,
     )
 

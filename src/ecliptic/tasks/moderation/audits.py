@@ -60,8 +60,8 @@ class AuditReport:
 
 
 def audit_scores(
-    flagged: Mapping[str, Tensor],
-    truth: Mapping[str, Tensor],
+    flagged: Mapping[str, Any],
+    truth: Mapping[str, Any],
     groups: Sequence[str] | None = None,
     *,
     prevalence: float | None = None,
@@ -78,14 +78,17 @@ def audit_scores(
         level: of the intervals.
 
     Raises:
-        ShapeError: not one group for each image.
+        ShapeError: not one flag, or not one group, for each image.
         ConfigError: a prevalence or level that is no share.
     """
     check_range("level", level, 0, 1, above=True, below=True)
     if prevalence is not None:
         check_range("prevalence", prevalence, 0, 1)
     found: list[SliceAudit] = []
-    for concept, positive in truth.items():
+    for concept, said in truth.items():
+        positive, hits = (torch.as_tensor(x, dtype=torch.bool) for x in (said, flagged[concept]))
+        if positive.shape != hits.shape:
+            raise ShapeError(f"{len(positive)} images need as many flags, got {len(hits)}.")
         if groups is not None and len(groups) != len(positive):
             raise ShapeError(f"{len(positive)} images need as many groups, got {len(groups)}.")
         everything = torch.ones(len(positive), dtype=torch.bool)
@@ -94,8 +97,8 @@ def audit_scores(
             name = f"{group} (group)" if group == EVERYTHING else group
             parts[name] = torch.tensor([one == group for one in groups or ()])
         for name, rows in parts.items():
-            hits, real = flagged[concept][rows], positive[rows]
-            found.append(_measure(concept, name, hits, real, prevalence, level))
+            part = _measure(concept, name, hits[rows], positive[rows], prevalence, level)
+            found.append(part)
     return tuple(found)
 
 

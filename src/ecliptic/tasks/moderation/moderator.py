@@ -268,8 +268,8 @@ class Moderator:
         for one in self.concepts:
             if one.threshold is None and (names is None or one.name in names):
                 raise ConfigError(
-                    f"the concept {one.name!r} has no threshold; set one in the rules, or let "
-                    "`fit` set it on labelled images."
+                    f"the concept {one.name!r} has no threshold; set one in the rules, or tune "
+                    "it on labelled images."
                 )
 
 
@@ -291,9 +291,7 @@ def _tune(
         threshold -= ROUNDING * prototypes.unit
     others = scores[~positive]
     alarms = int((others >= threshold).sum())
-    return Tuning(
-        target, wanted, confidence, threshold, int(positive.sum()), len(others), alarms
-    )
+    return Tuning(target, wanted, confidence, threshold, int(positive.sum()), len(others), alarms)
 
 
 def _explain(concept: Concept, prototypes: Prototypes, found: Comparison) -> Iterator[Reason]:

@@ -158,8 +158,8 @@ def read_ruleset(path: Path | str) -> Ruleset:
         ) from error
     if rules.fingerprint != about.get("fingerprint"):
         raise CorruptFileError(
-            f"{path} was changed after it was written: its fingerprint does not fit its rules. Make "
-            "it again, or tune the thresholds with ecliptic."
+            f"{path} was changed after it was written: its fingerprint does not fit its rules. "
+            "Make it again, or tune the thresholds with ecliptic."
         )
     return rules
 
@@ -188,7 +188,9 @@ def _parse(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ruleset:
         for part, (dtype, axes) in _TENSORS.items():
             found = parts[part]
             if found.dtype != dtype or found.ndim != axes or len(found) != len(names):
-                raise ValueError(f"{part} of concept {number} is {found.dtype} {tuple(found.shape)}")
+                raise ValueError(
+                    f"{part} of concept {number} is {found.dtype} {tuple(found.shape)}"
+                )
         if not 1 <= positives <= len(names):
             raise ValueError(f"concept {number} has {positives} positive of {len(names)}")
         prototypes.append(Prototypes(names=names, positives=positives, **parts))

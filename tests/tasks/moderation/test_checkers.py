@@ -16,7 +16,7 @@ from ecliptic.errors import (
 from ecliptic.inputs import ImageSpec
 from ecliptic.tasks import SafetyChecker
 from tests import tiny
-from tests.tasks import checkers
+from tests.tasks.moderation import checkers
 
 
 @pytest.mark.parametrize(("levels", "pickled"), [(1, False), (2, False), (2, True), (1, True)])

@@ -1,6 +1,7 @@
 """LAION's NSFW heads: both layouts against modules of the same structure; others are refused."""
 
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ class DeepHead(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sizes, parts = (E, 12, 20, 12, 8, 6, 4, 1), list[nn.Module]()
-        for number, (size, following) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for number, (size, following) in enumerate(pairwise(sizes)):
             parts.append(nn.Linear(size, following))
             if number < 5:
                 parts += [nn.ReLU(), nn.Dropout(0.2)]
