@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from ecliptic.report import review_page
-from ecliptic.tasks import Reason, Verdict
+from ecliptic.tasks import ImageVerdict, Reason
 
 
 def picture() -> bytes:
@@ -16,14 +16,14 @@ def picture() -> bytes:
     return buffer.getvalue()
 
 
-def verdict(name: str, action: str, score: float) -> Verdict:
+def verdict(name: str, action: str, score: float) -> ImageVerdict:
     reason = Reason("weapons", score, 0.5, score >= 0.5, "a <sword>", 0.3, note="a note")
-    return Verdict(name, action, (reason,), "v1")
+    return ImageVerdict(name, action, (reason,), "v1")
 
 
 def test_images_stand_under_their_action_with_their_reasons() -> None:
     queue = [
-        Verdict("broken.png", "reject", (), "v1", "cannot be decoded"),
+        ImageVerdict("broken.png", "reject", (), "v1", "cannot be decoded"),
         verdict("knife.png", "block", 0.9),
         verdict("sword.png", "label", 0.6),
     ]

@@ -15,7 +15,7 @@ from ecliptic.cli.sources import ImageSources
 
 if TYPE_CHECKING:
     from ecliptic.cli.moderation_labels import Labelled
-    from ecliptic.tasks import Moderator, Verdict
+    from ecliptic.tasks import ImageVerdict, Moderator
 
 SAVED = ".safetensors"
 
@@ -302,7 +302,7 @@ def _check_with_checker(
     items = [item for _, some in sources.sets(sources.inputs or ()) for item in some]
     usable = [item for item in items if item.error is None]
     found = iter(checker.check([one.value for one in usable], [one.name for one in usable]))
-    verdicts: list[Verdict] = []
+    verdicts: list[ImageVerdict] = []
     rejects = Rejects()
     for place, item in enumerate(items):
         error = item.error
@@ -318,7 +318,7 @@ def _check_with_checker(
 
 
 def _report(
-    verdicts: "list[Verdict]",
+    verdicts: "list[ImageVerdict]",
     pictures: dict[str, Any],
     rejects: Any,
     queue: QueueFlags,

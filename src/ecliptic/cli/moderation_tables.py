@@ -15,7 +15,7 @@ from ecliptic.storage import replace_file, text_writer
 if TYPE_CHECKING:
     from ecliptic.engine import Rejects
     from ecliptic.scoring import Interval
-    from ecliptic.tasks import AuditReport, Moderator, Verdict
+    from ecliptic.tasks import AuditReport, ImageVerdict, Moderator
 
 SHOWN = 20  # flagged images that are printed
 HEADER = (
@@ -25,7 +25,7 @@ HEADER = (
 FLAGGED, SAMPLED = "flagged", "sample"  # why an image is in the queue
 
 
-def print_verdicts(verdicts: "Sequence[Verdict]", queue: "Sequence[Verdict]") -> None:
+def print_verdicts(verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVerdict]") -> None:
     """Print the first flagged images, and how many there are of each action."""
     if queue:
         rows = [_cells(verdict) for verdict in queue[:SHOWN]]
@@ -37,7 +37,7 @@ def print_verdicts(verdicts: "Sequence[Verdict]", queue: "Sequence[Verdict]") ->
     print_text(f"{count(len(queue), 'image')} of {len(verdicts):,} flagged ({actions})")
 
 
-def _cells(verdict: "Verdict") -> tuple[str, ...]:
+def _cells(verdict: "ImageVerdict") -> tuple[str, ...]:
     if not verdict.reasons:
         return verdict.name, verdict.action, "", "", "", verdict.error
     best = verdict.reasons[0]
@@ -47,8 +47,8 @@ def _cells(verdict: "Verdict") -> tuple[str, ...]:
 
 def write_queue(
     path: Path,
-    queue: "Sequence[Verdict]",
-    sampled: "Sequence[Verdict]",
+    queue: "Sequence[ImageVerdict]",
+    sampled: "Sequence[ImageVerdict]",
     rejects: "Rejects",
 ) -> None:
     """Write the flagged images, then the sample of the others, as CSV or JSONL."""
@@ -62,7 +62,7 @@ def write_queue(
     say(f"review queue of {count(len(rows), 'image')} in {path}")
 
 
-def _to_csv(rows: "Sequence[tuple[str, Verdict]]") -> str:
+def _to_csv(rows: "Sequence[tuple[str, ImageVerdict]]") -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(HEADER)

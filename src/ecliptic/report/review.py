@@ -6,7 +6,7 @@ from typing import Any
 
 from ecliptic.markup import Html
 from ecliptic.report.contact_sheet import Tile, contact_sheet
-from ecliptic.tasks import Verdict
+from ecliptic.tasks import ImageVerdict
 
 TITLE = "Images to review"
 LEAD = (
@@ -23,8 +23,8 @@ SAMPLE = "A random sample of the images that were not flagged"
 
 
 def review_page(
-    queue: Sequence[Verdict],
-    sampled: Iterable[Verdict],
+    queue: Sequence[ImageVerdict],
+    sampled: Iterable[ImageVerdict],
     pictures: Mapping[str, Any],
     *,
     total: int,
@@ -50,13 +50,13 @@ def review_page(
     return contact_sheet(TITLE, lead, (), sections)
 
 
-def _tile(verdict: Verdict, pictures: Mapping[str, Any]) -> Tile:
+def _tile(verdict: ImageVerdict, pictures: Mapping[str, Any]) -> Tile:
     picture = None if verdict.error else pictures.get(verdict.name)
     badge = f"{verdict.reasons[0].margin:+.2f}" if verdict.reasons else ""
     return Tile(picture, verdict.name, tuple(_lines(verdict)), badge)
 
 
-def _lines(verdict: Verdict) -> Iterator[str]:
+def _lines(verdict: ImageVerdict) -> Iterator[str]:
     """Why it is in the queue: every flagged concept, or the nearest one."""
     if verdict.error:
         yield verdict.error

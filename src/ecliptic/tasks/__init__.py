@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         sample_accepted as sample_accepted,
     )
     from ecliptic.tasks.moderation.verdicts import (
+        ImageVerdict as ImageVerdict,
         Reason as Reason,
-        Verdict as Verdict,
         reject as reject,
         review_queue as review_queue,
     )

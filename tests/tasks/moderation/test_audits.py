@@ -10,10 +10,10 @@ from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring import wilson
 from ecliptic.tasks import (
+    ImageVerdict,
     Moderator,
     Reason,
     SliceAudit,
-    Verdict,
     audit_scores,
     recall_with_sample,
     sample_accepted,
@@ -91,9 +91,9 @@ def test_a_group_called_all_is_told_apart() -> None:
         audit_scores({"x": [True]}, {"x": flags})
 
 
-def verdicts(count: int) -> list[Verdict]:
+def verdicts(count: int) -> list[ImageVerdict]:
     reason = Reason("x", 0.0, 0.5, flagged=False)
-    allowed = Verdict("a", "allow", (reason,), "v")
+    allowed = ImageVerdict("a", "allow", (reason,), "v")
     return [
         replace(allowed, name=str(n), action="label" if n % 10 == 0 else "allow")
         for n in range(count)
@@ -103,7 +103,7 @@ def verdicts(count: int) -> list[Verdict]:
 def test_a_sample_is_random_and_holds_only_accepted_images() -> None:
     some = verdicts(100)
     drawn = sample_accepted(some, 20, seed=1)
-    assert len(drawn) == len(set(one.name for one in drawn)) == 20
+    assert len(drawn) == len({one.name for one in drawn}) == 20
     assert all(one.action == "allow" for one in drawn)
     assert drawn == sample_accepted(some, 20, seed=1) != sample_accepted(some, 20, seed=2)
     assert len(sample_accepted(some, 1000)) == 90

@@ -34,7 +34,7 @@ def test_what_is_saved_decides_the_same(moderator: Moderator, clip: Clip, tmp_pa
     with pytest.raises(StorageError, match="exists; choose another path, or pass overwrite=True"):
         moderator.save(path)
     moderator.save(path, overwrite=True)
-    with pytest.raises(StorageError, match="must end in .safetensors"):
+    with pytest.raises(StorageError, match=r"must end in \.safetensors"):
         moderator.save(tmp_path / "rules.toml")
 
 

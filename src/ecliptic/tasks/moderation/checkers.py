@@ -18,7 +18,7 @@ from ecliptic.errors import ConfigError
 from ecliptic.scoring import IF_THRESHOLD, SafetyScores, is_above, linear_scores, safety_scores
 from ecliptic.tasks.moderation.rules import Action
 from ecliptic.tasks.moderation.usable import split_usable
-from ecliptic.tasks.moderation.verdicts import Reason, Verdict, make_verdict, reject
+from ecliptic.tasks.moderation.verdicts import ImageVerdict, Reason, make_verdict, reject
 
 CARE = "over its threshold, so 0.01 was added to all that follow; it flags nothing by itself"
 _UNIT = 1e-3  # how near to 1 the lengths of unit vectors are
@@ -78,7 +78,7 @@ class SafetyChecker:
 
     def check(
         self, images: "Images | Comparable", names: Sequence[str] | None = None
-    ) -> list[Verdict]:
+    ) -> list[ImageVerdict]:
         """One verdict for each image, in order; what cannot be used is rejected.
 
         Args:

@@ -26,7 +26,7 @@ from ecliptic.tasks.moderation.prototypes import (
 from ecliptic.tasks.moderation.rules import Concept, check_concepts, read_rules
 from ecliptic.tasks.moderation.rulesets import Ruleset, Tuning, read_ruleset, write_ruleset
 from ecliptic.tasks.moderation.usable import split_usable
-from ecliptic.tasks.moderation.verdicts import Reason, Verdict, make_verdict, reject
+from ecliptic.tasks.moderation.verdicts import ImageVerdict, Reason, make_verdict, reject
 
 BLOCK = 4096  # images that are scored at once
 RECALL = 0.95  # of `fit` without another wish
@@ -144,7 +144,7 @@ class Moderator:
 
     def check(
         self, images: "Images | Comparable", names: Sequence[str] | None = None
-    ) -> list[Verdict]:
+    ) -> list[ImageVerdict]:
         """One verdict for each image, in order.
 
         An image that cannot be used, and a vector that is NaN, infinite or zero, has the action
@@ -164,7 +164,7 @@ class Moderator:
         if len(named) != len(rows):
             raise ConfigError(f"{len(rows)} images need as many names, got {len(named)}.")
         actions = {one.name: one.action for one in self.concepts}
-        found: list[Verdict] = []
+        found: list[ImageVerdict] = []
         for start in range(0, len(rows), BLOCK):
             comparisons = self._compare(rows[start : start + BLOCK])
             for row, reasons in enumerate(self._reasons(comparisons), start=start):

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from ecliptic.checks import check_count
 from ecliptic.errors import ConfigError
 from ecliptic.scoring import Interval, wilson
-from ecliptic.tasks.moderation.verdicts import Verdict
+from ecliptic.tasks.moderation.verdicts import ImageVerdict
 
 
-def sample_accepted(verdicts: Iterable[Verdict], count: int, seed: int = 0) -> list[Verdict]:
+def sample_accepted(
+    verdicts: Iterable[ImageVerdict], count: int, seed: int = 0
+) -> list[ImageVerdict]:
     """At most `count` of the allowed images, drawn at random, in their order."""
     allowed = [one for one in verdicts if not one.flagged]
     check_count("count", count, 0)

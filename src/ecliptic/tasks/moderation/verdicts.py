@@ -1,4 +1,4 @@
-"""`Verdict`: what a moderator says about one image, with all its reasons."""
+"""`ImageVerdict`: what a moderator says about one image, with all its reasons."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -34,7 +34,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ImageVerdict:
     """What a moderator says about one image."""
 
     name: str  # of the image
@@ -63,23 +63,23 @@ class Verdict:
 
 def make_verdict(
     name: str, reasons: Iterable[Reason], actions: dict[str, str], rules: str
-) -> Verdict:
+) -> ImageVerdict:
     """The verdict of the strongest action among the concepts over their threshold."""
     ordered = sorted(reasons, key=lambda one: (not one.flagged, -one.margin))
     found = [actions[one.concept] for one in ordered if one.flagged]
     action = max(found, key=STRENGTHS.index, default=ALLOW)
-    return Verdict(name, action, tuple(ordered), rules)
+    return ImageVerdict(name, action, tuple(ordered), rules)
 
 
-def reject(name: str, error: str, rules: str) -> Verdict:
+def reject(name: str, error: str, rules: str) -> ImageVerdict:
     """The verdict of an image without a score, which is never safe."""
-    return Verdict(name, REJECT, (), rules, error)
+    return ImageVerdict(name, REJECT, (), rules, error)
 
 
-def review_queue(verdicts: Iterable[Verdict]) -> list[Verdict]:
+def review_queue(verdicts: Iterable[ImageVerdict]) -> list[ImageVerdict]:
     """The verdicts that a person should see: the strongest action first, then the widest margin."""
 
-    def urgency(verdict: Verdict) -> tuple[int, float]:
+    def urgency(verdict: ImageVerdict) -> tuple[int, float]:
         margin = verdict.reasons[0].margin if verdict.reasons else 0.0
         return -STRENGTHS.index(verdict.action), -margin
 
