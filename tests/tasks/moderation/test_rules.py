@@ -76,3 +76,11 @@ def test_concepts_are_a_list_of_concepts(concepts: Any) -> None:
 def test_a_single_text_is_no_list() -> None:
     with pytest.raises(ConfigError, match="`positive` of 'x' must be a list"):
         Concept("x", positive="a sword")  # type: ignore[arg-type]
+
+
+def test_the_rules_of_the_page_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "moderation.md").read_text(encoding="utf-8")
+    path = tmp_path / "rules.toml"
+    path.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    (concept,) = read_rules(path).concepts
+    assert concept.examples == (str(tmp_path / "swords"),)

@@ -7,7 +7,7 @@ Stable Diffusion have numbers, because nobody published what they are.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 from torch import Tensor
 
@@ -105,7 +105,7 @@ class SafetyChecker:
             if row in errors:
                 found.append(reject(named[row], errors[row], version))
             else:
-                actions = {one.concept: cast("str", self.action) for one in given}
+                actions = dict.fromkeys((one.concept for one in given), self.action)
                 found.append(make_verdict(named[row], given, actions, version))
         return found
 

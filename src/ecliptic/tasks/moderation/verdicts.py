@@ -1,6 +1,6 @@
 """`ImageVerdict`: what a moderator says about one image, with all its reasons."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class ImageVerdict:
 
 
 def make_verdict(
-    name: str, reasons: Iterable[Reason], actions: dict[str, str], rules: str
+    name: str, reasons: Iterable[Reason], actions: Mapping[str, str], rules: str
 ) -> ImageVerdict:
     """The verdict of the strongest action among the concepts over their threshold."""
     ordered = sorted(reasons, key=lambda one: (not one.flagged, -one.margin))
