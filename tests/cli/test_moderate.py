@@ -151,6 +151,18 @@ def test_an_audit_measures_by_group(run: Run, model: str, labels: Path, rules: P
     assert told["slices"][1]["positives"] == 10
 
 
+def test_an_audit_of_the_tuned_images_and_few_references_are_noted(
+    run: Run, model: str, labels: Path, rules: Path
+) -> None:
+    rules.write_text('reference = ["labelled/"]\n' + rules.read_text())
+    asked = ["moderate", "--rules", rules, "-m", model, "--tune", labels, "--recall", 0.8]
+    found = run(*asked, "--audit", labels)
+    assert found.exit_code == 0, found.stderr
+    message = " ".join(found.stderr.split())
+    assert "note: 40 reference images; with 200 or more" in message
+    assert "warning: the audit is about the images that the thresholds were set on" in message
+
+
 def test_bad_rows_are_listed_with_their_numbers_and_the_rest_counts(
     run: Run, model: str, labels: Path, rules: Path
 ) -> None:
@@ -197,6 +209,7 @@ def test_a_missing_column_is_named(run: Run, model: str, labels: Path, rules: Pa
         (["a.png", "--safety-checker", "c", "--tune", "t"], "has fixed thresholds"),
         (["a.png", "--safety-checker", "c", "-m", "x"], "leave --model out"),
         (["a.npy", "--safety-checker", "c"], "there is no file a.npy"),
+        (["--rules", "r", "--tune", "t", "--id", "x"], "--id names the images that are"),
         (["a.png", "--rules", "r", "--save", "x.toml"], "must end in .safetensors"),
         (["a.png", "--rules", "r", "--out", "x.txt"], "must end in .csv or .jsonl"),
     ],

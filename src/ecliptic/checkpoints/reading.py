@@ -27,9 +27,9 @@ Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
 _READERS: tuple[ModuleType, ...] = (
     native,
     diffusers,
-    safety_checker,
     openai,
     open_clip,
+    safety_checker,
     transformers,
 )
 _WRITERS: dict[Layout, ModuleType] = {

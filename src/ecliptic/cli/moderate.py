@@ -3,138 +3,20 @@
 import dataclasses
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.moderation_flags import SAVED, LabelFileFlags, QueueFlags, RuleFlags
 from ecliptic.cli.output import print_json, say, say_rejects
-from ecliptic.cli.rankings import SUFFIXES, files_of
+from ecliptic.cli.rankings import files_of
 from ecliptic.cli.sources import ImageSources
 
 if TYPE_CHECKING:
     from ecliptic.cli.moderation_labels import Labelled
     from ecliptic.tasks import ImageVerdict, Moderator
-
-SAVED = ".safetensors"
-
-
-@dataclasses.dataclass(frozen=True)
-class RuleFlags:
-    """What is looked for."""
-
-    rules: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Concepts in a .toml file, or what --save wrote (.safetensors)."
-        ),
-    ] = None
-    safety_checker: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="In place of rules: the safety checker of Stable Diffusion or DeepFloyd IF, its "
-            "folder or file, or the folder of a pipeline.",
-        ),
-    ] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelFileFlags:
-    """Images that people labelled: to set thresholds, and to measure them."""
-
-    tune: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Set the thresholds on a table with a column `image` (or --column) and one for "
-            "each concept, with 1 or 0.",
-        ),
-    ] = None
-    recall: Annotated[
-        float | None,
-        typer.Option(
-            help="With --tune: share of the images with the concept that must be found.",
-            show_default="0.95",
-        ),
-    ] = None
-    wanted_precision: Annotated[
-        float | None,
-        typer.Option(help="With --tune, in place of --recall: share of flags that must be right."),
-    ] = None
-    confidence: Annotated[
-        float | None,
-        typer.Option(help="With --tune: how sure the promise is.", show_default="0.9"),
-    ] = None
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the rules with their thresholds (.safetensors)."),
-    ] = None
-    audit: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Measure the thresholds on another such table."),
-    ] = None
-    group: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="With --audit: column of groups to measure apart."),
-    ] = None
-    prevalence: Annotated[
-        float | None,
-        typer.Option(
-            help="With --audit: share of all images of your site that show the concept.",
-            show_default="that of the table",
-        ),
-    ] = None
-
-    def check(self) -> None:
-        """Raise for a flag that would do nothing."""
-        for flag, value, other, needed in (
-            ("--recall", self.recall, "--tune", self.tune),
-            ("--wanted-precision", self.wanted_precision, "--tune", self.tune),
-            ("--confidence", self.confidence, "--tune", self.tune),
-            ("--group", self.group, "--audit", self.audit),
-            ("--prevalence", self.prevalence, "--audit", self.audit),
-        ):
-            if value is not None and needed is None:
-                raise typer.BadParameter(f"{flag} does nothing without {other} FILE.")
-        if self.recall is not None and self.wanted_precision is not None:
-            raise typer.BadParameter("give either --recall or --wanted-precision.")
-        if self.save and self.save.suffix != SAVED:
-            raise typer.BadParameter(f"--save {self.save} must end in {SAVED}.")
-
-
-@dataclasses.dataclass(frozen=True)
-class QueueFlags:
-    """Where the images go that a person should see."""
-
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help=f"Write the review queue to a {' or '.join(SUFFIXES)} file.",
-        ),
-    ] = None
-    page: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the review queue as one HTML page of pictures."),
-    ] = None
-    sample: Annotated[
-        int,
-        typer.Option(min=0, help="Add so many of the other images to the queue, drawn at random."),
-    ] = 0
-    seed: Annotated[int | None, typer.Option(help="Of that sample.", show_default="0")] = None
-
-    def check(self, images: list[str] | None) -> None:
-        """Raise for a flag that would do nothing."""
-        if not images and (self.out or self.page or self.sample):
-            raise typer.BadParameter("--out, --page and --sample need images to moderate.")
-        if self.sample and not (self.out or self.page):
-            raise typer.BadParameter("--sample does nothing without --out or --page.")
-        if self.seed is not None and not self.sample:
-            raise typer.BadParameter("--seed does nothing without --sample.")
 
 
 @expands
@@ -188,6 +70,8 @@ def _check(
         sources.check()
     elif not (labelled.tune or labelled.audit or labelled.save):
         raise typer.BadParameter("name images, folders or tables to moderate.")
+    elif sources.id_column:
+        raise typer.BadParameter("--id names the images that are moderated, but there are none.")
 
 
 def _moderate(
@@ -206,6 +90,7 @@ def _moderate(
     path, clip = rules.rules or Path(), model.clip()
     saved = path.suffix == SAVED
     moderator = Moderator.load(path, clip) if saved else Moderator.from_rules(path, clip)
+    _note_references(moderator)
     rejected = _tune_and_audit(moderator, sources, labelled, told, json=json)
     told["rules"] = moderator.version
     if labelled.save:
@@ -226,6 +111,18 @@ def _moderate(
     verdicts = [verdict for _, verdict in sorted(placed.items())]
     _report(verdicts, pictures, side.rejects, queue, told, json=json)
     return rejected or len(side.rejects) > 0
+
+
+def _note_references(moderator: "Moderator") -> None:
+    from ecliptic.cli.output import count
+    from ecliptic.tasks import STEADY_REFERENCES
+
+    found = moderator.ruleset.references
+    if 0 < found < STEADY_REFERENCES:
+        say(
+            f"note: {count(found, 'reference image')}; with {STEADY_REFERENCES} or more the scale "
+            "of the scores is steady"
+        )
 
 
 def _tune_and_audit(
@@ -255,6 +152,11 @@ def _tune_and_audit(
         if not json:
             print_tuning(moderator)
     if labelled.audit:
+        if labelled.tune and labelled.tune.resolve() == labelled.audit.resolve():
+            say(
+                "warning: the audit is about the images that the thresholds were set on, so it "
+                "looks better than it is; label others for --audit"
+            )
         table = _read(labelled.audit, moderator, sources, labelled.group)
         report = moderator.audit(
             table.vectors,
@@ -288,6 +190,7 @@ def _check_with_checker(
     json: bool,
 ) -> bool:
     """Moderate with a released checker; returns whether an image was rejected."""
+    from ecliptic.checkpoints import find_safety_checker, read_safety_heads
     from ecliptic.engine import Rejects
     from ecliptic.errors import ImageError
     from ecliptic.tasks import SafetyChecker, reject
@@ -296,9 +199,9 @@ def _check_with_checker(
         raise typer.BadParameter(
             f"{given} holds vectors, but a safety checker needs images: it has its own model."
         )
-    checker = SafetyChecker.load(
-        path, device=model.device, precision=model.precision, offline=model.offline or None
-    )
+    found_at = find_safety_checker(model.path(path))
+    heads = read_safety_heads(found_at)  # first, because it tells what is no checker
+    checker = SafetyChecker(dataclasses.replace(model, model=str(found_at)).clip(), heads)
     items = [item for _, some in sources.sets(sources.inputs or ()) for item in some]
     usable = [item for item in items if item.error is None]
     found = iter(checker.check([one.value for one in usable], [one.name for one in usable]))

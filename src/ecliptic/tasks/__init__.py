@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         NsfwHead as NsfwHead,
         read_nsfw_head as read_nsfw_head,
     )
+    from ecliptic.tasks.moderation.prototypes import STEADY_REFERENCES as STEADY_REFERENCES
     from ecliptic.tasks.moderation.rules import (
         Concept as Concept,
         Rules as Rules,

@@ -18,7 +18,7 @@ from ecliptic.tasks import (
     recall_with_sample,
     sample_accepted,
 )
-from tests.tasks.moderation.test_moderator import WEAPONS, labelled
+from tests.tasks.moderation.samples import WEAPONS, labelled
 
 
 def audit(

@@ -77,8 +77,10 @@ def test_deepfloyd_has_two_heads_on_raw_vectors(tmp_path: Path) -> None:
     assert 0 < sum(nsfw) < len(nsfw)
     raw = found.clip.encode_image(images, normalize=False)
     assert [one.action for one in found.check(raw)] == [one.action for one in verdicts]
+    unit = nn.functional.normalize(raw)
+    unit[0] = float("nan")
     with pytest.raises(ConfigError, match="these have length 1; pass the images"):
-        found.check(nn.functional.normalize(raw))
+        found.check(unit)
     with pytest.raises(ConfigError, match="has no concepts"):
         found.scores(raw)
 

@@ -13,7 +13,7 @@ from ecliptic.engine import Clip
 from ecliptic.errors import CorruptFileError, SpaceMismatchError, StorageError
 from ecliptic.storage import read_safetensors
 from ecliptic.tasks import Concept, Moderator
-from tests.tasks.moderation.test_moderator import FOOD, WEAPONS, labelled, noise
+from tests.tasks.moderation.samples import FOOD, WEAPONS, labelled, noise
 
 
 @pytest.fixture

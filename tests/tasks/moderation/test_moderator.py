@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from ecliptic.engine import Clip, Vectors, save_vectors
 from ecliptic.errors import (
@@ -20,14 +19,7 @@ from ecliptic.errors import (
 )
 from ecliptic.scoring import recall_threshold
 from ecliptic.tasks import Concept, Moderator, review_queue
-
-SWORD, PEN, BREAD = "a drawing of a sword", "a drawing of a pen", "a loaf of bread"
-WEAPONS = Concept("weapons", positive=(SWORD,), contrast=(PEN,), threshold=0.0, action="review")
-FOOD = Concept("food", positive=(BREAD,), threshold=0.999)
-
-
-def noise(count: int, seed: int = 0) -> Tensor:
-    return torch.randn(count, 32, generator=torch.Generator().manual_seed(seed))
+from tests.tasks.moderation.samples import BREAD, FOOD, PEN, SWORD, WEAPONS, labelled, noise
 
 
 def test_a_score_is_the_nearest_concept_minus_the_nearest_contrast(clip: Clip) -> None:
@@ -137,15 +129,6 @@ def test_examples_that_cannot_be_read_are_named(clip: Clip, tmp_path: Path) -> N
 # --- thresholds --------------------------------------------------------------------------------
 
 
-def labelled(clip: Clip, positives: int, negatives: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Vectors that are more of a sword than of a pen, vectors of anything, and which is which."""
-    sword, pen = clip.encode_text([SWORD, PEN])
-    way = F.normalize(sword - pen, dim=0)
-    rows = torch.cat([way + 0.15 * noise(positives, seed), noise(negatives, seed + 1)])
-    truth = torch.arange(positives + negatives) < positives
-    return rows, truth
-
-
 def test_a_recall_is_kept_on_the_labelled_images(clip: Clip) -> None:
     rows, truth = labelled(clip, 80, 200)
     moderator = Moderator(clip, [replace(WEAPONS, threshold=None)])
@@ -162,10 +145,11 @@ def test_a_recall_is_kept_on_the_labelled_images(clip: Clip) -> None:
     assert bool((flagged == (scores >= moderator.concepts[0].threshold)).all())
 
 
-def test_the_recall_holds_as_often_as_promised(clip: Clip) -> None:
-    """Thresholds of 200 samples of 60, each measured on 4,000 other images with the concept."""
+@pytest.mark.parametrize("trials", [100, pytest.param(500, marks=pytest.mark.slow)])
+def test_the_recall_holds_as_often_as_promised(trials: int, clip: Clip) -> None:
+    """Thresholds of samples of 60, each measured on 4,000 other images with the concept."""
     moderator = Moderator(clip, [WEAPONS])
-    rows, _ = labelled(clip, 200 * 60, 0)
+    rows, _ = labelled(clip, trials * 60, 0)
     others, _ = labelled(clip, 4000, 0, seed=9)
     many = moderator.scores(others)[:, 0].sort().values
     kept = 0
@@ -173,7 +157,7 @@ def test_the_recall_holds_as_often_as_promised(clip: Clip) -> None:
         moderator.fit(some, [True] * 60, recall=0.9, confidence=0.9)
         missed = int(torch.searchsorted(many, moderator.concepts[0].threshold))
         kept += missed <= 400
-    assert kept / 200 > 0.9 - 0.04, "0.9 is promised; of 200 trials 0.02 is one deviation"
+    assert kept / trials > 0.88, "0.9 is promised, and 0.947 is what 60 examples give"
 
 
 def test_a_precision_is_a_target_too(clip: Clip) -> None:

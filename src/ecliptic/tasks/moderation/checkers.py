@@ -154,7 +154,8 @@ class SafetyChecker:
 
 def _refuse_unit(rows: Tensor) -> None:
     lengths = rows.norm(dim=1)
-    if len(rows) and bool(((lengths - 1).abs() < _UNIT).all()):
+    lengths = lengths[lengths > 0]  # a row that cannot be used is zero
+    if len(lengths) and bool(((lengths - 1).abs() < _UNIT).all()):
         raise ConfigError(
             "the heads of DeepFloyd IF read vectors as the tower gives them, but these have length "
             "1; pass the images, or vectors of encode_image(..., normalize=False)."
