@@ -207,6 +207,7 @@ def test_a_missing_column_is_named(run: Run, model: str, labels: Path, rules: Pa
         (["a.png", "--rules", "r", "--seed", "3"], "--seed does nothing without --sample"),
         (["--rules", "r", "--tune", "t", "--page", "p"], "need images to moderate"),
         (["a.png", "--safety-checker", "c", "--tune", "t"], "has fixed thresholds"),
+        (["a.png", "--safety-checker", "c", "--save", "x.safetensors"], "are for --rules"),
         (["a.png", "--safety-checker", "c", "-m", "x"], "leave --model out"),
         (["a.npy", "--safety-checker", "c"], "there is no file a.npy"),
         (["--rules", "r", "--tune", "t", "--id", "x"], "--id names the images that are"),
@@ -237,6 +238,17 @@ def test_a_safety_checker_is_run_from_its_folder(
     expected = module(checkers.pixels(checkers.noise()), checkers.noise())[1]
     assert [one["action"] == "label" for one in told["verdicts"][:-1]] == expected
     assert told["verdicts"][-1]["action"] == "reject"
+    table = tmp_path / "labels.csv"
+    lines = [f"noise/{n:02}.png,{int(flag)}" for n, flag in enumerate(expected)]
+    table.write_text("\n".join(["image,unsafe", *lines, "images/broken.png,1", "x.png,-", ""]))
+    found = run("moderate", "--safety-checker", tmp_path / "checker", "--audit", table, "--json")
+    assert found.exit_code == 3, found.stderr
+    assert "row 25 (images/broken.png)" in found.stderr
+    assert "row 26 (x.png): column 'unsafe' holds '-'" in " ".join(found.stderr.split())
+    (part,) = json.loads(found.stdout)["audit"]["slices"]
+    assert (part["found"], part["positives"], part["false_alarms"]) == (sum(expected),) * 2 + (0,)
+    shown = run("moderate", "--safety-checker", tmp_path / "checker", "--audit", table)
+    assert "unsafe" in shown.stdout
     vectors = tmp_path / "v.npy"
     assert run("embed", images / "a.png", "-m", model, "-o", vectors).exit_code == 0
     refused = run("moderate", vectors, "--safety-checker", tmp_path / "checker")

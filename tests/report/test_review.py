@@ -51,3 +51,12 @@ def test_an_empty_queue_is_a_page_too() -> None:
     page = review_page([], [], {}, total=7)
     assert "0 of 7 images are flagged" in page
     assert "<h2>" not in page
+
+
+def test_a_long_queue_is_cut_and_says_so() -> None:
+    queue = [verdict(f"{number}.png", "label", 0.9) for number in range(1003)]
+    page = review_page(queue, [], {}, total=2000)
+    assert "1,003 of 2,000 images are flagged" in page
+    assert "The first 1,000 are shown." in page
+    assert "999.png" in page
+    assert "1000.png" not in page

@@ -1,6 +1,7 @@
 """`ecliptic moderate`: which images show a concept, and why; it never deletes or moves a file."""
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from ecliptic.cli.sources import ImageSources
 
 if TYPE_CHECKING:
     from ecliptic.cli.moderation_labels import Labelled
-    from ecliptic.tasks import ImageVerdict, Moderator
+    from ecliptic.engine import Item, Rejects
+    from ecliptic.tasks import ImageVerdict, Moderator, SafetyChecker
 
 
 @expands
@@ -46,7 +48,9 @@ def moderate(
     check_outputs(outputs, chain(sources.files(), filter(None, given)), force=force)
     told: dict[str, Any] = {}
     if rules.safety_checker:
-        rejected = _check_with_checker(sources, rules.safety_checker, model, queue, told, json=json)
+        rejected = _run_checker(
+            sources, rules.safety_checker, labelled, queue, model, told, json=json
+        )
     else:
         rejected = _moderate(sources, rules, labelled, queue, model, told, json=json)
     if json:
@@ -60,9 +64,9 @@ def _check(
     """Raise for wrong combinations of flags, before the work."""
     if (rules.rules is None) == (rules.safety_checker is None):
         raise typer.BadParameter("give either --rules FILE or --safety-checker PATH.")
-    if rules.safety_checker and (labelled.tune or labelled.audit or labelled.save):
+    if rules.safety_checker and (labelled.tune or labelled.save):
         raise typer.BadParameter(
-            "--tune, --audit and --save are for --rules; a safety checker has fixed thresholds."
+            "--tune and --save are for --rules; a safety checker has fixed thresholds."
         )
     labelled.check()
     queue.check(sources.inputs)
@@ -161,7 +165,7 @@ def _tune_and_audit(
         report = moderator.audit(
             table.vectors,
             table.truth,
-            groups=table.groups or None,
+            groups=table.groups,
             prevalence=labelled.prevalence,
         )
         rejected = rejected or len(table.rejects) > 0
@@ -174,26 +178,25 @@ def _tune_and_audit(
 def _read(
     path: Path, moderator: "Moderator", sources: ImageSources, group: str | None
 ) -> "Labelled":
-    from ecliptic.cli.moderation_labels import read_labelled
+    from ecliptic.cli.moderation_labels import LabelColumns, read_labelled
 
     names = [one.name for one in moderator.concepts]
-    return read_labelled(path, moderator.clip, names, sources.column, group)
+    return read_labelled(path, moderator.clip, LabelColumns(names, sources.column, group))
 
 
-def _check_with_checker(
+def _run_checker(
     sources: ImageSources,
     path: str,
-    model: ModelFlags,
+    labelled: LabelFileFlags,
     queue: QueueFlags,
+    model: ModelFlags,
     told: dict[str, Any],
     *,
     json: bool,
 ) -> bool:
-    """Moderate with a released checker; returns whether an image was rejected."""
+    """Audit and moderate with a released checker; returns whether anything was rejected."""
     from ecliptic.checkpoints import find_safety_checker, read_safety_heads
-    from ecliptic.engine import Rejects
-    from ecliptic.errors import ImageError
-    from ecliptic.tasks import SafetyChecker, reject
+    from ecliptic.tasks import SafetyChecker
 
     for given in filter(sources.is_stored, sources.inputs or ()):
         raise typer.BadParameter(
@@ -202,7 +205,55 @@ def _check_with_checker(
     found_at = find_safety_checker(model.path(path))
     heads = read_safety_heads(found_at)  # first, because it tells what is no checker
     checker = SafetyChecker(dataclasses.replace(model, model=str(found_at)).clip(), heads)
-    items = [item for _, some in sources.sets(sources.inputs or ()) for item in some]
+    told["rules"] = checker.version
+    rejected = labelled.audit is not None and _audit_checker(
+        checker, labelled.audit, sources, labelled, told, json=json
+    )
+    if not sources.inputs:
+        return rejected
+    items = [item for _, some in sources.sets(sources.inputs) for item in some]
+    verdicts, rejects = _check_items(checker, items)
+    say_rejects(rejects, len(rejects))
+    pictures = {item.name: item.value for item in items if item.value}
+    _report(verdicts, pictures, rejects, queue, told, json=json)
+    return rejected or len(rejects) > 0
+
+
+def _audit_checker(
+    checker: "SafetyChecker",
+    path: Path,
+    sources: ImageSources,
+    labelled: LabelFileFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> bool:
+    """Measure a checker on a labelled table; returns whether a row was rejected."""
+    from ecliptic.cli.moderation_labels import LabelColumns, collect_labelled, list_labelled
+    from ecliptic.cli.moderation_tables import print_audit
+    from ecliptic.tasks import AuditReport, audit_scores
+
+    columns = LabelColumns(checker.concepts, sources.column, labelled.group)
+    rows = list(list_labelled(path, columns))
+    verdicts, rejects = _check_items(checker, [row.item for row in rows])
+    table = collect_labelled(path, rows, rejects, columns)
+    flags = checker.flags([verdict for verdict in verdicts if not verdict.error])
+    slices = audit_scores(flags, table.truth, table.groups, prevalence=labelled.prevalence)
+    report = AuditReport(checker.version, slices)
+    told["audit"] = report.to_json()
+    if not json:
+        print_audit(report)
+    return len(rejects) > 0
+
+
+def _check_items(
+    checker: "SafetyChecker", items: "Sequence[Item]"
+) -> "tuple[list[ImageVerdict], Rejects]":
+    """One verdict for each item, and those that cannot be used."""
+    from ecliptic.engine import Rejects
+    from ecliptic.errors import ImageError
+    from ecliptic.tasks import reject
+
     usable = [item for item in items if item.error is None]
     found = iter(checker.check([one.value for one in usable], [one.name for one in usable]))
     verdicts: list[ImageVerdict] = []
@@ -213,17 +264,13 @@ def _check_with_checker(
         verdicts.append(verdict)
         if verdict.error:
             rejects.add(place, item.name, error or ImageError(verdict.error))
-    say_rejects(rejects, len(rejects))
-    told["rules"] = checker.version
-    pictures = {item.name: item.value for item in items if item.value}
-    _report(verdicts, pictures, rejects, queue, told, json=json)
-    return len(rejects) > 0
+    return verdicts, rejects
 
 
 def _report(
     verdicts: "list[ImageVerdict]",
     pictures: dict[str, Any],
-    rejects: Any,
+    rejects: "Rejects",
     queue: QueueFlags,
     told: dict[str, Any],
     *,
@@ -235,8 +282,9 @@ def _report(
 
     waiting = review_queue(verdicts)
     sampled = sample_accepted(verdicts, queue.sample, queue.seed or 0)
-    told["verdicts"] = [verdict.to_json() for verdict in verdicts]
-    if not json:
+    if json:
+        told["verdicts"] = [verdict.to_json() for verdict in verdicts]
+    else:
         print_verdicts(verdicts, waiting)
     if queue.out:
         write_queue(queue.out, waiting, sampled, rejects)

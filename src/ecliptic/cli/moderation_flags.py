@@ -64,7 +64,11 @@ class LabelFileFlags:
     ] = None
     audit: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Measure the thresholds on another such table."),
+        typer.Option(
+            metavar="FILE",
+            help="Measure the thresholds on another such table; of Stable Diffusion's checker the "
+            "column is `unsafe`, of DeepFloyd IF's they are `nsfw` and `watermark`.",
+        ),
     ] = None
     group: Annotated[
         str | None,

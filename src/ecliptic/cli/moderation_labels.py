@@ -29,78 +29,105 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class LabelledItem:
+    """One row of the table; the item has an error if the row cannot be used."""
+
+    item: Item
+    said: dict[str, bool]  # of each concept
+    group: str  # "" without a column of groups
+
+
 @dataclass
 class Labelled:
-    """The vectors of labelled images, and what was said about each."""
+    """What was said about the images that can be used."""
 
-    vectors: Tensor  # (N, E)
-    truth: dict[str, list[bool]] = field(default_factory=dict)  # N for each concept
-    groups: list[str] = field(default_factory=list)  # N; empty without a column of groups
+    truth: dict[str, list[bool]]  # N for each concept
+    groups: list[str] | None  # N; None without a column of groups
     rejects: Rejects = field(default_factory=Rejects)
+    vectors: Tensor | None = None  # (N, E)
 
 
-def read_labelled(
-    path: Path, clip: Clip, concepts: Sequence[str], column: str | None, group: str | None
-) -> Labelled:
+@dataclass(frozen=True)
+class LabelColumns:
+    """The columns of a labelled table."""
+
+    concepts: Sequence[str]  # each holds 1 or 0, yes or no, true or false
+    image: str | None = None  # None is "image"
+    group: str | None = None
+
+
+def read_labelled(path: Path, clip: Clip, columns: LabelColumns) -> Labelled:
     """Encode the images of a table; rows that cannot be used are listed on stderr.
-
-    Args:
-        path: a .csv, .tsv, .jsonl or .parquet file; paths of images are relative to its folder.
-        clip: the model.
-        concepts: the columns that hold 1 or 0, yes or no, true or false.
-        column: that of the images; None is "image".
-        group: the column of the groups.
 
     Raises:
         StorageError: the table cannot be read, or lacks a column.
         InputError: no row can be used.
     """
-    columns = Columns(column or IMAGE)
-    names = [columns.value, *concepts, *filter(None, (group,))]
-    rows: list[tuple[dict[str, bool], str]] = []  # of every item
+    rows: list[LabelledItem] = []
 
     def items() -> Iterator[Item]:
-        for number, row in read_rows(str(path), names):
-            where = f"{escape_surrogates(path)}, row {number}"
-            item = row_item(row, columns, path.parent, where)
-            said, problem = _read_row(row, concepts, group)
-            rows.append((said, str(row.get(group)) if group and isinstance(row, dict) else ""))
-            name = item.name if item.error else f"{where} ({item.name})"
-            error = item.error or (InputError(problem) if problem else None)
-            yield Item(name, item.value, error)
+        for row in list_labelled(path, columns):
+            rows.append(row)
+            yield row.item
 
     with progress_bar("labelled images", None, show=on_terminal()) as advance:
         done = embed_items(clip, [("image", items())], None, advance, lambda text: say(text))
     with done:
         if done.interrupted:
             raise KeyboardInterrupt
-        say_rejects(done.rejects, len(done.rejects))
-        if not done.names:
-            raise InputError(f"no row of {path} could be used.")
-        bad = {reject.index for reject in done.rejects}
-        kept = [row for index, row in enumerate(rows) if index not in bad]
-        return Labelled(
-            torch.from_numpy(done.vectors().copy()),
-            {name: [said[name] for said, _ in kept] for name in concepts},
-            [name for _, name in kept] if group else [],
-            done.rejects,
-        )
+        found = collect_labelled(path, rows, done.rejects, columns)
+        found.vectors = torch.from_numpy(done.vectors().copy())
+    return found
 
 
-def _read_row(
-    row: dict[str, Any] | str, concepts: Sequence[str], group: str | None
-) -> tuple[dict[str, bool], str]:
+def list_labelled(path: Path, columns: LabelColumns) -> Iterator[LabelledItem]:
+    """Every row of a table, usable or not; paths of images are relative to its folder.
+
+    Raises:
+        StorageError: the table cannot be read, or lacks a column.
+    """
+    table = Columns(columns.image or IMAGE)
+    names = [table.value, *columns.concepts, *filter(None, (columns.group,))]
+    for number, row in read_rows(str(path), names):
+        where = f"{escape_surrogates(path)}, row {number}"
+        item = row_item(row, table, path.parent, where)
+        said, problem = _read_row(row, columns)
+        name = item.name if item.error else f"{where} ({item.name})"
+        error = item.error or (InputError(problem) if problem else None)
+        group = str(row.get(columns.group)) if columns.group and isinstance(row, dict) else ""
+        yield LabelledItem(Item(name, item.value, error), said, group)
+
+
+def collect_labelled(
+    path: Path, rows: Sequence[LabelledItem], rejects: Rejects, columns: LabelColumns
+) -> Labelled:
+    """What was said about the images that can be used; the others are listed on stderr.
+
+    Raises:
+        InputError: no row can be used.
+    """
+    say_rejects(rejects, len(rejects))
+    bad = {reject.index for reject in rejects}
+    kept = [row for index, row in enumerate(rows) if index not in bad]
+    if not kept:
+        raise InputError(f"no row of {path} could be used.")
+    truth = {name: [row.said[name] for row in kept] for name in columns.concepts}
+    return Labelled(truth, [row.group for row in kept] if columns.group else None, rejects)
+
+
+def _read_row(row: dict[str, Any] | str, columns: LabelColumns) -> tuple[dict[str, bool], str]:
     """What a row says of each concept, or what is wrong with it."""
     if isinstance(row, str):
         return {}, row
     said: dict[str, bool] = {}
-    for name in concepts:
+    for name in columns.concepts:
         value = row.get(name)
         word = str(int(value) if value in (0, 1) else value).strip().casefold()
         if word not in _WORDS:
             shown = "nothing" if value in (None, "") else repr(value)
             return {}, f"column {name!r} holds {shown}; it must be 1 or 0, yes or no."
         said[name] = _WORDS[word]
-    if group and row.get(group) in (None, ""):
-        return {}, f"column {group!r} holds nothing; it must be the name of a group."
+    if columns.group and row.get(columns.group) in (None, ""):
+        return {}, f"column {columns.group!r} holds nothing; it must be the name of a group."
     return said, ""

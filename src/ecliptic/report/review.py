@@ -1,6 +1,5 @@
 """The review queue of a moderator as one page of pictures; each says why it is there."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,8 @@ LEAD = (
     "{flagged} of {total} images are flagged by rules {rules}, the strongest action first. A flag "
     "is a guess of a model: look before you act. Nothing was deleted, moved or changed."
 )
+MORE = " The first {limit} are shown."
+LIMIT = 1000  # flagged images on a page, of some 8 KB each
 SECTIONS = {  # action -> heading
     "reject": "No score: cannot be used",
     "block": "Block",
@@ -32,21 +33,22 @@ def review_page(
     """The page of the flagged images and of the sample.
 
     Args:
-        queue: flagged images in their order.
+        queue: flagged images in their order; the first `LIMIT` are shown.
         sampled: others that a person should look at.
         pictures: what to show, by the name of the image; None or missing: no picture.
         total: images that were moderated.
     """
     sampled = list(sampled)
     version = next((one.rules for one in (*queue, *sampled)), "")
-    counts = Counter(verdict.action for verdict in queue)
+    shown = queue[:LIMIT]
     sections = [
-        (heading, [_tile(one, pictures) for one in queue if one.action == action])
+        (heading, [_tile(one, pictures) for one in shown if one.action == action])
         for action, heading in SECTIONS.items()
-        if counts[action]
     ]
     sections.append((SAMPLE, [_tile(one, pictures) for one in sampled]))
     lead = LEAD.format(flagged=f"{len(queue):,}", total=f"{total:,}", rules=version or "unknown")
+    if len(queue) > LIMIT:
+        lead += MORE.format(limit=f"{LIMIT:,}")
     return contact_sheet(TITLE, lead, (), sections)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from ecliptic.engine import load
 from ecliptic.errors import (
     ConfigError,
+    InputError,
     NumericalError,
     UnsupportedLayoutError,
     WeightsMismatchError,
@@ -121,6 +122,28 @@ def test_what_is_no_checker_or_damaged_is_refused(tmp_path: Path) -> None:
         save_file({n: x for n, x in state.items() if n != name}, folder / "model.safetensors")
         with pytest.raises(WeightsMismatchError, match=f"without {name}"):
             SafetyChecker.load(folder)
+
+
+def test_a_checker_is_audited_as_rules_are(tmp_path: Path) -> None:
+    checkers.save(checkers.stable_diffusion(), tmp_path / "sd", levels=2)
+    checkers.deepfloyd().save_pretrained(tmp_path / "if")
+    images = checkers.noise()
+    truth = [number % 2 == 0 for number in range(24)]
+    found = SafetyChecker.load(tmp_path / "sd", device="cpu")
+    flagged = [one.flagged for one in found.check(images)]
+    report = found.audit(images, truth, groups=["a"] * 12 + ["b"] * 12, prevalence=0.01)
+    everything = report.slices[0]
+    assert [part.group for part in report.slices] == ["all", "a", "b"]
+    assert (everything.concept, everything.positives) == ("unsafe", 12)
+    assert everything.found == sum(flagged[::2])
+    assert everything.false_alarms == sum(flagged[1::2])
+    assert report.rules == found.version
+    heads = SafetyChecker.load(tmp_path / "if", device="cpu")
+    (part,) = heads.audit(images, {"watermark": truth}).slices
+    watermarked = ["watermark" in one.concepts for one in heads.check(images)]
+    assert part.found == sum(watermarked[::2])
+    with pytest.raises(InputError, match=r"none\.png cannot be measured"):
+        found.audit([*images, tmp_path / "none.png"], [*truth, True])
 
 
 def test_the_version_changes_with_the_heads(tmp_path: Path) -> None:

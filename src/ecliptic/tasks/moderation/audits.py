@@ -18,6 +18,7 @@ from ecliptic.scoring import Interval, wilson
 from ecliptic.tasks.moderation.sampling import expected_load, expected_precision
 
 EVERYTHING = "all"  # the group of all images
+LEVEL = 0.95  # of the intervals
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class AuditReport:
     """The slices of one audit: for each concept all images first, then its groups."""
 
     rules: str  # version
-    level: float  # of the intervals
     slices: tuple[SliceAudit, ...]
+    level: float = LEVEL  # of the intervals
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -65,7 +66,7 @@ def audit_scores(
     groups: Sequence[str] | None = None,
     *,
     prevalence: float | None = None,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> tuple[SliceAudit, ...]:
     """Count right and wrong flags of each concept, in all images and in each group.
 

@@ -7,20 +7,24 @@ Stable Diffusion have numbers, because nobody published what they are.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor
 
 from ecliptic.checkpoints import find_safety_checker, locate, read_safety_heads
 from ecliptic.checks import check_finite
 from ecliptic.engine import Clip, Comparable, Images, Precision, load
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, InputError
 from ecliptic.scoring import IF_THRESHOLD, SafetyScores, is_above, linear_scores, safety_scores
+from ecliptic.tasks.moderation.audits import LEVEL, AuditReport, audit_scores
+from ecliptic.tasks.moderation.labels import read_truth
 from ecliptic.tasks.moderation.rules import Action
 from ecliptic.tasks.moderation.usable import split_usable
 from ecliptic.tasks.moderation.verdicts import ImageVerdict, Reason, make_verdict, reject
 
 CARE = "over its threshold, so 0.01 was added to all that follow; it flags nothing by itself"
+UNSAFE = "unsafe"  # the name of what Stable Diffusion's checker flags, in an audit
+HEADS = {"nsfw": "p_head", "watermark": "w_head"}  # of DeepFloyd IF: name -> tensor
 _UNIT = 1e-3  # how near to 1 the lengths of unit vectors are
 
 
@@ -109,6 +113,47 @@ class SafetyChecker:
                 found.append(make_verdict(named[row], given, actions, version))
         return found
 
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """What an audit can measure: whether an image is unsafe, or each head of DeepFloyd IF."""
+        return (UNSAFE,) if self._has_concepts else tuple(HEADS)
+
+    def flags(self, verdicts: Sequence[ImageVerdict]) -> dict[str, list[bool]]:
+        """Whether each verdict flags each of `concepts`, for `audit_scores`."""
+        if self._has_concepts:
+            return {UNSAFE: [verdict.flagged for verdict in verdicts]}
+        return {name: [name in verdict.concepts for verdict in verdicts] for name in HEADS}
+
+    def audit(
+        self,
+        images: "Images | Comparable",
+        truth: Any,
+        *,
+        groups: Sequence[str] | None = None,
+        prevalence: float | None = None,
+        level: float = LEVEL,
+    ) -> AuditReport:
+        """Measure the checker on labelled images.
+
+        Args:
+            images: as for `check`.
+            truth: whether each image should be flagged: (N,), or for DeepFloyd IF a mapping from
+                "nsfw" and "watermark" to (N,).
+            groups, prevalence, level: as for `Moderator.audit`.
+
+        Raises:
+            InputError: an image or a vector that cannot be used.
+            ShapeError: a truth, or groups, of another length.
+        """
+        verdicts = self.check(images)
+        for one in verdicts:
+            if one.error:
+                raise InputError(f"{one.name} cannot be measured: {one.error}")
+        truths = read_truth(truth, self.concepts, len(verdicts))
+        flags = self.flags(verdicts)
+        slices = audit_scores(flags, truths, groups, prevalence=prevalence, level=level)
+        return AuditReport(self.version, slices, level)
+
     def scores(self, rows: Tensor) -> SafetyScores:
         """(N, E) vectors -> what Stable Diffusion's checker computes.
 
@@ -144,7 +189,7 @@ class SafetyChecker:
 
     def _explain_heads(self, rows: Tensor) -> Iterator[list[Reason]]:
         sides = []
-        for name, head in (("nsfw", "p_head"), ("watermark", "w_head")):
+        for name, head in HEADS.items():
             weight, bias = self.heads[f"{head}.weight"], self.heads[f"{head}.bias"]
             values = linear_scores(rows, weight, bias)
             pairs = zip(values.tolist(), is_above(values, IF_THRESHOLD).tolist(), strict=True)

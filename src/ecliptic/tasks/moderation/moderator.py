@@ -14,7 +14,7 @@ from torch import Tensor
 from ecliptic.engine import Clip, Comparable, Images, given_vectors
 from ecliptic.errors import ConfigError, SpaceMismatchError
 from ecliptic.scoring import precision_threshold, recall_threshold
-from ecliptic.tasks.moderation.audits import AuditReport, audit_scores
+from ecliptic.tasks.moderation.audits import LEVEL, AuditReport, audit_scores
 from ecliptic.tasks.moderation.labels import read_truth
 from ecliptic.tasks.moderation.prototypes import (
     Comparison,
@@ -225,7 +225,7 @@ class Moderator:
         *,
         groups: Sequence[str] | None = None,
         prevalence: float | None = None,
-        level: float = 0.95,
+        level: float = LEVEL,
     ) -> AuditReport:
         """Measure the thresholds on labelled images that they were not set on.
 
@@ -249,7 +249,7 @@ class Moderator:
             for name, at in places.items()
         }
         slices = audit_scores(flagged, truths, groups, prevalence=prevalence, level=level)
-        return AuditReport(self.version, level, slices)
+        return AuditReport(self.version, slices, level)
 
     def _compare(self, rows: Tensor) -> list[Comparison]:
         return [prototypes.compare(rows) for prototypes in self.ruleset.prototypes]

@@ -3,6 +3,7 @@
 N images, E vector size.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checks import rows_not_finite
-from ecliptic.engine import Clip, Vectors, given_vectors, image_items
+from ecliptic.engine import Clip, Vectors, escape_surrogates, given_vectors, image_items
 from ecliptic.inputs import describe
 from ecliptic.scoring import to_tensor
 
@@ -59,7 +60,13 @@ def _encode(
     rows[list(done.kept)] = done.vectors
     errors = {one.index: one.reason for one in done.rejected}
     errors |= dict.fromkeys(set(_zero_rows(rows)) - errors.keys(), ZERO)
-    return rows, errors, [describe(item) for item in items]
+    return rows, errors, [_name(item) for item in items]
+
+
+def _name(item: Any) -> str:
+    """The path of a file as it is; anything else as messages call it."""
+    path = os.fspath(item) if isinstance(item, str | os.PathLike) else None
+    return escape_surrogates(path) if isinstance(path, str) else describe(item)
 
 
 def _zero_rows(rows: Tensor) -> list[int]:
