@@ -45,7 +45,7 @@ class Labelled:
     truth: dict[str, list[bool]]  # N for each concept
     groups: list[str] | None  # N; None without a column of groups
     rejects: Rejects = field(default_factory=Rejects)
-    vectors: Tensor | None = None  # (N, E)
+    vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # (N, E), once encoded
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,10 @@ def read_nsfw_head(path: Path | str) -> NsfwHead:
         raise StorageError(f"there is no file {path}; check the path.")
     _refuse_keras(path)
     tensors = read_tensors(path).tensors
+    norm: tuple[str, ...] = ()
     if any(name.startswith("layers.") for name in tensors):
         names = [f"layers.{number}" for number in NUMBERS]
-        relu, norm = [True] * (len(names) - 2) + [False] * 2, ()
+        relu = [True] * (len(names) - 2) + [False] * 2
     elif all(name in tensors for name in _NORM):
         count = sum(bool(re.fullmatch(r"linear_\d+\.weight", name)) for name in tensors)
         names = [f"linear_{number}" for number in range(1, count + 1)]

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ecliptic.checks import is_finite
 from ecliptic.errors import ConfigError
@@ -108,7 +108,7 @@ def check_concepts(concepts: object) -> tuple[Concept, ...]:
 
 def _to_texts(name: str, side: str, given: object) -> tuple[str, ...]:
     """The texts or paths of one side as strings."""
-    items = list(given) if isinstance(given, list | tuple) else [None]
+    items: list[Any] = list(given) if isinstance(given, list | tuple) else [None]
     if not all(isinstance(item, str | os.PathLike) and os.fspath(item) for item in items):
         raise ConfigError(
             f"`{side}` of {name!r} must be a list of texts that are not empty, got {given!r:.200}."

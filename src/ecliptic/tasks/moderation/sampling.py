@@ -35,8 +35,8 @@ def recall_with_sample(
     Raises:
         ConfigError: counts that contradict each other, or no image that shows the concept.
     """
-    for name, value in (("found", found), ("accepted", accepted), ("missed", missed)):
-        check_count(name, value, 0)
+    for name, number in (("found", found), ("accepted", accepted), ("missed", missed)):
+        check_count(name, number, 0)
     check_count("sampled", sampled, 0 if accepted == 0 else 1)
     if not missed <= sampled <= accepted:
         raise ConfigError(
@@ -50,11 +50,11 @@ def recall_with_sample(
     if accepted == 0:
         return Interval(1.0, 1.0, 1.0)
     share = wilson(missed, sampled, level)
-    # all of the sample's misses are certain, and of the others at most all can be misses
+    # the misses of the sample are certain; the share is that of the images beside it
     most = missed + (accepted - sampled) * share.high
     least = missed + (accepted - sampled) * share.low
     value = found / (found + accepted * missed / sampled)
-    return Interval(found / (found + most), value, found / (found + least) if least else 1.0)
+    return Interval(found / (found + most), value, found / (found + least))
 
 
 def expected_precision(recall: float, false_alarms: float, prevalence: float) -> float:
