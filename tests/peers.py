@@ -54,6 +54,11 @@ def timm() -> ModuleType:
     return _import_peer("timm")
 
 
+def torchmetrics(part: str) -> ModuleType:
+    """A module of its functions, such as `multimodal.clip_score`."""
+    return _import_peer(f"torchmetrics.functional.{part}")
+
+
 def torchvision() -> ModuleType:
     return _import_peer("torchvision")
 

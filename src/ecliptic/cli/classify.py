@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecliptic.cli.classifier_flags import ClassifierFlags
 from ecliptic.cli.completion import complete_templates
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
@@ -38,6 +39,11 @@ Calibrated = Annotated[
         show_default="calibrated, if the model has a calibration",
     ),
 ]
+TopLabels = Annotated[
+    int | None,
+    typer.Option("--top-k", "-k", min=1, help="Labels per image, best first.", show_default="5"),
+]
+TOP = 5
 SHARES = RankingKind("image", "label", "probability", digits=6, pattern="{:.1%}")
 MOST_COLUMNS = 8  # labels beside each other
 
@@ -104,9 +110,8 @@ def classify(
     *,
     sources: ImageSources,
     labels: LabelFlags,
-    top_k: Annotated[
-        int, typer.Option("--top-k", "-k", min=1, help="Labels per image, best first.")
-    ] = 5,
+    fitted: ClassifierFlags,
+    top_k: TopLabels = None,
     out: ResultsFile = None,
     force: Force = False,
     calibrated: Calibrated = None,
@@ -116,12 +121,19 @@ def classify(
     """Give the probability of each label for each image.
 
     The probabilities of an image add up to 100 %. A model with a calibration in its card, such as
-    mini, says "none of these" where no label fits; without one, include a label that fits. Images
-    that cannot be used are listed on stderr, with --out also in FILE.rejects.jsonl, and the exit
-    code is 3.
+    mini, says "none of these" where no label fits; without one, include a label that fits.
+
+    With --calibrate it learns from labelled images how sure to be, and when to abstain; --save
+    keeps that for --classifier, and --evaluate judges it. Images that cannot be used are listed on
+    stderr, with --out also in FILE.rejects.jsonl, and the exit code is 3.
     """
+    if fitted.used():
+        task = (sources, fitted, top_k, out, force, json)
+        _use_classifier(task, labels, model, calibrated)
+        return
     sources.check()
     names = labels.names()
+    top_k = top_k or TOP
     from ecliptic.cli.gathering import gather
     from ecliptic.storage import check_outputs
 
@@ -140,6 +152,31 @@ def classify(
     if out:
         write_rankings(out, rankings, SHARES, side.rejects)
     leave(REJECTED, when=len(side.rejects) > 0)
+
+
+def _use_classifier(
+    task: "tuple[ImageSources, ClassifierFlags, int | None, Path | None, bool, bool]",
+    labels: LabelFlags,
+    model: ModelFlags,
+    calibrated: bool | None,
+) -> None:
+    """The command with flags of a classifier."""
+    sources, fitted, top_k, out, force, json = task
+    if calibrated is not None:
+        raise typer.BadParameter(
+            "--calibrated is about the calibration of the model; leave it out beside a classifier."
+        )
+    if top_k is not None and not sources.inputs:
+        raise typer.BadParameter("--top-k is for the answers about PATH; leave it out.")
+    given = (labels.labels, labels.labels_file, labels.templates)
+    if fitted.classifier and any(value is not None for value in given):
+        raise typer.BadParameter("--classifier has its own labels and templates; leave them out.")
+    names = None if fitted.classifier else labels.names()
+    from ecliptic.cli.classifier import ClassifierTask, run_classifier
+
+    asked = ClassifierTask(sources, fitted, top_k or TOP, out, force, json)
+    asked.check([*labels.files(), model.model])
+    run_classifier(asked, names, labels.sentences(), model)
 
 
 def _add_none(clip: "Clip", labels: list[str], calibrated: bool | None) -> list[str]:

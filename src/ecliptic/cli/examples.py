@@ -32,8 +32,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "classify": (
         "ecliptic classify photos/ --labels cat,dog,car --model ViT-B-32/openai",
-        "ecliptic classify photos.npy --labels-file labels.txt -k 1 --out labels.csv",
-        "ecliptic classify cat.png --labels cat,dog --templates imagenet",
+        "ecliptic classify -l cat,dog --calibrate labelled.csv --save pets.safetensors",
+        "ecliptic classify photos/ --classifier pets.safetensors --out answers.csv",
     ),
     "moderate": (
         "ecliptic moderate photos/ --rules rules.toml --out queue.csv",

@@ -31,6 +31,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         ),
     ),
     "Labelled images": (
+        *("calibrate", "method", "abstain", "classifier", "evaluate"),
         *("tune", "recall", "wanted_precision", "confidence", "save"),
         *("audit", "group", "prevalence"),
     ),

@@ -40,8 +40,14 @@ FLAGS = {  # argument in Python -> flag
     "templates": "--templates",
     "remove_others": "--remove-others",
     "calibrated": "--calibrated",
+    "method": "--method",
+    "few_shot": "--method",
 }
 PHRASES = {  # what has another form on the command line, or none
+    r"\bper_label=True": "--method per-label",
+    r"\bpass several=False": "leave --method several out",
+    r"\bseveral=True": "--method several",
+    r"; give the labels as a mapping": "",
     r", or pass overflow=\"truncate\" to cut them(?: without this warning)?": "",
     r"pass a `long` layout with more chunks, such as long=\"chunk\"": "split it with --long chunk",
     r", or pass t5= as a tensor": "",

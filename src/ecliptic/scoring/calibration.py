@@ -3,6 +3,9 @@
 A softmax over the labels of a user adds up to 1 on any picture, so a model that was trained with
 one is sure of nonsense too. With a calibration, one more label stands beside them, whose cosine is
 the same for all pictures. N questions, L labels.
+
+The card of a model holds such a calibration, which serves any labels. `labels/calibrators.py` fits
+what serves the labels of one user; with examples of "none of these" it fits this one.
 Source: Guo et al. 2017, arXiv:1706.04599 (temperature, calibration error); the class of unknown
 things as one more logit follows Bendale & Boult 2016, arXiv:1511.06233.
 """
@@ -14,14 +17,13 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.scoring.labels.detection import auroc
+from ecliptic.scoring.labels.reliability import BINS, NONE, add_none, reliability_bins
+from ecliptic.scoring.minimising import Curvature, minimise_convex
 from ecliptic.scoring.similarity import Rows, to_tensor
 
-NONE = -1  # the answer of a question whose labels are all wrong
 NONE_OF_THESE = "none of these"  # the name of that answer, for people
 SMALLEST = 1e-4  # temperature; that of a scale of 10,000
-BINS = 15  # of the calibration error, of equal width (Guo et al., section 2)
-_ROUNDS, _HALVINGS = 100, 40  # steps of the search, and of one step
-_CLOSE = 1e-9  # size of the last step, relative
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,6 @@ class Calibration:
         return torch.cat([z / self.temperature, none], dim=-1).softmax(dim=-1)[..., :-1]
 
 
-def add_none(probabilities: Tensor) -> Tensor:
-    """(I, L) probabilities -> (I, L + 1), with that of "none of these" last."""
-    rest = (1 - probabilities.sum(dim=-1, keepdim=True)).clamp(min=0)
-    return torch.cat([probabilities, rest], dim=-1)
-
-
 @dataclass(frozen=True)
 class CalibrationFit:
     """A calibration, and how good the probabilities of the same questions are with it.
@@ -85,7 +81,7 @@ class CalibrationFit:
 
 
 def fit_calibration(
-    cosines: Tensor, answers: Tensor, scale: float, data: str = ""
+    cosines: Tensor, answers: Tensor, scale: float, data: str = "", *, smooth: bool = False
 ) -> CalibrationFit:
     """Fit temperature and level by the likelihood of the answers.
 
@@ -94,6 +90,8 @@ def fit_calibration(
         answers: (N,) the right label of each question, or `NONE`.
         scale: exp(logit_scale) of the model, where the search begins.
         data: what the questions were made of.
+        smooth: count one more question with any answer, in the manner of Platt's targets, so that
+            a few questions without a mistake do not make the probabilities certain.
 
     Raises:
         ShapeError: shapes that do not fit.
@@ -103,8 +101,9 @@ def fit_calibration(
     unknown = answers == NONE
     _check_questions(cosines, answers, unknown)
     best = cosines.max(dim=-1).values
-    separation = _order_share(best[~unknown], best[unknown])
-    at = _maximise(cosines, answers, scale)
+    separation = auroc(best[~unknown], best[unknown])
+    targets = _targets(cosines, answers, smooth=smooth)
+    at = _maximise(cosines, targets, scale)
     factor, level, growth = at.tolist()
     if factor <= 0 or separation <= 0.5 or abs(level) > factor:
         raise ConfigError(
@@ -112,7 +111,7 @@ def fit_calibration(
             "calibration helps; train the model, or check the answers."
         )
     calibration = Calibration(1 / factor, level / factor, growth, data)
-    likelihood, _, _ = _likelihood(cosines, answers, at)
+    likelihood, _, _ = _likelihood(cosines, _targets(cosines, answers, smooth=False), at)
     return CalibrationFit(
         calibration,
         len(answers),
@@ -147,7 +146,7 @@ def _check_questions(cosines: Tensor, answers: Tensor, unknown: Tensor) -> None:
 
 
 def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) -> float:
-    """The expected calibration error of the best answer of each row.
+    """The expected calibration error of the best answer of each row, "none of these" among them.
 
     Args:
         probabilities: (N, L); what a row lacks to 1 is "none of these", which may be the best.
@@ -155,66 +154,54 @@ def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) 
         bins: of equal width.
     """
     sure, best = add_none(probabilities).max(dim=-1)
-    right = (best == torch.where(answers == NONE, probabilities.shape[1], answers)).double()
-    place = (sure * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, place, right - sure.double())
-    return float(gaps.abs().sum() / len(answers))
+    right = best == torch.where(answers == NONE, probabilities.shape[1], answers)
+    return reliability_bins(sure, right, bins).expected_error
 
 
-def _maximise(cosines: Tensor, answers: Tensor, scale: float) -> Tensor:
+def _targets(cosines: Tensor, answers: Tensor, *, smooth: bool) -> Tensor:
+    """(N, L + 1) what the probabilities should be, that of "none of these" last."""
+    count = cosines.shape[1]
+    place = torch.where(answers == NONE, count, answers)[:, None]
+    there = torch.nn.functional.pad(~cosines.isneginf(), (0, 1), value=True).double()
+    right = torch.zeros_like(there).scatter_(1, place, 1.0)
+    if not smooth:
+        return right
+    n = len(answers)
+    return (n * right + there / there.sum(dim=1, keepdim=True)) / (n + 1)
+
+
+def _maximise(cosines: Tensor, targets: Tensor, scale: float) -> Tensor:
     """(3,): the factor of cosines, and level and growth of the logit of "none of these".
 
-    They have the largest likelihood. Its negative logarithm is convex in all three, so Newton's
-    steps, halved while they do not help, find its only minimum. Where all questions have equally
-    many labels, the growth stays 0.
+    They have the largest likelihood, whose negative logarithm is convex in all three. Where all
+    questions have equally many labels, the growth stays 0.
     """
     level = scale * float(cosines.max(dim=-1).values.mean())
-    at = torch.tensor([scale, level, 0.0], dtype=torch.float64)
-    value, slope, bend = _likelihood(cosines, answers, at)
-    for _ in range(_ROUNDS):
-        step = torch.linalg.lstsq(bend, slope[:, None], driver="gelsd").solution[:, 0]
-        for _ in range(_HALVINGS):
-            found = _likelihood(cosines, answers, at - step)
-            if found[0] <= value:
-                break
-            step = step / 2
-        else:
-            break
-        at, (value, slope, bend) = at - step, found
-        if bool(step.abs().max() < _CLOSE * at.abs().max()):
-            break
-    return at
+    start = torch.tensor([scale, level, 0.0], dtype=torch.float64)
+    return minimise_convex(lambda at: _likelihood(cosines, targets, at), start)
 
 
-def _likelihood(cosines: Tensor, answers: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _likelihood(cosines: Tensor, targets: Tensor, at: Tensor) -> Curvature:
     """The mean negative log likelihood, its gradient (3,) and its second derivatives (3, 3)."""
-    missing, unknown = cosines.isneginf(), answers == NONE
+    missing = cosines.isneginf()
     counts = (~missing).sum(dim=-1).double().clamp(min=1).log()
     rise = counts if bool((counts != counts[0]).any()) else torch.zeros_like(counts)
     known = cosines.masked_fill(missing, 0)
     labels = (at[0] * known).masked_fill(missing, -torch.inf)
     logits = torch.cat([labels, (at[1] + at[2] * rise)[:, None]], dim=1)
     shares = logits.softmax(dim=-1)
-    targets = torch.where(unknown, cosines.shape[1], answers)[:, None]
-    value = -logits.log_softmax(dim=-1).gather(1, targets).mean()
+    logs = torch.where(targets > 0, logits.log_softmax(dim=-1), 0)
+    value = -(targets * logs).sum(dim=-1).mean()
     # what multiplies the three: the cosine of a label, and 1 and the rise of "none of these"
     none, ones = shares[:, -1], torch.ones_like(rise)
     mean = (shares[:, :-1] * known).sum(dim=-1)
     square = (shares[:, :-1] * known.square()).sum(dim=-1)
-    own = known.gather(1, answers.clamp(min=0)[:, None])[:, 0].masked_fill(unknown, 0)
-    over = none - unknown.double()
-    slope = torch.stack([mean - own, over, over * rise]).mean(dim=1)
+    over = none - targets[:, -1]
+    wanted = (targets[:, :-1] * known).sum(dim=-1)
+    slope = torch.stack([mean - wanted, over, over * rise]).mean(dim=1)
     tails = torch.stack([ones, rise])  # (2, N)
     bend = torch.empty(3, 3, dtype=torch.float64)
     bend[0, 0] = (square - mean.square()).mean()
     bend[0, 1:] = bend[1:, 0] = -(tails * (mean * none)).mean(dim=1)
     bend[1:, 1:] = tails @ (tails * (none * (1 - none))).T / len(none)
     return value, slope, bend
-
-
-def _order_share(higher: Tensor, lower: Tensor) -> float:
-    """The share of pairs in which the first is larger; ties count half (AUROC)."""
-    ordered = lower.sort().values
-    below = torch.searchsorted(ordered, higher).double()
-    to = torch.searchsorted(ordered, higher, right=True).double()
-    return float((below + to).mean() / 2 / len(ordered))

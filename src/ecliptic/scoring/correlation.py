@@ -17,12 +17,12 @@ from torch import Tensor
 from ecliptic.checks import check_finite
 from ecliptic.errors import ShapeError
 
-Numbers: TypeAlias = Tensor | NDArray[Any] | Sequence[float]  # (N,), or (R, N) for R lists
+NumberList: TypeAlias = Tensor | NDArray[Any] | Sequence[float]  # (N,), or (R, N) for R lists
 _LEAST = 1e-300  # of what is divided by
 _ROUNDING = 1e-14  # relative: a list that varies less is constant
 
 
-def pearson(a: Numbers, b: Numbers) -> float:
+def pearson(a: NumberList, b: NumberList) -> float:
     """The linear correlation of two lists, from -1 to 1; 0 if one of them does not vary.
 
     Args:
@@ -35,7 +35,7 @@ def pearson(a: Numbers, b: Numbers) -> float:
     return float(correlate_rows(*_check_pair(a, b)))
 
 
-def spearman(a: Numbers, b: Numbers) -> float:
+def spearman(a: NumberList, b: NumberList) -> float:
     """The correlation of the ranks of two lists: 1 if both order their items in the same way.
 
     Args and errors are those of `pearson`. Equal values share the mean of their ranks.
@@ -67,7 +67,7 @@ def average_ranks(values: Tensor) -> Tensor:
     return (below + upto + 1).double() / 2
 
 
-def _check_pair(a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
+def _check_pair(a: NumberList, b: NumberList) -> tuple[Tensor, Tensor]:
     one, other = _to_doubles(a), _to_doubles(b)
     if one.ndim != 1 or one.shape != other.shape or len(one) < 2:
         raise ShapeError(
@@ -79,7 +79,7 @@ def _check_pair(a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
     return one, other
 
 
-def _to_doubles(values: Numbers) -> Tensor:
+def _to_doubles(values: NumberList) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().cpu().double()
     return torch.from_numpy(np.array(values, dtype=np.float64))

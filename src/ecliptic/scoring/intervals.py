@@ -76,7 +76,7 @@ def bootstrap(
     if not callable(statistic):
         check_choice("statistic", statistic, ("mean", "median"))
     tail = _check_tail(level, check_count("resamples", resamples))
-    parts = None if groups is None else _group(groups, len(x))
+    parts = None if groups is None else number_groups(groups, len(x))
     units = len(x) if parts is None else int(parts.max(initial=-1)) + 1
     if units < 2:
         raise ConfigError(
@@ -157,7 +157,7 @@ def _check_tail(level: float, resamples: int | None = None) -> float:
     return tail
 
 
-def _group(groups: Any, n: int) -> NDArray[np.int64]:
+def number_groups(groups: Any, n: int) -> NDArray[np.int64]:
     """(N,) the number of the group of each value."""
     names = np.asarray(groups.detach().cpu() if hasattr(groups, "detach") else groups)
     if names.shape != (n,):

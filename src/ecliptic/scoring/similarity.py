@@ -45,7 +45,7 @@ def cosine(a: Rows, b: Rows) -> Tensor:
         ShapeError: the vectors have different sizes, or are no numbers.
         SpaceMismatchError: both are stored vectors, of different spaces.
     """
-    _check_spaces(a, b)
+    check_spaces(a, b)
     a, b = to_tensor(a), to_tensor(b)
     if a.dtype != b.dtype or a.device != b.device:
         dtype = torch.promote_types(a.dtype, b.dtype)
@@ -75,7 +75,8 @@ def to_tensor(rows: Rows) -> Tensor:
     return values if values.is_floating_point() else values.float()
 
 
-def _check_spaces(a: Rows, b: Rows) -> None:
+def check_spaces(a: Rows, b: Rows) -> None:
+    """Raise SpaceMismatchError if both are stored vectors, and of different spaces."""
     spaces = [getattr(rows, "space", None) for rows in (a, b)]
     if None not in spaces and spaces[0] != spaces[1]:
         one, other = (f"{getattr(rows, 'model', '')} ({str(rows.space)[:12]})" for rows in (a, b))  # type: ignore[union-attr]

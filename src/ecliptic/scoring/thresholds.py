@@ -9,6 +9,7 @@ not used to train what makes the scores. N scores.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
+from ecliptic.scoring.binomial import binomial_tail
 
 ScoreRow: TypeAlias = Tensor | NDArray[Any] | Sequence[float]  # (N,)
 
@@ -113,7 +115,7 @@ def recall_threshold(
             f"positive examples, got {n}: {fewest - n} are missing; add them, or ask for a lower "
             "recall or confidence."
         )
-    k = _count_below(n, 1 - recall, 1 - confidence)
+    k = max(1, _find_place(n, recall, confidence))
     threshold = float(scores.sort().values[k - 1])
     return RecallThreshold(threshold, recall, confidence, n, k)
 
@@ -232,13 +234,17 @@ def _one_sided_z(precision: float, confidence: float) -> float:
     return NormalDist().inv_cdf(confidence)
 
 
-def _count_below(n: int, share: float, most: float) -> int:
-    """The largest k for which P(Bin(n, share) < k) is at most `most`."""
-    i = torch.arange(n, dtype=torch.float64)
-    steps = ((n - i) / (i + 1)).log() + math.log(share) - math.log1p(-share)
-    start = torch.tensor([n * math.log1p(-share)], dtype=torch.float64)
-    logs = torch.cat([start, start + steps.cumsum(0)])  # ln P(Bin = i), i = 0..n
-    return int((logs.logcumsumexp(0) <= math.log(most)).sum())
+@cache
+def _find_place(n: int, recall: float, confidence: float) -> int:
+    """The largest k for which P(Bin(n, 1 - recall) >= k) is at least the confidence."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high + 1) // 2
+        if binomial_tail(middle, n, 1 - recall) >= confidence:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _lower_wilson_bounds(right: Tensor, accepted: Tensor, z: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""What is computed about the labels of one user: calibration, sets, few examples, trees."""

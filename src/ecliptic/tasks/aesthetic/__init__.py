@@ -1,0 +1,1 @@
+"""How much do people like this picture? Heads that score vectors of images, released or own."""

@@ -1,0 +1,147 @@
+"""Reads tables of rated images, or of choices between two images.
+
+The names of the columns decide what a table is: `image` and `rating`, or `better` and `worse`; and
+`group` beside them, where there is one.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ecliptic.engine import (
+    Columns,
+    Item,
+    Rejects,
+    escape_surrogates,
+    is_table,
+    open_parquet,
+    read_rows,
+    row_item,
+)
+from ecliptic.errors import InputError, StorageError, did_you_mean
+
+GROUP = "group"
+COLUMNS: dict[str, tuple[str, str]] = {
+    "ratings": ("image", "rating"),
+    "choices": ("better", "worse"),
+}
+
+
+@dataclass
+class RatingTable:
+    """The usable rows of a table: images with a rating, or two images of which one was chosen."""
+
+    kind: Literal["ratings", "choices"]
+    rows: list[tuple[Item, ...]] = field(default_factory=list)  # one image, or the better first
+    places: list[int] = field(default_factory=list)  # of these rows in the table, from 0
+    ratings: list[float] = field(default_factory=list)  # of the rows of "ratings"
+    groups: list[str] | None = None  # of the rows, if the table has groups
+    unused: tuple[str, ...] = ()  # columns that are not read
+    rejects: Rejects = field(default_factory=Rejects)
+
+
+def read_ratings(path: str) -> RatingTable:
+    """Read a .csv, .tsv, .jsonl or .parquet table; paths of images are relative to its folder.
+
+    A row that cannot be used is one of `rejects`, with its line and the reason.
+
+    Raises:
+        StorageError: the table cannot be read, or has no such columns.
+        MissingExtraError: a Parquet file, and pyarrow is not installed.
+    """
+    if not is_table(path):
+        raise StorageError(f"{path} is no table; give a .csv, .tsv, .jsonl or .parquet file.")
+    header = _read_header(path)
+    kind = _find_kind(path, header)
+    grouped = GROUP in header
+    names = [*COLUMNS[kind], *([GROUP] if grouped else [])]
+    table = RatingTable(kind, groups=[] if grouped else None)
+    table.unused = tuple(name for name in header if name not in names)
+    first = 1 if path.lower().endswith((".jsonl", ".parquet")) else 2  # after the header
+    for number, row in read_rows(path, names):
+        where = f"{escape_surrogates(path)}, line {number - 1 + first}"
+        _add_row(table, row, number - 1, where, Path(path).parent)
+    return table
+
+
+def _read_header(path: str) -> list[str]:
+    """The columns of a table; of JSON lines, those of the first object."""
+    if path.lower().endswith(".parquet"):
+        return list(open_parquet(path, "a .csv")[1].schema_arrow.names)
+    rows = (row for _, row in read_rows(path, []))
+    return [name for name in next((row for row in rows if isinstance(row, dict)), {}) if name]
+
+
+def _find_kind(path: str, header: list[str]) -> Literal["ratings", "choices"]:
+    both = [kind for kind, columns in COLUMNS.items() if {*columns} <= {*header}]
+    if len(both) == 1:
+        return "ratings" if both[0] == "ratings" else "choices"
+    known = ", ".join(header) or "none"
+    if both:
+        raise StorageError(
+            f"{path} has the columns of ratings (image, rating) and of choices (better, worse); "
+            "make two tables of it."
+        )
+    wanted = [name for pair in COLUMNS.values() for name in pair]
+    near = next(filter(None, (did_you_mean(n, wanted) for n in header if n not in wanted)), "")
+    raise StorageError(
+        f"{path} needs the columns image and rating, or better and worse; its columns: {known}"
+        + (f"; {near}" if near else ".")
+    )
+
+
+def _add_row(
+    table: RatingTable, row: dict[str, Any] | str, place: int, where: str, folder: Path
+) -> None:
+    """Add a row to the table, or to its rejects."""
+    columns = COLUMNS[table.kind][:1] if table.kind == "ratings" else COLUMNS[table.kind]
+    items = tuple(row_item(row, Columns(name), folder, where) for name in columns)
+    error = next((item.error for item in items if item.error), None)
+    group = str(row.get(GROUP) or "").strip() if isinstance(row, dict) else ""
+    rating = math.nan
+    if error is None and isinstance(row, dict):
+        error = _check_row(table, items, group)
+        if error is None and table.kind == "ratings":
+            rating, error = _parse_rating(row.get("rating"))
+    if error is not None:
+        table.rejects.add(place, where, error)
+        return
+    table.rows.append(items)
+    table.places.append(place)
+    if table.kind == "ratings":
+        table.ratings.append(rating)
+    if table.groups is not None:
+        table.groups.append(group)
+
+
+def _check_row(table: RatingTable, items: tuple[Item, ...], group: str) -> InputError | None:
+    if len(items) == 2 and items[0].value == items[1].value:
+        return InputError("better and worse are the same image.")
+    if table.groups is not None and not group:
+        return InputError("nothing in column 'group'; name the group of every image.")
+    return None
+
+
+def _parse_rating(value: Any) -> tuple[float, InputError | None]:
+    """A finite number, or what is wrong."""
+    shown = str(value)[:40]
+    try:
+        rating = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        rating = math.nan
+    if not math.isfinite(rating):
+        found = "nothing" if value in (None, "") else repr(shown)
+        return rating, InputError(f"{found} in column 'rating'; it must be a finite number.")
+    return rating, None
+
+
+def images_of(table: RatingTable) -> Iterator[Item]:
+    """Every different image of a table, once."""
+    seen: set[str | bytes] = set()
+    for items in table.rows:
+        for item in items:
+            if item.value not in seen:
+                seen.add(item.value)
+                yield item

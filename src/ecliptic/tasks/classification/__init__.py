@@ -1,0 +1,1 @@
+"""`Classifier`: labels for images, with probabilities that mean what they say."""

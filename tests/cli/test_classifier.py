@@ -1,0 +1,196 @@
+"""`ecliptic classify` fits, saves, uses and judges classifiers."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecliptic.checkpoints import write
+from ecliptic.engine import load
+from ecliptic.scoring import NONE_OF_THESE, Calibration
+from ecliptic.tasks import Classifier
+from tests import tiny
+from tests.cli.conftest import Run
+from tests.tasks.classification.conftest import draw_images
+
+LABELS = ("red", "green", "blue")
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A table of 45 pictures whose colour is their label, with the pictures beside it."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths, truth = draw_images(folder, LABELS, 45)
+    rows = [f"pictures/{Path(p).name},{name}" for p, name in zip(paths, truth, strict=True)]
+    table = tmp_path / "labelled.csv"
+    table.write_text("\n".join(["image,label", *rows]) + "\n", encoding="utf-8")
+    return table
+
+
+def test_a_classifier_is_fitted_saved_used_and_judged(
+    run: Run, model: str, labelled: Path, tmp_path: Path
+) -> None:
+    saved, page = tmp_path / "c.safetensors", tmp_path / "report.html"
+    words = ["-m", model, "--calibrate", labelled, "--method", "probe,temperature"]
+    done = run("classify", "-l", "red,green,blue", *words, "--save", saved)
+    assert done.exit_code == 0, done.stderr
+    assert "calibrated by temperature on 45 labelled images" in done.stderr
+    assert f"classifier in {saved}" in flat(done.stderr)
+    judged = run("classify", "-m", model, "--classifier", saved, "--evaluate", labelled,
+                 "--page", page, "--json")  # fmt: skip
+    assert judged.exit_code == 0, judged.stderr
+    report = json.loads(judged.stdout)
+    assert (report["images"], report["rejected"]) == (45, [])
+    assert report["accuracy"]["value"] > 0.8
+    assert page.read_text(encoding="utf-8").count("<img") == 24
+    asked = run("classify", labelled.parent / "pictures", "-m", model, "--classifier", saved,
+                "--json", "-k", 2)  # fmt: skip
+    rows = json.loads(asked.stdout)
+    clip = load(model)
+    wanted = Classifier.load(saved, clip).predict([row["image"] for row in rows])
+    assert [row["answer"] for row in rows] == list(wanted.labels)
+    assert [row["probability"] for row in rows] == pytest.approx(
+        wanted.confidences.tolist(), abs=1e-4
+    )
+    assert all(len(row["labels"]) == 2 for row in rows)
+
+
+def test_answers_are_written_with_sets_and_where_it_abstains(
+    run: Run, model: str, labelled: Path, tmp_path: Path
+) -> None:
+    words = ["classify", labelled.parent / "pictures", "-l", "red,green,blue", "-m", model]
+    words += ["--calibrate", labelled, "--abstain", "answered=0.8", "--abstain", "sets=0.8"]
+    shown = run(*words, "-o", tmp_path / "a.csv")
+    assert shown.exit_code == 0, shown.stderr
+    assert "(set: " in shown.stdout
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 45
+    assert set(rows[0]) == {"image", "answer", "probability", "abstained", "set"}
+    assert {row["abstained"] for row in rows} <= {"0", "1"}
+    run(*words, "-o", tmp_path / "a.jsonl")
+    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["answer"] for line in lines] == [row["answer"] for row in rows]
+
+
+def test_labels_in_a_tree_and_several_labels(
+    run: Run, model: str, labelled: Path, tmp_path: Path
+) -> None:
+    pictures = labelled.parent / "pictures"
+    words = ["classify", pictures, "-m", model, "--calibrate", labelled, "--json"]
+    tree = run(*words, "-l", "warm > red,cold > green,cold > blue", "--abstain", "tree=0.6")
+    assert tree.exit_code == 0, tree.stderr
+    nodes = {row["node"] for row in json.loads(tree.stdout)}
+    assert nodes <= {"red", "warm", "green", "cold", "blue", ""}
+    text = labelled.read_text(encoding="utf-8").replace("0.png,red", "0.png,red; blue")
+    labelled.write_text(text, encoding="utf-8")
+    found = run(*words, "-l", "red,green,blue", "--method", "several")
+    assert found.exit_code == 0, found.stderr
+    assert all(isinstance(row["set"], list) for row in json.loads(found.stdout))
+    refused = run(
+        "classify", pictures, "-l", "red,green,blue", "-m", model, "--calibrate", labelled
+    )
+    assert refused.exit_code == 1
+    assert "'red; blue' is not among the labels" in flat(refused.stderr)
+
+
+def test_rows_that_are_bad_are_listed_and_the_others_counted(
+    run: Run, model: str, labelled: Path, tmp_path: Path
+) -> None:
+    bad = ["pictures/missing.png,red", "pictures/0.png,", ",red", "pictures/broken.png,red"]
+    (labelled.parent / "pictures" / "broken.png").write_bytes(b"no image")
+    with labelled.open("a", encoding="utf-8") as file:
+        file.write("\n".join(bad) + "\n")
+    words = ["classify", "-l", "red,green,blue", "-m", model, "--evaluate", labelled]
+    found = run(*words, "--json")
+    assert found.exit_code == 3
+    report = json.loads(found.stdout)
+    assert report["images"] == 45
+    assert len(report["rejected"]) == 4
+    said = flat(found.stderr)
+    for row, reason in ((46, "missing.png"), (47, "holds nothing"), (48, "nothing usable")):
+        assert f"row {row}" in said
+        assert reason in said
+    with labelled.open("a", encoding="utf-8") as file:
+        file.write("pictures/0.png,rde\n")
+    found = run(*words)
+    assert found.exit_code == 1
+    assert "labelled.csv, row 50: 'rde' is not among the labels; did you mean 'red'?" in flat(
+        found.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "platt"], "--method does nothing without --calibrate"),
+        (["--save", "c.safetensors"], "--save does nothing without --calibrate"),
+        (["--abstain", "accuracy=0.9"], "--abstain accuracy is learned from labelled images"),
+        (["--page", "p.html", "--calibrate", "T"], "--page does nothing without --evaluate"),
+        (["--evaluate", "T", "--page", "p.txt"], "--page p.txt must end in .html"),
+        (["--classifier", "c", "--calibrate", "T"], "give either it or --calibrate"),
+        (["--classifier", "c", "-l", "a,b"], "--classifier has its own labels"),
+        (["--calibrate", "T", "--method", "plat"], "no 'plat'; did you mean 'platt'?"),
+        (["--calibrate", "T", "--method", "platt,isotonic"], "one of platt, isotonic, not both"),
+        (["--calibrate", "T", "--abstain", "acuracy=1"], "did you mean 'accuracy'?"),
+        (["--calibrate", "T", "--abstain", "sets=2"], "sets must be a number above 0 and below 1"),
+        (["--calibrate", "T", "--abstain", "sets"], "needs the form"),
+        (["--abstain", "tree=0.5"], "must be more than 0.5"),
+        (["--calibrate", "T", "--abstain", "sets=0.9", "--abstain", "sets=0.8"], "given twice"),
+        (["--calibrate", "T", "--calibrated"], "leave it out beside a classifier"),
+        (["--evaluate", "T", "a.png"], "leave PATH out, or --evaluate"),
+        (["--evaluate", "T", "-o", "a.csv"], "--out writes the answers for PATH"),
+        (["--evaluate", "T", "-k", "2"], "--top-k is for the answers about PATH"),
+        (["--calibrate", "T", "--save", "c.pt"], "must end in .safetensors"),
+        (["--calibrate", "T"], "name images, folders or tables"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    run: Run, labelled: Path, words: list[Any], message: str
+) -> None:
+    given = [str(labelled) if word == "T" else word for word in words]
+    labels = [] if "--classifier" in words else ["-l", "a,b"]
+    found = run("classify", *given, *labels)
+    text = flat(found.stderr.replace("│", " "))
+    assert found.exit_code in (1, 2)
+    assert message in text
+
+
+def test_too_few_images_and_one_label_are_explained_in_words_of_the_command(
+    run: Run, model: str, labelled: Path, tmp_path: Path
+) -> None:
+    lines = labelled.read_text(encoding="utf-8").splitlines()
+    few, one = labelled.with_name("few.csv"), labelled.with_name("one.csv")
+    few.write_text("\n".join(lines[:5]) + "\n", encoding="utf-8")
+    one.write_text("\n".join([lines[0], *lines[1::3]]) + "\n", encoding="utf-8")
+    words = ["classify", "-l", "red,green,blue", "-m", model, "--save", tmp_path / "c.safetensors"]
+    found = flat(run(*words, "--calibrate", few, "--method", "platt").stderr)
+    assert "--method platt needs at least 20 labelled images, got 4: 16 are missing" in found
+    assert "all labelled images are of 'red'" in flat(run(*words, "--calibrate", one).stderr)
+    found = flat(run(*words, "--calibrate", labelled, "--method", "per-label").stderr)
+    assert "leave --method per-label out, or use --method platt" in found
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_none_of_these_is_learned_from_rows_and_said(
+    run: Run, labelled: Path, tmp_path: Path
+) -> None:
+    write(replace(tiny.checkpoint("vit"), calibration=Calibration(0.05, 0.3)), tmp_path / "model")
+    lines = labelled.read_text(encoding="utf-8").replace(",blue", f",{NONE_OF_THESE}")
+    labelled.write_text(lines, encoding="utf-8")
+    found = run("classify", labelled.parent / "pictures", "-l", "red,green", "-m",
+                tmp_path / "model", "--calibrate", labelled,
+                "--method", "probe", "--json")  # fmt: skip
+    assert found.exit_code == 0, found.stderr
+    assert f'15 of them "{NONE_OF_THESE}"' in found.stderr
+    plain = run("classify", "-l", "red,green", "-m", tmp_path / "model", "--evaluate", labelled)
+    assert plain.exit_code == 0, plain.stderr
+    assert "known against unknown" in plain.stdout

@@ -1,0 +1,145 @@
+"""The report on a classifier: its numbers, intervals, text and JSON."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+
+from ecliptic.engine import Clip
+from ecliptic.errors import ConfigError
+from ecliptic.scoring import NONE_OF_THESE
+from ecliptic.tasks import Classifier, Promises, mean_per_class_interval
+from tests.tasks.classification.conftest import LABELS, Draw
+
+
+def test_a_report_agrees_with_scikit_learn(clip: Clip, draw: Draw) -> None:
+    classifier = Classifier(clip, LABELS)
+    vectors, truth = draw(203, seed=1, noise=4.0)
+    found, report = classifier.predict(vectors), classifier.evaluate(vectors, truth)
+    answers = list(found.labels)
+    assert report.accuracy.value == metrics.accuracy_score(truth, answers)
+    assert report.accuracy.low < report.accuracy.value < report.accuracy.high
+    assert report.mean_per_class is not None
+    balanced = metrics.balanced_accuracy_score(truth, answers)
+    assert report.mean_per_class.value == pytest.approx(balanced)
+    wanted = metrics.confusion_matrix(truth, answers, labels=LABELS)
+    assert [list(row) for row in report.confusion] == wanted.tolist()
+    loss = metrics.log_loss(
+        [LABELS.index(name) for name in truth], found.probabilities, labels=range(4)
+    )
+    assert report.log_loss == pytest.approx(loss)
+    assert report.top5 is None
+    for place, row in enumerate(report.rows):
+        hits = [name == row.label for name in truth]
+        ap = metrics.average_precision_score(hits, found.probabilities[:, place])
+        assert row.average_precision == pytest.approx(ap)
+        assert row.recall is not None
+        assert row.recall.value == row.found / row.images
+    assert (report.answered, report.sets, report.unknown) == (None, None, None)
+
+
+def test_the_hardest_images_come_first(clip: Clip, draw: Draw) -> None:
+    classifier = Classifier(clip, LABELS)
+    vectors, truth = draw(100, noise=4.0)
+    names = [f"photos/{n}.png" for n in range(100)]
+    hardest = classifier.evaluate(vectors, truth, names).hardest
+    p = classifier.predict(vectors).probabilities
+    own = p[torch.arange(100), torch.tensor([LABELS.index(name) for name in truth])]
+    assert [one.place for one in hardest] == own.argsort()[:24].tolist()
+    assert [one.name for one in hardest] == [names[one.place] for one in hardest]
+    assert hardest[0].chance == pytest.approx(float(own.min()))
+
+
+def test_a_report_judges_the_promises(clip: Clip, draw: Draw) -> None:
+    promises = Promises(accuracy=0.7, sets=0.9, known=0.9)
+    classifier = Classifier(clip, LABELS).fit(*draw(200, noise=1.5), promises=promises)
+    vectors, truth = draw(200, seed=3, noise=1.5)
+    nonsense = torch.nn.functional.normalize(torch.randn(100, vectors.shape[1]), dim=-1)
+    asked, right = torch.cat([vectors, nonsense]), [*truth, *[NONE_OF_THESE] * 100]
+    report, found = classifier.evaluate(asked, right), classifier.predict(asked)
+    assert report.answered is not None
+    assert report.answered.answered.value == float((~found.abstained).double().mean())
+    assert report.sets is not None
+    assert report.sets.coverage.value > 0.8
+    assert report.sets.size == np.mean([len(some) for some in found.sets[:200]])
+    assert report.unknown is not None
+    assert report.unknown.images == 100
+    assert report.unknown.auroc is not None
+    assert report.unknown.auroc > 0.7
+    assert len(report.confusion) == 5
+    assert sum(map(sum, report.confusion)) == 300
+    assert report.rows[-1].label == NONE_OF_THESE
+    text = "\n".join(report.lines())
+    for words in ("accuracy of answers", "promised 90.0%", "FPR at 95 % TPR", "hardest images"):
+        assert words in text
+
+
+def test_a_report_on_several_labels_judges_each(clip: Clip, draw: Draw) -> None:
+    vectors, truth = draw(300, noise=2.0)
+    names = [[name] if n % 3 else [] for n, name in enumerate(truth)]
+    classifier = Classifier(clip, LABELS, several=True)
+    classifier.fit(vectors, names, promises=Promises(recall=0.8))
+    report, found = classifier.evaluate(vectors, names), classifier.predict(vectors)
+    exact = [set(some) == set(right) for some, right in zip(found.sets, names, strict=True)]
+    assert report.accuracy.value == np.mean(exact)
+    wanted = np.array([[label in right for label in LABELS] for right in names])
+    peer = metrics.average_precision_score(wanted, found.probabilities, average="macro")
+    assert report.mean_average_precision == pytest.approx(peer)
+    pairs = metrics.log_loss(wanted.reshape(-1), found.probabilities.reshape(-1))
+    assert report.log_loss == pytest.approx(pairs)
+    brier = metrics.brier_score_loss(wanted.reshape(-1), found.probabilities.reshape(-1))
+    assert report.brier == pytest.approx(brier)
+    for place, row in enumerate(report.rows):
+        hits = [label in some for some, label in zip(found.sets, [row.label] * 300, strict=True)]
+        assert row.found == sum(wanted[:, place] & np.array(hits))
+        assert row.given == sum(hits)
+    assert "all labels right" in report.facts()
+
+
+def test_the_interval_of_the_mean_per_class_covers_the_truth() -> None:
+    made, truth = np.random.default_rng(0), np.array([0.9, 0.5, 0.7])
+    counts, covered = np.array([60, 30, 45]), 0
+    for _ in range(60):
+        found = mean_per_class_interval(made.binomial(counts, truth), counts)
+        covered += found.low <= truth.mean() <= found.high
+    assert 0.9 <= covered / 60 <= 1
+    assert mean_per_class_interval([3, 0, 0], [4, 0, 2]).value == pytest.approx(0.375)
+
+
+def test_reports_are_json_and_fast(clip: Clip, draw: Draw) -> None:
+    labels = tuple(f"thing {n}" for n in range(100))
+    classifier = Classifier(clip, labels).fit(*draw(1000, noise=2.0, labels=labels))
+    examples = draw(5000, seed=1, noise=2.0, labels=labels)
+    start = time.process_time()
+    report = classifier.evaluate(*examples)
+    assert time.process_time() - start < 2
+    data = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert data["accuracy"]["value"] == report.accuracy.value
+    assert data["expected_calibration_error"] == report.reliability.expected_error
+    assert data["rows"][0]["recall"]["low"] < data["rows"][0]["recall"]["high"]
+    assert report.top5 is not None
+    assert "truth in rows" not in "\n".join(report.lines()), "too many labels for a text"
+
+
+def test_ties_and_zero_vectors_count_as_wrong(clip: Clip, draw: Draw) -> None:
+    vectors, truth = draw(20, noise=0.1)
+    vectors[0] = 0
+    report = Classifier(clip, LABELS).evaluate(vectors, truth)
+    assert report.accuracy.value == 0.95
+    assert report.answered is not None
+    assert report.answered.answered.value == 0.95
+    assert math.isfinite(report.log_loss)
+
+
+def test_an_evaluation_without_images_or_with_other_names_is_refused(
+    clip: Clip, draw: Draw
+) -> None:
+    classifier = Classifier(clip, LABELS)
+    with pytest.raises(ConfigError, match="needs labelled images, got none"):
+        classifier.evaluate(torch.ones(0, 32), [])
+    with pytest.raises(ConfigError, match="1 names for 8 images"):
+        classifier.evaluate(*draw(8), names=["a"])
