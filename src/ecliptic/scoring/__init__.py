@@ -5,15 +5,11 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.scoring.binomial import (
-        binomial_tail as binomial_tail,
-    )
+    from ecliptic.scoring.binomial import binomial_tail as binomial_tail
     from ecliptic.scoring.calibration import (
-        NONE as NONE,
         NONE_OF_THESE as NONE_OF_THESE,
         Calibration as Calibration,
         CalibrationFit as CalibrationFit,
-        add_none as add_none,
         calibration_error as calibration_error,
         fit_calibration as fit_calibration,
     )
