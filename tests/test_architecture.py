@@ -23,11 +23,11 @@ FACE = 8  # ecliptic/__init__.py and __main__.py: above every part; no part impo
 LAYERS = {
     "errors": 0,
     "lazy": 0,
-    "scoring": 1,
     "storage": 1,
     "checks": 1,
     "markup": 1,
     "settings": 2,
+    "scoring": 2,
     "model": 2,
     "inputs": 2,
     "index": 2,

@@ -32,6 +32,7 @@ ALLOWED = {
     "engine/sources/tables.py parquet.ParquetFile": "a file that was opened before",
     "checkpoints/layouts/openai.py torch.save": "the draft of replace_file, already open",
     "engine/embedding.py tempfile.TemporaryFile": "a new file without a name",
+    "tasks/scores/spool.py tempfile.TemporaryFile": "a new file without a name",
     "engine/embedding.py np.memmap": "the same file, already open",
 }
 FORMATS = {"engine/vectors.py"}  # libraries write its formats to drafts of replace_file by name

@@ -40,6 +40,8 @@ NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "scale": "of the viewport of a page",
     "normalize": "a word of compel's syntax",
     "field": "the form of a setting on the command line",
+    "axis": "of a function that is given to bootstrap",
+    "convention": "in a phrase",
     "errors": "of open, in a phrase",
     "bias": "of a loss",
     "teacher": "of a loss",

@@ -47,6 +47,17 @@ def test_two_samples_of_one_distribution_are_no_distance_apart() -> None:
     assert np.mean(published) > 10 * error
 
 
+def test_the_test_of_two_sets_is_wrong_as_rarely_as_it_says() -> None:
+    draws = np.random.default_rng(1).normal(size=(200, 2, 20, 8))
+    p = np.array([scoring.cmmd_test(x, y, permutations=99) for x, y in draws])
+    assert abs(np.mean(p <= 0.1) - 0.1) < 0.06
+    assert abs(np.mean(p) - 0.5) < 0.07
+    x, y = golden()
+    assert scoring.cmmd_test(x, y) == 1 / 1000
+    many = np.random.default_rng(2).normal(size=(2, 1100, 4))
+    assert scoring.cmmd_test(many[0], many[1] + 0.5, permutations=19) == 1 / 20
+
+
 def test_alignment_and_uniformity_follow_their_formulas() -> None:
     x, y = (torch.nn.functional.normalize(v, dim=-1).numpy() for v in (A, B))
     peer = ((x[:21] - y) ** 2).sum(-1).mean()
@@ -87,6 +98,8 @@ def test_zero_vectors_give_numbers() -> None:
         (lambda: scoring.clip_i(A, B[:0]), ConfigError, "no mean of no values"),
         (lambda: scoring.alignment(A, B), ShapeError, "row by row"),
         (lambda: scoring.alignment(A[:0], A[:0]), ConfigError, "no pairs"),
+        (lambda: scoring.cmmd_test(A, B[:1]), ConfigError, "at least 2 vectors"),
+        (lambda: scoring.cmmd_test(A, B, permutations=0), ConfigError, "permutations must be"),
         (lambda: scoring.uniformity(A[:1]), ConfigError, "at least 2 vectors"),
         (lambda: scoring.uniformity(A, 0.0), ConfigError, "t must be"),
     ],

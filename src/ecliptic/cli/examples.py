@@ -40,6 +40,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ecliptic moderate --rules rules.toml --tune labels.csv --save my.safetensors",
         "ecliptic moderate photos/ --safety-checker sd15/ --page queue.html",
     ),
+    "score": (
+        "ecliptic score pairs.csv --model ViT-B-32/openai --per-item scores.csv",
+        "ecliptic score old/ new/ --captions c.csv -m ViT-B-32/openai",
+        "ecliptic score generated/ real/ --metric cmmd --model ViT-L-14-336/openai",
+    ),
     "tokens": ('ecliptic tokens "a photo of a cat"', 'ecliptic tokens "a cat" -m ViT-B-32/openai'),
     "lint": (
         'ecliptic lint "a (red:1.3) fox, 4k, masterpiece" --dialect a1111',

@@ -15,6 +15,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("labels", "labels_file", "templates", "images", "queries", "queries_file", "image"),
         *("rules", "safety_checker", "text", "texts", "column", "id_column", "kind", "limit"),
         *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "resume"),
+        *("metric", "captions", "columns", "words", "prefix"),
         *("hires_steps", "hires_prompt", "hires_negative"),
     ),
     "Model": (
@@ -47,7 +48,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Output": (
         *("out", "layout", "top_k", "plot", "page", "explain", "store", "calibrated"),
-        *("sample", "seed"),
+        *("per_item", "examples", "level", "sample", "seed"),
         *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),
     "If the checkpoint does not say": (

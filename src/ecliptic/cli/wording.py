@@ -64,6 +64,7 @@ PHRASES = {  # what has another form on the command line, or none
     r"\bhires= is a second pass": "--hires-steps is a second pass",
     r"\bhires= has other": "--hires-prompt has other",
     r"merge (them|the file) with add_lora": r"merge \1 with --lora",
+    r"use convention=\"guarded\"": "use --metric refclipscore",
     r"\btoken=": "--inversion FILE=",
     r"\bwith (both )?ImageLimits\(": r"in Python with \1ImageLimits(",
     r"\b(?<!=)ImageSpec\(([^()]*?)(?:, \.\.\.)?\)": r"--image-spec '\1'",

@@ -145,6 +145,7 @@ if TYPE_CHECKING:
         alignment as alignment,
         clip_i as clip_i,
         cmmd as cmmd,
+        cmmd_test as cmmd_test,
         modality_gap as modality_gap,
         uniformity as uniformity,
     )

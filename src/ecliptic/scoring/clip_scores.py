@@ -15,6 +15,7 @@ from ecliptic.checks import check_choice, check_number
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.scoring.row_pairs import (
     RunningMean,
+    held,
     pair_cosines,
     row_blocks,
     row_cosines,
@@ -90,8 +91,8 @@ def ref_clip_score(
 
 def _nearest_reference(texts: Rows, references: Sequence[Rows]) -> Tensor:
     """(N,) the cosine of each text with the nearest of its references."""
-    rows = getattr(texts, "vectors", texts)
-    counts = torch.tensor([len(getattr(some, "vectors", some)) for some in references])
+    rows = held(texts)
+    counts = torch.tensor([len(held(some)) for some in references])
     if len(counts) != len(rows):
         raise ShapeError(
             f"{len(rows)} texts have {len(counts)} sets of references; give one for each text."

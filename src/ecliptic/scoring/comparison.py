@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ecliptic.errors import ShapeError
 from ecliptic.scoring.intervals import (
     Interval,
-    Numbers,
+    Measured,
     as_numbers,
     bootstrap,
     number_groups,
@@ -117,5 +117,5 @@ def compare_pairs(
     )
 
 
-def _sum_groups(d: Numbers, groups: Any) -> Numbers:
+def _sum_groups(d: Measured, groups: Any) -> Measured:
     return np.bincount(number_groups(groups, len(d)), weights=d).astype(np.float64)

@@ -20,8 +20,8 @@ from ecliptic.checks import check_choice, check_count, check_finite, check_range
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring.binomial import check_successes, find_probability
 
-Numbers: TypeAlias = NDArray[np.float64]
-Statistic: TypeAlias = Literal["mean", "median"] | Callable[[Numbers], Numbers]
+Measured: TypeAlias = NDArray[np.float64]
+Statistic: TypeAlias = Literal["mean", "median"] | Callable[[Measured], Measured]
 
 MOST_UNITS = 1024  # drawn apart; more values are drawn in so many random parts
 _HELD = 1 << 22  # drawn values that are held at once
@@ -123,7 +123,7 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(low, successes / n, high)
 
 
-def as_numbers(values: Any, name: str) -> Numbers:
+def as_numbers(values: Any, name: str) -> Measured:
     """(N,) float64 of a tensor, an array or a list.
 
     Raises:
@@ -165,7 +165,7 @@ def number_groups(groups: Any, n: int) -> NDArray[np.int64]:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _between(value: float, found: Numbers, low: float, high: float) -> Interval:
+def _between(value: float, found: Measured, low: float, high: float) -> Interval:
     """The interval between two quantiles of resampled values, each one of them."""
     ordered, last = np.sort(found), len(found) - 1
     places = (math.floor((last + 2) * low) - 1, math.ceil((last + 2) * high) - 1)
@@ -174,7 +174,7 @@ def _between(value: float, found: Numbers, low: float, high: float) -> Interval:
 
 
 def _of_mean(
-    x: Numbers, parts: NDArray[np.int64] | None, tail: float, rng: np.random.Generator, count: int
+    x: Measured, parts: NDArray[np.int64] | None, tail: float, rng: np.random.Generator, count: int
 ) -> Interval:
     """The studentised interval of a mean, which is a ratio of sums where groups differ in size."""
     if parts is None:
@@ -198,7 +198,7 @@ def _of_mean(
     return Interval(mean - cut.high * spread, mean, mean - cut.low * spread)
 
 
-def _error_of_mean(sums: Numbers, units: int) -> Any:
+def _error_of_mean(sums: Measured, units: int) -> Any:
     """The standard error of a ratio of sums, from those of sizes, values and their products.
 
     Source: Cochran 1977, Sampling Techniques, section 6.3.
@@ -209,7 +209,7 @@ def _error_of_mean(sums: Numbers, units: int) -> Any:
     return np.sqrt(np.maximum(left, 0) * units / (units - 1)) / sizes
 
 
-def _draw_counts(units: int, count: int, rng: np.random.Generator) -> Iterator[Numbers]:
+def _draw_counts(units: int, count: int, rng: np.random.Generator) -> Iterator[Measured]:
     """How often each unit is in each resample: blocks of (r, G), count rows in all."""
     block = max(1, _HELD // units)
     for start in range(0, count, block):
@@ -220,8 +220,8 @@ def _draw_counts(units: int, count: int, rng: np.random.Generator) -> Iterator[N
 
 
 def _medians(
-    x: Numbers, parts: NDArray[np.int64] | None, rng: np.random.Generator, count: int
-) -> Numbers:
+    x: Measured, parts: NDArray[np.int64] | None, rng: np.random.Generator, count: int
+) -> Measured:
     """(R,) medians of resamples.
 
     Without groups, the place of the middle of N draws is that of the middle of N uniform numbers,
@@ -238,8 +238,8 @@ def _medians(
 
 
 def _of_function(
-    x: Numbers,
-    statistic: Callable[[Numbers], Numbers],
+    x: Measured,
+    statistic: Callable[[Measured], Measured],
     parts: NDArray[np.int64] | None,
     tail: float,
     rng: np.random.Generator,
@@ -258,7 +258,7 @@ def _of_function(
 
 
 def _acceleration(
-    x: Numbers, statistic: Callable[[Numbers], Numbers], parts: NDArray[np.int64] | None
+    x: Measured, statistic: Callable[[Measured], Measured], parts: NDArray[np.int64] | None
 ) -> float:
     """How the spread of the statistic grows with its value, by leaving out one unit at a time.
 
@@ -275,12 +275,12 @@ def _acceleration(
 
 
 def _resample(
-    x: Numbers,
-    statistic: Callable[[Numbers], Numbers],
+    x: Measured,
+    statistic: Callable[[Measured], Measured],
     parts: NDArray[np.int64] | None,
     rng: np.random.Generator,
     count: int,
-) -> Iterator[Numbers]:
+) -> Iterator[Measured]:
     """The statistic of resamples, some at a time."""
     if parts is None:
         for start in range(0, count, block := max(1, _HELD // len(x))):
@@ -293,7 +293,7 @@ def _resample(
         yield _apply(statistic, x[np.concatenate([members[unit] for unit in drawn])][None])
 
 
-def _apply(statistic: Callable[[Numbers], Numbers], rows: Numbers) -> Numbers:
+def _apply(statistic: Callable[[Measured], Measured], rows: Measured) -> Measured:
     found = np.asarray(statistic(rows), dtype=np.float64)
     if found.shape != rows.shape[:1]:
         raise ShapeError(

@@ -10,7 +10,7 @@ import numpy as np
 from ecliptic.checks import check_count
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring.binomial import binomial_tail
-from ecliptic.scoring.intervals import MOST_UNITS, Numbers, as_numbers, random_parts
+from ecliptic.scoring.intervals import MOST_UNITS, Measured, as_numbers, random_parts
 
 _HELD = 1 << 22  # signs that are held at once
 _TIE = 1e-12  # relative; sums in another order differ by less
@@ -54,7 +54,7 @@ def sign_flip_test(differences: Any, seed: int = 0, flips: int = 10_000) -> floa
     return (far + 1) / (flips + 1)
 
 
-def _count_far(bits: Any, d: Numbers, least: float) -> int:
+def _count_far(bits: Any, d: Measured, least: float) -> int:
     """How many rows of bits, as signs of the differences, give a sum that far from 0."""
     sums = bits.astype(np.float64) @ (2 * d) - d.sum()
     return int(np.sum(np.abs(sums) >= least))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from ecliptic.checks import rows_not_finite
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
@@ -33,11 +34,17 @@ def pair_cosines(a: Rows, b: Rows) -> Tensor:
         SpaceMismatchError: stored vectors of two spaces.
         NumericalError: NaN or infinity in a row.
     """
-    return torch.cat([row_cosines(x, y) for x, y in row_blocks(a, b)])
+    cosines = torch.cat([row_cosines(x, y) for x, y in row_blocks(a, b, checked=False)])
+    check_finite_rows(cosines)  # a row that is not finite has no cosine
+    return cosines
 
 
-def row_blocks(*sides: Rows) -> Iterator[tuple[Tensor, ...]]:
+def row_blocks(*sides: Rows, checked: bool = True) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of every side, (n, E) float64 each, block by block; at least one block.
+
+    Args:
+        sides: (N, E) vectors each.
+        checked: whether every number is finite; else the caller checks what becomes of them.
 
     Raises:
         ShapeError: the sides are not (N, E) of one shape.
@@ -46,7 +53,7 @@ def row_blocks(*sides: Rows) -> Iterator[tuple[Tensor, ...]]:
     """
     for other in sides[1:]:
         check_spaces(sides[0], other)
-    arrays = [getattr(side, "vectors", side) for side in sides]
+    arrays = [held(side) for side in sides]
     shapes = [tuple(getattr(array, "shape", ())) for array in arrays]
     if len(shapes[0]) != 2 or any(shape != shapes[0] for shape in shapes):
         raise ShapeError(
@@ -55,29 +62,40 @@ def row_blocks(*sides: Rows) -> Iterator[tuple[Tensor, ...]]:
         )
     block = max(1, AT_ONCE // max(1, shapes[0][1]))
     for start in range(0, max(shapes[0][0], 1), block):
-        yield tuple(_read_rows(array[start : start + block], start) for array in arrays)
+        some = tuple(_to_double(array[start : start + block]) for array in arrays)
+        for rows in some if checked else ():
+            check_finite_rows(rows, start)
+        yield some
 
 
-def _read_rows(rows: Any, start: int) -> Tensor:
-    block = to_tensor(rows).detach().cpu().double()
-    if not math.isfinite(float(block.sum())) and (bad := rows_not_finite(block)):
+def held(rows: Rows) -> Any:
+    """The tensor or array itself, as it is; `to_tensor` makes floats of it."""
+    return getattr(rows, "vectors", rows)
+
+
+def _to_double(rows: Any) -> Tensor:
+    return to_tensor(rows).detach().cpu().double()
+
+
+def check_finite_rows(rows: Tensor, start: int = 0) -> None:
+    """Raise NumericalError at the first row that is not finite; `start` is the number of row 0."""
+    if not math.isfinite(float(rows.sum())) and (bad := rows_not_finite(rows)):
         raise NumericalError(
             f"row {start + bad[0]} of the vectors holds NaN or infinity and cannot be scored; "
             "leave it out, and count it."
         )
-    return block
 
 
 def row_cosines(x: Tensor, y: Tensor) -> Tensor:
     """(n, E) and (n, E), or (E,), float64 -> (n,) cosines; a zero vector gives 0."""
-    lengths = (x.square().sum(-1) * y.square().sum(-1)).sqrt()
-    cosines = (x * y).sum(-1) / lengths
+    lengths = (vecdot(x, x) * vecdot(y, y)).sqrt()
+    cosines: Tensor = vecdot(x, y) / lengths
     return cosines.masked_fill(lengths == 0, 0.0).clamp(-1, 1)
 
 
 def unit(rows: Tensor) -> Tensor:
     """Rows at unit length; a zero vector stays zero."""
-    lengths = rows.square().sum(-1, keepdim=True).sqrt()
+    lengths: Tensor = vecdot(rows, rows)[..., None].sqrt()
     return rows / lengths.masked_fill(lengths == 0, 1.0)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ecliptic.checks import check_range
+from ecliptic.checks import check_count, check_range
 from ecliptic.errors import ConfigError, ShapeError
-from ecliptic.scoring.row_pairs import mean_unit, row_blocks, unit
+from ecliptic.scoring.row_pairs import held, mean_unit, row_blocks, unit
 from ecliptic.scoring.similarity import Rows, check_spaces
 
 _STRIP = 1 << 20  # pairs that are compared at once
+_TESTED = 1024  # vectors of a set in a test, whose matrix of pairs is held
 
 
 def clip_i(images: Rows, others: Rows) -> Tensor:
@@ -76,6 +77,58 @@ def cmmd(
     return scale * (sum(parts) - 2 * _mean_kernel(x, y, sigma))
 
 
+def cmmd_test(
+    a: Rows, b: Rows, sigma: float = 10.0, seed: int = 0, permutations: int = 999
+) -> float:
+    """The chance of an unbiased CMMD at least this large if both sets were of one distribution.
+
+    Labels are exchanged at random. Of more than 1,024 vectors in a set, so many random ones are
+    taken, which finds smaller differences less often but is no less right.
+
+    Args:
+        a: (A, E) vectors.
+        b: (B, E) vectors.
+        sigma: of `cmmd`.
+        seed: of what is random.
+        permutations: how many exchanges.
+
+    Raises:
+        ConfigError: fewer than 2 vectors in a set, or no permutations.
+        ShapeError: vectors of two sizes.
+
+    Source: Gretton et al. 2012, A Kernel Two-Sample Test, section 8.
+    """
+    _check_sets(a, b)
+    check_range("sigma", sigma, above=True)
+    check_count("permutations", permutations)
+    generator = torch.Generator().manual_seed(seed)
+    x, y = (_take(_units(rows), generator) for rows in (a, b))
+    if min(len(x), len(y)) < 2:
+        raise ConfigError(f"a test needs at least 2 vectors in each set, got {len(x)}, {len(y)}.")
+    both = torch.cat([x, y])
+    kernel = torch.cat([d.div_(-2 * sigma**2).expm1_() for d in _square_distances(both, both)])
+    kernel.fill_diagonal_(0)
+    orders = torch.rand(permutations, len(both), generator=generator).argsort(dim=1)
+    first = torch.zeros(len(both), permutations + 1, dtype=torch.float64)  # 1: of the first set
+    first[: len(x), 0] = 1  # as it is
+    first.T[1:].scatter_(1, orders[:, : len(x)], 1.0)
+    near = kernel @ first
+    own = (first * near).sum(0)
+    across = near.sum(0) - own
+    rest = kernel.sum() - own - 2 * across
+    n, m = len(x), len(y)
+    found = own / (n * (n - 1)) + rest / (m * (m - 1)) - 2 * across / (n * m)
+    least = found[0] - 1e-12 * found[0].abs()
+    return (int((found[1:] >= least).sum()) + 1) / (permutations + 1)
+
+
+def _take(x: Tensor, generator: torch.Generator) -> Tensor:
+    """At most `_TESTED` of the rows, at random."""
+    if len(x) <= _TESTED:
+        return x
+    return x[torch.randperm(len(x), generator=generator)[:_TESTED]]
+
+
 def _mean_kernel(x: Tensor, y: Tensor, sigma: float) -> float:
     """The mean of exp(-d^2 / 2 sigma^2) - 1 over all pairs; the 1 would cost digits."""
     total = 0.0
@@ -132,7 +185,7 @@ def modality_gap(images: Rows, texts: Rows) -> float:
 
 def _check_sets(a: Rows, b: Rows) -> None:
     check_spaces(a, b)
-    shapes = [tuple(getattr(getattr(rows, "vectors", rows), "shape", ())) for rows in (a, b)]
+    shapes = [tuple(getattr(held(rows), "shape", ())) for rows in (a, b)]
     if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
         raise ShapeError(
             f"sets must be (A, E) and (B, E) vectors of one model, got {shapes[0]} and {shapes[1]}."

@@ -1,0 +1,202 @@
+"""What `ecliptic score` prints and writes: the summary, the comparison, a row for each item."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecliptic.cli.output import (
+    count,
+    print_facts,
+    print_json,
+    print_table,
+    print_text,
+    rejects_of,
+    say,
+    say_rejects,
+)
+from ecliptic.cli.rankings import SUFFIXES, escape_formula
+from ecliptic.storage import replace_file, stream_writer
+
+if TYPE_CHECKING:
+    from ecliptic.engine import Rejects
+    from ecliptic.scoring import PairedComparison
+    from ecliptic.tasks import ScoredExample, ScoreSheet, ScoreSummary, SetScore
+
+PerItem = Annotated[
+    Path | None,
+    typer.Option(
+        "--per-item",
+        metavar="FILE",
+        help="Also write the score of each row to a .csv file, safe to open in a spreadsheet, or "
+        "to a .jsonl file.",
+    ),
+]
+DIGITS = 6  # of scores in files
+
+
+def files_of_items(path: Path | None) -> list[Path]:
+    """The files that go with the scores in `path`; a usage error for an unknown suffix."""
+    if path is None:
+        return []
+    if path.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"--per-item {path} must end in {' or '.join(SUFFIXES)}.")
+    return [path, rejects_of(path)]
+
+
+def report_sheet(sheet: "ScoreSheet", notes: Sequence[str]) -> None:
+    """Say which rows were rejected, which texts were cut, and other notes."""
+    say_rejects(sheet.rejects, len(sheet.rejects))
+    for name, dropped in sheet.cut_shown:
+        say(f"warning: the text of {name} is too long and loses {dropped[:80]!r}")
+    if sheet.cut:
+        say(f"warning: {count(sheet.cut, 'row')} had a text that was too long; the start counts")
+    for note in filter(None, notes):
+        say(f"note: {note}")
+
+
+def print_summary(summary: "ScoreSummary", *, json: bool) -> None:
+    """Print the mean with its interval, and the worst and best rows."""
+    if json:
+        print_json(summary.to_json())
+        return
+    print_facts(summary.facts())
+    for note in summary.notes:
+        print_text(f"note: {note}")
+    columns = (*summary.run.metric.images, *summary.run.metric.texts)
+    _print_examples("worst", summary.worst, columns)
+    _print_examples("best", summary.best, columns)
+
+
+def print_comparison(
+    sheet: "ScoreSheet",
+    found: "PairedComparison",
+    paths: Sequence[str],
+    examples: int,
+    *,
+    json: bool,
+) -> None:
+    """Print two systems side by side, and the sentence that says which is better."""
+    first, second = _names(paths)
+    verdict = found.verdict(first, second)
+    leads, trails = sheet.extremes(examples)
+    if json:
+        data = _comparison_json(sheet, found, paths) | {"verdict": verdict}
+        data["leads"] = [one.to_json() for one in leads]
+        print_json(data | {"trails": [one.to_json() for one in trails]})
+        return
+    facts = {"metric": sheet.metric.name, f"mean of {first}": f"{found.first:.4f}"}
+    facts |= {f"mean of {second}": f"{found.second:.4f}"}
+    facts["difference"] = (
+        f"{found.difference.show('{:+.4f}')}, {found.level:.0%} bootstrap interval"
+    )
+    facts["p"] = f"{found.p:.3g}, sign-flip test"
+    facts["wins"] = (
+        f"{first} {count(found.wins, 'pair')}, {second} {found.losses:,}, same {found.ties:,}"
+    )
+    if found.win_rate:
+        facts["win rate"] = (
+            f"{found.win_rate.show('{:.1%}')} for {first}, Wilson interval, without ties"
+        )
+    facts |= {"n": f"{found.n:,} pairs", "convention": sheet.metric.convention}
+    print_facts(facts | {"model": sheet.model})
+    print_text(verdict)
+    _print_examples(f"{first} leads most", leads, ("first", *sheet.metric.texts))
+    _print_examples(f"{first} trails most", trails, ("first", *sheet.metric.texts))
+
+
+def _print_examples(title: str, some: "Sequence[ScoredExample]", columns: Sequence[str]) -> None:
+    """Print rows with their scores, after an empty line; nothing if there are none."""
+    if some:
+        print_text("")
+        rows = [
+            (f"{one.score:.4f}", *(one.row.get(name, one.row["row"]) for name in columns))
+            for one in some
+        ]
+        heads = ["image" if name == "first" else name for name in columns]
+        print_table(("score ", *heads), rows, title, wrap_last=True)
+
+
+def _names(paths: Sequence[str]) -> tuple[str, str]:
+    """The last parts of two paths, or the paths where those are the same."""
+    names = [Path(path).name or path for path in paths]
+    return (names[0], names[1]) if names[0] != names[1] else (paths[0], paths[1])
+
+
+def _comparison_json(
+    sheet: "ScoreSheet", found: "PairedComparison", paths: Sequence[str]
+) -> dict[str, Any]:
+    rate = found.win_rate
+    return {
+        "metric": sheet.metric.name,
+        "convention": sheet.metric.convention,
+        "prefix": sheet.prefix,
+        "model": sheet.model,
+        "space": sheet.space,
+        "n": found.n,
+        "units": found.units,
+        "first": {"path": paths[0], "mean": round(found.first, DIGITS)},
+        "second": {"path": paths[1], "mean": round(found.second, DIGITS)},
+        "difference": round(found.difference.value, DIGITS),
+        "interval": [round(found.difference.low, DIGITS), round(found.difference.high, DIGITS)],
+        "level": found.level,
+        "p": found.p,
+        "wins": found.wins,
+        "losses": found.losses,
+        "ties": found.ties,
+        "win_rate": [rate.value, rate.low, rate.high] if rate else None,
+        "tells": found.tells,
+        "smallest": found.smallest,
+        "needed": found.needed,
+        "rejected": len(sheet.rejects),
+        "cut": sheet.cut,
+    }
+
+
+def print_set_score(found: "SetScore", rejects: "Sequence[Rejects]", *, json: bool) -> None:
+    """Print the score of two sets."""
+    if json:
+        print_json(found.to_json() | {"rejected": sum(map(len, rejects))})
+        return
+    print_facts(found.facts())
+    for note in found.notes:
+        print_text(f"note: {note}")
+
+
+def write_items(path: Path, sheet: "ScoreSheet") -> None:
+    """Write a row for each score as CSV or JSONL, and the rejects beside it."""
+    lines = _csv_lines(sheet) if path.suffix.lower() == ".csv" else _json_lines(sheet)
+
+    def write(file: IO[bytes]) -> None:
+        file.writelines(line.encode(errors="backslashreplace") for line in lines)
+
+    replace_file(path, stream_writer(write))
+    sheet.rejects.write(rejects_of(path))
+    say(f"scores in {path}")
+
+
+def _json_lines(sheet: "ScoreSheet") -> Iterator[str]:
+    for row in sheet.rows():
+        yield json.dumps({name: _rounded(value) for name, value in row.items()}) + "\n"
+
+
+def _csv_lines(sheet: "ScoreSheet") -> Iterator[str]:
+    columns = sheet.columns()
+    for row in ({name: name for name in columns}, *sheet.rows()):
+        line = io.StringIO()
+        writer = csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow([_cell(row.get(name, "")) for name in columns])
+        yield line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    value = json.dumps(value) if isinstance(value, list) else _rounded(value)
+    return escape_formula(value) if isinstance(value, str) else value
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, DIGITS) if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""How well do images fit their captions, and which of two generators fits better?"""

@@ -1,0 +1,217 @@
+"""Reads the rows to score: from tables, and from folders of images with a table of captions."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecliptic.engine import (
+    STDIN,
+    Columns,
+    Item,
+    escape_surrogates,
+    image_files,
+    read_rows,
+    row_item,
+)
+from ecliptic.errors import ConfigError, EclipticError, InputError, did_you_mean
+from ecliptic.inputs import ImageSource
+from ecliptic.tasks.scores.metrics import Metric
+
+_NAMED = 3  # images that a note names
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One row to score, or why it cannot be."""
+
+    name: str  # where it is, for people: "pairs.csv, row 3"
+    images: tuple[ImageSource, ...] = ()  # those of each system, in the order of `Metric.images`
+    texts: tuple[str, ...] = ()  # in the order of `Metric.texts`
+    references: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # names of the images
+    group: str = ""  # rows of one group are drawn together
+    error: EclipticError | None = None
+
+
+@dataclass(frozen=True)
+class RowColumns:
+    """Which column of a table holds what; by default it has the name of what it holds."""
+
+    metric: Metric
+    named: Mapping[str, str] = field(default_factory=dict)  # what -> column, or columns with "+"
+
+    def __post_init__(self) -> None:
+        known = (*self.metric.columns, "group")
+        for what in self.named:
+            if what not in known:
+                near = did_you_mean(what, known)
+                raise ConfigError(
+                    f"the score {self.metric.name} reads no {what!r}; it reads {', '.join(known)}"
+                    + (f"; {near}" if near else ".")
+                )
+
+    def of(self, what: str) -> list[str]:
+        """The columns that hold `what`; only references may be in several."""
+        given = self.named.get(what, what)
+        return given.split("+") if what == "references" else [given]
+
+    def names(self) -> list[str]:
+        """Every column that is read."""
+        group = ("group",) if "group" in self.named else ()
+        return [name for what in (*self.metric.columns, *group) for name in self.of(what)]
+
+
+def table_rows(path: str, columns: RowColumns) -> Iterator[ScoreRow]:
+    """The rows of a table, or of JSON lines on standard input ("-").
+
+    Paths of images are relative to the table's folder.
+
+    Raises:
+        StorageError: the table cannot be read, or has no such column.
+        MissingExtraError: a Parquet file, and pyarrow is not installed.
+    """
+    folder = Path() if path == STDIN else Path(path).parent
+    for where, row in _read(path, columns):
+        items = [_image(row, columns.of(what)[0], folder, where) for what in columns.metric.images]
+        yield _make_row(where, row, columns, items)
+
+
+def folder_rows(
+    folders: Sequence["ImageFolder"], captions: str, columns: RowColumns
+) -> Iterator[ScoreRow]:
+    """A row for each caption of a table, with the image of its name in every folder.
+
+    Raises:
+        StorageError: the table cannot be read, or has no such column.
+    """
+    for where, row in _read(captions, columns):
+        name = columns.of("image")[0]
+        items = [folder.find(row, name, where) for folder in folders]
+        yield _make_row(where, row, columns, items)
+
+
+def image_rows(folders: Sequence["ImageFolder"]) -> Iterator[ScoreRow]:
+    """A row for each image of the first folder, with that of its name in the others; no texts."""
+    for name in folders[0].names():
+        row = {"image": name}
+        items = [folder.find(row, "image", name) for folder in folders]
+        yield _row_of(name, items, (), (), "")
+
+
+class ImageFolder:
+    """The images below a folder, found by their names; it knows which were named."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._files: dict[str, Item] = {}  # by path below the folder
+        self._bare: dict[str, list[str]] = {}  # the same without suffix -> those paths
+        for item in image_files(path):
+            name = Path(item.name).relative_to(escape_surrogates(path)).as_posix()
+            self._files[name] = item
+            self._bare.setdefault(_without_suffix(name), []).append(name)
+        self._left = dict.fromkeys(self._files)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._files)
+
+    def names(self) -> list[str]:
+        """The paths of all images below the folder, in order."""
+        return list(self._files)
+
+    def find(self, row: Any, column: str, where: str) -> Item:
+        """The image that a row of a table names, with its suffix or without; or what is wrong."""
+        named = row.get(column) if isinstance(row, Mapping) else None
+        if not isinstance(named, str) or not named.strip():
+            problem = f"nothing usable in column {column!r}; it must hold the name of an image."
+            return Item(where, "", InputError(problem))
+        name = Path(named).as_posix()
+        near = [name] if name in self._files else self._bare.get(_without_suffix(name), [])
+        if len(near) != 1:
+            what = f"{len(near)} images" if near else "no image"
+            problem = f"{self.path} has {what} of the name {name!r}."
+            return Item(escape_surrogates(named), "", InputError(problem))
+        self._left.pop(near[0], None)
+        return self._files[near[0]]
+
+    def note_left(self) -> str:
+        """Which images no row named; "" if all were."""
+        if not self._left:
+            return ""
+        named = ", ".join(list(self._left)[:_NAMED]) + ", ..." * (len(self._left) > _NAMED)
+        return (
+            f"{len(self._left):,} of {len(self):,} images of {self.path} are named by no row, so "
+            f"they have no score: {named}"
+        )
+
+
+def _without_suffix(name: str) -> str:
+    return Path(name).with_suffix("").as_posix() if name else name
+
+
+def _read(path: str, columns: RowColumns) -> Iterator[tuple[str, Any]]:
+    where = "standard input" if path == STDIN else escape_surrogates(path)
+    for number, row in read_rows(path, columns.names()):
+        yield f"{where}, row {number}", row
+
+
+def _image(row: Any, column: str, folder: Path, where: str) -> Item:
+    return row_item(row, Columns(column, kind="image"), folder, where)
+
+
+def _make_row(where: str, row: Any, columns: RowColumns, images: Sequence[Item]) -> ScoreRow:
+    """The row of a table; `images` are found before."""
+    if isinstance(row, str):  # an error message
+        return ScoreRow(where, error=InputError(row))
+    items = [_text(row, columns.of(what)[0], where) for what in columns.metric.texts]
+    broken = next((item.error for item in (*images, *items) if item.error), None)
+    if broken is not None:
+        return ScoreRow(where, labels=tuple(item.name for item in images), error=broken)
+    try:
+        references = _references(row, columns) if columns.metric.references else ()
+    except InputError as error:
+        return ScoreRow(where, labels=tuple(item.name for item in images), error=error)
+    group = str(row.get(columns.of("group")[0], "")) if "group" in columns.named else ""
+    return _row_of(where, images, [str(item.value) for item in items], references, group)
+
+
+def _row_of(
+    where: str,
+    images: Sequence[Item],
+    texts: Sequence[str],
+    references: Sequence[str],
+    group: str,
+) -> ScoreRow:
+    labels = tuple(item.name for item in images)
+    error = next((item.error for item in images if item.error), None)
+    sources = tuple(item.value for item in images)
+    return ScoreRow(where, sources, tuple(texts), tuple(references), labels, group, error)
+
+
+def _text(row: Any, column: str, where: str) -> Item:
+    item = row_item(row, Columns(column, kind="text"), Path(), where)
+    if item.error is None and not str(item.value).strip():
+        return Item(where, "", InputError(f"the text in column {column!r} is empty."))
+    return item
+
+
+def _references(row: Any, columns: RowColumns) -> tuple[str, ...]:
+    """The references of a row: a list, a list as JSON, or one text; from one column or several."""
+    found: list[Any] = []
+    for name in columns.of("references"):
+        value = row.get(name)
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                raise InputError(f"column {name!r} begins with [ but is no list in JSON.") from None
+        found += value if isinstance(value, list) else [value]
+    texts = tuple(text for text in found if isinstance(text, str) and text.strip())
+    if not texts:
+        names = " and ".join(map(repr, columns.of("references")))
+        raise InputError(
+            f"no reference in column {names}; it must hold a text, or a list of texts."
+        )
+    return texts

@@ -1,0 +1,224 @@
+"""`ecliptic score`: tables, folders, vectors and standard input, and what is wrong with them."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ecliptic
+from ecliptic import scoring
+from ecliptic.cli.score import SETS, ScoreFlags
+from ecliptic.tasks import METRICS, SET_SCORES
+from tests.cli.conftest import Run
+
+CAPTIONS = ["a cat", "two dogs", "=1+2", "the sea"]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A table of four images and captions, with images beside it."""
+    rows = ["image,caption"]
+    for seed, caption in enumerate(CAPTIONS):
+        noise = np.random.default_rng(seed).integers(0, 256, (36, 40, 3), dtype=np.uint8)
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.fromarray(noise).save(tmp_path / "a" / f"{seed}.png")
+        rows.append(f"a/{seed}.png,{caption}")
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def read_json(run: Run, *words: Any, code: int = 0, **more: Any) -> Any:
+    found = run("score", *words, "--json", **more)
+    assert found.exit_code == code, found.stderr
+    return json.loads(found.stdout)
+
+
+def test_the_flag_has_every_score_of_the_library() -> None:
+    hint = ScoreFlags.__annotations__["metric"]
+    names = get_args(get_args(hint)[0])
+    assert names == (*METRICS, *SET_SCORES)
+    assert tuple(SET_SCORES) == SETS
+
+
+def test_a_table_is_scored_with_its_mean_and_interval(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    data = read_json(run, pairs, "--model", model, "--metric", "clip-t")
+    clip = ecliptic.load(model)
+    images = clip.encode_image([str(tmp_path / "a" / f"{i}.png") for i in range(4)])
+    cosines = scoring.pair_cosines(images, clip.encode_text(CAPTIONS))
+    assert data["mean"] == pytest.approx(float(cosines.mean()), abs=1e-6)
+    assert data["median"] == pytest.approx(float(np.median(cosines.numpy())), abs=1e-6)
+    interval = scoring.bootstrap(cosines)
+    assert data["interval"] == pytest.approx([interval.low, interval.high], abs=1e-5)
+    assert data["best"][0]["caption"] == CAPTIONS[int(cosines.argmax())]
+    shown = run("score", pairs, "--model", model, "--metric", "clip-t", "--examples", 1).stdout
+    assert f"{data['mean']:.4f} (" in shown
+    assert "95% bootstrap interval" in shown
+    assert "4 rows" in shown
+    assert "note: 4 is few" in shown
+    assert "worst" in shown
+
+
+def test_the_score_of_each_item_is_written_safe_for_spreadsheets(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    asked = ["score", pairs, "--model", model, "--per-item"]
+    assert run(*asked, tmp_path / "s.csv").exit_code == 0
+    assert run(*asked, tmp_path / "s.jsonl").exit_code == 0
+    with (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    assert [row["caption"] for row in lines] == CAPTIONS
+    assert rows[2]["caption"] == "'=1+2"
+    assert [float(row["score"]) for row in rows] == [line["score"] for line in lines]
+    assert list(rows[0]) == ["row", "image", "caption", "score"]
+    assert not (tmp_path / "s.csv.rejects.jsonl").exists()
+    again = run(*asked, tmp_path / "s.csv")
+    assert again.exit_code == 1
+    assert "--force" in again.stderr
+
+
+def test_bad_rows_are_listed_and_the_rest_counts(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    text = pairs.read_text() + "a/none.png,x\na/0.png,\na/1.png,\u0020\n"
+    pairs.write_text(text, encoding="utf-8")
+    (tmp_path / "a" / "2.png").write_bytes(b"no image")
+    found = run("score", pairs, "--model", model, "--per-item", tmp_path / "s.jsonl", "--json")
+    assert found.exit_code == 3
+    data = json.loads(found.stdout)
+    assert (data["n"], data["rejected"]) == (3, 4)
+    for place in (3, 5, 6, 7):
+        assert f"pairs.csv, row {place}" in found.stderr
+    assert "nothing usable in column 'caption'" in found.stderr
+    rejects = (tmp_path / "s.jsonl.rejects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["index"] for line in rejects] == [2, 4, 5, 6]
+
+
+def test_standard_input_has_json_lines(run: Run, model: str, pairs: Path, tmp_path: Path) -> None:
+    rows = [
+        {"image": str(tmp_path / "a" / f"{i}.png"), "caption": caption}
+        for i, caption in enumerate(CAPTIONS)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    data = read_json(run, "-", "--model", model, input=lines)
+    assert data["mean"] == read_json(run, pairs, "--model", model)["mean"]
+    found = run("score", "-", "--model", model, input="image,caption\n")
+    assert found.exit_code == 1
+    assert "standard input, row 1: not JSON" in found.stderr
+
+
+def test_stored_vectors_give_the_same_score(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(CAPTIONS) + "\n")
+    out = [tmp_path / "images.npy", tmp_path / "texts.npy"]
+    asked = ["--model", model, "--out"]
+    assert (
+        run("embed", *(tmp_path / "a" / f"{i}.png" for i in range(4)), *asked, out[0]).exit_code
+        == 0
+    )
+    assert run("embed", "--texts", texts, *asked, out[1]).exit_code == 0
+    data = read_json(run, *out, "--metric", "clip-t")
+    peer = read_json(run, pairs, "--model", model, "--metric", "clip-t")
+    assert data["mean"] == pytest.approx(peer["mean"], abs=1e-6)
+    near = read_json(run, out[0], out[0], "--metric", "clip-i")
+    assert near["n"] == [4, 4]
+    same = read_json(run, tmp_path / "a", tmp_path / "a", "--metric", "clip-i", "--model", model)
+    assert same["score"] == pytest.approx(near["score"], abs=1e-5)
+
+
+def test_two_folders_are_compared_pair_by_pair(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "b"
+    other.mkdir()
+    for seed in range(3):
+        noise = np.random.default_rng(seed + 9).integers(0, 256, (36, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(other / f"{seed}.png")
+    captions = tmp_path / "captions.csv"
+    captions.write_text(pairs.read_text().replace("a/", ""), encoding="utf-8")
+    asked = [tmp_path / "a", other, "--captions", captions, "--model", model, "--metric", "clip-t"]
+    data = read_json(run, *asked, code=3)
+    assert data["n"] == 3
+    assert data["wins"] + data["losses"] + data["ties"] == 3
+    one = read_json(run, *asked[1:], code=3)
+    assert data["second"]["mean"] == pytest.approx(one["mean"], abs=1e-6)
+    assert not data["tells"]
+    assert "3 pairs are too few to tell a and b apart" in data["verdict"]
+    found = run("score", *asked, "--per-item", tmp_path / "s.csv")
+    assert "3 pairs are too few to tell a and b apart" in found.stdout
+    assert "has no image of the name '3.png'" in found.stderr
+    assert "sign-flip test" in found.stdout
+    assert "a trails most" in found.stdout
+    assert data["leads"][0]["score"] >= data["trails"][0]["score"]
+    with (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "first", "second", "caption", "first_score", "second_score"]
+    same = read_json(run, tmp_path / "a", tmp_path / "a", "--captions", captions, "--model", model)
+    assert same["verdict"].endswith("score the same on each of 4 pairs.")
+
+
+def test_images_alone_have_a_quality(run: Run, model: str, pairs: Path, tmp_path: Path) -> None:
+    del pairs
+    data = read_json(run, tmp_path / "a", "--metric", "iqa", "--model", model)
+    assert data["n"] == 4
+    other = read_json(
+        run, tmp_path / "a", "--metric", "iqa", "--words", "calm,wild", "--model", model
+    )
+    assert other["mean"] != data["mean"]
+
+
+def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) -> None:
+    pairs.write_text(pairs.read_text() + f"a/0.png,{'cat ' * 90}\n", encoding="utf-8")
+    found = run("score", pairs, "--model", model, "--json")
+    assert found.exit_code == 0
+    assert json.loads(found.stdout)["cut"] == 1
+    assert "row 5 is too long and loses 'cat" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["P", "--captions", "P"], "--captions belongs to folders"),
+        (["P", "--columns", "image"], "must be names with ="),
+        (["P", "--columns", "picture=x"], "reads no 'picture'"),
+        (["P", "--metric", "cmmd"], "compares two sets of images"),
+        (["A"], "need --captions FILE"),
+        (["A", "A", "A"], "name one table, one or two folders"),
+        (["P", "A"], "name one table, one or two folders"),
+        (["A", "--metric", "iqa", "--captions", "P"], "reads no captions"),
+        (["A", "--metric", "directional", "--captions", "P"], "needs a table"),
+        (["A", "A", "--metric", "preference", "--captions", "P"], "needs a table"),
+        (["P", "--metric", "iqa", "--words", "good"], "two texts with a comma"),
+        (["P", "--metric", "iqa", "--prefix", "x"], "so it has no prefix"),
+        (["P", "--words", "a,b"], "takes no words"),
+        (["A", "A", "--metric", "cmmd", "--prefix", "x"], "--prefix has no effect"),
+        (["A", "A", "--metric", "cmmd", "--columns", "caption=x"], "reads only the column of"),
+        (["A", "A", "--metric", "cmmd", "--per-item", "s.csv"], "--per-item has no effect"),
+        (["A", "A", "--metric", "cmmd", "--level", "0.9"], "--level has no effect"),
+        (["A", "A", "--metric", "clip-i", "--examples", "1"], "--examples has no effect"),
+        (["P", "--per-item", "s.txt"], "must end in .csv or .jsonl"),
+        (["P", "--level", "1"], "--level"),
+    ],
+)
+def test_what_does_not_fit_together_is_wrong_usage(
+    run: Run, model: str, pairs: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    paths = {"P": str(pairs), "A": str(tmp_path / "a")}
+    found = run("score", *(paths.get(word, word) for word in words), "--model", model)
+    assert found.exit_code == 2, found.output
+    assert said in " ".join(found.stderr.split())
+
+
+def test_a_missing_table_is_said_before_the_work(run: Run, model: str) -> None:
+    found = run("score", "none.csv", "--model", model)
+    assert found.exit_code == 1
+    assert "there is no file none.csv" in found.stderr
