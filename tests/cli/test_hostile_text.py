@@ -93,6 +93,12 @@ COMMANDS: dict[str, Words] = {
     "classify one label": lambda at, model: [
         *("classify", at / "pictures", "--labels", TEXT, "-m", model, "--templates", TEXT),
     ],
+    "aesthetic without a head": lambda at, _: [
+        *("aesthetic", at / "pictures", "--head", at / f"no {BYTES}"),
+    ],
+    "aesthetic of a wrong table": lambda at, model: [
+        *("aesthetic", "--train", at / "captions.csv", "-m", model),
+    ],
     "similarity": lambda at, model: [
         *("similarity", at / "pictures", "-t", TEXT, "-t", "b", "-m", model),
         *("--plot", at / f"{BYTES}.png"),

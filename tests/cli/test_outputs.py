@@ -161,6 +161,8 @@ INPUTS: dict[str, list[str]] = {  # commands that read the file PATH
     "labels": ["classify", "IMAGE", "--labels-file", "PATH"],
     "labels by mistake": ["classify", "IMAGE", "--labels", "PATH"],
     "templates": ["classify", "IMAGE", "--labels", "a,b", "--templates", "PATH"],
+    "a head": ["aesthetic", "IMAGE", "--head", "PATH.pth"],
+    "ratings": ["aesthetic", "--train", "PATH.csv"],
     "lint": ["lint", "PATH"],
     "a model": ["info", "PATH.safetensors"],
     "doctor": ["doctor", "PATH.safetensors", "mini"],

@@ -33,6 +33,8 @@ TOUR: dict[str, list[Any]] = {
     "similarity of vectors": ["similarity", "drawings.npy", "-t", "a red fruit", "-k", "3"],
     "classify": ["classify", CAT, ROCKET, "--labels", "cat,rocket,strawberry,castle"],
     "classify many": ["classify", DRAWINGS, "--labels", "animal,vehicle,food", "-k", "2"],
+    "aesthetic": ["aesthetic", "--train", "ratings.csv", "--save", "taste.safetensors"],
+    "aesthetic of images": ["aesthetic", DRAWINGS, "--head", "taste.safetensors", "--best", "5"],
     "tokens": ["tokens", "a photo of a cat"],
     "lint": ["lint", "a photo of  a cat"],
     "condition": ["condition", "a (red:1.3) fox", "--for", "sd1", "-e", "mini", "--any-size"],
@@ -53,6 +55,8 @@ def test_every_command_is_in_the_tour() -> None:
 def test_the_tour_fits_80_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     Path("captions.csv").write_text("caption\na cat\na dog\n", encoding="utf-8")
+    rated = [f"{path},{len(path.stem)}\n" for path in sorted(DRAWINGS.glob("*.png"))]
+    Path("ratings.csv").write_text("image,rating\n" + "".join(rated), encoding="utf-8")
     for name, words in TOUR.items():
         result = run(*words)
         assert result.exit_code == 0, (name, result.stderr)

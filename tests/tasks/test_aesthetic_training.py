@@ -20,6 +20,7 @@ from ecliptic.errors import (
     SpaceMismatchError,
     StorageError,
 )
+from ecliptic.scoring import spearman
 from ecliptic.storage import read_safetensors, write_safetensors
 from ecliptic.tasks import AestheticHead, HeadFit, train_on_choices, train_on_ratings
 from tests import tiny
@@ -116,6 +117,17 @@ def test_equal_images_are_one_with_the_mean_of_their_ratings(card: Card) -> None
     groups = [*range(60), *(n + 1 for n in range(60))]
     with pytest.raises(ConfigError, match="at least 5 groups, got 1"):
         train_on_ratings(torch.cat([x, x]), torch.cat([y, y]), card, groups)
+
+
+@pytest.mark.parametrize("raters", [2, 5])
+def test_agreement_is_the_correlation_with_other_raters(card: Card, raters: int) -> None:
+    x, y, _ = rated(card, 400)
+    g = torch.Generator().manual_seed(raters)
+    mine, others = y + 1.5 * torch.randn(2, raters, 400, generator=g)
+    fit = train_on_ratings(x.repeat(raters, 1), mine.flatten(), card)
+    truth = spearman(mine.mean(0), others.mean(0))
+    assert fit.report.agreement == pytest.approx(truth, abs=0.08)
+    assert train_on_ratings(x[:40], y[:40], card).report.agreement is None
 
 
 def test_pairs_that_share_images_are_tested_together_where_they_can(card: Card) -> None:

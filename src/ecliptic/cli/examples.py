@@ -40,6 +40,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ecliptic moderate --rules rules.toml --tune labels.csv --save my.safetensors",
         "ecliptic moderate photos/ --safety-checker sd15/ --page queue.html",
     ),
+    "aesthetic": (
+        "ecliptic aesthetic photos/ --head v2.pth -m ViT-L-14/openai --best 20",
+        "ecliptic aesthetic --train ratings.csv --save head.safetensors",
+        "ecliptic aesthetic drawings/ --head head.safetensors --page best.html",
+    ),
     "score": (
         "ecliptic score pairs.csv --model ViT-B-32/openai --per-item scores.csv",
         "ecliptic score old/ new/ --captions c.csv -m ViT-B-32/openai",

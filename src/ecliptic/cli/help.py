@@ -17,6 +17,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "resume"),
         *("metric", "captions", "columns", "words", "prefix"),
         *("hires_steps", "hires_prompt", "hires_negative"),
+        *("head", "backbone", "train"),
     ),
     "Model": (
         *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),
@@ -48,6 +49,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Output": (
         *("out", "layout", "top_k", "plot", "page", "explain", "store", "calibrated"),
+        *("least", "best"),
         *("per_item", "examples", "level", "sample", "seed"),
         *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from ecliptic import __version__
 from ecliptic.cli import (
+    aesthetic,
     captions,
     classify,
     condition,
@@ -133,6 +134,7 @@ for command in (
     similarity.similarity,
     classify.classify,
     moderate.moderate,
+    aesthetic.aesthetic,
     score.score,
     tokens.tokens,
     lint.lint,

@@ -6,7 +6,7 @@ No name is split: a table is printed only where it fits, else one block per item
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,23 +124,50 @@ def write_rankings(
     The rejects are listed beside it.
     """
     if path.suffix.lower() == ".csv":
-        text = _to_csv(rankings, kind)
+        text = _rankings_to_csv(rankings, kind)
     else:
-        text = "".join(json.dumps(kind.to_json(one)) + "\n" for one in rankings)
+        text = _to_lines(map(kind.to_json, rankings))
+    _write(path, text, rejects)
+
+
+def write_table(
+    path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], rejects: "Rejects"
+) -> None:
+    """Write rows with these columns as CSV or JSONL, and the rejects beside it."""
+    if path.suffix.lower() == ".csv":
+        text = _to_csv(columns, ([row[name] for name in columns] for row in rows))
+    else:
+        text = _to_lines(rows)
+    _write(path, text, rejects)
+
+
+def _write(path: Path, text: str, rejects: "Rejects") -> None:
     replace_file(path, text_writer(text))
     rejects.write(rejects_of(path))
     say(f"results in {path}")
 
 
-def _to_csv(rankings: Sequence[Ranking], kind: RankingKind) -> str:
+def _to_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _rankings_to_csv(rankings: Sequence[Ranking], kind: RankingKind) -> str:
+    rows = (
+        (one.name, place, name, round(value, kind.digits))
+        for one in rankings
+        for place, (name, value) in enumerate(one.best, start=1)
+    )
+    return _to_csv((kind.item, "rank", kind.match, kind.value), rows)
+
+
+def _to_csv(columns: Sequence[str], rows: Iterable[Sequence[str | float]]) -> str:
+    """A table as CSV, whose texts a spreadsheet shows and never computes."""
     file = io.StringIO()
     # every text in quotes: without them, csv leaves a carriage return as an end of line
     writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow((kind.item, "rank", kind.match, kind.value))
-    for one in rankings:
-        for place, (name, value) in enumerate(one.best, start=1):
-            number = round(value, kind.digits)
-            writer.writerow((escape_formula(one.name), place, escape_formula(name), number))
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])
     return file.getvalue()
 
 

@@ -42,6 +42,7 @@ FLAGS = {  # argument in Python -> flag
     "calibrated": "--calibrated",
     "method": "--method",
     "few_shot": "--method",
+    "backbone": "--backbone",
 }
 PHRASES = {  # what has another form on the command line, or none
     r"\bper_label=True": "--method per-label",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.report.best_of import write_best_of as write_best_of
     from ecliptic.report.classification import classification_page as classification_page
     from ecliptic.report.demonstration import demo as demo
     from ecliptic.report.questions import Picture as Picture

@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from ecliptic.tasks.aesthetic.head import (
         AestheticHead as AestheticHead,
     )
+    from ecliptic.tasks.aesthetic.ranking import (
+        ScoredImage as ScoredImage,
+        keep_best as keep_best,
+        rank_images as rank_images,
+    )
     from ecliptic.tasks.aesthetic.rated import (
+        RatedVectors as RatedVectors,
         RatingTable as RatingTable,
+        encode_ratings as encode_ratings,
         read_ratings as read_ratings,
     )
     from ecliptic.tasks.aesthetic.training import (

@@ -49,7 +49,7 @@ def fit_choices(
     one, other = (check_rated(rows, marks, folds)[0] for rows in (preferred, others))
     basis, pairs = reduce_width(one - other)
     path = _solve_path(pairs, alphas, torch.zeros(len(alphas), pairs.shape[1]).double())
-    names = folds.unique().tolist()
+    names = torch.unique(folds).tolist()
 
     def fit_others(*left: int) -> Tensor:
         seen = torch.isin(folds, torch.tensor(left), invert=True)

@@ -20,7 +20,7 @@ def split_folds(groups: Tensor, folds: int = FOLDS, seed: int = 0) -> Tensor:
     Raises:
         ConfigError: fewer groups than folds.
     """
-    names, members, counts = groups.unique(return_inverse=True, return_counts=True)
+    names, members, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < folds:
         raise ConfigError(
             f"{folds} parts that are tested in turn need at least {folds} groups, got {len(names)}."
@@ -40,8 +40,8 @@ def take_groups(groups: Tensor, folds: Tensor, share: float, seed: int = 0) -> T
     """(N,) True for the rows of a random `share` of the groups of each fold, at least one."""
     generator = torch.Generator().manual_seed(seed)
     taken = torch.zeros(len(groups), dtype=torch.bool)
-    for fold in folds.unique():
-        names = groups[folds == fold].unique()
+    for fold in torch.unique(folds):
+        names = torch.unique(groups[folds == fold])
         count = max(1, round(share * len(names)))
         some = names[torch.randperm(len(names), generator=generator)[:count]]
         taken |= torch.isin(groups, some)

@@ -118,7 +118,7 @@ def _cross_validate(
     x: Tensor, y: Tensor, folds: Tensor, alphas: Sequence[float], used: Tensor
 ) -> _HeldOut:
     """Score each fold by fits of the others, also in the choice of their strength."""
-    places = [folds == fold for fold in folds.unique()]
+    places = [folds == fold for fold in torch.unique(folds)]
     parts = [_Moments.of(x[place & used], y[place & used]) for place in places]
 
     def fit_others(*left: int) -> tuple[Tensor, Tensor]:
@@ -175,7 +175,7 @@ def check_rated(vectors: Rows, ratings: Tensor, folds: Tensor) -> tuple[Tensor, 
         )
     check_finite(x, "the vectors", "leave these images out.")
     check_finite(y, "the ratings", "leave the images without a rating out.")
-    if len(folds.unique()) < FEWEST_FOLDS:
+    if len(torch.unique(folds)) < FEWEST_FOLDS:
         raise ConfigError(
             f"a fit needs rows in at least {FEWEST_FOLDS} folds: one to test it on, and two to "
             "choose the strength of the penalty."

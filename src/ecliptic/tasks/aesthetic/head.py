@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -204,7 +204,7 @@ class AestheticHead:
         if is_matrix(images):
             return to_tensor(images)
         if clip is None:
-            raise InputError("images need the model that encodes them; pass clip= as well.")
+            raise InputError("images need the model that encodes them; pass the clip too.")
         return clip.encode_image(images)
 
     def _check_space(self, space: str, model: str) -> None:
@@ -231,7 +231,7 @@ class AestheticHead:
         return f"the head {self.name!r}"
 
 
-def is_matrix(given: Any) -> bool:
+def is_matrix(given: Any) -> TypeGuard[Tensor | NDArray[Any]]:
     """Whether `given` is (N, E) vectors: floats in two axes, which no image has."""
     if isinstance(given, Tensor):
         return given.ndim == 2 and given.is_floating_point()
@@ -240,7 +240,8 @@ def is_matrix(given: Any) -> bool:
 
 def wrong_lengths(vectors: Tensor) -> Tensor:
     """The rows of (N, E) vectors that are not of unit length."""
-    return ((vectors.double().norm(dim=-1) - 1).abs() > NEAR_ONE).nonzero()[:, 0]
+    off: Tensor = (vectors.double().norm(dim=-1) - 1).abs() > NEAR_ONE
+    return off.nonzero()[:, 0]
 
 
 def _catalog_name(name: str) -> str:

@@ -4,25 +4,36 @@ The names of the columns decide what a table is: `image` and `rating`, or `bette
 `group` beside them, where there is one.
 """
 
+import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from ecliptic.engine import (
+    Card,
+    Clip,
     Columns,
     Item,
     Rejects,
+    embed_items,
     escape_surrogates,
     is_table,
     open_parquet,
+    open_text,
     read_rows,
     row_item,
 )
 from ecliptic.errors import InputError, StorageError, did_you_mean
+from ecliptic.tasks.aesthetic.training import HeadFit, train_on_choices, train_on_ratings
 
 GROUP = "group"
+LONGEST_HEADER = 1 << 16  # characters
 COLUMNS: dict[str, tuple[str, str]] = {
     "ratings": ("image", "rating"),
     "choices": ("better", "worse"),
@@ -35,6 +46,7 @@ class RatingTable:
 
     kind: Literal["ratings", "choices"]
     rows: list[tuple[Item, ...]] = field(default_factory=list)  # one image, or the better first
+    names: list[str] = field(default_factory=list)  # of these rows: "ratings.csv, line 7"
     places: list[int] = field(default_factory=list)  # of these rows in the table, from 0
     ratings: list[float] = field(default_factory=list)  # of the rows of "ratings"
     groups: list[str] | None = None  # of the rows, if the table has groups
@@ -68,10 +80,14 @@ def read_ratings(path: str) -> RatingTable:
 
 def _read_header(path: str) -> list[str]:
     """The columns of a table; of JSON lines, those of the first object."""
-    if path.lower().endswith(".parquet"):
+    suffix = Path(path).suffix.lower()
+    if suffix == ".parquet":
         return list(open_parquet(path, "a .csv")[1].schema_arrow.names)
-    rows = (row for _, row in read_rows(path, []))
-    return [name for name in next((row for row in rows if isinstance(row, dict)), {}) if name]
+    if suffix == ".jsonl":
+        return list(next((row for _, row in read_rows(path, []) if isinstance(row, dict)), {}))
+    with open_text(path) as file:
+        first = file.readline(LONGEST_HEADER)
+    return next(csv.reader([first], delimiter="\t" if suffix == ".tsv" else ","), [])
 
 
 def _find_kind(path: str, header: list[str]) -> Literal["ratings", "choices"]:
@@ -109,6 +125,7 @@ def _add_row(
         table.rejects.add(place, where, error)
         return
     table.rows.append(items)
+    table.names.append(where)
     table.places.append(place)
     if table.kind == "ratings":
         table.ratings.append(rating)
@@ -137,11 +154,54 @@ def _parse_rating(value: Any) -> tuple[float, InputError | None]:
     return rating, None
 
 
-def images_of(table: RatingTable) -> Iterator[Item]:
-    """Every different image of a table, once."""
-    seen: set[str | bytes] = set()
-    for items in table.rows:
-        for item in items:
-            if item.value not in seen:
-                seen.add(item.value)
-                yield item
+@dataclass(frozen=True)
+class RatedVectors:
+    """The vectors of the images of a table, a row for each usable row of it."""
+
+    kind: Literal["ratings", "choices"]
+    vectors: Tensor  # (N, E) of the rated or of the chosen images
+    others: Tensor  # (N, E) of those that were not chosen; of "ratings" it is empty
+    ratings: tuple[float, ...]
+    groups: tuple[str, ...] | None
+
+    def fit(self, card: Card, *, name: str = "own head", seed: int = 0) -> HeadFit:
+        """Train a head; arguments and errors as of `train_on_ratings` and `train_on_choices`."""
+        if self.kind == "ratings":
+            return train_on_ratings(
+                self.vectors, self.ratings, card, self.groups, name=name, seed=seed
+            )
+        return train_on_choices(self.vectors, self.others, card, self.groups, name=name, seed=seed)
+
+
+def encode_ratings(
+    table: RatingTable, clip: Clip, advance: Callable[[int], object] = lambda _: None
+) -> RatedVectors:
+    """Encode the images of a table, each once; rows whose image cannot be used become rejects.
+
+    Args:
+        table: of `read_ratings`; its rejects grow.
+        clip: the model.
+        advance: called with the number of images done since the last call.
+    """
+    items = list({item.value: item for row in table.rows for item in row}.values())
+    with embed_items(clip, [("image", items)], None, advance) as done:
+        if done.interrupted:
+            raise KeyboardInterrupt
+        bad = {items[reject.index].value: reject.error for reject in done.rejects}
+        kept = (item.value for item in items if item.value not in bad)
+        rows = {value: row for row, value in enumerate(kept)}
+        vectors = torch.from_numpy(np.array(done.vectors()))
+    usable = []
+    for number, row in enumerate(table.rows):
+        if error := next((bad[item.value] for item in row if item.value in bad), None):
+            table.rejects.add(table.places[number], table.names[number], error)
+        else:
+            usable.append(number)
+    ends = [vectors[[rows[table.rows[n][side].value] for n in usable]] for side in (0, -1)]
+    return RatedVectors(
+        table.kind,
+        ends[0],
+        ends[1] if table.kind == "choices" else ends[1][:0],
+        tuple(table.ratings[n] for n in usable) if table.kind == "ratings" else (),
+        None if table.groups is None else tuple(table.groups[n] for n in usable),
+    )

@@ -9,8 +9,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ecliptic.engine import Card
@@ -30,13 +32,14 @@ from ecliptic.scoring import (
     take_groups,
     wilson,
 )
+from ecliptic.tasks.aesthetic.agreement import find_agreement
 from ecliptic.tasks.aesthetic.head import AestheticHead
 
 FEWEST = 20  # rated images, or choices; with fewer, the intervals say nothing
 SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the images, in the learning curve
 FEWEST_LEARNT = 10  # images of a point of the curve
-MOST_RANKED = 2_000_000  # numbers, for an interval
-RESAMPLES, OF_GROUPS, FEWEST_RESAMPLES = 10_000, 2_000, 1_000  # groups are drawn one by one
+RESAMPLES, FEWEST_RESAMPLES = 2_000, 1_000  # for an interval
+MOST_RANKED = 2_000_000  # numbers, with the larger one
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,12 @@ class RatingReport:
     error: float  # mean absolute error
     guessing: float  # the same of a head that always says the mean rating
     curve: tuple[tuple[int, float], ...]  # (images, Spearman) with fewer images, then all
+    agreement: float | None = None  # Spearman's of the ratings with those of as many other people
 
     @property
     def useful(self) -> bool:
         """Whether the order is better than chance, and the scores better than the mean."""
-        return self.spearman.low > 0 and self.error < self.guessing
+        return bool(self.spearman.low > 0 and self.error < self.guessing)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -79,7 +83,7 @@ class ChoiceReport:
     @property
     def useful(self) -> bool:
         """Whether the choices are predicted better than by chance."""
-        return self.accuracy.low > 0.5
+        return bool(self.accuracy.low > 0.5)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -124,7 +128,7 @@ def train_on_ratings(
     _check_enough(len(rows), "rated images")
     x = vectors[rows]
     counts = torch.bincount(members).double()
-    y = torch.zeros(len(rows), dtype=torch.float64).index_add(0, members, y) / counts
+    single, y = y, torch.zeros(len(rows)).double().index_add(0, members, y) / counts
     marks = _number_groups(groups, rows, members)
     folds = split_folds(marks, seed=seed)
     fit = fit_ridge(x, y, folds)
@@ -133,13 +137,14 @@ def train_on_ratings(
     report = RatingReport(
         images=len(rows),
         merged=len(vectors) - len(rows),
-        groups=None if groups is None else len(marks.unique()),
+        groups=None if groups is None else len(torch.unique(marks)),
         alpha=fit.alpha,
         spearman=order,
         pearson=pearson(fit.held_out, y),
         error=float((fit.held_out - y).abs().mean()),
         guessing=float((fit.means - y).abs().mean()),
         curve=(*_curve_of_ratings(x, y, marks, folds, seed), (len(rows), order.value)),
+        agreement=find_agreement(single, members, FEWEST, seed),
     )
     return HeadFit(_describe(head, "ratings", report), report)
 
@@ -185,7 +190,7 @@ def train_on_choices(
     report = ChoiceReport(
         pairs=len(preferred),
         images=len(rows),
-        groups=None if groups is None else len(marks.unique()),
+        groups=None if groups is None else len(torch.unique(marks)),
         alpha=fit.alpha,
         accuracy=_bound_accuracy(right, marks, seed),
         loss=float(F.softplus(-fit.margins).mean()),
@@ -197,9 +202,9 @@ def train_on_choices(
 
 def _bound_accuracy(right: Tensor, marks: Tensor, seed: int) -> Interval:
     """The share of right pairs; pairs of one group are not independent, so groups are drawn."""
-    if len(marks.unique()) == len(marks):
+    if len(torch.unique(marks)) == len(marks):
         return wilson(int(right.sum()), len(right))
-    return bootstrap(right, groups=marks, seed=seed)
+    return bootstrap(right, groups=marks.numpy(), seed=seed)
 
 
 def _make_head(
@@ -269,8 +274,8 @@ def _group_pairs(ends: Tensor, groups: Sequence[Hashable] | None) -> tuple[Tenso
         sizes = torch.bincount(marks)
         if int((sizes > 0).sum()) < FOLDS or int(sizes.max()) > len(marks) / 2:
             marks = torch.arange(len(marks))
-    homes = torch.stack([ends.flatten(), marks.repeat(2)], dim=1).unique(dim=0)[:, 0]
-    return marks, len(homes.unique()) < len(homes)
+    homes = torch.unique(torch.stack([ends.flatten(), marks.repeat(2)], dim=1), dim=0)[:, 0]
+    return marks, len(torch.unique(homes)) < len(homes)
 
 
 def _join(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -292,14 +297,15 @@ def _join(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 def _bootstrap_order(scores: Tensor, ratings: Tensor, groups: Tensor | None, seed: int) -> Interval:
     """Spearman's correlation, with an interval from drawing images or groups again."""
 
-    def correlate(drawn: Tensor) -> Tensor:
-        places = torch.as_tensor(drawn).long()
-        return correlate_rows(average_ranks(scores[places]), average_ranks(ratings[places]))
+    def correlate(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        places = torch.from_numpy(drawn).long()
+        rows = average_ranks(scores[places]), average_ranks(ratings[places])
+        return correlate_rows(*rows).numpy()
 
-    most = RESAMPLES if groups is None else OF_GROUPS
-    count = max(FEWEST_RESAMPLES, min(most, MOST_RANKED // len(scores)))
+    count = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_RANKED // len(scores)))
     places = torch.arange(len(scores), dtype=torch.float64)
-    found = bootstrap(places, correlate, seed=seed, resamples=count, groups=groups)
+    marks = None if groups is None else groups.numpy()
+    found = bootstrap(places, correlate, seed=seed, resamples=count, groups=marks)
     return Interval(found.low, spearman(scores, ratings), found.high)
 
 
@@ -309,7 +315,7 @@ def _curve_of_ratings(
     points = []
     for share in SHARES:
         used = take_groups(marks, folds, share, seed)
-        if _is_point(used) and len(y[used].unique()) > 1:
+        if _is_point(used) and len(torch.unique(y[used])) > 1:
             points.append((int(used.sum()), spearman(cross_predict(x, y, folds, used), y)))
     return points
 

@@ -1,0 +1,317 @@
+"""`ecliptic aesthetic`: which images people like, by a head that is released or trained here."""
+
+import dataclasses
+import math
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecliptic.cli.exits import REJECTED, leave
+from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.output import (
+    count,
+    on_terminal,
+    print_facts,
+    print_json,
+    print_table,
+    rejects_of,
+    say,
+    say_rejects,
+)
+from ecliptic.cli.rankings import ResultsFile, files_of, write_table
+from ecliptic.cli.sources import ImageSources
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecliptic.cli.gathering import NamedVectors
+    from ecliptic.engine import Clip
+    from ecliptic.tasks import (
+        AestheticHead,
+        ChoiceReport,
+        HeadFit,
+        RatingReport,
+        RatingTable,
+        ScoredImage,
+    )
+
+DIGITS = 6  # of a score in a file
+NO_HEAD = (
+    "give a head with --head FILE. A released one is sac+logos+ava1-l14-linearMSE.pth in the "
+    "repository christophschuhmann/improved-aesthetic-predictor on GitHub, for --model "
+    "ViT-L-14/openai. A head of your own, for any model, is made from images that you rate: "
+    "--train ratings.csv --save head.safetensors. None comes with ecliptic: nobody has published "
+    "ratings of drawings, which is what the built-in model knows."
+)
+Page = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write a contact sheet of the best images, one HTML file."),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadFlags:
+    """The head: a file, or a table to train it on."""
+
+    head: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A head: a released one, or one of --save."),
+    ] = None
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARCH/TAG",
+            help="The model of a head that is not known, as in `ecliptic models`.",
+        ),
+    ] = None
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Train a head: a table with the columns image and rating, or better and worse; "
+            "a column group keeps images of one author or series together.",
+        ),
+    ] = None
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the trained head, a .safetensors.")
+    ] = None
+
+    def check(self) -> None:
+        """Raise a usage error for flags that do not go together."""
+        if self.head is None and self.train is None:
+            raise typer.BadParameter(NO_HEAD)
+        if self.head is not None and self.train is not None:
+            raise typer.BadParameter("give either --head FILE or --train TABLE.")
+        for flag, given, other in (
+            ("--save", self.save, self.train and "--train"),
+            ("--backbone", self.backbone, self.head and "--head"),
+        ):
+            if given is not None and not other:
+                wanted = "--train TABLE" if flag == "--save" else "--head FILE"
+                raise typer.BadParameter(f"{flag} has no effect without {wanted}.")
+        if self.save is not None and self.save.suffix != ".safetensors":
+            raise typer.BadParameter(f"--save {self.save} must end in .safetensors.")
+
+    def outputs(self) -> list[Path]:
+        """Every file that is written."""
+        return [] if self.save is None else [self.save, rejects_of(self.save)]
+
+    def inputs(self) -> list[Path]:
+        """Every file that is read."""
+        return [path for path in (self.head, self.train) if path is not None]
+
+
+@expands
+def aesthetic(
+    *,
+    sources: ImageSources,
+    chosen: HeadFlags,
+    least: Annotated[
+        float | None,
+        typer.Option("--min", metavar="SCORE", help="Keep only images with at least this score."),
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option("--best", min=1, metavar="N", help="Keep only the N best images.")
+    ] = None,
+    page: Page = None,
+    out: ResultsFile = None,
+    force: Force = False,
+    model: ModelFlags,
+    json: Json = False,
+) -> None:
+    """Score images by how much people like such images, and rank them.
+
+    A head gives the score. It works only with the vectors of its own model, and likes what the
+    people like whose ratings it was trained on. With --train, a head is fitted to your ratings,
+    and tested on images that it has not seen.
+
+    Images and rows that cannot be used are listed on stderr, with --out or --save also in
+    FILE.rejects.jsonl, and the exit code is 3.
+    """
+    chosen.check()
+    if least is not None and not math.isfinite(least):
+        raise typer.BadParameter(f"--min must be a finite number, got {least}.")
+    _check_images(sources, chosen, {"--min": least, "--best": best, "--page": page, "--out": out})
+    from ecliptic.storage import check_outputs
+
+    outputs = [*chosen.outputs(), *files_of(out), *([page] if page else [])]
+    read = chain(sources.files(), chosen.inputs(), [model.model])
+    check_outputs(outputs, read, force=force)
+    head, fit, clip, rejected = _find_head(sources, chosen, model, force=force)
+    side, ranked = _rank(sources, head, clip) if sources.inputs else (None, [])
+    from ecliptic.tasks import keep_best
+
+    kept = keep_best(ranked, least, best)
+    if json:
+        print_json(_to_json(head, fit, side, ranked, kept))
+    else:
+        _print(fit, side, ranked, kept)
+    _write(head, side, ranked, kept, out, page)
+    leave(REJECTED, when=rejected + (len(side.rejects) if side else 0) > 0)
+
+
+def _check_images(sources: ImageSources, chosen: HeadFlags, given: dict[str, Any]) -> None:
+    """Check the paths; without any, a usage error for flags that are about images."""
+    if sources.inputs or chosen.train is None:
+        sources.check()
+        return
+    given |= {"--column": sources.column, "--id": sources.id_column}
+    if used := [flag for flag, value in given.items() if value is not None]:
+        raise typer.BadParameter(f"{used[0]} has no effect without images; name some as PATH.")
+
+
+def _find_head(
+    sources: ImageSources, chosen: HeadFlags, model: ModelFlags, *, force: bool
+) -> "tuple[AestheticHead, HeadFit | None, Clip | None, int]":
+    """The head; how good it is if it was trained now; the model, if it is used; rejected rows."""
+    from ecliptic.tasks import AestheticHead, read_ratings
+
+    if chosen.head is not None:
+        head = AestheticHead.load(chosen.head, chosen.backbone)
+        if all(map(sources.is_stored, sources.inputs or ())):
+            if model.model != ModelFlags.model:
+                say("note: stored vectors need no model, so --model is not used")
+            return head, None, None, 0
+        clip = model.clip()
+        head.check(clip.card)
+        return head, None, clip, 0
+    table = read_ratings(str(chosen.train))
+    if table.unused:
+        say(f"note: columns that are not used: {', '.join(table.unused)}")
+    clip = model.clip()
+    fit = _train(table, clip, chosen.save)
+    if chosen.save is not None:
+        fit.head.save(chosen.save, overwrite=force)
+        say(f"head for {fit.head.model} in {chosen.save}")
+    else:
+        say("note: the head is not saved; add --save head.safetensors")
+    return fit.head, fit, clip, len(table.rejects)
+
+
+def _train(table: "RatingTable", clip: "Clip", save: Path | None) -> "HeadFit":
+    """Train a head on the rows that can be used, and list the others."""
+    from ecliptic.engine import progress_bar
+    from ecliptic.tasks import encode_ratings
+
+    rows = len(table.rows) + len(table.rejects)
+    with progress_bar("images", None, show=on_terminal()) as advance:
+        rated = encode_ratings(table, clip, advance)
+    say_rejects(table.rejects, None if save else len(table.rejects))
+    if save is not None:
+        table.rejects.write(rejects_of(save))
+    say(f"{len(rated.vectors):,} of {count(rows, 'row')} used")
+    return rated.fit(clip.card, name=save.stem if save else "own head")
+
+
+def _rank(
+    sources: ImageSources, head: "AestheticHead", clip: "Clip | None"
+) -> "tuple[NamedVectors, list[ScoredImage]]":
+    """The vectors of all images, and the images by score, best first."""
+    from ecliptic.cli.gathering import gather
+    from ecliptic.engine import load_vectors
+    from ecliptic.errors import InputError, NumericalError
+    from ecliptic.tasks import rank_images
+
+    if clip is None:
+        for path in sources.inputs or ():
+            head.check_vectors(load_vectors(path))
+    side = gather(sources, clip)
+    lengths = side.matrix().norm(dim=-1) if side.names else None
+    kept = list[int]() if lengths is None else lengths.nonzero()[:, 0].tolist()
+    for row in sorted({*range(len(side.names))} - {*kept}):
+        error = NumericalError("the vector is all zeros, so it has no score.")
+        side.rejects.add(side.places[row], side.names[row], error)
+    say_rejects(side.rejects, len(side.rejects))
+    if not kept:
+        raise InputError("none of the items could be used.")
+    names, files = [side.names[row] for row in kept], [side.images[row] for row in kept]
+    return side, rank_images(names, head.apply(side.matrix()[kept]), files)
+
+
+def _print(
+    fit: "HeadFit | None",
+    side: "NamedVectors | None",
+    ranked: "Sequence[ScoredImage]",
+    kept: "Sequence[ScoredImage]",
+) -> None:
+    if fit is not None:
+        print_facts(_describe(fit.report))
+        if not fit.report.useful:
+            say(
+                "warning: on images that it has not seen, this head is not surely better than "
+                "chance; rate more images, or other ones"
+            )
+    if side is None:
+        return
+    rows = ((one.rank, f"{one.score:.3f}", one.name) for one in kept)
+    if kept:
+        print_table(("rank ", "score ", "image"), rows)
+    if left := len(ranked) - len(kept):
+        say(f"{count(len(kept), 'image')} of {len(ranked):,} kept, {left:,} left out")
+
+
+def _describe(report: "RatingReport | ChoiceReport") -> dict[str, object]:
+    """What a training found, for people."""
+    from ecliptic.tasks import RatingReport
+
+    groups = {"groups": f"{report.groups}, each tested as a whole"} if report.groups else {}
+    curve = ", ".join(f"{size:,}: {value:.2f}" for size, value in report.curve)
+    if isinstance(report, RatingReport):
+        merged = f" ({report.merged} more ratings of the same, averaged)" * (report.merged > 0)
+        others = f"{report.agreement:.2f}, of as many other people" if report.agreement else ""
+        return {
+            "rated images": f"{report.images:,}{merged}",
+            **groups,
+            **({"agreement": others} if others else {}),
+            "Spearman": f"{report.spearman.show('{:.2f}')}, 1 is the order of the ratings",
+            "Pearson": f"{report.pearson:.2f}",
+            "mean error": f"{report.error:.3f}; of always the mean rating: {report.guessing:.3f}",
+            "learning curve": f"{curve} (images: Spearman)",
+            "penalty": f"{report.alpha:g}",
+        }
+    pairs = f"{report.pairs:,} of {report.images:,} images"
+    seen = "; the same images are in other pairs, so new images may be harder"
+    return {
+        "choices": pairs + seen * report.seen,
+        **groups,
+        "accuracy": f"{report.accuracy.show('{:.2f}')}, 0.5 is chance",
+        "log loss": f"{report.loss:.3f}; of chance: 0.693",
+        "learning curve": f"{curve} (choices: accuracy)",
+        "penalty": f"{report.alpha:g}",
+    }
+
+
+def _to_json(
+    head: "AestheticHead",
+    fit: "HeadFit | None",
+    side: "NamedVectors | None",
+    ranked: "Sequence[ScoredImage]",
+    kept: "Sequence[ScoredImage]",
+) -> dict[str, Any]:
+    about: dict[str, Any] = {"head": {"name": head.name, "model": head.model}}
+    if fit is not None:
+        about["training"] = dict(head.training) | {"useful": fit.report.useful}
+    if side is not None:
+        about["images"] = [one.to_json(DIGITS) for one in kept]
+        about |= {"scored": len(ranked), "rejected": side.rejects.to_json()}
+    return about
+
+
+def _write(
+    head: "AestheticHead",
+    side: "NamedVectors | None",
+    ranked: "Sequence[ScoredImage]",
+    kept: "Sequence[ScoredImage]",
+    out: Path | None,
+    page: Path | None,
+) -> None:
+    if out is not None and side is not None:
+        rows = [one.to_json(DIGITS) for one in kept]
+        write_table(out, ("image", "rank", "score"), rows, side.rejects)
+    if page is not None:
+        from ecliptic.report import write_best_of
+
+        write_best_of(page, kept, ranked, str(head))
+        say(f"contact sheet in {page}")
