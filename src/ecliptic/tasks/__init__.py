@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.tasks.aesthetic.head import (
-        AestheticHead as AestheticHead,
-    )
+    from ecliptic.tasks.aesthetic.head import AestheticHead as AestheticHead
     from ecliptic.tasks.aesthetic.ranking import (
         ScoredImage as ScoredImage,
         keep_best as keep_best,
@@ -29,21 +27,13 @@ if TYPE_CHECKING:
         train_on_choices as train_on_choices,
         train_on_ratings as train_on_ratings,
     )
-    from ecliptic.tasks.classification.classifier import (
-        Classifier as Classifier,
-    )
+    from ecliptic.tasks.classification.classifier import Classifier as Classifier
     from ecliptic.tasks.classification.evaluation import (
         mean_per_class_interval as mean_per_class_interval,
     )
-    from ecliptic.tasks.classification.files import (
-        check_classifier_path as check_classifier_path,
-    )
-    from ecliptic.tasks.classification.fitting import (
-        FitSummary as FitSummary,
-    )
-    from ecliptic.tasks.classification.predictions import (
-        Predictions as Predictions,
-    )
+    from ecliptic.tasks.classification.files import check_classifier_path as check_classifier_path
+    from ecliptic.tasks.classification.fitting import FitSummary as FitSummary
+    from ecliptic.tasks.classification.predictions import Predictions as Predictions
     from ecliptic.tasks.classification.report import (
         SHARE as SHARE,
         AnsweredShare as AnsweredShare,
@@ -61,27 +51,19 @@ if TYPE_CHECKING:
         Method as Method,
         Promises as Promises,
     )
-    from ecliptic.tasks.classification.truths import (
-        check_label as check_label,
-    )
+    from ecliptic.tasks.classification.truths import check_label as check_label
     from ecliptic.tasks.moderation.audits import (
         AuditReport as AuditReport,
         SliceAudit as SliceAudit,
         audit_scores as audit_scores,
     )
-    from ecliptic.tasks.moderation.checkers import (
-        SafetyChecker as SafetyChecker,
-    )
-    from ecliptic.tasks.moderation.moderator import (
-        Moderator as Moderator,
-    )
+    from ecliptic.tasks.moderation.checkers import SafetyChecker as SafetyChecker
+    from ecliptic.tasks.moderation.moderator import Moderator as Moderator
     from ecliptic.tasks.moderation.nsfw_heads import (
         NsfwHead as NsfwHead,
         read_nsfw_head as read_nsfw_head,
     )
-    from ecliptic.tasks.moderation.prototypes import (
-        STEADY_REFERENCES as STEADY_REFERENCES,
-    )
+    from ecliptic.tasks.moderation.prototypes import STEADY_REFERENCES as STEADY_REFERENCES
     from ecliptic.tasks.moderation.rules import (
         Concept as Concept,
         Rules as Rules,
@@ -119,9 +101,7 @@ if TYPE_CHECKING:
         image_rows as image_rows,
         table_rows as table_rows,
     )
-    from ecliptic.tasks.scores.scorer import (
-        RowScorer as RowScorer,
-    )
+    from ecliptic.tasks.scores.scorer import RowScorer as RowScorer
     from ecliptic.tasks.scores.sheet import (
         ScoreSheet as ScoreSheet,
         score_pairs as score_pairs,
