@@ -95,7 +95,11 @@ def _moderate(
     saved = path.suffix == SAVED
     moderator = Moderator.load(path, clip) if saved else Moderator.from_rules(path, clip)
     _note_references(moderator)
-    rejected = _tune_and_audit(moderator, sources, labelled, told, json=json)
+    rejected = False
+    if labelled.tune:
+        rejected = _tune(moderator, labelled.tune, sources, labelled, told, json=json)
+    if labelled.audit:
+        rejected |= _audit(moderator, labelled.audit, sources, labelled, told, json=json)
     told["rules"] = moderator.version
     if labelled.save:
         moderator.save(labelled.save, overwrite=True)  # `check_outputs` has looked
@@ -129,50 +133,58 @@ def _note_references(moderator: "Moderator") -> None:
         )
 
 
-def _tune_and_audit(
+def _tune(
     moderator: "Moderator",
+    path: Path,
     sources: ImageSources,
     labelled: LabelFileFlags,
     told: dict[str, Any],
     *,
     json: bool,
 ) -> bool:
-    """Work on the labelled tables; returns whether a row was rejected."""
-    from ecliptic.cli.moderation_tables import print_audit, print_tuning, tuning_to_json
+    """Set the thresholds on a labelled table; returns whether a row was rejected."""
+    from ecliptic.cli.moderation_tables import print_tuning, tuning_to_json
 
-    rejected = False
-    if labelled.tune:
-        table = _read(labelled.tune, moderator, sources, None)
-        given = labelled.confidence
-        moderator.fit(
-            table.vectors,
-            table.truth,
-            recall=labelled.recall,
-            precision=labelled.wanted_precision,
-            **({} if given is None else {"confidence": given}),
+    table = _read(path, moderator, sources, None)
+    given = labelled.confidence
+    moderator.fit(
+        table.vectors,
+        table.truth,
+        recall=labelled.recall,
+        precision=labelled.wanted_precision,
+        **({} if given is None else {"confidence": given}),
+    )
+    told["tuned"] = tuning_to_json(moderator)
+    if not json:
+        print_tuning(moderator)
+    return len(table.rejects) > 0
+
+
+def _audit(
+    moderator: "Moderator",
+    path: Path,
+    sources: ImageSources,
+    labelled: LabelFileFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> bool:
+    """Measure the thresholds on a labelled table; returns whether a row was rejected."""
+    from ecliptic.cli.moderation_tables import print_audit
+
+    if labelled.tune and labelled.tune.resolve() == path.resolve():
+        say(
+            "warning: the audit is about the images that the thresholds were set on, so it looks "
+            "better than it is; label others for --audit"
         )
-        rejected = len(table.rejects) > 0
-        told["tuned"] = tuning_to_json(moderator)
-        if not json:
-            print_tuning(moderator)
-    if labelled.audit:
-        if labelled.tune and labelled.tune.resolve() == labelled.audit.resolve():
-            say(
-                "warning: the audit is about the images that the thresholds were set on, so it "
-                "looks better than it is; label others for --audit"
-            )
-        table = _read(labelled.audit, moderator, sources, labelled.group)
-        report = moderator.audit(
-            table.vectors,
-            table.truth,
-            groups=table.groups,
-            prevalence=labelled.prevalence,
-        )
-        rejected = rejected or len(table.rejects) > 0
-        told["audit"] = report.to_json()
-        if not json:
-            print_audit(report)
-    return rejected
+    table = _read(path, moderator, sources, labelled.group)
+    report = moderator.audit(
+        table.vectors, table.truth, groups=table.groups, prevalence=labelled.prevalence
+    )
+    told["audit"] = report.to_json()
+    if not json:
+        print_audit(report)
+    return len(table.rejects) > 0
 
 
 def _read(
