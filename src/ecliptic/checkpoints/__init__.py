@@ -18,6 +18,10 @@ if TYPE_CHECKING:
         openai_config as openai_config,
         openai_keys as openai_keys,
     )
+    from ecliptic.checkpoints.layouts.safety_checker import (
+        find_safety_checker as find_safety_checker,
+        read_safety_heads as read_safety_heads,
+    )
     from ecliptic.checkpoints.layouts.transformers import transformers_keys as transformers_keys
     from ecliptic.checkpoints.reading import Layout as Layout, read as read, write as write
     from ecliptic.storage import (

@@ -8,15 +8,30 @@ from typing import Literal, NoReturn, get_args
 from ecliptic.checkpoints.catalog import Row
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.identity.hints import Hints
-from ecliptic.checkpoints.layouts import diffusers, native, open_clip, openai, transformers
+from ecliptic.checkpoints.layouts import (
+    diffusers,
+    native,
+    open_clip,
+    openai,
+    safety_checker,
+    transformers,
+)
 from ecliptic.checkpoints.source import Source, find_single_weights
 from ecliptic.errors import ConfigError, UnsupportedLayoutError
 from ecliptic.storage import WEIGHT_SUFFIXES
 
 Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
 
-# The order matters: OpenAI's files also match open_clip, those of pipelines also transformers.
-_READERS: tuple[ModuleType, ...] = (native, diffusers, openai, open_clip, transformers)
+# The order matters: OpenAI's files also match open_clip, those of pipelines and safety checkers
+# also transformers.
+_READERS: tuple[ModuleType, ...] = (
+    native,
+    diffusers,
+    openai,
+    open_clip,
+    safety_checker,
+    transformers,
+)
 _WRITERS: dict[Layout, ModuleType] = {
     "ecliptic": native,
     "openai": openai,

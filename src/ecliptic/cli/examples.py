@@ -35,6 +35,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ecliptic classify -l cat,dog --calibrate labelled.csv --save pets.safetensors",
         "ecliptic classify photos/ --classifier pets.safetensors --out answers.csv",
     ),
+    "moderate": (
+        "ecliptic moderate photos/ --rules rules.toml --out queue.csv",
+        "ecliptic moderate --rules rules.toml --tune labels.csv --save my.safetensors",
+        "ecliptic moderate photos/ --safety-checker sd15/ --page queue.html",
+    ),
     "aesthetic": (
         "ecliptic aesthetic photos/ --head v2.pth -m ViT-L-14/openai --best 20",
         "ecliptic aesthetic --train ratings.csv --save head.safetensors",

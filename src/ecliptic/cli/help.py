@@ -13,7 +13,7 @@ from ecliptic.cli.examples import EXAMPLES
 PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the others come last
     "Input": (
         *("labels", "labels_file", "templates", "images", "queries", "queries_file", "image"),
-        *("text", "texts", "column", "id_column", "kind", "limit"),
+        *("rules", "safety_checker", "text", "texts", "column", "id_column", "kind", "limit"),
         *("negative", "prompt_2", "negative_2", "prompt_3", "negative_3", "data", "resume"),
         *("metric", "captions", "columns", "words", "prefix"),
         *("hires_steps", "hires_prompt", "hires_negative"),
@@ -32,7 +32,11 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
             "offline",
         ),
     ),
-    "Labelled images": (*("calibrate", "method", "abstain", "save", "classifier", "evaluate"),),
+    "Labelled images": (
+        *("calibrate", "method", "abstain", "classifier", "evaluate"),
+        *("tune", "recall", "wanted_precision", "confidence", "save"),
+        *("audit", "group", "prevalence"),
+    ),
     "Reading prompts": (
         "dialect",
         "emphasis",
@@ -45,8 +49,8 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Output": (
         *("out", "layout", "top_k", "plot", "page", "explain", "store", "calibrated"),
-        *("least", "best", "save"),
-        *("per_item", "examples", "level", "seed"),
+        *("least", "best"),
+        *("per_item", "examples", "level", "sample", "seed"),
         *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),
     "If the checkpoint does not say": (

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Scope as Scope,
         Search as Search,
     )
+    from ecliptic.report.review import review_page as review_page
     from ecliptic.report.sampling import LIMIT as LIMIT
 
 __getattr__, __dir__ = lazy_names(__name__)

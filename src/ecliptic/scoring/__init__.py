@@ -132,6 +132,14 @@ if TYPE_CHECKING:
         RunningMean as RunningMean,
         pair_cosines as pair_cosines,
     )
+    from ecliptic.scoring.safety import (
+        IF_THRESHOLD as IF_THRESHOLD,
+        SafetyScores as SafetyScores,
+        is_above as is_above,
+        layer_scores as layer_scores,
+        linear_scores as linear_scores,
+        safety_scores as safety_scores,
+    )
     from ecliptic.scoring.sets import (
         alignment as alignment,
         clip_i as clip_i,
@@ -157,6 +165,7 @@ if TYPE_CHECKING:
         fewest_positives as fewest_positives,
         precision_threshold as precision_threshold,
         recall_threshold as recall_threshold,
+        to_truth as to_truth,
     )
 
 __getattr__, __dir__ = lazy_names(__name__)

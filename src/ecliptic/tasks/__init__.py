@@ -53,8 +53,37 @@ if TYPE_CHECKING:
         Method as Method,
         Promises as Promises,
     )
-    from ecliptic.tasks.classification.truths import (
-        check_label as check_label,
+    from ecliptic.tasks.classification.truths import check_label as check_label
+    from ecliptic.tasks.moderation.audits import (
+        AuditReport as AuditReport,
+        SliceAudit as SliceAudit,
+        audit_scores as audit_scores,
+    )
+    from ecliptic.tasks.moderation.checkers import SafetyChecker as SafetyChecker
+    from ecliptic.tasks.moderation.moderator import Moderator as Moderator
+    from ecliptic.tasks.moderation.nsfw_heads import (
+        NsfwHead as NsfwHead,
+        read_nsfw_head as read_nsfw_head,
+    )
+    from ecliptic.tasks.moderation.prototypes import STEADY_REFERENCES as STEADY_REFERENCES
+    from ecliptic.tasks.moderation.rules import (
+        Concept as Concept,
+        Rules as Rules,
+        read_rules as read_rules,
+    )
+    from ecliptic.tasks.moderation.rulesets import (
+        Ruleset as Ruleset,
+        Tuning as Tuning,
+    )
+    from ecliptic.tasks.moderation.sampling import (
+        recall_with_sample as recall_with_sample,
+        sample_accepted as sample_accepted,
+    )
+    from ecliptic.tasks.moderation.verdicts import (
+        ImageVerdict as ImageVerdict,
+        Reason as Reason,
+        reject as reject,
+        review_queue as review_queue,
     )
     from ecliptic.tasks.scores.image_sets import (
         SET_SCORES as SET_SCORES,

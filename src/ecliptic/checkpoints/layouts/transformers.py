@@ -179,11 +179,11 @@ def _read_config(
     notes: list[str] = []
     spec = None
     if "text" in towers:
-        fields = _find_tower(config, "text_config")
+        fields = find_tower(config, "text_config")
         spec = inputs.read_tokenizer(tokenizer, fields.get("max_position_embeddings", 77), notes)
         text = _read_text_config(fields, spec, "text_projection.weight" in tensors, notes)
     if "image" in towers:
-        image = _read_image_config(_find_tower(config, "vision_config"))
+        image = read_image_config(find_tower(config, "vision_config"))
         if "visual_projection.weight" not in tensors:
             raise UnsupportedLayoutError(
                 f"{source.path} is an image encoder without its projection (CLIPVisionModel), so "
@@ -201,9 +201,9 @@ def _read_config(
     )
 
 
-def _find_tower(config: Fields, name: str) -> Fields:
+def find_tower(config: Fields, name: str) -> Fields:
     """A tower's table; the older `text_config_dict` wins, as in configuration_clip.py."""
-    if config.values["model_type"] != "clip":
+    if config.values.get("model_type", "clip") != "clip":
         return config
     old = f"{name}_dict"
     return config.table(old if config.values.get(old) is not None else name)
@@ -224,7 +224,8 @@ def _read_text_config(
     return replace(TEXT, **values, end_of_text=end, projection=projected)
 
 
-def _read_image_config(fields: Fields) -> ViTConfig:
+def read_image_config(fields: Fields) -> ViTConfig:
+    """The sizes of the image tower in its table of a config."""
     if fields.get("num_channels", 3) != 3:
         fields.refuse("num_channels", "3")
     return replace(

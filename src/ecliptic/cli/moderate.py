@@ -1,0 +1,316 @@
+"""`ecliptic moderate`: which images show a concept, and why; it never deletes or moves a file."""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ecliptic.cli.exits import REJECTED, leave
+from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.moderation_flags import SAVED, LabelFileFlags, QueueFlags, RuleFlags
+from ecliptic.cli.output import print_json, say, say_rejects
+from ecliptic.cli.rankings import files_of
+from ecliptic.cli.sources import ImageSources
+
+if TYPE_CHECKING:
+    from ecliptic.cli.moderation_labels import Labelled
+    from ecliptic.engine import Item, Rejects
+    from ecliptic.tasks import ImageVerdict, Moderator, SafetyChecker
+
+
+@expands
+def moderate(
+    *,
+    sources: ImageSources,
+    rules: RuleFlags,
+    labelled: LabelFileFlags,
+    queue: QueueFlags,
+    force: Force = False,
+    model: ModelFlags,
+    json: Json = False,
+) -> None:
+    """Say which images show a concept, and why.
+
+    No file is deleted, moved or changed. Images that cannot be used are never allowed: they are
+    listed on stderr and in the queue, with --out also in FILE.rejects.jsonl, and the exit code is
+    3.
+    """
+    _check(sources, rules, labelled, queue)
+    if model.model != "mini" and rules.safety_checker:
+        raise typer.BadParameter("--safety-checker has a model of its own; leave --model out.")
+    from ecliptic.storage import check_outputs
+
+    given = [rules.rules, rules.safety_checker, labelled.tune, labelled.audit, model.model]
+    outputs = [*files_of(queue.out), *filter(None, (queue.page, labelled.save))]
+    check_outputs(outputs, chain(sources.files(), filter(None, given)), force=force)
+    told: dict[str, Any] = {}
+    if rules.safety_checker:
+        rejected = _run_checker(
+            sources, rules.safety_checker, labelled, queue, model, told, json=json
+        )
+    else:
+        rejected = _moderate(sources, rules, labelled, queue, model, told, json=json)
+    if json:
+        print_json(told)
+    leave(REJECTED, when=rejected)
+
+
+def _check(
+    sources: ImageSources, rules: RuleFlags, labelled: LabelFileFlags, queue: QueueFlags
+) -> None:
+    """Raise for wrong combinations of flags, before the work."""
+    if (rules.rules is None) == (rules.safety_checker is None):
+        raise typer.BadParameter("give either --rules FILE or --safety-checker PATH.")
+    if rules.safety_checker and (labelled.tune or labelled.save):
+        raise typer.BadParameter(
+            "--tune and --save are for --rules; a safety checker has fixed thresholds."
+        )
+    labelled.check()
+    queue.check(sources.inputs)
+    if sources.inputs:
+        sources.check()
+    elif not (labelled.tune or labelled.audit or labelled.save):
+        raise typer.BadParameter("name images, folders or tables to moderate.")
+    elif sources.id_column:
+        raise typer.BadParameter("--id names the images that are moderated, but there are none.")
+
+
+def _moderate(
+    sources: ImageSources,
+    rules: RuleFlags,
+    labelled: LabelFileFlags,
+    queue: QueueFlags,
+    model: ModelFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> bool:
+    """Tune, audit and moderate with rules; returns whether anything was rejected."""
+    from ecliptic.tasks import Moderator
+
+    path, clip = rules.rules or Path(), model.clip()
+    saved = path.suffix == SAVED
+    moderator = Moderator.load(path, clip) if saved else Moderator.from_rules(path, clip)
+    _note_references(moderator)
+    rejected = False
+    if labelled.tune:
+        rejected = _tune(moderator, labelled.tune, sources, labelled, told, json=json)
+    if labelled.audit:
+        rejected |= _audit(moderator, labelled.audit, sources, labelled, told, json=json)
+    told["rules"] = moderator.version
+    if labelled.save:
+        moderator.save(labelled.save, overwrite=True)  # `check_outputs` has looked
+        say(f"rules {moderator.version} in {labelled.save}")
+    if not sources.inputs:
+        return rejected
+    from ecliptic.cli.gathering import gather
+    from ecliptic.tasks import reject
+
+    side = gather(sources, clip)
+    say_rejects(side.rejects, len(side.rejects))
+    found = moderator.check(side.matrix(), side.names) if side.names else []
+    placed = dict(zip(side.places, found, strict=True))
+    for bad in side.rejects:
+        placed[bad.index] = reject(bad.source, bad.reason, moderator.version)
+    pictures = dict(zip(side.names, side.images, strict=True))
+    verdicts = [verdict for _, verdict in sorted(placed.items())]
+    _report(verdicts, pictures, side.rejects, queue, told, json=json)
+    return rejected or len(side.rejects) > 0
+
+
+def _note_references(moderator: "Moderator") -> None:
+    from ecliptic.cli.output import count
+    from ecliptic.tasks import STEADY_REFERENCES
+
+    found = moderator.ruleset.references
+    if 0 < found < STEADY_REFERENCES:
+        say(
+            f"note: {count(found, 'reference image')}; with {STEADY_REFERENCES} or more the scale "
+            "of the scores is steady"
+        )
+
+
+def _tune(
+    moderator: "Moderator",
+    path: Path,
+    sources: ImageSources,
+    labelled: LabelFileFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> bool:
+    """Set the thresholds on a labelled table; returns whether a row was rejected."""
+    from ecliptic.cli.moderation_tables import print_tuning, tuning_to_json
+
+    table = _read(path, moderator, sources, None)
+    given = labelled.confidence
+    moderator.fit(
+        table.vectors,
+        table.truth,
+        recall=labelled.recall,
+        precision=labelled.wanted_precision,
+        **({} if given is None else {"confidence": given}),
+    )
+    told["tuned"] = tuning_to_json(moderator)
+    if not json:
+        print_tuning(moderator)
+    return len(table.rejects) > 0
+
+
+def _audit(
+    moderator: "Moderator",
+    path: Path,
+    sources: ImageSources,
+    labelled: LabelFileFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> bool:
+    """Measure the thresholds on a labelled table; returns whether a row was rejected."""
+    from ecliptic.cli.moderation_tables import print_audit
+
+    if labelled.tune and labelled.tune.resolve() == path.resolve():
+        say(
+            "warning: the audit is about the images that the thresholds were set on, so it looks "
+            "better than it is; label others for --audit"
+        )
+    table = _read(path, moderator, sources, labelled.group)
+    report = moderator.audit(
+        table.vectors, table.truth, groups=table.groups, prevalence=labelled.prevalence
+    )
+    told["audit"] = report.to_json()
+    if not json:
+        print_audit(report)
+    return len(table.rejects) > 0
+
+
+def _read(
+    path: Path, moderator: "Moderator", sources: ImageSources, group: str | None
+) -> "Labelled":
+    from ecliptic.cli.moderation_labels import LabelColumns, read_labelled
+
+    names = [one.name for one in moderator.concepts]
+    return read_labelled(path, moderator.clip, LabelColumns(names, sources.column, group))
+
+
+def _run_checker(
+    sources: ImageSources,
+    path: str,
+    labelled: LabelFileFlags,
+    queue: QueueFlags,
+    model: ModelFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> bool:
+    """Audit and moderate with a released checker; returns whether anything was rejected."""
+    from ecliptic.checkpoints import find_safety_checker, read_safety_heads
+    from ecliptic.tasks import SafetyChecker
+
+    for given in filter(sources.is_stored, sources.inputs or ()):
+        raise typer.BadParameter(
+            f"{given} holds vectors, but a safety checker needs images: it has its own model."
+        )
+    found_at = find_safety_checker(model.path(path))
+    heads = read_safety_heads(found_at)  # first, because it tells what is no checker
+    checker = SafetyChecker(dataclasses.replace(model, model=str(found_at)).clip(), heads)
+    told["rules"] = checker.version
+    rejected = labelled.audit is not None and _audit_checker(
+        checker, labelled.audit, sources, labelled, told, json=json
+    )
+    if not sources.inputs:
+        return rejected
+    items = [item for _, some in sources.sets(sources.inputs) for item in some]
+    verdicts, rejects = _check_items(checker, items)
+    say_rejects(rejects, len(rejects))
+    pictures = {item.name: item.value for item in items if item.value}
+    _report(verdicts, pictures, rejects, queue, told, json=json)
+    return rejected or len(rejects) > 0
+
+
+def _audit_checker(
+    checker: "SafetyChecker",
+    path: Path,
+    sources: ImageSources,
+    labelled: LabelFileFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> bool:
+    """Measure a checker on a labelled table; returns whether a row was rejected."""
+    from ecliptic.cli.moderation_labels import LabelColumns, collect_labelled, list_labelled
+    from ecliptic.cli.moderation_tables import print_audit
+    from ecliptic.tasks import AuditReport, audit_scores
+
+    columns = LabelColumns(checker.concepts, sources.column, labelled.group)
+    rows = list(list_labelled(path, columns))
+    verdicts, rejects = _check_items(checker, [row.item for row in rows])
+    table = collect_labelled(path, rows, rejects, columns)
+    flags = checker.flags([verdict for verdict in verdicts if not verdict.error])
+    slices = audit_scores(flags, table.truth, table.groups, prevalence=labelled.prevalence)
+    report = AuditReport(checker.version, slices)
+    told["audit"] = report.to_json()
+    if not json:
+        print_audit(report)
+    return len(rejects) > 0
+
+
+def _check_items(
+    checker: "SafetyChecker", items: "Sequence[Item]"
+) -> "tuple[list[ImageVerdict], Rejects]":
+    """One verdict for each item, and those that cannot be used."""
+    from ecliptic.engine import Rejects
+    from ecliptic.errors import ImageError
+    from ecliptic.tasks import reject
+
+    usable = [item for item in items if item.error is None]
+    found = iter(checker.check([one.value for one in usable], [one.name for one in usable]))
+    verdicts: list[ImageVerdict] = []
+    rejects = Rejects()
+    for place, item in enumerate(items):
+        error = item.error
+        verdict = reject(item.name, str(error), checker.version) if error else next(found)
+        verdicts.append(verdict)
+        if verdict.error:
+            rejects.add(place, item.name, error or ImageError(verdict.error))
+    return verdicts, rejects
+
+
+def _report(
+    verdicts: "list[ImageVerdict]",
+    pictures: dict[str, Any],
+    rejects: "Rejects",
+    queue: QueueFlags,
+    told: dict[str, Any],
+    *,
+    json: bool,
+) -> None:
+    """Print and write the verdicts."""
+    from ecliptic.cli.moderation_tables import print_verdicts, write_queue
+    from ecliptic.tasks import review_queue, sample_accepted
+
+    waiting = review_queue(verdicts)
+    sampled = sample_accepted(verdicts, queue.sample, queue.seed or 0)
+    if json:
+        told["verdicts"] = [verdict.to_json() for verdict in verdicts]
+    else:
+        print_verdicts(verdicts, waiting)
+    if queue.out:
+        write_queue(queue.out, waiting, sampled, rejects)
+    if queue.page:
+        from ecliptic.report import review_page
+        from ecliptic.storage import replace_file, text_writer
+
+        page = review_page(waiting, sampled, pictures, total=len(verdicts))
+        replace_file(queue.page, text_writer(page))
+        say(f"the page is {queue.page}")
+    if queue.sample:
+        accepted = sum(not verdict.flagged for verdict in verdicts)
+        told["sample"] = {"sampled": len(sampled), "accepted": accepted}
+        say(
+            f"{len(sampled)} of {accepted} accepted images are in the queue; label them too: with "
+            "`recall_with_sample` they tell how many images are missed"
+        )

@@ -1,0 +1,132 @@
+"""What `ecliptic moderate` prints and writes: verdicts, tuned thresholds, audits."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecliptic.cli.output import count, print_table, print_text, rejects_of, say
+from ecliptic.cli.rankings import escape_formula
+from ecliptic.storage import replace_file, text_writer
+
+if TYPE_CHECKING:
+    from ecliptic.engine import Rejects
+    from ecliptic.scoring import Interval
+    from ecliptic.tasks import AuditReport, ImageVerdict, Moderator
+
+SHOWN = 20  # flagged images that are printed
+HEADER = (
+    *("image", "why", "action", "concepts", "concept", "score", "threshold", "margin"),
+    *("nearest", "contrast", "rules", "error"),
+)
+FLAGGED, SAMPLED = "flagged", "sample"  # why an image is in the queue
+
+
+def print_verdicts(verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVerdict]") -> None:
+    """Print the first flagged images, and how many there are of each action."""
+    if queue:
+        rows = [_cells(verdict) for verdict in queue[:SHOWN]]
+        print_table(("image", "action", "concept", "score ", "margin ", "most like"), rows)
+        if len(queue) > SHOWN:
+            print_text(f"and {len(queue) - SHOWN} more")
+    counts = Counter(verdict.action for verdict in verdicts)
+    actions = ", ".join(f"{number:,} {action}" for action, number in sorted(counts.items()))
+    print_text(f"{count(len(queue), 'image')} of {len(verdicts):,} flagged ({actions})")
+
+
+def _cells(verdict: "ImageVerdict") -> tuple[str, ...]:
+    if not verdict.reasons:
+        return verdict.name, verdict.action, "", "", "", verdict.error
+    best = verdict.reasons[0]
+    numbers = f"{best.score:.3f}", f"{best.margin:+.3f}"
+    return verdict.name, verdict.action, ", ".join(verdict.concepts), *numbers, best.nearest
+
+
+def write_queue(
+    path: Path,
+    queue: "Sequence[ImageVerdict]",
+    sampled: "Sequence[ImageVerdict]",
+    rejects: "Rejects",
+) -> None:
+    """Write the flagged images, then the sample of the others, as CSV or JSONL."""
+    rows = [(FLAGGED, one) for one in queue] + [(SAMPLED, one) for one in sampled]
+    if path.suffix.lower() == ".csv":
+        text = _to_csv(rows)
+    else:
+        text = "".join(json.dumps({"why": why, **one.to_json()}) + "\n" for why, one in rows)
+    replace_file(path, text_writer(text))
+    rejects.write(rejects_of(path))
+    say(f"review queue of {count(len(rows), 'image')} in {path}")
+
+
+def _to_csv(rows: "Sequence[tuple[str, ImageVerdict]]") -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(HEADER)
+    for why, verdict in rows:
+        start = [escape_formula(verdict.name), why, verdict.action]
+        start.append(escape_formula("; ".join(verdict.concepts)))
+        numbers: list[Any] = ["", "", "", "", "", ""]
+        if verdict.reasons:
+            best = verdict.reasons[0]
+            numbers = [
+                escape_formula(best.concept),
+                *(round(value, 6) for value in (best.score, best.threshold, best.margin)),
+                escape_formula(best.nearest),
+                escape_formula(best.contrast),
+            ]
+        writer.writerow([*start, *numbers, verdict.rules, escape_formula(verdict.error)])
+    return file.getvalue()
+
+
+def print_tuning(moderator: "Moderator") -> None:
+    """Print the thresholds that were set, and on how many images."""
+    rows = [
+        (
+            concept.name,
+            f"{concept.threshold:.4f}",
+            f"{tuning.target} {tuning.wanted:g} at confidence {tuning.confidence:g}",
+            f"{tuning.positives:,}",
+            f"{tuning.false_alarms:,} of {tuning.negatives:,}",
+        )
+        for concept, tuning in zip(moderator.concepts, moderator.ruleset.tunings, strict=True)
+        if tuning is not None and concept.threshold is not None
+    ]
+    heads = ("concept", "threshold ", "promise", "positives ", "flagged negatives ")
+    print_table(heads, rows)
+
+
+def tuning_to_json(moderator: "Moderator") -> list[dict[str, Any]]:
+    """The same as data."""
+    pairs = zip(moderator.concepts, moderator.ruleset.tunings, strict=True)
+    return [{"concept": one.name, **vars(tuning)} for one, tuning in pairs if tuning is not None]
+
+
+def print_audit(report: "AuditReport") -> None:
+    """Print recall, false alarms, precision and load of each concept and group."""
+    rows = [
+        (
+            one.concept,
+            one.group,
+            f"{one.positives:,}",
+            f"{one.negatives:,}",
+            _show(one.recall),
+            _show(one.false_alarm_rate),
+            _show(one.precision),
+            _show(one.load),
+        )
+        for one in report.slices
+    ]
+    heads = ("concept", "group", "positives ", "negatives ", "recall", "false alarms")
+    print_table((*heads, "precision", "review load"), rows)
+    shares = sorted({one.prevalence for one in report.slices})
+    which = ", ".join(f"{share:.2%}" for share in shares)
+    print_text(f"precision and load where {which} of the images show the concept")
+
+
+def _show(found: "Interval | None") -> str:
+    """A share with its interval, or that it is not known."""
+    return found.show("{:.1%}") if found else "not known"

@@ -1,0 +1,1 @@
+"""Which images show a concept, and why; released safety checkers; audits of both."""
