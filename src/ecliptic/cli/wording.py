@@ -43,9 +43,6 @@ FLAGS = {  # argument in Python -> flag
     "backbone": "--backbone",
     "method": "--method",
     "few_shot": "--method",
-    "method": "--method",
-    "few_shot": "--method",
-    "backbone": "--backbone",
 }
 PHRASES = {  # what has another form on the command line, or none
     r"\bper_label=True": "--method per-label",
