@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ecliptic.train.data.tars import open_tars
 from PIL import Image
 
 from benchmarks.preprocess import NAMES, PHOTOS
@@ -30,7 +31,6 @@ from ecliptic.inputs import ImageSpec, Tokenizer, TokenizerSpec
 from ecliptic.train import DataSettings, TrainSettings
 from ecliptic.train.data import open_data, tokenize
 from ecliptic.train.data.augmentations import Crop
-from ecliptic.train.data.tars import open_tars
 from ecliptic.train.settings import DrawingsConfig, FolderConfig, TarsConfig
 
 COUNT, SHARDS, BATCH = 1024, 4, 32
