@@ -133,15 +133,21 @@ def write_rankings(
 
 
 def _to_csv(rankings: Sequence[Ranking], kind: RankingKind) -> str:
-    file = io.StringIO()
-    # every text in quotes: without them, csv leaves a carriage return as an end of line
-    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow((kind.item, "rank", kind.match, kind.value))
+    rows: list[tuple[Any, ...]] = [(kind.item, "rank", kind.match, kind.value)]
     for one in rankings:
         for place, (name, value) in enumerate(one.best, start=1):
-            number = round(value, kind.digits)
-            writer.writerow((escape_formula(one.name), place, escape_formula(name), number))
-    return file.getvalue()
+            rows.append((one.name, place, name, round(value, kind.digits)))
+    return "".join(csv_lines(rows))
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> Iterator[str]:
+    """A line of CSV for each row, safe to open in a spreadsheet."""
+    for row in rows:
+        file = io.StringIO()
+        # every text in quotes: without them, csv leaves a carriage return as an end of line
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])
+        yield file.getvalue()
 
 
 def escape_formula(text: str) -> str:
