@@ -5,6 +5,7 @@ No name is split: a table is printed only where it fits, else one block per item
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,14 +162,17 @@ def _rankings_to_csv(rankings: Sequence[Ranking], kind: RankingKind) -> str:
 
 
 def _to_csv(columns: Sequence[str], rows: Iterable[Sequence[str | float]]) -> str:
-    """A table as CSV, whose texts a spreadsheet shows and never computes."""
-    file = io.StringIO()
-    # every text in quotes: without them, csv leaves a carriage return as an end of line
-    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(columns)
+    return "".join(csv_lines(itertools.chain([columns], rows)))
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> Iterator[str]:
+    """A line of CSV for each row, safe to open in a spreadsheet."""
     for row in rows:
+        file = io.StringIO()
+        # every text in quotes: without them, csv leaves a carriage return as an end of line
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])
-    return file.getvalue()
+        yield file.getvalue()
 
 
 def escape_formula(text: str) -> str:

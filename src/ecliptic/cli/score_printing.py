@@ -1,9 +1,8 @@
 """What `ecliptic score` prints and writes: the summary, the comparison, a row for each item."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,7 @@ from ecliptic.cli.output import (
     say,
     say_rejects,
 )
-from ecliptic.cli.rankings import SUFFIXES, escape_formula
+from ecliptic.cli.rankings import SUFFIXES, csv_lines
 from ecliptic.storage import replace_file, stream_writer
 
 if TYPE_CHECKING:
@@ -186,16 +185,12 @@ def _json_lines(sheet: "ScoreSheet") -> Iterator[str]:
 
 def _csv_lines(sheet: "ScoreSheet") -> Iterator[str]:
     columns = sheet.columns()
-    for row in ({name: name for name in columns}, *sheet.rows()):
-        line = io.StringIO()
-        writer = csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerow([_cell(row.get(name, "")) for name in columns])
-        yield line.getvalue()
+    rows = ([_cell(row.get(name, "")) for name in columns] for row in sheet.rows())
+    return csv_lines(chain([columns], rows))
 
 
 def _cell(value: Any) -> Any:
-    value = json.dumps(value) if isinstance(value, list) else _rounded(value)
-    return escape_formula(value) if isinstance(value, str) else value
+    return json.dumps(value) if isinstance(value, list) else _rounded(value)
 
 
 def _rounded(value: Any) -> Any:
