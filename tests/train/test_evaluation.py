@@ -315,8 +315,9 @@ def test_a_calibration_on_no_set_of_names_is_refused(
 
 def test_one_set_in_place_of_a_list_is_refused() -> None:
     one: Any = "design"
-    with pytest.raises(ConfigError, match=r"is a list of sets, got 'design'; write \['design'\]"):
-        EvaluateSettings(calibrate=one)
+    settings = replace(SETTINGS, evaluate=EvaluateSettings(calibrate=one))
+    with pytest.raises(ConfigError, match=r"is a list of sets; write \['design'\]"):
+        evaluation(Pictures([("one",), ("two",)]), settings)
 
 
 def test_questions_hold_the_own_name_in_every_second_round() -> None:

@@ -289,11 +289,6 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         check_count("evaluate.every", self.every)
         check_count("evaluate.most", self.most)
-        if isinstance(self.calibrate, str):
-            raise ConfigError(
-                f"evaluate.calibrate is a list of sets, got {self.calibrate!r}; write "
-                f"[{self.calibrate!r}]."
-            )
 
 
 @dataclass(frozen=True)
