@@ -6,7 +6,7 @@ from pathlib import Path
 import ecliptic
 
 folder, *texts = sys.argv[1:] or ["src/ecliptic/report/drawings"]
-texts = texts or ["a pet", "a bird of the Antarctic", "a boat with a sail"]
+texts = texts or ["a pet", "a mountain that erupts", "a boat with a sail"]
 images = sorted(Path(folder).glob("*.png"))
 if not images:
     sys.exit(f"{folder} has no .png files; name a folder that has some.")

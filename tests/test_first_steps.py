@@ -127,5 +127,5 @@ def test_the_quickstart_runs_in_a_fresh_clone_and_is_right(clone: Path, tmp_path
     found = _labelled(printed)
     assert len(found) == 5
     assert all(label == name.replace("-", " ") for name, label in found.items()), found
-    first = printed.index("penguin.png 0.")
+    first = printed.index("volcano.png 0.")
     assert not re.search(r"^[\w-]+\.png 0\.", printed[:first], flags=re.MULTILINE)

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import ecliptic
-from ecliptic.checkpoints import Checkpoint, Layout, read
+from ecliptic.checkpoints import Checkpoint, Layout, read, write
 from ecliptic.engine import Card, Clip
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, Preprocess, TokenizerSpec
+from ecliptic.scoring import Calibration
 from tests import tiny
 from tests.engine.models import reload, replace_weights, save
 
@@ -164,6 +165,22 @@ def test_the_space_is_that_of_the_checkpoint_even_in_half(path: Path) -> None:
     half = ecliptic.load(path, precision="bf16")
     weights = read(path).weights
     assert all(torch.equal(half.card.weights[name], weights[name]) for name in weights)
+
+
+def test_a_model_that_was_moved_keeps_its_calibration_and_a_trained_one_loses_it(
+    tmp_path: Path,
+) -> None:
+    calibration = Calibration(0.05, 0.3)
+    write(replace(VIT, calibration=calibration), tmp_path / "model")
+    clip = ecliptic.load(tmp_path / "model")
+    card = clip.card
+    for weight in clip.model.parameters():
+        weight.data = weight.data.clone()  # as `.to(device)` does
+    assert clip.card is not card
+    assert clip.card == card
+    with torch.no_grad():
+        clip.model.logit_scale.add_(1)
+    assert clip.card.calibration is None
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -15,6 +15,15 @@ from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "mini.toml"
+REACHED = {  # by the weights in the package; docs/mini.md has all of them
+    "design.at_1": 0.618,
+    "design.at_5": 0.817,
+    "concepts.at_5": 0.575,
+    "concepts_among_all.at_5": 0.159,
+    "design_at_12px.at_1": 0.499,
+    "phrases": 0.489,
+    "keywords": 0.443,
+}
 DRAWINGS = Path(ecliptic.__file__).parent / "report" / "drawings"
 
 
@@ -25,7 +34,7 @@ def mini() -> ecliptic.Clip:
 
 def test_it_is_small_and_what_the_recipe_makes(mini: ecliptic.Clip) -> None:
     assert sum(file.stat().st_size for file in MINI.iterdir()) <= 16_000_000
-    assert 5_000_000 <= mini.card.parameters <= 7_500_000
+    assert 7_500_000 <= mini.card.parameters <= 8_500_000
     recipe = load_toml(TrainSettings, RECIPE)
     assert mini.card.config == recipe.model
     assert mini.card.image_spec == recipe.image_spec
@@ -40,11 +49,11 @@ def test_any_text_and_any_image_can_be_encoded(mini: ecliptic.Clip) -> None:
         torch.testing.assert_close(rows.norm(dim=-1), torch.ones(len(rows)))
 
 
-def test_it_names_more_than_half_of_the_bundled_drawings(mini: ecliptic.Clip) -> None:
+def test_it_names_most_of_the_bundled_drawings(mini: ecliptic.Clip) -> None:
     files = sorted(DRAWINGS.glob("*.png"))
     labels = [file.stem.replace("-", " ") for file in files]
     right = mini.classify(files, labels).argmax(dim=-1) == torch.arange(len(files))
-    assert float(right.float().mean()) > 0.5  # chance is 0.03
+    assert float(right.float().mean()) > 0.85  # 28 of 30; chance is 0.03
 
 
 def test_it_says_none_of_these_to_nonsense(mini: ecliptic.Clip) -> None:
@@ -52,10 +61,10 @@ def test_it_says_none_of_these_to_nonsense(mini: ecliptic.Clip) -> None:
     nonsense = [Image.fromarray(noise), Image.new("RGB", (64, 64), "white"), DRAWINGS / "key.png"]
     labels = ["cat", "dog", "rocket", "car", "apple"]
     plain = mini.classify(nonsense, labels, calibrated=False)
-    assert bool((plain.max(dim=1).values > 0.95).all())
     found = mini.classify(nonsense, labels)
-    assert bool((found.max(dim=1).values < 0.55).all())
-    assert bool((1 - found.sum(dim=1) > 0.3).all())
+    assert bool((plain.max(dim=1).values > 2 * found.max(dim=1).values).all())
+    assert bool((found.max(dim=1).values < 0.3).all())
+    assert bool((1 - found.sum(dim=1) > 0.4).all())
     names = [file.stem.replace("-", " ") for file in DRAWINGS.glob("*.png")]
     many = mini.classify(nonsense[:2], names)
     assert bool((1 - many.sum(dim=1) > many.max(dim=1).values).all()), "none of these is the best"
@@ -63,8 +72,14 @@ def test_it_says_none_of_these_to_nonsense(mini: ecliptic.Clip) -> None:
     assert float(rocket[2]) > 0.8
 
 
-def test_recall_on_the_design_it_never_saw(mini: ecliptic.Clip, shared: Path) -> None:
-    found = naming.measure_design(mini, read_emoji(shared / "data"))
-    assert found["design.at_1"].count == 777
-    assert found["design.at_1"].value >= 0.47  # 0.490 among 1,708 names
-    assert found["design.at_5"].value >= 0.71  # 0.732
+def test_it_reaches_the_numbers_of_its_card(mini: ecliptic.Clip, shared: Path) -> None:
+    emoji, found = read_emoji(shared / "data"), dict[str, naming.Share]()
+    measures = (
+        *(naming.measure_design, naming.measure_concepts, naming.measure_small),
+        *(naming.measure_phrases, naming.measure_keywords),
+    )
+    for measure in measures:
+        found |= measure(mini, emoji)
+    assert (found["design.at_1"].count, found["concepts.at_1"].count) == (777, 433)
+    values = {name: found[name].value for name in REACHED}
+    assert values == pytest.approx(REACHED, abs=0.01)  # other machines round otherwise

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,6 +311,13 @@ def test_a_calibration_on_no_set_of_names_is_refused(
     settings = replace(SETTINGS, evaluate=EvaluateSettings(sets=held, calibrate=("zerro",)))
     with pytest.raises(ConfigError, match=message):
         evaluation(source, settings, share=0)
+
+
+def test_one_set_in_place_of_a_list_is_refused() -> None:
+    one: Any = "design"
+    settings = replace(SETTINGS, evaluate=EvaluateSettings(calibrate=one))
+    with pytest.raises(ConfigError, match=r"is a list of sets; write \['design'\]"):
+        evaluation(Pictures([("one",), ("two",)]), settings)
 
 
 def test_questions_hold_the_own_name_in_every_second_round() -> None:

@@ -38,7 +38,7 @@ def run_steps(settings: TrainSettings, out: Path, steps: int) -> Iterator[dict[s
     return (line for line in run.history if "loss" in line)
 
 
-@pytest.mark.parametrize("name", ["mini", "mini-next", "mini-gpu"])
+@pytest.mark.parametrize("name", ["mini", "mini-gpu"])
 def test_a_recipe_has_no_setting_without_effect(name: str) -> None:
     settings = read_recipe(name)
     refuse_idle(settings)
@@ -46,7 +46,7 @@ def test_a_recipe_has_no_setting_without_effect(name: str) -> None:
 
 
 def test_the_larger_model_sees_the_data_of_the_small_one_and_nothing_held_out() -> None:
-    small, large = read_recipe("mini-next"), read_recipe("mini-gpu")
+    small, large = read_recipe("mini"), read_recipe("mini-gpu")
     assert large.data.sources == small.data.sources
     assert large.data.texts.sources == small.data.texts.sources
     assert large.evaluate.sets == small.evaluate.sets
@@ -76,9 +76,9 @@ def test_the_larger_model_takes_its_first_steps_on_a_cpu(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @needs_data
-def test_the_next_default_begins_with_the_recorded_losses(tmp_path: Path) -> None:
+def test_the_default_begins_with_the_recorded_losses(tmp_path: Path) -> None:
     """The first 200 steps; the warm-up is longer, so they do not depend on the number of steps."""
-    settings = read_recipe("mini-next", f"data.root={DATA}", "log_every=100")
+    settings = read_recipe("mini", f"data.root={DATA}", "log_every=100")
     assert settings.optim.warmup >= max(CURVE)
     lines = run_steps(settings, tmp_path / "run", max(CURVE))
     losses = {line["step"]: line["loss"] for line in lines}

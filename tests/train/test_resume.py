@@ -259,6 +259,15 @@ def test_e8_other_data_is_refused(tmp_path: Path) -> None:
     assert states_of(out) == [1]
 
 
+def test_e8_a_copy_of_the_data_is_told_by_its_times_and_goes_on(tmp_path: Path) -> None:
+    data, out = write_folder(tmp_path / "data", 12), tmp_path / "run"
+    stop_after(tiny_run(data, steps=3), out, 1)
+    for file in data.iterdir():
+        os.utime(file, (1, 1))
+    with pytest.warns(ResumeWarning, match="the files of its data have other times, as copies"):
+        assert resume(out).steps == 3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

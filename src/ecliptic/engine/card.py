@@ -11,7 +11,7 @@ another after they change.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -94,6 +94,25 @@ class Card:
                 "model that was trained with evaluate.calibrate and not changed since."
             )
         return None if wanted is False else self.calibration
+
+    def renew(self, weights: Mapping[str, Tensor], precision: str, device: str) -> "Card":
+        """The card of the model as it is now.
+
+        A tensor of `weights` that did not change is the one of this card, as after a move to
+        another device. Other weights have no calibration, which was of those before.
+        """
+        same = self._count_writes() == self._made_of and all(
+            weights[name] is tensor for name, tensor in self.weights.items()
+        )
+        note = () if same else ("the weights changed since loading",)
+        return replace(
+            self,
+            weights=weights,
+            precision=precision,
+            device=device,
+            calibration=self.calibration if same else None,
+            notes=tuple(dict.fromkeys((*self.notes, *note))),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the fingerprints, which need a pass over the weights."""

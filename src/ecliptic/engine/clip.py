@@ -10,7 +10,6 @@ N items, T texts, I images, L labels, E vector size, S image side.
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, overload
@@ -94,14 +93,8 @@ class Clip:
         `tensor.data`, so after those save the model and load it again.
         """
         if not self._carded.holds(_weights(self.model)):
-            note = "the weights changed since loading"
-            self._card = replace(
-                self._card,
-                weights=self._collect_weights(),
-                precision=self.runtime.precision,
-                device=str(self.device),
-                calibration=None,  # of the weights as they were
-                notes=tuple(dict.fromkeys((*self._card.notes, note))),
+            self._card = self._card.renew(
+                self._collect_weights(), self.runtime.precision, str(self.device)
             )
             self._carded = WeightState.of(_weights(self.model))
         return self._card

@@ -187,7 +187,7 @@ _PARTS = (
         "The model turns the text and every drawing into vectors. The drawings nearest to the "
         "text come first; the numbers are cosines. No drawing has a name or a tag that the search "
         "could read. Half of the texts were written before the model was run; the others were "
-        "chosen because it finds them. Searches with a wrong first hit are at the end.",
+        "chosen because an earlier model found them. Searches with a wrong first hit come last.",
         "The model turns the text and every image into vectors. The images nearest to the text "
         "come first; the numbers are cosines. No file name or tag is read.",
         "clip.similarity(texts, images)",

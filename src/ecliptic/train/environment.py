@@ -37,8 +37,11 @@ def list_facts(
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Words for facts that differ and make a resumed run differ from an uninterrupted one."""
-    return [
+    found = [
         f"{name} was {before[name]}, is {now[name]}"
         for name in ("torch", "isa", "device", "threads", "processes", "kind")
         if name in before and before[name] != now[name]
     ]
+    if before.get("data", now["data"]) != now["data"]:
+        found.append("the files of its data have other times, as copies have, or were edited")
+    return found

@@ -80,7 +80,9 @@ def test_a1_what_a_killed_writer_had_claimed_the_other_one_computes(tmp_path: Pa
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     assert second.wait(60) == 0
-    assert len(ConditionCache(folder)) == stored_rows(folder) == COUNT
+    assert len(ConditionCache(folder)) == COUNT
+    # of a shard that the first one had written, and not yet entered into the index
+    assert stored_rows(folder) - COUNT <= 1.5 * SECONDS / DELAY
     both = sum(map(computed, logs))
     assert computed(logs[1]) < COUNT
     assert both - COUNT <= 1.5 * SECONDS / DELAY  # the first one's unsaved work

@@ -5,7 +5,6 @@ a random state. B rows of this process, S side, T longest text.
 """
 
 import hashlib
-import json
 import multiprocessing
 import signal
 from collections.abc import Generator, Iterator, Sequence
@@ -21,7 +20,7 @@ from ecliptic.errors import EclipticError, StorageError
 from ecliptic.inputs import Tokenizer, fold_label
 from ecliptic.train.batch import Batch, Negatives, TextPairs
 from ecliptic.train.data.augmentations import Augmentation, Decoded
-from ecliptic.train.data.examples import Example, Examples
+from ecliptic.train.data.examples import Example, Examples, join_fingerprints
 from ecliptic.train.data.mixture import Mixture, RowPlace
 from ecliptic.train.data.permutation import mix
 from ecliptic.train.data.wordnet import WordNetTexts
@@ -225,11 +224,11 @@ class Batches:
 
     @property
     def fingerprint(self) -> str:
-        """Hex of all that decides the batches beside the settings."""
+        """What decides the batches beside the settings, in the form of `hash_files`."""
         pairs = self.maker.pairs
         parts = [source.fingerprint() for source in self.maker.sources]
         parts += [source.fingerprint() for source in pairs.sources] if pairs else []
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return join_fingerprints(parts)
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

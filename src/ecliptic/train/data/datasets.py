@@ -68,7 +68,7 @@ class DatasetExamples:
         return found
 
     def fingerprint(self) -> str:
-        """Hex of the names, sizes and times of the files in the folder."""
+        """`hash_files` of the files in the folder."""
         return hash_files(
             sorted(path for path in self.folder.rglob("*") if path.is_file()), self.folder
         )

@@ -28,7 +28,7 @@ from ecliptic.inputs import ImageLimits, ImageSource, open_image
 from ecliptic.storage import read_text
 from ecliptic.train.data.archives import Tars
 from ecliptic.train.data.captions import Captioner
-from ecliptic.train.data.examples import Example
+from ecliptic.train.data.examples import Example, join_fingerprints
 from ecliptic.train.data.wordnet import WordNet, WordNetTables
 from ecliptic.train.settings import DrawingsConfig
 
@@ -113,9 +113,11 @@ class DrawingExamples:
         return (self.groups[index][0].name,)
 
     def fingerprint(self) -> str:
-        """Hex of the names, sizes and times of the table, the tars and the table of synsets."""
+        """`hash_files` of the table, the tars and the table of synsets."""
         found = self.tars.fingerprint()
-        return found if self.wordnet is None else f"{found} {self.wordnet.fingerprint()}"
+        if self.wordnet is None:
+            return found
+        return join_fingerprints([found, self.wordnet.fingerprint()])
 
     def _read(self, drawing: Drawing) -> ImageSource:
         data = self.tars.read(*drawing.place)

@@ -6,6 +6,7 @@ what is random about an example is drawn from the generator that it is given.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Examples(Protocol):
         """
 
     def fingerprint(self) -> str:
-        """Hex of all that decides what `draw` returns: names, sizes and times of the files."""
+        """What decides the examples: of files, `hash_files` of them."""
 
 
 @runtime_checkable
@@ -95,18 +96,27 @@ def count_examples(source: Examples, number: int) -> int:
 
 
 def hash_files(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str] = "") -> str:
-    """Hex of the names, sizes and times of files; one that is missing counts as such.
+    """ "A-B": hex of the names and sizes of files, and hex of their times.
 
-    Names count from the folder `root` on, so that a folder may be moved.
+    A file that is missing counts as such. Names count from the folder `root` on, so that a folder
+    may be moved; a copy often has other times.
     """
-    digest = hashlib.sha256()
+    digest, times = hashlib.sha256(), hashlib.sha256()
     for path in paths:
         name = os.fspath(path)
         try:
             facts = os.stat(name)  # noqa: PTH116 millions of names
-            about = f"{facts.st_size}\0{facts.st_mtime_ns}"
+            about, time = str(facts.st_size), facts.st_mtime_ns
         except OSError:
-            about = "missing"
+            about, time = "missing", 0
         name = name.removeprefix(os.path.join(root, ""))  # noqa: PTH118
         digest.update(name.encode(errors="surrogateescape") + f"\0{about}\0".encode())
-    return digest.hexdigest()
+        times.update(f"{time}\0".encode())
+    return f"{digest.hexdigest()}-{times.hexdigest()}"
+
+
+def join_fingerprints(prints: Iterable[str]) -> str:
+    """One fingerprint of several, in the form of `hash_files`."""
+    pairs = [one.partition("-")[::2] for one in prints]
+    parts = ([pair[part] for pair in pairs] for part in (0, 1))
+    return "-".join(hashlib.sha256(json.dumps(part).encode()).hexdigest() for part in parts)

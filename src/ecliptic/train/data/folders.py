@@ -85,7 +85,7 @@ class FolderExamples:
         return found
 
     def fingerprint(self) -> str:
-        """Hex of the names, sizes and times of all images and captions."""
+        """`hash_files` of all images and captions."""
         return hash_files(self._paths(), self.folder)
 
     def _paths(self) -> Iterator[os.PathLike[str]]:

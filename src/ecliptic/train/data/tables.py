@@ -89,7 +89,7 @@ class TableExamples:
         return self.texts[index]
 
     def fingerprint(self) -> str:
-        """Hex of the names, sizes and times of the table and of all its images."""
+        """`hash_files` of the table and of all its images."""
         images = () if self.stored else (self.path.parent / name for name in self.images if name)
         return hash_files([self.path, *images], self.path.parent)
 

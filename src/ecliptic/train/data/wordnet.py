@@ -96,7 +96,7 @@ class WordNet:
         self.synsets = _read(path)
 
     def fingerprint(self) -> str:
-        """Hex of the name, size and time of the table."""
+        """`hash_files` of the table."""
         return hash_files([self.path], self.path.parent)
 
     @cached_property
@@ -233,7 +233,7 @@ class WordNetTexts:
         return self.wordnet.pair(self.places[index], random)
 
     def fingerprint(self) -> str:
-        """Hex of the name, size and time of the table."""
+        """`hash_files` of the table."""
         return self.wordnet.fingerprint()
 
 

@@ -230,8 +230,11 @@ def _find_calibrating(wanted: Sequence[str], sets: Sequence[HeldOut]) -> list[He
     """The sets that fit the calibration.
 
     Raises:
-        ConfigError: there is none of that name whose task is "names".
+        ConfigError: there is none of that name whose task is "names", or one name is given where a
+            list of them is wanted.
     """
+    if isinstance(wanted, str):
+        raise ConfigError(f"evaluate.calibrate is a list of sets; write [{wanted!r}].")
     known = {one.name: one for one in sets if one.names}
     for name in wanted:
         if name not in known:

@@ -76,7 +76,7 @@ class Tars:
         return data
 
     def fingerprint(self) -> str:
-        """Hex of the names, sizes and times of the files."""
+        """`hash_files` of the files."""
         folders = [os.path.dirname(path) for path in self.paths]  # noqa: PTH120
         return hash_files(self.paths, os.path.commonpath(folders) if folders else "")
 
@@ -161,7 +161,7 @@ class TarExamples:
         return texts
 
     def fingerprint(self) -> str:
-        """Hex of the names, sizes and times of the tars."""
+        """`hash_files` of the tars."""
         return self.tars.fingerprint()
 
     def _index(self, rows: list[tuple[int, ...]]) -> Iterator[str]:
