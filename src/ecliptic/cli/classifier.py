@@ -1,7 +1,5 @@
 """The part of `ecliptic classify` that fits, judges, saves and uses a classifier."""
 
-import csv
-import io
 import json as json_text
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from ecliptic.cli.flags import ModelFlags
 from ecliptic.cli.gathering import NamedVectors, gather
 from ecliptic.cli.labelled import BETWEEN, LabelledImages, read_labelled_images
 from ecliptic.cli.output import print_json, print_text, rejects_of, say
-from ecliptic.cli.rankings import escape_formula, files_of
+from ecliptic.cli.rankings import csv_lines, files_of
 from ecliptic.cli.sources import ImageSources
 from ecliptic.engine import Clip, Rejects
 from ecliptic.report import classification_page
@@ -224,7 +222,9 @@ def _print_json(side: NamedVectors, answers: Sequence[dict[str, Any]]) -> None:
 def _write(path: Path, answers: Sequence[dict[str, Any]], rejects: Rejects) -> None:
     """Write a row for each image as CSV, or an object as JSONL; the rejects beside it."""
     if path.suffix.lower() == ".csv":
-        text = _to_csv(answers)
+        columns = [name for name in answers[0] if name != "labels"]
+        rows = ([_cell(answer[name]) for name in columns] for answer in answers)
+        text = "".join(csv_lines(chain([columns], rows)))
     else:
         text = "".join(json_text.dumps(answer) + "\n" for answer in answers)
     replace_file(path, text_writer(text))
@@ -232,19 +232,9 @@ def _write(path: Path, answers: Sequence[dict[str, Any]], rejects: Rejects) -> N
     say(f"results in {path}")
 
 
-def _to_csv(answers: Sequence[dict[str, Any]]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    columns = [name for name in answers[0] if name != "labels"]
-    writer.writerow(columns)
-    for answer in answers:
-        writer.writerow([_cell(answer[name]) for name in columns])
-    return file.getvalue()
-
-
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, list):
-        return escape_formula(BETWEEN.join(value))
-    return escape_formula(value) if isinstance(value, str) else value
+        return BETWEEN.join(value)
+    return value

@@ -1,7 +1,5 @@
 """What `ecliptic moderate` prints and writes: verdicts, tuned thresholds, audits."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecliptic.cli.output import count, print_table, print_text, rejects_of, say
-from ecliptic.cli.rankings import escape_formula
+from ecliptic.cli.rankings import csv_lines
 from ecliptic.storage import replace_file, text_writer
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def write_queue(
     """Write the flagged images, then the sample of the others, as CSV or JSONL."""
     rows = [(FLAGGED, one) for one in queue] + [(SAMPLED, one) for one in sampled]
     if path.suffix.lower() == ".csv":
-        text = _to_csv(rows)
+        text = "".join(csv_lines([HEADER, *(_to_row(*row) for row in rows)]))
     else:
         text = "".join(json.dumps({"why": why, **one.to_json()}) + "\n" for why, one in rows)
     replace_file(path, text_writer(text))
@@ -62,24 +60,16 @@ def write_queue(
     say(f"review queue of {count(len(rows), 'image')} in {path}")
 
 
-def _to_csv(rows: "Sequence[tuple[str, ImageVerdict]]") -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(HEADER)
-    for why, verdict in rows:
-        start = [escape_formula(verdict.name), why, verdict.action]
-        start.append(escape_formula("; ".join(verdict.concepts)))
-        numbers: list[Any] = ["", "", "", "", "", ""]
-        if verdict.reasons:
-            best = verdict.reasons[0]
-            numbers = [
-                escape_formula(best.concept),
-                *(round(value, 6) for value in (best.score, best.threshold, best.margin)),
-                escape_formula(best.nearest),
-                escape_formula(best.contrast),
-            ]
-        writer.writerow([*start, *numbers, verdict.rules, escape_formula(verdict.error)])
-    return file.getvalue()
+def _to_row(why: str, verdict: "ImageVerdict") -> tuple[Any, ...]:
+    """The cells of `HEADER`."""
+    numbers: tuple[Any, ...] = ("",) * 6
+    if verdict.reasons:
+        best = verdict.reasons[0]
+        values = (round(value, 6) for value in (best.score, best.threshold, best.margin))
+        numbers = (best.concept, *values, best.nearest, best.contrast)
+    concepts = "; ".join(verdict.concepts)
+    start = (verdict.name, why, verdict.action, concepts)
+    return (*start, *numbers, verdict.rules, verdict.error)
 
 
 def print_tuning(moderator: "Moderator") -> None:
