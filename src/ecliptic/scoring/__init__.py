@@ -160,7 +160,7 @@ if TYPE_CHECKING:
     from ecliptic.scoring.thresholds import (
         PrecisionThreshold as PrecisionThreshold,
         RecallThreshold as RecallThreshold,
-        ScoreRow as ScoreRow,
+        ScoreValues as ScoreValues,
         fewest_accepted as fewest_accepted,
         fewest_positives as fewest_positives,
         precision_threshold as precision_threshold,

@@ -21,7 +21,7 @@ from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.scoring.binomial import binomial_tail
 
 _ROUNDING = 1e-12  # of a tail of the binomial distribution
-ScoreRow: TypeAlias = Tensor | NDArray[Any] | Sequence[float]  # (N,)
+ScoreValues: TypeAlias = Tensor | NDArray[Any] | Sequence[float]  # (N,)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RecallThreshold:
     positives: int  # scores that it was set on
     k: int  # it is the k-th smallest of them
 
-    def accepts(self, scores: ScoreRow) -> Tensor:
+    def accepts(self, scores: ScoreValues) -> Tensor:
         """(N,) scores -> (N,) whether each is accepted; NaN is not."""
         return _at_least(scores, self.threshold)
 
@@ -65,7 +65,7 @@ class PrecisionThreshold:
         """The share of the positives that was accepted; measured, not promised."""
         return self.right / self.positives
 
-    def accepts(self, scores: ScoreRow) -> Tensor:
+    def accepts(self, scores: ScoreValues) -> Tensor:
         """(N,) scores -> (N,) whether each is accepted; NaN is not."""
         return _at_least(scores, self.threshold)
 
@@ -89,7 +89,7 @@ def fewest_positives(recall: float, confidence: float = 0.95) -> int:
 
 
 def recall_threshold(
-    positive_scores: ScoreRow, recall: float, confidence: float = 0.95
+    positive_scores: ScoreValues, recall: float, confidence: float = 0.95
 ) -> RecallThreshold:
     """The highest threshold that finds at least the share `recall` of such positives.
 
@@ -135,7 +135,7 @@ def fewest_accepted(precision: float, confidence: float = 0.95) -> int:
 
 
 def precision_threshold(
-    scores: ScoreRow, truth: ScoreRow, precision: float, confidence: float = 0.95
+    scores: ScoreValues, truth: ScoreValues, precision: float, confidence: float = 0.95
 ) -> PrecisionThreshold:
     """The lowest threshold whose precision has a one-sided Wilson bound of at least `precision`.
 
@@ -180,7 +180,7 @@ def precision_threshold(
     )
 
 
-def to_scores(scores: ScoreRow, name: str) -> Tensor:
+def to_scores(scores: ScoreValues, name: str) -> Tensor:
     """(N,) finite float64 scores.
 
     Raises:
@@ -199,7 +199,7 @@ def to_scores(scores: ScoreRow, name: str) -> Tensor:
     return values
 
 
-def to_truth(truth: ScoreRow, scores: ScoreRow) -> Tensor:
+def to_truth(truth: ScoreValues, scores: ScoreValues) -> Tensor:
     """(N,) bools, one for each score.
 
     Raises:
@@ -216,7 +216,7 @@ def to_truth(truth: ScoreRow, scores: ScoreRow) -> Tensor:
     return values.bool()
 
 
-def _at_least(scores: ScoreRow, threshold: float) -> Tensor:
+def _at_least(scores: ScoreValues, threshold: float) -> Tensor:
     return torch.as_tensor(scores).double() >= threshold
 
 

@@ -71,9 +71,9 @@ class FitSettings:
         wrong = ONE_LABEL if several else EACH_LABEL
         if bad := [name for name in self.promises.names() if name in wrong]:
             kind = "one label" if several else "several labels"
+            fix = "pass several=False" if several else "pass several=True"
             raise ConfigError(
-                f"{bad[0]} is a promise for {kind} per image; leave it out, or pass "
-                f"several={not several}."
+                f"{bad[0]} is a promise for {kind} per image; leave it out, or {fix}."
             )
         if several and self.method == "temperature":
             raise ConfigError(
