@@ -34,7 +34,7 @@ class Concept:
     keywords: tuple[str, ...]
     group: str
     subgroup: str
-    unseen: bool  # never trained on, in any design
+    unseen: bool  # held out: no emoji or icon of it is trained on
 
 
 @dataclass(frozen=True, eq=False)

@@ -288,8 +288,9 @@ class Clip:
     ) -> Tensor:
         """(I, L) probabilities of each label: softmax(exp(logit_scale) * cosine).
 
-        With the calibration of a card, such as that of "mini", a row adds up to less than 1: the
-        rest is the probability that none of the labels fits.
+        With the calibration of a card, such as that of "mini", they are those of
+        `Calibration.probabilities`. A row then adds up to less than 1: the rest is the probability
+        that none of the labels fits.
 
         Args:
             images: as in `encode_image`, or their vectors.

@@ -21,8 +21,7 @@ DRAWING_TEMPLATES = (
     "a simple drawing of {}",
     "a colourful picture of {}",
     "a symbol for {}",
-    "{} emoji",
-    "{} icon",
+    *("{} emoji", "{} icon"),
     "this is {}",
     "a photo of {}",
 )
@@ -75,7 +74,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class DrawingsConfig:
-    """Drawings with names and keywords: tars and a table, in the layout of the data of `mini`."""
+    """Drawings with names and keywords: tars and a table, as the data of `mini`."""
 
     path: Path  # a folder; its table is NAME/NAME.csv
     weight: float = 1.0
@@ -84,6 +83,7 @@ class DrawingsConfig:
     example: Literal["concept", "drawing"] = "concept"  # a name, drawn anew each time; or a picture
     ink: Literal["none", "black", "white"] = "none"  # grey drawings are ink on clear paper
     leave_out: tuple[str, ...] = ()  # beginnings of names that say nothing
+    held_out: Path | None = None  # a table; what is called like its concepts "val" is left out
     captions: Literal["varied", "names"] = "varied"  # names in templates, with keywords; or alone
     templates: tuple[str, ...] = DRAWING_TEMPLATES
     wordnet: Path | None = None  # table of synsets: varied captions have its words for the names

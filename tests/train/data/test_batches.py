@@ -214,6 +214,7 @@ def test_workers_ignore_ctrl_c_and_end_with_the_iterator(root: Path) -> None:
     before = children()
     batches = open_all(root, workers=2).batches.iterate(0, 1000)
     first: Prepared = next(batches)
+    next(batches)  # of the other worker, which then is ready too
     workers = children() - before
     assert len(workers) >= 2
     for worker in workers:

@@ -29,6 +29,7 @@ from ecliptic.storage import read_text
 from ecliptic.train.data.archives import Tars
 from ecliptic.train.data.captions import Captioner
 from ecliptic.train.data.examples import Example, join_fingerprints
+from ecliptic.train.data.held_out import HeldOutNames
 from ecliptic.train.data.wordnet import WordNet, WordNetTables
 from ecliptic.train.settings import DrawingsConfig
 
@@ -61,6 +62,7 @@ class DrawingExamples:
         tars: that hold the drawings.
         config: of the source.
         wordnet: has more words for the names; None: captions have those of the table alone.
+        held_out: the names that were left out.
     """
 
     def __init__(
@@ -70,10 +72,11 @@ class DrawingExamples:
         tars: Tars,
         config: DrawingsConfig,
         wordnet: WordNet | None = None,
+        held_out: HeldOutNames | None = None,
     ) -> None:
         self.names, self.tars, self.config = names, tars, config
         self.captioner = Captioner(config.templates)
-        self.wordnet = wordnet
+        self.wordnet, self.held_out = wordnet, held_out
         self.senses = _find_senses(drawings, wordnet)
         groups: dict[str, list[Drawing]] = {}
         for drawing in drawings:
@@ -114,10 +117,10 @@ class DrawingExamples:
 
     def fingerprint(self) -> str:
         """`hash_files` of the table, the tars and the table of synsets."""
-        found = self.tars.fingerprint()
-        if self.wordnet is None:
-            return found
-        return join_fingerprints([found, self.wordnet.fingerprint()])
+        parts = [self.tars.fingerprint()]
+        parts += [self.wordnet.fingerprint()] if self.wordnet else []
+        parts += [self.held_out.fingerprint()] if self.held_out else []
+        return join_fingerprints(parts)
 
     def _read(self, drawing: Drawing) -> ImageSource:
         data = self.tars.read(*drawing.place)
@@ -170,9 +173,15 @@ def open_drawings(
         if name and config.split in ("all", row.get("concept_split") or config.split)
         and not name.startswith(config.leave_out)
     ]  # fmt: skip
+    held_out = None
+    if config.held_out is not None:
+        held_out = HeldOutNames(root / config.held_out, read_csv(root / config.held_out))
+        kept = [(row, name) for row, name in kept if not held_out.has(name, table)]
     tars, places = _index(folder, config, table, rows)
     found = [
-        Drawing(name, _words(row), place, key) for row, name in kept for key, place in places(row)
+        Drawing(name, _words(row, held_out), place, key)
+        for row, name in kept
+        for key, place in places(row)
     ]
     if not found:
         raise StorageError(
@@ -180,10 +189,9 @@ def open_drawings(
             f'split = "{config.split}"; check data.sources.'
         )
     every = tuple(dict.fromkeys(filter(None, names)))
-    if config.wordnet is None:
-        return DrawingExamples(found, every, tars, config)
-    wordnet = (tables or WordNetTables()).find(root / config.wordnet)
-    return DrawingExamples(found, every, tars, config, wordnet)
+    find = (tables or WordNetTables()).find
+    wordnet = None if config.wordnet is None else find(root / config.wordnet)
+    return DrawingExamples(found, every, tars, config, wordnet, held_out)
 
 
 def _find_senses(drawings: list[Drawing], wordnet: WordNet | None) -> dict[str, int]:
@@ -235,9 +243,10 @@ def name_rows(table: Path, rows: list[dict[str, str]]) -> list[str]:
     ]
 
 
-def _words(row: Mapping[str, str]) -> tuple[str, ...]:
-    """Keywords and the category."""
+def _words(row: Mapping[str, str], held_out: HeldOutNames | None = None) -> tuple[str, ...]:
+    """Keywords and the category, without names that are held out."""
     words = [word for word in row.get("keywords", "").split("|") if word]
+    words = [word for word in words if held_out is None or not held_out.is_one(word)]
     category = row.get("category", "").replace("_", " ") if "title" in row else ""
     return (*words, category) if category else tuple(words)
 
