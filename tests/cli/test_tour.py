@@ -35,6 +35,9 @@ TOUR: dict[str, list[Any]] = {
     "classify many": ["classify", DRAWINGS, "--labels", "animal,vehicle,food", "-k", "2"],
     "aesthetic": ["aesthetic", "--train", "ratings.csv", "--save", "taste.safetensors"],
     "aesthetic of images": ["aesthetic", DRAWINGS, "--head", "taste.safetensors", "--best", "5"],
+    "score": ["score", "pairs.csv"],
+    "score of sets": ["score", DRAWINGS, DRAWINGS, "--metric", "cmmd"],
+    "moderate": ["moderate", DRAWINGS, "--rules", "rules.toml"],
     "tokens": ["tokens", "a photo of a cat"],
     "lint": ["lint", "a photo of  a cat"],
     "condition": ["condition", "a (red:1.3) fox", "--for", "sd1", "-e", "mini", "--any-size"],
@@ -57,6 +60,10 @@ def test_the_tour_fits_80_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> 
     Path("captions.csv").write_text("caption\na cat\na dog\n", encoding="utf-8")
     rated = [f"{path},{len(path.stem)}\n" for path in sorted(DRAWINGS.glob("*.png"))]
     Path("ratings.csv").write_text("image,rating\n" + "".join(rated), encoding="utf-8")
+    pairs = [f"{path},a drawing of a {path.stem}\n" for path in sorted(DRAWINGS.glob("*.png"))]
+    Path("pairs.csv").write_text("image,caption\n" + "".join(pairs), encoding="utf-8")
+    rules = ('name = "food"', 'positive = ["food"]', 'contrast = ["an animal"]', "threshold = 0.1")
+    Path("rules.toml").write_text("\n".join(["[[concepts]]", *rules]), encoding="utf-8")
     for name, words in TOUR.items():
         result = run(*words)
         assert result.exit_code == 0, (name, result.stderr)

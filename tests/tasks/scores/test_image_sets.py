@@ -21,7 +21,7 @@ def test_each_score_of_sets_follows_its_formula() -> None:
     assert score_sets(A, B).p == scoring.cmmd_test(A, B)
     published = score_sets(A, B, "cmmd-published")
     assert published.score == scoring.cmmd(A, B, unbiased=False)
-    assert any("different sizes" in note for note in published.notes)
+    assert any("differ in size" in note for note in published.notes)
     assert any("30 images are few" in note for note in published.notes)
 
 

@@ -107,10 +107,7 @@ def _count(rows: Any) -> int:
 def _notes(metric: str, counts: tuple[int, int]) -> tuple[str, ...]:
     notes = []
     if metric.startswith("cmmd") and min(counts) < SMALL:
-        notes.append(
-            f"{min(counts):,} images are few for CMMD, which was published with thousands; look at "
-            "p before the score."
-        )
+        notes.append(f"{min(counts):,} images are few for CMMD; look at p before the score.")
     if metric == "cmmd-published" and counts[0] != counts[1]:
-        notes.append("the sets have different sizes, and the published formula depends on them.")
+        notes.append("the sets differ in size, and the published formula depends on it.")
     return tuple(notes)

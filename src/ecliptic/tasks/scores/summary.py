@@ -126,10 +126,7 @@ def _notes(run: ScoredRun, values: int, units: int) -> list[str]:
         one = "one alone has no interval" if units == 1 else "the interval is only rough"
         notes.append(f"{units} is few: {one}; score more rows.")
     if run.model and run.model != metric.known:
-        notes.append(
-            f"published with {metric.known}, here with {run.model}: scores of two models cannot be "
-            "compared."
-        )
+        notes.append(f"published with {metric.known}; scores of {run.model} are on another scale.")
     if run.cut:
         notes.append(f"{run.cut:,} rows have a text that was too long; its end was dropped.")
     if metric.by_prompt and values == run.rows:
