@@ -138,6 +138,9 @@ def test_stored_vectors_give_the_same_score(
         found = run("score", *out, *words)
         assert found.exit_code == 2
         assert said in " ".join(found.stderr.split())
+    for words in (out, [out[0], out[0], "--metric", "clip-i"]):
+        named = run("score", *words, "--model", model)
+        assert "stored vectors need no model, so --model is not used" in named.stderr
     near = read_json(run, out[0], out[0], "--metric", "clip-i")
     assert near["n"] == [4, 4]
     same = read_json(run, tmp_path / "a", tmp_path / "a", "--metric", "clip-i", "--model", model)

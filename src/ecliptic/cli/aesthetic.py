@@ -131,8 +131,6 @@ def aesthetic(
     FILE.rejects.jsonl, and the exit code is 3.
     """
     chosen.check()
-    if least is not None and not math.isfinite(least):
-        raise typer.BadParameter(f"--min must be a finite number, got {least}.")
     _check_images(sources, chosen, {"--min": least, "--best": best, "--page": page, "--out": out})
     from ecliptic.storage import check_outputs
 
@@ -153,7 +151,9 @@ def aesthetic(
 
 
 def _check_images(sources: ImageSources, chosen: HeadFlags, given: dict[str, Any]) -> None:
-    """Check the paths; without any, a usage error for flags that are about images."""
+    """Check the paths and --min; without paths, a usage error for flags that are about images."""
+    if (least := given["--min"]) is not None and not math.isfinite(least):
+        raise typer.BadParameter(f"--min must be a finite number, got {least}.")
     if sources.inputs or chosen.train is None:
         sources.check()
         return
@@ -171,8 +171,7 @@ def _find_head(
     if chosen.head is not None:
         head = AestheticHead.load(chosen.head, chosen.backbone)
         if all(map(sources.is_stored, sources.inputs or ())):
-            if model.model != ModelFlags.model:
-                say("note: stored vectors need no model, so --model is not used")
+            model.note_unused()
             return head, None, None, 0
         clip = model.clip()
         head.check(clip.card)

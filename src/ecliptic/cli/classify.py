@@ -132,8 +132,7 @@ def classify(
         _use_classifier(task, labels, model, calibrated)
         return
     sources.check()
-    names = labels.names()
-    top_k = top_k or TOP
+    names, top_k = labels.names(), top_k or TOP
     from ecliptic.cli.gathering import gather
     from ecliptic.storage import check_outputs
 

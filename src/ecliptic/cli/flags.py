@@ -18,6 +18,7 @@ import typer
 
 from ecliptic.cli.completion import complete_models
 from ecliptic.cli.exits import checks_usage
+from ecliptic.cli.output import say
 from ecliptic.errors import MissingTowerError, UnknownModelError
 from ecliptic.settings import from_dict
 
@@ -183,6 +184,11 @@ class ModelFlags(IdentityFlags):
         """The model, ready to encode."""
         names = ("device", "precision", "preprocess", "image_size", "cache")
         return self.load(self.model, **{name: getattr(self, name) for name in names})
+
+    def note_unused(self) -> None:
+        """Say so if a model is named, but all vectors are stored."""
+        if self.model != ModelFlags.model:
+            say("note: stored vectors need no model, so --model is not used")
 
 
 @dataclasses.dataclass(frozen=True)

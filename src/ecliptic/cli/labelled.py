@@ -1,9 +1,9 @@
 """Tables of images that people labelled: a column with the image, and one with its label."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from ecliptic.inputs import ImageSource
 
 IMAGE, LABEL = "image", "label"  # the columns; --column may name another one for the images
 BETWEEN = ";"  # several labels of one image
+LabelledRow = TypeVar("LabelledRow")
 
 
 @dataclass
@@ -68,19 +69,38 @@ def read_labelled_images(
             error = item.error or (InputError(problem) if problem else None)
             yield Item(where if item.error else f"{where} ({item.name})", item.value, error)
 
+    vectors, rejects = encode_rows(clip, items())
+    kept = keep_usable(path, rows, rejects)
+    labels, names, sources = map(list, zip(*kept, strict=True))
+    return LabelledImages(vectors, labels, names, sources, rejects)
+
+
+def encode_rows(clip: Clip, items: Iterable[Item]) -> tuple[Tensor, Rejects]:
+    """(N, E) vectors of the images of a table that can be used, and the others.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
     with progress_bar("labelled images", None, show=on_terminal()) as advance:
-        done = embed_items(clip, [("image", items())], None, advance, lambda text: say(text))
+        done = embed_items(clip, [("image", items)], None, advance, lambda text: say(text))
     with done:
         if done.interrupted:
             raise KeyboardInterrupt
-        say_rejects(done.rejects, len(done.rejects))
-        if not done.names:
-            raise InputError(f"no row of {path} could be used.")
-        bad = {reject.index for reject in done.rejects}
-        kept = [row for index, row in enumerate(rows) if index not in bad]
-        vectors = torch.from_numpy(done.vectors().copy())
-    labels, names, sources = map(list, zip(*kept, strict=True))
-    return LabelledImages(vectors, labels, names, sources, done.rejects)
+        return torch.from_numpy(done.vectors().copy()), done.rejects
+
+
+def keep_usable(path: Path, rows: Sequence[LabelledRow], rejects: Rejects) -> list[LabelledRow]:
+    """The rows of a table that were not rejected; the others are listed on stderr.
+
+    Raises:
+        InputError: no row can be used.
+    """
+    say_rejects(rejects, len(rejects))
+    bad = {reject.index for reject in rejects}
+    kept = [row for index, row in enumerate(rows) if index not in bad]
+    if not kept:
+        raise InputError(f"no row of {path} could be used.")
+    return kept
 
 
 def _read_label(row: dict[str, Any] | str) -> tuple[str, str]:

@@ -1,28 +1,17 @@
 """Tables of images that people labelled: a column with the image, and one for each concept."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ecliptic.cli.output import on_terminal, say, say_rejects
-from ecliptic.engine import (
-    Clip,
-    Columns,
-    Item,
-    Rejects,
-    embed_items,
-    escape_surrogates,
-    progress_bar,
-    read_rows,
-    row_item,
-)
+from ecliptic.cli.labelled import IMAGE, encode_rows, keep_usable
+from ecliptic.engine import Clip, Columns, Item, Rejects, escape_surrogates, read_rows, row_item
 from ecliptic.errors import InputError
 
-IMAGE = "image"  # the column of the images, unless --column names another
 _WORDS = {
     **dict.fromkeys(("1", "true", "yes"), True),
     **dict.fromkeys(("0", "false", "no"), False),
@@ -71,14 +60,8 @@ def read_labelled(path: Path, clip: Clip, columns: LabelColumns) -> Labelled:
             rows.append(row)
             yield row.item
 
-    with progress_bar("labelled images", None, show=on_terminal()) as advance:
-        done = embed_items(clip, [("image", items())], None, advance, lambda text: say(text))
-    with done:
-        if done.interrupted:
-            raise KeyboardInterrupt
-        found = collect_labelled(path, rows, done.rejects, columns)
-        found.vectors = torch.from_numpy(done.vectors().copy())
-    return found
+    vectors, rejects = encode_rows(clip, items())
+    return replace(collect_labelled(path, rows, rejects, columns), vectors=vectors)
 
 
 def list_labelled(path: Path, columns: LabelColumns) -> Iterator[LabelledItem]:
@@ -107,11 +90,7 @@ def collect_labelled(
     Raises:
         InputError: no row can be used.
     """
-    say_rejects(rejects, len(rejects))
-    bad = {reject.index for reject in rejects}
-    kept = [row for index, row in enumerate(rows) if index not in bad]
-    if not kept:
-        raise InputError(f"no row of {path} could be used.")
+    kept = keep_usable(path, rows, rejects)
     truth = {name: [row.said[name] for row in kept] for name in columns.concepts}
     return Labelled(truth, [row.group for row in kept] if columns.group else None, rejects)
 

@@ -262,6 +262,7 @@ def _score_rows(
 
     folders = [ImageFolder(path) for path in paths] if kind == "folders" else []
     if kind == "vectors":
+        model.note_unused()
         sheet = _score_vectors(paths, scores.metric)
     else:
         sheet = _score_items(paths, folders, scores, model.clip())
@@ -331,6 +332,7 @@ def _score_sets(
     rejects: list[Rejects] = []
     sets: list[Rows]
     if all(side.is_stored(path) for side, path in zip(sides, paths, strict=True)):
+        model.note_unused()
         sets = [load_vectors(path) for path in paths]
         name = str(sets[0].model)  # type: ignore[union-attr]
     else:
