@@ -27,7 +27,9 @@ def print_verdicts(verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVer
     """Print the first flagged images, and how many there are of each action."""
     if queue:
         rows = [_cells(verdict) for verdict in queue[:SHOWN]]
-        print_table(("image", "action", "concept", "score ", "margin ", "most like"), rows)
+        print_table(
+            ("image", "action", "concept", "score ", "margin ", "most like, or error"), rows
+        )
         if len(queue) > SHOWN:
             print_text(f"and {len(queue) - SHOWN} more")
     counts = Counter(verdict.action for verdict in verdicts)
