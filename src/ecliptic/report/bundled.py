@@ -30,4 +30,5 @@ def bundled_questions() -> Questions:
         texts=tuple(table["texts"]),
         known=True,
         offered=len(names),
+        liked=tuple(table["liked"]),
     )

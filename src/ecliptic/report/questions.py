@@ -59,6 +59,7 @@ class Questions:
     texts: tuple[str, ...]  # texts whose tokens are shown
     known: bool  # whether the name of each picture is its correct label
     offered: int  # images from which the pictures were drawn
+    liked: tuple[str, ...] = ()  # names of pictures that somebody likes; none: nobody was asked
 
     def keep(self, places: list[int]) -> "Questions":
         """The same questions about the pictures at `places`."""
