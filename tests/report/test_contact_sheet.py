@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ecliptic.report.contact_sheet import NO_PICTURE, Tile, contact_sheet
-from ecliptic.report.page import read_style
+from ecliptic.report.style import read_style
 
 
 def tiles(folder: Path) -> list[Tile]:

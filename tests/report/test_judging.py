@@ -9,10 +9,10 @@ import torch
 from ecliptic.checkpoints import write
 from ecliptic.engine import Clip, load
 from ecliptic.report import DemoResult, demo
-from ecliptic.report.bundled import bundled_questions
-from ecliptic.report.judging import EACH, LEASTS, judge_answers
-from ecliptic.report.page import page
-from ecliptic.report.results import Guess
+from ecliptic.report.showcase.bundled import bundled_questions
+from ecliptic.report.showcase.judging import EACH, LEASTS, judge_answers
+from ecliptic.report.showcase.page import page
+from ecliptic.report.showcase.results import Guess
 from ecliptic.scoring import NONE_OF_THESE
 from tests import tiny
 from tests.report.test_demonstration import Reader

@@ -11,8 +11,8 @@ from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSource
 from ecliptic.markup import Html, document, inline_image, join, tag
 from ecliptic.plots import colour_at, ink_on
-from ecliptic.report.page import read_style
 from ecliptic.report.questions import Picture
+from ecliptic.report.style import read_style
 from ecliptic.scoring import NONE_OF_THESE, Interval, Reliability
 from ecliptic.tasks import SHARE, ClassificationReport, HardImage, LabelRow
 

@@ -11,8 +11,8 @@ from ecliptic import __version__
 from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSource
 from ecliptic.markup import Html, document, inline_image, join, tag
-from ecliptic.report.page import read_style
 from ecliptic.report.questions import Picture
+from ecliptic.report.style import read_style
 
 NO_PICTURE = "no picture"
 _STYLE = """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ecliptic.engine import Card
 from ecliptic.report.questions import Questions
-from ecliptic.report.results import CaptionScores, Caution, Guess, Judgements, Taste
+from ecliptic.report.showcase.results import CaptionScores, Caution, Guess, Judgements, Taste
 from ecliptic.scoring import bootstrap, compare_pairs, cosine
 from ecliptic.tasks import RatingReport, rank_images, train_on_ratings
 

@@ -1,7 +1,7 @@
 """How the demo's page shows what `judging` found: tables with intervals, and a ranked row."""
 
 from ecliptic.markup import Html, inline_image, join, tag
-from ecliptic.report.results import Caution, Judgements
+from ecliptic.report.showcase.results import Caution, Judgements
 
 _COSINE, _SHARE = "{:.2f}", "{:.0%}"
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ecliptic.errors import printable
 from ecliptic.report.questions import Picture
-from ecliptic.report.results import DemoResult, Judgements, Search
+from ecliptic.report.showcase.results import DemoResult, Judgements, Search
 
 MISTAKES, SHOWN = 8, 3  # wrong names, and hits of each search, listed at most
 

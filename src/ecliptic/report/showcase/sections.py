@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ecliptic.markup import Html, inline_image, join, tag
 from ecliptic.plots import colour_at, ink_on
-from ecliptic.report.facts import facts, list_rejects
-from ecliptic.report.judging_sections import show_captions, show_cautions, show_taste
 from ecliptic.report.questions import Picture
-from ecliptic.report.results import DemoResult, Guess, Matrix, Search
-from ecliptic.report.tokens import show_tokens
+from ecliptic.report.showcase.facts import facts, list_rejects
+from ecliptic.report.showcase.judging_sections import show_captions, show_cautions, show_taste
+from ecliptic.report.showcase.results import DemoResult, Guess, Matrix, Search
+from ecliptic.report.showcase.tokens import show_tokens
 
 CARDS = 24  # images of the user that are shown with their labels
 NARROW = 4  # columns of a matrix that fit on a phone

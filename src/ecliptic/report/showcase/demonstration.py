@@ -16,15 +16,15 @@ from torch import Tensor
 from ecliptic.engine import Clip, Item, Rejects, load, progress_bar
 from ecliptic.errors import InputError
 from ecliptic.inputs import ledger
-from ecliptic.report.answers import compare, guess_labels, search_neighbours, search_texts
-from ecliptic.report.bundled import bundled_questions
-from ecliptic.report.gathering import GENERAL, gather
-from ecliptic.report.judging import judge_answers
-from ecliptic.report.page import write_page
 from ecliptic.report.questions import Questions
-from ecliptic.report.results import Answers, DemoResult, Scope, Timing, TokenReading
-from ecliptic.report.sampling import LIMIT
-from ecliptic.report.summary import print_summary
+from ecliptic.report.showcase.answers import compare, guess_labels, search_neighbours, search_texts
+from ecliptic.report.showcase.bundled import bundled_questions
+from ecliptic.report.showcase.gathering import GENERAL, gather
+from ecliptic.report.showcase.judging import judge_answers
+from ecliptic.report.showcase.page import write_page
+from ecliptic.report.showcase.results import Answers, DemoResult, Scope, Timing, TokenReading
+from ecliptic.report.showcase.sampling import LIMIT
+from ecliptic.report.showcase.summary import print_summary
 from ecliptic.scoring import add_none, cosine
 from ecliptic.storage import check_outputs
 
