@@ -10,6 +10,7 @@ from PIL import Image
 import ecliptic
 from benchmarks import naming
 from benchmarks.emoji import read_emoji
+from ecliptic.engine import report_mini
 from ecliptic.engine.loading import MINI
 from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
@@ -83,3 +84,6 @@ def test_it_reaches_the_numbers_of_its_card(mini: ecliptic.Clip, shared: Path) -
     assert (found["design.at_1"].count, found["concepts.at_1"].count) == (777, 433)
     values = {name: found[name].value for name in REACHED}
     assert values == pytest.approx(REACHED, abs=0.01)  # other machines round otherwise
+    told = {one.what: one.value for one in report_mini().measures}
+    assert told["unseen design, recall at 1"] == pytest.approx(REACHED["design.at_1"], abs=0.01)
+    assert told["a keyword, in the best 10"] == pytest.approx(REACHED["keywords"], abs=0.01)

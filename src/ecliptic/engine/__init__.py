@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from ecliptic.engine.card import Card as Card
     from ecliptic.engine.clip import Clip as Clip
     from ecliptic.engine.doctor import Diagnosis as Diagnosis, Stage as Stage, diagnose as diagnose
+    from ecliptic.engine.embedded import (
+        DataSource as DataSource,
+        Measure as Measure,
+        ModelReport as ModelReport,
+        report_mini as report_mini,
+    )
     from ecliptic.engine.embedding import Embedding as Embedding, embed_items as embed_items
     from ecliptic.engine.image_lists import Images as Images, image_items as image_items
     from ecliptic.engine.images import Encoded as Encoded, ImageEncoder as ImageEncoder
