@@ -169,9 +169,12 @@ class ModelFlags(IdentityFlags):
     device: Device = "auto"
     precision: PrecisionFlag = "auto"
     preprocess: Annotated[
-        Literal["reference", "robust"],
-        typer.Option(help="reference: as published; robust: handles EXIF, alpha and 16 bits."),
-    ] = "reference"
+        Literal["reference", "robust"] | None,
+        typer.Option(
+            help="reference: as published; robust: handles EXIF, alpha and 16 bits.",
+            show_default="reference; robust for mini",
+        ),
+    ] = None
     image_size: Annotated[
         int | None, typer.Option(help="Pixels per side, instead of the trained size.", min=1)
     ] = None
