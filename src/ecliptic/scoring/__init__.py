@@ -41,7 +41,9 @@ if TYPE_CHECKING:
         Interval as Interval,
         bootstrap as bootstrap,
         clopper_pearson as clopper_pearson,
+        standard_error as standard_error,
         wilson as wilson,
+        wilson_of_groups as wilson_of_groups,
     )
     from ecliptic.scoring.labels.background import (
         FEWEST_REFERENCES as FEWEST_REFERENCES,
