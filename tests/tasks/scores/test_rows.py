@@ -43,6 +43,12 @@ def test_columns_may_have_other_names(folder: Path) -> None:
     assert second.references == ("b",)
 
 
+def test_a_reference_may_begin_with_a_bracket(folder: Path) -> None:
+    table = write_table(folder / "pairs.csv", "image,caption,references\n0.png,a,[a] cat\n")
+    [row] = table_rows(table, RowColumns(find_metric("refclipscore")))
+    assert row.references == ("[a] cat",)
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -51,7 +57,9 @@ def test_columns_may_have_other_names(folder: Path) -> None:
         ({"image": "0.png", "caption": "  "}, "the text in column 'caption' is empty"),
         ({"image": "0.png", "caption": float("nan")}, "nothing usable in column 'caption'"),
         ({"image": "0.png", "caption": "x"}, "no reference in column 'references'"),
-        ({"image": "0.png", "caption": "x", "references": "["}, "is no list in JSON"),
+        ({"image": "0.png", "caption": "NaN"}, "programs write for an empty cell"),
+        ({"image": "0.png", "caption": "x", "references": '["a", b]'}, "is no list in JSON"),
+        ({"image": "0.png", "caption": "x", "references": '["a", "b'}, "is no list in JSON"),
         ({"image": "0.png", "caption": "x", "references": [" "]}, "no reference in column"),
         ([1], "not a JSON object"),
     ],
