@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         standard_error as standard_error,
         wilson as wilson,
         wilson_of_groups as wilson_of_groups,
+        wilson_of_share as wilson_of_share,
     )
     from ecliptic.scoring.labels.background import (
         FEWEST_REFERENCES as FEWEST_REFERENCES,

@@ -116,7 +116,20 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
     """
     successes, n = check_successes(successes, n)
-    return _score_interval(successes / n, n, _NORMAL.inv_cdf(1 - _check_tail(level)))
+    return wilson_of_share(successes / n, n, level)
+
+
+def wilson_of_share(share: float, n: float, level: float = 0.95) -> Interval:
+    """Wilson's interval of a measured share whose sample is worth `n` trials, whole or not.
+
+    Raises:
+        ConfigError: a level that is not between 0 and 1.
+    """
+    z = _NORMAL.inv_cdf(1 - _check_tail(level))
+    square = z * z / n
+    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
+    low, high = ((share + square / 2 + side) / (1 + square) for side in (-half, half))
+    return Interval(low if share > 0 else 0.0, share, high if share < 1 else 1.0)
 
 
 def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interval:
@@ -144,14 +157,8 @@ def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interv
     if 0 < share < 1:
         trials = len(x) if error == 0 else min(len(x), share * (1 - share) / error**2)
     z = _NORMAL.inv_cdf(1 - tail)
-    return _score_interval(share, trials * (z / student_quantile(tail, units - 1)) ** 2, z)
-
-
-def _score_interval(share: float, n: float, z: float) -> Interval:
-    square = z * z / n
-    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    low, high = ((share + square / 2 + side) / (1 + square) for side in (-half, half))
-    return Interval(low if share > 0 else 0.0, share, high if share < 1 else 1.0)
+    fewer = (z / student_quantile(tail, units - 1)) ** 2  # as the error is known from few groups
+    return wilson_of_share(share, trials * fewer, level)
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
