@@ -95,8 +95,8 @@ def test_bad_rows_are_listed_and_the_rest_counts(
     assert found.exit_code == 3
     data = json.loads(found.stdout)
     assert (data["n"], data["rejected"]) == (3, 4)
-    for place in (3, 5, 6, 7):
-        assert f"pairs.csv, row {place}" in found.stderr
+    for place in (4, 6, 7, 8):
+        assert f"pairs.csv, line {place}" in found.stderr
     assert "nothing usable in column 'caption'" in found.stderr
     rejects = (tmp_path / "s.jsonl.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in rejects] == [2, 4, 5, 6]
@@ -112,7 +112,7 @@ def test_standard_input_has_json_lines(run: Run, model: str, pairs: Path, tmp_pa
     assert data["mean"] == read_json(run, pairs, "--model", model)["mean"]
     found = run("score", "-", "--model", model, input="image,caption\n")
     assert found.exit_code == 1
-    assert "standard input, row 1: not JSON" in found.stderr
+    assert "standard input, line 1: not JSON" in found.stderr
 
 
 def test_stored_vectors_give_the_same_score(
@@ -252,7 +252,7 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
     found = run("score", pairs, "--model", model, "--json")
     assert found.exit_code == 0
     assert json.loads(found.stdout)["cut"] == 1
-    assert "row 5 is too long and loses 'cat" in found.stderr
+    assert "line 6 is too long and loses 'cat" in found.stderr
 
 
 @pytest.mark.parametrize(

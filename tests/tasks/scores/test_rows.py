@@ -25,7 +25,7 @@ def write_table(path: Path, text: str) -> str:
 def test_a_row_has_its_place_its_image_and_its_caption(folder: Path) -> None:
     table = write_table(folder / "pairs.csv", 'image,caption\n0.png,"a cat, red"\n1.png,dogs\n')
     first, second = table_rows(table, RowColumns(find_metric("clipscore")))
-    assert first.name == f"{table}, row 1"
+    assert first.name == f"{table}, line 2"
     assert first.images == (str(folder / "0.png"),)
     assert first.texts == ("a cat, red",)
     assert second.labels == ("1.png",)
@@ -67,7 +67,7 @@ def test_a_reference_may_begin_with_a_bracket(folder: Path) -> None:
 def test_a_bad_row_says_what_is_wrong(folder: Path, row: Any, reason: str) -> None:
     table = write_table(folder / "pairs.jsonl", json.dumps(row) + "\n")
     [found] = table_rows(table, RowColumns(find_metric("refclipscore")))
-    assert found.name.endswith("pairs.jsonl, row 1")
+    assert found.name.endswith("pairs.jsonl, line 1")
     assert found.error is not None
     assert reason in str(found.error)
 

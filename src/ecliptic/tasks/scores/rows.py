@@ -13,6 +13,7 @@ from ecliptic.engine import (
     Item,
     escape_surrogates,
     image_files,
+    name_row,
     read_rows,
     row_item,
 )
@@ -29,7 +30,7 @@ _NO_TEXT = ("nan", "NaN")  # what programs write for a cell without a value
 class ScoreRow:
     """One row to score, or why it cannot be."""
 
-    name: str  # where it is, for people: "pairs.csv, row 3"
+    name: str  # where it is, for people: "pairs.csv, line 3"
     images: tuple[ImageSource, ...] = ()  # those of each system, in the order of `Metric.images`
     texts: tuple[str, ...] = ()  # in the order of `Metric.texts`
     references: tuple[str, ...] = ()
@@ -160,9 +161,8 @@ def _without_suffix(name: str) -> str:
 
 
 def _read(path: str, columns: RowColumns) -> Iterator[tuple[str, Any]]:
-    where = "standard input" if path == STDIN else escape_surrogates(path)
     for number, row in read_rows(path, columns.names()):
-        yield f"{where}, row {number}", row
+        yield name_row(path, number), row
 
 
 def _image(row: Any, column: str, folder: Path, where: str) -> Item:
