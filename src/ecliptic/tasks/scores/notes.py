@@ -54,7 +54,7 @@ def note_run(run: ScoredRun) -> list[str]:
     if run.units < FEW:
         one = "one alone has no interval" if run.units == 1 else "the interval is only rough"
         be = "is" if run.units == 1 else "are"
-        notes.append(f"{count_things(run.units, run.noun)} {be} few: {one}; score more rows.")
+        notes.append(f"{count_things(run.units, run.noun)} {be} few: {one}; score more.")
     if run.different < run.rows and run.noun != "group":
         notes.append(
             f"only {run.different:,} of {run.rows:,} rows are different; a row that is there again "
@@ -91,7 +91,7 @@ def note_values(run: ScoredRun, values: NDArray[np.float64]) -> list[str]:
         notes.append(
             f"{tied:,} of {len(values):,} {run.noun}s have one score, "
             f"{found[counts.argmax()]:.4f}, and only {others:,} another: the interval is only "
-            "rough; score more rows."
+            "rough; score more."
         )
     if run.metric.by_prompt and len(values) == run.rows:
         notes.append("every caption has one image, which is always preferred; give more of each.")
