@@ -116,14 +116,14 @@ def test_rows_that_are_bad_are_listed_and_the_others_counted(
     assert report["images"] == 45
     assert len(report["rejected"]) == 4
     said = flat(found.stderr)
-    for row, reason in ((46, "missing.png"), (47, "holds nothing"), (48, "nothing usable")):
-        assert f"row {row}" in said
+    for line, reason in ((47, "missing.png"), (48, "holds nothing"), (49, "nothing usable")):
+        assert f"line {line}" in said
         assert reason in said
     with labelled.open("a", encoding="utf-8") as file:
         file.write("pictures/0.png,rde\n")
     found = run(*words)
     assert found.exit_code == 1
-    assert "labelled.csv, row 50: 'rde' is not among the labels; did you mean 'red'?" in flat(
+    assert "labelled.csv, line 51: 'rde' is not among the labels; did you mean 'red'?" in flat(
         found.stderr
     )
 

@@ -173,11 +173,11 @@ def test_bad_rows_are_listed_with_their_numbers_and_the_rest_counts(
     )
     assert found.exit_code == 3
     message = " ".join(found.stderr.split())
-    assert "row 41 (missing.png)" in message
-    assert "row 42 (0.png): column 'weapons' holds 'maybe'; it must be 1 or 0" in message
-    assert "row 43 (1.png): column 'weapons' holds nothing" in message
-    assert "row 44 (2.png): column 'style' holds nothing" in message
-    assert "row 45: nothing usable in column 'image'" in message
+    assert "line 42 (missing.png)" in message
+    assert "line 43 (0.png): column 'weapons' holds 'maybe'; it must be 1 or 0" in message
+    assert "line 44 (1.png): column 'weapons' holds nothing" in message
+    assert "line 45 (2.png): column 'style' holds nothing" in message
+    assert "line 46: nothing usable in column 'image'" in message
     told = json.loads(found.stdout)["audit"]["slices"][0]
     assert told["positives"] + told["negatives"] == 40
 
@@ -243,8 +243,8 @@ def test_a_safety_checker_is_run_from_its_folder(
     table.write_text("\n".join(["image,unsafe", *lines, "images/broken.png,1", "x.png,-", ""]))
     found = run("moderate", "--safety-checker", tmp_path / "checker", "--audit", table, "--json")
     assert found.exit_code == 3, found.stderr
-    assert "row 25 (images/broken.png)" in found.stderr
-    assert "row 26 (x.png): column 'unsafe' holds '-'" in " ".join(found.stderr.split())
+    assert "line 26 (images/broken.png)" in found.stderr
+    assert "line 27 (x.png): column 'unsafe' holds '-'" in " ".join(found.stderr.split())
     (part,) = json.loads(found.stdout)["audit"]["slices"]
     assert (part["found"], part["positives"], part["false_alarms"]) == (sum(expected),) * 2 + (0,)
     shown = run("moderate", "--safety-checker", tmp_path / "checker", "--audit", table)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from PIL import Image
 import ecliptic
 from ecliptic import scoring
 from ecliptic.cli.score import SETS, ScoreFlags
-from ecliptic.tasks import METRICS, SET_SCORES
+from ecliptic.tasks import METRICS, SET_SCORES, ScoreSheet
 from tests.cli.conftest import Run
 
 CAPTIONS = ["a cat", "two dogs", "=1+2", "the sea"]
@@ -61,7 +62,7 @@ def test_a_table_is_scored_with_its_mean_and_interval(
     assert f"{data['mean']:.4f} (" in shown
     assert "95% bootstrap interval" in shown
     assert "4 rows" in shown
-    assert "note: 4 is few" in shown
+    assert "note: 4 rows are few" in shown
     assert "worst" in shown
 
 
@@ -94,8 +95,8 @@ def test_bad_rows_are_listed_and_the_rest_counts(
     assert found.exit_code == 3
     data = json.loads(found.stdout)
     assert (data["n"], data["rejected"]) == (3, 4)
-    for place in (3, 5, 6, 7):
-        assert f"pairs.csv, row {place}" in found.stderr
+    for place in (4, 6, 7, 8):
+        assert f"pairs.csv, line {place}" in found.stderr
     assert "nothing usable in column 'caption'" in found.stderr
     rejects = (tmp_path / "s.jsonl.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in rejects] == [2, 4, 5, 6]
@@ -111,7 +112,7 @@ def test_standard_input_has_json_lines(run: Run, model: str, pairs: Path, tmp_pa
     assert data["mean"] == read_json(run, pairs, "--model", model)["mean"]
     found = run("score", "-", "--model", model, input="image,caption\n")
     assert found.exit_code == 1
-    assert "standard input, row 1: not JSON" in found.stderr
+    assert "standard input, line 1: not JSON" in found.stderr
 
 
 def test_stored_vectors_give_the_same_score(
@@ -174,8 +175,66 @@ def test_two_folders_are_compared_pair_by_pair(
     with (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "first", "second", "caption", "first_score", "second_score"]
-    same = read_json(run, tmp_path / "a", tmp_path / "a", "--captions", captions, "--model", model)
-    assert same["verdict"].endswith("score the same on each of 4 pairs.")
+    assert any("published with ViT-B-32/openai" in note for note in data["notes"])
+    assert "note: published with ViT-B-32/openai" in found.stdout
+
+
+def test_one_pair_has_means_without_an_interval(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    captions = tmp_path / "captions.csv"
+    captions.write_text("image,caption\n0.png,a cat\n9.png,a dog\n", encoding="utf-8")
+    asked = [tmp_path / "a", tmp_path / "b", "--captions", captions, "--model", model]
+    data = read_json(run, *asked, code=3)
+    assert data["n"] == 1
+    assert data["first"]["mean"] == data["second"]["mean"]
+    assert data["interval"] is data["p"] is data["verdict"] is None
+    found = run("score", *asked, "--per-item", tmp_path / "s.csv")
+    assert found.exit_code == 3
+    assert "1 row is few: one alone has no interval" in found.stdout
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 2
+
+
+def test_scores_before_ctrl_c_are_written(
+    run: Run, model: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecliptic.tasks.scores.scorer.ROWS", 3)
+    advance = ScoreSheet.add
+
+    def add(self: ScoreSheet, batch: Any) -> None:
+        advance(self, batch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScoreSheet, "add", add)
+    found = run("score", pairs, "--model", model, "--per-item", tmp_path / "s.jsonl")
+    assert found.exit_code == 130
+    assert "interrupted after 3 rows" in found.stderr
+    assert "3 scores in" in found.stderr
+    lines = (tmp_path / "s.jsonl").read_text().splitlines()
+    assert [json.loads(line)["caption"] for line in lines] == CAPTIONS[:3]
+
+
+def test_many_rejects_are_counted_and_the_file_has_all(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    pairs.write_text(pairs.read_text() + "none.png,x\n" * 30, encoding="utf-8")
+    found = run("score", pairs, "--model", model, "--per-item", tmp_path / "s.csv")
+    assert found.exit_code == 3
+    assert found.stderr.count("rejected") == 20
+    assert f"and 10 more, all are in {tmp_path / 's.csv.rejects.jsonl'}" in found.stderr
+    assert len((tmp_path / "s.csv.rejects.jsonl").read_text().splitlines()) == 30
+    pairs.write_text("image,caption\n" + "none.png,x\n" * 30, encoding="utf-8")
+    found = run("score", pairs, "--model", model, "--per-item", tmp_path / "n.csv")
+    assert found.exit_code == 1
+    assert "none of the items could be used" in found.stderr
+    assert not (tmp_path / "n.csv").exists()
+    assert len((tmp_path / "n.csv.rejects.jsonl").read_text().splitlines()) == 30
+
+
+def test_a_level_is_shown_as_it_is(run: Run, model: str, pairs: Path) -> None:
+    shown = run("score", pairs, "--model", model, "--level", "0.999", "--metric", "clip-t").stdout
+    assert "99.9% bootstrap interval" in shown
 
 
 def test_images_alone_have_a_quality(run: Run, model: str, pairs: Path, tmp_path: Path) -> None:
@@ -193,7 +252,7 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
     found = run("score", pairs, "--model", model, "--json")
     assert found.exit_code == 0
     assert json.loads(found.stdout)["cut"] == 1
-    assert "row 5 is too long and loses 'cat" in found.stderr
+    assert "line 6 is too long and loses 'cat" in found.stderr
 
 
 @pytest.mark.parametrize(
@@ -210,6 +269,11 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
         (["A", "--metric", "directional", "--captions", "P"], "needs a table"),
         (["A", "A", "--metric", "preference", "--captions", "P"], "needs a table"),
         (["P", "--metric", "iqa", "--words", "good"], "two texts with a comma"),
+        (["P", "--metric", "iqa", "--words", "a, a"], "two words of iqa are equal"),
+        (["P", "--columns", "caption=a,caption=b"], "the column of one thing twice"),
+        (["P", "--metric", "preference", "--columns", "group=g"], "groups would have no effect"),
+        (["A", "A", "--metric", "cmmd", "--columns", "image=x"], "--columns has no effect on cmmd"),
+        (["A", "A", "--captions", "P"], "are one folder"),
         (["P", "--metric", "iqa", "--prefix", "x"], "so it has no prefix"),
         (["P", "--words", "a,b"], "takes no words"),
         (["A", "A", "--metric", "cmmd", "--prefix", "x"], "--prefix has no effect"),

@@ -65,6 +65,88 @@ def test_items_of_one_group_are_one_observation() -> None:
     assert copies.needed == once.needed
 
 
+def test_groups_of_several_sizes_are_measured_around_their_mean() -> None:
+    """A large group has a large sum of differences, which is no spread."""
+    rng = np.random.default_rng(1)
+    names = np.repeat(np.arange(40), rng.integers(1, 20, 40))
+    d = 0.02 + 0.005 * rng.normal(size=40)[names] + 0.005 * rng.normal(size=len(names))
+    found = scoring.compare_pairs(d, np.zeros(len(d)), groups=names)
+    half = (found.difference.high - found.difference.low) / 2
+    reach = scipy.stats.norm.ppf(0.975) + scipy.stats.norm.ppf(0.8)
+    assert found.smallest == pytest.approx(half * reach / 1.96, rel=0.15)
+
+
+def test_the_win_rate_counts_a_group_once() -> None:
+    """Ten pairs that move together win together."""
+    names, held = np.repeat(np.arange(30), 10), 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        d = (rng.normal(size=30)[names] > 0) * 2.0 - 1 + 0.01 * rng.normal(size=300)
+        rate = scoring.wilson_of_groups(d > 0, names)
+        held += rate.low <= 0.5 <= rate.high
+    assert abs(held / 300 - 0.95) <= 0.04
+    found = scoring.compare_pairs(d, np.zeros(300), groups=names)
+    assert found.win_rate == rate
+    sure = scoring.compare_pairs(np.arange(1.0, 301), np.zeros(300), groups=names).win_rate
+    assert sure is not None
+    assert sure.high == 1
+    assert sure.low == pytest.approx(scoring.wilson(30, 30).low, abs=0.02)
+    assert scoring.compare_pairs([1.0, 1, 0], [0.0] * 3, groups=[0, 0, 1]).win_rate is None
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_the_win_rate_of_groups_without_a_common_cause_is_wilsons(groups: int) -> None:
+    wins = np.random.default_rng(3).random(2000) < 0.7
+    found = scoring.wilson_of_groups(wins, np.arange(2000) // groups)
+    peer = scoring.wilson(int(wins.sum()), 2000)
+    assert (found.low, found.high) == pytest.approx((peer.low, peer.high), abs=0.006)
+
+
+def test_fewer_pairs_than_the_test_needs_can_tell_nothing() -> None:
+    """All 5 of 5 won: the test has p 2/32 at least."""
+    found = scoring.compare_pairs([1.0, 1.1, 0.9, 1.05, 1.2], [0.0] * 5)
+    assert found.p == pytest.approx(2 / 32)
+    assert (found.tells, found.needed) == (False, 6)
+    text = found.verdict("new", "old")
+    assert "No difference can show with fewer than 6, at a level of 0.95" in text
+    assert "for 1.1, about 6 are needed" in text
+    six = scoring.compare_pairs([1.0, 1.1, 0.9, 1.05, 1.2, 1.1], [0.0] * 6)
+    assert (six.tells, six.needed) == (True, None)
+
+
+def test_equal_differences_have_a_verdict() -> None:
+    found = scoring.compare_pairs([0.3] * 3, [0.2] * 3)
+    assert "3 pairs are too few to tell A and B apart" in found.verdict()
+    assert scoring.compare_pairs([0.3] * 8, [0.2] * 8).verdict().startswith("A scores higher")
+
+
+def test_differences_of_rounding_need_no_pairs() -> None:
+    scores = np.random.default_rng(0).random(12)
+    found = scoring.compare_pairs(scores, scores * (1 + 1e-16) + 1e-17)
+    assert (found.ties, found.needed) == (12, None)
+    assert found.verdict() == "A and B score the same on each of 12 pairs."
+    swapped = scores.reshape(2, 6)[::-1].ravel()  # other differences, whose mean is rounding
+    even = scoring.compare_pairs(scores, swapped)
+    assert (even.ties, even.needed) == (0, None)
+    assert "are needed" not in even.verdict()
+
+
+def test_what_is_needed_is_more_than_there_is() -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        found = scoring.compare_pairs(rng.exponential(size=8) + rng.normal(size=8), np.zeros(8))
+        assert found.tells or found.needed is None or found.needed >= 9
+    tiny = [1.0, -1.0] * 10 + [1e-4]
+    assert "more than 1,000,000 are needed" in scoring.compare_pairs(tiny, [0.0] * 21).verdict()
+
+
+def test_groups_are_named_in_the_verdict() -> None:
+    names = np.repeat(np.arange(12), 8)
+    d = np.random.default_rng(0).normal(size=12)[names]
+    text = scoring.compare_pairs(d, np.zeros(96), groups=names).verdict()
+    assert text.startswith("12 groups of pairs are too few")
+
+
 @pytest.mark.parametrize(
     ("given", "error", "match"),
     [

@@ -15,7 +15,7 @@ from ecliptic.engine import (
     Item,
     Rejects,
     embed_items,
-    escape_surrogates,
+    name_row,
     progress_bar,
     read_rows,
     row_item,
@@ -60,7 +60,7 @@ def read_labelled_images(
 
     def items() -> Iterator[Item]:
         for number, row in read_rows(str(path), [columns.value, LABEL]):
-            where = f"{escape_surrogates(path)}, row {number}"
+            where = name_row(str(path), number)
             item = row_item(row, columns, path.parent, where)
             label, problem = _read_label(row)
             if not problem:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.cli.labelled import IMAGE, encode_rows, keep_usable
-from ecliptic.engine import Clip, Columns, Item, Rejects, escape_surrogates, read_rows, row_item
+from ecliptic.engine import Clip, Columns, Item, Rejects, name_row, read_rows, row_item
 from ecliptic.errors import InputError
 
 _WORDS = {
@@ -73,7 +73,7 @@ def list_labelled(path: Path, columns: LabelColumns) -> Iterator[LabelledItem]:
     table = Columns(columns.image or IMAGE)
     names = [table.value, *columns.concepts, *filter(None, (columns.group,))]
     for number, row in read_rows(str(path), names):
-        where = f"{escape_surrogates(path)}, row {number}"
+        where = name_row(str(path), number)
         item = row_item(row, table, path.parent, where)
         said, problem = _read_row(row, columns)
         name = item.name if item.error else f"{where} ({item.name})"

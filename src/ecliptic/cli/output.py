@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 GAP = 2  # spaces between the columns of a table
 PIPED = 160  # columns of a pipe
 NARROWEST = 20  # columns of wrapped text
+MOST_REJECTS = 20  # lines on stderr
 
 
 def say(message: object, *, lines: bool = False) -> None:
@@ -33,9 +34,16 @@ def say(message: object, *, lines: bool = False) -> None:
     print(printable(message, lines=lines), file=sys.stderr)
 
 
-def say_rejects(rejects: "Rejects", shown: int | None = None) -> None:
-    """Print the rejects on stderr; without `shown`, the first few and the number of the others."""
-    for line in rejects.lines() if shown is None else rejects.lines(shown):
+def say_rejects(rejects: "Rejects", shown: int | None = None, listed: Path | None = None) -> None:
+    """Print the first rejects on stderr, and the number of the others.
+
+    With `shown` they are at most so many and at most `MOST_REJECTS`, and `listed` is a file that
+    has all of them, if there is one; without it, they are few, because the rejects file has all.
+    """
+    lines = rejects.lines()
+    if shown is not None:
+        lines = rejects.lines(min(shown, MOST_REJECTS), f"all are in {listed}" if listed else "")
+    for line in lines:
         say(name_flags(line))
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ecliptic.cli.exits import REJECTED, checks_usage, leave
+from ecliptic.cli.exits import INTERRUPTED, REJECTED, checks_usage, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
-from ecliptic.cli.output import on_terminal
+from ecliptic.cli.output import count, on_terminal, rejects_of, say
 from ecliptic.cli.score_printing import (
     PerItem,
     files_of_items,
-    print_comparison,
     print_set_score,
     print_summary,
+    print_systems,
     report_sheet,
     write_items,
 )
@@ -101,11 +101,16 @@ class ScoreFlags:
     def named(self) -> dict[str, str]:
         """What is in which column, as given."""
         pairs = [part.partition("=") for part in (self.columns or "").split(",") if part.strip()]
-        if not all(what.strip() and sign and name for what, sign, name in pairs):
+        if not all(what.strip() and sign and name.strip() for what, sign, name in pairs):
             raise typer.BadParameter(
                 f"--columns {self.columns!r} must be names with =, as in image=file,caption=text."
             )
-        return {what.strip(): name.strip() for what, _, name in pairs}
+        named = {what.strip(): name.strip() for what, _, name in pairs}
+        if len(named) < len(pairs):
+            raise typer.BadParameter(
+                f"--columns {self.columns!r} names the column of one thing twice; name it once."
+            )
+        return named
 
     def pair_of_words(self) -> tuple[str, str] | None:
         """The two texts of --words."""
@@ -152,8 +157,9 @@ def score(
     """Score images with their captions, and say how sure the mean is.
 
     Two folders are compared caption by caption: the difference with its interval, a test, and
-    whether there are enough pairs to tell. Rows that cannot be used are listed on stderr, with
-    --per-item also in FILE.rejects.jsonl, and the exit code is 3.
+    whether there are enough pairs to tell. The first rows that cannot be used are listed on stderr,
+    with --per-item all of them in FILE.rejects.jsonl, and the exit code is 3. Ctrl-C stops early;
+    --per-item then has the scores so far.
     """
     from ecliptic.storage import check_outputs
 
@@ -175,6 +181,8 @@ def _kind(
     captions, metric = scores.captions, scores.metric
     if captions and kind != "folders":
         raise typer.BadParameter(f"--captions belongs to folders of images, not to {paths[0]}.")
+    if kind == "sets":
+        _check_sets(paths, scores)
     if kind in ("sets", "vectors"):
         flags: dict[str, object] = {"--words": scores.words, "--prefix": scores.prefix}
         if kind == "sets":
@@ -216,6 +224,18 @@ def _guess(paths: list[str], metric: str) -> str:
     return "folders"
 
 
+def _check_sets(paths: list[str], scores: ScoreFlags) -> None:
+    from ecliptic.engine import is_table
+
+    if set(scores.named()) - {"image"}:
+        raise typer.BadParameter(f"{scores.metric} reads only the column of images, image=NAME.")
+    if scores.columns and not any(map(is_table, paths)):
+        raise typer.BadParameter(
+            f"--columns has no effect on {scores.metric} of {' and '.join(paths)}, which are no "
+            "tables."
+        )
+
+
 def _check_vectors(scores: ScoreFlags) -> None:
     from ecliptic.tasks import find_metric
 
@@ -240,6 +260,11 @@ def _check_folders(paths: list[str], scores: ScoreFlags, columns: "RowColumns") 
         raise typer.BadParameter(f"{metric.name} reads no captions of images in folders.")
     if len(metric.images) > 1 or (len(paths) > 1 and not metric.compares):
         raise typer.BadParameter(f"{metric.name} needs a table, which names the images of a row.")
+    if len(paths) == 2 and Path(paths[0]).resolve() == Path(paths[1]).resolve():
+        raise typer.BadParameter(
+            f"{paths[0]} and {paths[1]} are one folder, which cannot be compared with itself; name "
+            "the folders of two generators."
+        )
     refuse_missing_files([str(scores.captions)] if scores.captions else [])
 
 
@@ -261,46 +286,59 @@ def _score_rows(
     from ecliptic.tasks import ImageFolder
 
     folders = [ImageFolder(path) for path in paths] if kind == "folders" else []
+    interrupted = False
     if kind == "vectors":
         model.note_unused()
         sheet = _score_vectors(paths, scores.metric)
     else:
-        sheet = _score_items(paths, folders, scores, model.clip())
-    report_sheet(sheet, [folder.note_left() for folder in folders])
+        sheet, interrupted = _score_items(paths, folders, scores, model.clip())
+    left = [] if interrupted else [folder.note_left() for folder in folders]
+    report_sheet(sheet, left, rejects_of(per_item) if per_item else None)
+    if per_item:  # first, because they are the work
+        write_items(per_item, sheet)
+    if interrupted:
+        say(f"interrupted after {count(sheet.complete + len(sheet.rejects), 'row')}")
+        leave(INTERRUPTED, when=True)
     level, seed = uncertainty.level or LEVEL, uncertainty.seed
     examples = EXAMPLES if uncertainty.examples is None else uncertainty.examples
     if len(folders) == 2:
-        print_comparison(sheet, sheet.comparison(level, seed), paths, examples, json=json)
+        print_systems(sheet, paths, examples, level, seed, json=json)
     else:
         print_summary(sheet.summary(examples, level, seed), json=json)
-    if per_item:
-        write_items(per_item, sheet)
     return len(sheet.rejects) > 0
 
 
 def _score_items(
     paths: list[str], folders: "list[ImageFolder]", scores: ScoreFlags, clip: "Clip"
-) -> "ScoreSheet":
+) -> "tuple[ScoreSheet, bool]":
+    """The scores, and whether Ctrl-C ended the work."""
     from ecliptic.engine import progress_bar
-    from ecliptic.tasks import RowScorer, folder_rows, image_rows, score_rows, table_rows
+    from ecliptic.tasks import (
+        RowScorer,
+        folder_rows,
+        image_rows,
+        score_rows,
+        start_sheet,
+        table_rows,
+    )
 
-    columns = scores.row_columns()
+    columns, systems = scores.row_columns(), max(len(folders), 1)
     with checks_usage():
-        scorer = RowScorer(
-            clip,
-            columns.metric,
-            max(len(folders), 1),
-            prefix=scores.prefix,
-            words=scores.pair_of_words(),
-        )
+        words, prefix = scores.pair_of_words(), scores.prefix
+        scorer = RowScorer(clip, columns.metric, systems, prefix=prefix, words=words)
     if not folders:
         rows = table_rows(paths[0], columns)
     elif scores.captions:
         rows = folder_rows(folders, str(scores.captions), columns)
     else:
         rows = image_rows(folders)
-    with progress_bar("rows", None, show=on_terminal()) as advance:
-        return score_rows(scorer, rows, advance)
+    sheet = start_sheet(scorer)
+    try:
+        with progress_bar("rows", None, show=on_terminal()) as advance:
+            score_rows(scorer, rows, advance, sheet)
+    except KeyboardInterrupt:
+        return sheet, True
+    return sheet, False
 
 
 def _score_vectors(paths: list[str], metric: str) -> "ScoreSheet":
@@ -323,10 +361,8 @@ def _score_sets(
     from ecliptic.engine import load_vectors
     from ecliptic.tasks import score_sets
 
-    named = scores.named()
-    if set(named) - {"image"}:
-        raise typer.BadParameter(f"{scores.metric} reads only the column of images, image=NAME.")
-    sides = [ImageSources(inputs=[path], column=named.get("image")) for path in paths]
+    column = scores.named().get("image")
+    sides = [ImageSources(inputs=[path], column=column) for path in paths]
     for side in sides:
         side.check()
     rejects: list[Rejects] = []

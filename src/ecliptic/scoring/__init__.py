@@ -41,7 +41,10 @@ if TYPE_CHECKING:
         Interval as Interval,
         bootstrap as bootstrap,
         clopper_pearson as clopper_pearson,
+        standard_error as standard_error,
         wilson as wilson,
+        wilson_of_groups as wilson_of_groups,
+        wilson_of_share as wilson_of_share,
     )
     from ecliptic.scoring.labels.background import (
         FEWEST_REFERENCES as FEWEST_REFERENCES,

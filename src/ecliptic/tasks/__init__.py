@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         Metric as Metric,
         find_metric as find_metric,
     )
+    from ecliptic.tasks.scores.notes import ScoredRun as ScoredRun
     from ecliptic.tasks.scores.rows import (
         ImageFolder as ImageFolder,
         RowColumns as RowColumns,
@@ -109,10 +110,10 @@ if TYPE_CHECKING:
         score_pairs as score_pairs,
         score_rows as score_rows,
         score_vectors as score_vectors,
+        start_sheet as start_sheet,
     )
     from ecliptic.tasks.scores.summary import (
         ScoredExample as ScoredExample,
-        ScoredRun as ScoredRun,
         ScoreSummary as ScoreSummary,
     )
 

@@ -25,7 +25,7 @@ def write_table(path: Path, text: str) -> str:
 def test_a_row_has_its_place_its_image_and_its_caption(folder: Path) -> None:
     table = write_table(folder / "pairs.csv", 'image,caption\n0.png,"a cat, red"\n1.png,dogs\n')
     first, second = table_rows(table, RowColumns(find_metric("clipscore")))
-    assert first.name == f"{table}, row 1"
+    assert first.name == f"{table}, line 2"
     assert first.images == (str(folder / "0.png"),)
     assert first.texts == ("a cat, red",)
     assert second.labels == ("1.png",)
@@ -43,6 +43,12 @@ def test_columns_may_have_other_names(folder: Path) -> None:
     assert second.references == ("b",)
 
 
+def test_a_reference_may_begin_with_a_bracket(folder: Path) -> None:
+    table = write_table(folder / "pairs.csv", "image,caption,references\n0.png,a,[a] cat\n")
+    [row] = table_rows(table, RowColumns(find_metric("refclipscore")))
+    assert row.references == ("[a] cat",)
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -51,7 +57,9 @@ def test_columns_may_have_other_names(folder: Path) -> None:
         ({"image": "0.png", "caption": "  "}, "the text in column 'caption' is empty"),
         ({"image": "0.png", "caption": float("nan")}, "nothing usable in column 'caption'"),
         ({"image": "0.png", "caption": "x"}, "no reference in column 'references'"),
-        ({"image": "0.png", "caption": "x", "references": "["}, "is no list in JSON"),
+        ({"image": "0.png", "caption": "NaN"}, "programs write for an empty cell"),
+        ({"image": "0.png", "caption": "x", "references": '["a", b]'}, "is no list in JSON"),
+        ({"image": "0.png", "caption": "x", "references": '["a", "b'}, "is no list in JSON"),
         ({"image": "0.png", "caption": "x", "references": [" "]}, "no reference in column"),
         ([1], "not a JSON object"),
     ],
@@ -59,7 +67,7 @@ def test_columns_may_have_other_names(folder: Path) -> None:
 def test_a_bad_row_says_what_is_wrong(folder: Path, row: Any, reason: str) -> None:
     table = write_table(folder / "pairs.jsonl", json.dumps(row) + "\n")
     [found] = table_rows(table, RowColumns(find_metric("refclipscore")))
-    assert found.name.endswith("pairs.jsonl, row 1")
+    assert found.name.endswith("pairs.jsonl, line 1")
     assert found.error is not None
     assert reason in str(found.error)
 

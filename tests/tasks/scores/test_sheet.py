@@ -108,7 +108,7 @@ def test_rows_that_cannot_be_used_are_listed_and_the_rest_counts(
         ScoreRow("row 1", (paths[0],), ("a cat",), labels=("0.png",)),
         ScoreRow("row 2", (str(broken),), ("a cat",), labels=("broken.png",)),
         ScoreRow("row 3", (paths[1],), ("\ud800",), labels=("1.png",)),
-        ScoreRow("row 4", error=problem),
+        ScoreRow("row 4", labels=("row 4",), error=problem),
         ScoreRow("row 5", (paths[1],), ("two dogs",), labels=("1.png",)),
     ]
     done: list[int] = []
@@ -155,7 +155,7 @@ def test_a_summary_has_an_interval_and_the_worst_and_best_rows(
     assert data["n"] == 4
     assert data["interval"][0] <= data["mean"] <= data["interval"][1]
     assert data["space"] == clip.card.space
-    assert any("4 is few" in note for note in found.notes)
+    assert any("4 rows are few" in note for note in found.notes)
     assert any("published with ViT-B-32/openai" in note for note in found.notes)
     one = score_pairs(clip, paths[:1], CAPTIONS[:1], "clip-t").summary()
     assert one.interval is None
@@ -168,6 +168,9 @@ def test_groups_count_as_one_observation(clip: Clip, paths: list[str]) -> None:
         for i in range(16)
     ]
     found = score_rows(RowScorer(clip, METRICS["clip-t"]), rows).summary()
+    assert found.to_json()["units"] == 4
+    assert found.facts()["n"] == "16 rows in 4 groups"
+    assert "4 groups are few: the interval is only rough; score more." in found.notes
     alone = score_pairs(clip, paths, CAPTIONS, "clip-t").summary()
     assert found.interval is not None
     assert alone.interval is not None

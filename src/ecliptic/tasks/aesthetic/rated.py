@@ -22,8 +22,8 @@ from ecliptic.engine import (
     Item,
     Rejects,
     embed_items,
-    escape_surrogates,
     is_table,
+    name_row,
     open_parquet,
     open_text,
     read_rows,
@@ -71,10 +71,8 @@ def read_ratings(path: str) -> RatingTable:
     names = [*COLUMNS[kind], *([GROUP] if grouped else [])]
     table = RatingTable(kind, groups=[] if grouped else None)
     table.unused = tuple(name for name in header if name not in names)
-    first = 1 if path.lower().endswith((".jsonl", ".parquet")) else 2  # after the header
-    for number, row in read_rows(path, names):
-        where = f"{escape_surrogates(path)}, line {number - 1 + first}"
-        _add_row(table, row, number - 1, where, Path(path).parent)
+    for place, (number, row) in enumerate(read_rows(path, names)):
+        _add_row(table, row, place, name_row(path, number), Path(path).parent)
     return table
 
 

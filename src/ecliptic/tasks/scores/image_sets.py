@@ -56,7 +56,7 @@ class SetScore:
         """Names and values, for people."""
         shown = f"{self.score:.4f}"
         if self.interval:
-            shown = f"{self.interval.show('{:.4f}')}, {self.level:.0%} bootstrap interval"
+            shown = self.interval.show_at(self.level)
         found = {"metric": self.metric, "score": shown}
         if self.p is not None:
             found["p"] = f"{self.p:.3g}, that both sets are of one distribution"
@@ -91,6 +91,7 @@ def score_sets(
     interval = p = None
     if metric == "clip-i":
         interval = bootstrap(clip_i(first, second), level=level, seed=seed)
+        interval = interval.within(-1.0, 1.0)  # of cosines
         score = interval.value
     else:
         score = cmmd(first, second, unbiased=metric == "cmmd")

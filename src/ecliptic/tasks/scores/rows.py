@@ -1,6 +1,7 @@
 """Reads the rows to score: from tables, and from folders of images with a table of captions."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from ecliptic.engine import (
     Item,
     escape_surrogates,
     image_files,
+    name_row,
     read_rows,
     row_item,
 )
@@ -20,13 +22,15 @@ from ecliptic.inputs import ImageSource
 from ecliptic.tasks.scores.metrics import Metric
 
 _NAMED = 3  # images that a note names
+_LIST = re.compile(r'\s*\[(\s*"|.*\]\s*$)', re.DOTALL)  # in JSON; "[a] cat" is a text
+_NO_TEXT = ("nan", "NaN")  # what programs write for a cell without a value
 
 
 @dataclass(frozen=True)
 class ScoreRow:
     """One row to score, or why it cannot be."""
 
-    name: str  # where it is, for people: "pairs.csv, row 3"
+    name: str  # where it is, for people: "pairs.csv, line 3"
     images: tuple[ImageSource, ...] = ()  # those of each system, in the order of `Metric.images`
     texts: tuple[str, ...] = ()  # in the order of `Metric.texts`
     references: tuple[str, ...] = ()
@@ -51,6 +55,11 @@ class RowColumns:
                     f"the score {self.metric.name} reads no {what!r}; it reads {', '.join(known)}"
                     + (f"; {near}" if near else ".")
                 )
+        if self.metric.by_prompt and "group" in self.named:
+            raise ConfigError(
+                f"the score {self.metric.name} already counts the images of one caption as one "
+                "observation, so groups would have no effect; leave group out."
+            )
 
     def of(self, what: str) -> list[str]:
         """The columns that hold `what`; only references may be in several."""
@@ -152,9 +161,8 @@ def _without_suffix(name: str) -> str:
 
 
 def _read(path: str, columns: RowColumns) -> Iterator[tuple[str, Any]]:
-    where = "standard input" if path == STDIN else escape_surrogates(path)
     for number, row in read_rows(path, columns.names()):
-        yield f"{where}, row {number}", row
+        yield name_row(path, number), row
 
 
 def _image(row: Any, column: str, folder: Path, where: str) -> Item:
@@ -194,6 +202,12 @@ def _text(row: Any, column: str, where: str) -> Item:
     item = row_item(row, Columns(column, kind="text"), Path(), where)
     if item.error is None and not str(item.value).strip():
         return Item(where, "", InputError(f"the text in column {column!r} is empty."))
+    if item.value in _NO_TEXT:
+        problem = (
+            f"the text in column {column!r} is {item.value!r}, which programs write for an empty "
+            "cell; write a caption."
+        )
+        return Item(where, "", InputError(problem))
     return item
 
 
@@ -213,11 +227,14 @@ def _references(row: Any, columns: RowColumns) -> tuple[str, ...]:
     found: list[Any] = []
     for name in columns.of("references"):
         value = row.get(name)
-        if isinstance(value, str) and value.lstrip().startswith("["):
+        if isinstance(value, str) and _LIST.match(value):
             try:
                 value = json.loads(value)
             except ValueError:
-                raise InputError(f"column {name!r} begins with [ but is no list in JSON.") from None
+                raise InputError(
+                    f"column {name!r} has a text in [ ] that is no list in JSON; write it as in "
+                    '["a cat", "cats"].'
+                ) from None
         found += value if isinstance(value, list) else [value]
     texts = tuple(text for text in found if isinstance(text, str) and text.strip())
     if not texts:
