@@ -19,6 +19,7 @@ from ecliptic.errors import (
 )
 from ecliptic.scoring import recall_threshold
 from ecliptic.tasks import Concept, Moderator, review_queue
+from ecliptic.tasks.moderation.prototypes import reaches
 from tests.tasks.moderation.samples import BREAD, FOOD, PEN, SWORD, WEAPONS, labelled, noise
 
 
@@ -82,6 +83,11 @@ def test_nan_zero_and_broken_images_are_never_allowed(clip: Clip, tmp_path: Path
             method(rows)
     with pytest.raises(ImageError):
         moderator.scores([tmp_path / "broken.png"])
+
+
+def test_a_score_that_is_no_number_counts_as_found() -> None:
+    scores = torch.tensor([float("nan"), 0.6, 0.5, 0.4])
+    assert reaches(scores, 0.5).tolist() == [True, True, True, False]
 
 
 def test_example_images_are_found_again(clip: Clip, swords: Path) -> None:

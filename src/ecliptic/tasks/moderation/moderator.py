@@ -22,6 +22,7 @@ from ecliptic.tasks.moderation.prototypes import (
     check_reference,
     list_images,
     make_prototypes,
+    reaches,
 )
 from ecliptic.tasks.moderation.rules import Concept, check_concepts, read_rules
 from ecliptic.tasks.moderation.rulesets import Ruleset, Tuning, read_ruleset, write_ruleset
@@ -245,7 +246,7 @@ class Moderator:
         truths = read_truth(truth, [one.name for one in self.concepts], len(scores))
         places = {name: self.ruleset.place(name) for name in truths}
         flagged = {
-            name: scores[:, at] >= float(self.concepts[at].threshold or 0)
+            name: reaches(scores[:, at], float(self.concepts[at].threshold or 0))
             for name, at in places.items()
         }
         slices = audit_scores(flagged, truths, groups, prevalence=prevalence, level=level)
@@ -290,7 +291,7 @@ def _tune(
         threshold = recall_threshold(scores[positive], wanted, confidence).threshold
         threshold -= ROUNDING * prototypes.unit
     others = scores[~positive]
-    alarms = int((others >= threshold).sum())
+    alarms = int(reaches(others, threshold).sum())
     return Tuning(target, wanted, confidence, threshold, int(positive.sum()), len(others), alarms)
 
 
@@ -299,8 +300,9 @@ def _explain(concept: Concept, prototypes: Prototypes, found: Comparison) -> Ite
     threshold = float(concept.threshold or 0)
     nearest = _look_up(prototypes.names, found.nearest, found.cosines)
     contrast = _look_up(prototypes.names, found.contrast, found.cosines)
-    for score, near, far in zip(found.scores.tolist(), nearest, contrast, strict=True):
-        yield Reason(concept.name, score, threshold, score >= threshold, *near, *far)
+    scores, flags = found.scores.tolist(), reaches(found.scores, threshold).tolist()
+    for score, flag, near, far in zip(scores, flags, nearest, contrast, strict=True):
+        yield Reason(concept.name, score, threshold, flag, *near, *far)
 
 
 def _look_up(

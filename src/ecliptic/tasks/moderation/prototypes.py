@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecliptic.checks import check_finite
 from ecliptic.engine import Clip, image_files
 from ecliptic.errors import ConfigError, NumericalError
 from ecliptic.tasks.moderation.rules import Concept
@@ -20,6 +21,8 @@ from ecliptic.tasks.moderation.rules import Concept
 FEWEST_REFERENCES = 20  # below, mean and deviation are noise
 STEADY_REFERENCES = 200  # from here on, they are steady
 _SMALLEST = 1e-6  # deviation of the cosines with different reference images
+_UNIT = 1e-3  # how near to 1 the lengths of unit vectors are
+_AGAIN = "make the moderator again from its rules."
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class Prototypes:
     mean: Tensor  # (P,) float64 of the cosines with reference images; 0 without them
     deviation: Tensor  # (P,) float64; 1 without them
 
+    def __post_init__(self) -> None:
+        for part in ("vectors", "mean", "deviation"):
+            check_finite(getattr(self, part), f"the {part} of a concept", _AGAIN)
+        if bool(((self.vectors.norm(dim=-1) - 1).abs() > _UNIT).any()):
+            raise NumericalError(f"the vectors of a concept must have length 1; {_AGAIN}")
+        if bool((self.deviation <= 0).any()):
+            raise NumericalError(f"the deviation of a concept must be above 0; {_AGAIN}")
+
     @property
     def unit(self) -> float:
         """How far a score moves, at most, when a cosine moves by 1."""
@@ -56,6 +67,11 @@ class Prototypes:
             return Comparison(scores, cosines, nearest, None)
         against, place = levels[:, self.positives :].max(dim=1)
         return Comparison(scores - against, cosines, nearest, place + self.positives)
+
+
+def reaches(scores: Tensor, threshold: float) -> Tensor:
+    """Whether each score is at least the threshold; NaN counts, so it is never safe."""
+    return ~(scores < threshold)
 
 
 def make_prototypes(clip: Clip, concept: Concept, reference: Tensor | None) -> Prototypes:
