@@ -53,6 +53,12 @@ class Tuning:
     positives: int  # labelled images that show the concept
     negatives: int  # the others
     false_alarms: int  # of these, at or above the threshold
+    computed_in: str  # precision of the model: "fp32", "bf16" or "fp16"
+
+    @property
+    def prevalence(self) -> float:
+        """The share of the labelled images that show the concept."""
+        return self.positives / (self.positives + self.negatives)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def write_ruleset(path: Path | str, rules: Ruleset, *, overwrite: bool) -> None:
             written.
     """
     path = Path(path)
-    if path.suffix != SUFFIX:
+    if path.suffix.lower() != SUFFIX:
         raise StorageError(f"{path} must end in {SUFFIX}, the format of a moderator's file.")
     if os.path.lexists(path) and not overwrite:
         raise StorageError(f"{path} exists; choose another path, or pass overwrite=True.")
