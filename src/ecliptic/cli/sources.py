@@ -62,15 +62,20 @@ class ImageSources:
         return self.takes_vectors and path.endswith(STORED) and not table
 
     def files(self) -> "Iterator[str | Path]":
-        """Every path that is read, with the images in folders."""
-        from ecliptic.engine import image_files
+        """Every path that is read, with the images in folders, globs and tables."""
+        from ecliptic.engine import STDIN, image_files, is_table, read_items
         from ecliptic.errors import EclipticError
 
         for path in self.inputs or ():
             yield path
-            if Path(path).is_dir():
-                with suppress(EclipticError):  # a folder without images
-                    yield from (str(item.value) for item in image_files(path, warns=False))
+            if path == STDIN or self.is_stored(path):
+                continue
+            with suppress(EclipticError):  # a folder without images; reading it again says so
+                table = is_table(path)
+                items = (
+                    read_items(path, self._columns()) if table else image_files(path, warns=False)
+                )
+                yield from (item.value for item in items if isinstance(item.value, str))
 
     def sets(self, paths: Iterable[str]) -> "Iterator[Set]":
         """The items of `paths` in order; neighbours of one kind are one set, encoded together."""
