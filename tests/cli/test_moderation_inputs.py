@@ -176,4 +176,5 @@ def test_labels_that_promise_too_much_are_named(run: Run, model: str, tmp_path: 
     said = tune(
         [f"{row},{int(place > 0)}" for place, row in enumerate(rows)], "--wanted-precision", "0.5"
     )
-    assert "weapons: a precision is approximate, and is less where fewer than 96.67% of the" in said
+    assert "weapons: the promise of a precision is approximate, and holds where" in said
+    assert "at least 96.67% of the images show the concept" in said

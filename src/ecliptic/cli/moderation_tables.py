@@ -92,8 +92,8 @@ def print_tuning(moderator: "Moderator") -> None:
     for concept, tuning in zip(moderator.concepts, moderator.ruleset.tunings, strict=True):
         if tuning is not None and tuning.target == "precision":
             print_text(
-                f"{concept.name}: a precision is approximate, and is less where fewer than "
-                f"{tuning.prevalence:.2%} of the images show the concept, as here"
+                f"{concept.name}: the promise of a precision is approximate, and holds where at "
+                f"least {tuning.prevalence:.2%} of the images show the concept, as in this table"
             )
 
 
