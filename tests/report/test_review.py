@@ -67,11 +67,11 @@ def test_a_long_section_is_cut_and_says_so_and_hides_no_other() -> None:
 
 def test_names_stand_without_folders() -> None:
     broken = ImageVerdict(
-        "/home/mine/broken.png", "reject", (), "v1", "'/home/mine/broken.png' cannot be decoded"
+        "/srv/mine/broken.png", "reject", (), "v1", "'/srv/mine/broken.png' cannot be decoded"
     )
     reasons = [
         Reason("weapons", 0.9, 0.5, flagged=True, nearest=nearest)
-        for nearest in ("/home/mine/knives/knife", "mine/swords/sword.PNG", "a knife/dagger")
+        for nearest in ("/srv/mine/knives/knife", "mine/swords/sword.PNG", "a knife/dagger")
     ]
     found = ImageVerdict("mine/photos/1.jpg", "block", tuple(reasons), "v1")
     page = review_page([broken, found], [], total=2)
