@@ -39,7 +39,7 @@ class Picture:
 
     @cached_property
     def whole(self) -> bytes:
-        """The same of the image with its edges; its longer side is that of a thumbnail.
+        """A JPEG of the whole image with its edges; upright and without metadata.
 
         Raises:
             ImageError: the image cannot be read any more.
