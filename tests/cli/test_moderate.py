@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -151,16 +152,19 @@ def test_an_audit_measures_by_group(run: Run, model: str, labels: Path, rules: P
     assert told["slices"][1]["positives"] == 10
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_an_audit_of_the_tuned_images_and_few_references_are_noted(
     run: Run, model: str, labels: Path, rules: Path
 ) -> None:
     rules.write_text('reference = ["labelled/"]\n' + rules.read_text())
     asked = ["moderate", "--rules", rules, "-m", model, "--tune", labels, "--recall", 0.8]
-    found = run(*asked, "--audit", labels)
+    again = labels.with_name("again.csv")
+    shutil.copy(labels, again)
+    with pytest.warns(UserWarning, match="weapons: 40 of 40 images of the audit set its thres"):
+        found = run(*asked, "--audit", again)
     assert found.exit_code == 0, found.stderr
     message = " ".join(found.stderr.split())
     assert "note: 40 reference images; with 200 or more" in message
-    assert "warning: the audit is about the images that the thresholds were set on" in message
 
 
 def test_bad_rows_are_listed_with_their_numbers_and_the_rest_counts(
@@ -206,13 +210,39 @@ def test_a_missing_column_is_named(run: Run, model: str, labels: Path, rules: Pa
         (["a.png", "--rules", "r", "--sample", "3"], "--sample does nothing without --out"),
         (["a.png", "--rules", "r", "--seed", "3"], "--seed does nothing without --sample"),
         (["--rules", "r", "--tune", "t", "--page", "p"], "need images to moderate"),
+        (["a.png", "--rules", "r.toml", "--page", "p.png"], "--page p.png must end in .html or"),
+        (["a.png", "--rules", "r.toml", "--force"], "--force does nothing without --out, --page"),
+        (
+            ["a.png", "--rules", "r.toml", "--column", "x"],
+            "--column names a column of a table, but",
+        ),
+        (["a.npy", "--rules", "r.toml", "--column", "x"], "there is no file a.npy"),
+        (["a.png", "--rules", "r.toml", "--id", "x"], "--id names a column of a table of images"),
+        (["a.png", "--rules", "p.pt"], "p.pt must be a .toml file of concepts, or a .safetensors"),
+        (
+            ["--rules", "r.toml", "--tune", "t", "--recall", "95"],
+            "--recall must be a share above 0",
+        ),
+        (["--rules", "r.toml", "--tune", "t", "--recall", "nan"], "below 1, such as 0.9, got nan"),
+        (["--rules", "r.toml", "--tune", "t", "--confidence", "1"], "--confidence must be a share"),
+        (
+            [
+                *("--rules", "r.toml", "--tune", "t"),
+                *("--wanted-precision", ".8", "--confidence", ".4"),
+            ],
+            "--confidence of a precision must be at least 0.5",
+        ),
+        (
+            ["--rules", "r.toml", "--audit", "t", "--prevalence", "1.5"],
+            "--prevalence must be a share from 0 to 1, got 1.5",
+        ),
         (["a.png", "--safety-checker", "c", "--tune", "t"], "has fixed thresholds"),
         (["a.png", "--safety-checker", "c", "--save", "x.safetensors"], "are for --rules"),
         (["a.png", "--safety-checker", "c", "-m", "x"], "leave --model out"),
         (["a.npy", "--safety-checker", "c"], "there is no file a.npy"),
-        (["--rules", "r", "--tune", "t", "--id", "x"], "--id names the images that are"),
+        (["--rules", "r.toml", "--tune", "t", "--id", "x"], "--id names a column of a table"),
         (["a.png", "--rules", "r", "--save", "x.toml"], "must end in .safetensors"),
-        (["a.png", "--rules", "r", "--out", "x.txt"], "must end in .csv or .jsonl"),
+        (["a.png", "--rules", "r.toml", "--out", "x.txt"], "must end in .csv or .jsonl"),
     ],
 )
 def test_flags_without_effect_are_refused(run: Run, words: list[str], message: str) -> None:

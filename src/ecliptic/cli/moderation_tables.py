@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN = 20  # flagged images that are printed
 HEADER = (
     *("image", "why", "action", "concepts", "concept", "score", "threshold", "margin"),
-    *("nearest", "contrast", "rules", "error"),
+    *("nearest", "contrast", "note", "rules", "error"),
 )
 FLAGGED, SAMPLED = "flagged", "sample"  # why an image is in the queue
 
@@ -64,14 +64,14 @@ def write_queue(
 
 def _to_row(why: str, verdict: "ImageVerdict") -> tuple[Any, ...]:
     """The cells of `HEADER`."""
-    numbers: tuple[Any, ...] = ("",) * 6
+    cells: tuple[Any, ...] = ("",) * 7
     if verdict.reasons:
         best = verdict.reasons[0]
         values = (round(value, 6) for value in (best.score, best.threshold, best.margin))
-        numbers = (best.concept, *values, best.nearest, best.contrast)
+        cells = (best.concept, *values, best.nearest, best.contrast, best.note)
     concepts = "; ".join(verdict.concepts)
     start = (verdict.name, why, verdict.action, concepts)
-    return (*start, *numbers, verdict.rules, verdict.error)
+    return (*start, *cells, verdict.rules, verdict.error)
 
 
 def print_tuning(moderator: "Moderator") -> None:
@@ -89,6 +89,12 @@ def print_tuning(moderator: "Moderator") -> None:
     ]
     heads = ("concept", "threshold ", "promise", "positives ", "flagged negatives ")
     print_table(heads, rows)
+    for concept, tuning in zip(moderator.concepts, moderator.ruleset.tunings, strict=True):
+        if tuning is not None and tuning.target == "precision":
+            print_text(
+                f"{concept.name}: the promise of a precision is approximate, and holds where at "
+                f"least {tuning.prevalence:.2%} of the images show the concept, as in this table"
+            )
 
 
 def tuning_to_json(moderator: "Moderator") -> list[dict[str, Any]]:

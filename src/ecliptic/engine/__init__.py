@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         count_lines as count_lines,
     )
     from ecliptic.engine.sources.folders import (
+        IMAGE_SUFFIXES as IMAGE_SUFFIXES,
         LeftOutWarning as LeftOutWarning,
         image_files as image_files,
     )

@@ -1,7 +1,8 @@
 """A contact sheet: many small pictures with a few words each, as one HTML file.
 
-The pictures are inside the file, which loads nothing, and it fits a phone and a dark screen. What
-the tiles say is the business of the reports that use it.
+Each picture is shown with its edges, which a model may not have seen. The pictures are inside the
+file, which loads nothing, and it fits a phone and a dark screen. What the tiles say is the business
+of the reports that use it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,14 @@ _STYLE = """
   border: 1px solid var(--line);
   border-radius: 0.8rem;
 }
-.tile img { width: 100%; height: auto; aspect-ratio: 1; object-fit: cover; border-radius: 0; }
+.tile img {
+  width: 100%;
+  height: auto;
+  aspect-ratio: 1;
+  object-fit: contain;
+  background: var(--track);
+  border-radius: 0;
+}
 .tile .missing {
   display: grid;
   place-items: center;
@@ -113,6 +121,6 @@ def _show_picture(tile: Tile) -> Html:
     if tile.picture is None:
         return tag("p", NO_PICTURE, class_="missing")
     try:
-        return inline_image(Picture(tile.title, tile.picture).thumbnail, tile.title)
+        return inline_image(Picture(tile.title, tile.picture).whole, tile.title)
     except ImageError:  # it was readable when it was encoded
         return tag("p", "cannot be read any more", class_="missing")

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         Concept as Concept,
         Rules as Rules,
         read_rules as read_rules,
+        require_thresholds as require_thresholds,
     )
     from ecliptic.tasks.moderation.rulesets import (
         Ruleset as Ruleset,

@@ -91,6 +91,21 @@ def test_a_group_called_all_is_told_apart() -> None:
         audit_scores({"x": [True]}, {"x": flags})
 
 
+def test_what_cannot_be_counted_is_refused(clip: Clip) -> None:
+    flags = [True, False]
+    with pytest.raises(ConfigError, match="there are no flags of 'weapon'; did you mean 'weapons'"):
+        audit_scores({"weapons": flags}, {"weapon": flags})
+    for wrong in ([0.3, 1.0], [float("nan"), 0.0], [5, 1], ["yes", "no"], [None, True]):
+        for flagged, truth in ((wrong, flags), (flags, wrong)):
+            with pytest.raises(ShapeError, match="must be true or false, or 1 or 0"):
+                audit_scores({"x": flagged}, {"x": truth})
+    for groups in (["a", None], [1, "a"]):
+        with pytest.raises(ConfigError, match="groups must be texts, got"):
+            audit_scores({"x": flags}, {"x": flags}, groups)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="must be true or false, or 1 or 0"):
+        Moderator(clip, [WEAPONS]).fit(labelled(clip, 1, 0)[0], ["yes"])
+
+
 def verdicts(count: int) -> list[ImageVerdict]:
     reason = Reason("x", 0.0, 0.5, flagged=False)
     allowed = ImageVerdict("a", "allow", (reason,), "v")

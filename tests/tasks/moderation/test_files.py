@@ -1,6 +1,9 @@
 """A moderator in a file: the same verdicts after loading; damage and other spaces are refused."""
 
+import hashlib
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,28 +59,76 @@ def test_rules_are_read_from_toml(clip: Clip, swords: Path, tmp_path: Path) -> N
     )
 
 
-def change(path: Path, **fields: Any) -> None:
-    """Change the JSON of a saved moderator."""
-    file = read_safetensors(path)
-    about = json.loads(file.metadata["ecliptic_moderator"]) | fields
-    save_file(load_file(path), path, {"ecliptic_moderator": json.dumps(about)})
+def change(path: Path, tensors: dict[str, torch.Tensor] | None = None, **fields: Any) -> None:
+    """Change a saved moderator as somebody would who knows how its checksum is made."""
+    about = json.loads(read_safetensors(path).metadata["ecliptic_moderator"]) | fields
+    held = load_file(path) | (tensors or {})
+    del about["checksum"]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(held.items()):
+        kind = [name, str(tensor.dtype), list(tensor.shape)]
+        digest.update(json.dumps(kind).encode() + tensor.numpy().tobytes())
+    about["checksum"] = digest.hexdigest()
+    save_file(held, path, {"ecliptic_moderator": json.dumps(about)})
 
 
-def test_damage_and_changes_by_hand_are_refused(
+def test_a_change_of_anything_in_the_file_is_noticed(
     moderator: Moderator, clip: Clip, tmp_path: Path
 ) -> None:
     path = tmp_path / "rules.safetensors"
     moderator.save(path)
+    about = json.loads(read_safetensors(path).metadata["ecliptic_moderator"])
+    first, tensors = about["concepts"][0], load_file(path)
+    edits = [
+        {"concepts": [first | {part: value}, *about["concepts"][1:]]}
+        for part, value in (
+            ("threshold", -1.0),
+            ("action", "label"),
+            ("positive", ["nothing"]),
+            ("prototypes", ["a kitten", "a puppy"]),
+            ("tuning", first["tuning"] | {"positives": 99_999}),
+            ("tuning", None),
+        )
+    ]
+    edits += [{"references": 5000}, {"model": "another"}, {"label": "x"}, {"space": "x"}]
+    for edit in edits:
+        save_file(tensors, path, {"ecliptic_moderator": json.dumps(about | edit)})
+        with pytest.raises(CorruptFileError, match="was changed after it was written"):
+            Moderator.load(path, clip)
+    moved = {**tensors, "concepts.0.mean": tensors["concepts.0.mean"] + 0.1}
+    save_file(moved, path, {"ecliptic_moderator": json.dumps(about)})
+    with pytest.raises(CorruptFileError, match="was changed after it was written"):
+        Moderator.load(path, clip)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        *itertools.product(["vectors", "mean", "deviation"], [math.nan, math.inf]),
+        *(("vectors", 0.0), ("vectors", 1.0), ("deviation", 0.0), ("deviation", -1.0)),
+    ],
+)
+def test_vectors_that_would_allow_everything_are_refused(
+    part: str, value: float, moderator: Moderator, clip: Clip, tmp_path: Path
+) -> None:
+    path = tmp_path / "rules.safetensors"
+    moderator.save(path)
+    name = f"concepts.0.{part}"
+    change(path, {name: torch.full_like(load_file(path)[name], value)})
+    with pytest.raises(CorruptFileError, match=r"must be finite|have length 1|must be above 0"):
+        Moderator.load(path, clip)
+
+
+def test_damage_is_named(moderator: Moderator, clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "rules.safetensors"
+    moderator.save(path)
     tensors = load_file(path)
     concepts = json.loads(read_safetensors(path).metadata["ecliptic_moderator"])["concepts"]
-    lower = [{**one, "threshold": -1.0} for one in concepts]
-    worse = [{**one, "positives": 9} for one in concepts]
-    nameless = [{**one, "name": 3} for one in concepts]
     for fields, message in (
-        ({"concepts": lower}, "was changed after it was written"),
-        ({"concepts": worse}, "damaged moderator"),
-        ({"concepts": nameless}, "damaged moderator"),
+        ({"concepts": [{**one, "positives": 9} for one in concepts]}, "damaged moderator"),
+        ({"concepts": [{**one, "name": 3} for one in concepts]}, "damaged moderator"),
         ({"concepts": 7}, "damaged moderator"),
+        ({"references": -math.inf}, "damaged moderator"),
         ({"format": 2}, "has format 2, this ecliptic reads 1"),
     ):
         moderator.save(path, overwrite=True)
@@ -85,8 +136,7 @@ def test_damage_and_changes_by_hand_are_refused(
         with pytest.raises(CorruptFileError, match=message):
             Moderator.load(path, clip)
     moderator.save(path, overwrite=True)
-    metadata = read_safetensors(path).metadata
-    save_file({**tensors, "concepts.0.mean": torch.zeros(1)}, path, metadata)
+    change(path, {"concepts.0.mean": torch.zeros(1)})
     with pytest.raises(CorruptFileError, match="damaged moderator"):
         Moderator.load(path, clip)
     save_file(tensors, path)

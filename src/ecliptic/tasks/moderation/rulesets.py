@@ -1,7 +1,8 @@
 """`Ruleset`: everything that a moderator decides by, and the file that holds it.
 
 The file is safetensors; its metadata has JSON with the concepts, their thresholds and the space of
-the vectors. Its fingerprint covers all that decides a verdict, so a changed file is refused.
+the vectors. A checksum covers all of it, so a file that was changed by hand is refused. The version
+of the rules is another sum, of what decides a verdict.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecliptic.errors import ConfigError, CorruptFileError, StorageError
+from ecliptic.errors import ConfigError, CorruptFileError, EclipticError, StorageError
 from ecliptic.settings import from_dict
 from ecliptic.storage import (
     check_path,
@@ -30,8 +31,10 @@ from ecliptic.tasks.moderation.rules import Concept
 
 FORMAT = 1  # increased when older versions cannot read the new files
 KEY = "ecliptic_moderator"  # of the JSON in the metadata
+CHECKSUM = "checksum"  # in it
 SUFFIX = ".safetensors"
 _SHOWN = 12  # digits of a fingerprint
+_DAMAGED = (LookupError, TypeError, ArithmeticError, ValueError, AttributeError)  # of its JSON
 _TENSORS = {  # dtype and axes
     "vectors": (torch.float32, 2),
     "mean": (torch.float64, 1),
@@ -50,6 +53,12 @@ class Tuning:
     positives: int  # labelled images that show the concept
     negatives: int  # the others
     false_alarms: int  # of these, at or above the threshold
+    computed_in: str  # precision of the model: "fp32", "bf16" or "fp16"
+
+    @property
+    def prevalence(self) -> float:
+        """The share of the labelled images that show the concept."""
+        return self.positives / (self.positives + self.negatives)
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ def write_ruleset(path: Path | str, rules: Ruleset, *, overwrite: bool) -> None:
             written.
     """
     path = Path(path)
-    if path.suffix != SUFFIX:
+    if path.suffix.lower() != SUFFIX:
         raise StorageError(f"{path} must end in {SUFFIX}, the format of a moderator's file.")
     if os.path.lexists(path) and not overwrite:
         raise StorageError(f"{path} exists; choose another path, or pass overwrite=True.")
@@ -123,9 +132,9 @@ def write_ruleset(path: Path | str, rules: Ruleset, *, overwrite: bool) -> None:
         "model": rules.model,
         "label": rules.label,
         "references": rules.references,
-        "fingerprint": rules.fingerprint,
         "concepts": [_describe(rules, number) for number in range(len(rules.concepts))],
     }
+    about[CHECKSUM] = _sum_up(about, tensors)
     metadata = {"format": "pt", KEY: json.dumps(about)}
     replace_file(path, partial(write_safetensors, tensors=tensors, metadata=metadata))
 
@@ -150,18 +159,27 @@ def read_ruleset(path: Path | str) -> Ruleset:
             f"{path} has format {about.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
             "ecliptic wrote it (upgrade), or its JSON is damaged."
         )
+    if about.pop(CHECKSUM, None) != _sum_up(about, file.tensors):
+        raise CorruptFileError(
+            f"{path} was changed after it was written: its checksum does not fit what it holds. "
+            "Make it again, or tune the thresholds with ecliptic."
+        )
     try:
-        rules = _parse(about, file.tensors)
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return _parse(about, file.tensors)
+    except (EclipticError, *_DAMAGED) as error:
         raise CorruptFileError(
             f"{path} is a damaged moderator ({error}); make or copy it again."
         ) from error
-    if rules.fingerprint != about.get("fingerprint"):
-        raise CorruptFileError(
-            f"{path} was changed after it was written: its fingerprint does not fit its rules. "
-            "Make it again, or tune the thresholds with ecliptic."
-        )
-    return rules
+
+
+def _sum_up(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the JSON of a file, without its checksum, and of all tensors."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _describe(rules: Ruleset, number: int) -> dict[str, Any]:
