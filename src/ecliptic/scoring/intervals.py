@@ -115,7 +115,9 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     return _score_interval(successes / n, n, _NORMAL.inv_cdf(1 - _check_tail(level)))
 
 
-def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interval:
+def wilson_of_groups(
+    successes: Any, groups: Any, level: float = 0.95, inflation: float = 1.0
+) -> Interval:
     """The score interval of a share of successes that come in groups which belong together.
 
     They count as so many trials apart as have the same standard error, and no more than there are;
@@ -125,6 +127,7 @@ def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interv
         successes: (N,) truth values.
         groups: (N,) equal entries belong together.
         level: the share of samples whose interval holds the truth.
+        inflation: how many times as large as of groups that are apart the variance is.
 
     Raises:
         ConfigError: fewer than 2 groups.
@@ -140,7 +143,8 @@ def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interv
     if 0 < share < 1:
         trials = len(x) if error == 0 else min(len(x), share * (1 - share) / error**2)
     z = _NORMAL.inv_cdf(1 - tail)
-    return _score_interval(share, trials * (z / student_quantile(tail, units - 1)) ** 2, z)
+    trials *= (z / student_quantile(tail, units - 1)) ** 2 / inflation
+    return _score_interval(share, trials, z)
 
 
 def _score_interval(share: float, n: float, z: float) -> Interval:
