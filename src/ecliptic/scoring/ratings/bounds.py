@@ -13,6 +13,7 @@ Spearman correlations (the scale of the interval).
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,7 +37,7 @@ def bound_correlation(scores: Tensor, ratings: Tensor, units: Tensor, noise: flo
     """
     a, b = (_to_unit_spread(average_ranks(rows)) for rows in (scores, ratings))
     value = float((a * b).mean().clamp(-1, 1))
-    count = len(units.unique())
+    count = len(torch.unique(units))
     error = standard_error(a * b - value * (a.square() + b.square()) / 2, units)
     near = max(min(value, 1 - 1 / count), 1 / count - 1)  # a perfect order has an interval too
     error /= 1 - near**2

@@ -86,7 +86,8 @@ def number_names(groups: Sequence[Hashable]) -> list[int]:
 
 def number_pairs(ends: Tensor) -> Tensor:
     """(2, P) the images of each pair -> (P,) a number for each different pair, in any order."""
-    return torch.unique(ends.sort(dim=0).values, dim=1, return_inverse=True)[1]
+    numbers: Tensor = torch.unique(ends.sort(dim=0).values, dim=1, return_inverse=True)[1]
+    return numbers
 
 
 def group_pairs(ends: Tensor, groups: Sequence[Hashable] | None) -> tuple[Tensor, bool]:
