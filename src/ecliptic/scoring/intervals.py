@@ -101,11 +101,20 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
     """
     successes, n = check_successes(successes, n)
+    return wilson_of_share(successes / n, n, level)
+
+
+def wilson_of_share(share: float, n: float, level: float = 0.95) -> Interval:
+    """Wilson's interval of a share whose sample was worth `n` trials, which may be no whole number.
+
+    Raises:
+        ConfigError: a level that is not between 0 and 1.
+    """
     z = _NORMAL.inv_cdf(1 - _check_tail(level))
-    share, square = successes / n, z * z / n
+    square = z * z / n
     half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
     low, high = ((share + square / 2 + side) / (1 + square) for side in (-half, half))
-    return Interval(low if successes else 0.0, share, high if successes < n else 1.0)
+    return Interval(low if share > 0 else 0.0, share, high if share < 1 else 1.0)
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
