@@ -19,7 +19,7 @@ _ROWS = 1024  # compared at once
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class LabelledVectors:
     """Labelled images that differ from each other."""
 
     vectors: Tensor  # (N, E)
@@ -27,7 +27,7 @@ class Examples:
     repeats: int = 0  # rows that were left out, because they show an earlier picture
 
 
-def different_images(vectors: Tensor, truth: Tensor, names: Sequence[str]) -> Examples:
+def different_images(vectors: Tensor, truth: Tensor, names: Sequence[str]) -> LabelledVectors:
     """The first row of each picture.
 
     Args:
@@ -49,7 +49,7 @@ def different_images(vectors: Tensor, truth: Tensor, names: Sequence[str]) -> Ex
             "one of them, or leave both out."
         )
     new = first == rows
-    return Examples(vectors[new], truth[new], int((~new).sum()))
+    return LabelledVectors(vectors[new], truth[new], int((~new).sum()))
 
 
 def find_first(vectors: Tensor) -> Tensor:

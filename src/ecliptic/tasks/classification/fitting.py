@@ -5,7 +5,7 @@ fitted on the others; the classifier that is kept is fitted on all. N images, L 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -23,7 +23,6 @@ from ecliptic.scoring import (
     OpenTemperature,
     PlattScaling,
     Temperature,
-    auroc,
     brier_score,
     calibration_error,
     fit_isotonic_scaling,
@@ -38,19 +37,22 @@ from ecliptic.scoring import (
     stratified_folds,
 )
 from ecliptic.tasks.classification.decisions import Decisions, decide, decide_each
-from ecliptic.tasks.classification.examples import Examples
+from ecliptic.tasks.classification.examples import LabelledVectors
+from ecliptic.tasks.classification.requirements import (
+    check_counts,
+    check_each,
+    check_number,
+    check_unknown,
+    example_notes,
+)
 from ecliptic.tasks.classification.scorer import Scorer
-from ecliptic.tasks.classification.settings import FitSettings, Method
+from ecliptic.tasks.classification.settings import FitSettings
 
 Softmax: TypeAlias = Temperature | OpenTemperature
 Calibrator: TypeAlias = Softmax | PlattScaling | IsotonicScaling
 Quality: TypeAlias = tuple[float | None, float, float]  # log loss (None: infinite), Brier, ECE
-FEWEST: dict[Method, int] = {"temperature": 10, "platt": 20, "isotonic": 1000}  # images
-FEWEST_OF_EACH: dict[Method, int] = {"platt": 5, "isotonic": 50}  # with a curve for each label
-FEWEST_UNKNOWN = 2  # images of none of these, so that a fold leaves one to learn from
 FEW = 50  # images; below, the temperature is still held near the one before
 _QUALITIES = ("log loss", "Brier score", "calibration error (ECE)")
-_NAMED = 5  # labels in a note
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class FitSummary:
     unknown: int  # images of none of them
     learned: str = ""  # what was learned from the images, for people
     before: Quality | None = None  # the fit
-    after: Quality | None = None  # on held-out images
+    after: Quality | None = None  # of the fit on held-out images, also where it is not used
     kept: bool = False  # the calibration before was at least as good, and is used
     notes: tuple[str, ...] = ()  # what to know about the examples, for people
 
@@ -100,7 +102,7 @@ class Fitted:
 
 def fit_one_label(
     scorer: Scorer,
-    examples: Examples,
+    examples: LabelledVectors,
     names: Sequence[str],
     settings: FitSettings,
     former: Softmax,
@@ -120,30 +122,23 @@ def fit_one_label(
     truth = examples.truth
     counts = torch.bincount(truth[truth >= 0], minlength=len(names)).tolist()
     unknown = int((truth == NONE).sum())
-    _check_counts(counts, unknown, examples, names, settings)
+    check_counts(counts, unknown, examples, names, settings)
     scores, learned, start = scorer.scores(examples.vectors), "", former
     before = former.probabilities(scorer.scale * scores)
     if settings.few_shot:
-        fit = _learn(settings, examples, scorer, names)
-        learned = _describe(fit)
+        learned = _describe(fit := _learn(settings, examples, scorer, names))
         if not _keeps_texts(fit):
             scorer = replace(scorer, learned=fit.model, background=None, background_texts=None)
             scores, start = fit.held_out / scorer.scale, Temperature(1.0)
     logits = scorer.scale * scores
-    _check_unknown(logits, truth)
-    calibrator, held_out = _calibrate_or_keep(logits, truth, names, settings, start)
-    notes = _example_notes(examples, counts, names)
-    if settings.method == "temperature" and len(truth) < FEW:
-        notes.append(
-            f"{len(truth)} images are few, so the temperature stays near the one before; with "
-            f"{FEW} or more, the images decide"
-        )
-    lost = isinstance(former, OpenTemperature) and not isinstance(calibrator, OpenTemperature)
-    if lost and settings.promises.known is None:
-        notes.append(
-            'it no longer says "none of these", as the model does without examples; add images '
-            "with that label, or the promise known=0.95"
-        )
+    check_unknown(logits, truth)
+    calibrator = _calibrate(logits, truth, names, settings, start)
+    held_out = _cross_fit(logits, truth, names, settings, start)
+    after = _quality(held_out, truth)
+    if not log_loss(held_out, truth) < log_loss(start.probabilities(logits), truth):
+        calibrator, held_out = start, start.probabilities(logits)
+    notes = example_notes(examples, counts, names)
+    notes += _calibration_notes(settings, len(truth), former, calibrator)
     summary = FitSummary(
         settings,
         len(truth),
@@ -151,7 +146,7 @@ def fit_one_label(
         unknown,
         learned,
         None if unknown and isinstance(former, Temperature) else _quality(before, truth),
-        _quality(held_out, truth),
+        after,
         kept=calibrator is start,
         notes=tuple(notes),
     )
@@ -160,7 +155,7 @@ def fit_one_label(
 
 
 def fit_several_labels(
-    scorer: Scorer, examples: Examples, names: Sequence[str], settings: FitSettings
+    scorer: Scorer, examples: LabelledVectors, names: Sequence[str], settings: FitSettings
 ) -> Fitted:
     """Fit a classifier that gives any number of labels to each image.
 
@@ -169,14 +164,14 @@ def fit_several_labels(
     """
     truth = examples.truth
     counts, n = truth.sum(dim=0).tolist(), len(truth)
-    _check_number(examples, settings)
+    check_number(examples, settings)
     for name, count in zip(names, counts, strict=True):
         if count in (0, n):
             raise ConfigError(
                 f"{'no' if not count else 'every'} labelled image shows {name!r}, so nothing tells "
                 "when it fits; add images of both kinds, or leave the label out."
             )
-    _check_each(counts, n, names, settings)
+    check_each(counts, n, names, settings)
     scores = scorer.scores(examples.vectors)
     calibrator = _fit_curves(scorer.scale * scores, truth, names, settings)
     decisions = decide_each(scores, truth, settings.promises, names)
@@ -186,9 +181,26 @@ def fit_several_labels(
         tuple(map(int, counts)),
         int((~truth.any(dim=1)).sum()),
         after=_held_out_pairs(scorer.scale * scores, truth, names, settings),
-        notes=tuple(_example_notes(examples, counts, names)),
+        notes=tuple(example_notes(examples, counts, names)),
     )
     return Fitted(scorer, calibrator, decisions, summary)
+
+
+def _calibration_notes(
+    settings: FitSettings, n: int, former: Softmax, calibrator: Calibrator
+) -> Iterator[str]:
+    """What is doubtful about probabilities of `n` images, and what they no longer say."""
+    if settings.method == "temperature" and n < FEW:
+        yield (
+            f"{n} images are few, so the temperature stays near the one before; with {FEW} or "
+            "more, the images decide"
+        )
+    lost = isinstance(former, OpenTemperature) and not isinstance(calibrator, OpenTemperature)
+    if lost and settings.promises.known is None:
+        yield (
+            'it no longer says "none of these", as the model does without examples; add images '
+            "with that label, or the promise known=0.95"
+        )
 
 
 def to_softmax(calibration: Calibration | None, scale: float, labels: int) -> Softmax:
@@ -204,21 +216,6 @@ def to_softmax(calibration: Calibration | None, scale: float, labels: int) -> So
     value = scale * calibration.temperature
     none = calibration.none / calibration.temperature + calibration.growth * math.log(labels)
     return OpenTemperature(value, none * value)
-
-
-def _calibrate_or_keep(
-    logits: Tensor, truth: Tensor, names: Sequence[str], settings: FitSettings, start: Softmax
-) -> tuple[Calibrator, Tensor]:
-    """What makes probabilities, and the (N, L) ones of images that it was not fitted on.
-
-    It is `start` itself where no fit is better on held-out images.
-    """
-    calibrator = _calibrate(logits, truth, names, settings, start)
-    held_out = _cross_fit(logits, truth, names, settings, start)
-    kept = start.probabilities(logits)
-    if log_loss(held_out, truth) < log_loss(kept, truth):
-        return calibrator, held_out
-    return start, kept
 
 
 def _calibrate(
@@ -275,7 +272,7 @@ def _held_out_pairs(
 
 
 def _learn(
-    settings: FitSettings, examples: Examples, scorer: Scorer, names: Sequence[str]
+    settings: FitSettings, examples: LabelledVectors, scorer: Scorer, names: Sequence[str]
 ) -> FewShotFit:
     truth = examples.truth
     counts = torch.bincount(truth[truth >= 0], minlength=len(names)).tolist()
@@ -317,86 +314,3 @@ def _quality(probabilities: Tensor, truth: Tensor) -> Quality:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _example_notes(examples: Examples, counts: Sequence[int], names: Sequence[str]) -> list[str]:
-    """What is odd about examples that can be used."""
-    notes: list[str] = []
-    if examples.repeats:
-        notes.append(
-            f"{examples.repeats} rows show a picture that stands in an earlier row too; it counts "
-            f"once, so there are {len(examples.vectors)} images"
-        )
-    if empty := [name for name, count in zip(names, counts, strict=True) if not count]:
-        more = f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""
-        shown = ", ".join(map(repr, empty[:_NAMED]))
-        notes.append(
-            f"no image of {shown}{more} is among the examples, so how sure to be of these labels "
-            "is a guess from the others; add images of them, or leave the labels out"
-        )
-    return notes
-
-
-def _check_counts(
-    counts: Sequence[int],
-    unknown: int,
-    examples: Examples,
-    names: Sequence[str],
-    settings: FitSettings,
-) -> None:
-    _check_number(examples, settings)
-    present = sum(count > 0 for count in counts)
-    if present < 2:
-        only = f"of {names[max(range(len(counts)), key=counts.__getitem__)]!r}" if present else ""
-        raise ConfigError(
-            f"all labelled images are {only or 'none of these'}, so nothing tells right from wrong "
-            "answers; add images of at least one more label."
-        )
-    if unknown and settings.method != "temperature":
-        raise ConfigError(
-            f'{unknown} images are "none of these", which only method="temperature" can learn; '
-            "use it, or leave these images out."
-        )
-    if 0 < unknown < FEWEST_UNKNOWN:
-        raise ConfigError(
-            f'"none of these" needs at least {FEWEST_UNKNOWN} images, so that one can be held out, '
-            f"got {unknown}; add such images, or leave it out."
-        )
-    if settings.method != "temperature":
-        _check_each(counts, len(examples.truth), names, settings)
-
-
-def _check_unknown(logits: Tensor, truth: Tensor) -> None:
-    """Raise if images of none of the labels look more like them than their own images."""
-    best, known = logits.max(dim=1).values, truth != NONE
-    if not bool(known.all()) and auroc(best[known], best[~known]) <= 0.5:
-        raise ConfigError(
-            "the best scores of images of your labels are not higher than those of images of "
-            '"none of these", so no level tells them apart; check the labels of the examples, or '
-            "use another model or other label texts."
-        )
-
-
-def _check_number(examples: Examples, settings: FitSettings) -> None:
-    n, fewest = len(examples.truth), FEWEST[settings.method]
-    if n < fewest:
-        instead = " use another method, or" if settings.method != "temperature" else ""
-        repeats = f" ({examples.repeats} repeats do not count)" if examples.repeats else ""
-        raise ConfigError(
-            f'method="{settings.method}" needs at least {fewest} labelled images, got {n}{repeats}'
-            f": {fewest - n} are missing;{instead} add images."
-        )
-
-
-def _check_each(counts: Sequence[int], n: int, names: Sequence[str], settings: FitSettings) -> None:
-    """Raise if a curve of its own would have too few images with its label, or without."""
-    if not settings.per_label:
-        return
-    fewest = FEWEST_OF_EACH[settings.method]
-    for name, count in zip(names, counts, strict=True):
-        if min(count, n - count) < fewest:
-            raise ConfigError(
-                f"a curve for each label needs at least {fewest} images with the label and "
-                f"{fewest} without; {name!r} has {count} and {n - count}. Add images, or leave "
-                "per_label=True out, so that all labels share one curve."
-            )
