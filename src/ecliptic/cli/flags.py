@@ -161,6 +161,9 @@ def _parse_fields(cls: type[Spec], text: str | None) -> Spec | None:
         return from_dict(cls, fields, where=cls.__name__)
 
 
+MINI_NOTE = "note: mini knows drawings; for photographs add --model ViT-B-32/openai"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFlags(IdentityFlags):
     """The model, and where and how it runs."""

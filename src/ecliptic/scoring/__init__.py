@@ -54,10 +54,12 @@ if TYPE_CHECKING:
     )
     from ecliptic.scoring.labels.calibrators import (
         IsotonicScaling as IsotonicScaling,
+        OpenTemperature as OpenTemperature,
         Platt as Platt,
         PlattScaling as PlattScaling,
         Temperature as Temperature,
         fit_isotonic_scaling as fit_isotonic_scaling,
+        fit_open_temperature as fit_open_temperature,
         fit_platt as fit_platt,
         fit_platt_scaling as fit_platt_scaling,
         fit_temperature as fit_temperature,
