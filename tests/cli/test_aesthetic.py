@@ -119,7 +119,7 @@ def test_bad_rows_are_listed_and_the_rest_is_counted(
     (pictures / "bad.png").unlink()
     assert found.exit_code == 3, found.stderr
     assert "30 of 33 rows used" in found.stderr
-    for row in ("some.csv, row 31", "some.csv, row 32", "some.csv, row 33"):
+    for row in ("some.csv, line 32", "some.csv, line 33", "some.csv, line 34"):
         assert row in found.stderr
     listed = Path(f"{saved}.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in listed] == [30, 31, 32]

@@ -75,12 +75,12 @@ def test_a_group_that_the_first_object_lacks_is_read(rated: Path) -> None:
     ]
 
 
-def test_a_row_is_named_by_its_number(rated: Path) -> None:
+def test_a_row_is_named_by_the_line_where_it_begins(rated: Path) -> None:
     """A line break in quotes does not make the numbers wrong."""
     table = rated.with_name("breaks.csv")
     table.write_text('image,rating,note\na.png,1,"two\nlines"\nb.png,x,\n')
     found = read_ratings(str(table))
-    assert [reject.source.rpartition(", ")[2] for reject in found.rejects] == ["row 2"]
+    assert [reject.source.rpartition(", ")[2] for reject in found.rejects] == ["line 4"]
 
 
 def test_copies_and_one_image_are_no_choice(run: Run, model: str, rated: Path) -> None:
@@ -90,7 +90,7 @@ def test_copies_and_one_image_are_no_choice(run: Run, model: str, rated: Path) -
     (folder / "c.csv").write_text("\n".join(["better,worse", *rows, "p00.png,copy.png"]))
     found = run("aesthetic", "--train", folder / "c.csv", "-m", model)
     assert found.exit_code == 3, found.stderr
-    assert "row 25: better and worse are copies of one image" in flat(found.stderr)
+    assert "line 26: better and worse are copies of one image" in flat(found.stderr)
     assert "24 of 25 rows used" in found.stderr
 
 
