@@ -7,32 +7,22 @@ of the rules is another sum, of what decides a verdict.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ecliptic.errors import ConfigError, CorruptFileError, EclipticError, StorageError
+from ecliptic.errors import ConfigError, CorruptFileError, EclipticError
 from ecliptic.settings import from_dict
-from ecliptic.storage import (
-    check_path,
-    parse_json,
-    read_safetensors,
-    replace_file,
-    write_safetensors,
-)
+from ecliptic.storage import TensorFormat
 from ecliptic.tasks.moderation.prototypes import Prototypes
 from ecliptic.tasks.moderation.rules import Concept
 
-FORMAT = 1  # increased when older versions cannot read the new files
-KEY = "ecliptic_moderator"  # of the JSON in the metadata
-CHECKSUM = "checksum"  # in it
-SUFFIX = ".safetensors"
+FORMAT = TensorFormat("moderator", 1)
 _SHOWN = 12  # digits of a fingerprint
 _DAMAGED = (LookupError, TypeError, ArithmeticError, ValueError, AttributeError)  # of its JSON
 _TENSORS = {  # dtype and axes
@@ -116,27 +106,19 @@ def write_ruleset(path: Path | str, rules: Ruleset, *, overwrite: bool) -> None:
         StorageError: another suffix, the file exists and `overwrite` is False, or it cannot be
             written.
     """
-    path = Path(path)
-    if path.suffix.lower() != SUFFIX:
-        raise StorageError(f"{path} must end in {SUFFIX}, the format of a moderator's file.")
-    if os.path.lexists(path) and not overwrite:
-        raise StorageError(f"{path} exists; choose another path, or pass overwrite=True.")
     tensors = {
-        f"concepts.{number}.{part}": getattr(prototypes, part).contiguous().clone()
+        f"concepts.{number}.{part}": getattr(prototypes, part)
         for number, prototypes in enumerate(rules.prototypes)
         for part in _TENSORS
     }
-    about = {
-        "format": FORMAT,
+    facts = {
         "space": rules.space,
         "model": rules.model,
         "label": rules.label,
         "references": rules.references,
         "concepts": [_describe(rules, number) for number in range(len(rules.concepts))],
     }
-    about[CHECKSUM] = _sum_up(about, tensors)
-    metadata = {"format": "pt", KEY: json.dumps(about)}
-    replace_file(path, partial(write_safetensors, tensors=tensors, metadata=metadata))
+    FORMAT.write(path, facts, tensors, overwrite=overwrite)
 
 
 def read_ruleset(path: Path | str) -> Ruleset:
@@ -146,40 +128,13 @@ def read_ruleset(path: Path | str) -> Ruleset:
         StorageError: there is no such file.
         CorruptFileError: another kind of file, damaged, or changed by hand.
     """
-    path = Path(path)
-    check_path(path)
-    if not path.is_file():
-        raise StorageError(f"there is no file {path}; check the path.")
-    file = read_safetensors(path)
-    if KEY not in file.metadata:
-        raise CorruptFileError(f"{path} is no moderator: its metadata has no {KEY}.")
-    about = parse_json(file.metadata[KEY], f"{path}: its {KEY} metadata")
-    if about.get("format") != FORMAT:
-        raise CorruptFileError(
-            f"{path} has format {about.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
-            "ecliptic wrote it (upgrade), or its JSON is damaged."
-        )
-    if about.pop(CHECKSUM, None) != _sum_up(about, file.tensors):
-        raise CorruptFileError(
-            f"{path} was changed after it was written: its checksum does not fit what it holds. "
-            "Make it again, or tune the thresholds with ecliptic."
-        )
+    about, tensors = FORMAT.read(path)
     try:
-        return _parse(about, file.tensors)
+        return _parse(about, tensors)
     except (EclipticError, *_DAMAGED) as error:
         raise CorruptFileError(
             f"{path} is a damaged moderator ({error}); make or copy it again."
         ) from error
-
-
-def _sum_up(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the JSON of a file, without its checksum, and of all tensors."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _describe(rules: Ruleset, number: int) -> dict[str, Any]:
