@@ -3,14 +3,14 @@
 from ecliptic.markup import Html, inline_image, join, tag
 from ecliptic.report.showcase.results import Caution, Judgements
 
-_COSINE, _SHARE = "{:.2f}", "{:.0%}"
+_COSINE = "{:.2f}"
 
 
 def show_cautions(judgements: Judgements) -> Html:
     """A row for each least probability."""
     cautions = judgements.cautions
     known = any(caution.right is not None for caution in cautions)
-    head = ["answer at", "answered", *(["right", "share that is right"] if known else [])]
+    head = ["answer at", "answered", *(["right, and interval"] if known else [])]
     return _table(head, [_caution_row(caution, known=known) for caution in cautions])
 
 
@@ -18,8 +18,9 @@ def _caution_row(caution: Caution, *, known: bool) -> list[str]:
     least = f"{caution.least:.0%} or more" if caution.least else "any probability"
     row = [least, f"{caution.answered:,} of {caution.pictures:,}"]
     if known:
-        accuracy = caution.accuracy
-        row += [f"{caution.right:,}", accuracy.show(_SHARE) if accuracy else "no answer"]
+        found = caution.accuracy
+        ends = f"{found.low:.0%} to {found.high:.0%}" if found else "no answer"
+        row.append(f"{caution.right:,} ({ends})")
     return row
 
 
