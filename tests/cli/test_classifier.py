@@ -70,12 +70,22 @@ def test_answers_are_written_with_sets_and_where_it_abstains(
     words += ["--calibrate", labelled, "--abstain", "answered=0.8", "--abstain", "sets=0.8"]
     shown = run(*words, "-o", tmp_path / "a.csv")
     assert shown.exit_code == 0, shown.stderr
-    assert "(set: " in shown.stdout
+    *lines, more, summary = shown.stdout.splitlines()
+    assert lines[0].split() == ["image", "answer", "set", "other", "labels"]
+    assert len(lines) == 21
+    assert more == f"and 25 more; {tmp_path / 'a.csv'} has all"
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 45
     assert set(rows[0]) == {"image", "answer", "probability", "abstained", "set"}
     assert {row["abstained"] for row in rows} <= {"0", "1"}
+    gone = sum(row["abstained"] == "1" for row in rows)
+    assert summary == f"45 images: {45 - gone} answered, {gone} abstained"
+    assert shown.stdout.count("abstained (") == sum(row["abstained"] == "1" for row in rows[:20])
+    one = run(words[0], labelled.parent / "pictures" / "0.png", *words[2:], "-k", 2)
+    first, *others = one.stdout.splitlines()
+    assert "(set: " in first
+    assert len(others) == 2
     run(*words, "-o", tmp_path / "a.jsonl")
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["answer"] for line in lines] == [row["answer"] for row in rows]
@@ -88,13 +98,24 @@ def test_labels_in_a_tree_and_several_labels(
     words = ["classify", pictures, "-m", model, "--calibrate", labelled, "--json"]
     tree = run(*words, "-l", "warm > red,cold > green,cold > blue", "--abstain", "tree=0.6")
     assert tree.exit_code == 0, tree.stderr
-    nodes = {row["node"] for row in json.loads(tree.stdout)}
-    assert nodes <= {"red", "warm", "green", "cold", "blue", ""}
+    for row in json.loads(tree.stdout):
+        chances = {one["label"]: one["probability"] for one in row["labels"] + row["groups"]}
+        assert chances["cold"] == pytest.approx(chances["green"] + chances["blue"], abs=2e-6)
+        assert row["probability"] == chances[row["answer"]]
+        assert row["abstained"] == (row["probability"] < 0.6)
     saved = tmp_path / "tree.safetensors"
     kept = run(*words[:-1], "-l", "warm > red,cold > green,cold > blue", "--abstain", "tree=0.6",
                "--save", saved)  # fmt: skip
-    again = run("classify", pictures, "-m", model, "--classifier", saved)
-    assert again.stdout == kept.stdout, "the share of the tree is saved"
+    again = run("classify", pictures, "-m", model, "--classifier", saved, "-o", tmp_path / "t.csv")
+    assert again.stdout.splitlines()[:21] == kept.stdout.splitlines()[:21], "its share is saved"
+    with (tmp_path / "t.csv").open(newline="") as file:
+        for row, line in zip(csv.DictReader(file), again.stdout.splitlines()[1:21], strict=False):
+            said = f"{row['answer']} {float(row['probability']):.1%}"
+            assert (f"abstained ({said})" if row["abstained"] == "1" else f"  {said}  ") in line
+    shown = run("classify", pictures / "0.png", "-m", model, "--classifier", saved).stdout
+    names = [line[10:] for line in shown.splitlines()[1:]]
+    assert names.index("  red") == names.index("warm") + 1
+    assert sorted(names) == ["  blue", "  green", "  red", "cold", "warm"]
     surer = run("classify", "-m", model, "--classifier", saved, "--abstain", "tree=0.99",
                 "--evaluate", labelled, "--json")  # fmt: skip
     judged = json.loads(surer.stdout)["answered"]

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         LabelRow as LabelRow,
         SetCoverage as SetCoverage,
         UnknownDetection as UnknownDetection,
+        say_answer as say_answer,
     )
     from ecliptic.tasks.classification.settings import (
         LEARNERS as LEARNERS,

@@ -17,6 +17,12 @@ _WIDEST = 12  # labels of a confusion matrix in a text
 _HARD = 8  # images in a text
 
 
+def say_answer(name: str, probability: float | None, *, abstained: bool) -> str:
+    """An answer with its probability, if it has one: "food 90.4%", "abstained (food 65.6%)"."""
+    said = name if probability is None else f"{name} {SHARE.format(probability)}"
+    return f"abstained ({said})" if abstained else said
+
+
 @dataclass(frozen=True)
 class LabelRow:
     """How one label does."""
