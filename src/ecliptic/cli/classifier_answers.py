@@ -108,7 +108,7 @@ def _order(chances: dict[str, float], tree: "LabelTree | None") -> list[tuple[in
     """The names with their depth: each group before what is in it, the likeliest first."""
     if tree is None:
         return [(0, name) for name in chances]
-    paths = {NONE_OF_THESE: (NONE_OF_THESE,)}
+    paths: dict[str, tuple[str, ...]] = {NONE_OF_THESE: (NONE_OF_THESE,)}
     for leaf, places in zip(tree.leaves, tree.paths, strict=True):
         path = (*(tree.groups[place] for place in places), leaf)
         paths |= {name: path[: depth + 1] for depth, name in enumerate(path)}

@@ -38,6 +38,7 @@ from ecliptic.scoring import (
 )
 from ecliptic.tasks.classification.decisions import Decisions, decide, decide_each
 from ecliptic.tasks.classification.examples import LabelledVectors
+from ecliptic.tasks.classification.report import SHARE
 from ecliptic.tasks.classification.requirements import (
     check_counts,
     check_each,
@@ -52,7 +53,11 @@ Softmax: TypeAlias = Temperature | OpenTemperature
 Calibrator: TypeAlias = Softmax | PlattScaling | IsotonicScaling
 Quality: TypeAlias = tuple[float | None, float, float]  # log loss (None: infinite), Brier, ECE
 FEW = 50  # images; below, the temperature is still held near the one before
-_QUALITIES = ("log loss", "Brier score", "calibration error (ECE)")
+_QUALITIES = (  # with how they look
+    ("log loss", "{:.4f}"),
+    ("Brier score", "{:.4f}"),
+    ("calibration error (ECE)", SHARE),
+)
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,10 @@ class FitSummary:
         if self.learned:
             found.append(self.learned)
         before = self.before or (None,) * len(_QUALITIES)
-        for name, one, two in zip(_QUALITIES, before, self.after or (), strict=False):
-            first = "" if one is None else f"{one:.4f} before, "
-            found.append(f"{name}: {first}{'infinite' if two is None else f'{two:.4f}'} held out")
+        for (name, pattern), one, two in zip(_QUALITIES, before, self.after or (), strict=False):
+            first = "" if one is None else f"{pattern.format(one)} before, "
+            last = "infinite" if two is None else pattern.format(two)
+            found.append(f"{name}: {first}{last} held out")
         notes = list(self.notes)
         if self._is_no_better():
             notes.append(
