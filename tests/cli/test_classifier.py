@@ -215,7 +215,7 @@ def test_rows_that_are_bad_are_listed_and_the_others_counted(
         (["--evaluate", "T", "-o", "a.csv"], "--out writes the answers for PATH"),
         (["--evaluate", "T", "-k", "2"], "--top-k is for the answers about PATH"),
         (["--calibrate", "T", "--save", "c.pt"], "must end in .safetensors"),
-        (["--calibrate", "T"], "name images, folders or tables"),
+        (["--classifier", "c"], "name images, folders or tables"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(
@@ -242,7 +242,46 @@ def test_too_few_images_and_one_label_are_explained_in_words_of_the_command(
     assert "all labelled images are of 'red'" in flat(run(*words, "--calibrate", one).stderr)
     found = flat(run(*words, "--calibrate", labelled, "--method", "per-label").stderr)
     assert "leave --method per-label out, or use --method platt" in found
+    found = flat(run(*words, "--calibrate", few, "--method", "probe").stderr)
+    assert (
+        "--method probe needs 2 images of each label, and 10 in all for the calibration by "
+        "--method temperature, got 4: 6 are missing; add images."
+    ) in found
     assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_what_is_learned_is_told_without_saving_it(run: Run, model: str, labelled: Path) -> None:
+    words = ["classify", "-l", "red,green,blue", "-m", model, "--calibrate", labelled]
+    found = run(*words)
+    assert found.exit_code == 0, found.stderr
+    assert "calibrated by temperature on 45 labelled images" in found.stderr
+    assert "note: the classifier is not saved; add --save kinds.safetensors" in flat(found.stderr)
+    assert "not saved" not in run(*words, labelled.parent / "pictures" / "0.png").stderr
+    assert json.loads(run(*words, "--json").stdout)["fit"]["images"] == 45
+
+
+def test_columns_and_rows_that_a_table_lacks_are_told_with_the_fix(
+    run: Run, model: str, labelled: Path
+) -> None:
+    words = ["classify", "-l", "red,green,blue", "-m", model, "--calibrate", labelled]
+    text = labelled.read_text(encoding="utf-8")
+    for header, told in (
+        (
+            "file,label",
+            "To fix it, give the name of the column of the images, as in --column file.",
+        ),
+        ("image,class", "To fix it, call the column of the labels 'label'."),
+        ("file,class", "as in --column file, and call the column of the labels 'label'."),
+    ):
+        labelled.write_text(text.replace("image,label", header), encoding="utf-8")
+        found = run(*words)
+        assert found.exit_code == 1
+        assert f"its columns: {header.replace(',', ', ')}" in flat(found.stderr)
+        assert told in flat(found.stderr)
+    labelled.write_text(text.replace("image,label", "file,label"), encoding="utf-8")
+    assert run(*words, "--column", "file").exit_code == 0
+    labelled.write_text("image,label\n", encoding="utf-8")
+    assert "labelled.csv has no rows; write one for each image." in flat(run(*words).stderr)
 
 
 def test_none_of_these_is_learned_from_rows_and_said(

@@ -55,7 +55,7 @@ class ClassifierTask:
             )
         if self.out and not self.sources.inputs:
             raise typer.BadParameter("--out writes the answers for PATH; name images, or leave it.")
-        if self.sources.inputs or not (flags.evaluate or flags.save):
+        if self.sources.inputs or not (flags.evaluate or flags.calibrate):
             self.sources.check()
         given = [*(self.sources.inputs or ()), *flags.inputs(), *read]
         if [str(path) for path in given].count(STDIN) > 1:
@@ -97,6 +97,8 @@ def run_classifier(
     if flags.save:
         classifier.save(flags.save, overwrite=task.force)
         say(f"classifier in {flags.save}")
+    elif not (task.sources.inputs or flags.evaluate):
+        say("note: the classifier is not saved; add --save kinds.safetensors")
     if flags.evaluate:
         rejected += _evaluate(task, classifier)
     if task.sources.inputs:
