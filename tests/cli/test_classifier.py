@@ -64,7 +64,7 @@ def test_a_classifier_is_fitted_saved_used_and_judged(
 
 
 def test_answers_are_written_with_sets_and_where_it_abstains(
-    run: Run, model: str, labelled: Path, tmp_path: Path
+    run: Run, model: str, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["classify", labelled.parent / "pictures", "-l", "red,green,blue", "-m", model]
     words += ["--calibrate", labelled, "--abstain", "answered=0.8", "--abstain", "sets=0.8"]
@@ -82,6 +82,11 @@ def test_answers_are_written_with_sets_and_where_it_abstains(
     gone = sum(row["abstained"] == "1" for row in rows)
     assert summary == f"45 images: {45 - gone} answered, {gone} abstained"
     assert shown.stdout.count("abstained (") == sum(row["abstained"] == "1" for row in rows[:20])
+    monkeypatch.setenv("COLUMNS", str(max(map(len, lines)) - 1))
+    narrow = run(*words).stdout.splitlines()
+    assert len(narrow) == 24
+    assert max(map(len, narrow[:21])) < max(map(len, lines))
+    assert "too narrow for all labels; --json has them" in narrow[21]
     one = run(words[0], labelled.parent / "pictures" / "0.png", *words[2:], "-k", 2)
     first, *others = one.stdout.splitlines()
     assert "(set: " in first
@@ -91,9 +96,7 @@ def test_answers_are_written_with_sets_and_where_it_abstains(
     assert [json.loads(line)["answer"] for line in lines] == [row["answer"] for row in rows]
 
 
-def test_labels_in_a_tree_and_several_labels(
-    run: Run, model: str, labelled: Path, tmp_path: Path
-) -> None:
+def test_labels_in_a_tree(run: Run, model: str, labelled: Path, tmp_path: Path) -> None:
     pictures = labelled.parent / "pictures"
     words = ["classify", pictures, "-m", model, "--calibrate", labelled, "--json"]
     tree = run(*words, "-l", "warm > red,cold > green,cold > blue", "--abstain", "tree=0.6")
@@ -125,6 +128,11 @@ def test_labels_in_a_tree_and_several_labels(
     assert {row["answer"] for row in json.loads(leaves.stdout)} <= {"red", "green", "blue"}
     one = run("classify", pictures, "-m", model, "-l", "warm > red,blue")
     assert "'warm > red' is taken as one label" in flat(one.stderr)
+
+
+def test_several_labels_of_an_image(run: Run, model: str, labelled: Path) -> None:
+    pictures = labelled.parent / "pictures"
+    words = ["classify", pictures, "-m", model, "--calibrate", labelled, "--json"]
     refused = run(*words, "-l", "warm > red,blue", "--method", "several")
     assert "are a tree, which is for one label per image" in flat(refused.stderr.replace("│", " "))
     text = labelled.read_text(encoding="utf-8").replace("0.png,red", "0.png,red; blue")

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecliptic.cli.labelled import BETWEEN
-from ecliptic.cli.output import count, print_json, print_table, print_text, rejects_of, say
+from ecliptic.cli.output import (
+    count,
+    print_json,
+    print_table,
+    print_text,
+    rejects_of,
+    say,
+    table_fits,
+)
 from ecliptic.cli.rankings import csv_lines
+from ecliptic.errors import printable
 from ecliptic.scoring import NONE_OF_THESE
 from ecliptic.storage import replace_file, text_writer
 from ecliptic.tasks import SHARE, say_answer
@@ -72,18 +81,7 @@ def print_answers(answers: Sequence[Answer], classifier: "Classifier", out: Path
         for line in _lines(answers[0], classifier.tree, several=several):
             print_text(line)
         return
-    has_sets = "set" in answers[0] and not several
-    heads = ("image", "answer", *(["set"] if has_sets else []), "other labels")
-    rows = (
-        (
-            answer["image"],
-            _said(answer, several=several),
-            *([_name_set(answer)] if has_sets else []),
-            ", ".join(_others(answer, several=several)),
-        )
-        for answer in answers[:SHOWN]
-    )
-    print_table(heads, rows, wrap_last=True)
+    _print_table(answers[:SHOWN], several=several)
     if len(answers) > SHOWN:
         where = f"{out} has all" if out else "--out writes all"
         print_text(f"and {len(answers) - SHOWN:,} more; {where}")
@@ -91,6 +89,31 @@ def print_answers(answers: Sequence[Answer], classifier: "Classifier", out: Path
     print_text(
         f"{count(len(answers), 'image')}: {len(answers) - gone:,} answered, {gone:,} abstained"
     )
+
+
+def _print_table(answers: Sequence[Answer], *, several: bool) -> None:
+    """Print a line for each answer, with as many other labels as the terminal has room for."""
+    has_sets = "set" in answers[0] and not several
+    heads = ["image", "answer", *(["set"] if has_sets else []), "other labels"]
+    rows = [
+        [
+            printable(answer["image"]),
+            printable(_said(answer, several=several)),
+            *([printable(_name_set(answer))] if has_sets else []),
+        ]
+        for answer in answers
+    ]
+    others = [list(map(printable, _others(answer, several=several))) for answer in answers]
+    asked = max(map(len, others))
+    for most in range(asked, -1, -1):
+        named = [[*row, ", ".join(some[:most])] for row, some in zip(rows, others, strict=True)]
+        if most == 0:
+            heads, named = heads[:-1], rows
+        if most == 0 or table_fits(heads, named):
+            print_table(heads, named)
+            if most < asked:
+                print_text("the terminal is too narrow for all labels; --json has them")
+            return
 
 
 def _lines(answer: Answer, tree: "LabelTree | None", *, several: bool) -> Iterator[str]:
