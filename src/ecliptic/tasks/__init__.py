@@ -40,13 +40,16 @@ if TYPE_CHECKING:
     from ecliptic.tasks.classification.fitting import FitSummary as FitSummary
     from ecliptic.tasks.classification.predictions import Predictions as Predictions
     from ecliptic.tasks.classification.report import (
+        FEWEST_OF_BIN as FEWEST_OF_BIN,
         SHARE as SHARE,
         AnsweredShare as AnsweredShare,
         ClassificationReport as ClassificationReport,
         HardImage as HardImage,
+        KeptShare as KeptShare,
         LabelRow as LabelRow,
         SetCoverage as SetCoverage,
         UnknownDetection as UnknownDetection,
+        say_answer as say_answer,
     )
     from ecliptic.tasks.classification.settings import (
         LEARNERS as LEARNERS,

@@ -133,7 +133,7 @@ class Classifier:
             truth: the right label of each, or "none of these"; with `several`, a list of labels.
             method: of the calibration: "temperature" from 10 images on, the default for one label
                 per image; "platt" from 20 on, the default for several; "isotonic" from 1,000 on.
-            few_shot: also learn what the labels look like, from 2 or more images of each: "probe",
+            few_shot: also learn what the labels look like, from 2 images of each on: "probe",
                 a linear probe that starts at the texts, or "tip-adapter".
             per_label: a curve, or a level of the sets, for each label; all share one otherwise.
             promises: the accuracy, the coverage, and so on, to set thresholds for.

@@ -14,6 +14,7 @@ from ecliptic.scoring import (
     NONE_OF_THESE,
     Interval,
     LabelTree,
+    PrecisionThreshold,
     RecallThreshold,
     add_none,
     auroc,
@@ -35,6 +36,7 @@ from ecliptic.tasks.classification.report import (
     AnsweredShare,
     ClassificationReport,
     HardImage,
+    KeptShare,
     LabelRow,
     SetCoverage,
     UnknownDetection,
@@ -102,10 +104,11 @@ def _judge_one(
     wanted = truth.where(known, count)
     judged = ~found.confidences.isnan()  # the answer has a probability
     right = (answers == wanted) & ~(_tied(p, wanted) & judged)
-    rows = _label_rows(found.names, wanted, answers, right, p)
+    gives = _gives_label(found) if _may_abstain(found, decisions) else None
+    rows = _label_rows(found, wanted, answers, right, gives)
     unknown = _judge_unknown(found, known) if not bool(known.all()) else None
     top = None
-    if count >= TOP and bool(known.any()):
+    if count > TOP and bool(known.any()):
         ranks = label_ranks(p[known], truth[known])
         top = wilson(int((ranks <= TOP).sum()), len(ranks))
     return ClassificationReport(
@@ -124,6 +127,7 @@ def _judge_one(
         hardest=_hardest(found, truth, right & ~judged, names),
         answered=_answered(found, truth, right, tree, decisions),
         sets=_judge_sets(found, truth, decisions),
+        kept=_judge_kept(found, known, decisions),
         unknown=unknown,
     )
 
@@ -168,24 +172,30 @@ def _hardest_of_several(
 ) -> tuple[HardImage, ...]:
     """The images with the label that was judged worst."""
     p = found.probabilities
-    worst = torch.where(truth, p, 1 - p).min(dim=1).values
+    least = torch.where(truth, p, 1 - p).min(dim=1)
+    places = least.values.argsort(stable=True)[:HARDEST].tolist()
     return tuple(
         HardImage(
             place=place,
             name=names[place],
             truth=_join(found.names, truth[place]),
             answer=", ".join(found.sets[place]) or NONE_OF_THESE,
-            chance=float(worst[place]),
+            chance=float(least.values[place]),
             confidence=_number(float(found.confidences[place])),
+            worst=found.names[worst],
+            in_truth=bool(truth[place, worst]),
         )
-        for place in worst.argsort(stable=True)[:HARDEST].tolist()
+        for place, worst in zip(places, least.indices[places].tolist(), strict=True)
     )
 
 
-def _name_promise(decisions: Decisions) -> str:
+def _name_promise(decisions: Decisions) -> tuple[str, float] | None:
     if not decisions.labels:
-        return ""
-    return "recall" if isinstance(decisions.labels[0], RecallThreshold) else "precision"
+        return None
+    one = decisions.labels[0]
+    if isinstance(one, RecallThreshold):
+        return "recall", one.recall
+    return "precision", one.precision
 
 
 def _tied(probabilities: Tensor, wanted: Tensor) -> Tensor:
@@ -195,11 +205,24 @@ def _tied(probabilities: Tensor, wanted: Tensor) -> Tensor:
     return (rows == own).sum(dim=1) > 1
 
 
+def _may_abstain(found: Predictions, decisions: Decisions) -> bool:
+    """Whether an image may get no answer, or a group of labels."""
+    return bool(decisions.answer or found.nodes or found.abstained.any())
+
+
+def _gives_label(found: Predictions) -> Tensor:
+    """(N,) whether the best label is the answer: not abstained from, and no group of a tree."""
+    gives = ~found.abstained
+    for row, node in enumerate(found.nodes):
+        gives[row] &= node in ("", found.labels[row])
+    return gives
+
+
 def _label_rows(
-    names: Sequence[str], wanted: Tensor, answers: Tensor, right: Tensor, p: Tensor
+    found: Predictions, wanted: Tensor, answers: Tensor, right: Tensor, gives: Tensor | None
 ) -> tuple[LabelRow, ...]:
-    shown = [*names, NONE_OF_THESE] if bool((wanted == len(names)).any()) else list(names)
-    rows = add_none(p)
+    count, rows = len(found.names), add_none(found.probabilities)
+    shown = [*found.names, NONE_OF_THESE] if bool((wanted == count).any()) else found.names
     return tuple(
         LabelRow(
             label=name,
@@ -207,6 +230,8 @@ def _label_rows(
             found=int(right[wanted == place].sum()),
             given=int((answers == place).sum()),
             average_precision=_number(average_precision(rows[:, place], wanted == place)),
+            answered=None if gives is None else int((gives & (answers == place)).sum()),
+            right=None if gives is None else int((gives & right & (answers == place)).sum()),
         )
         for place, name in enumerate(shown)
     )
@@ -227,14 +252,16 @@ def _hardest(
     """
     shown, chance = (*found.names, NONE_OF_THESE), chances_of(found.probabilities, truth)
     order = chance.masked_fill(easy, math.inf).argsort(stable=True)
+    said = [found.answer(row) for row in range(len(found))]
     return tuple(
         HardImage(
             place=place,
             name=names[place],
             truth=shown[int(truth[place])],  # NONE is -1, the last
-            answer=found.labels[place],
+            answer=said[place][0],
             chance=float(chance[place]),
-            confidence=_number(float(found.confidences[place])),
+            confidence=said[place][1],
+            abstained=bool(found.abstained[place]),
         )
         for place in order[: len(order) - int(easy.sum())][:HARDEST].tolist()
     )
@@ -248,7 +275,7 @@ def _answered(
     decisions: Decisions,
 ) -> AnsweredShare | None:
     """What was answered, and how right; None where every image gets an answer."""
-    if not (decisions.answer or found.nodes or bool(found.abstained.any())):
+    if not _may_abstain(found, decisions):
         return None
     answered, leaves = ~found.abstained, None
     if tree is not None and found.nodes:
@@ -257,8 +284,14 @@ def _answered(
         leaves = wilson(sum(map(tree.leaves.__contains__, given)), len(given)) if given else None
     count = int(answered.sum())
     hits = int(right[answered].sum())
-    share = wilson(count, len(answered))
-    return AnsweredShare(share, wilson(hits, count) if count else None, leaves)
+    promise = decisions.answer
+    return AnsweredShare(
+        wilson(count, len(answered)),
+        wilson(hits, count) if count else None,
+        leaves,
+        promise.recall if isinstance(promise, RecallThreshold) else None,
+        promise.precision if isinstance(promise, PrecisionThreshold) else None,
+    )
 
 
 def _right_nodes(found: Predictions, truth: Tensor, right: Tensor, tree: LabelTree) -> Tensor:
@@ -285,6 +318,13 @@ def _judge_sets(found: Predictions, truth: Tensor, decisions: Decisions) -> SetC
         math.fsum(sizes) / len(sizes),
         sizes.count(0),
     )
+
+
+def _judge_kept(found: Predictions, known: Tensor, decisions: Decisions) -> KeptShare | None:
+    if decisions.known is None or not bool(known.any()):
+        return None
+    kept = decisions.known.accepts(found.scores.max(dim=1).values[known])
+    return KeptShare(decisions.known.recall, wilson(int(kept.sum()), len(kept)))
 
 
 def _judge_unknown(found: Predictions, known: Tensor) -> UnknownDetection:

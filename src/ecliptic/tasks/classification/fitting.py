@@ -38,6 +38,7 @@ from ecliptic.scoring import (
 )
 from ecliptic.tasks.classification.decisions import Decisions, decide, decide_each
 from ecliptic.tasks.classification.examples import LabelledVectors
+from ecliptic.tasks.classification.report import SHARE
 from ecliptic.tasks.classification.requirements import (
     check_counts,
     check_each,
@@ -52,7 +53,11 @@ Softmax: TypeAlias = Temperature | OpenTemperature
 Calibrator: TypeAlias = Softmax | PlattScaling | IsotonicScaling
 Quality: TypeAlias = tuple[float | None, float, float]  # log loss (None: infinite), Brier, ECE
 FEW = 50  # images; below, the temperature is still held near the one before
-_QUALITIES = ("log loss", "Brier score", "calibration error (ECE)")
+_QUALITIES = (  # with how they look
+    ("log loss", "{:.4f}"),
+    ("Brier score", "{:.4f}"),
+    ("calibration error (ECE)", SHARE),
+)
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,7 @@ class FitSummary:
     unknown: int  # images of none of them
     learned: str = ""  # what was learned from the images, for people
     before: Quality | None = None  # the fit
-    after: Quality | None = None  # of the fit on held-out images, also where it is not used
-    kept: bool = False  # the calibration before was at least as good, and is used
+    after: Quality | None = None  # of the fit on held-out images
     notes: tuple[str, ...] = ()  # what to know about the examples, for people
 
     def lines(self) -> list[str]:
@@ -76,18 +80,31 @@ class FitSummary:
             known += f', {self.unknown} of them "none of these"'
         each = " for each label" if self.settings.per_label and method != "temperature" else ""
         found = [f"calibrated by {method}{each} on {known}"]
-        if self.kept:
-            found = [
-                f"calibration by {method}{each} on {known} was no better on held-out images, so "
-                "the one before is kept"
-            ]
+        if self._is_no_better():
+            found[0] += ", no better than before on held-out images"
         if self.learned:
             found.append(self.learned)
         before = self.before or (None,) * len(_QUALITIES)
-        for name, one, two in zip(_QUALITIES, before, self.after or (), strict=False):
-            first = "" if one is None else f"{one:.4f} before, "
-            found.append(f"{name}: {first}{'infinite' if two is None else f'{two:.4f}'} held out")
-        return found + [f"warning: {note}" for note in self.notes]
+        for (name, pattern), one, two in zip(_QUALITIES, before, self.after or (), strict=False):
+            first = "" if one is None else f"{pattern.format(one)} before, "
+            last = "infinite" if two is None else pattern.format(two)
+            found.append(f"{name}: {first}{last} held out")
+        notes = list(self.notes)
+        if self._is_no_better():
+            notes.append(
+                "the log loss is no better than before on held-out images; more images would tell "
+                "whether the fit helps"
+            )
+        return found + [f"warning: {note}" for note in notes]
+
+    def _is_no_better(self) -> bool:
+        """Whether the log loss of held-out images is not below the one before."""
+        if self.before is None or self.after is None:
+            return False
+        before, after = (
+            math.inf if one[0] is None else one[0] for one in (self.before, self.after)
+        )
+        return not after < before
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +151,6 @@ def fit_one_label(
     check_unknown(logits, truth)
     calibrator = _calibrate(logits, truth, names, settings, start)
     held_out = _cross_fit(logits, truth, names, settings, start)
-    after = _quality(held_out, truth)
-    if not log_loss(held_out, truth) < log_loss(start.probabilities(logits), truth):
-        calibrator, held_out = start, start.probabilities(logits)
     notes = example_notes(examples, counts, names)
     notes += _calibration_notes(settings, len(truth), former, calibrator)
     summary = FitSummary(
@@ -146,8 +160,7 @@ def fit_one_label(
         unknown,
         learned,
         None if unknown and isinstance(former, Temperature) else _quality(before, truth),
-        after,
-        kept=calibrator is start,
+        _quality(held_out, truth),
         notes=tuple(notes),
     )
     decisions = decide(held_out, scores, truth, names, settings)

@@ -1,5 +1,6 @@
 """What a classifier says about images. N images, L labels."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +26,20 @@ class Predictions:
     abstained: Tensor  # (N,) whether it is not sure enough to answer
     sets: tuple[tuple[str, ...], ...] = ()  # (N,) the labels that may be right; of several: given
     nodes: tuple[str, ...] = ()  # (N,) the deepest sure node of a tree; "" where it abstains
+    node_chances: tuple[float, ...] = ()  # (N,) the probability of that node; NaN where it has none
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def answer(self, row: int) -> tuple[str, float | None]:
+        """What is said about an image, and how sure it is; None where that has no probability.
+
+        It is the node of a tree, where nodes are answered, and what it would be where it abstains.
+        """
+        name, sure = self.labels[row], float(self.confidences[row])
+        if self.nodes and self.nodes[row]:
+            name, sure = self.nodes[row], self.node_chances[row]
+        return name, None if math.isnan(sure) else sure
 
 
 def answer_one(
@@ -62,13 +74,16 @@ def answer_one(
     if decisions.sets is not None:
         sets = _name_sets(decisions.sets.contains(probabilities), names)
     nodes: tuple[str, ...] = ()
+    node_chances: tuple[float, ...] = ()
     if tree is not None and sure is not None:
         places = torch.where(none | abstained, STOP, tree.deepest(probabilities, sure))
-        nodes = tuple("" if place == STOP else tree.names[place] for place in places.tolist())
+        nodes, node_chances = _name_nodes(tree, probabilities, places)
         abstained |= (places == STOP) & ~none
     shown = (*names, NONE_OF_THESE)
     labels = tuple(shown[place] for place in best.tolist())
-    return Predictions(names, probabilities, scores, labels, confidences, abstained, sets, nodes)
+    return Predictions(
+        names, probabilities, scores, labels, confidences, abstained, sets, nodes, node_chances
+    )
 
 
 def answer_several(
@@ -96,6 +111,17 @@ def answer_several(
     )
     sets = _name_sets(given, names)
     return Predictions(names, shares, scores, labels, confidences, torch.zeros_like(nothing), sets)
+
+
+def _name_nodes(
+    tree: LabelTree, probabilities: Tensor, places: Tensor
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The nodes at `places` and their probabilities; "" and NaN for `STOP`."""
+    found = places != STOP
+    chances = tree.node_probabilities(probabilities.double())
+    own = chances.gather(1, places.where(found, 0)[:, None])[:, 0]
+    names = ("" if place == STOP else tree.names[place] for place in places.tolist())
+    return tuple(names), tuple(own.where(found, torch.nan).tolist())
 
 
 def _name_sets(inside: Tensor, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

@@ -85,6 +85,12 @@ def check_number(examples: LabelledVectors, settings: FitSettings) -> None:
     if n < fewest:
         instead = " use another method, or" if settings.method != "temperature" else ""
         repeats = f" ({examples.repeats} repeats do not count)" if examples.repeats else ""
+        if settings.few_shot:
+            raise ConfigError(
+                f'few_shot="{settings.few_shot}" needs 2 images of each label, and {fewest} in '
+                f'all for the calibration by method="{settings.method}", got {n}{repeats}: '
+                f"{fewest - n} are missing;{instead} add images."
+            )
         raise ConfigError(
             f'method="{settings.method}" needs at least {fewest} labelled images, got {n}{repeats}'
             f": {fewest - n} are missing;{instead} add images."
