@@ -23,6 +23,7 @@ from ecliptic.cli.score_printing import (
 from ecliptic.cli.sources import STORED, ImageSources
 
 if TYPE_CHECKING:
+    from ecliptic.cli.gathering import NamedVectors
     from ecliptic.engine import Clip, Rejects
     from ecliptic.scoring import Rows
     from ecliptic.tasks import ImageFolder, RowColumns, ScoreSheet
@@ -370,23 +371,23 @@ def _score_sets(
     if all(side.is_stored(path) for side, path in zip(sides, paths, strict=True)):
         model.note_unused()
         sets = [load_vectors(path) for path in paths]
-        name = str(sets[0].model)  # type: ignore[union-attr]
+        name, names = str(sets[0].model), None  # type: ignore[union-attr]
     else:
-        sets, rejects, name = _gather_sets(sides, model)
-    found = score_sets(
-        sets[0], sets[1], scores.metric, uncertainty.level or LEVEL, uncertainty.seed
-    )
+        gathered, name = _gather_sets(sides, model)
+        sets = [one.matrix() for one in gathered]
+        names = gathered[0].names, gathered[1].names
+        rejects = [one.rejects for one in gathered]
+    level, seed = uncertainty.level or LEVEL, uncertainty.seed
+    found = score_sets(sets[0], sets[1], scores.metric, level, seed, names)
     print_set_score(dataclasses.replace(found, model=name), rejects, json=json)
     return any(len(some) for some in rejects)
 
 
-def _gather_sets(
-    sides: list[ImageSources], model: ModelFlags
-) -> "tuple[list[Rows], list[Rejects], str]":
+def _gather_sets(sides: list[ImageSources], model: ModelFlags) -> "tuple[list[NamedVectors], str]":
     from ecliptic.cli.gathering import gather
 
     clip = model.clip()
     gathered = [gather(side, clip) for side in sides]
     for one in gathered:
         one.report()
-    return [one.matrix() for one in gathered], [one.rejects for one in gathered], clip.card.name
+    return gathered, clip.card.name
