@@ -49,20 +49,22 @@ def test_the_flag_has_every_score_of_the_library() -> None:
 def test_a_table_is_scored_with_its_mean_and_interval(
     run: Run, model: str, pairs: Path, tmp_path: Path
 ) -> None:
+    captions = [*CAPTIONS, "a car", "a tree"]
+    pairs.write_text(pairs.read_text() + "a/0.png,a car\na/1.png,a tree\n", encoding="utf-8")
     data = read_json(run, pairs, "--model", model, "--metric", "clip-t")
     clip = ecliptic.load(model)
-    images = clip.encode_image([str(tmp_path / "a" / f"{i}.png") for i in range(4)])
-    cosines = scoring.pair_cosines(images, clip.encode_text(CAPTIONS))
+    images = clip.encode_image([str(tmp_path / "a" / f"{i % 4}.png") for i in range(6)])
+    cosines = scoring.pair_cosines(images, clip.encode_text(captions))
     assert data["mean"] == pytest.approx(float(cosines.mean()), abs=1e-6)
     assert data["median"] == pytest.approx(float(np.median(cosines.numpy())), abs=1e-6)
     interval = scoring.bootstrap(cosines)
     assert data["interval"] == pytest.approx([interval.low, interval.high], abs=1e-5)
-    assert data["best"][0]["caption"] == CAPTIONS[int(cosines.argmax())]
+    assert data["best"][0]["caption"] == captions[int(cosines.argmax())]
     shown = run("score", pairs, "--model", model, "--metric", "clip-t", "--examples", 1).stdout
     assert f"{data['mean']:.4f} (" in shown
     assert "95% bootstrap interval" in shown
-    assert "4 rows" in shown
-    assert "note: 4 rows are few" in shown
+    assert "6 rows" in shown
+    assert "note: 6 rows are few" in shown
     assert "worst" in shown
 
 
@@ -165,6 +167,7 @@ def test_two_folders_are_compared_pair_by_pair(
     one = read_json(run, *asked[1:], code=3)
     assert data["second"]["mean"] == pytest.approx(one["mean"], abs=1e-6)
     assert not data["tells"]
+    assert data["interval"] is None
     assert "3 pairs are too few to tell a and b apart" in data["verdict"]
     found = run("score", *asked, "--per-item", tmp_path / "s.csv")
     assert "3 pairs are too few to tell a and b apart" in found.stdout
@@ -192,7 +195,7 @@ def test_one_pair_has_means_without_an_interval(
     assert data["interval"] is data["p"] is data["verdict"] is None
     found = run("score", *asked, "--per-item", tmp_path / "s.csv")
     assert found.exit_code == 3
-    assert "1 row is few: one alone has no interval" in found.stdout
+    assert "1 row is too few for an interval; score 10 rows or more." in found.stdout
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 2
 
 
@@ -233,6 +236,7 @@ def test_many_rejects_are_counted_and_the_file_has_all(
 
 
 def test_a_level_is_shown_as_it_is(run: Run, model: str, pairs: Path) -> None:
+    pairs.write_text(pairs.read_text() + "a/0.png,a car\n", encoding="utf-8")
     shown = run("score", pairs, "--model", model, "--level", "0.999", "--metric", "clip-t").stdout
     assert "99.9% bootstrap interval" in shown
 

@@ -34,6 +34,6 @@ def test_the_commands_of_the_page_run(
     assert len(shown) == 5
     assert "95% bootstrap interval" in shown[0]
     assert (tmp_path / "scores.csv").read_text(encoding="utf-8").count("\n") == 11
-    assert "new scores higher than old by +" in shown[3]
+    assert "new scores higher than old by 0." in shown[3]
     assert "chance of so large a value if both sets were of one distribution" in shown[4]
     assert "images of one name are exchanged" in shown[4]

@@ -106,7 +106,9 @@ def _systems_facts(
     facts = {"metric": run.metric.name, f"mean of {first}": f"{means[0]:.4f}"}
     facts |= {f"mean of {second}": f"{means[1]:.4f}"}
     if found:
-        facts["difference"] = found.difference.show_at(found.level, "{:+.4f}")
+        facts["difference"] = f"{found.difference.value:+.4f}"
+        if found.interval:
+            facts["difference"] = found.interval.show_at(found.level, "{:+.4f}")
         facts["p"] = f"{found.p:.3g}, sign-flip test"
         wins = count(found.wins, "pair")
         facts["wins"] = f"{first} {wins}, {second} {found.losses:,}, same {found.ties:,}"
@@ -172,10 +174,10 @@ _COMPARED = (  # what one pair alone does not have
 def _comparison_json(found: "PairedComparison | None") -> dict[str, Any]:
     if found is None:
         return dict.fromkeys(_COMPARED)
-    rate, gap = found.win_rate, found.difference
+    rate, gap = found.win_rate, found.interval
     values = (
-        round(gap.value, DIGITS),
-        [round(gap.low, DIGITS), round(gap.high, DIGITS)],
+        round(found.difference.value, DIGITS),
+        [round(gap.low, DIGITS), round(gap.high, DIGITS)] if gap else None,
         found.p,
         found.wins,
         found.losses,

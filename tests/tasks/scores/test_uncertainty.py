@@ -43,7 +43,7 @@ def sheet_of(metric: str, values: Any, groups: Any = None) -> ScoreSheet:
         ("clipscore", [0.0] * 9 + [0.1, 2.5, 2.5]),
         ("iqa", [0.999, 1.0, 0.2, 1.0, 1.0, 0.999]),
         ("refclipscore", [0.0, 0.0, 0.0, 1.4, 1.4]),
-        ("torchmetrics", [-90.0, -90.0, 90.0]),
+        ("torchmetrics", [-90.0, -90.0, -90.0, -90.0, 90.0]),
     ],
 )
 def test_intervals_stay_within_what_a_score_can_be(metric: str, values: list[float]) -> None:

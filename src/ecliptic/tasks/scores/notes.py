@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ecliptic.scoring import FEWEST_UNITS
 from ecliptic.tasks.scores.metrics import Metric
 
-FEW = 10  # values; below, the interval is only rough
+FEW = 10  # values; below, the interval is only rough, and below `FEWEST_UNITS` there is none
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,13 @@ def note_run(run: ScoredRun) -> list[str]:
     """About the model and the rows."""
     metric, notes = run.metric, list[str]()
     if run.units < FEW:
-        one = "one alone has no interval" if run.units == 1 else "the interval is only rough"
-        be = "is" if run.units == 1 else "are"
-        notes.append(f"{count_things(run.units, run.noun)} {be} few: {one}; score more.")
+        be, ask = "is" if run.units == 1 else "are", f"score {FEW} {run.noun}s or more."
+        why = (
+            "too few for an interval"
+            if run.units < FEWEST_UNITS
+            else "few: the interval is only rough"
+        )
+        notes.append(f"{count_things(run.units, run.noun)} {be} {why}; {ask}")
     if run.different < run.rows and run.noun != "group":
         notes.append(
             f"only {run.different:,} of {run.rows:,} rows are different; a row that is there again "
@@ -82,7 +87,7 @@ def note_values(run: ScoredRun, values: NDArray[np.float64]) -> list[str]:
     found, counts = np.unique(values, return_counts=True)
     tied = int(counts.max())
     others = len(values) - tied
-    if others == 0 and tied > 1:
+    if others == 0 and tied >= FEWEST_UNITS:
         notes.append(
             f"all {tied:,} {run.noun}s have one score, so the interval has no width, and does not "
             "tell how far the scores of others may be."
