@@ -12,7 +12,7 @@ from PIL import Image
 
 import ecliptic
 from ecliptic import scoring
-from ecliptic.cli.score import SETS, ScoreFlags
+from ecliptic.cli.score_flags import SETS, ScoreFlags
 from ecliptic.tasks import METRICS, SET_SCORES, ScoreSheet
 from tests.cli.conftest import Run
 
@@ -271,7 +271,7 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
         (["P", "A"], "name one table, one or two folders"),
         (["A", "--metric", "iqa", "--captions", "P"], "reads no captions"),
         (["A", "--metric", "directional", "--captions", "P"], "needs a table"),
-        (["A", "A", "--metric", "preference", "--captions", "P"], "needs a table"),
+        (["A", "A", "--metric", "preference", "--captions", "P"], "two generators use clip-t"),
         (["P", "--metric", "iqa", "--words", "good"], "two texts with a comma"),
         (["P", "--metric", "iqa", "--words", "a, a"], "two words of iqa are equal"),
         (["P", "--columns", "caption=a,caption=b"], "the column of one thing twice"),
@@ -286,7 +286,11 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
         (["A", "A", "--metric", "cmmd", "--level", "0.9"], "--level has no effect"),
         (["A", "A", "--metric", "clip-i", "--examples", "1"], "--examples has no effect"),
         (["P", "--per-item", "s.txt"], "must end in .csv or .jsonl"),
-        (["P", "--level", "1"], "--level"),
+        (["P", "--level", "1"], "'--level': a level is a share from 0.5 to 0.999; got 1."),
+        (["P", "--level", "95"], "0.999, such as 0.95 for 95 %; got 95."),
+        (["P", "--metric", "clip_t"], "'cmmd-published'; did you mean 'clip-t'?"),
+        (["P", "--seed", "-1"], "must be 0 or more."),
+        (["P", "--seed", "a"], "must be a whole number."),
     ],
 )
 def test_what_does_not_fit_together_is_wrong_usage(
@@ -298,7 +302,36 @@ def test_what_does_not_fit_together_is_wrong_usage(
     assert said in " ".join(found.stderr.split())
 
 
-def test_a_missing_table_is_said_before_the_work(run: Run, model: str) -> None:
-    found = run("score", "none.csv", "--model", model)
-    assert found.exit_code == 1
-    assert "there is no file none.csv" in found.stderr
+def test_what_is_missing_is_said_before_the_work(run: Run, model: str, tmp_path: Path) -> None:
+    for given, said in (
+        (["none.csv"], "there is no file none.csv"),
+        (["none"], "there is no file or folder none;"),
+        ([tmp_path, "none", "--captions", "c.csv"], "there is no file or folder none;"),
+        ([tmp_path, "n" * 5000, "--captions", "c.csv"], "there is no file or folder nnn"),
+    ):
+        found = run("score", *given, "--model", model)
+        assert found.exit_code == 1
+        assert said in found.stderr
+
+
+def test_a_table_without_rows_or_columns_is_named(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    empty, other = tmp_path / "empty.csv", tmp_path / "other.csv"
+    empty.write_text("image,caption\n", encoding="utf-8")
+    other.write_text("file,text\na/0.png,a cat\n", encoding="utf-8")
+    for given, said in (
+        ([empty], f"{empty} has no rows"),
+        ([tmp_path / "a", "--captions", empty], f"{empty} has no rows"),
+        ([other], "Name yours with --columns image=NAME,caption=NAME."),
+        ([other, "--columns", "image=file"], "Name yours with --columns caption=NAME."),
+        ([other, "--metric", "iqa"], "no column 'image'; its columns: file, text. Name yours with"),
+        ([other, "--columns", "image=f,caption=text"], "no column 'f'; its columns: file, text."),
+        ([tmp_path / "a", "--captions", pairs], "to the folder, so write '0.png'"),
+    ):
+        found = run("score", *given, "--model", model)
+        assert found.exit_code == 1, given
+        assert said in found.stderr
+    assert "Name yours" not in run("score", other, "--columns", "image=f,caption=text").stderr
+    found = run("score", "-", "--model", model, input="")
+    assert "standard input has no rows" in found.stderr

@@ -42,6 +42,13 @@ def refuse_missing_files(paths: Iterable[str]) -> None:
             raise StorageError(f"there is no file {path}; check the path.")
 
 
+def refuse_missing_paths(paths: Iterable[str]) -> None:
+    """Raise StorageError at the first of `paths` that is neither a file nor a folder."""
+    for path in paths:
+        if not os.path.exists(path):  # noqa: PTH110 Path.exists fails on long ones
+            raise StorageError(f"there is no file or folder {path}; check the path.")
+
+
 def is_file(text: str) -> bool:
     """Whether a text is the path of a file, pipe or device, but not of a folder."""
     return os.path.exists(text) and not os.path.isdir(text)  # noqa: PTH110, PTH112 Path fails on long ones

@@ -77,7 +77,7 @@ def cmmd(
     check_range("sigma", sigma, above=True)
     if paired and not unbiased:
         raise ConfigError(
-            "the published CMMD has no form for pairs; leave out paired=True or unbiased=False."
+            "the published CMMD has no form for pairs; leave `paired` out, or take the unbiased."
         )
     x, y = _units(a), _units(b)
     least = 2 if unbiased else 1

@@ -23,6 +23,7 @@ from ecliptic.engine.sources.lines import (
 from ecliptic.errors import (
     EclipticError,
     InputError,
+    MissingColumnError,
     MissingExtraError,
     StorageError,
     did_you_mean,
@@ -208,9 +209,10 @@ def check_columns(
             _refuse_other_writing(path, header, name)
             known = ", ".join(header) or "none, the file is empty"
             near = did_you_mean(name, header)
-            raise StorageError(
+            raise MissingColumnError(
                 f"{printable(path)} has no column {name!r}; its columns: {known}"
-                + (f"; {near}" if near else ".")
+                + (f"; {near}" if near else "."),
+                header=header,
             )
 
 
