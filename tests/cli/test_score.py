@@ -100,6 +100,8 @@ def test_bad_rows_are_listed_and_the_rest_counts(
     for place in (4, 6, 7, 8):
         assert f"pairs.csv, line {place}" in found.stderr
     assert "nothing usable in column 'caption'" in found.stderr
+    assert f"4 rejects in {tmp_path / 's.jsonl.rejects.jsonl'}" in found.stderr
+    assert "3 rows; 4 rows were rejected" in run("score", pairs, "--model", model).stdout
     rejects = (tmp_path / "s.jsonl.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in rejects] == [2, 4, 5, 6]
 
@@ -182,6 +184,23 @@ def test_two_folders_are_compared_pair_by_pair(
     assert "note: published with ViT-B-32/openai" in found.stdout
 
 
+def test_what_is_said_fits_into_a_terminal(
+    run: Run, model: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    captions = tmp_path / "captions.csv"
+    captions.write_text(pairs.read_text().replace("a/", ""), encoding="utf-8")
+    shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "1.png")
+    monkeypatch.setenv("COLUMNS", "80")
+    two = run("score", tmp_path / "a", tmp_path / "b", "--captions", captions, "--model", model)
+    assert "too few to tell" in two.stdout
+    assert max(map(len, two.stdout.splitlines())) <= 80
+    one = run("score", pairs, "--metric", "preference", "--model", model).stdout
+    assert "published with a checkpoint" in one
+    notes = one[one.index("note: ") : one.index("\n\n")]
+    assert max(map(len, notes.splitlines())) <= 80
+
+
 def test_one_pair_has_means_without_an_interval(
     run: Run, model: str, pairs: Path, tmp_path: Path
 ) -> None:
@@ -256,7 +275,11 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
     found = run("score", pairs, "--model", model, "--json")
     assert found.exit_code == 0
     assert json.loads(found.stdout)["cut"] == 1
-    assert "line 6 is too long and loses 'cat" in found.stderr
+    [note] = [note for note in json.loads(found.stdout)["notes"] if "too long" in note]
+    assert "line 6 loses 'cat cat" in note
+    assert "too long" not in found.stderr
+    shown = run("score", pairs, "--model", model).stdout
+    assert shown.count("too long") == 1
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_rows_that_cannot_be_used_are_listed_and_the_rest_counts(
         found.values(), score_pairs(clip, paths[:2], CAPTIONS[:2], "clip-t").values()
     )
     assert found.summary().run.rejected == 3
+    assert found.summary().facts()["n"] == "2 rows; 3 rows were rejected"
     none = score_rows(RowScorer(clip, METRICS["clip-t"]), rows[1:4])
     with pytest.raises(InputError, match="none of the items"):
         none.summary()
@@ -135,9 +136,12 @@ def test_long_captions_keep_their_end_of_text_and_are_counted(clip: Clip, paths:
     found = score_pairs(clip, paths[:1] * 3, longs, "clip-t")
     assert found.cut == 3
     assert len(set(values_of(found).tolist())) == 3
-    assert found.cut_shown[0][0] == "row 0"
-    assert "cat cat" in found.cut_shown[0][1]
-    assert any("too long" in note for note in found.summary().notes)
+    [note] = [note for note in found.summary().notes if "too long" in note]
+    assert note.startswith("3 rows have a text that is too long: words at the end are dropped (row")
+    assert "(row 0 loses 'cat cat" in note
+    assert note.endswith("); the end-of-text mark stays.")
+    more = score_pairs(clip, paths[:1] * 4, [*longs, longs[0]], "clip-t").summary().notes
+    assert any("4 rows" in note and "; ...); the end" in note for note in more)
 
 
 def test_a_summary_has_an_interval_and_the_worst_and_best_rows(

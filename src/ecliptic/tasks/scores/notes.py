@@ -27,6 +27,7 @@ class ScoredRun:
     different: int  # rows
     rejected: int  # rows without one
     cut: int  # rows with a text that was cut
+    cut_shown: tuple[str, ...] = ()  # what the first of them lost, for people
     stored: bool = False  # vectors, whose captions are not known
 
     @property
@@ -37,11 +38,16 @@ class ScoredRun:
         return "row" if self.units == self.rows else "group"
 
     def show_rows(self, noun: str = "row") -> str:
-        """For people: "20 rows", "20 rows in 4 groups"."""
+        """For people: "20 rows", "20 rows in 4 groups", "20 rows; 2 rows were rejected"."""
+        shown = count_things(self.rows, noun)
         if self.metric.by_prompt:
-            return count_things(self.units, "caption")
-        rows = count_things(self.rows, noun)
-        return rows if self.noun == "row" else f"{rows} in {count_things(self.units, 'group')}"
+            shown = count_things(self.units, "caption")
+        elif self.noun == "group":
+            shown += f" in {count_things(self.units, 'group')}"
+        if not self.rejected:
+            return shown
+        be = "was" if self.rejected == 1 else "were"
+        return f"{shown}; {count_things(self.rejected, 'row')} {be} rejected"
 
 
 def count_things(number: int, noun: str) -> str:
@@ -75,8 +81,10 @@ def note_run(run: ScoredRun) -> list[str]:
         )
     if run.cut:
         have = "has" if run.cut == 1 else "have"
+        more = "; ..." * (run.cut > len(run.cut_shown))
         notes.append(
-            f"{count_things(run.cut, 'row')} {have} a text that was too long; its end was dropped."
+            f"{count_things(run.cut, 'row')} {have} a text that is too long: words at the end are "
+            f"dropped ({'; '.join(run.cut_shown)}{more}); the end-of-text mark stays."
         )
     return notes
 
