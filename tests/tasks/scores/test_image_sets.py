@@ -7,7 +7,7 @@ import pytest
 
 from ecliptic import scoring
 from ecliptic.engine import Vectors
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.tasks import SET_SCORES, score_sets
 
 RNG = np.random.default_rng(3)
@@ -33,6 +33,11 @@ def test_a_score_of_sets_tells_its_numbers(name: str) -> None:
     assert (data["metric"], data["n"]) == (name, [40, 30])
     assert (data["interval"] is None) == (data["p"] is not None)
     assert found.facts()["n"] == "40 and 30 images"
+
+
+def test_names_that_are_not_one_for_each_image_are_refused() -> None:
+    with pytest.raises(ShapeError, match="2 and 2 names cannot belong to 40 and 30 images"):
+        score_sets(A, B, names=(["1", "2"], ["1", "2"]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ecliptic.checks import check_choice
 from ecliptic.engine import Vectors
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring import Interval, Rows, bootstrap, clip_i, cmmd, cmmd_test
 from ecliptic.tasks.scores.notes import count_things
 
@@ -99,16 +99,11 @@ def score_sets(
 
     Raises:
         ConfigError: an unknown metric, or too few vectors.
-        ShapeError: vectors of two sizes.
+        ShapeError: vectors of two sizes, or not one name for each.
         SpaceMismatchError: stored vectors of two spaces.
     """
     check_choice("metric", metric, SET_SCORES)
-    counts = _count(first), _count(second)
-    if min(counts) < 2:
-        raise ConfigError(
-            f"two sets need at least 2 images each, got {counts[0]} and {counts[1]}; score one "
-            "image with its caption instead."
-        )
+    counts = _count_images(first, second)
     interval = p = order = None
     convention, notes = SET_SCORES[metric], _notes(metric, counts)
     if metric == "clip-i":
@@ -116,8 +111,8 @@ def score_sets(
         interval = interval.within(-1.0, 1.0)  # of cosines
         score = interval.value
     else:
-        own, others = map(_bare_names, names or _ids(first, second))
-        order = match_names(own, others)
+        own, others = map(_bare_names, _check_names(names or _ids(first, second), counts))
+        order = _match_names(own, others)
         second = second if order is None else _reorder(second, order)
         notes += _note_names(own, others, order)
         pairs = order is not None and metric == "cmmd"
@@ -139,7 +134,7 @@ def score_sets(
     )
 
 
-def match_names(first: Sequence[str], second: Sequence[str]) -> list[int] | None:
+def _match_names(first: Sequence[str], second: Sequence[str]) -> list[int] | None:
     """For each of the first names, the place of the same one among the second.
 
     None if there are none, if they are not the same ones, or if one is there twice.
@@ -155,6 +150,18 @@ def _ids(first: Rows, second: Rows) -> tuple[Sequence[str], Sequence[str]]:
     """The names of stored vectors; none if one side has none."""
     ids = [getattr(rows, "ids", None) for rows in (first, second)]
     return (ids[0], ids[1]) if ids[0] and ids[1] else ((), ())
+
+
+def _check_names(
+    names: tuple[Sequence[str], Sequence[str]], counts: tuple[int, int]
+) -> tuple[Sequence[str], Sequence[str]]:
+    given = len(names[0]), len(names[1])
+    if given not in ((0, 0), counts):
+        raise ShapeError(
+            f"{given[0]} and {given[1]} names cannot belong to {counts[0]} and {counts[1]} images; "
+            "give one name for each."
+        )
+    return names
 
 
 def _bare_names(names: Sequence[str]) -> list[str]:
@@ -183,8 +190,14 @@ def _note_names(
     )
 
 
-def _count(rows: Any) -> int:
-    return len(getattr(rows, "vectors", rows))
+def _count_images(*sides: Rows) -> tuple[int, int]:
+    first, second = (len(getattr(rows, "vectors", rows)) for rows in sides)
+    if min(first, second) < 2:
+        raise ConfigError(
+            f"two sets need at least 2 images each, got {first} and {second}; score one image with "
+            "its caption instead."
+        )
+    return first, second
 
 
 def _notes(metric: str, counts: tuple[int, int]) -> tuple[str, ...]:

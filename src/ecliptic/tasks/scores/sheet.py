@@ -97,7 +97,7 @@ class ScoreSheet:
         self.cut += len(batch.cut)
         room = CUT_SHOWN - len(self.cut_shown)
         for name, find in batch.cut[: max(room, 0)]:
-            self.cut_shown.append(f"{name} loses {find()[:CUT_LENGTH]!r}")
+            self.cut_shown.append(f"{name} loses {find()[:CUT_LENGTH].strip()!r}")
         self.complete += len(batch.rows)
 
     def _describe(self, row: ScoreRow) -> dict[str, Any]:
