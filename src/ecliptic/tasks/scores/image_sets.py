@@ -190,7 +190,7 @@ def _note_names(
     )
 
 
-def _count_images(*sides: Rows) -> tuple[int, int]:
+def _count_images(*sides: Any) -> tuple[int, int]:
     first, second = (len(getattr(rows, "vectors", rows)) for rows in sides)
     if min(first, second) < 2:
         raise ConfigError(
