@@ -23,8 +23,11 @@ def test_a_clear_difference_is_told() -> None:
     assert (found.wins, found.losses, found.ties) == ((d > 0).sum(), (d < 0).sum(), 0)
     assert found.win_rate == scoring.wilson(found.wins, 200)
     assert found.tells
-    assert found.verdict("new", "old").startswith("new scores higher than old by +0.0")
-    assert scoring.compare_pairs(BASE, BETTER).verdict().startswith("A scores lower than B by -0.0")
+    assert found.verdict("new", "old").startswith("new scores higher than old by 0.0")
+    swapped = scoring.compare_pairs(BASE, BETTER)
+    low, high = -swapped.difference.high, -swapped.difference.low
+    said = f"A scores lower than B by {d.mean():.4f} ({low:.4f} to {high:.4f}), p "
+    assert swapped.verdict().startswith(said)
 
 
 def test_too_few_pairs_say_what_it_would_take() -> None:
@@ -33,8 +36,9 @@ def test_too_few_pairs_say_what_it_would_take() -> None:
     assert found.needed is not None
     text = found.verdict("new", "old", "pairs")
     assert "12 pairs are too few to tell new and old apart" in text
-    assert f"about {found.needed:,} are needed" in text
-    assert f"about {found.smallest:.2g} in 4 of 5 cases" in text
+    assert f"With 12 pairs, a difference of {found.smallest:.2g} is found 4 times in 5." in text
+    gap = abs(found.difference.value)
+    assert text.endswith(f" To find {gap:.2g}, use about {found.needed:,} pairs.")
 
 
 def test_the_smallest_difference_is_found_four_times_of_five() -> None:
@@ -108,10 +112,21 @@ def test_fewer_pairs_than_the_test_needs_can_tell_nothing() -> None:
     assert found.p == pytest.approx(2 / 32)
     assert (found.tells, found.needed) == (False, 6)
     text = found.verdict("new", "old")
-    assert "No difference can show with fewer than 6, at a level of 0.95" in text
-    assert "for 1.1, about 6 are needed" in text
+    assert "Fewer than 6 pairs can show no difference, at a level of 0.95." in text
+    assert "To find 1.1, use about 6 pairs." in text
     six = scoring.compare_pairs([1.0, 1.1, 0.9, 1.05, 1.2, 1.1], [0.0] * 6)
     assert (six.tells, six.needed) == (True, None)
+
+
+def test_fewer_than_five_pairs_have_no_interval() -> None:
+    found = scoring.compare_pairs([0.31, 0.29, 0.33, 0.3], [0.3, 0.3, 0.31, 0.29])
+    assert found.interval is None
+    assert "the difference is +0.0075, p 0.5. Fewer than 6 pairs" in found.verdict()
+    five = scoring.compare_pairs([0.31, 0.29, 0.33, 0.3, 0.35], [0.3, 0.3, 0.31, 0.29, 0.36])
+    assert five.interval == five.difference
+    assert f"the difference is {five.difference.show('{:+.4f}')}, p " in five.verdict()
+    groups = scoring.compare_pairs(BASE[:8], BETTER[:8], groups=[0, 0, 1, 1, 2, 2, 3, 3])
+    assert groups.interval is None
 
 
 def test_equal_differences_have_a_verdict() -> None:
@@ -128,7 +143,7 @@ def test_differences_of_rounding_need_no_pairs() -> None:
     swapped = scores.reshape(2, 6)[::-1].ravel()  # other differences, whose mean is rounding
     even = scoring.compare_pairs(scores, swapped)
     assert (even.ties, even.needed) == (0, None)
-    assert "are needed" not in even.verdict()
+    assert "To find" not in even.verdict()
 
 
 def test_what_is_needed_is_more_than_there_is() -> None:
@@ -137,7 +152,7 @@ def test_what_is_needed_is_more_than_there_is() -> None:
         found = scoring.compare_pairs(rng.exponential(size=8) + rng.normal(size=8), np.zeros(8))
         assert found.tells or found.needed is None or found.needed >= 9
     tiny = [1.0, -1.0] * 10 + [1e-4]
-    assert "more than 1,000,000 are needed" in scoring.compare_pairs(tiny, [0.0] * 21).verdict()
+    assert "use more than 1,000,000 pairs." in scoring.compare_pairs(tiny, [0.0] * 21).verdict()
 
 
 def test_groups_are_named_in_the_verdict() -> None:
@@ -145,6 +160,8 @@ def test_groups_are_named_in_the_verdict() -> None:
     d = np.random.default_rng(0).normal(size=12)[names]
     text = scoring.compare_pairs(d, np.zeros(96), groups=names).verdict()
     assert text.startswith("12 groups of pairs are too few")
+    assert "With 12 groups of pairs, a difference of " in text
+    assert text.endswith(" groups of pairs.")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,13 @@ def print_text(text: object, *, lines: bool = False) -> None:
     print(printable(text, lines=lines))
 
 
+def print_wrapped(text: object) -> None:
+    """Print a text on stdout, wrapped at spaces to a terminal; for a pipe it is one line."""
+    room = sys.maxsize if _is_piped() else max(terminal_width(), NARROWEST)
+    for line in _wrap(printable(text), room):
+        print_text(line)
+
+
 def print_json(data: Any) -> None:
     """Print `data` on stdout, in ASCII, so it is valid in any locale and for any file name."""
     print(json.dumps(data, indent=2).replace("\x7f", r"\u007f"))  # the one control that JSON allows

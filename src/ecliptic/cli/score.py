@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
 from ecliptic.cli.exits import INTERRUPTED, REJECTED, checks_usage, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
 from ecliptic.cli.output import count, on_terminal, rejects_of, say
+from ecliptic.cli.score_flags import EXAMPLES, LEVEL, SETS, ScoreFlags, ScorePaths, UncertaintyFlags
 from ecliptic.cli.score_printing import (
     PerItem,
     files_of_items,
@@ -23,124 +24,10 @@ from ecliptic.cli.score_printing import (
 from ecliptic.cli.sources import STORED, ImageSources
 
 if TYPE_CHECKING:
+    from ecliptic.cli.gathering import NamedVectors
     from ecliptic.engine import Clip, Rejects
     from ecliptic.scoring import Rows
     from ecliptic.tasks import ImageFolder, RowColumns, ScoreSheet
-
-SETS = ("clip-i", "cmmd", "cmmd-published")  # scores of two sets of images
-LEVEL, EXAMPLES = 0.95, 3  # unless given
-ScorePaths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PATH...",
-        help="A table (.csv, .tsv, .jsonl, .parquet) with an image and a caption in each row, or - "
-        "for such rows as JSON lines on stdin; a folder of images; two folders to compare; or the "
-        "vectors of images and of captions, written by `ecliptic embed`.",
-        show_default=False,
-    ),
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreFlags:
-    """What is scored, and by which convention."""
-
-    metric: Annotated[
-        Literal[
-            "clipscore",
-            "refclipscore",
-            "refclipscore-published",
-            "clip-t",
-            "torchmetrics",
-            "directional",
-            "iqa",
-            "preference",
-            "clip-i",
-            "cmmd",
-            "cmmd-published",
-        ],
-        typer.Option(help="The score; clip-i and cmmd compare two sets of images."),
-    ] = "clipscore"
-    captions: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Table with the captions of the images in folders."),
-    ] = None
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT=NAME,...",
-            help="Columns of the table, such as image=file,caption=text,references=a+b; group=NAME "
-            "are rows that count as one observation.",
-            show_default="image, caption, references, edited, edited_caption",
-        ),
-    ] = None
-    words: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GOOD,BAD",
-            help="The two texts of iqa.",
-            show_default="Good photo.,Bad photo.",
-        ),
-    ] = None
-    prefix: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="What every caption begins with.",
-            show_default="'A photo depicts ' for clipscore and refclipscore",
-        ),
-    ] = None
-
-    def row_columns(self) -> "RowColumns":
-        """The columns of a table."""
-        from ecliptic.tasks import RowColumns, find_metric
-
-        with checks_usage():
-            return RowColumns(find_metric(self.metric), self.named())
-
-    def named(self) -> dict[str, str]:
-        """What is in which column, as given."""
-        pairs = [part.partition("=") for part in (self.columns or "").split(",") if part.strip()]
-        if not all(what.strip() and sign and name.strip() for what, sign, name in pairs):
-            raise typer.BadParameter(
-                f"--columns {self.columns!r} must be names with =, as in image=file,caption=text."
-            )
-        named = {what.strip(): name.strip() for what, _, name in pairs}
-        if len(named) < len(pairs):
-            raise typer.BadParameter(
-                f"--columns {self.columns!r} names the column of one thing twice; name it once."
-            )
-        return named
-
-    def pair_of_words(self) -> tuple[str, str] | None:
-        """The two texts of --words."""
-        if self.words is None:
-            return None
-        words = [word.strip() for word in self.words.split(",")]
-        if len(words) != 2 or not all(words):
-            raise typer.BadParameter(
-                f"--words must be two texts with a comma between, got {self.words!r}."
-            )
-        return words[0], words[1]
-
-
-@dataclasses.dataclass(frozen=True)
-class UncertaintyFlags:
-    """The interval, and the examples."""
-
-    level: Annotated[
-        float | None,
-        typer.Option(
-            help="Of the intervals.", min=0.5, max=0.999, metavar="SHARE", show_default="0.95"
-        ),
-    ] = None
-    seed: Annotated[int, typer.Option(help="Of resamples and permutations.", min=0)] = 0
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            help="Worst and best rows that are shown.", min=0, metavar="N", show_default="3"
-        ),
-    ] = None
 
 
 @expands
@@ -206,6 +93,7 @@ def _kind(
 
 
 def _guess(paths: list[str], metric: str) -> str:
+    from ecliptic.cli.texts import refuse_missing_paths
     from ecliptic.engine import STDIN, is_table
 
     if metric in SETS:
@@ -216,6 +104,8 @@ def _guess(paths: list[str], metric: str) -> str:
         return "table"
     if len(paths) == 2 and all(path.endswith(STORED) for path in paths):
         return "vectors"
+    if len(paths) <= 2:
+        refuse_missing_paths(paths)
     if len(paths) > 2 or not all(Path(path).is_dir() for path in paths):
         raise typer.BadParameter(
             "name one table, one or two folders of images, or the vectors of images and of their "
@@ -259,7 +149,11 @@ def _check_folders(paths: list[str], scores: ScoreFlags, columns: "RowColumns") 
     if not metric.texts and (scores.captions or scores.columns):
         raise typer.BadParameter(f"{metric.name} reads no captions of images in folders.")
     if len(metric.images) > 1 or (len(paths) > 1 and not metric.compares):
-        raise typer.BadParameter(f"{metric.name} needs a table, which names the images of a row.")
+        raise typer.BadParameter(
+            f"{metric.name} needs a table, which names the images of a row."
+            + " For two generators use clip-t: of the two images of a caption, the one that is "
+            "preferred has the higher cosine." * metric.by_prompt
+        )
     if len(paths) == 2 and Path(paths[0]).resolve() == Path(paths[1]).resolve():
         raise typer.BadParameter(
             f"{paths[0]} and {paths[1]} are one folder, which cannot be compared with itself; name "
@@ -370,23 +264,23 @@ def _score_sets(
     if all(side.is_stored(path) for side, path in zip(sides, paths, strict=True)):
         model.note_unused()
         sets = [load_vectors(path) for path in paths]
-        name = str(sets[0].model)  # type: ignore[union-attr]
+        name, names = str(sets[0].model), None  # type: ignore[union-attr]
     else:
-        sets, rejects, name = _gather_sets(sides, model)
-    found = score_sets(
-        sets[0], sets[1], scores.metric, uncertainty.level or LEVEL, uncertainty.seed
-    )
+        gathered, name = _gather_sets(sides, model)
+        sets = [one.matrix() for one in gathered]
+        names = gathered[0].names, gathered[1].names
+        rejects = [one.rejects for one in gathered]
+    level, seed = uncertainty.level or LEVEL, uncertainty.seed
+    found = score_sets(sets[0], sets[1], scores.metric, level, seed, names)
     print_set_score(dataclasses.replace(found, model=name), rejects, json=json)
     return any(len(some) for some in rejects)
 
 
-def _gather_sets(
-    sides: list[ImageSources], model: ModelFlags
-) -> "tuple[list[Rows], list[Rejects], str]":
+def _gather_sets(sides: list[ImageSources], model: ModelFlags) -> "tuple[list[NamedVectors], str]":
     from ecliptic.cli.gathering import gather
 
     clip = model.clip()
     gathered = [gather(side, clip) for side in sides]
     for one in gathered:
         one.report()
-    return [one.matrix() for one in gathered], [one.rejects for one in gathered], clip.card.name
+    return gathered, clip.card.name

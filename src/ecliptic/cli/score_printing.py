@@ -14,6 +14,7 @@ from ecliptic.cli.output import (
     print_json,
     print_table,
     print_text,
+    print_wrapped,
     rejects_of,
     say,
     say_rejects,
@@ -48,15 +49,11 @@ def files_of_items(path: Path | None) -> list[Path]:
 
 
 def report_sheet(sheet: "ScoreSheet", notes: Sequence[str], listed: Path | None) -> None:
-    """Say which rows were rejected, which texts were cut, and other notes.
+    """Say which rows were rejected, and other notes.
 
     `listed` is the file that will have all rejects, if one is written.
     """
     say_rejects(sheet.rejects, len(sheet.rejects), listed)
-    for name, dropped in sheet.cut_shown:
-        say(f"warning: the text of {name} is too long and loses {dropped[:80]!r}")
-    if sheet.cut:
-        say(f"warning: {count(sheet.cut, 'row')} had a text that was too long; the start counts")
     for note in filter(None, notes):
         say(f"note: {note}")
 
@@ -67,8 +64,7 @@ def print_summary(summary: "ScoreSummary", *, json: bool) -> None:
         print_json(summary.to_json())
         return
     print_facts(summary.facts())
-    for note in summary.notes:
-        print_text(f"note: {note}")
+    _print_notes(summary.notes)
     columns = (*summary.run.metric.images, *summary.run.metric.texts)
     _print_examples("worst", summary.worst, columns)
     _print_examples("best", summary.best, columns)
@@ -92,9 +88,8 @@ def print_systems(
         return
     print_facts(_systems_facts(sheet, found, first, second))
     if found:
-        print_text(found.verdict(first, second))
-    for note in notes:
-        print_text(f"note: {note}")
+        print_wrapped(found.verdict(first, second))
+    _print_notes(notes)
     _print_examples(f"{first} leads most", leads, ("first", *sheet.metric.texts))
     _print_examples(f"{first} trails most", trails, ("first", *sheet.metric.texts))
 
@@ -106,7 +101,9 @@ def _systems_facts(
     facts = {"metric": run.metric.name, f"mean of {first}": f"{means[0]:.4f}"}
     facts |= {f"mean of {second}": f"{means[1]:.4f}"}
     if found:
-        facts["difference"] = found.difference.show_at(found.level, "{:+.4f}")
+        facts["difference"] = f"{found.difference.value:+.4f}"
+        if found.interval:
+            facts["difference"] = found.interval.show_at(found.level, "{:+.4f}")
         facts["p"] = f"{found.p:.3g}, sign-flip test"
         wins = count(found.wins, "pair")
         facts["wins"] = f"{first} {wins}, {second} {found.losses:,}, same {found.ties:,}"
@@ -117,6 +114,11 @@ def _systems_facts(
             )
     facts["n"] = run.show_rows("pair")
     return facts | {"convention": run.metric.convention, "model": run.model}
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print_wrapped(f"note: {note}")
 
 
 def _print_examples(title: str, some: "Sequence[ScoredExample]", columns: Sequence[str]) -> None:
@@ -172,10 +174,10 @@ _COMPARED = (  # what one pair alone does not have
 def _comparison_json(found: "PairedComparison | None") -> dict[str, Any]:
     if found is None:
         return dict.fromkeys(_COMPARED)
-    rate, gap = found.win_rate, found.difference
+    rate, gap = found.win_rate, found.interval
     values = (
-        round(gap.value, DIGITS),
-        [round(gap.low, DIGITS), round(gap.high, DIGITS)],
+        round(found.difference.value, DIGITS),
+        [round(gap.low, DIGITS), round(gap.high, DIGITS)] if gap else None,
         found.p,
         found.wins,
         found.losses,
@@ -194,8 +196,7 @@ def print_set_score(found: "SetScore", rejects: "Sequence[Rejects]", *, json: bo
         print_json(found.to_json() | {"rejected": sum(map(len, rejects))})
         return
     print_facts(found.facts())
-    for note in found.notes:
-        print_text(f"note: {note}")
+    _print_notes(found.notes)
 
 
 def write_items(path: Path, sheet: "ScoreSheet") -> None:
@@ -204,6 +205,8 @@ def write_items(path: Path, sheet: "ScoreSheet") -> None:
     Without any score, only the rejects are written.
     """
     sheet.rejects.write(rejects_of(path))
+    if sheet.rejects:
+        say(f"{count(len(sheet.rejects), 'reject')} in {rejects_of(path)}")
     if not sheet.complete:
         return
     lines = _csv_lines(sheet) if path.suffix.lower() == ".csv" else _json_lines(sheet)

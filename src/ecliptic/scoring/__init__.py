@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         spearman as spearman,
     )
     from ecliptic.scoring.intervals import (
+        FEWEST_UNITS as FEWEST_UNITS,
         Interval as Interval,
         bootstrap as bootstrap,
         clopper_pearson as clopper_pearson,

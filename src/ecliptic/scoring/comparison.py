@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ecliptic.errors import ShapeError
 from ecliptic.scoring.intervals import (
+    FEWEST_UNITS,
     Interval,
     Measured,
     as_numbers,
@@ -54,40 +55,56 @@ class PairedComparison:
         """Whether the difference is more than chance: by the interval, and by the test."""
         return _tells(self.difference, self.p, self.level)
 
+    @property
+    def interval(self) -> Interval | None:
+        """That of the difference; None if there are too few items or groups for one."""
+        return self.difference if self.units >= FEWEST_UNITS else None
+
     def verdict(self, first: str = "A", second: str = "B", what: str = "pairs") -> str:
         """One plain sentence or two: which is higher, or what it would take to tell."""
-        shown = f"{self.difference.show('{:+.4f}')}, p {self.p:.2g}"
         if self.wins == self.losses == 0:
             return f"{first} and {second} score the same on each of {self.n:,} {what}."
         if self.tells:
-            ahead = "higher" if self.difference.value > 0 else "lower"
-            return f"{first} scores {ahead} than {second} by {shown}."
-        units = f"{self.n:,} {what}"
-        if self.units < self.n:
-            units = f"{self.units:,} groups of {what}"
+            ahead, by = "higher", self.difference
+            if by.value < 0:
+                ahead, by = "lower", Interval(-by.high, -by.value, -by.low)
+            return f"{first} scores {ahead} than {second} by {by.show('{:.4f}')}, p {self.p:.2g}."
+        units = what if self.units == self.n else f"groups of {what}"
+        found = self.difference
+        shown = found.show("{:+.4f}") if self.interval else f"{found.value:+.4f}"
         return (
-            f"{units} are too few to tell {first} and {second} apart: the difference "
-            f"is {shown}. {self._reach()}{self._need()}."
+            f"{self.units:,} {units} are too few to tell {first} and {second} apart: the "
+            f"difference is {shown}, p {self.p:.2g}. {self._reach(units)}{self._need(units)}"
         )
 
-    def _reach(self) -> str:
+    def _reach(self, units: str) -> str:
         fewest = fewest_to_tell(self.level)
         if self.units < fewest:
-            return f"No difference can show with fewer than {fewest}, at a level of {self.level:g}"
-        return f"So many show a difference of about {self.smallest:.2g} in 4 of 5 cases"
+            return (
+                f"Fewer than {fewest} {units} can show no difference, at a level of {self.level:g}."
+            )
+        return (
+            f"With {self.units:,} {units}, a difference of {_short(self.smallest)} is found 4 "
+            "times in 5."
+        )
 
-    def _need(self) -> str:
+    def _need(self, units: str) -> str:
         if self.needed is None:
             return ""
         many = f"about {self.needed:,}"
         if self.needed > MOST_NAMED:
             many = f"more than {MOST_NAMED:,}"
-        return f"; for {abs(self.difference.value):.2g}, {many} are needed"
+        return f" To find {_short(abs(self.difference.value))}, use {many} {units}."
 
 
 def fewest_to_tell(level: float) -> int:
     """The fewest units whose sign-flip test can tell anything: all signs equal are 2 of 2^n."""
     return math.ceil(math.log2(2 / (1 - level)) - 1e-9)
+
+
+def _short(number: float) -> str:
+    """Two digits, zeros too: 0.10."""
+    return f"{number:#.2g}".rstrip(".")
 
 
 def compare_pairs(

@@ -27,7 +27,7 @@ Statistic: TypeAlias = Literal["mean", "median"] | Callable[[Measured], Measured
 MOST_UNITS = 1024  # drawn apart; more values or groups are drawn in so many random parts
 _NO_SPREAD = 1e-6  # of the spread of the sample; what a resample has less of is rounding
 _FURTHEST = 3  # times Student's quantile, of studentised resamples
-_FEWEST = 5  # units; of fewer, studentised resamples say hardly anything
+FEWEST_UNITS = 5  # values or groups; of fewer, an interval says hardly anything
 _HELD = 1 << 22  # drawn values that are held at once
 _NORMAL = NormalDist()
 
@@ -280,7 +280,7 @@ def _furthest_t(tail: float, units: int) -> float:
     bounds the interval.
     """
     freedom = units - 1
-    bound = _FURTHEST * student_quantile(tail, max(freedom, _FEWEST - 1))
+    bound = _FURTHEST * student_quantile(tail, max(freedom, FEWEST_UNITS - 1))
     return max(bound, student_quantile(tail, freedom))
 
 

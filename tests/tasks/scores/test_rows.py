@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ecliptic.errors import ConfigError, StorageError
+from ecliptic.errors import ConfigError, InputError, StorageError
 from ecliptic.tasks import (
     ImageFolder,
     RowColumns,
@@ -93,6 +93,9 @@ def test_images_of_folders_are_found_by_name(folder: Path) -> None:
     assert f"{other} has no image of the name '2'" in str(rows[2].error)
     assert f"{other} has 2 images of the name '3.bmp'" in str(rows[3].error)
     assert "must hold the name of an image" in str(rows[4].error)
+    table = write_table(folder.parent / "d.csv", "image,caption\nimages/0.png,a\n")
+    [row] = folder_rows(folders[:1], table, RowColumns(find_metric("clip-t")))
+    assert "names are relative to the folder, so write '0.png'." in str(row.error)
     assert folders[0].note_left() == ""
     assert "3 of 5 images" in folders[1].note_left()
     assert "sub/2.png" in folders[1].note_left()
@@ -106,6 +109,9 @@ def test_columns_that_are_not_read_or_not_there_are_refused(folder: Path) -> Non
         RowColumns(find_metric("clip-t"), {"captions": "text"})
     with pytest.raises(ConfigError, match="clip-t reads no 'references'"):
         RowColumns(find_metric("clip-t"), {"references": "refs"})
+    table = write_table(folder / "pairs.csv", "image,caption\n")
+    with pytest.raises(InputError, match="has no rows"):
+        list(table_rows(table, RowColumns(find_metric("clip-t"))))
     table = write_table(folder / "pairs.csv", "image,text\n0.png,a\n")
     with pytest.raises(StorageError, match="has no column 'caption'"):
         list(table_rows(table, RowColumns(find_metric("clip-t"))))

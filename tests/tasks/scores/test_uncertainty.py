@@ -43,7 +43,7 @@ def sheet_of(metric: str, values: Any, groups: Any = None) -> ScoreSheet:
         ("clipscore", [0.0] * 9 + [0.1, 2.5, 2.5]),
         ("iqa", [0.999, 1.0, 0.2, 1.0, 1.0, 0.999]),
         ("refclipscore", [0.0, 0.0, 0.0, 1.4, 1.4]),
-        ("torchmetrics", [-90.0, -90.0, 90.0]),
+        ("torchmetrics", [-90.0, -90.0, -90.0, -90.0, 90.0]),
     ],
 )
 def test_intervals_stay_within_what_a_score_can_be(metric: str, values: list[float]) -> None:
@@ -101,6 +101,24 @@ def test_values_that_are_tied_are_counted() -> None:
     assert not any("have one score" in note for note in some)
     same = sheet_of("clip-t", [0.5] * 12).summary(0)
     assert any("all 12 rows have one score, so the interval has no width" in n for n in same.notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "worst"),
+    [
+        ([0.5], [0], []),
+        ([0.1, 0.3, 0.2], [1, 2], [0]),
+        ([0.1, 0.3, 0.2, 0.5, 0.4], [3, 4, 1], [0, 2]),
+        ([0.2] * 4, [0, 1], [2, 3]),
+        (list(range(8)), [7, 6, 5], [0, 1, 2]),
+    ],
+)
+def test_no_row_is_among_the_best_and_the_worst(
+    values: list[float], best: list[int], worst: list[int]
+) -> None:
+    found = sheet_of("clip-t", values).extremes(3)
+    rows = [[int(one.row["row"].split()[1]) for one in side] for side in found]
+    assert rows == [best, worst]
 
 
 def test_rows_that_are_there_again_are_counted(clip: Clip, paths: list[str]) -> None:

@@ -97,7 +97,8 @@ _ROWS = (
     ),
     Metric(
         "torchmetrics",
-        "max(mean of 100 x cosine, 0), as torchmetrics' clip_score: the mean is clamped, no pair",
+        "max(mean of 100 x cosine, 0), as torchmetrics' clip_score: the mean is clamped, not each "
+        "pair",
         lambda v: 100 * pair_cosines(v.images[0], v.texts[0]),
         least=-100.0,
         most=100.0,

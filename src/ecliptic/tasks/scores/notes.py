@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ecliptic.scoring import FEWEST_UNITS
 from ecliptic.tasks.scores.metrics import Metric
 
-FEW = 10  # values; below, the interval is only rough
+FEW = 10  # values; below, the interval is only rough, and below `FEWEST_UNITS` there is none
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ScoredRun:
     different: int  # rows
     rejected: int  # rows without one
     cut: int  # rows with a text that was cut
+    cut_shown: tuple[str, ...] = ()  # what the first of them lost, for people
     stored: bool = False  # vectors, whose captions are not known
 
     @property
@@ -36,11 +38,16 @@ class ScoredRun:
         return "row" if self.units == self.rows else "group"
 
     def show_rows(self, noun: str = "row") -> str:
-        """For people: "20 rows", "20 rows in 4 groups"."""
+        """For people: "20 rows", "20 rows in 4 groups", "20 rows; 2 rows were rejected"."""
+        shown = count_things(self.rows, noun)
         if self.metric.by_prompt:
-            return count_things(self.units, "caption")
-        rows = count_things(self.rows, noun)
-        return rows if self.noun == "row" else f"{rows} in {count_things(self.units, 'group')}"
+            shown = count_things(self.units, "caption")
+        elif self.noun == "group":
+            shown += f" in {count_things(self.units, 'group')}"
+        if not self.rejected:
+            return shown
+        be = "was" if self.rejected == 1 else "were"
+        return f"{shown}; {count_things(self.rejected, 'row')} {be} rejected"
 
 
 def count_things(number: int, noun: str) -> str:
@@ -52,9 +59,13 @@ def note_run(run: ScoredRun) -> list[str]:
     """About the model and the rows."""
     metric, notes = run.metric, list[str]()
     if run.units < FEW:
-        one = "one alone has no interval" if run.units == 1 else "the interval is only rough"
-        be = "is" if run.units == 1 else "are"
-        notes.append(f"{count_things(run.units, run.noun)} {be} few: {one}; score more.")
+        be, ask = "is" if run.units == 1 else "are", f"score {FEW} {run.noun}s or more."
+        why = (
+            "too few for an interval"
+            if run.units < FEWEST_UNITS
+            else "few: the interval is only rough"
+        )
+        notes.append(f"{count_things(run.units, run.noun)} {be} {why}; {ask}")
     if run.different < run.rows and run.noun != "group":
         notes.append(
             f"only {run.different:,} of {run.rows:,} rows are different; a row that is there again "
@@ -70,8 +81,10 @@ def note_run(run: ScoredRun) -> list[str]:
         )
     if run.cut:
         have = "has" if run.cut == 1 else "have"
+        more = "; ..." * (run.cut > len(run.cut_shown))
         notes.append(
-            f"{count_things(run.cut, 'row')} {have} a text that was too long; its end was dropped."
+            f"{count_things(run.cut, 'row')} {have} a text that is too long: words at the end are "
+            f"dropped ({'; '.join(run.cut_shown)}{more}); the end-of-text mark stays."
         )
     return notes
 
@@ -82,7 +95,7 @@ def note_values(run: ScoredRun, values: NDArray[np.float64]) -> list[str]:
     found, counts = np.unique(values, return_counts=True)
     tied = int(counts.max())
     others = len(values) - tied
-    if others == 0 and tied > 1:
+    if others == 0 and tied >= FEWEST_UNITS:
         notes.append(
             f"all {tied:,} {run.noun}s have one score, so the interval has no width, and does not "
             "tell how far the scores of others may be."

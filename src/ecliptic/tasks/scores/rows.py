@@ -17,7 +17,14 @@ from ecliptic.engine import (
     read_rows,
     row_item,
 )
-from ecliptic.errors import ConfigError, EclipticError, InputError, did_you_mean
+from ecliptic.errors import (
+    ConfigError,
+    EclipticError,
+    InputError,
+    MissingColumnError,
+    StorageError,
+    did_you_mean,
+)
 from ecliptic.inputs import ImageSource
 from ecliptic.tasks.scores.metrics import Metric
 
@@ -79,6 +86,7 @@ def table_rows(path: str, columns: RowColumns) -> Iterator[ScoreRow]:
 
     Raises:
         StorageError: the table cannot be read, or has no such column.
+        InputError: it has no rows.
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
     folder = Path() if path == STDIN else Path(path).parent
@@ -94,6 +102,7 @@ def folder_rows(
 
     Raises:
         StorageError: the table cannot be read, or has no such column.
+        InputError: it has no rows.
     """
     for where, row in _read(captions, columns):
         name = columns.of("image")[0]
@@ -140,10 +149,17 @@ class ImageFolder:
         near = [name] if name in self._files else self._bare.get(_without_suffix(name), [])
         if len(near) != 1:
             what = f"{len(near)} images" if near else "no image"
-            problem = f"{self.path} has {what} of the name {name!r}."
+            problem = f"{self.path} has {what} of the name {name!r}{self._hint(name)}."
             return Item(escape_surrogates(named), "", InputError(problem))
         self._left.pop(near[0], None)
         return self._files[near[0]]
+
+    def _hint(self, name: str) -> str:
+        """How to write a name that is a path of the image from elsewhere; "" for others."""
+        bare = _without_suffix(Path(name).name)
+        if "/" not in name or bare not in self._bare:
+            return ""
+        return f"; names are relative to the folder, so write {self._bare[bare][0]!r}"
 
     def note_left(self) -> str:
         """Which images no row named; "" if all were."""
@@ -161,8 +177,25 @@ def _without_suffix(name: str) -> str:
 
 
 def _read(path: str, columns: RowColumns) -> Iterator[tuple[str, Any]]:
-    for number, row in read_rows(path, columns.names()):
-        yield name_row(path, number), row
+    number = 0
+    try:
+        for number, row in read_rows(path, columns.names()):
+            yield name_row(path, number), row
+    except MissingColumnError as error:
+        raise StorageError(f"{error}{_ask_columns(columns, error.header)}") from None
+    if not number:
+        where = "standard input" if path == STDIN else escape_surrogates(path)
+        raise InputError(f"{where} has no rows; give one for each item to score.")
+
+
+def _ask_columns(columns: RowColumns, header: Sequence[str]) -> str:
+    """How to name the columns that a table has under other names; "" if all of those are named."""
+    lacks = [
+        f"{what}=NAME"
+        for what in columns.metric.columns
+        if what not in columns.named and what not in header
+    ]
+    return f' Name yours with columns="{",".join(lacks)}".' if lacks else ""
 
 
 def _image(row: Any, column: str, folder: Path, where: str) -> Item:

@@ -25,7 +25,7 @@ from ecliptic.tasks.scores.scorer import RowScorer, ScoredBatch
 from ecliptic.tasks.scores.spool import RowSpool
 from ecliptic.tasks.scores.summary import ScoredExample, ScoreSummary, summarise
 
-CUT_SHOWN = 5  # texts whose dropped end is kept for people
+CUT_SHOWN, CUT_LENGTH = 3, 40  # texts whose dropped end is named, and characters of it
 _VECTORS = 4096  # rows of stored vectors that are scored at once
 
 
@@ -39,7 +39,7 @@ class ScoreSheet:
     space: str = ""  # the fingerprint of its vectors
     rejects: Rejects = field(default_factory=Rejects)
     cut: int = 0  # rows with a text that was cut
-    cut_shown: list[tuple[str, str]] = field(default_factory=list)  # row, what was dropped
+    cut_shown: list[str] = field(default_factory=list)  # a row, and what was dropped
     spool: RowSpool = field(default_factory=RowSpool)
     parts: list[Tensor] = field(default_factory=list)  # (n, S) each
     groups: list[int] = field(default_factory=list)  # numbers of the groups of all rows, if given
@@ -96,7 +96,8 @@ class ScoreSheet:
             self.rejects.add(place, name, error)
         self.cut += len(batch.cut)
         room = CUT_SHOWN - len(self.cut_shown)
-        self.cut_shown += [(name, find()) for name, find in batch.cut[: max(room, 0)]]
+        for name, find in batch.cut[: max(room, 0)]:
+            self.cut_shown.append(f"{name} loses {find()[:CUT_LENGTH].strip()!r}")
         self.complete += len(batch.rows)
 
     def _describe(self, row: ScoreRow) -> dict[str, Any]:
@@ -174,6 +175,7 @@ class ScoreSheet:
             different=self.complete if self.stored else len(set(self._codes[: self.complete])),
             rejected=len(self.rejects),
             cut=self.cut,
+            cut_shown=tuple(self.cut_shown),
             stored=self.stored,
         )
 
@@ -199,13 +201,16 @@ class ScoreSheet:
     def extremes(self, count: int) -> tuple[tuple[ScoredExample, ...], tuple[ScoredExample, ...]]:
         """The best and the worst rows; of two systems, those by which the first leads and trails.
 
-        Equal ones are in the order of the rows.
+        Equal ones are in the order of the rows. No row is on both sides, so of few rows there are
+        fewer than `count`.
         """
         count = check_count("examples", count, 0)
         values = self.values()
         values = values[:, 0] - values[:, 1] if values.shape[1] == 2 else values[:, 0]
-        best = values.argsort(descending=True, stable=True)[:count].tolist()
-        worst = values.argsort(stable=True)[:count].tolist()
+        half = (len(values) + 1) // 2
+        best = values.argsort(descending=True, stable=True)[: min(count, half)].tolist()
+        taken, ascending = set(best), values.argsort(stable=True)[: 2 * count].tolist()
+        worst = [i for i in ascending if i not in taken][:count]
         wanted, numbers = {*best, *worst}, values.tolist()
         found = {i: row for i, row in enumerate(self.spool) if i in wanted}
         return (

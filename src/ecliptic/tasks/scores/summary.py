@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ecliptic.scoring import Interval, bootstrap
+from ecliptic.scoring import FEWEST_UNITS, Interval, bootstrap
 from ecliptic.tasks.scores.metrics import total
 from ecliptic.tasks.scores.notes import ScoredRun, note_run, note_values
 
@@ -34,7 +34,7 @@ class ScoreSummary:
     n: int  # values that the mean is of
     score: float  # the mean, by the metric's convention
     median: float
-    interval: Interval | None  # of the score; None for one value
+    interval: Interval | None  # of the score; None for too few values
     level: float
     notes: tuple[str, ...]
     best: tuple[ScoredExample, ...]
@@ -89,7 +89,7 @@ def summarise(
     """The summary of (N,) values; `examples` are the best and the worst rows."""
     metric, mean = run.metric, float(values.mean())
     interval = None
-    if run.units > 1:
+    if run.units >= FEWEST_UNITS:
         found = bootstrap(values, level=level, seed=seed, groups=groups)
         found = found.within(metric.least, metric.most)
         interval = Interval(*(total(metric, end) for end in (found.low, mean, found.high)))
