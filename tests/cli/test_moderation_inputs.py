@@ -112,10 +112,13 @@ def test_flags_that_prepare_images_need_one(run: Run, model: str, tmp_path: Path
     assert run("embed", tmp_path / "examples", "-m", model, "-o", vectors).exit_code == 0
     (tmp_path / "r.toml").write_text(TEXTS + "threshold = 0.0\n")
     (tmp_path / "e.toml").write_text(EXAMPLES)
+    asked = ["moderate", vectors, "-m", model, "--rules", tmp_path / "r.toml"]
+    assert run(*asked).exit_code == 0, "the flag is not given"
+    for flag in (("--preprocess", "reference"), ("--image-size", "16")):
+        found = run(*asked, *flag)
+        assert found.exit_code == 2
+        assert f"{flag[0]} prepares images, but all that are" in " ".join(found.stderr.split())
     words = ["moderate", vectors, "-m", model, "--preprocess", "robust", "--rules"]
-    found = run(*words, tmp_path / "r.toml")
-    assert found.exit_code == 2
-    assert "--preprocess prepares images, but all that are" in " ".join(found.stderr.split())
     assert run(*words, tmp_path / "e.toml").exit_code == 0, "the example is an image"
     asked = ["moderate", vectors, "--rules", tmp_path / "r.toml", "--column", "x"]
     assert "--column names a column of a table" in " ".join(run(*asked).stderr.split())
