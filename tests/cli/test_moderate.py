@@ -145,6 +145,10 @@ def test_an_audit_measures_by_group(run: Run, model: str, labels: Path, rules: P
     found = run(*asked, "--prevalence", 0.001)
     assert found.exit_code == 0, found.stderr
     assert "where 0.10% of the images" in found.stdout
+    shown = " ".join(run(*asked).stdout.split())
+    assert (
+        "weapons: precision and load where 50.00% of the images show it, as in the whole" in shown
+    )
     told = json.loads(run(*asked, "--json").stdout)["audit"]
     assert [one["group"] for one in told["slices"]] == ["all", "flat", "round"]
     assert told["slices"][0]["recall"][1] == 1, "these rules flag everything"

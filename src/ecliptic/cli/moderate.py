@@ -233,7 +233,7 @@ def _audit(
     )
     told["audit"] = report.to_json()
     if not json:
-        print_audit(report)
+        print_audit(report, prevalence=labelled.prevalence)
     return len(table.rejects) > 0
 
 
@@ -302,7 +302,7 @@ def _audit_checker(
     report = AuditReport(checker.version, slices)
     told["audit"] = report.to_json()
     if not json:
-        print_audit(report)
+        print_audit(report, prevalence=labelled.prevalence)
     return len(rejects) > 0
 
 

@@ -103,8 +103,11 @@ def tuning_to_json(moderator: "Moderator") -> list[dict[str, Any]]:
     return [{"concept": one.name, **vars(tuning)} for one, tuning in pairs if tuning is not None]
 
 
-def print_audit(report: "AuditReport") -> None:
-    """Print recall, false alarms, precision and load of each concept and group."""
+def print_audit(report: "AuditReport", *, prevalence: float | None = None) -> None:
+    """Print recall, false alarms, precision and load of each concept and group.
+
+    `prevalence` is what the user gave for all concepts; None: each share is that of the table.
+    """
     rows = [
         (
             one.concept,
@@ -120,9 +123,14 @@ def print_audit(report: "AuditReport") -> None:
     ]
     heads = ("concept", "group", "positives ", "negatives ", "recall", "false alarms")
     print_table((*heads, "precision", "review load"), rows)
-    shares = sorted({one.prevalence for one in report.slices})
-    which = ", ".join(f"{share:.2%}" for share in shares)
-    print_text(f"precision and load where {which} of the images show the concept")
+    if prevalence is not None:
+        print_text(f"precision and load where {prevalence:.2%} of the images show the concept")
+        return
+    for concept, share in {one.concept: one.prevalence for one in report.slices}.items():
+        print_text(
+            f"{concept}: precision and load where {share:.2%} of the images show it, as in the "
+            "whole table"
+        )
 
 
 def _show(found: "Interval | None") -> str:
