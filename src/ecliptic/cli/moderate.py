@@ -115,6 +115,8 @@ def _moderate(
     json: bool,
 ) -> bool:
     """Tune, audit and moderate with rules; returns whether anything was rejected."""
+    from ecliptic.cli.moderation_tables import say_unreached
+
     decides = bool(sources.inputs or labelled.audit) and not labelled.tune
     moderator = _open(rules, model, decides=decides)
     _note_references(moderator)
@@ -131,6 +133,7 @@ def _moderate(
         return rejected
     verdicts, rejects = _check_sources(moderator, sources)
     _report(verdicts, rejects, queue, told, json=json)
+    say_unreached(verdicts)
     return rejected or len(rejects) > 0
 
 

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ecliptic.storage import replace_file, text_writer
 if TYPE_CHECKING:
     from ecliptic.engine import Rejects
     from ecliptic.scoring import Interval
-    from ecliptic.tasks import AuditReport, ImageVerdict, Moderator
+    from ecliptic.tasks import AuditReport, ImageVerdict, Moderator, Reason
 
 SHOWN = 20  # flagged images that are printed
 HEADER = (
@@ -35,6 +36,21 @@ def print_verdicts(verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVer
     counts = Counter(verdict.action for verdict in verdicts)
     actions = ", ".join(f"{number:,} {action}" for action, number in sorted(counts.items()))
     print_text(f"{count(len(queue), 'image')} of {len(verdicts):,} flagged ({actions})")
+
+
+def say_unreached(verdicts: "Iterable[ImageVerdict]") -> None:
+    """Name the thresholds that no image reached, with the highest score: they may be too high."""
+    highest: dict[str, Reason] = {}
+    for reason in chain.from_iterable(verdict.reasons for verdict in verdicts):
+        best = highest.setdefault(reason.concept, reason)
+        if reason.score > best.score:
+            highest[reason.concept] = reason
+    for concept, best in highest.items():
+        if not best.flagged:
+            say(
+                f"note: no image reaches {best.threshold:.4g} for {concept}; the highest score is "
+                f"{best.score:.4g}"
+            )
 
 
 def _cells(verdict: "ImageVerdict") -> tuple[str, ...]:
