@@ -249,7 +249,10 @@ def test_a_missing_column_is_named(run: Run, model: str, labels: Path, rules: Pa
         (["a.png", "--rules", "r.toml", "--out", "x.txt"], "must end in .csv or .jsonl"),
     ],
 )
-def test_flags_without_effect_are_refused(run: Run, words: list[str], message: str) -> None:
+def test_flags_without_effect_are_refused(
+    run: Run, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, images: Path
+) -> None:
+    monkeypatch.chdir(images)  # a.png is there
     found = run("moderate", *words)
     assert found.exit_code in (1, 2)
     assert message in " ".join(found.stderr.split())
