@@ -119,8 +119,8 @@ def test_bad_rows_are_listed_and_the_rest_is_counted(
     (pictures / "bad.png").unlink()
     assert found.exit_code == 3, found.stderr
     assert "30 of 33 rows used" in found.stderr
-    for line in ("some.csv, line 32", "some.csv, line 33", "some.csv, line 34"):
-        assert line in found.stderr
+    for row in ("some.csv, line 32", "some.csv, line 33", "some.csv, line 34"):
+        assert row in found.stderr
     listed = Path(f"{saved}.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in listed] == [30, 31, 32]
 
@@ -293,6 +293,10 @@ def test_another_model_is_refused_before_the_work(
         (["--train", "t.csv", "--best", 3], "--best has no effect without images"),
         (["--train", "t.csv", "--page", "p.html"], "--page has no effect without images"),
         (["--train", "t.csv", "--column", "x"], "--column has no effect without images"),
+        (["a.png", "--head", "h", "--column", "x"], "--column has no effect without a table"),
+        (["a.png", "--head", "h", "--id", "x"], "--id has no effect without a table"),
+        (["a.png", "--head", "h", "--page", "p.png"], "--page p.png must end in .html"),
+        (["a.png", "--head", "h", "--force"], "--force has no effect without --out, --page or"),
         (["a.png", "--head", "h", "--min", "nan"], "--min must be a finite number"),
         (["--head", "h"], "name images, folders or tables"),
         (["a.png", "--head", "h", "--out", "x.txt"], "must end in .csv or .jsonl"),

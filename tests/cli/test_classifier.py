@@ -42,7 +42,7 @@ def test_a_classifier_is_fitted_saved_used_and_judged(
     words = ["-m", model, "--calibrate", labelled, "--method", "probe,temperature"]
     done = run("classify", "-l", "red,green,blue", *words, "--save", saved)
     assert done.exit_code == 0, done.stderr
-    assert "calibrated by temperature on 45 labelled images" in done.stderr
+    assert "temperature on 45 labelled images" in done.stderr
     assert f"classifier in {saved}" in flat(done.stderr)
     judged = run("classify", "-m", model, "--classifier", saved, "--evaluate", labelled,
                  "--page", page, "--json")  # fmt: skip
@@ -90,16 +90,49 @@ def test_labels_in_a_tree_and_several_labels(
     assert tree.exit_code == 0, tree.stderr
     nodes = {row["node"] for row in json.loads(tree.stdout)}
     assert nodes <= {"red", "warm", "green", "cold", "blue", ""}
+    saved = tmp_path / "tree.safetensors"
+    kept = run(*words[:-1], "-l", "warm > red,cold > green,cold > blue", "--abstain", "tree=0.6",
+               "--save", saved)  # fmt: skip
+    again = run("classify", pictures, "-m", model, "--classifier", saved)
+    assert again.stdout == kept.stdout, "the share of the tree is saved"
+    surer = run("classify", "-m", model, "--classifier", saved, "--abstain", "tree=0.99",
+                "--evaluate", labelled, "--json")  # fmt: skip
+    judged = json.loads(surer.stdout)["answered"]
+    assert judged["answered"]["value"] < 1
+    leaves = run(*words, "-l", "warm > red,cold > green,cold > blue")
+    assert "add --abstain tree=0.8" in flat(leaves.stderr)
+    assert {row["answer"] for row in json.loads(leaves.stdout)} <= {"red", "green", "blue"}
+    one = run("classify", pictures, "-m", model, "-l", "warm > red,blue")
+    assert "'warm > red' is taken as one label" in flat(one.stderr)
+    refused = run(*words, "-l", "warm > red,blue", "--method", "several")
+    assert "are a tree, which is for one label per image" in flat(refused.stderr.replace("│", " "))
     text = labelled.read_text(encoding="utf-8").replace("0.png,red", "0.png,red; blue")
     labelled.write_text(text, encoding="utf-8")
     found = run(*words, "-l", "red,green,blue", "--method", "several")
     assert found.exit_code == 0, found.stderr
-    assert all(isinstance(row["set"], list) for row in json.loads(found.stdout))
+    for row in json.loads(found.stdout):
+        assert (row["answer"] in row["set"]) != (row["answer"] == NONE_OF_THESE)
+        assert (row["probability"] is None) == (row["answer"] == NONE_OF_THESE)
+        assert {one["label"] for one in row["labels"]} == set(LABELS), "no invented row"
+    assert "log loss: " in found.stderr
     refused = run(
         "classify", pictures, "-l", "red,green,blue", "-m", model, "--calibrate", labelled
     )
     assert refused.exit_code == 1
     assert "'red; blue' is not among the labels" in flat(refused.stderr)
+
+
+def test_the_page_of_learned_images_warns_and_mini_says_what_it_knows(
+    run: Run, model: str, labelled: Path, tmp_path: Path
+) -> None:
+    words = ["classify", "-l", "red,green,blue", "--calibrate", labelled, "--evaluate", labelled]
+    found = run(*words, "-m", model, "--page", tmp_path / "p.html")
+    assert found.exit_code == 0, found.stderr
+    assert "warning: 45 of 45 images were learned from" in flat(found.stdout)
+    assert "images were learned from" in (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "mini knows drawings" not in found.stderr
+    shown = run("classify", labelled.parent / "pictures" / "0.png", "-l", "red,green")
+    assert shown.stderr.count("mini knows drawings; for photographs add --model") == 1
 
 
 def test_rows_that_are_bad_are_listed_and_the_others_counted(
@@ -142,7 +175,18 @@ def test_rows_that_are_bad_are_listed_and_the_others_counted(
         (["--calibrate", "T", "--method", "platt,isotonic"], "one of platt, isotonic, not both"),
         (["--calibrate", "T", "--abstain", "acuracy=1"], "did you mean 'accuracy'?"),
         (["--calibrate", "T", "--abstain", "sets=2"], "sets must be a number above 0 and below 1"),
-        (["--calibrate", "T", "--abstain", "sets"], "needs the form"),
+        (["--calibrate", "T", "--abstain", "sets"], "needs the form RULE=SHARE, such as"),
+        (["--calibrate", "T", "--abstain", "confidence=0.8"], "confidence is about other promises"),
+        (["--calibrate", "T", "--abstain", "confidence=0.8", "--abstain", "sets=0.8"], "or leave"),
+        (["--calibrate", "T", "--id", "x", "a.png"], "--id names a column of a table among PATH"),
+        (["a.png", "--id", "x"], "--id names a column of a table among PATH"),
+        (["--calibrate", "-", "--evaluate", "-"], "standard input, -, can be read only once"),
+        (["--calibrate", "-", "-"], "standard input, -, can be read only once"),
+        (["--calibrate", "bad.png", "a.png"], "--calibrate bad.png must be a table"),
+        (["--evaluate", "bad.png"], "--evaluate bad.png must be a table"),
+        (["--calibrate", "T", "--method", "platt,platt"], "--method platt is given twice"),
+        (["--classifier", "c", "--abstain", "accuracy=0.9", "a.png"], "in place of --classifier c"),
+        (["--calibrate", "T", "--method", "several", "--abstain", "tree=0.8"], "for one label per"),
         (["--abstain", "tree=0.5"], "must be more than 0.5"),
         (["--calibrate", "T", "--abstain", "sets=0.9", "--abstain", "sets=0.8"], "given twice"),
         (["--calibrate", "T", "--calibrated"], "leave it out beside a classifier"),

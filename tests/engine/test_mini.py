@@ -104,5 +104,5 @@ def test_it_reaches_the_numbers_of_its_card(mini: ecliptic.Clip, shared: Path) -
     values = {name: found[name].value for name in REACHED}
     assert values == pytest.approx(REACHED, abs=0.01)  # other machines round otherwise
     told = {one.what: one.value for one in report_mini().measures}
-    assert told["unseen design, recall at 1"] == pytest.approx(REACHED["design.at_1"], abs=0.01)
-    assert told["a keyword, in the best 10"] == pytest.approx(REACHED["keywords"], abs=0.01)
+    assert told["unseen design, R@1"] == pytest.approx(REACHED["design.at_1"], abs=0.01)
+    assert told["keyword, in the best 10"] == pytest.approx(REACHED["keywords"], abs=0.01)

@@ -39,7 +39,7 @@ def test_abstaining_leaves_the_answers_that_are_sure_enough(clip: Clip) -> None:
         Guess(third, ((third.name, 0.4), (first.name, 0.3))),
         Guess(fourth, ((NONE_OF_THESE, 0.95), (fourth.name, 0.05))),  # no answer
     ]
-    images = torch.nn.functional.normalize(torch.randn(30, 4), dim=1)
+    images = torch.nn.functional.normalize(torch.randn(30, clip.card.embed), dim=1)
     judged = judge_answers(questions, guesses, images, images, clip.card).cautions
     assert [one.least for one in judged] == list(LEASTS)
     assert [(one.answered, one.right) for one in judged] == [(3, 2), (2, 1), (2, 1)]

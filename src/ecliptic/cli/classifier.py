@@ -1,6 +1,7 @@
 """The part of `ecliptic classify` that fits, judges, saves and uses a classifier."""
 
 import json as json_text
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import typer
 
-from ecliptic.cli.classifier_flags import ClassifierFlags, split_paths
+from ecliptic.cli.classifier_flags import PATH_STEP, SEVERAL, TREE, ClassifierFlags, split_paths
 from ecliptic.cli.exits import REJECTED, checks_usage, leave
 from ecliptic.cli.flags import ModelFlags
 from ecliptic.cli.gathering import NamedVectors, gather
@@ -18,7 +19,7 @@ from ecliptic.cli.labelled import BETWEEN, LabelledImages, read_labelled_images
 from ecliptic.cli.output import print_json, print_text, rejects_of, say
 from ecliptic.cli.rankings import csv_lines, files_of
 from ecliptic.cli.sources import ImageSources
-from ecliptic.engine import Clip, Rejects
+from ecliptic.engine import STDIN, Clip, Rejects
 from ecliptic.report import classification_page
 from ecliptic.scoring import NONE_OF_THESE, make_tree
 from ecliptic.settings import to_dict
@@ -32,6 +33,7 @@ from ecliptic.tasks import (
 )
 
 DIGITS = 6  # of a probability in a file
+_ROUNDING = 1e-9  # of a sum of probabilities
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class ClassifierTask:
             raise typer.BadParameter("--out writes the answers for PATH; name images, or leave it.")
         if self.sources.inputs or not (flags.evaluate or flags.save):
             self.sources.check()
+        given = [*(self.sources.inputs or ()), *flags.inputs(), *read]
+        if [str(path) for path in given].count(STDIN) > 1:
+            raise typer.BadParameter(
+                "standard input, -, can be read only once; put the other into a file."
+            )
         inputs = chain(self.sources.files(), flags.inputs(), read)
         check_outputs([*files_of(self.out), *flags.outputs()], inputs, force=self.force)
 
@@ -111,17 +118,28 @@ def _make(
     templates: str | list[str] | None,
 ) -> Classifier:
     """The classifier of --classifier, or one of labels, which may be paths in a tree."""
+    sure = flags.read_sure()
     if flags.classifier:
         classifier = Classifier.load(flags.classifier, clip)
-        if flags.read_sure() is not None and classifier.tree is None:
+        if sure is not None and classifier.tree is None:
             raise typer.BadParameter(
-                f"--abstain tree needs labels in a tree, but {flags.classifier} has none."
+                f"--abstain {TREE} needs labels in a tree, but {flags.classifier} has none."
             )
+        classifier.sure = sure or classifier.sure
         return classifier
-    labels: Any = names
-    if flags.read_sure() is not None:
-        labels = make_tree(split_paths(names or ()))
-    return Classifier(clip, labels, templates, several=flags.several)
+    if sure is None and not any(PATH_STEP in name for name in names or ()):
+        return Classifier(clip, tuple(names or ()), templates, several=flags.several)
+    if flags.several:
+        raise typer.BadParameter(
+            f"labels with {PATH_STEP} are a tree, which is for one label per image; leave out the "
+            f"{PATH_STEP}, or --method {SEVERAL}."
+        )
+    if sure is None:
+        say(
+            f"note: labels with {PATH_STEP} are a tree; add --abstain {TREE}=0.8 to answer with a "
+            "group where no label is sure"
+        )
+    return Classifier(clip, make_tree(split_paths(names or ())), templates, sure=sure)
 
 
 def _read(path: Path, classifier: Classifier, column: str | None) -> LabelledImages:
@@ -165,8 +183,9 @@ def _classify(task: ClassifierTask, classifier: Classifier) -> int:
     side.report()
     answers: list[dict[str, Any]] = []
     for block in side.blocks():
-        found = classifier.predict(block, sure=task.flags.read_sure())
-        answers += map(partial(_to_json, found, top_k=task.top_k), range(len(found)))
+        found = classifier.predict(block)
+        to_json = partial(_to_json, found, top_k=task.top_k, several=classifier.several)
+        answers += map(to_json, range(len(found)))
     for name, answer in zip(side.names, answers, strict=True):
         answer["image"] = name
     if task.json:
@@ -179,18 +198,19 @@ def _classify(task: ClassifierTask, classifier: Classifier) -> int:
     return len(side.rejects)
 
 
-def _to_json(found: Predictions, row: int, *, top_k: int) -> dict[str, Any]:
-    """One answer as JSON values."""
+def _to_json(found: Predictions, row: int, *, top_k: int, several: bool) -> dict[str, Any]:
+    """One answer as JSON values; the answer of an image may have no probability."""
     chances = found.probabilities[row].tolist()
     pairs = [*zip(found.names, chances, strict=True)]
     rest = 1 - sum(chances)
-    if found.labels[row] == NONE_OF_THESE and rest > 0:
+    if not several and rest > _ROUNDING:
         pairs.append((NONE_OF_THESE, rest))
     best = sorted(pairs, key=lambda pair: -pair[1])[:top_k]
+    sure = float(found.confidences[row])
     answer: dict[str, Any] = {
         "image": "",
         "answer": found.labels[row],
-        "probability": round(float(found.confidences[row]), DIGITS),
+        "probability": None if math.isnan(sure) else round(sure, DIGITS),
         "abstained": bool(found.abstained[row]),
     }
     if found.sets:

@@ -60,13 +60,14 @@ def _print_report(report: "ModelReport") -> None:
     facts |= _number("limits", report.limits)
     facts["a second"] = f"{speeds} ({report.threads} threads, {report.machine})"
     print_facts(facts)
-    print_text(f"\nHow right it is (95 % interval by concept; {report.page} has more):", lines=True)
+    print_text("\nHow right it is (recall, with 95 % intervals by concept):", lines=True)
     print_facts(
         {
             one.what: f"{one.value:.3f} ({one.low:.2f} to {one.high:.2f}) of {one.count:,}"
             for one in report.measures
         }
     )
+    print_text(f"\n{report.page} says how each was measured, and shows answers.", lines=True)
 
 
 def _describe(source: "DataSource") -> str:

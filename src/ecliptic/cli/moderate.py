@@ -94,7 +94,7 @@ def _check_model(
         raise typer.BadParameter("--safety-checker has a model of its own; leave --model out.")
     prepared = (
         ("--image-size", model.image_size),
-        ("--preprocess", model.preprocess is not None),
+        ("--preprocess", model.preprocess),
     )
     flags = [flag for flag, given in prepared if given]
     stored = bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))

@@ -46,6 +46,7 @@ FLAGS = {  # argument in Python -> flag
 }
 PHRASES = {  # what has another form on the command line, or none
     r"\bper_label=True": "--method per-label",
+    r"\bthe promise known=": "--abstain known=",
     r"\bpass several=False": "leave --method several out",
     r"\bseveral=True": "--method several",
     r"; give the labels as a mapping": "",

@@ -59,6 +59,7 @@ def classification_page(
         tag("h1", title),
         tag("p", lead, class_="lead"),
         (tag("p", line) for line in about),
+        (tag("p", f"Warning: {note}.", class_="lead") for note in report.notes),
         _headline(report),
     )
     main = tag(
@@ -243,14 +244,15 @@ def _hardest(report: ClassificationReport, pictures: "Sequence[ImageSource | Non
 def _hard_image(one: HardImage, pictures: "Sequence[ImageSource | None]") -> Html:
     source = pictures[one.place] if one.place < len(pictures) else None
     wrong = one.truth != one.answer
-    rows = [(f"truth: {one.truth}", one.chance), (f"answer: {one.answer}", one.confidence)]
+    answer = "" if one.confidence is None else SHARE.format(one.confidence)
+    rows = [(f"truth: {one.truth}", SHARE.format(one.chance)), (f"answer: {one.answer}", answer)]
     return tag(
         "article",
         _picture(one.name, source),
         tag(
             "ol",
             (
-                tag("li", tag("span", text), tag("span", SHARE.format(share), class_="number"))
+                tag("li", tag("span", text), tag("span", share, class_="number"))
                 for text, share in rows
             ),
         ),

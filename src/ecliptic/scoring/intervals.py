@@ -132,7 +132,9 @@ def wilson_of_share(share: float, n: float, level: float = 0.95) -> Interval:
     return Interval(low if share > 0 else 0.0, share, high if share < 1 else 1.0)
 
 
-def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interval:
+def wilson_of_groups(
+    successes: Any, groups: Any, level: float = 0.95, inflation: float = 1.0
+) -> Interval:
     """The score interval of a share of successes that come in groups which belong together.
 
     They count as so many trials apart as have the same standard error, and no more than there are;
@@ -142,6 +144,7 @@ def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interv
         successes: (N,) truth values.
         groups: (N,) equal entries belong together.
         level: the share of samples whose interval holds the truth.
+        inflation: how many times as large as of groups that are apart the variance is.
 
     Raises:
         ConfigError: fewer than 2 groups.
@@ -158,7 +161,7 @@ def wilson_of_groups(successes: Any, groups: Any, level: float = 0.95) -> Interv
         trials = len(x) if error == 0 else min(len(x), share * (1 - share) / error**2)
     z = _NORMAL.inv_cdf(1 - tail)
     fewer = (z / student_quantile(tail, units - 1)) ** 2  # as the error is known from few groups
-    return wilson_of_share(share, trials * fewer, level)
+    return wilson_of_share(share, trials * fewer / inflation, level)
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:

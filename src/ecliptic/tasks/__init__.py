@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ecliptic.tasks.aesthetic.head import AestheticHead as AestheticHead
     from ecliptic.tasks.aesthetic.ranking import (
         ScoredImage as ScoredImage,
+        count_digits as count_digits,
         keep_best as keep_best,
         rank_images as rank_images,
     )
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
         encode_ratings as encode_ratings,
         read_ratings as read_ratings,
     )
-    from ecliptic.tasks.aesthetic.training import (
+    from ecliptic.tasks.aesthetic.reports import (
         ChoiceReport as ChoiceReport,
-        HeadFit as HeadFit,
         RatingReport as RatingReport,
+    )
+    from ecliptic.tasks.aesthetic.training import (
+        HeadFit as HeadFit,
         train_on_choices as train_on_choices,
         train_on_ratings as train_on_ratings,
     )

@@ -50,12 +50,17 @@ class AestheticHead:
     pairs.
     """
 
-    weight: Tensor = field(repr=False)  # (E,) float64
+    weight: Tensor = field(repr=False)  # (E,)
     bias: float
     model: str  # the name of the model whose vectors it scores
     space: str = field(default="", repr=False)  # their fingerprint; "" for a released head
     name: str = ""  # of the release, or of the file
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what it was fitted on
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it was trained here and was not surely better than chance on unseen images."""
+        return self.training.get("useful") is False
 
     @property
     def embed(self) -> int:
@@ -88,7 +93,7 @@ class AestheticHead:
                 f"{tuple(vectors.shape)}; encode the images with that model."
             )
         self._check_lengths(vectors)
-        return vectors.double() @ self.weight + self.bias
+        return vectors.double() @ self.weight.double() + self.bias
 
     def check(self, card: Card) -> None:
         """Raise SpaceMismatchError unless the vectors of this model are those of the head."""

@@ -29,7 +29,8 @@ from ecliptic.engine import (
     read_rows,
     row_item,
 )
-from ecliptic.errors import InputError, StorageError, did_you_mean
+from ecliptic.errors import EclipticError, InputError, StorageError, did_you_mean
+from ecliptic.tasks.aesthetic.copies import are_copies
 from ecliptic.tasks.aesthetic.training import HeadFit, train_on_choices, train_on_ratings
 
 GROUP = "group"
@@ -46,18 +47,22 @@ class RatingTable:
 
     kind: Literal["ratings", "choices"]
     rows: list[tuple[Item, ...]] = field(default_factory=list)  # one image, or the better first
-    names: list[str] = field(default_factory=list)  # of these rows: "ratings.csv, line 7"
+    names: list[str] = field(default_factory=list)  # of these rows: "ratings.csv, row 7"
     places: list[int] = field(default_factory=list)  # of these rows in the table, from 0
     ratings: list[float] = field(default_factory=list)  # of the rows of "ratings"
     groups: list[str] | None = None  # of the rows, if the table has groups
     unused: tuple[str, ...] = ()  # columns that are not read
     rejects: Rejects = field(default_factory=Rejects)
 
+    def files(self) -> list[str]:
+        """The images of all rows that are files."""
+        return [item.value for row in self.rows for item in row if isinstance(item.value, str)]
+
 
 def read_ratings(path: str) -> RatingTable:
     """Read a .csv, .tsv, .jsonl or .parquet table; paths of images are relative to its folder.
 
-    A row that cannot be used is one of `rejects`, with its line and the reason.
+    A row that cannot be used is one of `rejects`, with its number and the reason.
 
     Raises:
         StorageError: the table cannot be read, or has no such columns.
@@ -77,12 +82,13 @@ def read_ratings(path: str) -> RatingTable:
 
 
 def _read_header(path: str) -> list[str]:
-    """The columns of a table; of JSON lines, those of the first object."""
+    """The columns of a table; of JSON lines, those of all objects."""
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
         return list(open_parquet(path, "a .csv")[1].schema_arrow.names)
     if suffix == ".jsonl":
-        return list(next((row for _, row in read_rows(path, []) if isinstance(row, dict)), {}))
+        rows = (row for _, row in read_rows(path, []) if isinstance(row, dict))
+        return list(dict.fromkeys(name for row in rows for name in row))
     with open_text(path) as file:
         first = file.readline(LONGEST_HEADER)
     return next(csv.reader([first], delimiter="\t" if suffix == ".tsv" else ","), [])
@@ -139,6 +145,12 @@ def _check_row(table: RatingTable, items: tuple[Item, ...], group: str) -> Input
     return None
 
 
+def _check_copies(better: Tensor, worse: Tensor) -> EclipticError | None:
+    if bool(are_copies(better, worse)):
+        return InputError("better and worse are copies of one image.")
+    return None
+
+
 def _parse_rating(value: Any) -> tuple[float, InputError | None]:
     """A finite number, or what is wrong."""
     shown = str(value)[:40]
@@ -189,12 +201,15 @@ def encode_ratings(
         kept = (item.value for item in items if item.value not in bad)
         rows = {value: row for row, value in enumerate(kept)}
         vectors = torch.from_numpy(np.array(done.vectors()))
-    usable = []
+    usable = list[int]()
     for number, row in enumerate(table.rows):
-        if error := next((bad[item.value] for item in row if item.value in bad), None):
-            table.rejects.add(table.places[number], table.names[number], error)
-        else:
+        error = next((bad[item.value] for item in row if item.value in bad), None)
+        if error is None and len(row) == 2:
+            error = _check_copies(*(vectors[rows[item.value]] for item in row))
+        if error is None:
             usable.append(number)
+        else:
+            table.rejects.add(table.places[number], table.names[number], error)
     ends = [vectors[[rows[table.rows[n][side].value] for n in usable]] for side in (0, -1)]
     return RatedVectors(
         table.kind,

@@ -18,11 +18,11 @@ from ecliptic.engine import Card
 from ecliptic.errors import ConfigError, CorruptFileError, SpaceMismatchError, StorageError
 from ecliptic.scoring import (
     Background,
-    Calibration,
     FewShot,
     IsotonicScaling,
     LabelTree,
     LinearProbe,
+    OpenTemperature,
     PlattScaling,
     Temperature,
     TipAdapter,
@@ -54,6 +54,7 @@ class SavedClassifier:
     scorer: Scorer
     several: bool = False
     tree: LabelTree | None = None
+    sure: float | None = None  # the probability that an answered node of the tree must have
     calibrator: Calibrator | None = None
     decisions: Decisions = field(default_factory=Decisions)
     summary: FitSummary | None = None
@@ -70,8 +71,9 @@ class ClassifierFacts:
     scale: float
     several: bool = False
     tree: LabelTree | None = None
+    sure: float | None = None
     background: Background | None = None
-    calibrator: Calibration | Temperature | PlattScaling | IsotonicScaling | None = None
+    calibrator: Temperature | OpenTemperature | PlattScaling | IsotonicScaling | None = None
     decisions: Decisions = field(default_factory=Decisions)
     summary: FitSummary | None = None
 
@@ -95,6 +97,7 @@ def write_classifier(path: Path, saved: SavedClassifier, *, overwrite: bool) -> 
         scale=scorer.scale,
         several=saved.several,
         tree=saved.tree,
+        sure=saved.sure,
         background=scorer.background,
         calibrator=saved.calibrator,
         decisions=saved.decisions,
@@ -150,6 +153,7 @@ def read_classifier(path: Path, card: Card) -> SavedClassifier:
         scorer,
         facts.several,
         facts.tree,
+        facts.sure,
         facts.calibrator,
         facts.decisions,
         facts.summary,
@@ -178,6 +182,8 @@ def _read_scorer(facts: ClassifierFacts, tensors: dict[str, Tensor]) -> Scorer:
         raise ValueError(f"its vectors {tuple(texts.shape)} are not of {count} labels")
     if not (is_finite(facts.scale) and facts.scale > 0):
         raise ValueError(f"its scale is {facts.scale}")
+    if facts.sure is not None and not (facts.tree and 0.5 < facts.sure <= 1):
+        raise ValueError(f"a node with the probability {facts.sure} is not of its labels")
     about = tensors.pop("background_texts", None)
     if about is not None and (about.ndim != 2 or about.shape[1] != texts.shape[1]):
         raise ValueError("its background texts are of another size")

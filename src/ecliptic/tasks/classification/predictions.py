@@ -13,14 +13,15 @@ from ecliptic.tasks.classification.decisions import Decisions
 class Predictions:
     """The answers for N images, in order.
 
-    An image whose vector is zero says nothing, so it is abstained from.
+    An image whose vector is zero says nothing, so it is abstained from. "None of these" has no
+    probability where a threshold of the scores says it, or where none of several labels is given.
     """
 
     names: tuple[str, ...]  # (L,) the labels
     probabilities: Tensor  # (N, L) float64; what a row lacks to 1 is "none of these"
     scores: Tensor  # (N, L) behind them, in the units of cosines
     labels: tuple[str, ...]  # (N,) the best one, or "none of these"; of several, the likeliest
-    confidences: Tensor  # (N,) the probability of the best one
+    confidences: Tensor  # (N,) the probability of that label; NaN where it has none (see below)
     abstained: Tensor  # (N,) whether it is not sure enough to answer
     sets: tuple[tuple[str, ...], ...] = ()  # (N,) the labels that may be right; of several: given
     nodes: tuple[str, ...] = ()  # (N,) the deepest sure node of a tree; "" where it abstains
@@ -47,14 +48,16 @@ def answer_one(
         tree: of the labels.
         sure: the probability that a node of the tree must have.
     """
-    confidences, best = add_none(probabilities).max(dim=1)
-    none = best == len(names)
+    top, best = add_none(probabilities).max(dim=1)
+    turned = torch.zeros_like(best, dtype=torch.bool)  # to "none of these", by its score
     if decisions.known is not None:
-        none |= ~decisions.known.accepts(scores.max(dim=1).values)
+        turned = ~decisions.known.accepts(scores.max(dim=1).values)
+    none = (best == len(names)) | turned
     best = torch.where(none, len(names), best)
+    confidences = torch.where(turned, torch.nan, top)
     abstained = torch.zeros_like(none)
     if decisions.answer is not None:
-        abstained = ~decisions.answer.accepts(confidences)
+        abstained = ~decisions.answer.accepts(top)
     sets: tuple[tuple[str, ...], ...] = ()
     if decisions.sets is not None:
         sets = _name_sets(decisions.sets.contains(probabilities), names)
@@ -84,8 +87,9 @@ def answer_several(
         given = torch.stack([one.accepts(column) for one, column in columns], dim=1)
     else:
         given = shares >= 0.5
-    confidences, best = shares.max(dim=1)
+    sure, best = shares.masked_fill(~given, -1).max(dim=1)  # of those that are given
     nothing = ~given.any(dim=1)
+    confidences = torch.where(nothing, torch.nan, sure)
     labels = tuple(
         NONE_OF_THESE if empty else names[place]
         for place, empty in zip(best.tolist(), nothing.tolist(), strict=True)

@@ -1,6 +1,6 @@
 """The report on a classifier as plain data, and as text.
 
-Shares are intervals of 95 %: Wilson's, or a bootstrap over the images of each class.
+Shares are Wilson's intervals of 95 %.
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import Any
 
 from ecliptic.scoring import Interval, Reliability, wilson
 from ecliptic.settings import to_dict
+from ecliptic.tasks.classification.decisions import show_share
 
 SHARE = "{:.1%}"
 _WIDEST = 12  # labels of a confusion matrix in a text
@@ -46,7 +47,7 @@ class HardImage:
     truth: str
     answer: str
     chance: float  # the probability of the truth
-    confidence: float  # that of the answer
+    confidence: float | None  # that of the answer; None where it has none
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class AnsweredShare:
 
     answered: Interval  # the share of images with an answer
     accuracy: Interval | None  # of the answers; None without any
+    leaves: Interval | None = None  # of a tree: the share of answered nodes that are a label
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class UnknownDetection:
     """How well the best score tells images of the labels from images of none of them."""
 
     images: int  # of none of the labels
+    has_probability: bool  # whether "none of these" ever has one
     auroc: float | None
     false_positive_rate: float | None  # at 95 % of the labels' images kept
 
@@ -96,6 +99,7 @@ class ClassificationReport:
     sets: SetCoverage | None = None
     unknown: UnknownDetection | None = None
     mean_average_precision: float | None = None  # with several labels
+    notes: tuple[str, ...] = ()  # what makes the numbers doubtful, for people
     promised: str = ""  # "recall" or "precision" of each of several labels
 
     def to_json(self) -> dict[str, Any]:
@@ -122,9 +126,11 @@ class ClassificationReport:
             found["answered"] = self.answered.answered.show(SHARE)
             right = self.answered.accuracy
             found["accuracy of answers"] = right.show(SHARE) if right else "no answer"
+            if self.answered.leaves is not None:
+                found["answers that are a label"] = self.answered.leaves.show(SHARE)
         if self.sets is not None:
             found["right label in the set"] = (
-                f"{self.sets.coverage.show(SHARE)}, promised {self.sets.promised:.1%}"
+                f"{self.sets.coverage.show(SHARE)}, promised {show_share(self.sets.promised)}"
             )
             found["labels in a set"] = f"{self.sets.size:.2f}, {self.sets.empty} sets are empty"
         if self.unknown is not None:
@@ -132,8 +138,18 @@ class ClassificationReport:
         found["calibration error (ECE)"] = f"{self.reliability.expected_error:.4f}"
         found["largest of a bin (MCE)"] = f"{self.reliability.largest_error:.4f}"
         found["Brier score"] = f"{self.brier:.4f}"
-        found["log loss"] = f"{self.log_loss:.4f}"
+        found["log loss"] = self._say_log_loss()
         return found
+
+    def _say_log_loss(self) -> str:
+        if math.isfinite(self.log_loss):
+            return f"{self.log_loss:.4f}"
+        if self.unknown is not None and not self.unknown.has_probability:
+            return (
+                f'infinite: "none of these" is right for {self.unknown.images:,} images, and '
+                "the classifier gives it no probability"
+            )
+        return "infinite: a right label has the probability 0"
 
     def _unknown_facts(self, unknown: UnknownDetection) -> dict[str, str]:
         found = {"none of these": f"{unknown.images:,} images"}
@@ -145,6 +161,7 @@ class ClassificationReport:
 
     def lines(self) -> Iterator[str]:
         """The report as text."""
+        yield from (f"warning: {note}" for note in self.notes)
         facts = self.facts()
         width = max(map(len, facts))
         yield from (f"{name:<{width}}  {value}" for name, value in facts.items())
