@@ -302,7 +302,10 @@ def test_another_model_is_refused_before_the_work(
         (["a.png", "--head", "h", "--out", "x.txt"], "must end in .csv or .jsonl"),
     ],
 )
-def test_wrong_usage_is_explained(run: Run, words: list[Any], message: str) -> None:
+def test_wrong_usage_is_explained(
+    run: Run, words: list[Any], message: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)  # a.png is there
     found = run("aesthetic", *words)
     assert found.exit_code == 2, found.stderr
     assert message in flat(found.stderr.replace("│", " "))
