@@ -61,6 +61,7 @@ def test_verdicts_have_reasons_and_no_file_is_touched(
     assert "rejected" in found.stderr
     assert "broken.png" in found.stderr
     assert "3 images of 3 flagged (1 reject, 2 review)" in found.stdout
+    assert "broken.png" not in found.stdout, "its long error would break the table into blocks"
     assert "a drawing of a sword" in found.stdout
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -74,6 +75,17 @@ def test_verdicts_have_reasons_and_no_file_is_touched(
     assert "Nothing was deleted, moved or changed" in html
     assert html.count("data:image") == 2
     assert files_in(images) == before
+
+
+def test_the_first_20_flagged_images_are_printed(
+    run: Run, model: str, labels: Path, rules: Path, tmp_path: Path
+) -> None:
+    asked = ["moderate", labels.parent, "--rules", rules, "-m", model]
+    found = run(*asked)
+    assert found.stdout.count(".png") == 20
+    assert "and 20 more; --out FILE writes all\n40 images of 40 flagged (40 review)" in found.stdout
+    out = tmp_path / "queue.csv"
+    assert f"and 20 more; {out} has all" in run(*asked, "-o", out).stdout
 
 
 def test_json_has_every_verdict_in_the_order_of_the_images(
@@ -114,6 +126,7 @@ def test_thresholds_are_tuned_saved_and_used(
     found = run("moderate", "--rules", rules, "-m", model, *tuned)
     assert found.exit_code == 0, found.stderr
     assert "recall 0.8 at confidence 0.9" in found.stdout
+    assert "not saved" not in found.stderr
     assert "test-" in found.stderr
     some = [labels.parent / "1.png", labels.parent / "3.png"]
     told = json.loads(run("moderate", *some, "--rules", saved, "-m", model, "--json").stdout)
@@ -169,6 +182,7 @@ def test_an_audit_of_the_tuned_images_and_few_references_are_noted(
     assert found.exit_code == 0, found.stderr
     message = " ".join(found.stderr.split())
     assert "note: 40 reference images; with 200 or more" in message
+    assert "note: the thresholds are not saved; add --save rules.safetensors" in message
 
 
 def test_bad_rows_are_listed_with_their_numbers_and_the_rest_counts(

@@ -11,7 +11,7 @@ import typer
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
 from ecliptic.cli.moderation_flags import LabelFileFlags, QueueFlags, RuleFlags
-from ecliptic.cli.output import print_json, say, say_rejects
+from ecliptic.cli.output import print_json, rejects_of, say, say_rejects
 from ecliptic.cli.rankings import files_of
 from ecliptic.cli.sources import ImageSources
 
@@ -129,6 +129,8 @@ def _moderate(
     if labelled.save:
         moderator.save(labelled.save, overwrite=True)  # `check_outputs` has looked
         say(f"rules {moderator.version} in {labelled.save}")
+    elif labelled.tune:
+        say("note: the thresholds are not saved; add --save rules.safetensors")
     if not sources.inputs:
         return rejected
     verdicts, rejects = _check_sources(moderator, sources)
@@ -345,13 +347,13 @@ def _report(
 
     if not verdicts:
         raise InputError("there are no images to moderate: what was named is empty.")
-    say_rejects(rejects, len(rejects))
+    say_rejects(rejects, len(rejects), rejects_of(queue.out) if queue.out else None)
     waiting = review_queue(verdicts)
     sampled = sample_accepted(verdicts, queue.sample, queue.seed or 0)
     if json:
         told["verdicts"] = [verdict.to_json() for verdict in verdicts]
     else:
-        print_verdicts(verdicts, waiting)
+        print_verdicts(verdicts, waiting, queue.out)
     if queue.out:
         write_queue(queue.out, waiting, sampled, rejects)
     if queue.page:

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecliptic.cli.output import count, print_table, print_text, rejects_of, say
+from ecliptic.cli.output import count, print_first, print_table, print_text, rejects_of, say
 from ecliptic.cli.rankings import csv_lines
 from ecliptic.storage import replace_file, text_writer
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ecliptic.scoring import Interval
     from ecliptic.tasks import AuditReport, ImageVerdict, Moderator, Reason
 
-SHOWN = 20  # flagged images that are printed
 HEADER = (
     *("image", "why", "action", "concepts", "concept", "score", "threshold", "margin"),
     *("nearest", "contrast", "note", "rules", "error"),
@@ -24,15 +23,15 @@ HEADER = (
 FLAGGED, SAMPLED = "flagged", "sample"  # why an image is in the queue
 
 
-def print_verdicts(verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVerdict]") -> None:
-    """Print the first flagged images, and how many there are of each action."""
-    if queue:
-        rows = [_cells(verdict) for verdict in queue[:SHOWN]]
-        print_table(
-            ("image", "action", "concept", "score ", "margin ", "most like, or error"), rows
-        )
-        if len(queue) > SHOWN:
-            print_text(f"and {len(queue) - SHOWN} more")
+def print_verdicts(
+    verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVerdict]", out: Path | None
+) -> None:
+    """Print the first flagged images, and how many there are of each action.
+
+    Images without a score are not in the table: `say_rejects` lists them with the reason.
+    """
+    heads = ("image", "action", "concept", "score ", "margin ", "most like")
+    print_first(heads, [_cells(verdict) for verdict in queue if not verdict.error], out)
     counts = Counter(verdict.action for verdict in verdicts)
     actions = ", ".join(f"{number:,} {action}" for action, number in sorted(counts.items()))
     print_text(f"{count(len(queue), 'image')} of {len(verdicts):,} flagged ({actions})")
@@ -54,8 +53,6 @@ def say_unreached(verdicts: "Iterable[ImageVerdict]") -> None:
 
 
 def _cells(verdict: "ImageVerdict") -> tuple[str, ...]:
-    if not verdict.reasons:
-        return verdict.name, verdict.action, "", "", "", verdict.error
     best = verdict.reasons[0]
     numbers = f"{best.score:.3f}", f"{best.margin:+.3f}"
     return verdict.name, verdict.action, ", ".join(verdict.concepts), *numbers, best.nearest
