@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,25 @@ def test_another_model_is_refused_before_the_work(
     assert "load that model" in flat(run("aesthetic", vectors, "--head", head).stderr)
 
 
+def test_a_least_score_that_no_image_has_is_told(
+    run: Run, model: str, pictures: Path, head: Path, tmp_path: Path
+) -> None:
+    page, out = tmp_path / "p.html", tmp_path / "all.csv"
+    asked = ["aesthetic", pictures, "--head", head, "-m", model]
+    found = run(*asked, "--min", 100, "--page", page)
+    assert found.exit_code == 0, found.stderr
+    assert found.stdout == ""
+    assert f"0 images of {COUNT} kept, {COUNT} left out" in found.stderr
+    scores = [one["score"] for one in json.loads(run(*asked, "--json").stdout)["images"]]
+    told = re.search(r"the scores are from (\S+) to (\S+); lower --min", found.stderr)
+    assert told
+    assert [float(end) for end in told.groups()] == pytest.approx([scores[-1], scores[0]], abs=5e-3)
+    assert "No image was kept: the scores by " in flat(page.read_text())
+    assert "and 10 more; --out FILE writes all" in run(*asked).stdout
+    assert "and 10 more; " + f"{out} has all" in run(*asked, "--out", out).stdout
+    assert "more" not in run(*asked, "--best", 25).stdout
+
+
 # --- usage -------------------------------------------------------------------------------------
 
 
@@ -302,7 +322,10 @@ def test_another_model_is_refused_before_the_work(
         (["a.png", "--head", "h", "--out", "x.txt"], "must end in .csv or .jsonl"),
     ],
 )
-def test_wrong_usage_is_explained(run: Run, words: list[Any], message: str) -> None:
+def test_wrong_usage_is_explained(
+    run: Run, words: list[Any], message: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)  # a.png is there
     found = run("aesthetic", *words)
     assert found.exit_code == 2, found.stderr
     assert message in flat(found.stderr.replace("│", " "))

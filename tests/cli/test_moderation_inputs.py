@@ -15,7 +15,6 @@ TEXTS = """
 [[concepts]]
 name = "weapons"
 positive = ["a drawing of a sword"]
-contrast = ["a drawing of a pen"]
 """
 EXAMPLES = """
 [[concepts]]
@@ -39,7 +38,7 @@ def test_two_images_of_one_id_show_their_own_pictures(run: Run, model: str, tmp_
     draw(tmp_path / "im", 3)
     table, page = tmp_path / "t.csv", tmp_path / "p.html"
     table.write_text("path,id\nim/00.png,same\nim/01.png,same\nim/02.png,other\n")
-    (tmp_path / "r.toml").write_text(TEXTS + "threshold = -2.0\n")
+    (tmp_path / "r.toml").write_text(TEXTS + "threshold = -1.0\n")
     words = ["--column", "path", "--id", "id", "--rules", tmp_path / "r.toml", "--page", page]
     assert run("moderate", table, *words, "-m", model).exit_code == 0
     pictures = [part.partition('"')[0] for part in page.read_text().split('src="')[1:]]
@@ -71,7 +70,7 @@ def test_a_zero_vector_is_rejected_as_every_item_without_a_score(
     rows = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
     rows[1] = 0
     save_vectors(vectors, rows, load(model, device="cpu").card)
-    (tmp_path / "r.toml").write_text(TEXTS + "threshold = 2.0\n")
+    (tmp_path / "r.toml").write_text(TEXTS + "threshold = 1.0\n")
     found = run("moderate", vectors, "--rules", tmp_path / "r.toml", "-m", model, "-o", out)
     assert found.exit_code == 3
     assert "its vector is zero, so nothing is known about it" in " ".join(found.stderr.split())
@@ -112,10 +111,13 @@ def test_flags_that_prepare_images_need_one(run: Run, model: str, tmp_path: Path
     assert run("embed", tmp_path / "examples", "-m", model, "-o", vectors).exit_code == 0
     (tmp_path / "r.toml").write_text(TEXTS + "threshold = 0.0\n")
     (tmp_path / "e.toml").write_text(EXAMPLES)
+    asked = ["moderate", vectors, "-m", model, "--rules", tmp_path / "r.toml"]
+    assert run(*asked).exit_code == 0, "the flag is not given"
+    for flag in (("--preprocess", "reference"), ("--image-size", "16")):
+        found = run(*asked, *flag)
+        assert found.exit_code == 2
+        assert f"{flag[0]} prepares images, but all that are" in " ".join(found.stderr.split())
     words = ["moderate", vectors, "-m", model, "--preprocess", "robust", "--rules"]
-    found = run(*words, tmp_path / "r.toml")
-    assert found.exit_code == 2
-    assert "--preprocess prepares images, but all that are" in " ".join(found.stderr.split())
     assert run(*words, tmp_path / "e.toml").exit_code == 0, "the example is an image"
     asked = ["moderate", vectors, "--rules", tmp_path / "r.toml", "--column", "x"]
     assert "--column names a column of a table" in " ".join(run(*asked).stderr.split())
@@ -165,7 +167,7 @@ def test_labels_that_promise_too_much_are_named(run: Run, model: str, tmp_path: 
         found = run(*asked, *more)
         return " ".join((found.stderr + found.stdout).split())
 
-    with pytest.warns(UserWarning, match=r"44 of 46 labelled images are .*row 2 \(im/00.png\)"):
+    with pytest.warns(UserWarning, match=r"44 of 46 labelled images are .*line 3 \(im/00.png\)"):
         said = tune(["im/00.png,1"] * 45 + ["im/01.png,0"])
     assert "needs at least 45 positive examples, got 1: 44 are missing" in said
     said = tune([f"{row},1" for row in rows] + ["im/03.png,0"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecliptic.report.contact_sheet import NO_PICTURE, Tile, contact_sheet
+from ecliptic.report.contact_sheet import NO_PICTURE, Tile, contact_sheet, shorten_names
 from ecliptic.report.questions import Picture
 from ecliptic.report.style import read_style
 
@@ -71,3 +71,19 @@ def test_sections_stand_below_and_empty_ones_are_left_out() -> None:
     assert page.index("one") < page.index("<h2>Worst</h2>") < page.index("<h3>other</h3>")
     assert "Nothing" not in page
     assert 'class="sheet"' not in contact_sheet("T", "L", [])
+
+
+def test_equal_names_are_told_apart_by_as_few_folders_as_possible() -> None:
+    names = [
+        "/my/a/x/1.png",
+        "/my/b/x/1.png",
+        "/my/a/2.png",
+        "3.png",
+        "c/3.png",
+        "c/3.png",
+        "a text",
+    ]
+    assert list(shorten_names(names).values()) == [
+        "a/x/1.png", "b/x/1.png", "2.png", "3.png", "c/3.png", "a text",
+    ]  # fmt: skip
+    assert shorten_names(["a//1.png", "a/1.png"]) == {"a//1.png": "a/1.png", "a/1.png": "a/1.png"}

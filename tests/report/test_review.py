@@ -43,6 +43,7 @@ def test_images_stand_under_their_action_with_their_reasons() -> None:
     assert "cannot be decoded" in page
     assert page.count("data:image") == 2, "of broken.png and of stored vectors there is no picture"
     assert "+0.40" in page
+    assert "number on a picture is by how much its score is above the threshold" in page
 
 
 def test_an_empty_queue_is_a_page_too() -> None:
@@ -63,6 +64,13 @@ def test_a_long_section_is_cut_and_says_so_and_hides_no_other() -> None:
     assert f"bad{LIMIT - 1}.png" in page
     assert f"bad{LIMIT}.png" not in page
     assert page.count("<article") == 2 * LIMIT + 1
+
+
+def test_images_of_one_name_are_told_apart() -> None:
+    queue = [verdict(f"mine/{folder}/1.png", "block", 0.9) for folder in ("new", "old")]
+    page = review_page(queue, [verdict("mine/new/2.png", "allow", 0.1)], total=3)
+    assert re.findall("<h3>(.*?)</h3>", page) == ["new/1.png", "old/1.png", "2.png"]
+    assert "mine" not in page
 
 
 def test_names_stand_without_folders() -> None:

@@ -96,6 +96,11 @@ def test_bad_rows_are_listed_with_line_and_reason(tmp_path: Path) -> None:
     [
         ("image,raiting\n", "needs the columns image and rating, or better and worse; its columns"),
         ("image,raiting\n", r"its columns: image, raiting; did you mean 'rating'\?"),
+        (
+            "file,score\n",
+            "rename the column of images to image and the column of ratings to rating",
+        ),
+        ("better,second\n", "second; rename the column of the other images to worse."),
         ("image,rating,better,worse\n", "make two tables"),
         ("", "its columns: none"),
     ],

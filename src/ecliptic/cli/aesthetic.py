@@ -11,11 +11,12 @@ import typer
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
 from ecliptic.cli.output import (
+    MOST_ROWS,
     count,
     on_terminal,
     print_facts,
+    print_first,
     print_json,
-    print_table,
     rejects_of,
     say,
     say_rejects,
@@ -38,11 +39,9 @@ if TYPE_CHECKING:
     )
 
 NO_HEAD = (
-    "give a head with --head FILE. A released one is sac+logos+ava1-l14-linearMSE.pth in the "
-    "repository christophschuhmann/improved-aesthetic-predictor on GitHub, for --model "
-    "ViT-L-14/openai. A head of your own, for any model, is made from images that you rate: "
-    "--train ratings.csv --save head.safetensors. None comes with ecliptic: nobody has published "
-    "ratings of drawings, which is what the built-in model knows."
+    "give a head with --head FILE. None comes with ecliptic: nobody has published ratings of "
+    "drawings. Rate some images, and train your own: --train ratings.csv --save head.safetensors; "
+    "or see docs/aesthetics.md for the released ones of ViT-L-14/openai."
 )
 Page = Annotated[
     Path | None,
@@ -149,7 +148,7 @@ def aesthetic(
     if json:
         print_json(_to_json(head, fit, side, ranked, kept))
     else:
-        _print(head, fit, side, ranked, kept)
+        _print(head, fit, side, ranked, kept, out, best)
     _write(head, side, ranked, kept, out, page)
     leave(REJECTED, when=any(one is not None and len(one.rejects) for one in (table, side)))
 
@@ -259,6 +258,8 @@ def _print(
     side: "NamedVectors | None",
     ranked: "Sequence[ScoredImage]",
     kept: "Sequence[ScoredImage]",
+    out: Path | None,
+    best: int | None,
 ) -> None:
     if fit is not None:
         print_facts(_describe(fit.report))
@@ -272,11 +273,13 @@ def _print(
     from ecliptic.tasks import count_digits
 
     digits = count_digits([one.score for one in ranked], least=3)
-    rows = ((one.rank, f"{one.score:.{digits}f}", one.name) for one in kept)
-    if kept:
-        print_table(("rank ", "score ", "image"), rows)
+    rows = [(one.rank, f"{one.score:.{digits}f}", one.name) for one in kept]
+    print_first(("rank ", "score ", "image"), rows, out, max(best or 0, MOST_ROWS))
     if left := len(ranked) - len(kept):
         say(f"{count(len(kept), 'image')} of {len(ranked):,} kept, {left:,} left out")
+    if not kept:
+        low, high = (f"{ranked[end].score:.{digits}f}" for end in (-1, 0))
+        say(f"note: the scores are from {low} to {high}; lower --min")
 
 
 def _describe(report: "RatingReport | ChoiceReport") -> dict[str, object]:

@@ -87,7 +87,7 @@ def demo(
     Images that cannot be used are listed on stderr and on the page, and the exit code is 3. Without
     --force only ecliptic-demo.html is replaced.
     """
-    items, texts = own.items(), own.texts()
+    texts, items = own.texts(), own.items()
     from ecliptic.engine import load
     from ecliptic.report import demo as write_report
     from ecliptic.storage import check_outputs

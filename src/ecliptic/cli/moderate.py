@@ -11,7 +11,7 @@ import typer
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
 from ecliptic.cli.moderation_flags import LabelFileFlags, QueueFlags, RuleFlags
-from ecliptic.cli.output import print_json, say, say_rejects
+from ecliptic.cli.output import print_json, rejects_of, say, say_rejects
 from ecliptic.cli.rankings import files_of
 from ecliptic.cli.sources import ImageSources
 
@@ -115,6 +115,8 @@ def _moderate(
     json: bool,
 ) -> bool:
     """Tune, audit and moderate with rules; returns whether anything was rejected."""
+    from ecliptic.cli.moderation_tables import say_unreached
+
     decides = bool(sources.inputs or labelled.audit) and not labelled.tune
     moderator = _open(rules, model, decides=decides)
     _note_references(moderator)
@@ -127,10 +129,13 @@ def _moderate(
     if labelled.save:
         moderator.save(labelled.save, overwrite=True)  # `check_outputs` has looked
         say(f"rules {moderator.version} in {labelled.save}")
+    elif labelled.tune:
+        say("note: the thresholds are not saved; add --save rules.safetensors")
     if not sources.inputs:
         return rejected
     verdicts, rejects = _check_sources(moderator, sources)
     _report(verdicts, rejects, queue, told, json=json)
+    say_unreached(verdicts)
     return rejected or len(rejects) > 0
 
 
@@ -233,7 +238,7 @@ def _audit(
     )
     told["audit"] = report.to_json()
     if not json:
-        print_audit(report)
+        print_audit(report, prevalence=labelled.prevalence)
     return len(table.rejects) > 0
 
 
@@ -302,7 +307,7 @@ def _audit_checker(
     report = AuditReport(checker.version, slices)
     told["audit"] = report.to_json()
     if not json:
-        print_audit(report)
+        print_audit(report, prevalence=labelled.prevalence)
     return len(rejects) > 0
 
 
@@ -342,13 +347,13 @@ def _report(
 
     if not verdicts:
         raise InputError("there are no images to moderate: what was named is empty.")
-    say_rejects(rejects, len(rejects))
+    say_rejects(rejects, len(rejects), rejects_of(queue.out) if queue.out else None)
     waiting = review_queue(verdicts)
     sampled = sample_accepted(verdicts, queue.sample, queue.seed or 0)
     if json:
         told["verdicts"] = [verdict.to_json() for verdict in verdicts]
     else:
-        print_verdicts(verdicts, waiting)
+        print_verdicts(verdicts, waiting, queue.out)
     if queue.out:
         write_queue(queue.out, waiting, sampled, rejects)
     if queue.page:

@@ -118,7 +118,7 @@ class LabelFileFlags:
         float | None,
         typer.Option(
             help="With --audit: share of all images of your site that show the concept.",
-            show_default="that of the table",
+            show_default="that of the whole table, for each group too",
         ),
     ] = None
 

@@ -27,6 +27,7 @@ GAP = 2  # spaces between the columns of a table
 PIPED = 160  # columns of a pipe
 NARROWEST = 20  # columns of wrapped text
 MOST_REJECTS = 20  # lines on stderr
+MOST_ROWS = 20  # of a table that a file can have in full
 
 
 def say(message: object, *, lines: bool = False) -> None:
@@ -92,6 +93,22 @@ def print_table(
         if number:
             print_text("")
         print_facts({head: cell for head, cell in zip(heads, row, strict=True) if cell})
+
+
+def print_first(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    out: Path | None,
+    shown: int = MOST_ROWS,
+) -> None:
+    """Print a table of the first rows, if there are any, and where to find the others.
+
+    `out` is the file of --out, which has all of them.
+    """
+    if rows:
+        print_table(columns, rows[:shown])
+    if (more := len(rows) - shown) > 0:
+        print_text(f"and {more:,} more; {f'{out} has' if out else '--out FILE writes'} all")
 
 
 def table_fits(

@@ -48,13 +48,15 @@ class ImageSources:
     takes_vectors: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise before the work if there is no input, a file is missing or --column is."""
-        from ecliptic.cli.texts import refuse_missing_files
+        """Raise before the work if there is no input, a named path is missing or --column is."""
+        from ecliptic.cli.texts import refuse_missing_files, refuse_missing_paths
 
         if not (self.inputs or self.given_texts()):
             raise typer.BadParameter(f"name images, folders or tables{self._or_texts()}.")
         refuse_missing_files(path for path in self.inputs or () if self.is_stored(path))
-        check_tables((p for p in self.inputs or () if not self.is_stored(p)), self.column)
+        others = [path for path in self.inputs or () if not self.is_stored(path)]
+        check_tables(others, self.column)
+        refuse_missing_paths(others)
 
     def is_stored(self, path: str) -> bool:
         """Whether `path` has the suffix of a file of vectors, and is read as one."""

@@ -5,8 +5,10 @@ file, which loads nothing, and it fits a phone and a dark screen. What the tiles
 of the reports that use it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ecliptic import __version__
 from ecliptic.errors import ImageError
@@ -104,6 +106,23 @@ def contact_sheet(
     note = f"Written by ecliptic {__version__}. This page loads nothing from the network."
     footer = tag("footer", tag("p", note))
     return document(title, read_style() + _STYLE, header, main, footer, description=lead)
+
+
+def shorten_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name without its folders, which tell about whoever shares the page.
+
+    Where different files end alike, so many folders stay as tell them apart.
+    """
+    parts = {name: Path(name).parts or (name,) for name in names}
+    depths = dict.fromkeys(parts, 1)
+    while True:
+        short = {name: str(Path(*parts[name][-depth:])) for name, depth in depths.items()}
+        times = Counter(short.values())
+        alike = [one for one in parts if times[short[one]] > 1 and depths[one] < len(parts[one])]
+        if not alike:
+            return short
+        for name in alike:
+            depths[name] += 1
 
 
 def _show_tiles(tiles: Sequence[Tile]) -> Html:

@@ -1,6 +1,6 @@
 """The review queue of a moderator as one page of pictures; each says why it is there.
 
-Names stand without their folders, which tell about whoever shares the page.
+Names stand without their folders, which tell about whoever shares the page, unless two are equal.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,15 +8,16 @@ from pathlib import Path
 
 from ecliptic.engine import IMAGE_SUFFIXES
 from ecliptic.markup import Html
-from ecliptic.report.contact_sheet import Tile, contact_sheet
+from ecliptic.report.contact_sheet import Tile, contact_sheet, shorten_names
 from ecliptic.tasks import ImageVerdict
 
 TITLE = "Images to review"
 LEAD = (
     "{flagged} of {total} images are flagged by rules {rules}, the strongest action first. A flag "
-    "is a guess of a model: look before you act. Nothing was deleted, moved or changed. The "
-    "pictures are whole and upright here, but most models see only the centre square of a picture, "
-    "as it is stored, and of an animation the first frame."
+    "is a guess of a model: look before you act. The number on a picture is by how much its score "
+    "is above the threshold. Nothing was deleted, moved or changed. The pictures are whole and "
+    "upright here, but most models see only the centre square of a picture, as it is stored, and "
+    "of an animation the first frame."
 )
 LIMIT = 300  # images of a section, of some 8 KB each
 SECTIONS = {  # action -> heading
@@ -44,9 +45,11 @@ def review_page(
         (heading, [one for one in queue if one.action == action])
         for action, heading in SECTIONS.items()
     ]
+    shown = [(head, len(some), some[:LIMIT]) for head, some in (*parts, (SAMPLE, sampled))]
+    short = shorten_names(one.name for _, _, some in shown for one in some)
     sections = [
-        (_count_hidden(heading, len(some)), map(_tile, some[:LIMIT]))
-        for heading, some in (*parts, (SAMPLE, sampled))
+        (_count_hidden(head, total), [_tile(one, short[one.name]) for one in some])
+        for head, total, some in shown
     ]
     lead = LEAD.format(flagged=f"{len(queue):,}", total=f"{total:,}", rules=version or "unknown")
     return contact_sheet(TITLE, lead, (), sections)
@@ -57,16 +60,16 @@ def _count_hidden(heading: str, count: int) -> str:
     return heading if count <= LIMIT else f"{heading} (the first {LIMIT:,} of {count:,} are shown)"
 
 
-def _tile(verdict: ImageVerdict) -> Tile:
+def _tile(verdict: ImageVerdict, name: str) -> Tile:
     picture = None if verdict.error else verdict.source
     badge = f"{verdict.reasons[0].margin:+.2f}" if verdict.reasons else ""
-    return Tile(picture, _last(verdict.name), tuple(_lines(verdict)), badge)
+    return Tile(picture, name, tuple(_lines(verdict, name)), badge)
 
 
-def _lines(verdict: ImageVerdict) -> Iterator[str]:
+def _lines(verdict: ImageVerdict, name: str) -> Iterator[str]:
     """Why it is in the queue: every flagged concept, or the nearest one."""
     if verdict.error:
-        yield verdict.error.replace(verdict.name, _last(verdict.name))
+        yield verdict.error.replace(verdict.name, name)
     flagged = [reason for reason in verdict.reasons if reason.flagged] or verdict.reasons[:1]
     for reason in flagged:
         yield f"{reason.concept}: {reason.score:.3f}, threshold {reason.threshold:.3f}"
@@ -76,12 +79,8 @@ def _lines(verdict: ImageVerdict) -> Iterator[str]:
             yield reason.note
 
 
-def _last(name: str) -> str:
-    return Path(name).name or name
-
-
 def _without_folders(prototype: str) -> str:
     """The last part of the path of an example image; a text as it is."""
     path = Path(prototype)
     image = path.is_absolute() or path.suffix.lower() in IMAGE_SUFFIXES
-    return _last(prototype) if image else prototype
+    return path.name if image else prototype

@@ -83,6 +83,17 @@ def test_groups_are_measured_apart(clip: Clip) -> None:
         moderator.audit(rows, truth, prevalence=1.5)
 
 
+def test_groups_are_compared_at_one_prevalence() -> None:
+    """Two groups with the same recall and false alarms have one precision, however they mix."""
+    truth = [True] * 10 + [False] * 10 + [True] * 10 + [False] * 90
+    flags = [True] * 8 + [False] * 2 + [True] * 1 + [False] * 9
+    flags += [True] * 8 + [False] * 2 + [True] * 9 + [False] * 81
+    found = audit_scores({"x": flags}, {"x": truth}, ["a"] * 20 + ["b"] * 100)
+    assert [one.prevalence for one in found] == [20 / 120] * 3
+    values = [one.precision.value for one in found if one.precision]
+    assert values == [pytest.approx(16 / 26)] * 3
+
+
 def test_a_group_called_all_is_told_apart() -> None:
     flags = torch.ones(2, dtype=torch.bool)
     found = audit_scores({"x": flags}, {"x": flags}, ["all", "b"])

@@ -167,14 +167,33 @@ def test_what_decides_nothing_is_refused(clip: Clip, swords: Path) -> None:
     images = Concept("x", examples=(str(swords),), contrast_examples=(f"{swords}/*-1.png",))
     with pytest.raises(ConfigError, match=r"sword-1.png' stands on both sides"):
         Moderator(clip, [images])
-    for concept, scale in ((FOOD, "-1 to 1"), (WEAPONS, "-2 to 2")):
-        for threshold, what in ((1000, "no image could be"), (-2.5, "all would be flagged")):
-            with pytest.raises(ConfigError, match=f"are from {scale}, so {what}"):
-                Moderator(clip, [replace(concept, threshold=threshold)])
+    for threshold, what in ((1000, "no image could be"), (-1.5, "all would be flagged")):
+        with pytest.raises(ConfigError, match=f"are from -1 to 1, so {what}"):
+            Moderator(clip, [replace(FOOD, threshold=threshold)])
     deviations = Moderator(clip, [replace(FOOD, threshold=3.0)], reference=noise(40))
     low, high = deviations.ruleset.prototypes[0].ends
     own = float(deviations.scores(deviations.ruleset.prototypes[0].vectors))
     assert low < -3 < 3 < own == pytest.approx(high), "its own text has the highest score"
+
+
+@pytest.mark.parametrize("reference", [None, noise(40)])
+def test_the_ends_of_the_scores_are_those_that_vectors_can_have(
+    clip: Clip, reference: torch.Tensor | None
+) -> None:
+    moderator = Moderator(clip, [WEAPONS], reference=reference)
+    prototypes = moderator.ruleset.prototypes[0]
+    low, high = prototypes.ends
+    sword, pen = prototypes.vectors / prototypes.deviation[:, None].float()
+    own = moderator.scores(torch.stack([sword - pen, pen - sword])).flatten()
+    assert own.tolist() == pytest.approx([high, low], abs=1e-4), "the way from one to the other"
+    several = replace(WEAPONS, positive=(SWORD, "a dagger"), contrast=(PEN, BREAD))
+    many = Moderator(clip, [several], reference=reference)
+    low, high = many.ruleset.prototypes[0].ends
+    found = many.scores(torch.cat([noise(2000), many.ruleset.prototypes[0].vectors]))
+    assert low <= float(found.min()) < float(found.max()) <= high
+    for beyond, what in ((high + 0.01, "no image could be"), (low - 0.01, "all would be flagged")):
+        with pytest.raises(ConfigError, match=f"is outside its scores, .*so {what}"):
+            Moderator(clip, [replace(several, threshold=beyond)], reference=reference)
 
 
 def test_examples_that_cannot_be_read_are_named(clip: Clip, tmp_path: Path) -> None:

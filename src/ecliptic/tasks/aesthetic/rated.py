@@ -39,6 +39,12 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "ratings": ("image", "rating"),
     "choices": ("better", "worse"),
 }
+HELD = {  # what the columns hold, for messages
+    "image": "images",
+    "rating": "ratings",
+    "better": "the preferred images",
+    "worse": "the other images",
+}
 
 
 @dataclass
@@ -47,7 +53,7 @@ class RatingTable:
 
     kind: Literal["ratings", "choices"]
     rows: list[tuple[Item, ...]] = field(default_factory=list)  # one image, or the better first
-    names: list[str] = field(default_factory=list)  # of these rows: "ratings.csv, row 7"
+    names: list[str] = field(default_factory=list)  # of these rows: "ratings.csv, line 7"
     places: list[int] = field(default_factory=list)  # of these rows in the table, from 0
     ratings: list[float] = field(default_factory=list)  # of the rows of "ratings"
     groups: list[str] | None = None  # of the rows, if the table has groups
@@ -62,7 +68,7 @@ class RatingTable:
 def read_ratings(path: str) -> RatingTable:
     """Read a .csv, .tsv, .jsonl or .parquet table; paths of images are relative to its folder.
 
-    A row that cannot be used is one of `rejects`, with its number and the reason.
+    A row that cannot be used is one of `rejects`, with its line and the reason.
 
     Raises:
         StorageError: the table cannot be read, or has no such columns.
@@ -104,11 +110,14 @@ def _find_kind(path: str, header: list[str]) -> Literal["ratings", "choices"]:
             f"{path} has the columns of ratings (image, rating) and of choices (better, worse); "
             "make two tables of it."
         )
-    wanted = [name for pair in COLUMNS.values() for name in pair]
-    near = next(filter(None, (did_you_mean(n, wanted) for n in header if n not in wanted)), "")
+    nearest = max(COLUMNS.values(), key=lambda names: len({*names} & {*header}))
+    missing = [name for name in nearest if name not in header]
+    others = [name for name in header if name not in nearest]
+    near = next(filter(None, (did_you_mean(name, missing) for name in others)), "")
+    rename = " and ".join(f"the column of {HELD[name]} to {name}" for name in missing)
     raise StorageError(
-        f"{path} needs the columns image and rating, or better and worse; its columns: {known}"
-        + (f"; {near}" if near else ".")
+        f"{path} needs the columns image and rating, or better and worse; its columns: {known}; "
+        + (near or f"rename {rename}.")
     )
 
 

@@ -78,7 +78,7 @@ def audit_scores(
         truth: (N,) bools of the same concepts.
         groups: a name for each image.
         prevalence: share of images that show the concept where the moderator will be used; None
-            is the share in these labels.
+            is the share in all these labels, for each group too: groups can be compared.
         level: of the intervals.
         copies: (N,) a number for each image, the same for equal ones; each number counts once in
             all images, and once in each group.
@@ -99,9 +99,11 @@ def audit_scores(
         hits = to_flags(f"the flags of {concept!r}", flagged[concept])
         if positive.shape != hits.shape:
             raise ShapeError(f"{len(positive)} images need as many flags, got {len(hits)}.")
+        share = prevalence
         for name, rows in _divide(groups, len(positive)).items():
             kept = rows if copies is None else keep_first(rows, copies)
-            part = _measure(concept, name, hits[kept], positive[kept], prevalence, level)
+            part = _measure(concept, name, hits[kept], positive[kept], share, level)
+            share = part.prevalence  # of all images, which come first
             found.append(part)
     return tuple(found)
 

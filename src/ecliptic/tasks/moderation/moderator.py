@@ -256,7 +256,7 @@ class Moderator:
             images, truth: as for `fit`.
             groups: one name for each image; each group is measured alone, too.
             prevalence: share of the images of your site that show the concept; None is the share
-                in these labels, which is seldom the same.
+                in all these labels, which is seldom the same.
             level: of the intervals.
             names: of the images, for messages.
 

@@ -22,6 +22,7 @@ from ecliptic.tasks.moderation.rules import Concept
 FEWEST_REFERENCES = 20  # below, mean and deviation are noise
 STEADY_REFERENCES = 200  # from here on, they are steady
 _SMALLEST = 1e-6  # deviation of the cosines with different reference images
+_SLACK = 1e-6  # of a cosine, for rounding
 _UNIT = 1e-3  # how near to 1 the lengths of unit vectors are
 _AGAIN = "make the moderator again from its rules."
 
@@ -62,13 +63,20 @@ class Prototypes:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest score that a vector can have, or a little beyond."""
-        least, most = ((end - self.mean) / self.deviation for end in (-1.0, 1.0))
-        low, high = float(least[: self.positives].max()), float(most[: self.positives].max())
+        """The lowest and the highest score that a vector can have, or a little beyond.
+
+        With a contrast, a score is x @ (p - c) for a unit vector x, so it is at most |p - c|: less
+        than 1 where the two sides are somewhat alike.
+        """
         if self.positives == len(self.names):
-            return low, high
-        against = slice(self.positives, None)
-        return low - float(most[against].max()), high - float(least[against].max())
+            least, most = ((end - self.mean) / self.deviation for end in (-1.0, 1.0))
+            return float(least.max()), float(most.max())
+        rows, levels = self.vectors.double() / self.deviation[:, None], self.mean / self.deviation
+        ours, theirs = slice(self.positives), slice(self.positives, None)
+        reach = torch.cdist(rows[ours], rows[theirs]) + _SLACK * self.unit  # (p, c)
+        shift = levels[ours, None] - levels[None, theirs]
+        low, high = (float(side.amin(1).max()) for side in (-reach - shift, reach - shift))
+        return low, high
 
     def compare(self, rows: Tensor) -> Comparison:
         """(N, E) vectors of any length -> scores, and the prototypes that decide them."""
