@@ -53,6 +53,14 @@ def test_changed_facts_are_noticed(path: Path, edit: dict[str, Any]) -> None:
         FORMAT.read(path)
 
 
+def test_a_file_without_a_checksum_is_named_as_what_it_is(path: Path) -> None:
+    about = json.loads(read_safetensors(path).metadata[FORMAT.key])
+    del about["checksum"]
+    save_file(load_file(path), path, {FORMAT.key: json.dumps(about)})
+    with pytest.raises(CorruptFileError, match="has no checksum, as in files of older builds"):
+        FORMAT.read(path)
+
+
 @pytest.mark.parametrize("how", ["value", "name", "shape", "dtype", "missing", "more"])
 def test_changed_tensors_are_noticed(path: Path, how: str) -> None:
     held, metadata = load_file(path), read_safetensors(path).metadata

@@ -94,7 +94,11 @@ class TensorFormat:
                 f"{path} has format {about.get(_FORMAT)!r}, this ecliptic reads {self.version}; a "
                 "newer version wrote it (upgrade), or its JSON is damaged."
             )
-        if about.pop(_CHECKSUM, None) != _sum_up(about, file.tensors):
+        if _CHECKSUM not in about:
+            raise CorruptFileError(
+                f"{path} has no checksum, as in files of older builds; make the {self.kind} again."
+            )
+        if about.pop(_CHECKSUM) != _sum_up(about, file.tensors):
             raise CorruptFileError(
                 f"{path} was changed after it was written: its checksum does not fit what it "
                 f"holds. Make the {self.kind} again."
