@@ -1,6 +1,7 @@
 """What a fit does with few, repeated and contrary examples, and what it says about them."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,20 +52,42 @@ def test_before_is_what_the_classifier_said_before(calibrated: Clip, draw: Draw)
         assert summary.before[:2] == pytest.approx(wanted)
 
 
-def test_the_level_of_the_card_stays_beside_a_fitted_temperature(
+def test_none_of_these_stays_beside_a_fitted_temperature_and_is_rarer(
     calibrated: Clip, draw: Draw
 ) -> None:
+    """Its odds are those of one image more of it among the labelled ones, not of every other."""
     before = Classifier(calibrated, LABELS)
     after = Classifier(calibrated, LABELS).fit(*draw(60, noise=1.0))
     asked = torch.cat([draw(50, seed=2, noise=1.0)[0], nonsense(50)])
     one, other = before.predict(asked), after.predict(asked)
-    assert one.labels == other.labels, "surer or less sure of the same answers"
-    assert NONE_OF_THESE in other.labels
-    assert (one.probabilities - other.probabilities).abs().max() > 0.01
-    ratios = [add_none(found.probabilities).log() for found in (one, other)]
-    slopes = [(logs[:, :-1] - logs[:, -1:]) for logs in ratios]
-    factor = slopes[1] / slopes[0]
-    torch.testing.assert_close(factor, factor.mean().expand_as(factor), rtol=1e-3, atol=1e-4)
+    assert torch.equal(one.probabilities.argmax(dim=1), other.probabilities.argmax(dim=1))
+    chances = [add_none(found.probabilities).log() for found in (one, other)]
+    among = [logs[:, :1] - logs[:, 1:-1] for logs in chances]  # labels only: surer or less sure
+    factor = (among[1] / among[0]).mean()
+    torch.testing.assert_close(among[1], factor * among[0], rtol=1e-3, atol=1e-3)
+    assert abs(factor - 1) > 0.01
+    none = [logs[:, -1] - logs[:, 0] for logs in chances]
+    rarer = none[1] - factor * none[0]
+    torch.testing.assert_close(
+        rarer, rarer.new_full((), -math.log(61)).expand_as(rarer), rtol=1e-3, atol=1e-3
+    )
+    assert any("is taken for rarer than by the model" in line for line in after.describe())
+
+
+def test_labels_win_where_the_level_of_the_card_was_too_high(draw: Draw, tmp_path: Path) -> None:
+    """A level for questions of which half have no right label, on images that all have one."""
+    high = replace(CARD, none=0.4)
+    write(replace(tiny.checkpoint("vit"), calibration=high), tmp_path / "model")
+    strict = Classifier(ecliptic.load(tmp_path / "model"), LABELS)
+    asked, right = draw(200, seed=2, noise=1.0)
+    found = strict.predict(asked).labels
+    learned = strict.fit(*draw(60, noise=1.0)).predict(asked).labels
+    assert found.count(NONE_OF_THESE) > 2 * learned.count(NONE_OF_THESE)
+    hits = [
+        sum(one == other for one, other in zip(labels, right, strict=True))
+        for labels in (found, learned)
+    ]
+    assert hits[1] > hits[0] + 10
 
 
 @pytest.mark.parametrize("words", [{"method": "platt"}, {"few_shot": "probe"}])

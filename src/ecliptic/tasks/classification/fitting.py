@@ -150,6 +150,10 @@ def fit_one_label(
     logits = scorer.scale * scores
     check_unknown(logits, truth)
     calibrator = _calibrate(logits, truth, names, settings, start)
+    if isinstance(calibrator, OpenTemperature) and not unknown:
+        learned = (
+            '"none of these" is taken for rarer than by the model, as no labelled image is of it'
+        )
     held_out = _cross_fit(logits, truth, names, settings, start)
     notes = example_notes(examples, counts, names)
     notes += _calibration_notes(settings, len(truth), former, calibrator)
@@ -239,9 +243,14 @@ def _calibrate(
     if settings.method != "temperature":
         named = F.one_hot(truth, logits.shape[1]).bool()
         return _fit_curves(log_odds(logits), named, names, settings)
-    # where all examples are of the labels, they tell how sure to be among these; "none of these"
-    # keeps its cosine, so the answers stay what they are, surer or less sure
-    return replace(start, value=fit_temperature(logits, truth, towards=start.value).value)
+    # Where all examples are of the labels, others are rare among the images that are asked about.
+    # The model's level is for questions of which half have no right label, so the odds of "none of
+    # these" become those of one example more of it: 1 to N + 1 (Saerens et al. 2002, Adjusting the
+    # outputs of a classifier to new a priori probabilities).
+    value = fit_temperature(logits, truth, towards=start.value).value
+    if isinstance(start, Temperature):
+        return Temperature(value)
+    return OpenTemperature(value, start.level + value * math.log(1 / (len(truth) + 1)))
 
 
 def _fit_curves(
