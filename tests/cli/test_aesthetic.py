@@ -316,7 +316,7 @@ def test_a_least_score_that_no_image_has_is_told(
         (["a.png", "--head", "h", "--column", "x"], "--column has no effect without a table"),
         (["a.png", "--head", "h", "--id", "x"], "--id has no effect without a table"),
         (["a.png", "--head", "h", "--page", "p.png"], "--page p.png must end in .html"),
-        (["a.png", "--head", "h", "--force"], "--force has no effect without --out, --page or"),
+        (["a.png", "--head", "h", "--force"], "--force does nothing without --out, --page or"),
         (["a.png", "--head", "h", "--min", "nan"], "--min must be a finite number"),
         (["--head", "h"], "name images, folders or tables"),
         (["a.png", "--head", "h", "--out", "x.txt"], "must end in .csv or .jsonl"),

@@ -47,6 +47,26 @@ def fill(words: list[str], out: Path, table: Path, images: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["classify", "IMAGE", "-l", "a,b"], "--out"),
+        (["classify", "-l", "a,b", "--calibrate", "TABLE"], "--out, --save or --page"),
+        (["similarity", "IMAGE", "--text", "a"], "--out or --plot"),
+        (["score", "TABLE"], "--per-item"),
+        (["condition", "a", "--for", "sd1"], "--out or --page"),
+        (["aesthetic", "IMAGE", "--head", "TABLE"], "--out, --page or --save"),
+    ],
+)
+def test_force_without_an_output_is_refused(
+    run: Any, tmp_path: Path, table: Path, images: Path, words: list[str], flags: str
+) -> None:
+    model = ["-e" if words[0] == "condition" else "-m", NO_MODEL]
+    refused = run(*fill([*words, *model], tmp_path / "out", table, images), "--force")
+    assert refused.exit_code == 2
+    assert f"--force does nothing without {flags}." in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize(
     ("command", "suffix"), [(c, s) for c, suffixes in EXISTING.items() for s in suffixes]
 )
 def test_every_file_of_a_command_is_replaced_only_by_force(

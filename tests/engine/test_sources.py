@@ -136,14 +136,19 @@ def test_csv_rows_by_column_with_ids_and_rejects(tmp_path: Path) -> None:
 
 
 def test_a_row_of_a_table_has_the_number_of_its_line(tmp_path: Path) -> None:
-    text = 'id,caption\n\n1,"a\nb"\n\n\n2,c\n3\n4,d,more\n'
+    text = 'id,caption\n\n1,"a\nb"\n\n\n2,c\n3\n4,d,\n5,d, more\n'
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
     found = list(read_rows(str(tmp_path / "t.csv"), ["id"]))
     assert found == [
         (3, {"id": "1", "caption": "a\nb"}),
         (7, {"id": "2", "caption": "c"}),
         (8, {"id": "3", "caption": None}),
-        (9, {"id": "4", "caption": "d"}),
+        (9, {"id": "4", "caption": "d"}),  # nothing is lost with an empty cell
+        (
+            10,
+            "it has 3 cells, but the header names 2 columns; put a cell that holds the separator "
+            "in quotes.",
+        ),
     ]
     (tmp_path / "t.jsonl").write_text('\n{"id": 1}\n\n{"id": 2}\n', encoding="utf-8")
     assert [number for number, _ in read_rows(str(tmp_path / "t.jsonl"), ["id"])] == [2, 4]

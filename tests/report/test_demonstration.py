@@ -21,13 +21,6 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    write(tiny.checkpoint("vit"), folder, layout="ecliptic")
-    return load(folder)
-
-
-@pytest.fixture(scope="module")
 def result(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
     out = tmp_path_factory.mktemp("out") / "new folder" / "demo.html"
     return demo(out, clip, quiet=True)

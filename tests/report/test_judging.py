@@ -6,23 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecliptic.checkpoints import write
-from ecliptic.engine import Clip, load
+from ecliptic.engine import Clip
 from ecliptic.report import DemoResult, demo
 from ecliptic.report.showcase.bundled import bundled_questions
 from ecliptic.report.showcase.judging import EACH, LEASTS, judge_answers
 from ecliptic.report.showcase.page import page
 from ecliptic.report.showcase.results import Guess
 from ecliptic.scoring import NONE_OF_THESE
-from tests import tiny
 from tests.report.test_demonstration import Reader
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    write(tiny.checkpoint("vit"), folder, layout="ecliptic")
-    return load(folder)
 
 
 @pytest.fixture(scope="module")

@@ -10,24 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ecliptic.checkpoints import write
-from ecliptic.engine import Clip, Columns, Item, load, read_items
+from ecliptic.engine import Clip, Columns, Item, read_items
 from ecliptic.errors import InputError
 from ecliptic.report import DemoResult, Picture, demo
 from ecliptic.report.showcase.page import page
 from ecliptic.report.showcase.sampling import sample
 from ecliptic.report.showcase.sections import CARDS
-from tests import tiny
 from tests.report.test_demonstration import Reader
 
 TEXTS = ["a cat", "a dog", "a house by the sea"]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    write(tiny.checkpoint("vit"), folder, layout="ecliptic")
-    return load(folder)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.flags import Force, Json, ModelFlags, check_written, expands
 from ecliptic.cli.output import (
     MOST_ROWS,
     count,
@@ -131,16 +131,13 @@ def aesthetic(
     """
     chosen.check()
     _check_images(sources, chosen, {"--min": least, "--best": best, "--page": page, "--out": out})
-    from ecliptic.storage import check_outputs
     from ecliptic.tasks import keep_best, read_ratings
 
-    outputs = [*chosen.outputs(), *files_of(out), *([page] if page else [])]
-    if force and not outputs:
-        raise typer.BadParameter("--force has no effect without --out, --page or --save.")
     table = read_ratings(str(chosen.train)) if chosen.train else None
     rated = table.files() if table else ()
     read = chain(sources.files(), chosen.inputs(), rated, [model.model])
-    check_outputs(outputs, read, force=force)
+    outputs = [*chosen.outputs(), *files_of(out), *([page] if page else [])]
+    check_written(outputs, read, force=force, flags="--out, --page or --save")
     head, fit, clip = _find_head(sources, chosen, table, model, force=force)
     side, ranked = _rank(sources, head, clip, out) if sources.inputs else (None, [])
 

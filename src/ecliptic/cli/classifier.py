@@ -17,7 +17,7 @@ from ecliptic.cli.classifier_answers import (
 )
 from ecliptic.cli.classifier_flags import PATH_STEP, SEVERAL, TREE, ClassifierFlags, split_paths
 from ecliptic.cli.exits import REJECTED, checks_usage, leave
-from ecliptic.cli.flags import ModelFlags
+from ecliptic.cli.flags import ModelFlags, check_written
 from ecliptic.cli.gathering import gather
 from ecliptic.cli.labelled import BETWEEN, LabelledImages, read_labelled_images
 from ecliptic.cli.output import print_json, print_text, say
@@ -27,7 +27,7 @@ from ecliptic.engine import STDIN, Clip
 from ecliptic.report import classification_page
 from ecliptic.scoring import make_tree
 from ecliptic.settings import to_dict
-from ecliptic.storage import check_outputs, replace_file, text_writer
+from ecliptic.storage import replace_file, text_writer
 from ecliptic.tasks import Classifier, check_classifier_path, check_label
 
 
@@ -63,7 +63,8 @@ class ClassifierTask:
                 "standard input, -, can be read only once; put the other into a file."
             )
         inputs = chain(self.sources.files(), flags.inputs(), read)
-        check_outputs([*files_of(self.out), *flags.outputs()], inputs, force=self.force)
+        outputs = [*files_of(self.out), *flags.outputs()]
+        check_written(outputs, inputs, force=self.force, flags="--out, --save or --page")
 
 
 def run_classifier(

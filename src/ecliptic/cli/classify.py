@@ -10,7 +10,7 @@ import typer
 from ecliptic.cli.classifier_flags import PATH_STEP, TREE, ClassifierFlags
 from ecliptic.cli.completion import complete_templates
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import MINI_NOTE, Force, Json, ModelFlags, expands
+from ecliptic.cli.flags import MINI_NOTE, Force, Json, ModelFlags, check_written, expands
 from ecliptic.cli.output import print_json, say
 from ecliptic.cli.rankings import (
     Ranking,
@@ -133,21 +133,17 @@ def classify(
         _use_classifier(task, labels, model, calibrated)
         return
     sources.check()
-    names, top_k = labels.names(), top_k or TOP
-    if paths := [name for name in names if PATH_STEP in name]:
-        say(f"note: {paths[0]!r} is taken as one label; add --abstain {TREE}=0.8 for a tree")
+    names, top_k = _take_names(labels), top_k or TOP
     from ecliptic.cli.gathering import gather
-    from ecliptic.storage import check_outputs
 
     read = chain(sources.files(), labels.files(), [model.model])
-    check_outputs(files_of(out), read, force=force)
+    check_written(files_of(out), read, force=force, flags="--out")
     _note_mini(model, sources)
     clip = model.clip()
     shown = _add_none(clip, names, calibrated)
-    classifier = clip.text_classifier(names, labels.sentences())
-    side = gather(sources, clip)
-    side.report()
-    rankings = _rank(clip, side, shown, classifier, top_k, calibrated)
+    texts = clip.text_classifier(names, labels.sentences())
+    (side := gather(sources, clip)).report()
+    rankings = _rank(clip, side, shown, texts, top_k, calibrated)
     if json:
         _print_json(side, rankings)
     else:
@@ -155,6 +151,14 @@ def classify(
     if out:
         write_rankings(out, rankings, SHARES, side.rejects)
     leave(REJECTED, when=len(side.rejects) > 0)
+
+
+def _take_names(labels: LabelFlags) -> list[str]:
+    """The labels; a note names one that looks like a path in a tree."""
+    names = labels.names()
+    if paths := [name for name in names if PATH_STEP in name]:
+        say(f"note: {paths[0]!r} is taken as one label; add --abstain {TREE}=0.8 for a tree")
+    return names
 
 
 def _use_classifier(

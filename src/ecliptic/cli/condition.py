@@ -13,7 +13,7 @@ from ecliptic.cli.captions import (
     write_captions,
 )
 from ecliptic.cli.encoders import EncoderFlags, ReadingFlags
-from ecliptic.cli.flags import Force, Json, expands
+from ecliptic.cli.flags import Force, Json, check_written, expands
 from ecliptic.cli.output import count, print_json, print_text, say
 from ecliptic.cli.wording import name_flags
 
@@ -143,7 +143,6 @@ def condition(
     """
     from ecliptic.cli.texts import is_file, refuse_missing_file
     from ecliptic.engine import is_table
-    from ecliptic.storage import check_outputs
 
     if table.verify or table.repair or is_table(source):
         if unused := prompt.given():
@@ -154,7 +153,7 @@ def condition(
         flags = ", ".join("--" + _FLAGS.get(name, name) for name in table.given())
         raise typer.BadParameter(f"{flags} is for tables of captions; see `ecliptic captions`.")
     outputs = [path for path in (out, prompt.page) if path is not None]
-    check_outputs(outputs, encoders.paths(), force=force)
+    check_written(outputs, encoders.paths(), force=force, flags="--out or --page")
     prompt.hires()  # refuses flags that contradict each other before anything is loaded
     if out is not None and out.suffix != ".safetensors":
         raise typer.BadParameter("the --out file of a prompt must end in .safetensors.")

@@ -10,7 +10,7 @@ import functools
 import inspect
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -277,3 +277,21 @@ def keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
     """A keyword-only parameter, which is a flag."""
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def check_written(
+    outputs: Sequence[Path], read: Iterable[str | Path], *, force: bool, flags: str
+) -> None:
+    """Raise for an output that exists or is read, and for --force without an output.
+
+    Args:
+        outputs: every file that will be written.
+        read: every file that is read; never replaced.
+        force: replace existing files.
+        flags: those that name an output, for people.
+    """
+    from ecliptic.storage import check_outputs
+
+    if force and not outputs:
+        raise typer.BadParameter(f"--force does nothing without {flags}.")
+    check_outputs(outputs, read, force=force)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.flags import Force, Json, ModelFlags, check_written, expands
 from ecliptic.cli.moderation_flags import LabelFileFlags, QueueFlags, RuleFlags
 from ecliptic.cli.output import print_json, rejects_of, say, say_rejects
 from ecliptic.cli.rankings import files_of
@@ -18,7 +18,30 @@ from ecliptic.cli.sources import ImageSources
 if TYPE_CHECKING:
     from ecliptic.cli.moderation_labels import Labelled
     from ecliptic.engine import Item, Rejects
-    from ecliptic.tasks import ImageVerdict, Moderator, SafetyChecker
+    from ecliptic.tasks import AuditReport, ImageVerdict, Moderator, SafetyChecker
+
+
+OUTPUTS = "--out, --page or --save"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What is read, how, and what is told of it."""
+
+    sources: ImageSources
+    labelled: LabelFileFlags
+    queue: QueueFlags
+    model: ModelFlags
+    json: bool
+    told: dict[str, Any] = dataclasses.field(default_factory=dict)  # for --json
+
+    def tell_audit(self, report: "AuditReport") -> None:
+        """Print an audit, or keep it for --json."""
+        from ecliptic.cli.moderation_tables import print_audit
+
+        self.told["audit"] = report.to_json()
+        if not self.json:
+            print_audit(report, prevalence=self.labelled.prevalence)
 
 
 @expands
@@ -41,22 +64,16 @@ def moderate(
     _check(sources, rules, labelled, queue)
     _check_model(sources, rules, labelled, model)
     outputs = [*files_of(queue.out), *filter(None, (queue.page, labelled.save))]
-    if force and not outputs:
-        raise typer.BadParameter("--force does nothing without --out, --page or --save.")
-    from ecliptic.storage import check_outputs
-
     given = [rules.rules, rules.safety_checker, labelled.tune, labelled.audit, model.model]
     images = chain(sources.files(), rules.files(), labelled.files(sources.column))
-    check_outputs(outputs, chain(filter(None, given), images), force=force)
-    told: dict[str, Any] = {}
+    check_written(outputs, chain(filter(None, given), images), force=force, flags=OUTPUTS)
+    task = _Task(sources, labelled, queue, model, json)
     if rules.safety_checker:
-        rejected = _run_checker(
-            sources, rules.safety_checker, labelled, queue, model, told, json=json
-        )
+        rejected = _run_checker(task, rules.safety_checker)
     else:
-        rejected = _moderate(sources, rules, labelled, queue, model, told, json=json)
+        rejected = _moderate(task, rules)
     if json:
-        print_json(told)
+        print_json(task.told)
     leave(REJECTED, when=rejected)
 
 
@@ -104,37 +121,29 @@ def _check_model(
         )
 
 
-def _moderate(
-    sources: ImageSources,
-    rules: RuleFlags,
-    labelled: LabelFileFlags,
-    queue: QueueFlags,
-    model: ModelFlags,
-    told: dict[str, Any],
-    *,
-    json: bool,
-) -> bool:
+def _moderate(task: _Task, rules: RuleFlags) -> bool:
     """Tune, audit and moderate with rules; returns whether anything was rejected."""
     from ecliptic.cli.moderation_tables import say_unreached
 
+    sources, labelled = task.sources, task.labelled
     decides = bool(sources.inputs or labelled.audit) and not labelled.tune
-    moderator = _open(rules, model, decides=decides)
+    moderator = _open(rules, task.model, decides=decides)
     _note_references(moderator)
     rejected = False
     if labelled.tune:
-        rejected = _tune(moderator, labelled.tune, sources, labelled, told, json=json)
+        rejected = _tune(task, moderator, labelled.tune)
     if labelled.audit:
-        rejected |= _audit(moderator, labelled.audit, sources, labelled, told, json=json)
-    told["rules"] = moderator.version
+        rejected |= _audit(task, moderator, labelled.audit)
+    task.told["rules"] = moderator.version
     if labelled.save:
-        moderator.save(labelled.save, overwrite=True)  # `check_outputs` has looked
+        moderator.save(labelled.save, overwrite=True)  # `check_written` has looked
         say(f"rules {moderator.version} in {labelled.save}")
     elif labelled.tune:
         say("note: the thresholds are not saved; add --save rules.safetensors")
     if not sources.inputs:
         return rejected
     verdicts, rejects = _check_sources(moderator, sources)
-    _report(verdicts, rejects, queue, told, json=json)
+    _report(task, verdicts, rejects)
     say_unreached(verdicts)
     return rejected or len(rejects) > 0
 
@@ -188,126 +197,82 @@ def _note_references(moderator: "Moderator") -> None:
         )
 
 
-def _tune(
-    moderator: "Moderator",
-    path: Path,
-    sources: ImageSources,
-    labelled: LabelFileFlags,
-    told: dict[str, Any],
-    *,
-    json: bool,
-) -> bool:
+def _tune(task: _Task, moderator: "Moderator", path: Path) -> bool:
     """Set the thresholds on a labelled table; returns whether a row was rejected."""
     from ecliptic.cli.moderation_tables import print_tuning, tuning_to_json
 
-    table = _read(path, moderator, sources, None)
-    given = labelled.confidence
+    table, flags = _read(task, moderator, path, None), task.labelled
     moderator.fit(
         table.vectors,
         table.truth,
-        recall=labelled.recall,
-        precision=labelled.wanted_precision,
+        recall=flags.recall,
+        precision=flags.wanted_precision,
         names=table.names,
-        **({} if given is None else {"confidence": given}),
+        **({} if flags.confidence is None else {"confidence": flags.confidence}),
     )
-    told["tuned"] = tuning_to_json(moderator)
-    if not json:
+    task.told["tuned"] = tuning_to_json(moderator)
+    if not task.json:
         print_tuning(moderator)
     return len(table.rejects) > 0
 
 
-def _audit(
-    moderator: "Moderator",
-    path: Path,
-    sources: ImageSources,
-    labelled: LabelFileFlags,
-    told: dict[str, Any],
-    *,
-    json: bool,
-) -> bool:
+def _audit(task: _Task, moderator: "Moderator", path: Path) -> bool:
     """Measure the thresholds on a labelled table; returns whether a row was rejected."""
-    from ecliptic.cli.moderation_tables import print_audit
-
-    table = _read(path, moderator, sources, labelled.group)
+    table = _read(task, moderator, path, task.labelled.group)
     report = moderator.audit(
         table.vectors,
         table.truth,
         groups=table.groups,
-        prevalence=labelled.prevalence,
+        prevalence=task.labelled.prevalence,
         names=table.names,
     )
-    told["audit"] = report.to_json()
-    if not json:
-        print_audit(report, prevalence=labelled.prevalence)
+    task.tell_audit(report)
     return len(table.rejects) > 0
 
 
-def _read(
-    path: Path, moderator: "Moderator", sources: ImageSources, group: str | None
-) -> "Labelled":
+def _read(task: _Task, moderator: "Moderator", path: Path, group: str | None) -> "Labelled":
     from ecliptic.cli.moderation_labels import LabelColumns, read_labelled
 
     names = [one.name for one in moderator.concepts]
-    return read_labelled(path, moderator.clip, LabelColumns(names, sources.column, group))
+    return read_labelled(path, moderator.clip, LabelColumns(names, task.sources.column, group))
 
 
-def _run_checker(
-    sources: ImageSources,
-    path: str,
-    labelled: LabelFileFlags,
-    queue: QueueFlags,
-    model: ModelFlags,
-    told: dict[str, Any],
-    *,
-    json: bool,
-) -> bool:
+def _run_checker(task: _Task, path: str) -> bool:
     """Audit and moderate with a released checker; returns whether anything was rejected."""
     from ecliptic.checkpoints import find_safety_checker, read_safety_heads
     from ecliptic.tasks import SafetyChecker
 
+    sources = task.sources
     for given in filter(sources.is_stored, sources.inputs or ()):
         raise typer.BadParameter(
             f"{given} holds vectors, but a safety checker needs images: it has its own model."
         )
-    found_at = find_safety_checker(model.path(path))
+    found_at = find_safety_checker(task.model.path(path))
     heads = read_safety_heads(found_at)  # first, because it tells what is no checker
-    checker = SafetyChecker(dataclasses.replace(model, model=str(found_at)).clip(), heads)
-    told["rules"] = checker.version
-    rejected = labelled.audit is not None and _audit_checker(
-        checker, labelled.audit, sources, labelled, told, json=json
-    )
+    checker = SafetyChecker(dataclasses.replace(task.model, model=str(found_at)).clip(), heads)
+    task.told["rules"] = checker.version
+    labels = task.labelled.audit
+    rejected = labels is not None and _audit_checker(task, checker, labels)
     if not sources.inputs:
         return rejected
     items = [item for _, some in sources.sets(sources.inputs) for item in some]
     verdicts, rejects = _check_items(checker, items)
-    _report(verdicts, rejects, queue, told, json=json)
+    _report(task, verdicts, rejects)
     return rejected or len(rejects) > 0
 
 
-def _audit_checker(
-    checker: "SafetyChecker",
-    path: Path,
-    sources: ImageSources,
-    labelled: LabelFileFlags,
-    told: dict[str, Any],
-    *,
-    json: bool,
-) -> bool:
+def _audit_checker(task: _Task, checker: "SafetyChecker", path: Path) -> bool:
     """Measure a checker on a labelled table; returns whether a row was rejected."""
     from ecliptic.cli.moderation_labels import LabelColumns, collect_labelled, list_labelled
-    from ecliptic.cli.moderation_tables import print_audit
     from ecliptic.tasks import AuditReport, audit_scores
 
-    columns = LabelColumns(checker.concepts, sources.column, labelled.group)
+    columns = LabelColumns(checker.concepts, task.sources.column, task.labelled.group)
     rows = list(list_labelled(path, columns))
     verdicts, rejects = _check_items(checker, [row.item for row in rows])
     table = collect_labelled(path, rows, rejects, columns)
     flags = checker.flags([verdict for verdict in verdicts if not verdict.error])
-    slices = audit_scores(flags, table.truth, table.groups, prevalence=labelled.prevalence)
-    report = AuditReport(checker.version, slices)
-    told["audit"] = report.to_json()
-    if not json:
-        print_audit(report, prevalence=labelled.prevalence)
+    slices = audit_scores(flags, table.truth, table.groups, prevalence=task.labelled.prevalence)
+    task.tell_audit(AuditReport(checker.version, slices))
     return len(rejects) > 0
 
 
@@ -332,25 +297,19 @@ def _check_items(
     return verdicts, rejects
 
 
-def _report(
-    verdicts: "list[ImageVerdict]",
-    rejects: "Rejects",
-    queue: QueueFlags,
-    told: dict[str, Any],
-    *,
-    json: bool,
-) -> None:
+def _report(task: _Task, verdicts: "list[ImageVerdict]", rejects: "Rejects") -> None:
     """Print and write the verdicts."""
     from ecliptic.cli.moderation_tables import print_verdicts, write_queue
     from ecliptic.errors import InputError
     from ecliptic.tasks import review_queue, sample_accepted
 
+    queue, told = task.queue, task.told
     if not verdicts:
         raise InputError("there are no images to moderate: what was named is empty.")
     say_rejects(rejects, len(rejects), rejects_of(queue.out) if queue.out else None)
     waiting = review_queue(verdicts)
     sampled = sample_accepted(verdicts, queue.sample, queue.seed or 0)
-    if json:
+    if task.json:
         told["verdicts"] = [verdict.to_json() for verdict in verdicts]
     else:
         print_verdicts(verdicts, waiting, queue.out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ecliptic.cli.exits import INTERRUPTED, REJECTED, checks_usage, leave
-from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.flags import Force, Json, ModelFlags, check_written, expands
 from ecliptic.cli.output import count, on_terminal, rejects_of, say
 from ecliptic.cli.score_flags import EXAMPLES, LEVEL, SETS, ScoreFlags, ScorePaths, UncertaintyFlags
 from ecliptic.cli.score_printing import (
@@ -48,11 +48,9 @@ def score(
     with --per-item all of them in FILE.rejects.jsonl, and the exit code is 3. Ctrl-C stops early;
     --per-item then has the scores so far.
     """
-    from ecliptic.storage import check_outputs
-
     kind = _kind(paths, scores, uncertainty, per_item)
     read = chain(_files(paths), [scores.captions or "", model.model])
-    check_outputs(files_of_items(per_item), read, force=force)
+    check_written(files_of_items(per_item), read, force=force, flags="--per-item")
     if kind == "sets":
         rejected = _score_sets(paths, scores, uncertainty, model, json=json)
     else:

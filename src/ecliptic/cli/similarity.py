@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.flags import Force, Json, ModelFlags, check_written, expands
 from ecliptic.cli.output import print_json, say
 from ecliptic.cli.rankings import (
     Ranking,
@@ -73,10 +73,10 @@ def similarity(
     """
     sources.check()
     from ecliptic.scoring import cosine
-    from ecliptic.storage import check_outputs
 
     outputs = [*files_of(out), *_files_of_plot(plot)]
-    check_outputs(outputs, chain(sources.files(), [model.model]), force=force)
+    read = chain(sources.files(), [model.model])
+    check_written(outputs, read, force=force, flags="--out or --plot")
     rows, columns = _encode(sources, model)
     cosines = cosine(rows.matrix(), columns.matrix())  # (R, C)
     most = len(columns.names) if out else BEST

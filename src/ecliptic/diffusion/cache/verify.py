@@ -108,24 +108,7 @@ def verify_cache(
         check.look_at(number, path)
         advance(1)
     check.look_for_gone()
-    found = [*check.found, *_check_numbers(folder)]
-    index = check.index
-    if repair:
-        index.clean()
-        index.rebuild(check.handled)
-    why = "it was damaged or of another version, and has been rebuilt from the shards"
-    found += [CacheFinding("index", path.name, "", why) for path in index.replaced]
-    new = [] if index.replaced else sorted(index.changes.added)
-    index.close()
-    return Findings(
-        tuple(found),
-        check.shards,
-        check.entries,
-        repair,
-        check.others,
-        check.removed,
-        tuple(shard_path(folder, number).name for number in new),
-    )
+    return check.finish(folder)
 
 
 class _Check:
@@ -143,6 +126,27 @@ class _Check:
         self.shards = self.entries = self.others = self.removed = 0
         self.differences = ""  # of the last shard of other settings
         self.handled: set[int] = set()  # shards whose lost prompts a repair forgets
+
+    def finish(self, folder: Path) -> Findings:
+        """Bring the index up to date in a repair, close it, and say what was found."""
+        found = [*self.found, *_check_numbers(folder)]
+        index = self.index
+        if self.repair:
+            index.clean()
+            index.rebuild(self.handled)
+        why = "it was damaged or of another version, and has been rebuilt from the shards"
+        found += [CacheFinding("index", path.name, "", why) for path in index.replaced]
+        new = [] if index.replaced else sorted(index.changes.added)
+        index.close()
+        return Findings(
+            tuple(found),
+            self.shards,
+            self.entries,
+            self.repair,
+            self.others,
+            self.removed,
+            tuple(shard_path(folder, number).name for number in new),
+        )
 
     def look_at(self, number: int, path: Path) -> None:
         """Check one shard."""

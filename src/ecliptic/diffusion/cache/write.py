@@ -123,23 +123,7 @@ def write_cache(
     index = _open_index(Path(folder))
     work = _Work(encode, identify, batch_size, dtype, shard_size)
     report = CacheReport(torn=tuple(index.unreadable()))
-    run = _Run(index, identity, work, report, watch, pace)
-    try:
-        remaining = iter(captions)
-        while some := list(islice(remaining, AHEAD)):
-            run.add(some)
-            watch.advance(len(some))
-        run.finish()
-    except KeyboardInterrupt:
-        report.interrupted = True
-        if not watch.stop_quietly:
-            raise
-    finally:
-        try:
-            run.publish()
-        finally:
-            index.leave()
-            index.close()
+    _Run(index, identity, work, report, watch, pace).take(captions)
     return report
 
 
@@ -184,6 +168,25 @@ class _Run:
     def __post_init__(self) -> None:
         write_records(Shard(self.identity))  # raises now, not when the first shard is full
         self.key_of = key_maker(self.identity)
+
+    def take(self, captions: Iterable[Caption]) -> None:
+        """Store all captions, leave the index, and close it, whatever happens."""
+        try:
+            remaining = iter(captions)
+            while some := list(islice(remaining, AHEAD)):
+                self.add(some)
+                self.watch.advance(len(some))
+            self.finish()
+        except KeyboardInterrupt:
+            self.report.interrupted = True
+            if not self.watch.stop_quietly:
+                raise
+        finally:
+            try:
+                self.publish()
+            finally:
+                self.index.leave()
+                self.index.close()
 
     def add(self, captions: list[Caption]) -> None:
         """Store the new captions, and the ids of all."""

@@ -79,12 +79,7 @@ def make_request(
         raise ConfigError(f"{family.title} has no text encoder; pass images=.")
     given = {name: texts for name, texts in further.items() if texts is not None}
     readers = count + (family.language is not None)  # T5 is the last
-    for name in given:
-        if int(name[-1]) > readers:
-            encoders = ("one text encoder", "two text encoders", "three text encoders")
-            raise ConfigError(
-                f"{family.title} has {encoders[readers - 1]} and cannot use {name}; leave it out."
-            )
+    _check_readers(family, given, readers)
     first = _list_texts("prompt", prompt)
     none = _repeat("negative", "" if negative is None else negative, len(first))
     sides = [
@@ -104,6 +99,16 @@ def make_request(
         language=((*positive, ())[count], () if unread else others[count]),
         own_wordings=tuple(name for name in given if int(name[-1]) > count and given[name]),
     )
+
+
+def _check_readers(family: Family, wordings: Iterable[str], readers: int) -> None:
+    """Raise ConfigError for a wording, such as "prompt_3", that no encoder would read."""
+    for name in wordings:
+        if int(name[-1]) > readers:
+            encoders = ("one text encoder", "two text encoders", "three text encoders")
+            raise ConfigError(
+                f"{family.title} has {encoders[readers - 1]} and cannot use {name}; leave it out."
+            )
 
 
 def make_second(

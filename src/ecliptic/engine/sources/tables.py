@@ -31,6 +31,7 @@ from ecliptic.errors import (
 )
 from ecliptic.storage import map_file
 
+_TOO_MANY = "it has {} cells, but the header names {} columns; put a cell that holds the separator in quotes."
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _OTHER_SEPARATORS = {";": "semicolons", ",": "commas", "\t": "tabs", "|": "bars"}
 _UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its byte order marks, read as UTF-8
@@ -116,7 +117,7 @@ def row_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
 
 def _read_csv(
     path: str, separator: str, names: Sequence[str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
     csv.field_size_limit(LONGEST_LINE)  # its own, 131,072, is too short for some captions
     with open_text(path) as file:
         reader = csv.reader(_refuse_long(path, file), delimiter=separator)
@@ -125,7 +126,9 @@ def _read_csv(
             check_columns(path, header, names)
             start = reader.line_num + 1
             for cells in reader:
-                if cells:  # else the line is blank
+                if any(cells[len(header) :]):
+                    yield start, _TOO_MANY.format(len(cells), len(header))
+                elif cells:  # else the line is blank
                     missing = [None] * (len(header) - len(cells))
                     yield start, dict(zip(header, [*cells, *missing], strict=False))
                 start = reader.line_num + 1
