@@ -16,8 +16,9 @@ EclipticError
 ├── InputError             one image or text that cannot be used
 │   ├── ImageError             cannot be decoded, or is not in an allowed format
 │   │   └── ImageLimitError        too many bytes, pixels or too long an edge
-│   └── TextError              not text, or a prompt that its dialect refuses
-│       └── TextTooLongError       more tokens than the context, under overflow="error"
+│   ├── TextError              not text, or a prompt that its dialect refuses
+│   │   └── TextTooLongError       more tokens than the context, under overflow="error"
+│   └── FilterError            a filter on the columns of a store that cannot be read
 ├── MissingTowerError      the checkpoint has no image (or no text) tower
 ├── SpaceMismatchError     vectors of two different embedding spaces
 ├── NumericalError         the model produced NaN or infinity for an item
@@ -215,6 +216,14 @@ class TextError(InputError):
 
 class TextTooLongError(TextError):
     """More tokens than the context holds, under `overflow="error"`."""
+
+
+class FilterError(InputError):
+    """A filter on the columns of a store that cannot be read, or does not fit the columns."""
+
+    def __init__(self, message: str, *, place: int | None = None) -> None:
+        super().__init__(message)
+        self.place = place  # of a character of the text, from 0; None if not known
 
 
 class MissingTowerError(EclipticError):

@@ -1,0 +1,37 @@
+"""Vectors on disk that can be searched; knows no CLIP. Names are imported when first used."""
+
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.index.answers import (
+        Hits as Hits,
+        Repaired as Repaired,
+        SearchPlan as SearchPlan,
+        SearchResult as SearchResult,
+        StoreProblem as StoreProblem,
+        Written as Written,
+    )
+    from ecliptic.index.batches import RefusedRow as RefusedRow
+    from ecliptic.index.columns import ColumnType as ColumnType, ColumnValue as ColumnValue
+    from ecliptic.index.filters.parsing import (
+        parse_filter as parse_filter,
+        print_filter as print_filter,
+    )
+    from ecliptic.index.filters.tree import (
+        And as And,
+        Compare as Compare,
+        Filter as Filter,
+        Not as Not,
+        Or as Or,
+    )
+    from ecliptic.index.memory import MemoryStore as MemoryStore
+    from ecliptic.index.schema import (
+        RowBlock as RowBlock,
+        StoreRow as StoreRow,
+        StoreSchema as StoreSchema,
+    )
+    from ecliptic.index.store import Store as Store
+
+__getattr__, __dir__ = lazy_names(__name__)

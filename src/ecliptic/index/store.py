@@ -1,0 +1,195 @@
+"""`Store`: vectors with ids and columns that can be searched; the face of every engine.
+
+All that does not depend on the engine is here: checks of what comes in, and the order of what goes
+out. N rows, E vector size, Q queries, K hits.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecliptic.checks import check_count
+from ecliptic.errors import ConfigError, did_you_mean
+from ecliptic.index.answers import Repaired, SearchResult, StoreProblem, Written
+from ecliptic.index.batches import RowBatch, check_queries, check_rows_to_store
+from ecliptic.index.filters.parsing import parse_filter
+from ecliptic.index.filters.tree import Filter, check_filter
+from ecliptic.index.schema import RowBlock, StoreSchema
+
+MOST_HITS = 100_000  # of one query
+
+
+class Store(ABC):
+    """Vectors with ids and columns.
+
+    A method reads the newest state, also of other processes. A store is not for use in a forked
+    process: open it again there.
+    """
+
+    schema: StoreSchema
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 - most engines have nothing to close
+        """Give back what the store holds; it cannot be used after this."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def upsert(
+        self,
+        ids: Sequence[str],
+        vectors: ArrayLike,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Written:
+        """Add rows, and replace those whose id is there. On return they are on the disk.
+
+        Args:
+            ids: N strings.
+            vectors: (N, E); stored with unit length.
+            columns: N values each; a column that is not given is missing in these rows, also in
+                rows that are replaced.
+
+        Returns:
+            the counts, and the rows that cannot be stored: vectors of zeros or with NaN or
+            infinity, values of another type.
+
+        Raises:
+            ShapeError: the lengths differ, or E is not that of the store.
+            StorageError: an unknown column, or the rows cannot be written; nothing is stored then.
+        """
+        schema = self.schema
+        found = check_rows_to_store(ids, vectors, columns or {}, schema.width, schema.columns)
+        replaced = self._write(found.batch) if len(found.batch) else 0
+        added = len(found.batch) - replaced
+        return Written(added, replaced, found.repeated, found.refused)
+
+    def delete(self, ids: Sequence[str] | None = None, where: Filter | str | None = None) -> int:
+        """Delete the rows with these ids, or those that pass a filter.
+
+        Returns:
+            the number of rows deleted; ids that are not there are no error.
+
+        Raises:
+            ConfigError: both or none of the two are given.
+            FilterError: as for `search`.
+        """
+        if (ids is None) == (where is None):
+            raise ConfigError("delete needs either ids or where.")
+        if ids is not None:
+            given = tuple(dict.fromkeys(ids))
+            return self._delete_ids(given) if given else 0
+        return self._delete_where(self.read_filter(where))
+
+    def search(
+        self,
+        vectors: ArrayLike,
+        k: int = 10,
+        where: Filter | str | None = None,
+        *,
+        exact: bool = False,
+    ) -> SearchResult:
+        """The rows nearest to each query, by cosine.
+
+        Args:
+            vectors: (Q, E), or (E,) of one query; of any length.
+            k: hits for each query, at most 100,000.
+            where: only rows that pass this filter, a tree or a text as `parse_filter` reads it.
+            exact: compute the exact score of every row, where the engine has a quicker way.
+
+        Raises:
+            ShapeError, InputError: queries of another width, of zeros, or not finite.
+            FilterError: a filter that cannot be read, or with unknown columns.
+        """
+        queries = check_queries(vectors, self.schema.width)
+        if check_count("k", k) > MOST_HITS:
+            raise ConfigError(f"k must be at most {MOST_HITS}, got {k}.")
+        tree = None if where is None else self.read_filter(where)
+        return self._search(queries, k, tree, exact=exact)
+
+    def read(
+        self,
+        ids: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        vectors: bool = False,
+    ) -> Iterator[RowBlock]:
+        """Rows in blocks, in no order that means something; ids that are not there are left out.
+
+        Args:
+            ids: only these; None for all.
+            where: only rows that pass this filter.
+            columns: of the blocks; None for all.
+            vectors: read the vectors too.
+
+        Raises:
+            ConfigError: an unknown column, or both ids and where.
+            FilterError: as for `search`.
+        """
+        if ids is not None and where is not None:
+            raise ConfigError("read takes ids or where, not both.")
+        known = self.schema.columns
+        for name in columns or ():
+            if name not in known:
+                near = did_you_mean(name, known) or f"its columns are {', '.join(known)}."
+                raise ConfigError(f"the store has no column {name!r}; {near}")
+        names = tuple(known) if columns is None else tuple(columns)
+        tree = None if where is None else self.read_filter(where)
+        given = None if ids is None else tuple(dict.fromkeys(ids))
+        return self._read(given, tree, names, vectors=vectors)
+
+    def read_filter(self, where: Filter | str | None) -> Filter:
+        """The tree of a filter, with values of the columns' types."""
+        if isinstance(where, str):
+            return parse_filter(where, self.schema.columns)
+        return check_filter(where, self.schema.columns)  # type: ignore[arg-type] # it refuses others
+
+    @abstractmethod
+    def check(self, *, deep: bool = False) -> list[StoreProblem]:
+        """What is wrong with the files; empty when the store is sound.
+
+        Args:
+            deep: read every byte and compare checksums; otherwise names and sizes.
+        """
+
+    @abstractmethod
+    def repair(self) -> Repaired:
+        """Mend what `check` finds, and say what was lost."""
+
+    @abstractmethod
+    def compact(self) -> None:
+        """Join small files and remove what no reader needs."""
+
+    @abstractmethod
+    def _write(self, batch: RowBatch) -> int:
+        """Store the rows; returns how many were replaced."""
+
+    @abstractmethod
+    def _delete_ids(self, ids: tuple[str, ...]) -> int: ...
+
+    @abstractmethod
+    def _delete_where(self, tree: Filter) -> int: ...
+
+    @abstractmethod
+    def _search(
+        self, queries: NDArray[np.float32], k: int, tree: Filter | None, *, exact: bool
+    ) -> SearchResult: ...
+
+    @abstractmethod
+    def _read(
+        self,
+        ids: tuple[str, ...] | None,
+        tree: Filter | None,
+        columns: tuple[str, ...],
+        *,
+        vectors: bool,
+    ) -> Iterator[RowBlock]: ...
