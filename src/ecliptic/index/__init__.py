@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Or as Or,
     )
     from ecliptic.index.memory import MemoryStore as MemoryStore
+    from ecliptic.index.opening import open_store as open_store
     from ecliptic.index.schema import (
         RowBlock as RowBlock,
         StoreRow as StoreRow,

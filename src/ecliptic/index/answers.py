@@ -3,13 +3,14 @@
 K hits.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.index.batches import RefusedRow
+from ecliptic.index.columns import ColumnValue
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Hits:
 
     ids: tuple[str, ...]  # K or fewer
     scores: NDArray[np.float32]  # cosines, one for each id
+    columns: dict[str, list[ColumnValue | None]] = field(default_factory=dict)  # if asked for
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Repaired:
 
     actions: tuple[str, ...]  # sentences; none if nothing was to do
     lost: int  # rows that are no longer there and must be added again
+    left: tuple[StoreProblem, ...] = ()  # problems that remain
 
 
 def exact_scores(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,7 +75,13 @@ def exact_scores(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArr
     return (rows.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
 
 
-def best(ids: Sequence[str], scores: NDArray[np.float32], k: int) -> Hits:
+def best(
+    ids: Sequence[str],
+    scores: NDArray[np.float32],
+    k: int,
+    columns: Mapping[str, Sequence[ColumnValue | None]] | None = None,
+) -> Hits:
     """The `k` best of some rows; equal scores in the order of their ids."""
     order = sorted(range(len(ids)), key=lambda row: (-float(scores[row]), ids[row]))[:k]
-    return Hits(tuple(ids[row] for row in order), scores[order])
+    values = {name: [column[row] for row in order] for name, column in (columns or {}).items()}
+    return Hits(tuple(ids[row] for row in order), scores[order], values)

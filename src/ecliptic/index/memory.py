@@ -17,7 +17,7 @@ from ecliptic.index.answers import (
     exact_scores,
 )
 from ecliptic.index.batches import RowBatch
-from ecliptic.index.columns import ID
+from ecliptic.index.columns import ID, ColumnValue
 from ecliptic.index.filters.matching import matches
 from ecliptic.index.filters.tree import Filter
 from ecliptic.index.schema import RowBlock, StoreRow, StoreSchema
@@ -39,7 +39,7 @@ class MemoryStore(Store):
         """Nothing: memory has no files."""
         return []
 
-    def repair(self) -> Repaired:
+    def repair(self, *, drop: bool = False) -> Repaired:  # noqa: ARG002
         """Do nothing."""
         return Repaired((), 0)
 
@@ -72,13 +72,20 @@ class MemoryStore(Store):
         queries: NDArray[np.float32],
         k: int,
         tree: Filter | None,
+        columns: tuple[str, ...],
         *,
-        exact: bool,  # noqa: ARG002
+        exact: bool,  # noqa: ARG002 - it always is
     ) -> SearchResult:
         ids = self._passing(tree)
         matrix = self._matrix(ids)
-        hits = tuple(best(ids, exact_scores(matrix, query), k) for query in queries)
+        values = self._columns(ids, columns)
+        hits = tuple(best(ids, exact_scores(matrix, query), k, values) for query in queries)
         return SearchResult(hits, SearchPlan("scan", len(ids), len(ids) * len(queries)))
+
+    def _columns(
+        self, ids: tuple[str, ...], names: tuple[str, ...]
+    ) -> dict[str, list[ColumnValue | None]]:
+        return {name: [self._rows[id_][name] for id_ in ids] for name in names}
 
     def _matrix(self, ids: tuple[str, ...]) -> NDArray[np.float32]:
         shape = (len(ids), self.schema.width)
@@ -93,5 +100,6 @@ class MemoryStore(Store):
         vectors: bool,
     ) -> Iterator[RowBlock]:
         names = self._passing(tree) if ids is None else tuple(i for i in ids if i in self._rows)
-        values = {name: [self._rows[id_][name] for id_ in names] for name in columns}
-        yield RowBlock(names, values, self._matrix(names) if vectors else None)
+        yield RowBlock(
+            names, self._columns(names, columns), self._matrix(names) if vectors else None
+        )

@@ -94,6 +94,7 @@ class Store(ABC):
         vectors: ArrayLike,
         k: int = 10,
         where: Filter | str | None = None,
+        columns: Sequence[str] = (),
         *,
         exact: bool = False,
     ) -> SearchResult:
@@ -103,17 +104,19 @@ class Store(ABC):
             vectors: (Q, E), or (E,) of one query; of any length.
             k: hits for each query, at most 100,000.
             where: only rows that pass this filter, a tree or a text as `parse_filter` reads it.
+            columns: to give with the hits.
             exact: compute the exact score of every row, where the engine has a quicker way.
 
         Raises:
             ShapeError, InputError: queries of another width, of zeros, or not finite.
+            ConfigError: a `k` beyond the limit, or an unknown column.
             FilterError: a filter that cannot be read, or with unknown columns.
         """
         queries = check_queries(vectors, self.schema.width)
         if check_count("k", k) > MOST_HITS:
             raise ConfigError(f"k must be at most {MOST_HITS}, got {k}.")
         tree = None if where is None else self.read_filter(where)
-        return self._search(queries, k, tree, exact=exact)
+        return self._search(queries, k, tree, self._check_names(columns), exact=exact)
 
     def read(
         self,
@@ -137,15 +140,18 @@ class Store(ABC):
         """
         if ids is not None and where is not None:
             raise ConfigError("read takes ids or where, not both.")
-        known = self.schema.columns
-        for name in columns or ():
-            if name not in known:
-                near = did_you_mean(name, known) or f"its columns are {', '.join(known)}."
-                raise ConfigError(f"the store has no column {name!r}; {near}")
-        names = tuple(known) if columns is None else tuple(columns)
+        names = tuple(self.schema.columns) if columns is None else self._check_names(columns)
         tree = None if where is None else self.read_filter(where)
         given = None if ids is None else tuple(dict.fromkeys(ids))
         return self._read(given, tree, names, vectors=vectors)
+
+    def _check_names(self, columns: Sequence[str]) -> tuple[str, ...]:
+        known = self.schema.columns
+        for name in columns:
+            if name not in known:
+                near = did_you_mean(name, known) or f"its columns are {', '.join(known)}."
+                raise ConfigError(f"the store has no column {name!r}; {near}")
+        return tuple(dict.fromkeys(columns))
 
     def read_filter(self, where: Filter | str | None) -> Filter:
         """The tree of a filter, with values of the columns' types."""
@@ -162,8 +168,12 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def repair(self) -> Repaired:
-        """Mend what `check` finds, and say what was lost."""
+    def repair(self, *, drop: bool = False) -> Repaired:
+        """Mend what `check` finds, and say what was lost.
+
+        Args:
+            drop: remove rows whose data is damaged, which cannot be mended.
+        """
 
     @abstractmethod
     def compact(self) -> None:
@@ -181,7 +191,13 @@ class Store(ABC):
 
     @abstractmethod
     def _search(
-        self, queries: NDArray[np.float32], k: int, tree: Filter | None, *, exact: bool
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        tree: Filter | None,
+        columns: tuple[str, ...],
+        *,
+        exact: bool,
     ) -> SearchResult: ...
 
     @abstractmethod

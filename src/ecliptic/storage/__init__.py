@@ -18,6 +18,12 @@ if TYPE_CHECKING:
         select as select,
         transaction as transaction,
     )
+    from ecliptic.storage.journals import (
+        WriterLock as WriterLock,
+        append_line as append_line,
+        read_whole_lines as read_whole_lines,
+        sync_files as sync_files,
+    )
     from ecliptic.storage.mapping import release as release
     from ecliptic.storage.numpy_files import read_npy as read_npy, read_npz as read_npz
     from ecliptic.storage.opening import (

@@ -51,7 +51,7 @@ def replace_file(path: Path, write: Writer, *, exclusive: bool = False) -> None:
             _take_free_name(drafts[path], path)
         else:
             _rename(drafts)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def replace_files(
@@ -70,7 +70,7 @@ def replace_files(
         check(drafts)
         _rename(drafts)
         for folder in dict.fromkeys(path.parent for path in writers):
-            _sync_folder(folder)
+            sync_folder(folder)
 
 
 def find_changes(drafts: Drafts) -> list[str]:
@@ -118,7 +118,7 @@ def start_log(path: Path, kept: str = "") -> IO[str]:
         StorageError: it cannot be made, or `path` is a folder, pipe or device.
     """
     replace_file(path, text_writer(kept))
-    with _explain_errors(path):
+    with explain_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | _NO_LINK)
         return os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
 
@@ -170,7 +170,7 @@ def _make_drafts(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
         drafts: dict[Path, Path] = {}
         for path in paths:
             check_path(path)
-            with _explain_errors(path):
+            with explain_errors(path):
                 refuse_special(path)
                 draft = path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(8)}.draft")
                 os.close(os.open(draft, _NEW, 0o666))
@@ -182,7 +182,7 @@ def _make_drafts(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
 def _write(drafts: Drafts, writers: Mapping[Path, Writer]) -> None:
     for path, write in writers.items():
         draft = drafts[path]
-        with _explain_errors(path):
+        with explain_errors(path):
             mode = draft.stat().st_mode
             write(draft)
             draft.chmod(mode)  # safetensors makes files that only their owner can read
@@ -195,7 +195,7 @@ def _write(drafts: Drafts, writers: Mapping[Path, Writer]) -> None:
 
 def _rename(drafts: Drafts) -> None:
     for path, draft in drafts.items():
-        with _explain_errors(path):
+        with explain_errors(path):
             draft.replace(path)
 
 
@@ -212,7 +212,7 @@ def _take_free_name(draft: Path, path: Path) -> None:
 
 
 @contextmanager
-def _explain_errors(path: Path) -> Iterator[None]:
+def explain_errors(path: Path) -> Iterator[None]:
     """Raise StorageError if `path` cannot be written."""
     try:
         yield
@@ -224,7 +224,7 @@ def _explain_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make renames survive a power cut, where folders can be opened (not on Windows)."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -31,7 +31,10 @@ from ecliptic.errors import (
 )
 from ecliptic.storage import map_file
 
-_TOO_MANY = "it has {} cells, but the header names {} columns; put a cell that holds the separator in quotes."
+_TOO_MANY = (
+    "it has {} cells, but the header names {} columns; put a cell that holds the separator in "
+    "quotes."
+)
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _OTHER_SEPARATORS = {";": "semicolons", ",": "commas", "\t": "tabs", "|": "bars"}
 _UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its byte order marks, read as UTF-8

@@ -1,0 +1,1 @@
+"""The int8 map of a store: small codes that tell which rows may be the nearest."""

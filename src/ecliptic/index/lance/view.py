@@ -1,0 +1,192 @@
+"""A table at one version: its codes, the rows that were deleted, and the columns of filters.
+
+A row has a place (fragment, offset in its data file) and a position, its number among the rows that
+are there. N rows, E vector size, Q queries.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecliptic.index.codes.coding import CodedQueries, Codes, code_rows
+from ecliptic.index.codes.files import open_codes
+from ecliptic.index.columns import ID, VECTOR, ColumnTypes
+from ecliptic.index.filters.arrow import columns_of, passing
+from ecliptic.index.filters.parsing import print_filter
+from ecliptic.index.filters.tree import Filter
+from ecliptic.index.lance.conversion import matrix
+from ecliptic.index.lance.table import data_file
+
+_AT_ONCE = 8192  # rows that are read together
+_FILTERS = 16  # masks that are kept
+_FEW = 0.2  # of the rows of a segment; so few are scored one by one, not all together
+
+
+@dataclass
+class TableSegment:
+    """The rows of one data file."""
+
+    name: str  # of the data file
+    fragment: Any  # of Lance
+    start: int  # position of its first row
+    live: int  # rows that are there
+    folder: Path  # of the codes
+
+    @cached_property
+    def alive(self) -> NDArray[np.bool_] | None:
+        """Which rows of the file are there, by offset; None for all."""
+        if self.fragment.metadata.deletion_file is None:
+            return None
+        alive = np.zeros(self.fragment.physical_rows, dtype=np.bool_)
+        alive[_offsets(self.fragment.scanner(columns=[], with_row_address=True).to_table())] = True
+        return alive
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The codes of the rows."""
+        return open_codes(self.folder, self.name, self.fragment.physical_rows, self._make_codes)
+
+    def take_over(self, known: "TableSegment") -> None:
+        """Take what was found about the same data file at another version."""
+        found = ["codes"]
+        if str(known.fragment.metadata.deletion_file) == str(self.fragment.metadata.deletion_file):
+            found += ["alive", "live_codes", "places"]
+        cached = vars(known)
+        vars(self).update({name: cached[name] for name in found if name in cached})
+
+    def _make_codes(self) -> Codes:
+        scanner = self.fragment.scanner(
+            columns=[VECTOR], with_row_address=True, batch_size=_AT_ONCE
+        )
+        parts, offsets = [], []
+        for batch in scanner.to_batches():
+            parts.append(matrix(batch[VECTOR]))
+            offsets.append(_offsets(batch))
+        vectors = torch.from_numpy(np.concatenate(parts))
+        return code_rows(vectors, torch.from_numpy(np.concatenate(offsets).astype(np.int32)))
+
+    @cached_property
+    def live_codes(self) -> Tensor | None:
+        """(n,) which codes are of rows that are there; None for all."""
+        if self.alive is None:
+            return None
+        return torch.from_numpy(self.alive)[self.codes.offsets.long()]
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(n,) for each code the position of its row in this segment; any for deleted rows."""
+        offsets = self.codes.offsets.long()
+        if self.alive is None:
+            return offsets
+        return torch.from_numpy(np.cumsum(self.alive) - 1)[offsets]
+
+    def score(self, queries: CodedQueries, mask: NDArray[np.bool_] | None) -> Tensor:
+        """(Q, n) scores by the codes; minus infinity for rows that are not there or filtered out.
+
+        `mask` tells which rows pass, by position in this segment.
+        """
+        keep = self.live_codes
+        if mask is not None:
+            passes = torch.from_numpy(mask)[self.places.clamp(min=0)]
+            keep = passes if keep is None else keep & passes
+        if keep is None:
+            return self.codes.score(queries)
+        rows = keep.nonzero()[:, 0]
+        if len(rows) < _FEW * len(keep):
+            scores = torch.full((len(queries), len(keep)), -torch.inf)
+            scores[:, rows] = self.codes.score(queries, rows)
+            return scores
+        return self.codes.score(queries).masked_fill_(~keep, -torch.inf)
+
+
+def _offsets(table: Any) -> NDArray[np.uint64]:
+    """The offsets in their data file of rows that were read with their addresses."""
+    addresses: NDArray[np.uint64] = table["_rowaddr"].to_numpy()
+    return addresses & np.uint64(0xFFFFFFFF)
+
+
+class View:
+    """A table at one version."""
+
+    def __init__(
+        self, dataset: Any, types: ColumnTypes, codes: Path, before: "View | None" = None
+    ) -> None:
+        """Look at the newest version; what did not change is taken from the view `before`."""
+        self.dataset = dataset
+        self.version = dataset.version
+        self.types = types
+        self.segments = list(_segments(dataset.get_fragments(), codes, before))
+        self.rows = sum(segment.live for segment in self.segments)
+        self._columns: dict[str, Any] = {}  # of pyarrow
+        self._masks: dict[str, NDArray[np.bool_]] = {}  # by the text of the filter
+
+    def mask(self, tree: Filter) -> NDArray[np.bool_]:
+        """(N,) which rows pass a filter, by position."""
+        key = print_filter(tree)
+        if key not in self._masks:
+            names = columns_of(tree)
+            self._load(names - self._columns.keys())
+            if len(self._masks) >= _FILTERS:
+                self._masks.pop(next(iter(self._masks)))
+            columns = {name: self._columns[name] for name in names}
+            self._masks[key] = passing(tree, columns, self.types)
+        return self._masks[key]
+
+    def mask_of_ids(self, ids: tuple[str, ...]) -> NDArray[np.bool_]:
+        """(N,) which rows have one of these ids, by position."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self._load({ID} - self._columns.keys())
+        found: NDArray[np.bool_] = pc.is_in(
+            self._columns[ID], value_set=pa.array(ids, pa.string())
+        ).to_numpy()
+        return found
+
+    def _load(self, names: Iterable[str]) -> None:
+        """Read columns, which stay in memory while the table has this version."""
+        if names := sorted(names):
+            table = self.dataset.to_table(columns=names)
+            self._columns |= {name: table[name] for name in names}
+
+    def score(self, queries: CodedQueries, mask: NDArray[np.bool_] | None) -> Tensor:
+        """(Q, n) scores of all codes, in the order of the segments."""
+        parts = [
+            segment.score(queries, None if mask is None else mask[segment.start :][: segment.live])
+            for segment in self.segments
+        ]
+        return torch.cat(parts, 1) if parts else torch.empty(len(queries), 0)
+
+    def positions(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of rows by their numbers among all codes, which are in ascending order."""
+        ends = np.cumsum([len(segment.codes) for segment in self.segments])
+        found = []
+        for segment, end in zip(self.segments, ends, strict=True):
+            first = end - len(segment.codes)
+            low, high = np.searchsorted(codes, (first, end))
+            if low < high:
+                found.append(segment.start + segment.places.numpy()[codes[low:high] - first])
+        return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+    def take(self, positions: NDArray[np.int64], columns: list[str]) -> Any:
+        """Rows by position, in this order: a table of pyarrow with their ids and `columns`."""
+        return self.dataset.take(positions.tolist(), columns=[ID, *columns])
+
+
+def _segments(fragments: Iterable[Any], codes: Path, before: View | None) -> Iterator[TableSegment]:
+    old = {segment.name: segment for segment in before.segments} if before else {}
+    start = 0
+    for fragment in fragments:
+        live = fragment.count_rows()
+        segment = TableSegment(data_file(fragment), fragment, start, live, codes)
+        if known := old.get(segment.name):
+            segment.take_over(known)
+        yield segment
+        start += live
