@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, features
 
 from ecliptic.inputs import flatten as flattening
 from ecliptic.inputs.decode import PLAIN, count_cost
-from ecliptic.inputs.flatten import flatten
+from ecliptic.inputs.flattening import flatten
 from ecliptic.inputs.pool import PixelBudget
 from tests.inputs.drawn_images import encode, noise, tiled_tiff
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms
 
 from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSpec, Preprocess
-from ecliptic.inputs.flatten import flatten
+from ecliptic.inputs.flattening import flatten
 from tests.inputs.drawn_images import FIXTURES, encode, needs_shared, noise
 
 WHITE = (255, 255, 255)

@@ -49,8 +49,8 @@ class _Ready:
     """One image after the decoding threads: its pixels, or its vector if the cache had it."""
 
     name: str  # for people
-    key: bytes | None = None  # in the cache; None without one
     pixels: Any = None  # (3, S, S) float32
+    key: bytes | None = None  # in the cache; None without one
     vector: Tensor | None = None  # (E,)
 
 
@@ -71,6 +71,7 @@ class ImageEncoder:
         *,
         normalize: bool = False,
         reject: bool = False,
+        prepare: Callable[[Any], tuple[str, Any]] | None = None,
     ) -> Iterator[Encoded]:
         """Rows of `images`, a batch at a time and in order, float32 on CPU.
 
@@ -79,14 +80,14 @@ class ImageEncoder:
             batch_size: images at a time; halved when memory runs out.
             normalize: make each row unit length.
             reject: report an image that cannot be used instead of raising its error.
+            prepare: turns an item of `images` into its name and its (3, S, S) float32 pixels, in
+                a thread; for items that are no images themselves. The cache is not used then.
         """
-        batcher, prepare = Batcher(batch_size), self._prepare
-        if self.cache is not None:
-            prepare = partial(self._look_up, self.cache, self.exact())
+        batcher = Batcher(batch_size)
         done: RowsByPlace = {}
         todo: dict[int, _Ready] = {}
         on_error = "reject" if reject else "raise"
-        with closing(decode_many(images, prepare, on_error=on_error)) as decoded:  # type: ignore[arg-type, type-var]
+        with closing(decode_many(images, self._choose(prepare), on_error=on_error)) as decoded:  # type: ignore[arg-type, type-var]
             for index, item in decoded:
                 if isinstance(item, Reject):
                     done[index] = item
@@ -101,6 +102,13 @@ class ImageEncoder:
             self._encode(done, todo, batcher, reject=reject)
             yield self._collect(done, normalize=normalize)
 
+    def _choose(self, prepare: Callable[[Any], tuple[str, Any]] | None) -> Callable[[Any], _Ready]:
+        if prepare is not None:
+            return lambda item: _Ready(*prepare(item))
+        if self.cache is not None:
+            return partial(self._look_up, self.cache, self.exact())
+        return self._prepare
+
     def _prepare(self, source: Any) -> _Ready:
         return _Ready(name_of(source), pixels=self.preprocess(source))
 
@@ -111,8 +119,8 @@ class ImageEncoder:
         key = key_of(exact, "image", content)
         found = cache.get([key], self.shape[-1]).get(key)
         if found is not None:
-            return _Ready(name, key, vector=torch.from_numpy(found))
-        return _Ready(name, key, self.preprocess(source, name=name))
+            return _Ready(name, key=key, vector=torch.from_numpy(found))
+        return _Ready(name, self.preprocess(source, name=name), key)
 
     def _encode(
         self, done: RowsByPlace, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool

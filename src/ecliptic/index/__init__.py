@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Not as Not,
         Or as Or,
     )
+    from ecliptic.index.lance.keyed import KeyedTable as KeyedTable
     from ecliptic.index.memory import MemoryStore as MemoryStore
     from ecliptic.index.opening import open_store as open_store
     from ecliptic.index.schema import (

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         read_bytes as read_bytes,
     )
     from ecliptic.inputs.findings import Finding as Finding, Severity as Severity
-    from ecliptic.inputs.flatten import orientation as orientation
+    from ecliptic.inputs.flattening import flatten as flatten, orientation as orientation
     from ecliptic.inputs.image import (
+        WHITE as WHITE,
         Preprocess as Preprocess,
         PreprocessMode as PreprocessMode,
         resize_image as resize_image,

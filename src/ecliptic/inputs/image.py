@@ -3,9 +3,10 @@
 `reference` equals open_clip's `image_transform` (torchvision's Resize, CenterCrop, ToTensor,
 Normalize on PIL images) bit for bit, with its oddities: it resizes palettes before they become
 RGB, ignores EXIF orientation and clips 16 bits. `robust` first makes the image upright RGB
-(`flatten.py`). Uses only NumPy, so that decoding workers need no torch.
+(`flattening.py`). Uses only NumPy, so that decoding workers need no torch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,11 +26,12 @@ from ecliptic.inputs.decode import (
     identify_image,
     load_image,
 )
-from ecliptic.inputs.flatten import Colour, flatten
+from ecliptic.inputs.flattening import Colour, flatten
 from ecliptic.inputs.pool import budget
 from ecliptic.inputs.specs import ImageSpec, Interpolation
 
 PreprocessMode = Literal["reference", "robust"]
+Look = Callable[[Image.Image], object]
 
 WHITE: Colour = (255, 255, 255)
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -55,12 +57,15 @@ class Preprocess:
         if self.mode == "reference" and (self.icc or self.background != WHITE):
             raise ConfigError("mode 'reference' takes no background or icc; use mode='robust'.")
 
-    def __call__(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.float32]:
+    def __call__(
+        self, source: ImageSource, *, name: str | None = None, look: Look | None = None
+    ) -> NDArray[np.float32]:
         """(3, size, size) normalised pixels of an image; floats of that shape pass through.
 
         Args:
             source: anything `open_image` takes, or floats that are already pixels.
             name: the name in messages; None means `describe(source)`.
+            look: called with the whole image when it is decoded; it may not change the image.
 
         Raises:
             ImageError: the image cannot be used; the message says why.
@@ -68,15 +73,20 @@ class Preprocess:
         name = name or describe(source)
         with decoding(name):
             pixels = ready_pixels(source, self.spec.size)
-        return self.normalize(self.rgb(source, name=name)) if pixels is None else pixels
+        if pixels is not None:
+            return pixels
+        return self.normalize(self.rgb(source, name=name, look=look))
 
-    def rgb(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.uint8]:
+    def rgb(
+        self, source: ImageSource, *, name: str | None = None, look: Look | None = None
+    ) -> NDArray[np.uint8]:
         """(size, size, 3) RGB, resized and cropped but not normalised; a quarter of the memory."""
         name = name or describe(source)
         with decoding(name):
             images = [identify_image(source, self.limits, name)]
             with budget.take(count_cost(images[0])):
-                return self._prepare(images.pop(), source)  # frees the image before its share
+                # pop: the image is freed before its share
+                return self._prepare(images.pop(), source, look)
 
     def load(self, source: ImageSource, *, name: str | None = None) -> Image.Image:
         """The whole image before it is resized: upright RGB in mode "robust"."""
@@ -84,16 +94,20 @@ class Preprocess:
         with decoding(name):
             images = [identify_image(source, self.limits, name)]
             with budget.take(count_cost(images[0])):
-                return self._load(images.pop(), source)
+                return self._load(images.pop(), source, None)
 
-    def _load(self, image: Image.Image, source: ImageSource) -> Image.Image:
+    def _load(self, image: Image.Image, source: ImageSource, look: Look | None) -> Image.Image:
         load_image(image, source)
+        if look is not None:
+            look(image)
         if self.mode == "robust":
             return flatten(image, self.background, srgb=self.icc == "srgb")
         return image
 
-    def _prepare(self, image: Image.Image, source: ImageSource) -> NDArray[np.uint8]:
-        return np.asarray(self._fit(self._load(image, source)).convert("RGB"))
+    def _prepare(
+        self, image: Image.Image, source: ImageSource, look: Look | None
+    ) -> NDArray[np.uint8]:
+        return np.asarray(self._fit(self._load(image, source, look)).convert("RGB"))
 
     def normalize(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., 3, H, W) pixels of (..., H, W, 3) RGB: (v / 255 - mean) / std.

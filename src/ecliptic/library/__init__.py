@@ -1,0 +1,16 @@
+"""Collections of pictures that are indexed once and searched by words and pictures.
+
+Names are imported when first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from ecliptic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecliptic.library.adding import AddSummary as AddSummary
+    from ecliptic.library.hits import LibraryHits as LibraryHits
+    from ecliptic.library.library import Library as Library
+    from ecliptic.library.rejected import RejectedPicture as RejectedPicture
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -1,0 +1,57 @@
+"""`LibraryHits`: what a search of a library found."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecliptic.index import SearchPlan, StoreRow
+from ecliptic.library.adding import unescape
+
+FindThumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]  # JPEGs by content
+
+
+@dataclass(frozen=True)
+class LibraryHits:
+    """Pictures of a library, the best first."""
+
+    asked: str  # for people: what was searched for
+    rows: Sequence[StoreRow]  # each with its id and all columns
+    scores: Sequence[float]  # cosines with the query
+    offset: int  # hits before the first one
+    plan: SearchPlan  # how it was found; `candidates` pictures passed the filter
+    _thumbnails: FindThumbnails = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        """The number of hits."""
+        return len(self.rows)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the pictures; of files, their absolute paths."""
+        return [str(row["id"]) for row in self.rows]
+
+    @property
+    def paths(self) -> list[Path | None]:
+        """The files of the pictures; None for those from tables."""
+        return [Path(unescape(str(path))) if (path := row["path"]) else None for row in self.rows]
+
+    @property
+    def ranks(self) -> list[int]:
+        """The place of each hit among the pictures that passed the filter, from 1."""
+        return list(range(self.offset + 1, self.offset + 1 + len(self.rows)))
+
+    def thumbnails(self) -> list[bytes | None]:
+        """A small JPEG of each hit; None where there is none."""
+        contents = [str(row["content"]) for row in self.rows]
+        found = self._thumbnails(contents)
+        return [found.get(content) for content in contents]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """For each hit its rank, score and columns, as JSON values."""
+        hits = zip(self.ranks, self.scores, self.rows, strict=True)
+        return [
+            {"rank": rank, "score": round(score, 6), **json.loads(json.dumps(row, default=str))}
+            for rank, score, row in hits
+        ]

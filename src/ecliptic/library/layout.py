@@ -1,0 +1,93 @@
+"""The folder of a library, and the file that says what is in it.
+
+photos.library/
+  library.json      the model, its space, which items are current
+  items-<space>/    a store: one row per picture
+  thumbnails/       a table: one small JPEG per content
+  rejects/          a table: pictures that could not be used, with reasons
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecliptic.errors import CorruptFileError, StorageError
+from ecliptic.index import ColumnType, StoreSchema
+from ecliptic.storage import read_json, replace_file, text_writer
+
+ABOUT = "library.json"
+THUMBNAILS, REJECTS = "thumbnails", "rejects"
+_FORMAT = 1  # increased when older versions cannot read the new libraries
+COLUMNS: dict[str, ColumnType] = {
+    "path": "string",  # absolute; missing for what is no file
+    "name": "string",  # the last part of the path
+    "folder": "string",
+    "size": "int",  # bytes
+    "modified": "timestamp",
+    "mtime_ns": "int",  # the same, exactly
+    "content": "string",  # SHA-256 of the bytes
+    "width": "int",  # pixels
+    "height": "int",
+    "format": "string",  # jpeg, png, ...
+    "taken": "timestamp",  # of EXIF
+    "camera": "string",
+    "added": "timestamp",
+}
+
+
+@dataclass(frozen=True)
+class LibraryAbout:
+    """What `library.json` holds."""
+
+    model: str  # the source that was loaded: "mini", a path, a catalog name
+    name: str  # of the model, for people
+    space: str  # fingerprint: only vectors of one space may be compared
+    exact: str  # fingerprint with precision and preprocessing
+    embed: int  # values of a vector
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)  # of the user, beside ours
+    format: int = _FORMAT
+
+    @property
+    def items(self) -> str:
+        """The name of the folder of the items."""
+        return f"items-{self.space[:16]}"
+
+    def schema(self) -> StoreSchema:
+        """The schema of the items."""
+        facts = {"space": self.space, "exact": self.exact, "model": self.name}
+        return StoreSchema(self.embed, {**COLUMNS, **self.columns}, facts)
+
+
+def write_about(folder: Path, about: LibraryAbout) -> None:
+    """Write `library.json`, whole or not at all."""
+    text = json.dumps(asdict(about), indent=1, ensure_ascii=False) + "\n"
+    replace_file(folder / ABOUT, text_writer(text))
+
+
+def read_about(folder: Path) -> LibraryAbout:
+    """Read `library.json`.
+
+    Raises:
+        StorageError: the folder is no library.
+        CorruptFileError: it is damaged, or of a newer version.
+    """
+    path = folder / ABOUT
+    if not path.is_file():
+        raise StorageError(
+            f"{folder} is no library: it has no {ABOUT}; make one with `ecliptic index`, or check "
+            "the path."
+        )
+    content: dict[str, Any] = read_json(path)
+    if content.get("format") != _FORMAT:
+        raise CorruptFileError(
+            f"{path} has format {content.get('format')!r}, this ecliptic reads {_FORMAT}; a newer "
+            "version wrote it, so upgrade."
+        )
+    try:
+        about = LibraryAbout(**content)
+        about.schema()
+    except (TypeError, ValueError) as error:
+        raise CorruptFileError(f"{path} is damaged: {error}; restore it from a copy.") from None
+    return about

@@ -1,0 +1,291 @@
+"""`Library`: a folder of vectors, facts and thumbnails of pictures that can be searched."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+from ecliptic.checkpoints import catalog
+from ecliptic.engine import Clip, Columns, Item, image_item, load, read_items
+from ecliptic.errors import ConfigError, SpaceMismatchError, StorageError, warn
+from ecliptic.index import ColumnType, Filter, KeyedTable, Repaired, StoreProblem, open_store
+from ecliptic.library.adding import Adding, AddSummary, LibraryParts
+from ecliptic.library.hits import LibraryHits
+from ecliptic.library.layout import (
+    ABOUT,
+    REJECTS,
+    THUMBNAILS,
+    LibraryAbout,
+    read_about,
+    write_about,
+)
+from ecliptic.library.queries import Query, Wanted
+from ecliptic.library.rejected import RejectedPictures
+from ecliptic.library.searching import find_hits
+from ecliptic.storage import make_folder
+
+Pictures = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item]
+
+
+class Library:
+    """Pictures that are indexed once and searched by words and by pictures.
+
+    Several processes may use one library at a time. Nothing that `add` reported is lost when a
+    process is killed.
+    """
+
+    def __init__(self, folder: Path, clip: Clip | None = None) -> None:
+        """Use `create` or `open`."""
+        self.folder = folder
+        self.about = read_about(folder)
+        self._clip = clip
+        if clip is not None:
+            self._check_clip(clip)
+        self._parts = LibraryParts(
+            open_store(folder / self.about.items),
+            KeyedTable(folder / THUMBNAILS, {"jpeg": "bytes"}),
+            RejectedPictures(folder / REJECTS),
+        )
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        clip: Clip | str = "mini",
+        columns: Mapping[str, ColumnType] | None = None,
+    ) -> "Library":
+        """Make an empty library.
+
+        Args:
+            path: a folder that is new or empty; such as "photos.library".
+            clip: the model, or what `ecliptic.load` takes.
+            columns: more columns, which are filled from tables of these names.
+
+        Raises:
+            StorageError: something is there, or it cannot be written.
+        """
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            what = "a library" if (folder / ABOUT).exists() else "something else"
+            raise StorageError(
+                f"{folder} exists and holds {what}; open it, or choose another path."
+            )
+        model = load(clip) if isinstance(clip, str) else clip
+        about = LibraryAbout(
+            model=_name_source(clip),
+            name=model.card.name,
+            space=model.card.space,
+            exact=model.card.exact,
+            embed=model.card.embed,
+            columns=dict(columns or {}),
+        )
+        make_folder(folder)
+        open_store(folder / about.items, about.schema()).close()
+        write_about(folder, about)  # last, because a folder without it is no library
+        return cls(folder, model)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], clip: Clip | str | None = None) -> "Library":
+        """Open a library.
+
+        Args:
+            path: its folder.
+            clip: the model, or what `ecliptic.load` takes; None loads the model that made it, when
+                it is first needed.
+
+        Raises:
+            StorageError: there is none, or it cannot be read.
+            SpaceMismatchError: another model than the one that made it.
+        """
+        return cls(Path(path), load(clip) if isinstance(clip, str) else clip)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._parts.store.close()
+
+    def __len__(self) -> int:
+        """The number of pictures."""
+        return len(self._parts.store)
+
+    def __repr__(self) -> str:
+        return f"Library({str(self.folder)!r}, {len(self)} pictures, {self.about.name})"
+
+    @property
+    def clip(self) -> Clip:
+        """The model; loaded when it is first needed."""
+        if self._clip is None:
+            if not self.about.model:
+                raise ConfigError(
+                    f"{self.folder} was made with {self.about.name}, but not from a name or path "
+                    "that is known; pass the model to Library.open."
+                )
+            clip = load(self.about.model)
+            self._check_clip(clip)
+            self._clip = clip
+        return self._clip
+
+    def _check_clip(self, clip: Clip) -> None:
+        about, card = self.about, clip.card
+        if card.space != about.space:
+            raise SpaceMismatchError(
+                f"{self.folder} was made with {about.name} (space {about.space[:12]}), but the "
+                f"model is {card.name} (space {card.space[:12]}); use that model, or embed the "
+                "pictures anew with reembed."
+            )
+        if card.exact != about.exact:
+            warn(
+                f"{self.folder} was made with another precision or preparation of images than "
+                f"{card.name} has now; vectors differ a little.",
+                stacklevel=None,
+            )
+
+    def add(
+        self,
+        pictures: Pictures,
+        *,
+        columns: Columns | None = None,
+        prune: bool = False,
+        retry: bool = False,
+        batch_size: int | None = None,
+        advance: Callable[[int], object] = lambda _: None,
+    ) -> AddSummary:
+        """Add pictures; those that are there and unchanged are not read again.
+
+        Args:
+            pictures: files, folders, globs, tables, or items of `ecliptic.engine`.
+            columns: which column of tables holds the pictures, and which the ids.
+            prune: remove pictures below the given folders whose files are gone.
+            retry: try again what was rejected before and did not change.
+            batch_size: pictures that are embedded at a time.
+            advance: called with the number of pictures done since the last call.
+
+        Returns:
+            counts, rejects with reasons, and the ids of files that are gone.
+
+        Raises:
+            InputError, StorageError: a source that cannot be read, or a full disk.
+        """
+        clip = self.clip
+        adding = Adding(self._parts, clip, advance, retry=retry, batch_size=batch_size)
+        given = [pictures] if isinstance(pictures, str | os.PathLike) else list(pictures)
+        adding.run(chain.from_iterable(_items(one, columns) for one in given))
+        summary = adding.summary
+        if not summary.interrupted:
+            paths = [os.fspath(one) for one in given if not isinstance(one, Item)]
+            adding.find_gone(path for path in paths if Path(path).is_dir())
+            if prune and summary.gone:
+                summary.removed = self.remove(summary.gone)
+        return summary
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove pictures from the library, not from the disk; returns how many were there."""
+        return self._parts.store.delete(ids=ids)
+
+    def search(
+        self,
+        query: "Wanted | Sequence[Wanted] | None" = None,
+        k: int = 20,
+        *,
+        like: "Wanted | Sequence[Wanted] | None" = None,
+        unlike: "Wanted | Sequence[Wanted] | None" = None,
+        where: Filter | str | None = None,
+        offset: int = 0,
+        diversity: float = 0.0,
+        exact: bool = False,
+    ) -> LibraryHits:
+        """The pictures nearest to words, to pictures, or to both.
+
+        Args:
+            query: words, or a picture as anything but a string; or a list of both.
+            k: hits.
+            like: more of these: ids or paths of pictures, or pictures.
+            unlike: less of these: words, ids of the library, or pictures.
+            where: only pictures that pass this filter, "width >= 640 and camera is missing".
+            offset: hits to leave out at the beginning, for pages.
+            diversity: 0 to 1; above 0, hits that resemble a better hit come later.
+            exact: compute the exact score of every picture, not of the most likely ones.
+
+        A weight stands beside a part: `like=[("fox.jpg", 0.5)]`; it is 1 otherwise, and 0.5 in
+        `unlike`. The parts are added as unit vectors, `unlike` with a minus, to one query.
+
+        Raises:
+            InputError: nothing to search for, or an unknown id or file.
+            FilterError: the filter cannot be read.
+        """
+        wanted = Query.of(query, like, unlike)
+        store = self._parts.store
+        return find_hits(
+            store,
+            wanted.vector(store, lambda: self.clip),
+            wanted.describe(),
+            k,
+            where,
+            self.thumbnails,
+            offset=offset,
+            diversity=diversity,
+            exact=exact,
+        )
+
+    def check(self, *, deep: bool = False) -> list[StoreProblem]:
+        """What is wrong with its files; empty when it is sound.
+
+        Args:
+            deep: read every byte and compare checksums; otherwise names and sizes.
+        """
+        parts = (self._parts.store, self._parts.thumbnails, self._parts.rejects.table)
+        return [problem for part in parts for problem in part.check(deep=deep)]
+
+    def repair(self, *, drop: bool = False) -> Repaired:
+        """Mend what `check` finds, and say what was lost; see `ecliptic.index.Store.repair`."""
+        parts = (self._parts.store, self._parts.thumbnails, self._parts.rejects.table)
+        done = [part.repair(drop=drop) for part in parts]
+        return Repaired(
+            tuple(action for one in done for action in one.actions),
+            done[0].lost,  # thumbnails and rejects are made again
+            tuple(problem for one in done for problem in one.left),
+        )
+
+    def compact(self) -> None:
+        """Join small files, and remove what no reader needs."""
+        for part in (self._parts.store, self._parts.thumbnails, self._parts.rejects.table):
+            part.compact()
+
+    @property
+    def rejects(self) -> RejectedPictures:
+        """The pictures that could not be used, with reasons."""
+        return self._parts.rejects
+
+    def thumbnails(self, contents: Sequence[str]) -> dict[str, bytes]:
+        """JPEGs of at most 8,192 bytes, by the SHA-256 of the pictures' bytes."""
+        found = self._parts.thumbnails.get(list(dict.fromkeys(contents)))
+        return {id_: row["jpeg"] for id_, row in found.items()}
+
+    @property
+    def store(self) -> Any:
+        """The store of the items, for what this class does not offer."""
+        return self._parts.store
+
+
+def _name_source(clip: Clip | str) -> str:
+    """What `load` takes to load the model again; "" if that is not known."""
+    if isinstance(clip, str):
+        return str(Path(clip).absolute()) if Path(clip).exists() else clip
+    return clip.card.name if clip.card.name in {"mini", *catalog.names()} else ""
+
+
+def _items(given: str | os.PathLike[str] | Item, columns: Columns | None) -> Iterable[Item]:
+    if isinstance(given, Item):
+        return [given]
+    if isinstance(given, os.PathLike):
+        given = os.fspath(given)
+        return (
+            read_items(given, columns or Columns()) if Path(given).is_dir() else [image_item(given)]
+        )
+    return read_items(given, columns or Columns())

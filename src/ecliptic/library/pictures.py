@@ -1,0 +1,143 @@
+"""`Picture`: a file that is read once, for its content, facts, thumbnail and pixels."""
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ecliptic.engine import Item
+from ecliptic.errors import ImageError
+from ecliptic.index import ColumnValue
+from ecliptic.inputs import WHITE, Preprocess, flatten, read_bytes
+
+THUMBNAIL = 160  # pixels of the longer edge
+LARGEST_THUMBNAIL = 8192  # bytes
+_QUALITIES = (80, 60, 40, 20)
+_SMALLER = 96  # pixels, of a thumbnail that is too large in every quality
+_TAKEN, _ZONE = (36867, 306), 36881  # EXIF 2.32: DateTimeOriginal, DateTime, OffsetTimeOriginal
+_EXIF, _MAKE, _MODEL = 0x8769, 271, 272
+_EASY = ("RGB", "RGBA", "L", "LA")  # modes that are resized before they are flattened
+_LONGEST_CAMERA = 200  # characters
+
+
+@dataclass
+class Picture:
+    """One picture on its way into the library; its fields are filled as it goes."""
+
+    item: Item
+    id: str
+    path: str = ""  # absolute; "" if it is no file
+    size: int = 0  # bytes
+    mtime_ns: int = 0  # time of the last change
+    data: bytes = b""  # while it waits for its decoder
+    content: str = ""  # SHA-256 of its bytes
+    facts: dict[str, ColumnValue | None] = field(default_factory=dict)
+    thumbnail: bytes = b""  # JPEG
+    extra: dict[str, Any] = field(default_factory=dict)  # columns of a table
+
+    def read(self, preprocess: Preprocess) -> "Picture":
+        """Read the bytes and sum them up.
+
+        Raises:
+            ImageError: they cannot be read, or are too many.
+        """
+        self.data = read_bytes(self.item.value, preprocess.limits, self.item.name)
+        self.size = len(self.data)
+        self.content = hashlib.sha256(self.data).hexdigest()
+        return self
+
+    def prepare(self, preprocess: Preprocess) -> tuple[str, Any]:
+        """Its name and its pixels; finds the facts and the thumbnail on the way.
+
+        Raises:
+            ImageError: it cannot be decoded.
+        """
+        try:
+            return self.id, preprocess(self.data, name=self.item.name, look=self._look)
+        finally:
+            self.data = b""
+
+    def _look(self, image: Image.Image) -> None:
+        self.facts = {
+            "width": image.width,
+            "height": image.height,
+            "format": (image.format or "").lower() or None,
+            **_read_exif(image),
+        }
+        self.thumbnail = make_thumbnail(image)
+
+
+def find_file(item: Item) -> Picture:
+    """The picture of an item, with the size and the time of its file.
+
+    Raises:
+        ImageError: the file is gone or cannot be looked at.
+    """
+    if isinstance(item.value, bytes):
+        return Picture(item, item.name)
+    path = os.path.abspath(item.value)  # noqa: PTH100 Path.resolve follows links
+    try:
+        found = os.stat(path)  # noqa: PTH116 of a name as it is
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{item.name}: it cannot be read: {reason}.", source=item.name) from None
+    return Picture(item, path, path, found.st_size, found.st_mtime_ns)
+
+
+def make_thumbnail(image: Image.Image) -> bytes:
+    """A JPEG of at most 8,192 bytes, upright, without metadata."""
+    if image.mode not in _EASY:
+        image = flatten(image, WHITE)
+    scale = min(1.0, THUMBNAIL / max(image.size))
+    to = [max(1, round(edge * scale)) for edge in image.size]
+    small = flatten(image.resize(to, Image.Resampling.BICUBIC, reducing_gap=2.0), WHITE)
+    for edge in (THUMBNAIL, _SMALLER):
+        small.thumbnail((edge, edge))
+        for quality in _QUALITIES:
+            out = io.BytesIO()
+            small.save(out, "JPEG", quality=quality)
+            if out.tell() <= LARGEST_THUMBNAIL:
+                return out.getvalue()
+    return b""
+
+
+def _read_exif(image: Image.Image) -> dict[str, ColumnValue | None]:
+    """When and with which camera a photograph was taken; damaged metadata counts as none."""
+    try:
+        tags = dict(image.getexif())
+        tags |= image.getexif().get_ifd(_EXIF)
+    except Exception:  # Pillow raises many kinds
+        return {"taken": None, "camera": None}
+    return {"taken": _read_taken(tags), "camera": _read_camera(tags)}
+
+
+def _read_taken(tags: dict[int, Any]) -> datetime | None:
+    """The time of EXIF, `2024:05:01 12:30:00`; in UTC if its zone is there, else as it stands."""
+    for tag in _TAKEN:
+        text = str(tags.get(tag, "")).strip("\0 ")
+        zone = str(tags.get(_ZONE, "")).strip("\0 ")
+        for form, given in (("%Y:%m:%d %H:%M:%S%z", text + zone), ("%Y:%m:%d %H:%M:%S", text)):
+            try:
+                found = datetime.strptime(given, form)
+            except ValueError:
+                continue
+            return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    return None
+
+
+def _read_camera(tags: dict[int, Any]) -> str | None:
+    """Maker and model, without the maker twice."""
+    make, model = (str(tags.get(tag) or "").strip("\0 ") for tag in (_MAKE, _MODEL))
+    text = model if model.lower().startswith(make.lower()) else f"{make} {model}"
+    text = text.encode(errors="replace").decode().replace("\0", "").strip()
+    return text[:_LONGEST_CAMERA] or None
+
+
+def folder_of(path: str) -> str | None:
+    """The folder of a file; None if it is no file."""
+    return str(Path(path).parent) if path else None
