@@ -2,7 +2,8 @@
 
 DIR holds `emoji/`. Without it only speed and size are measured, on the bundled drawings.
 --model is the model to measure, `mini` by default, and --against another one for the same run;
---markdown prints the tables of docs/mini.md, and --page writes them into that page.
+--markdown prints the tables of docs/mini.md, --page writes them into that page, and --measures
+writes the file behind `ecliptic info mini`.
 """
 
 import argparse
@@ -103,6 +104,21 @@ def write_line(models: Sequence[Measured]) -> str:
     return json.dumps(line)
 
 
+def write_measures(model: Measured) -> str:
+    """The JSON of one model that `ecliptic.engine.report_mini` reads."""
+    named = {"images from pixels": "pixels", "PNG files": "png_files", "captions": "captions"}
+    content = {
+        "machine": machine(),
+        "threads": THREADS,
+        "speeds": {what: model.numbers[f"{key}_per_s"] for what, key in named.items()},
+        "shares": {
+            key: [round(s.value, 4), round(s.low, 4), round(s.high, 4), s.count]
+            for key, s in model.shares.items()
+        },
+    }
+    return json.dumps(content, indent=0)
+
+
 def main() -> None:
     """Print speed, size and knowledge of one or two models."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,6 +129,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--page", type=Path)
+    parser.add_argument("--measures", type=Path, help="write them as JSON, for `ecliptic info`")
     args = parser.parse_args()
     sources = name_sources([args.model, *([args.against] if args.against else [])])
     clips = {name: ecliptic.load(source) for name, source in sources.items()}
@@ -134,6 +151,8 @@ def main() -> None:
         print(f"\n{tables}\n")
     if args.page:
         fill_block(args.page, "numbers", tables)
+    if args.measures:
+        args.measures.write_text(write_measures(models[0]) + "\n", encoding="utf-8")
     print(write_line(models))
 
 

@@ -22,7 +22,8 @@ EclipticError
 ├── SpaceMismatchError     vectors of two different embedding spaces
 ├── NumericalError         the model produced NaN or infinity for an item
 ├── ProcessError           another process of a training died or hangs
-├── StorageError           vectors or cache entries that cannot be read or written
+├── StorageError           vectors, tables or cache entries that cannot be read or written
+│   └── MissingColumnError     a table without a column that is read
 └── MissingExtraError      an optional dependency is not installed
 """
 
@@ -234,6 +235,14 @@ class ProcessError(EclipticError):
 
 class StorageError(EclipticError):
     """Vectors or cache entries that cannot be read or written."""
+
+
+class MissingColumnError(StorageError):
+    """A table without a column that is read."""
+
+    def __init__(self, message: str, *, header: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.header = tuple(header)  # the columns that it has
 
 
 class MissingExtraError(EclipticError, ImportError):

@@ -58,10 +58,16 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "settings") ->
             fix = did_you_mean(key, names) or f"known are {', '.join(names)}."
             raise SettingsError(f"{where} has no field {key!r}; {fix}")
     values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:  # a field without default is missing
-        raise SettingsError(f"{where} is incomplete: {error}") from None
+    if missing := [name for name in _needed(cls) if name not in values]:
+        raise SettingsError(f"{where} is incomplete: it lacks {', '.join(missing)}.")
+    return cls(**values)
+
+
+def _needed(cls: type) -> list[str]:
+    """The fields that have no default."""
+    no = dataclasses.MISSING
+    fields = dataclasses.fields(cls)
+    return [one.name for one in fields if one.init and one.default is no is one.default_factory]
 
 
 def to_dict(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,8 @@ def test_bad_rows_are_listed_and_the_rest_is_counted(
     (pictures / "bad.png").unlink()
     assert found.exit_code == 3, found.stderr
     assert "30 of 33 rows used" in found.stderr
-    for line in ("some.csv, line 32", "some.csv, line 33", "some.csv, line 34"):
-        assert line in found.stderr
+    for row in ("some.csv, line 32", "some.csv, line 33", "some.csv, line 34"):
+        assert row in found.stderr
     listed = Path(f"{saved}.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in listed] == [30, 31, 32]
 
@@ -279,6 +280,25 @@ def test_another_model_is_refused_before_the_work(
     assert "load that model" in flat(run("aesthetic", vectors, "--head", head).stderr)
 
 
+def test_a_least_score_that_no_image_has_is_told(
+    run: Run, model: str, pictures: Path, head: Path, tmp_path: Path
+) -> None:
+    page, out = tmp_path / "p.html", tmp_path / "all.csv"
+    asked = ["aesthetic", pictures, "--head", head, "-m", model]
+    found = run(*asked, "--min", 100, "--page", page)
+    assert found.exit_code == 0, found.stderr
+    assert found.stdout == ""
+    assert f"0 images of {COUNT} kept, {COUNT} left out" in found.stderr
+    scores = [one["score"] for one in json.loads(run(*asked, "--json").stdout)["images"]]
+    told = re.search(r"the scores are from (\S+) to (\S+); lower --min", found.stderr)
+    assert told
+    assert [float(end) for end in told.groups()] == pytest.approx([scores[-1], scores[0]], abs=5e-3)
+    assert "No image was kept: the scores by " in flat(page.read_text())
+    assert "and 10 more; --out FILE writes all" in run(*asked).stdout
+    assert "and 10 more; " + f"{out} has all" in run(*asked, "--out", out).stdout
+    assert "more" not in run(*asked, "--best", 25).stdout
+
+
 # --- usage -------------------------------------------------------------------------------------
 
 
@@ -293,12 +313,19 @@ def test_another_model_is_refused_before_the_work(
         (["--train", "t.csv", "--best", 3], "--best has no effect without images"),
         (["--train", "t.csv", "--page", "p.html"], "--page has no effect without images"),
         (["--train", "t.csv", "--column", "x"], "--column has no effect without images"),
+        (["a.png", "--head", "h", "--column", "x"], "--column has no effect without a table"),
+        (["a.png", "--head", "h", "--id", "x"], "--id has no effect without a table"),
+        (["a.png", "--head", "h", "--page", "p.png"], "--page p.png must end in .html"),
+        (["a.png", "--head", "h", "--force"], "--force has no effect without --out, --page or"),
         (["a.png", "--head", "h", "--min", "nan"], "--min must be a finite number"),
         (["--head", "h"], "name images, folders or tables"),
         (["a.png", "--head", "h", "--out", "x.txt"], "must end in .csv or .jsonl"),
     ],
 )
-def test_wrong_usage_is_explained(run: Run, words: list[Any], message: str) -> None:
+def test_wrong_usage_is_explained(
+    run: Run, words: list[Any], message: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)  # a.png is there
     found = run("aesthetic", *words)
     assert found.exit_code == 2, found.stderr
     assert message in flat(found.stderr.replace("│", " "))

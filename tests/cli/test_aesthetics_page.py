@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ecliptic.report.bundled import FOLDER
+from ecliptic.report.showcase.bundled import FOLDER
 from tests.cli.conftest import Run
 
 ROOT = Path(__file__).parents[2]

@@ -45,14 +45,14 @@ def test_rejects_are_listed_and_exit_with_3(
     run: Any, model: str, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "v.npy"
-    result = run("embed", images, tmp_path / "gone.png", "-m", model, "-o", out, "--json")
+    result = run("embed", images, tmp_path / "gone*.png", "-m", model, "-o", out, "--json")
     assert result.exit_code == 3
     assert "rejected" in result.stderr
     lines = Path(f"{out}.rejects.jsonl").read_text().splitlines()
     rejects = [json.loads(line) for line in lines]
     assert [r["source"] for r in rejects] == [
         str(images / "broken.png"),
-        str(tmp_path / "gone.png"),
+        str(tmp_path / "gone*.png"),
     ]
     assert [r["index"] for r in rejects] == [1, 0] or rejects[0]["index"] == 1
     assert all(r["reason"] for r in rejects)

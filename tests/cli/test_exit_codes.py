@@ -59,10 +59,39 @@ def test_a_text_that_ends_like_a_file_can_be_piped(run: Any) -> None:
         ["classify", "a.png", "--labels", "a,b", "--templates", "missing.txt"],
     ],
 )
-def test_a_missing_file_is_what_is_said_first(run: Any, words: list[str], tmp_path: Path) -> None:
-    result = run(*words)
+def test_a_missing_file_is_what_is_said_first(run: Any, words: list[str], images: Path) -> None:
+    result = run(*[str(images / word) if word == "a.png" else word for word in words])
     assert result.exit_code == 1
     assert "there is no file missing." in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["embed"],
+        ["similarity"],
+        ["classify", "-l", "a,b"],
+        ["moderate", "--rules", "RULES"],
+        ["moderate", "--safety-checker", "no such folder"],
+        ["aesthetic", "--head", "no such head"],
+        ["score", "images", "--metric", "cmmd"],
+        ["demo", "--images"],
+    ],
+)
+def test_a_missing_path_is_an_error_before_the_work(
+    run: Any, words: list[str], images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "r.toml").write_text(
+        '[[concepts]]\nname = "a"\npositive = ["b"]\nthreshold = 0.1\n'
+    )
+    places = {"RULES": str(tmp_path / "r.toml"), "images": str(images)}
+    words = [places.get(word, word) for word in words]
+    model = [] if {"--safety-checker", "demo"} & set(words) else ["-m", "no such model"]
+    result = run(*words, images / "nosuch", *model)
+    assert result.exit_code == 1, result.stderr
+    assert f"there is no file or folder {images / 'nosuch'}; check" in result.stderr
+    assert "no such model" not in result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(

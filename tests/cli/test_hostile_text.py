@@ -225,7 +225,7 @@ def test_nothing_but_the_sinks_prints() -> None:
     assert find_calls({"print", "echo", "secho", "Console", "print_exc", "excepthook"}) == {
         "cli/output.py": {"print"},
         "engine/progress.py": {"Console"},  # its label is a constant
-        "report/summary.py": {"print", "Console"},
+        "report/showcase/summary.py": {"print", "Console"},
     }
     assert find_calls({"warn"}, of="warnings") == {"errors.py": {"warn"}}
 

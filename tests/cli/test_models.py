@@ -50,10 +50,26 @@ def test_info_is_the_card_of_the_model(run: Any, model: str) -> None:
     full = json.loads(run("info", model, "--json", "--fingerprint").stdout)
     assert (full["space"], full["exact"]) == (card.space, card.exact)
     shown = run("info", model).stdout
+    assert "report" not in plain
+    assert "How right it is" not in shown
     assert f"{card.parameters:,}" in shown
     assert "quick_gelu" in shown
     for choice in choices:
         assert f"{choice['chosen']} ({choice['why']})" in shown
+
+
+def test_info_of_mini_says_what_it_knows_and_how_right_it_is(run: Any) -> None:
+    told = json.loads(run("info", "mini", "--json").stdout)["report"]
+    assert sum(source["pictures"] for source in told["data"]) > 40_000
+    assert all(source["licence"] for source in told["data"])
+    for one in told["measures"]:
+        assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1
+        assert one["count"] > 0
+    assert min(told["speeds"].values()) > 0
+    shown = " ".join(run("info", "mini").stdout.split())
+    for words in (told["knows"], *told["never_shown"], *told["limits"], told["page"]):
+        assert words in shown
+    assert all(one["what"] in shown for one in told["measures"])
 
 
 def test_info_tells_the_blocks_of_a_resnet(run: Any, tmp_path: Path) -> None:

@@ -29,8 +29,14 @@ def test_every_flag_is_on_the_page() -> None:
     sections = dict(part.split("\n", 1) for part in page().split("## ecliptic ")[1:])
     for name, command in list_commands(group):
         shown = [p for p in command.params if not getattr(p, "hidden", False)]
-        flags = [flag for p in shown for flag in p.opts if flag.startswith("-")]
+        names = (name for p in shown for name in (*p.opts, *p.secondary_opts))
+        flags = [name for name in names if name.startswith("-")]
         assert not [flag for flag in flags if f"`{flag}`" not in sections[name]]
+
+
+def test_a_default_of_zero_is_on_the_page_and_dots_are_there_once() -> None:
+    assert "| `--seed` `<int>` | Of resamples and permutations. | `0` |" in page()
+    assert "......" not in page()
 
 
 def test_a_dataclass_stands_for_its_flags() -> None:

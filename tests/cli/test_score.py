@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,8 +12,8 @@ from PIL import Image
 
 import ecliptic
 from ecliptic import scoring
-from ecliptic.cli.score import SETS, ScoreFlags
-from ecliptic.tasks import METRICS, SET_SCORES
+from ecliptic.cli.score_flags import SETS, ScoreFlags
+from ecliptic.tasks import METRICS, SET_SCORES, ScoreSheet
 from tests.cli.conftest import Run
 
 CAPTIONS = ["a cat", "two dogs", "=1+2", "the sea"]
@@ -48,20 +49,22 @@ def test_the_flag_has_every_score_of_the_library() -> None:
 def test_a_table_is_scored_with_its_mean_and_interval(
     run: Run, model: str, pairs: Path, tmp_path: Path
 ) -> None:
+    captions = [*CAPTIONS, "a car", "a tree"]
+    pairs.write_text(pairs.read_text() + "a/0.png,a car\na/1.png,a tree\n", encoding="utf-8")
     data = read_json(run, pairs, "--model", model, "--metric", "clip-t")
     clip = ecliptic.load(model)
-    images = clip.encode_image([str(tmp_path / "a" / f"{i}.png") for i in range(4)])
-    cosines = scoring.pair_cosines(images, clip.encode_text(CAPTIONS))
+    images = clip.encode_image([str(tmp_path / "a" / f"{i % 4}.png") for i in range(6)])
+    cosines = scoring.pair_cosines(images, clip.encode_text(captions))
     assert data["mean"] == pytest.approx(float(cosines.mean()), abs=1e-6)
     assert data["median"] == pytest.approx(float(np.median(cosines.numpy())), abs=1e-6)
     interval = scoring.bootstrap(cosines)
     assert data["interval"] == pytest.approx([interval.low, interval.high], abs=1e-5)
-    assert data["best"][0]["caption"] == CAPTIONS[int(cosines.argmax())]
+    assert data["best"][0]["caption"] == captions[int(cosines.argmax())]
     shown = run("score", pairs, "--model", model, "--metric", "clip-t", "--examples", 1).stdout
     assert f"{data['mean']:.4f} (" in shown
     assert "95% bootstrap interval" in shown
-    assert "4 rows" in shown
-    assert "note: 4 is few" in shown
+    assert "6 rows" in shown
+    assert "note: 6 rows are few" in shown
     assert "worst" in shown
 
 
@@ -94,9 +97,11 @@ def test_bad_rows_are_listed_and_the_rest_counts(
     assert found.exit_code == 3
     data = json.loads(found.stdout)
     assert (data["n"], data["rejected"]) == (3, 4)
-    for place in (3, 5, 6, 7):
-        assert f"pairs.csv, row {place}" in found.stderr
+    for place in (4, 6, 7, 8):
+        assert f"pairs.csv, line {place}" in found.stderr
     assert "nothing usable in column 'caption'" in found.stderr
+    assert f"4 rejects in {tmp_path / 's.jsonl.rejects.jsonl'}" in found.stderr
+    assert "3 rows; 4 rows were rejected" in run("score", pairs, "--model", model).stdout
     rejects = (tmp_path / "s.jsonl.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in rejects] == [2, 4, 5, 6]
 
@@ -111,7 +116,7 @@ def test_standard_input_has_json_lines(run: Run, model: str, pairs: Path, tmp_pa
     assert data["mean"] == read_json(run, pairs, "--model", model)["mean"]
     found = run("score", "-", "--model", model, input="image,caption\n")
     assert found.exit_code == 1
-    assert "standard input, row 1: not JSON" in found.stderr
+    assert "standard input, line 1: not JSON" in found.stderr
 
 
 def test_stored_vectors_give_the_same_score(
@@ -164,6 +169,7 @@ def test_two_folders_are_compared_pair_by_pair(
     one = read_json(run, *asked[1:], code=3)
     assert data["second"]["mean"] == pytest.approx(one["mean"], abs=1e-6)
     assert not data["tells"]
+    assert data["interval"] is None
     assert "3 pairs are too few to tell a and b apart" in data["verdict"]
     found = run("score", *asked, "--per-item", tmp_path / "s.csv")
     assert "3 pairs are too few to tell a and b apart" in found.stdout
@@ -174,8 +180,85 @@ def test_two_folders_are_compared_pair_by_pair(
     with (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "first", "second", "caption", "first_score", "second_score"]
-    same = read_json(run, tmp_path / "a", tmp_path / "a", "--captions", captions, "--model", model)
-    assert same["verdict"].endswith("score the same on each of 4 pairs.")
+    assert any("published with ViT-B-32/openai" in note for note in data["notes"])
+    assert "note: published with ViT-B-32/openai" in found.stdout
+
+
+def test_what_is_said_fits_into_a_terminal(
+    run: Run, model: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    captions = tmp_path / "captions.csv"
+    captions.write_text(pairs.read_text().replace("a/", ""), encoding="utf-8")
+    shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "1.png")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)  # long paths are not wrapped
+    two = run("score", "a", "b", "--captions", captions.name, "--model", model)
+    assert "too few to tell" in two.stdout
+    assert max(map(len, two.stdout.splitlines())) <= 80
+    one = run("score", pairs, "--metric", "preference", "--model", model).stdout
+    assert "published with a checkpoint" in one
+    notes = one[one.index("note: ") : one.index("\n\n")]
+    assert max(map(len, notes.splitlines())) <= 80
+
+
+def test_one_pair_has_means_without_an_interval(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    captions = tmp_path / "captions.csv"
+    captions.write_text("image,caption\n0.png,a cat\n9.png,a dog\n", encoding="utf-8")
+    asked = [tmp_path / "a", tmp_path / "b", "--captions", captions, "--model", model]
+    data = read_json(run, *asked, code=3)
+    assert data["n"] == 1
+    assert data["first"]["mean"] == data["second"]["mean"]
+    assert data["interval"] is data["p"] is data["verdict"] is None
+    found = run("score", *asked, "--per-item", tmp_path / "s.csv")
+    assert found.exit_code == 3
+    assert "1 row is too few for an interval; score 10 rows or more." in found.stdout
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 2
+
+
+def test_scores_before_ctrl_c_are_written(
+    run: Run, model: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecliptic.tasks.scores.scorer.ROWS", 3)
+    advance = ScoreSheet.add
+
+    def add(self: ScoreSheet, batch: Any) -> None:
+        advance(self, batch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScoreSheet, "add", add)
+    found = run("score", pairs, "--model", model, "--per-item", tmp_path / "s.jsonl")
+    assert found.exit_code == 130
+    assert "interrupted after 3 rows" in found.stderr
+    assert "3 scores in" in found.stderr
+    lines = (tmp_path / "s.jsonl").read_text().splitlines()
+    assert [json.loads(line)["caption"] for line in lines] == CAPTIONS[:3]
+
+
+def test_many_rejects_are_counted_and_the_file_has_all(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    pairs.write_text(pairs.read_text() + "none.png,x\n" * 30, encoding="utf-8")
+    found = run("score", pairs, "--model", model, "--per-item", tmp_path / "s.csv")
+    assert found.exit_code == 3
+    assert found.stderr.count("rejected") == 20
+    assert f"and 10 more, all are in {tmp_path / 's.csv.rejects.jsonl'}" in found.stderr
+    assert len((tmp_path / "s.csv.rejects.jsonl").read_text().splitlines()) == 30
+    pairs.write_text("image,caption\n" + "none.png,x\n" * 30, encoding="utf-8")
+    found = run("score", pairs, "--model", model, "--per-item", tmp_path / "n.csv")
+    assert found.exit_code == 1
+    assert "none of the items could be used" in found.stderr
+    assert not (tmp_path / "n.csv").exists()
+    assert len((tmp_path / "n.csv.rejects.jsonl").read_text().splitlines()) == 30
+
+
+def test_a_level_is_shown_as_it_is(run: Run, model: str, pairs: Path) -> None:
+    pairs.write_text(pairs.read_text() + "a/0.png,a car\n", encoding="utf-8")
+    shown = run("score", pairs, "--model", model, "--level", "0.999", "--metric", "clip-t").stdout
+    assert "99.9% bootstrap interval" in shown
 
 
 def test_images_alone_have_a_quality(run: Run, model: str, pairs: Path, tmp_path: Path) -> None:
@@ -193,7 +276,11 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
     found = run("score", pairs, "--model", model, "--json")
     assert found.exit_code == 0
     assert json.loads(found.stdout)["cut"] == 1
-    assert "row 5 is too long and loses 'cat" in found.stderr
+    [note] = [note for note in json.loads(found.stdout)["notes"] if "too long" in note]
+    assert "line 6 loses 'cat cat" in note
+    assert "too long" not in found.stderr
+    shown = run("score", pairs, "--model", model).stdout
+    assert shown.count("too long") == 1
 
 
 @pytest.mark.parametrize(
@@ -208,8 +295,13 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
         (["P", "A"], "name one table, one or two folders"),
         (["A", "--metric", "iqa", "--captions", "P"], "reads no captions"),
         (["A", "--metric", "directional", "--captions", "P"], "needs a table"),
-        (["A", "A", "--metric", "preference", "--captions", "P"], "needs a table"),
+        (["A", "A", "--metric", "preference", "--captions", "P"], "two generators use clip-t"),
         (["P", "--metric", "iqa", "--words", "good"], "two texts with a comma"),
+        (["P", "--metric", "iqa", "--words", "a, a"], "two words of iqa are equal"),
+        (["P", "--columns", "caption=a,caption=b"], "the column of one thing twice"),
+        (["P", "--metric", "preference", "--columns", "group=g"], "groups would have no effect"),
+        (["A", "A", "--metric", "cmmd", "--columns", "image=x"], "--columns has no effect on cmmd"),
+        (["A", "A", "--captions", "P"], "are one folder"),
         (["P", "--metric", "iqa", "--prefix", "x"], "so it has no prefix"),
         (["P", "--words", "a,b"], "takes no words"),
         (["A", "A", "--metric", "cmmd", "--prefix", "x"], "--prefix has no effect"),
@@ -218,7 +310,11 @@ def test_long_captions_are_cut_and_counted(run: Run, model: str, pairs: Path) ->
         (["A", "A", "--metric", "cmmd", "--level", "0.9"], "--level has no effect"),
         (["A", "A", "--metric", "clip-i", "--examples", "1"], "--examples has no effect"),
         (["P", "--per-item", "s.txt"], "must end in .csv or .jsonl"),
-        (["P", "--level", "1"], "--level"),
+        (["P", "--level", "1"], "'--level': a level is a share from 0.5 to 0.999; got 1."),
+        (["P", "--level", "95"], "0.999, such as 0.95 for 95 %; got 95."),
+        (["P", "--metric", "clip_t"], "'cmmd-published'; did you mean 'clip-t'?"),
+        (["P", "--seed", "-1"], "must be 0 or more."),
+        (["P", "--seed", "a"], "must be a whole number."),
     ],
 )
 def test_what_does_not_fit_together_is_wrong_usage(
@@ -230,7 +326,36 @@ def test_what_does_not_fit_together_is_wrong_usage(
     assert said in " ".join(found.stderr.split())
 
 
-def test_a_missing_table_is_said_before_the_work(run: Run, model: str) -> None:
-    found = run("score", "none.csv", "--model", model)
-    assert found.exit_code == 1
-    assert "there is no file none.csv" in found.stderr
+def test_what_is_missing_is_said_before_the_work(run: Run, model: str, tmp_path: Path) -> None:
+    for given, said in (
+        (["none.csv"], "there is no file none.csv"),
+        (["none"], "there is no file or folder none;"),
+        ([tmp_path, "none", "--captions", "c.csv"], "there is no file or folder none;"),
+        ([tmp_path, "n" * 5000, "--captions", "c.csv"], "there is no file or folder nnn"),
+    ):
+        found = run("score", *given, "--model", model)
+        assert found.exit_code == 1
+        assert said in found.stderr
+
+
+def test_a_table_without_rows_or_columns_is_named(
+    run: Run, model: str, pairs: Path, tmp_path: Path
+) -> None:
+    empty, other = tmp_path / "empty.csv", tmp_path / "other.csv"
+    empty.write_text("image,caption\n", encoding="utf-8")
+    other.write_text("file,text\na/0.png,a cat\n", encoding="utf-8")
+    for given, said in (
+        ([empty], f"{empty} has no rows"),
+        ([tmp_path / "a", "--captions", empty], f"{empty} has no rows"),
+        ([other], "Name yours with --columns image=NAME,caption=NAME."),
+        ([other, "--columns", "image=file"], "Name yours with --columns caption=NAME."),
+        ([other, "--metric", "iqa"], "no column 'image'; its columns: file, text. Name yours with"),
+        ([other, "--columns", "image=f,caption=text"], "no column 'f'; its columns: file, text."),
+        ([tmp_path / "a", "--captions", pairs], "to the folder, so write '0.png'"),
+    ):
+        found = run("score", *given, "--model", model)
+        assert found.exit_code == 1, given
+        assert said in found.stderr
+    assert "Name yours" not in run("score", other, "--columns", "image=f,caption=text").stderr
+    found = run("score", "-", "--model", model, input="")
+    assert "standard input has no rows" in found.stderr

@@ -31,8 +31,11 @@ def test_the_commands_of_the_page_run(
                 shown.append(found.stdout)
         elif "open(" in block:  # makes the files of the next commands
             exec(compile(block, "docs/scores.md", "exec"), names)
-    assert len(shown) == 5
+    assert len(shown) == 8
     assert "95% bootstrap interval" in shown[0]
     assert (tmp_path / "scores.csv").read_text(encoding="utf-8").count("\n") == 11
-    assert "new scores higher than old by +" in shown[3]
-    assert "that both sets are of one distribution" in shown[4]
+    [means, stored] = [next(row for row in shown[i].splitlines() if "mean" in row) for i in (0, 4)]
+    assert means == stored
+    assert "new scores higher than old by 0." in shown[6]
+    assert "chance of so large a value if both sets were of one distribution" in shown[7]
+    assert "images of one name are exchanged" in shown[7]

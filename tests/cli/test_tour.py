@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ecliptic.cli.main import app
-from ecliptic.report import bundled
+from ecliptic.report.showcase import bundled
 
 DRAWINGS = bundled.FOLDER
 CAT, ROCKET = DRAWINGS / "cat.png", DRAWINGS / "rocket.png"

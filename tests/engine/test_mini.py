@@ -10,6 +10,7 @@ from PIL import Image
 import ecliptic
 from benchmarks import naming
 from benchmarks.emoji import read_emoji
+from ecliptic.engine import report_mini
 from ecliptic.engine.loading import MINI
 from ecliptic.settings import load_toml
 from ecliptic.train import TrainSettings
@@ -49,6 +50,25 @@ def test_any_text_and_any_image_can_be_encoded(mini: ecliptic.Clip) -> None:
         torch.testing.assert_close(rows.norm(dim=-1), torch.ones(len(rows)))
 
 
+def test_a_black_icon_on_clear_ground_is_no_black_square(mini: ecliptic.Clip) -> None:
+    """Its pixels are all black; only their transparency says what it shows."""
+    with Image.open(DRAWINGS / "key.png") as key:
+        drawn = key.convert("L").point(lambda value: 255 * (value < 200))
+    black = Image.new("L", drawn.size)
+    icon = Image.merge("RGBA", (black, black, black, drawn))
+    on_white = Image.composite(
+        Image.new("RGB", drawn.size), Image.new("RGB", drawn.size, "white"), drawn
+    )
+    square = Image.new("RGB", drawn.size)
+    vectors = mini.encode_image([icon, on_white, square])
+    torch.testing.assert_close(vectors[0], vectors[1], rtol=0, atol=1e-5)
+    assert float(vectors[0] @ vectors[2]) < 0.9
+    assert mini.card.preprocess["preprocess"] == "robust"
+    plain = ecliptic.load("mini", preprocess="reference").encode_image([icon, on_white])
+    torch.testing.assert_close(plain[1], vectors[1], rtol=0, atol=1e-5)
+    assert float(plain[0] @ plain[1]) < 0.9
+
+
 def test_it_names_most_of_the_bundled_drawings(mini: ecliptic.Clip) -> None:
     files = sorted(DRAWINGS.glob("*.png"))
     labels = [file.stem.replace("-", " ") for file in files]
@@ -83,3 +103,6 @@ def test_it_reaches_the_numbers_of_its_card(mini: ecliptic.Clip, shared: Path) -
     assert (found["design.at_1"].count, found["concepts.at_1"].count) == (777, 433)
     values = {name: found[name].value for name in REACHED}
     assert values == pytest.approx(REACHED, abs=0.01)  # other machines round otherwise
+    told = {one.what: one.value for one in report_mini().measures}
+    assert told["unseen design, R@1"] == pytest.approx(REACHED["design.at_1"], abs=0.01)
+    assert told["keyword, in the best 10"] == pytest.approx(REACHED["keywords"], abs=0.01)

@@ -18,6 +18,7 @@ from ecliptic.engine import (
     line_items,
     read_items,
     read_lines,
+    read_rows,
     text_item,
 )
 from ecliptic.engine.sources.tables import read_table
@@ -130,8 +131,38 @@ def test_csv_rows_by_column_with_ids_and_rejects(tmp_path: Path) -> None:
     one, empty, three = read_table(str(file), Columns("caption", "id", "text"))
     assert one == Item("1", "a cat, sitting\nstill")
     assert "nothing usable in column 'caption'" in str(empty.error)
-    assert "row 2" in empty.name
+    assert empty.name == f"{file}, line 4"
     assert three == Item("3", "b")
+
+
+def test_a_row_of_a_table_has_the_number_of_its_line(tmp_path: Path) -> None:
+    text = 'id,caption\n\n1,"a\nb"\n\n\n2,c\n3\n4,d,more\n'
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    found = list(read_rows(str(tmp_path / "t.csv"), ["id"]))
+    assert found == [
+        (3, {"id": "1", "caption": "a\nb"}),
+        (7, {"id": "2", "caption": "c"}),
+        (8, {"id": "3", "caption": None}),
+        (9, {"id": "4", "caption": "d"}),
+    ]
+    (tmp_path / "t.jsonl").write_text('\n{"id": 1}\n\n{"id": 2}\n', encoding="utf-8")
+    assert [number for number, _ in read_rows(str(tmp_path / "t.jsonl"), ["id"])] == [2, 4]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_in_utf16_is_named(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes("\ufeffimage,caption\na.png,x\n".encode(encoding))
+    with pytest.raises(StorageError, match=r"t\.csv is a text in UTF-16; save it as UTF-8"):
+        list(read_rows(str(tmp_path / "t.csv"), ["image"]))
+
+
+def test_a_table_with_other_separators_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('image;"caption"\na.png;x\n')
+    (tmp_path / "t.tsv").write_text("image,caption\na.png,x\n")
+    for suffix, what in ((".csv", "semicolons"), (".tsv", "commas")):
+        for name in ("image", "caption"):
+            with pytest.raises(StorageError, match=f"separates its columns by {what}"):
+                list(read_rows(str(tmp_path / f"t{suffix}"), [name]))
 
 
 def test_image_paths_of_a_table_count_from_its_folder(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecliptic.report.bundled import FOLDER, bundled_questions
+from ecliptic.report.showcase.bundled import FOLDER, bundled_questions
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,8 @@ from PIL import Image
 import ecliptic
 from ecliptic.checkpoints import write
 from ecliptic.report import classification_page
-from ecliptic.tasks import ClassificationReport, Classifier, Promises
+from ecliptic.scoring import Reliability
+from ecliptic.tasks import ClassificationReport, Classifier, HardImage, Promises
 from tests import tiny
 from tests.tasks.classification.conftest import draw_images
 
@@ -43,6 +44,39 @@ def test_the_page_shows_numbers_diagram_confusions_and_pictures(
     assert html.count("<img") == min(24, len(paths))
     assert "&lt;b&gt;blue&lt;/b&gt;" in html
     assert "<b>blue" not in html
+    figures = html[html.index('class="figures"') : html.index("</header>")]
+    assert "accuracy of answers" in figures
+    assert "abstained (" in html
+    assert "promised 50 %" in html
+
+
+def test_bars_have_their_images_and_gaps_a_colour_of_their_own(
+    judged: tuple[ClassificationReport, list[str]],
+) -> None:
+    bins = Reliability((1, 20, 12_345), (0.1, 0.5, 0.9), (0.4, 0.3, 0.9))
+    html = classification_page(replace(judged[0], reliability=bins))
+    chart = html[html.index("<svg") : html.index("</svg>")]
+    assert re.findall(
+        r'class="(few)?"><rect[^>]*class="bar"></rect><rect[^>]*class="(\w+)"', chart
+    ) == [
+        ("few", "under"),
+        ("", "over"),
+        ("", "under"),
+    ]
+    assert re.findall(r'class="count">([^<]+)<', chart) == ["1", "20", "12k"]
+    top = float(chart.split('viewBox="')[1].split()[1])
+    tops = [float(y) for y in re.findall(r'<text[^>]*? y="(-?[\d.]+)"', chart)]
+    assert min(tops) - 11 > top, "no word is cut at the edge"
+
+
+def test_a_card_of_several_labels_names_the_one_that_was_judged_worst(
+    judged: tuple[ClassificationReport, list[str]],
+) -> None:
+    one = HardImage(0, "a.png", "animal", "animal, food", 0.062, 0.97, worst="food", in_truth=False)
+    html = classification_page(replace(judged[0], hardest=(one,)))
+    assert "food 93.8%, not in the truth" in html
+    card = html[html.index("<article") :]
+    assert "6.2%" not in card
 
 
 def test_the_page_loads_nothing(judged: tuple[ClassificationReport, list[str]]) -> None:

@@ -1,13 +1,15 @@
 """The contact sheet is one file with all pictures inside, in order, whatever their names are."""
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ecliptic.report.contact_sheet import NO_PICTURE, Tile, contact_sheet
-from ecliptic.report.page import read_style
+from ecliptic.report.contact_sheet import NO_PICTURE, Tile, contact_sheet, shorten_names
+from ecliptic.report.questions import Picture
+from ecliptic.report.style import read_style
 
 
 def tiles(folder: Path) -> list[Tile]:
@@ -34,6 +36,25 @@ def test_all_tiles_are_inside_the_page_in_order(tmp_path: Path) -> None:
     assert "<li>from a file</li>" in page
 
 
+def test_a_picture_is_shown_with_its_edges_and_upright(tmp_path: Path) -> None:
+    wide = Image.new("RGBA", (600, 200), "white")
+    wide.paste("red", (0, 0, 20, 200))
+    wide.paste("blue", (580, 0, 600, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn it clockwise
+    wide.convert("RGB").save(tmp_path / "tall.jpg", exif=exif)
+    for source, size in ((wide, (192, 64)), (str(tmp_path / "tall.jpg"), (64, 192))):
+        small = Image.open(io.BytesIO(Picture("x", source).whole))
+        assert small.size == size
+        first, last = small.getpixel((2, 2)), small.getpixel((size[0] - 3, size[1] - 3))
+        assert isinstance(first, tuple)
+        assert isinstance(last, tuple)
+        assert (first[0] > 200 > first[2], last[2] > 200 > last[0]) == (True, True)
+    assert wide.size == (600, 200), "the given image is not changed"
+    strip = Image.open(io.BytesIO(Picture("x", Image.new("L", (3000, 1))).whole))
+    assert strip.size == (192, 1)
+
+
 def test_the_page_loads_nothing_and_is_dark_where_the_reader_is(tmp_path: Path) -> None:
     page = contact_sheet("Best of", "Five tiles.", tiles(tmp_path))
     assert not re.search(r'(src|href)="(?!data:)|url\(|@import|<script', page)
@@ -50,3 +71,19 @@ def test_sections_stand_below_and_empty_ones_are_left_out() -> None:
     assert page.index("one") < page.index("<h2>Worst</h2>") < page.index("<h3>other</h3>")
     assert "Nothing" not in page
     assert 'class="sheet"' not in contact_sheet("T", "L", [])
+
+
+def test_equal_names_are_told_apart_by_as_few_folders_as_possible() -> None:
+    names = [
+        "/my/a/x/1.png",
+        "/my/b/x/1.png",
+        "/my/a/2.png",
+        "3.png",
+        "c/3.png",
+        "c/3.png",
+        "a text",
+    ]
+    assert list(shorten_names(names).values()) == [
+        "a/x/1.png", "b/x/1.png", "2.png", "3.png", "c/3.png", "a text",
+    ]  # fmt: skip
+    assert shorten_names(["a//1.png", "a/1.png"]) == {"a//1.png": "a/1.png", "a/1.png": "a/1.png"}

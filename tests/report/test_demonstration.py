@@ -12,10 +12,10 @@ from ecliptic.checkpoints import write
 from ecliptic.engine import Clip, load
 from ecliptic.errors import MissingTowerError
 from ecliptic.report import DemoResult, demo
-from ecliptic.report.bundled import bundled_questions
-from ecliptic.report.page import MINI, page
-from ecliptic.report.results import Guess, Hit, Search, TokenReading
-from ecliptic.report.summary import print_summary
+from ecliptic.report.showcase.bundled import bundled_questions
+from ecliptic.report.showcase.page import MINI, page
+from ecliptic.report.showcase.results import Guess, Hit, Search, TokenReading
+from ecliptic.report.showcase.summary import print_summary
 from ecliptic.scoring import NONE_OF_THESE
 from tests import tiny
 

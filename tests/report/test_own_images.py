@@ -14,9 +14,9 @@ from ecliptic.checkpoints import write
 from ecliptic.engine import Clip, Columns, Item, load, read_items
 from ecliptic.errors import InputError
 from ecliptic.report import DemoResult, Picture, demo
-from ecliptic.report.page import page
-from ecliptic.report.sampling import sample
-from ecliptic.report.sections import CARDS
+from ecliptic.report.showcase.page import page
+from ecliptic.report.showcase.sampling import sample
+from ecliptic.report.showcase.sections import CARDS
 from tests import tiny
 from tests.report.test_demonstration import Reader
 

@@ -1,8 +1,8 @@
 import pytest
 
 from ecliptic.inputs import Tokenizer, TokenizerSpec, ledger
-from ecliptic.report.results import TokenReading
-from ecliptic.report.tokens import group_tokens, show_tokens
+from ecliptic.report.showcase.results import TokenReading
+from ecliptic.report.showcase.tokens import group_tokens, show_tokens
 from tests.report.test_demonstration import Reader
 
 

@@ -1,5 +1,6 @@
 """Intervals hold the truth as often as they say, and equal SciPy's and the published ones."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from ecliptic import scoring
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.scoring.intervals import MOST_UNITS
+from ecliptic.scoring.student import student_quantile
 
 RNG = np.random.default_rng(11)
 VALUES = RNG.gamma(2.0, 1.0, 60)
@@ -78,14 +80,55 @@ def test_counts_that_do_not_fit_are_refused(k: Any, n: Any) -> None:
         (lambda g: g.normal(size=20), 0.0, {}),
         (lambda g: g.gamma(2.0, size=30), 2.0, {}),
         (lambda g: np.maximum(g.normal(size=60), 0), 0.398942, {}),
+        (lambda g: np.maximum(g.normal(-1, 1, 60), 0), 0.083315, {}),
         (lambda g: g.exponential(size=41), np.log(2), {"statistic": "median"}),
     ],
-    ids=["normal", "skewed", "clamped", "median"],
+    ids=["normal", "skewed", "clamped", "mostly clamped", "median"],
 )
 def test_intervals_hold_the_truth_as_often_as_promised(
     draw: Any, truth: float, options: dict[str, Any]
 ) -> None:
     assert abs(covers(draw, truth, 500, resamples=999, **options) - 0.95) <= 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("draw", "truth", "least"),
+    [
+        (lambda g: g.normal(size=5), 0.0, 0.92),
+        (lambda g: g.lognormal(size=5), np.exp(0.5), 0.87),
+        (lambda g: g.lognormal(size=20), np.exp(0.5), 0.87),
+        (lambda g: g.beta(6, 0.4, size=10), 6 / 6.4, 0.90),
+        (lambda g: g.binomial(1, 0.3, size=10), 0.3, 0.95),
+        (lambda g: np.maximum(g.normal(-1, 1, 20), 0), 0.083315, 0.87),
+    ],
+    ids=["normal 5", "lognormal 5", "lognormal 20", "beta 10", "two values 10", "tied 20"],
+)
+def test_small_samples_hold_the_truth_as_often_as_the_docstring_says(
+    draw: Any, truth: float, least: float
+) -> None:
+    assert covers(draw, truth, 500, resamples=999) >= least
+
+
+@pytest.mark.parametrize("count", [5, 10, 20, 50])
+def test_intervals_of_clamped_scores_stay_near_the_values(count: int) -> None:
+    """Resamples without spread, or of one tiny value, once gave ends of millions."""
+    rng = np.random.default_rng(count)
+    for seed in range(100):
+        x = np.maximum(rng.normal(-1, 1, count), 0)
+        found = scoring.bootstrap(x, seed=seed, resamples=999)
+        student = scipy.stats.t.ppf(0.975, count - 1) * scipy.stats.sem(x)
+        assert found.high <= x.mean() + 3.001 * student
+        assert found.low >= x.mean() - 3.001 * student
+    found = scoring.bootstrap([0] * 7 + [0.12, 0.31, 0.31])
+    assert found.high < 0.4
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 100, 1023])
+@pytest.mark.parametrize("tail", [0.25, 0.025, 0.0005])
+def test_the_quantile_of_student_equals_scipy(tail: float, freedom: int) -> None:
+    peer = scipy.stats.t.isf(tail, freedom)
+    assert student_quantile(tail, freedom) == pytest.approx(peer, rel=1e-9)
 
 
 @pytest.mark.slow
@@ -146,6 +189,31 @@ def test_many_values_give_the_interval_of_their_standard_error() -> None:
     found = scoring.bootstrap(x, resamples=2000)
     half = 1.96 * x.std() / np.sqrt(len(x))
     assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+
+
+def test_many_groups_are_drawn_in_parts() -> None:
+    names = np.arange(40 * MOST_UNITS) // 4
+    x = np.random.default_rng(2).exponential(size=len(names) // 4)[names]
+    start = time.process_time()
+    found = scoring.bootstrap(x, groups=names, resamples=2000)
+    assert time.process_time() - start < 3  # 10 s if each group is drawn
+    half = 1.96 * x.std() / np.sqrt(len(x) / 4)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+    middle = scoring.bootstrap(x, "median", groups=names, resamples=200)
+    assert middle.low < np.log(2) < middle.high
+
+
+def test_the_standard_error_equals_the_textbook_formula() -> None:
+    assert scoring.standard_error(VALUES) == pytest.approx(scipy.stats.sem(VALUES))
+    names = np.repeat(np.arange(60), 3)
+    copies = scoring.standard_error(np.repeat(VALUES, 3), names)
+    assert copies == pytest.approx(scipy.stats.sem(VALUES))
+
+
+def test_ends_can_be_kept_within_what_a_value_can_be() -> None:
+    far = scoring.Interval(-3.0, 0.5, 7.0)
+    assert far.within(-1, 1) == scoring.Interval(-1, 0.5, 1)
+    assert scoring.Interval(0.1, 1.0000001, 2.0).within(0, 1).high == 1.0000001
 
 
 def test_equal_entries_of_groups_are_drawn_together() -> None:

@@ -72,11 +72,34 @@ def test_a_planted_weight_is_found_and_noise_is_not() -> None:
 def test_rows_that_are_not_used_change_nothing() -> None:
     x, y, _ = rated(*LONG)
     folds, used = torch.arange(len(y)) % 5, torch.arange(len(y)) < 60
-    found = scoring.cross_predict(x, y, folds, used)
+    found = scoring.cross_predict(x, y, folds, used).held_out
     changed = torch.where(used, y, 0)
-    torch.testing.assert_close(scoring.cross_predict(x, changed, folds, used), found)
+    torch.testing.assert_close(scoring.cross_predict(x, changed, folds, used).held_out, found)
     short = scoring.fit_ridge(x[:60], y[:60], folds[:60]).held_out
     torch.testing.assert_close(found[:60], short)
+
+
+def test_comparable_scores_keep_the_order_of_each_fold() -> None:
+    x, y, _ = rated(*LONG)
+    folds = torch.arange(len(y)) % 5
+    fit = scoring.fit_ridge(x, y, folds)
+    for fold in range(5):
+        one, other = fit.comparable[folds == fold], fit.held_out[folds == fold]
+        assert scoring.pearson(one, other) == pytest.approx(1, abs=1e-9)
+    assert float(fit.comparable.std(correction=0)) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("size", [WIDE, LONG])
+def test_pairs_that_are_not_used_are_tested_and_teach_nothing(size: tuple[int, int]) -> None:
+    one, other, _ = chosen(*size, 20)
+    folds, used = torch.arange(len(one)) % 5, torch.arange(len(one)) < len(one) * 2 // 3
+    found = scoring.cross_choose(one, other, folds, used)
+    short = scoring.fit_choices(one[used], other[used], folds[used])
+    torch.testing.assert_close(found.margins[used], short.margins, rtol=1e-5, atol=1e-7)
+    assert (found.alpha, len(found.margins)) == (short.alpha, len(one))
+    turned = torch.where(used[:, None], one, other), torch.where(used[:, None], other, one)
+    again = scoring.cross_choose(*turned, folds, used).margins
+    torch.testing.assert_close(again[~used], -found.margins[~used], rtol=1e-5, atol=1e-7)
 
 
 def chosen(pairs: int, width: int, sharpness: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,3 +182,5 @@ def test_what_teaches_nothing_is_refused() -> None:
         scoring.fit_ridge(x, y.clone().index_fill(0, torch.tensor(3), torch.nan), folds)
     with pytest.raises(NumericalError, match="leave these images out"):
         scoring.fit_choices(x, x * torch.inf, folds)
+    with pytest.raises(ShapeError, match="must have one shape; encode both with one model"):
+        scoring.fit_choices(x, x[:, 1:], folds)

@@ -58,6 +58,42 @@ def test_the_test_of_two_sets_is_wrong_as_rarely_as_it_says() -> None:
     assert scoring.cmmd_test(many[0], many[1] + 0.5, permutations=19) == 1 / 20
 
 
+def draw_pairs(rng: Any, rows: int, shift: float) -> Any:
+    """Two sets whose row i shares its content, (2, N, E)."""
+    content = rng.normal(size=(rows, 16))
+    return [content + 0.5 * rng.normal(size=(rows, 16)) + s for s in (0.0, shift)]
+
+
+def test_the_cmmd_of_pairs_leaves_out_those_of_one_content() -> None:
+    x, y = (v / np.linalg.norm(v, axis=1)[:, None] for v in draw_pairs(RNG, 30, 0.3))
+    kernels = [np.exp(-((a[:, None] - b) ** 2).sum(-1) / 200) for a, b in ((x, x), (y, y), (x, y))]
+    own = [(k.sum() - np.trace(k)) / 30 / 29 for k in kernels]
+    assert scoring.cmmd(x, y, paired=True) == pytest.approx(1000 * (own[0] + own[1] - 2 * own[2]))
+    rng = np.random.default_rng(4)
+    draws = [draw_pairs(rng, 40, 0.0) for _ in range(60)]
+    paired = [scoring.cmmd(*one, paired=True) for one in draws]
+    error = np.std(paired) / np.sqrt(60)
+    assert abs(np.mean(paired)) < 3 * error
+    assert np.mean([scoring.cmmd(*one) for one in draws]) < -10 * error
+
+
+def test_the_test_of_pairs_exchanges_within_them() -> None:
+    """Sets that share their content look too near to a test that mixes all images."""
+    rng = np.random.default_rng(5)
+    same = [draw_pairs(rng, 40, 0.0) for _ in range(200)]
+    shifted = [draw_pairs(rng, 40, 0.15) for _ in range(40)]
+
+    def rejects(some: Any, *, paired: bool) -> float:
+        p = [scoring.cmmd_test(*one, permutations=99, paired=paired) for one in some]
+        return float(np.mean(np.array(p) <= 0.1))
+
+    assert abs(rejects(same, paired=True) - 0.1) < 0.06
+    assert rejects(shifted, paired=True) > 0.7
+    assert rejects(shifted, paired=False) < 0.05
+    many = draw_pairs(rng, 1100, 0.2)
+    assert scoring.cmmd_test(*many, permutations=19, paired=True) == 1 / 20
+
+
 def test_alignment_and_uniformity_follow_their_formulas() -> None:
     x, y = (torch.nn.functional.normalize(v, dim=-1).numpy() for v in (A, B))
     peer = ((x[:21] - y) ** 2).sum(-1).mean()
@@ -100,6 +136,13 @@ def test_zero_vectors_give_numbers() -> None:
         (lambda: scoring.alignment(A[:0], A[:0]), ConfigError, "no pairs"),
         (lambda: scoring.cmmd_test(A, B[:1]), ConfigError, "at least 2 vectors"),
         (lambda: scoring.cmmd_test(A, B, permutations=0), ConfigError, "permutations must be"),
+        (lambda: scoring.cmmd(A, B, paired=True), ShapeError, "30 and 21 vectors are no pairs"),
+        (lambda: scoring.cmmd_test(A, B, paired=True), ShapeError, "row i of both must share"),
+        (
+            lambda: scoring.cmmd(A, A, unbiased=False, paired=True),
+            ConfigError,
+            "has no form for pairs",
+        ),
         (lambda: scoring.uniformity(A[:1]), ConfigError, "at least 2 vectors"),
         (lambda: scoring.uniformity(A, 0.0), ConfigError, "t must be"),
     ],

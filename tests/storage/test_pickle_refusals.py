@@ -18,9 +18,10 @@ from ecliptic.errors import (
     CorruptFileError,
     UnsafeFileError,
 )
-from ecliptic.storage import budget, pickles, zip_archive
+from ecliptic.storage import budget
 from ecliptic.storage.budget import Budget
-from ecliptic.storage.torch_files import read_torch
+from ecliptic.storage.pickled import pickles, zip_archive
+from ecliptic.storage.pickled.torch_files import read_torch
 
 from .archives import archive, small
 
@@ -80,7 +81,7 @@ def test_c1_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
 
 AUDITED = """
 import os, sys
-from ecliptic.storage.torch_files import read_torch
+from ecliptic.storage.pickled.torch_files import read_torch
 from ecliptic.errors import CheckpointError
 
 watched = []

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save
 
 from ecliptic.errors import CorruptFileError
+from ecliptic.storage.pickled.torch_files import read_torch
 from ecliptic.storage.safetensors_files import read_safetensors, read_tensors
 from ecliptic.storage.sniffing import sniff
-from ecliptic.storage.torch_files import read_torch
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 605157884\n"

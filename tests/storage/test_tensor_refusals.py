@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError
-from ecliptic.storage.torch_files import read_torch
+from ecliptic.storage.pickled.torch_files import read_torch
 
 from .archives import archive, tensor
 

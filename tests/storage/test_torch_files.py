@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecliptic.storage.pickle_names import Inert
-from ecliptic.storage.torch_files import read_torch
+from ecliptic.storage.pickled.pickle_names import Inert
+from ecliptic.storage.pickled.torch_files import read_torch
 
 DTYPES = (
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8),

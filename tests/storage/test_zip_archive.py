@@ -13,8 +13,9 @@ from ecliptic.errors import (
     UnsafeFileError,
     UnsupportedLayoutError,
 )
-from ecliptic.storage import budget, zip_archive
-from ecliptic.storage.torch_files import read_torch
+from ecliptic.storage import budget
+from ecliptic.storage.pickled import zip_archive
+from ecliptic.storage.pickled.torch_files import read_torch
 
 from .archives import archive, small
 

@@ -1,60 +1,103 @@
-"""The interval of Spearman's correlation holds the truth as often as it promises."""
+"""What a training says of ratings and choices by chance: 0 and a half, as often as it promises."""
 
-import math
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+import ecliptic
+from ecliptic.engine import Card
+from ecliptic.scoring import Interval, spearman
+from ecliptic.tasks import train_on_choices, train_on_ratings
 from ecliptic.tasks.aesthetic import training
-from ecliptic.tasks.aesthetic.training import _bootstrap_order
+from tests import tiny
+from tests.engine.models import save
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    folder: Path = tmp_path_factory.mktemp("model")
+    return ecliptic.load(save(tiny.checkpoint("vit"), folder / "vit")).card
 
 
 @pytest.fixture(autouse=True)
-def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "RESAMPLES", 1_000)
+def _no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SHARES", ())
 
 
-def coverage(trials: int, groups: int | None, level_of: float = 0.6, rows: int = 60) -> float:
-    """Share of samples of two normal variables whose interval holds the true correlation."""
-    truth = 6 / math.pi * math.asin(level_of / 2)  # Spearman's of a Pearson's correlation
-    g, held = torch.Generator().manual_seed(0), 0
-    for trial in range(trials):
-        if groups is None:
-            a, noise = torch.randn(2, rows, generator=g, dtype=torch.float64)
-            marks = None
-        else:  # rows of a group are equal but for a little noise, so only groups count
-            marks = torch.arange(rows * 3) // 3
-            a, noise = torch.randn(2, rows, generator=g, dtype=torch.float64)[:, marks]
-            a = a + 1e-3 * torch.randn(len(marks), generator=g, dtype=torch.float64)
-        b = level_of * a + math.sqrt(1 - level_of**2) * noise
-        found = _bootstrap_order(a, b, marks, trial)
-        held += found.low <= truth <= found.high
-    return held / trials
+def rate_by_chance(card: Card, trials: int, rows: int, groups: int) -> list[Interval]:
+    """Spearman's intervals of noise; images of a group look alike and are rated alike."""
+    found = []
+    for seed in range(trials):
+        g = torch.Generator().manual_seed(seed)
+        marks = torch.arange(rows) // (rows // groups)
+        looks, own = (
+            torch.randn(groups, card.embed, generator=g)[marks],
+            torch.randn(rows, card.embed, generator=g),
+        )
+        alike = 0.0 if groups == rows else 0.8
+        x = F.normalize(1 + alike * looks + (1 - alike) * own, dim=-1)
+        y = alike * torch.randn(groups, generator=g)[marks] + torch.randn(rows, generator=g)
+        names = None if groups == rows else marks.tolist()
+        found.append(train_on_ratings(x, y, card, names, seed=seed).report.spearman)
+    return found
 
 
-def test_intervals_are_wider_where_rows_are_not_independent() -> None:
-    g = torch.Generator().manual_seed(1)
-    marks = torch.arange(90) // 9
-    a, noise = torch.randn(2, 10, generator=g, dtype=torch.float64)[:, marks]
-    b = a + noise
-    alone, together = (_bootstrap_order(a, b, m, 0) for m in (None, marks))
-    assert alone.value == together.value
-    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+def choose_by_chance(card: Card, trials: int, pairs: int, groups: int) -> list[Interval]:
+    """Intervals of the accuracy of choices by chance."""
+    found = []
+    for seed in range(trials):
+        x = 1 + torch.randn(2, pairs, card.embed, generator=torch.Generator().manual_seed(seed))
+        one, other = F.normalize(x, dim=-1)
+        names = None if groups == pairs else [n % groups for n in range(pairs)]
+        found.append(train_on_choices(one, other, card, names, seed=seed).report.accuracy)
+    return found
+
+
+def share_that_holds(found: list[Interval], truth: float) -> float:
+    return sum(one.low <= truth <= one.high for one in found) / len(found)
+
+
+def mean_of(found: list[Interval]) -> float:
+    return sum(one.value for one in found) / len(found)
+
+
+def test_chance_is_0_and_a_half(card: Card) -> None:
+    rated = rate_by_chance(card, 40, 30, 30)
+    assert abs(mean_of(rated)) < 0.11
+    assert share_that_holds(rated, 0) >= 0.85
+    chosen = choose_by_chance(card, 20, 40, 40)
+    assert share_that_holds(chosen, 0.5) >= 0.8
 
 
 @pytest.mark.slow
-def test_500_intervals_hold_the_truth_as_promised() -> None:
-    assert abs(coverage(500, None) - 0.95) <= 0.02
+@pytest.mark.parametrize(("rows", "groups"), [(30, 30), (60, 60), (200, 200), (100, 20), (60, 6)])
+def test_500_intervals_of_ratings_by_chance_hold_0(card: Card, rows: int, groups: int) -> None:
+    found = rate_by_chance(card, 500, rows, groups)
+    assert abs(mean_of(found)) < 0.04
+    assert share_that_holds(found, 0) >= (0.93 if groups == rows else 0.9)
 
 
 @pytest.mark.slow
-def test_500_intervals_of_groups_hold_the_truth_as_promised(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("pairs", "groups"), [(40, 40), (120, 120), (60, 20), (20, 5)])
+def test_500_intervals_of_choices_by_chance_hold_a_half(
+    card: Card, pairs: int, groups: int
 ) -> None:
-    for name in ("RESAMPLES", "FEWEST_RESAMPLES"):
-        monkeypatch.setattr(training, name, 300)  # groups are drawn one by one
-    assert abs(coverage(500, 3, rows=40) - 0.95) <= 0.02
+    found = choose_by_chance(card, 500, pairs, groups)
+    assert abs(mean_of(found) - 0.5) < 0.02
+    assert share_that_holds(found, 0.5) >= 0.93
 
 
-def test_most_intervals_hold_the_truth() -> None:
-    assert coverage(30, None) >= 0.8
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [60, 200])
+def test_500_intervals_of_a_planted_taste_hold_what_new_images_give(card: Card, rows: int) -> None:
+    g, held = torch.Generator().manual_seed(0), 0
+    for seed in range(500):
+        x = F.normalize(1 + torch.randn(rows + 2000, card.embed, generator=g), dim=-1)
+        y = (x - x.mean(0)) @ torch.randn(card.embed, generator=g)
+        y = y / y.std() + torch.randn(len(y), generator=g)
+        fit = train_on_ratings(x[:rows], y[:rows], card, seed=seed)
+        truth = spearman(fit.head.score(x[rows:]), y[rows:])
+        held += fit.report.spearman.low <= truth <= fit.report.spearman.high
+    assert held / 500 >= 0.92

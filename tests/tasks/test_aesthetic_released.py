@@ -161,6 +161,8 @@ def test_a_head_with_activations_is_not_folded(save: Save) -> None:
         ({"weight": torch.ones(1, 3)}, UnsupportedLayoutError, "a head has weight and bias"),
         ({"weight": torch.ones(2, 3), "bias": torch.ones(2)}, CorruptFileError, "gives one score"),
         ({"weight": torch.ones(1, 3), "bias": torch.ones(2)}, CorruptFileError, "cannot follow"),
+        ({"weight": torch.ones(1, 0), "bias": torch.ones(1)}, CorruptFileError, "reads no values"),
+        ({"weight": torch.ones(1, 2, 3), "bias": torch.ones(1)}, CorruptFileError, "cannot follow"),
         ({"weight": torch.ones(()), "bias": torch.ones(1)}, CorruptFileError, "cannot follow"),
         ({"weight": torch.full((1, 3), torch.nan), "bias": torch.ones(1)}, CorruptFileError, "NaN"),
         (layers(PLACES, (768, 8, 9, 4, 2, 1)) | {"2.bias": torch.ones(3)}, CorruptFileError,
@@ -172,6 +174,18 @@ def test_other_files_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         AestheticHead.load(save(state), "ViT-L-14/openai")
+
+
+def test_a_wide_layer_asks_for_no_memory(save: Save) -> None:
+    path = save({"weight": torch.ones(1, 400_000), "bias": torch.ones(1)})
+    with pytest.raises(ConfigError, match="400000 values, but ViT-L-14/openai has 768"):
+        AestheticHead.load(path, "ViT-L-14/openai")
+
+
+def test_a_weight_of_any_precision_scores() -> None:
+    x = unit(3, 512)
+    made = AestheticHead(torch.ones(512), 1.0, "ViT-B-32/openai")
+    torch.testing.assert_close(made.score(x), x.double().sum(1) + 1)
 
 
 def test_a_pickle_that_asks_for_code_is_refused(tmp_path: Path) -> None:

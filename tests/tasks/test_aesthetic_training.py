@@ -21,9 +21,9 @@ from ecliptic.errors import (
     StorageError,
 )
 from ecliptic.scoring import spearman
-from ecliptic.storage import read_safetensors, write_safetensors
 from ecliptic.tasks import AestheticHead, HeadFit, train_on_choices, train_on_ratings
 from ecliptic.tasks.aesthetic.agreement import find_agreement
+from ecliptic.tasks.aesthetic.head import FORMAT
 from tests import tiny
 from tests.engine.models import save
 
@@ -170,12 +170,73 @@ def test_what_teaches_nothing_is_refused(
 
 def test_too_few_choices_or_groups_are_refused(card: Card) -> None:
     x, _, _ = rated(card, 60)
-    with pytest.raises(ConfigError, match="20 different choices are needed at least, got 5"):
+    with pytest.raises(
+        ConfigError, match="20 different pairs of images are needed at least, got 5"
+    ):
         train_on_choices(x[:5], x[5:10], card)
-    with pytest.raises(ConfigError, match="choices need at least 5 groups, got 2"):
+    with pytest.raises(ConfigError, match="need at least 5 groups, got 2; add rows of 3 or more"):
         train_on_choices(x[:30], x[30:], card, ["a", "b"] * 15)
     with pytest.raises(ShapeError, match="as many answers, got 30 and 2 groups"):
         train_on_choices(x[:30], x[30:], card, ["a", "b"])
+
+
+def test_arrays_and_lists_train_the_same_head(card: Card) -> None:
+    x, y, _ = rated(card, 40)
+    groups = torch.arange(40) // 4
+    wanted = train_on_ratings(x, y, card, groups.tolist())
+    found = train_on_ratings(x.numpy(), y.numpy(), card, groups)
+    assert found.report == wanted.report
+    listed = train_on_ratings(x.double(), y.tolist(), card, groups.numpy())
+    assert listed.report.groups == 10
+    chosen = train_on_choices(x[:20].numpy(), x[20:].numpy(), card)
+    assert chosen.report == train_on_choices(x[:20], x[20:], card).report
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x, y: (x, y[:, None]), ShapeError, r"one row of numbers.*shape \(60, 1\)"),
+        (lambda x, y: (x, ["good"] * 60), ShapeError, "ratings must be one row of numbers"),
+        (lambda x, y: (x[:, 1:], y), ShapeError, "has vectors of"),
+        (lambda x, y: (x[0], y), ShapeError, r"vectors must be \(N, "),
+        (lambda x, y: (x.tolist(), y), ShapeError, r"floats of .*, got list; encode"),
+        (lambda x, y: (x * torch.nan, y), NumericalError, "row 0 of the given vectors holds NaN"),
+    ],
+)
+def test_other_values_are_refused(
+    card: Card, change: Any, error: type[Exception], message: str
+) -> None:
+    x, y, _ = rated(card, 60)
+    with pytest.raises(error, match=message):
+        train_on_ratings(*change(x, y), card)
+
+
+def test_vectors_of_another_space_are_refused(card: Card) -> None:
+    x, y, _ = rated(card, 60)
+    stored = Vectors(x.numpy(), None, "0" * 64, "", "another model")
+    with pytest.raises(SpaceMismatchError):
+        train_on_ratings(stored, y, card)
+    with pytest.raises(ShapeError, match="has vectors of"):
+        train_on_choices(x[:30], x[30:, 1:], card)
+
+
+def test_points_of_the_curve_have_different_sizes(card: Card) -> None:
+    x, y, _ = rated(card, 60)
+    groups = [n // 12 for n in range(60)]
+    sizes = [size for size, _ in train_on_ratings(x, y, card, groups).report.curve]
+    assert sizes == sorted(set(sizes))
+    chosen = train_on_choices(x[:30], x[30:], card, groups[::2]).report
+    assert [size for size, _ in chosen.curve] == sorted({size for size, _ in chosen.curve})
+    assert chosen.units == 5
+
+
+def test_a_penalty_at_the_end_of_what_is_tried_is_told(card: Card) -> None:
+    x, y, _ = rated(card, 60, noise=200)
+    report = train_on_ratings(x, y, card).report
+    assert report.limit == {1e4: "strongest", 1e-4: "weakest"}.get(report.alpha, "")
+    assert replace(report, alpha=1e4).limit == "strongest"
+    assert replace(report, alpha=1e-4).limit == "weakest"
+    assert replace(report, alpha=1.0).limit == ""
 
 
 # --- files -------------------------------------------------------------------------------------
@@ -196,7 +257,7 @@ def test_a_saved_head_is_the_same_head(fit: HeadFit, card: Card, tmp_path: Path)
     assert again.name == "my taste"
     assert again.training["images"] == 60
     assert again.training["spearman"]["value"] == fit.report.spearman.value
-    with pytest.raises(StorageError, match="exists; pass overwrite=True"):
+    with pytest.raises(StorageError, match=r"exists; .* pass overwrite=True"):
         fit.head.save(path)
     fit.head.save(path, overwrite=True)
     with pytest.raises(StorageError, match="cannot be read"):
@@ -223,27 +284,19 @@ def test_images_are_scored_by_their_own_model_only(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("facts", "tensors"),
     [
-        ("aesthetic head", "classifier", "holds 'classifier', not an aesthetic head"),
-        ('"space": "', '"space": 3, "x": "', "is damaged"),
-        ('"training"', '"other"', "is damaged"),
-        ("{", "{{", "metadata"),
+        ({"space": 3}, {}),
+        ({"training": None}, {}),
+        ({}, {"weight": torch.full((32,), torch.nan, dtype=torch.float64)}),
+        ({}, {"bias": torch.ones(2)}),
     ],
 )
 def test_a_damaged_file_is_refused(
-    fit: HeadFit, tmp_path: Path, old: str, new: str, message: str
+    fit: HeadFit, tmp_path: Path, facts: dict[str, Any], tensors: dict[str, torch.Tensor]
 ) -> None:
     fit.head.save(tmp_path / "head.safetensors")
-    found = read_safetensors(tmp_path / "head.safetensors")
-    about = found.metadata["ecliptic"]
-    assert old in about
-    tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
-    changed = {"format": "pt", "ecliptic": about.replace(old, new, 1)}
-    write_safetensors(tmp_path / "bad.safetensors", tensors, changed)
-    with pytest.raises(CorruptFileError, match=message):
-        AestheticHead.load(tmp_path / "bad.safetensors")
-    tensors["weight"][0] = torch.nan
-    write_safetensors(tmp_path / "nan.safetensors", tensors, found.metadata)
+    about, held = FORMAT.read(tmp_path / "head.safetensors")
+    FORMAT.write(tmp_path / "bad.safetensors", about | facts, held | tensors)
     with pytest.raises(CorruptFileError, match="is damaged"):
-        AestheticHead.load(tmp_path / "nan.safetensors")
+        AestheticHead.load(tmp_path / "bad.safetensors")

@@ -59,7 +59,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     pa.parquet.write_table(rows, tmp_path / "r.parquet")
     table = read_ratings(str(tmp_path / "r.parquet"))
     assert (table.ratings, table.unused) == ([3], ("more",))
-    assert reasons(table)[0][0] == "r.parquet, line 2"
+    assert reasons(table)[0][0] == "r.parquet, row 2"
 
 
 def test_bad_rows_are_listed_with_line_and_reason(tmp_path: Path) -> None:
@@ -96,6 +96,11 @@ def test_bad_rows_are_listed_with_line_and_reason(tmp_path: Path) -> None:
     [
         ("image,raiting\n", "needs the columns image and rating, or better and worse; its columns"),
         ("image,raiting\n", r"its columns: image, raiting; did you mean 'rating'\?"),
+        (
+            "file,score\n",
+            "rename the column of images to image and the column of ratings to rating",
+        ),
+        ("better,second\n", "second; rename the column of the other images to worse."),
         ("image,rating,better,worse\n", "make two tables"),
         ("", "its columns: none"),
     ],
@@ -139,7 +144,7 @@ def test_images_are_ranked_and_the_best_are_kept() -> None:
     ranked = rank_images(list("abcd"), scores, ["a.png", None, None, "d.png"])
     assert [(one.name, one.rank) for one in ranked] == [("b", 1), ("d", 2), ("c", 3), ("a", 4)]
     assert ranked[1].source == "d.png"
-    assert ranked[0].to_json(2) == {"image": "b", "rank": 1, "score": 3.0}
+    assert ranked[0].to_json() == {"image": "b", "rank": 1, "score": 3.0}
     assert [one.name for one in keep_best(ranked, 2)] == ["b", "d", "c"]
     assert [one.name for one in keep_best(ranked, 2, 1)] == ["b"]
     assert keep_best(ranked, 9) == []

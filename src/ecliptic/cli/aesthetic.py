@@ -11,11 +11,12 @@ import typer
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
 from ecliptic.cli.output import (
+    MOST_ROWS,
     count,
     on_terminal,
     print_facts,
+    print_first,
     print_json,
-    print_table,
     rejects_of,
     say,
     say_rejects,
@@ -37,13 +38,10 @@ if TYPE_CHECKING:
         ScoredImage,
     )
 
-DIGITS = 6  # of a score in a file
 NO_HEAD = (
-    "give a head with --head FILE. A released one is sac+logos+ava1-l14-linearMSE.pth in the "
-    "repository christophschuhmann/improved-aesthetic-predictor on GitHub, for --model "
-    "ViT-L-14/openai. A head of your own, for any model, is made from images that you rate: "
-    "--train ratings.csv --save head.safetensors. None comes with ecliptic: nobody has published "
-    "ratings of drawings, which is what the built-in model knows."
+    "give a head with --head FILE. None comes with ecliptic: nobody has published ratings of "
+    "drawings. Rate some images, and train your own: --train ratings.csv --save head.safetensors; "
+    "or see docs/aesthetics.md for the released ones of ViT-L-14/openai."
 )
 Page = Annotated[
     Path | None,
@@ -74,8 +72,9 @@ class HeadFlags:
             "a column group keeps images of one author or series together.",
         ),
     ] = None
-    save: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Save the trained head, a .safetensors.")
+    save_head: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Save the trained head, a .safetensors."),
     ] = None
 
     def check(self) -> None:
@@ -85,18 +84,18 @@ class HeadFlags:
         if self.head is not None and self.train is not None:
             raise typer.BadParameter("give either --head FILE or --train TABLE.")
         for flag, given, other in (
-            ("--save", self.save, self.train and "--train"),
+            ("--save", self.save_head, self.train and "--train"),
             ("--backbone", self.backbone, self.head and "--head"),
         ):
             if given is not None and not other:
                 wanted = "--train TABLE" if flag == "--save" else "--head FILE"
                 raise typer.BadParameter(f"{flag} has no effect without {wanted}.")
-        if self.save is not None and self.save.suffix != ".safetensors":
-            raise typer.BadParameter(f"--save {self.save} must end in .safetensors.")
+        if self.save_head is not None and self.save_head.suffix != ".safetensors":
+            raise typer.BadParameter(f"--save {self.save_head} must end in .safetensors.")
 
     def outputs(self) -> list[Path]:
         """Every file that is written."""
-        return [] if self.save is None else [self.save, rejects_of(self.save)]
+        return [] if self.save_head is None else [self.save_head, rejects_of(self.save_head)]
 
     def inputs(self) -> list[Path]:
         """Every file that is read."""
@@ -133,60 +132,82 @@ def aesthetic(
     chosen.check()
     _check_images(sources, chosen, {"--min": least, "--best": best, "--page": page, "--out": out})
     from ecliptic.storage import check_outputs
+    from ecliptic.tasks import keep_best, read_ratings
 
     outputs = [*chosen.outputs(), *files_of(out), *([page] if page else [])]
-    read = chain(sources.files(), chosen.inputs(), [model.model])
+    if force and not outputs:
+        raise typer.BadParameter("--force has no effect without --out, --page or --save.")
+    table = read_ratings(str(chosen.train)) if chosen.train else None
+    rated = table.files() if table else ()
+    read = chain(sources.files(), chosen.inputs(), rated, [model.model])
     check_outputs(outputs, read, force=force)
-    head, fit, clip, rejected = _find_head(sources, chosen, model, force=force)
-    side, ranked = _rank(sources, head, clip) if sources.inputs else (None, [])
-    from ecliptic.tasks import keep_best
+    head, fit, clip = _find_head(sources, chosen, table, model, force=force)
+    side, ranked = _rank(sources, head, clip, out) if sources.inputs else (None, [])
 
     kept = keep_best(ranked, least, best)
     if json:
         print_json(_to_json(head, fit, side, ranked, kept))
     else:
-        _print(fit, side, ranked, kept)
+        _print(head, fit, side, ranked, kept, out, best)
     _write(head, side, ranked, kept, out, page)
-    leave(REJECTED, when=rejected + (len(side.rejects) if side else 0) > 0)
+    leave(REJECTED, when=any(one is not None and len(one.rejects) for one in (table, side)))
 
 
 def _check_images(sources: ImageSources, chosen: HeadFlags, given: dict[str, Any]) -> None:
     """Check the paths and --min; without paths, a usage error for flags that are about images."""
     if (least := given["--min"]) is not None and not math.isfinite(least):
         raise typer.BadParameter(f"--min must be a finite number, got {least}.")
+    if (page := given["--page"]) is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"--page {page} must end in .html.")
     if sources.inputs or chosen.train is None:
         sources.check()
+        _check_columns(sources)
         return
     given |= {"--column": sources.column, "--id": sources.id_column}
     if used := [flag for flag, value in given.items() if value is not None]:
         raise typer.BadParameter(f"{used[0]} has no effect without images; name some as PATH.")
 
 
-def _find_head(
-    sources: ImageSources, chosen: HeadFlags, model: ModelFlags, *, force: bool
-) -> "tuple[AestheticHead, HeadFit | None, Clip | None, int]":
-    """The head; how good it is if it was trained now; the model, if it is used; rejected rows."""
-    from ecliptic.tasks import AestheticHead, read_ratings
+def _check_columns(sources: ImageSources) -> None:
+    """Raise a usage error for columns of a table without a table."""
+    from ecliptic.engine import is_table
 
-    if chosen.head is not None:
-        head = AestheticHead.load(chosen.head, chosen.backbone)
+    if any(is_table(path) and not sources.is_stored(path) for path in sources.inputs or ()):
+        return
+    for flag, value in (("--column", sources.column), ("--id", sources.id_column)):
+        if value is not None:
+            raise typer.BadParameter(f"{flag} has no effect without a table; leave it out.")
+
+
+def _find_head(
+    sources: ImageSources,
+    chosen: HeadFlags,
+    table: "RatingTable | None",
+    model: ModelFlags,
+    *,
+    force: bool,
+) -> "tuple[AestheticHead, HeadFit | None, Clip | None]":
+    """The head; how good it is if it was trained now; the model, if it is used."""
+    from ecliptic.tasks import AestheticHead
+
+    if table is None:
+        head = AestheticHead.load(str(chosen.head), chosen.backbone)
         if all(map(sources.is_stored, sources.inputs or ())):
             model.note_unused()
-            return head, None, None, 0
+            return head, None, None
         clip = model.clip()
         head.check(clip.card)
-        return head, None, clip, 0
-    table = read_ratings(str(chosen.train))
+        return head, None, clip
     if table.unused:
         say(f"note: columns that are not used: {', '.join(table.unused)}")
     clip = model.clip()
-    fit = _train(table, clip, chosen.save)
-    if chosen.save is not None:
-        fit.head.save(chosen.save, overwrite=force)
-        say(f"head for {fit.head.model} in {chosen.save}")
+    fit = _train(table, clip, chosen.save_head)
+    if chosen.save_head is not None:
+        fit.head.save(chosen.save_head, overwrite=force)
+        say(f"head for {fit.head.model} in {chosen.save_head}")
     else:
         say("note: the head is not saved; add --save head.safetensors")
-    return fit.head, fit, clip, len(table.rejects)
+    return fit.head, fit, clip
 
 
 def _train(table: "RatingTable", clip: "Clip", save: Path | None) -> "HeadFit":
@@ -205,7 +226,7 @@ def _train(table: "RatingTable", clip: "Clip", save: Path | None) -> "HeadFit":
 
 
 def _rank(
-    sources: ImageSources, head: "AestheticHead", clip: "Clip | None"
+    sources: ImageSources, head: "AestheticHead", clip: "Clip | None", out: Path | None
 ) -> "tuple[NamedVectors, list[ScoredImage]]":
     """The vectors of all images, and the images by score, best first."""
     from ecliptic.cli.gathering import gather
@@ -224,62 +245,94 @@ def _rank(
         side.rejects.add(side.places[row], side.names[row], error)
     say_rejects(side.rejects, len(side.rejects))
     if not kept:
+        if out is not None:
+            side.rejects.write(rejects_of(out))
         raise InputError("none of the items could be used.")
     names, files = [side.names[row] for row in kept], [side.images[row] for row in kept]
     return side, rank_images(names, head.apply(side.matrix()[kept]), files)
 
 
 def _print(
+    head: "AestheticHead",
     fit: "HeadFit | None",
     side: "NamedVectors | None",
     ranked: "Sequence[ScoredImage]",
     kept: "Sequence[ScoredImage]",
+    out: Path | None,
+    best: int | None,
 ) -> None:
     if fit is not None:
         print_facts(_describe(fit.report))
-        if not fit.report.useful:
-            say(
-                "warning: on images that it has not seen, this head is not surely better than "
-                "chance; rate more images, or other ones"
-            )
+    if head.doubtful:
+        say(
+            "warning: on images that it has not seen, this head is not surely better than "
+            "chance; rate more images, or other ones"
+        )
     if side is None:
         return
-    rows = ((one.rank, f"{one.score:.3f}", one.name) for one in kept)
-    if kept:
-        print_table(("rank ", "score ", "image"), rows)
+    from ecliptic.tasks import count_digits
+
+    digits = count_digits([one.score for one in ranked], least=3)
+    rows = [(one.rank, f"{one.score:.{digits}f}", one.name) for one in kept]
+    print_first(("rank ", "score ", "image"), rows, out, max(best or 0, MOST_ROWS))
     if left := len(ranked) - len(kept):
         say(f"{count(len(kept), 'image')} of {len(ranked):,} kept, {left:,} left out")
+    if not kept:
+        low, high = (f"{ranked[end].score:.{digits}f}" for end in (-1, 0))
+        say(f"note: the scores are from {low} to {high}; lower --min")
 
 
 def _describe(report: "RatingReport | ChoiceReport") -> dict[str, object]:
     """What a training found, for people."""
     from ecliptic.tasks import RatingReport
 
-    groups = {"groups": f"{report.groups}, each tested as a whole"} if report.groups else {}
-    curve = ", ".join(f"{size:,}: {value:.2f}" for size, value in report.curve)
     if isinstance(report, RatingReport):
-        merged = f" ({report.merged} more ratings of the same, averaged)" * (report.merged > 0)
-        others = f"{report.agreement:.2f}, of as many other people" if report.agreement else ""
-        return {
-            "rated images": f"{report.images:,}{merged}",
-            **groups,
-            **({"agreement": others} if others else {}),
-            "Spearman": f"{report.spearman.show('{:.2f}')}, 1 is the order of the ratings",
-            "Pearson": f"{report.pearson:.2f}",
-            "mean error": f"{report.error:.3f}; of always the mean rating: {report.guessing:.3f}",
-            "learning curve": f"{curve} (images: Spearman)",
-            "penalty": f"{report.alpha:g}",
-        }
-    pairs = f"{report.pairs:,} of {report.images:,} images"
+        return _describe_ratings(report)
+    return _describe_choices(report)
+
+
+def _describe_ratings(report: "RatingReport") -> dict[str, object]:
+    merged = f" ({report.merged} more ratings of the same, averaged)" * (report.merged > 0)
+    others = f"{report.agreement:.2f}, of as many other people" if report.agreement else ""
+    return {
+        "rated images": f"{report.images:,}{merged}",
+        **_describe_groups(report.groups),
+        **({"agreement": others} if others else {}),
+        "Spearman": f"{report.spearman.show('{:.2f}')}, 1 is the order of the ratings",
+        "Pearson": f"{report.pearson:.2f}",
+        "mean error": f"{report.error:.3f}; of always the mean rating: {report.guessing:.3f}",
+        "learning curve": f"{_describe_curve(report.curve)} (images: Spearman)",
+        "penalty": _describe_penalty(report.alpha, report.limit),
+    }
+
+
+def _describe_choices(report: "ChoiceReport") -> dict[str, object]:
+    groups = _describe_groups(report.groups)
+    if not groups and report.units < report.pairs:
+        shared = "the same two images" if report.seen else "shared images"
+        groups = {"parts": f"{report.units:,} of choices with {shared}, each tested as a whole"}
     seen = "; the same images are in other pairs, so new images may be harder"
     return {
-        "choices": pairs + seen * report.seen,
+        "choices": f"{report.pairs:,} of {report.images:,} images" + seen * report.seen,
         **groups,
         "accuracy": f"{report.accuracy.show('{:.2f}')}, 0.5 is chance",
         "log loss": f"{report.loss:.3f}; of chance: 0.693",
-        "learning curve": f"{curve} (choices: accuracy)",
-        "penalty": f"{report.alpha:g}",
+        "learning curve": f"{_describe_curve(report.curve)} (choices: accuracy)",
+        "penalty": _describe_penalty(report.alpha, report.limit),
     }
+
+
+def _describe_groups(groups: int | None) -> dict[str, object]:
+    return {} if groups is None else {"groups": f"{groups}, each tested as a whole"}
+
+
+def _describe_curve(curve: "Sequence[tuple[int, float]]") -> str:
+    return ", ".join(f"{size:,}: {value:.2f}" for size, value in curve)
+
+
+def _describe_penalty(alpha: float, limit: str) -> str:
+    """With a note where a penalty beyond those that are tried may be better."""
+    return f"{alpha:g}" + (f", the {limit} that is tried" if limit else "")
 
 
 def _to_json(
@@ -291,9 +344,9 @@ def _to_json(
 ) -> dict[str, Any]:
     about: dict[str, Any] = {"head": {"name": head.name, "model": head.model}}
     if fit is not None:
-        about["training"] = dict(head.training) | {"useful": fit.report.useful}
+        about["training"] = dict(head.training)
     if side is not None:
-        about["images"] = [one.to_json(DIGITS) for one in kept]
+        about["images"] = [one.to_json() for one in kept]
         about |= {"scored": len(ranked), "rejected": side.rejects.to_json()}
     return about
 
@@ -307,10 +360,10 @@ def _write(
     page: Path | None,
 ) -> None:
     if out is not None and side is not None:
-        rows = [one.to_json(DIGITS) for one in kept]
+        rows = [one.to_json() for one in kept]
         write_table(out, ("image", "rank", "score"), rows, side.rejects)
     if page is not None:
         from ecliptic.report import write_best_of
 
-        write_best_of(page, kept, ranked, str(head))
+        write_best_of(page, kept, ranked, head)
         say(f"contact sheet in {page}")

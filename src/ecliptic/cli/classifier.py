@@ -1,37 +1,34 @@
 """The part of `ecliptic classify` that fits, judges, saves and uses a classifier."""
 
-import json as json_text
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from ecliptic.cli.classifier_flags import ClassifierFlags, split_paths
+from ecliptic.cli.classifier_answers import (
+    Answer,
+    answers_to_json,
+    print_answers,
+    print_json_answers,
+    write_answers,
+)
+from ecliptic.cli.classifier_flags import PATH_STEP, SEVERAL, TREE, ClassifierFlags, split_paths
 from ecliptic.cli.exits import REJECTED, checks_usage, leave
 from ecliptic.cli.flags import ModelFlags
-from ecliptic.cli.gathering import NamedVectors, gather
+from ecliptic.cli.gathering import gather
 from ecliptic.cli.labelled import BETWEEN, LabelledImages, read_labelled_images
-from ecliptic.cli.output import print_json, print_text, rejects_of, say
-from ecliptic.cli.rankings import csv_lines, files_of
+from ecliptic.cli.output import print_json, print_text, say
+from ecliptic.cli.rankings import files_of
 from ecliptic.cli.sources import ImageSources
-from ecliptic.engine import Clip, Rejects
+from ecliptic.engine import STDIN, Clip
 from ecliptic.report import classification_page
-from ecliptic.scoring import NONE_OF_THESE, make_tree
+from ecliptic.scoring import make_tree
 from ecliptic.settings import to_dict
 from ecliptic.storage import check_outputs, replace_file, text_writer
-from ecliptic.tasks import (
-    SHARE,
-    Classifier,
-    Predictions,
-    check_classifier_path,
-    check_label,
-)
-
-DIGITS = 6  # of a probability in a file
+from ecliptic.tasks import Classifier, check_classifier_path, check_label
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,13 @@ class ClassifierTask:
             )
         if self.out and not self.sources.inputs:
             raise typer.BadParameter("--out writes the answers for PATH; name images, or leave it.")
-        if self.sources.inputs or not (flags.evaluate or flags.save):
+        if self.sources.inputs or not (flags.evaluate or flags.calibrate):
             self.sources.check()
+        given = [*(self.sources.inputs or ()), *flags.inputs(), *read]
+        if [str(path) for path in given].count(STDIN) > 1:
+            raise typer.BadParameter(
+                "standard input, -, can be read only once; put the other into a file."
+            )
         inputs = chain(self.sources.files(), flags.inputs(), read)
         check_outputs([*files_of(self.out), *flags.outputs()], inputs, force=self.force)
 
@@ -95,6 +97,8 @@ def run_classifier(
     if flags.save:
         classifier.save(flags.save, overwrite=task.force)
         say(f"classifier in {flags.save}")
+    elif not (task.sources.inputs or flags.evaluate):
+        say("note: the classifier is not saved; add --save kinds.safetensors")
     if flags.evaluate:
         rejected += _evaluate(task, classifier)
     if task.sources.inputs:
@@ -111,17 +115,28 @@ def _make(
     templates: str | list[str] | None,
 ) -> Classifier:
     """The classifier of --classifier, or one of labels, which may be paths in a tree."""
+    sure = flags.read_sure()
     if flags.classifier:
         classifier = Classifier.load(flags.classifier, clip)
-        if flags.read_sure() is not None and classifier.tree is None:
+        if sure is not None and classifier.tree is None:
             raise typer.BadParameter(
-                f"--abstain tree needs labels in a tree, but {flags.classifier} has none."
+                f"--abstain {TREE} needs labels in a tree, but {flags.classifier} has none."
             )
+        classifier.sure = sure or classifier.sure
         return classifier
-    labels: Any = names
-    if flags.read_sure() is not None:
-        labels = make_tree(split_paths(names or ()))
-    return Classifier(clip, labels, templates, several=flags.several)
+    if sure is None and not any(PATH_STEP in name for name in names or ()):
+        return Classifier(clip, tuple(names or ()), templates, several=flags.several)
+    if flags.several:
+        raise typer.BadParameter(
+            f"labels with {PATH_STEP} are a tree, which is for one label per image; leave out the "
+            f"{PATH_STEP}, or --method {SEVERAL}."
+        )
+    if sure is None:
+        say(
+            f"note: labels with {PATH_STEP} are a tree; add --abstain {TREE}=0.8 to answer with a "
+            "group where no label is sure"
+        )
+    return Classifier(clip, make_tree(split_paths(names or ())), templates, sure=sure)
 
 
 def _read(path: Path, classifier: Classifier, column: str | None) -> LabelledImages:
@@ -163,78 +178,15 @@ def _classify(task: ClassifierTask, classifier: Classifier) -> int:
     """Print the answers for PATH, and write them to --out; returns the number of rejects."""
     side = gather(task.sources, classifier.clip)
     side.report()
-    answers: list[dict[str, Any]] = []
+    answers: list[Answer] = []
     for block in side.blocks():
-        found = classifier.predict(block, sure=task.flags.read_sure())
-        answers += map(partial(_to_json, found, top_k=task.top_k), range(len(found)))
+        answers += answers_to_json(classifier, classifier.predict(block), task.top_k)
     for name, answer in zip(side.names, answers, strict=True):
         answer["image"] = name
     if task.json:
-        _print_json(side, answers)
+        print_json_answers(side, answers)
     else:
-        for line in chain.from_iterable(map(_lines, answers)):
-            print_text(line)
+        print_answers(answers, classifier, task.out)
     if task.out:
-        _write(task.out, answers, side.rejects)
+        write_answers(task.out, answers, side.rejects)
     return len(side.rejects)
-
-
-def _to_json(found: Predictions, row: int, *, top_k: int) -> dict[str, Any]:
-    """One answer as JSON values."""
-    chances = found.probabilities[row].tolist()
-    pairs = [*zip(found.names, chances, strict=True)]
-    rest = 1 - sum(chances)
-    if found.labels[row] == NONE_OF_THESE and rest > 0:
-        pairs.append((NONE_OF_THESE, rest))
-    best = sorted(pairs, key=lambda pair: -pair[1])[:top_k]
-    answer: dict[str, Any] = {
-        "image": "",
-        "answer": found.labels[row],
-        "probability": round(float(found.confidences[row]), DIGITS),
-        "abstained": bool(found.abstained[row]),
-    }
-    if found.sets:
-        answer["set"] = list(found.sets[row])
-    if found.nodes:
-        answer["node"] = found.nodes[row]
-    shares = [{"label": name, "probability": round(share, DIGITS)} for name, share in best]
-    return answer | {"labels": shares}
-
-
-def _lines(answer: dict[str, Any]) -> Iterator[str]:
-    said = "abstains" if answer["abstained"] else answer["answer"]
-    if answer.get("node") and not answer["abstained"]:
-        said = answer["node"]
-    if "set" in answer:
-        said += f" (set: {', '.join(answer['set']) or 'empty'})"
-    yield f"{answer['image']}: {said}"
-    for one in answer["labels"]:
-        yield f"  {SHARE.format(one['probability']):>6}  {one['label']}"
-
-
-def _print_json(side: NamedVectors, answers: Sequence[dict[str, Any]]) -> None:
-    """Print the answers, and the rejects in their places."""
-    shown = dict(zip(side.places, answers, strict=True))
-    shown |= {bad.index: {"image": bad.source, "reason": bad.reason} for bad in side.rejects}
-    print_json([row for _, row in sorted(shown.items())])
-
-
-def _write(path: Path, answers: Sequence[dict[str, Any]], rejects: Rejects) -> None:
-    """Write a row for each image as CSV, or an object as JSONL; the rejects beside it."""
-    if path.suffix.lower() == ".csv":
-        columns = [name for name in answers[0] if name != "labels"]
-        rows = ([_cell(answer[name]) for name in columns] for answer in answers)
-        text = "".join(csv_lines(chain([columns], rows)))
-    else:
-        text = "".join(json_text.dumps(answer) + "\n" for answer in answers)
-    replace_file(path, text_writer(text))
-    rejects.write(rejects_of(path))
-    say(f"results in {path}")
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, list):
-        return BETWEEN.join(value)
-    return value

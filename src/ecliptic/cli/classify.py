@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecliptic.cli.classifier_flags import ClassifierFlags
+from ecliptic.cli.classifier_flags import PATH_STEP, TREE, ClassifierFlags
 from ecliptic.cli.completion import complete_templates
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Force, Json, ModelFlags, expands
+from ecliptic.cli.flags import MINI_NOTE, Force, Json, ModelFlags, expands
 from ecliptic.cli.output import print_json, say
 from ecliptic.cli.rankings import (
     Ranking,
@@ -127,17 +127,21 @@ def classify(
     keeps that for --classifier, and --evaluate judges it. Images that cannot be used are listed on
     stderr, with --out also in FILE.rejects.jsonl, and the exit code is 3.
     """
+    _check_ids(sources)
     if fitted.used():
         task = (sources, fitted, top_k, out, force, json)
         _use_classifier(task, labels, model, calibrated)
         return
     sources.check()
     names, top_k = labels.names(), top_k or TOP
+    if paths := [name for name in names if PATH_STEP in name]:
+        say(f"note: {paths[0]!r} is taken as one label; add --abstain {TREE}=0.8 for a tree")
     from ecliptic.cli.gathering import gather
     from ecliptic.storage import check_outputs
 
     read = chain(sources.files(), labels.files(), [model.model])
     check_outputs(files_of(out), read, force=force)
+    _note_mini(model, sources)
     clip = model.clip()
     shown = _add_none(clip, names, calibrated)
     classifier = clip.text_classifier(names, labels.sentences())
@@ -175,7 +179,26 @@ def _use_classifier(
 
     asked = ClassifierTask(sources, fitted, top_k or TOP, out, force, json)
     asked.check([*labels.files(), model.model])
+    if names:
+        _note_mini(model, sources)
     run_classifier(asked, names, labels.sentences(), model)
+
+
+def _check_ids(sources: ImageSources) -> None:
+    """Raise if ids are asked for, and there is no table that could have them."""
+    from ecliptic.engine import is_table
+
+    if sources.id_column and not any(map(is_table, sources.inputs or ())):
+        raise typer.BadParameter(
+            "--id names a column of a table among PATH, but none is a table; leave it out."
+        )
+
+
+def _note_mini(model: ModelFlags, sources: ImageSources) -> None:
+    """Say what the embedded model knows, unless all images are stored vectors of it."""
+    stored = bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))
+    if model.model == ModelFlags.model and not stored:
+        say(MINI_NOTE)
 
 
 def _add_none(clip: "Clip", labels: list[str], calibrated: bool | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecliptic.cli.exits import REJECTED, leave
-from ecliptic.cli.flags import Force, ModelName, expands
+from ecliptic.cli.flags import MINI_NOTE, Force, ModelName, expands
 from ecliptic.cli.output import on_terminal, print_text, say
 from ecliptic.cli.sources import EmbedSources
 from ecliptic.cli.wording import name_flags
@@ -87,7 +87,7 @@ def demo(
     Images that cannot be used are listed on stderr and on the page, and the exit code is 3. Without
     --force only ecliptic-demo.html is replaced.
     """
-    items, texts = own.items(), own.texts()
+    texts, items = own.texts(), own.items()
     from ecliptic.engine import load
     from ecliptic.report import demo as write_report
     from ecliptic.storage import check_outputs
@@ -95,7 +95,7 @@ def demo(
     inputs = [model, *(own.images or ()), *filter(None, [own.queries_file])]
     check_outputs([out], inputs, force=force or out == PAGE, make_folders=True)
     if items is not None and model == "mini":
-        say("note: mini knows drawings; for photographs add --model ViT-B-32/openai")
+        say(MINI_NOTE)
     clip = None if model == "mini" else load(model)
     result = write_report(
         out, clip, images=items, queries=texts, limit=own.limit, progress=on_terminal()

@@ -68,7 +68,7 @@ def _load_side(source: str, identity: IdentityFlags) -> "Implementation":
     kind, _, rest = source.partition(":")
     if kind in OTHERS:
         return OTHERS[kind](rest)
-    clip = identity.load(source, device="cpu", precision="fp32")
+    clip = identity.load(source, device="cpu", precision="fp32", preprocess="reference")
     return ours(clip, source, identity.path(source))
 
 

@@ -161,6 +161,9 @@ def _parse_fields(cls: type[Spec], text: str | None) -> Spec | None:
         return from_dict(cls, fields, where=cls.__name__)
 
 
+MINI_NOTE = "note: mini knows drawings; for photographs add --model ViT-B-32/openai"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFlags(IdentityFlags):
     """The model, and where and how it runs."""
@@ -169,9 +172,12 @@ class ModelFlags(IdentityFlags):
     device: Device = "auto"
     precision: PrecisionFlag = "auto"
     preprocess: Annotated[
-        Literal["reference", "robust"],
-        typer.Option(help="reference: as published; robust: handles EXIF, alpha and 16 bits."),
-    ] = "reference"
+        Literal["reference", "robust"] | None,
+        typer.Option(
+            help="reference: as published; robust: handles EXIF, alpha and 16 bits.",
+            show_default="reference; robust for mini",
+        ),
+    ] = None
     image_size: Annotated[
         int | None, typer.Option(help="Pixels per side, instead of the trained size.", min=1)
     ] = None
@@ -186,9 +192,12 @@ class ModelFlags(IdentityFlags):
         return self.load(self.model, **{name: getattr(self, name) for name in names})
 
     def note_unused(self) -> None:
-        """Say so if a model is named, but all vectors are stored."""
-        if self.model != ModelFlags.model:
-            say("note: stored vectors need no model, so --model is not used")
+        """Name the flags of the model that are given although all vectors are stored."""
+        fields = [f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        if fields:
+            flags = ", ".join(f"--{f.name.replace('_', '-')}" for f in fields)
+            verb = "is" if len(fields) == 1 else "are"
+            say(f"note: stored vectors need no model, so {flags} {verb} not used")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Output": (
         *("out", "layout", "top_k", "plot", "page", "explain", "store", "calibrated"),
-        *("least", "best"),
+        *("least", "best", "save_head"),
         *("per_item", "examples", "level", "sample", "seed"),
         *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),
     ),

@@ -15,12 +15,12 @@ from ecliptic.engine import (
     Item,
     Rejects,
     embed_items,
-    escape_surrogates,
+    name_row,
     progress_bar,
     read_rows,
     row_item,
 )
-from ecliptic.errors import EclipticError, InputError
+from ecliptic.errors import EclipticError, InputError, MissingColumnError, StorageError
 from ecliptic.inputs import ImageSource
 
 IMAGE, LABEL = "image", "label"  # the columns; --column may name another one for the images
@@ -59,8 +59,8 @@ def read_labelled_images(
     rows: list[tuple[str, str, ImageSource]] = []  # label, name, source of every item
 
     def items() -> Iterator[Item]:
-        for number, row in read_rows(str(path), [columns.value, LABEL]):
-            where = f"{escape_surrogates(path)}, row {number}"
+        for number, row in _read_table(path, columns.value):
+            where = name_row(str(path), number)
             item = row_item(row, columns, path.parent, where)
             label, problem = _read_label(row)
             if not problem:
@@ -73,6 +73,20 @@ def read_labelled_images(
     kept = keep_usable(path, rows, rejects)
     labels, names, sources = map(list, zip(*kept, strict=True))
     return LabelledImages(vectors, labels, names, sources, rejects)
+
+
+def _read_table(path: Path, image: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """The rows of a table; a missing column is told with what to do."""
+    try:
+        yield from read_rows(str(path), [image, LABEL])
+    except MissingColumnError as error:
+        fixes: list[str] = []
+        others = [name for name in error.header if name != LABEL]
+        if image not in error.header and others:
+            fixes.append(f"give the name of the column of the images, as in --column {others[0]}")
+        if LABEL not in error.header:
+            fixes.append(f"call the column of the labels {LABEL!r}")
+        raise StorageError(f"{error} To fix it, {', and '.join(fixes)}.") from None
 
 
 def encode_rows(clip: Clip, items: Iterable[Item]) -> tuple[Tensor, Rejects]:
@@ -98,6 +112,8 @@ def keep_usable(path: Path, rows: Sequence[LabelledRow], rejects: Rejects) -> li
     say_rejects(rejects, len(rejects))
     bad = {reject.index for reject in rejects}
     kept = [row for index, row in enumerate(rows) if index not in bad]
+    if not rows:
+        raise InputError(f"{path} has no rows; write one for each image.")
     if not kept:
         raise InputError(f"no row of {path} could be used.")
     return kept

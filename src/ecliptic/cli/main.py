@@ -44,7 +44,7 @@ from ecliptic.cli.output import (
     say,
     shorten_warnings,
 )
-from ecliptic.cli.wording import name_flags
+from ecliptic.cli.wording import name_flags, plain_usage
 from ecliptic.errors import EclipticError, printable
 
 
@@ -53,13 +53,13 @@ class Commands(TyperGroup):
 
     def make_context(self, *given: Any, **options: Any) -> Any:
         """Parse the flags before the command's name."""
-        with _escape_usage_errors():
+        with _plain_usage_errors():
             return super().make_context(*given, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` holds."""
         try:
-            with _escape_usage_errors():
+            with _plain_usage_errors():
                 result = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe raises here, not when the interpreter ends
         except (EclipticError, OSError) as error:
@@ -80,13 +80,13 @@ class Commands(TyperGroup):
 
 
 @contextmanager
-def _escape_usage_errors() -> Iterator[None]:
-    """Make the messages of typer printable: it quotes what the user wrote."""
+def _plain_usage_errors() -> Iterator[None]:
+    """Make the messages of typer plain, and printable: it quotes what the user wrote."""
     try:
         yield
     except TyperException as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help, in lines
-            error.message = printable(error.message)
+            error.message = printable(plain_usage(error.message))
         raise
 
 

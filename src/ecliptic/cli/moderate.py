@@ -10,8 +10,8 @@ import typer
 
 from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
-from ecliptic.cli.moderation_flags import SAVED, LabelFileFlags, QueueFlags, RuleFlags
-from ecliptic.cli.output import print_json, say, say_rejects
+from ecliptic.cli.moderation_flags import LabelFileFlags, QueueFlags, RuleFlags
+from ecliptic.cli.output import print_json, rejects_of, say, say_rejects
 from ecliptic.cli.rankings import files_of
 from ecliptic.cli.sources import ImageSources
 
@@ -39,13 +39,15 @@ def moderate(
     3.
     """
     _check(sources, rules, labelled, queue)
-    if model.model != "mini" and rules.safety_checker:
-        raise typer.BadParameter("--safety-checker has a model of its own; leave --model out.")
+    _check_model(sources, rules, labelled, model)
+    outputs = [*files_of(queue.out), *filter(None, (queue.page, labelled.save))]
+    if force and not outputs:
+        raise typer.BadParameter("--force does nothing without --out, --page or --save.")
     from ecliptic.storage import check_outputs
 
     given = [rules.rules, rules.safety_checker, labelled.tune, labelled.audit, model.model]
-    outputs = [*files_of(queue.out), *filter(None, (queue.page, labelled.save))]
-    check_outputs(outputs, chain(sources.files(), filter(None, given)), force=force)
+    images = chain(sources.files(), rules.files(), labelled.files(sources.column))
+    check_outputs(outputs, chain(filter(None, given), images), force=force)
     told: dict[str, Any] = {}
     if rules.safety_checker:
         rejected = _run_checker(
@@ -70,12 +72,36 @@ def _check(
         )
     labelled.check()
     queue.check(sources.inputs)
+    rules.check()
     if sources.inputs:
         sources.check()
     elif not (labelled.tune or labelled.audit or labelled.save):
         raise typer.BadParameter("name images, folders or tables to moderate.")
-    elif sources.id_column:
-        raise typer.BadParameter("--id names the images that are moderated, but there are none.")
+    from ecliptic.engine import is_table
+
+    tables = [p for p in sources.inputs or () if is_table(p) and not sources.is_stored(p)]
+    if sources.id_column and not tables:
+        raise typer.BadParameter("--id names a column of a table of images, but there is none.")
+    if sources.column and not (tables or labelled.tune or labelled.audit):
+        raise typer.BadParameter("--column names a column of a table, but there is none.")
+
+
+def _check_model(
+    sources: ImageSources, rules: RuleFlags, labelled: LabelFileFlags, model: ModelFlags
+) -> None:
+    """Raise for flags of the model that would do nothing."""
+    if model.model != "mini" and rules.safety_checker:
+        raise typer.BadParameter("--safety-checker has a model of its own; leave --model out.")
+    prepared = (
+        ("--image-size", model.image_size),
+        ("--preprocess", model.preprocess),
+    )
+    flags = [flag for flag, given in prepared if given]
+    stored = bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))
+    if flags and stored and not (labelled.tune or labelled.audit or rules.images()):
+        raise typer.BadParameter(
+            f"{flags[0]} prepares images, but all that are read here are stored vectors."
+        )
 
 
 def _moderate(
@@ -89,11 +115,10 @@ def _moderate(
     json: bool,
 ) -> bool:
     """Tune, audit and moderate with rules; returns whether anything was rejected."""
-    from ecliptic.tasks import Moderator
+    from ecliptic.cli.moderation_tables import say_unreached
 
-    path, clip = rules.rules or Path(), model.clip()
-    saved = path.suffix == SAVED
-    moderator = Moderator.load(path, clip) if saved else Moderator.from_rules(path, clip)
+    decides = bool(sources.inputs or labelled.audit) and not labelled.tune
+    moderator = _open(rules, model, decides=decides)
     _note_references(moderator)
     rejected = False
     if labelled.tune:
@@ -104,21 +129,51 @@ def _moderate(
     if labelled.save:
         moderator.save(labelled.save, overwrite=True)  # `check_outputs` has looked
         say(f"rules {moderator.version} in {labelled.save}")
+    elif labelled.tune:
+        say("note: the thresholds are not saved; add --save rules.safetensors")
     if not sources.inputs:
         return rejected
+    verdicts, rejects = _check_sources(moderator, sources)
+    _report(verdicts, rejects, queue, told, json=json)
+    say_unreached(verdicts)
+    return rejected or len(rejects) > 0
+
+
+def _open(rules: RuleFlags, model: ModelFlags, *, decides: bool) -> "Moderator":
+    """The moderator; if it `decides`, all its concepts have a threshold."""
+    from ecliptic.tasks import Moderator, read_rules, require_thresholds
+
+    path = rules.rules or Path()
+    if rules.saved:
+        moderator = Moderator.load(path, model.clip())
+        if decides:
+            require_thresholds(moderator.concepts)
+        return moderator
+    if decides:
+        require_thresholds(read_rules(path).concepts)  # before any image is encoded
+    return Moderator.from_rules(path, model.clip())
+
+
+def _check_sources(
+    moderator: "Moderator", sources: ImageSources
+) -> "tuple[list[ImageVerdict], Rejects]":
+    """One verdict for each item of all paths, and the items that cannot be used."""
     from ecliptic.cli.gathering import gather
+    from ecliptic.engine import Rejects
+    from ecliptic.errors import InputError
     from ecliptic.tasks import reject
 
-    side = gather(sources, clip)
-    say_rejects(side.rejects, len(side.rejects))
+    side, rejects = gather(sources, moderator.clip), Rejects()
     found = moderator.check(side.matrix(), side.names) if side.names else []
-    placed = dict(zip(side.places, found, strict=True))
+    placed: dict[int, ImageVerdict] = {}
+    for place, verdict, image in zip(side.places, found, side.images, strict=True):
+        placed[place] = dataclasses.replace(verdict, source=image)
+        if verdict.error:
+            rejects.add(place, verdict.name, InputError(verdict.error))
     for bad in side.rejects:
         placed[bad.index] = reject(bad.source, bad.reason, moderator.version)
-    pictures = dict(zip(side.names, side.images, strict=True))
-    verdicts = [verdict for _, verdict in sorted(placed.items())]
-    _report(verdicts, pictures, side.rejects, queue, told, json=json)
-    return rejected or len(side.rejects) > 0
+        rejects.add(bad.index, bad.source, bad.error)
+    return [verdict for _, verdict in sorted(placed.items())], rejects
 
 
 def _note_references(moderator: "Moderator") -> None:
@@ -152,6 +207,7 @@ def _tune(
         table.truth,
         recall=labelled.recall,
         precision=labelled.wanted_precision,
+        names=table.names,
         **({} if given is None else {"confidence": given}),
     )
     told["tuned"] = tuning_to_json(moderator)
@@ -172,18 +228,17 @@ def _audit(
     """Measure the thresholds on a labelled table; returns whether a row was rejected."""
     from ecliptic.cli.moderation_tables import print_audit
 
-    if labelled.tune and labelled.tune.resolve() == path.resolve():
-        say(
-            "warning: the audit is about the images that the thresholds were set on, so it looks "
-            "better than it is; label others for --audit"
-        )
     table = _read(path, moderator, sources, labelled.group)
     report = moderator.audit(
-        table.vectors, table.truth, groups=table.groups, prevalence=labelled.prevalence
+        table.vectors,
+        table.truth,
+        groups=table.groups,
+        prevalence=labelled.prevalence,
+        names=table.names,
     )
     told["audit"] = report.to_json()
     if not json:
-        print_audit(report)
+        print_audit(report, prevalence=labelled.prevalence)
     return len(table.rejects) > 0
 
 
@@ -225,9 +280,7 @@ def _run_checker(
         return rejected
     items = [item for _, some in sources.sets(sources.inputs) for item in some]
     verdicts, rejects = _check_items(checker, items)
-    say_rejects(rejects, len(rejects))
-    pictures = {item.name: item.value for item in items if item.value}
-    _report(verdicts, pictures, rejects, queue, told, json=json)
+    _report(verdicts, rejects, queue, told, json=json)
     return rejected or len(rejects) > 0
 
 
@@ -254,7 +307,7 @@ def _audit_checker(
     report = AuditReport(checker.version, slices)
     told["audit"] = report.to_json()
     if not json:
-        print_audit(report)
+        print_audit(report, prevalence=labelled.prevalence)
     return len(rejects) > 0
 
 
@@ -273,7 +326,7 @@ def _check_items(
     for place, item in enumerate(items):
         error = item.error
         verdict = reject(item.name, str(error), checker.version) if error else next(found)
-        verdicts.append(verdict)
+        verdicts.append(dataclasses.replace(verdict, source=item.value or None))
         if verdict.error:
             rejects.add(place, item.name, error or ImageError(verdict.error))
     return verdicts, rejects
@@ -281,7 +334,6 @@ def _check_items(
 
 def _report(
     verdicts: "list[ImageVerdict]",
-    pictures: dict[str, Any],
     rejects: "Rejects",
     queue: QueueFlags,
     told: dict[str, Any],
@@ -290,21 +342,25 @@ def _report(
 ) -> None:
     """Print and write the verdicts."""
     from ecliptic.cli.moderation_tables import print_verdicts, write_queue
+    from ecliptic.errors import InputError
     from ecliptic.tasks import review_queue, sample_accepted
 
+    if not verdicts:
+        raise InputError("there are no images to moderate: what was named is empty.")
+    say_rejects(rejects, len(rejects), rejects_of(queue.out) if queue.out else None)
     waiting = review_queue(verdicts)
     sampled = sample_accepted(verdicts, queue.sample, queue.seed or 0)
     if json:
         told["verdicts"] = [verdict.to_json() for verdict in verdicts]
     else:
-        print_verdicts(verdicts, waiting)
+        print_verdicts(verdicts, waiting, queue.out)
     if queue.out:
         write_queue(queue.out, waiting, sampled, rejects)
     if queue.page:
         from ecliptic.report import review_page
         from ecliptic.storage import replace_file, text_writer
 
-        page = review_page(waiting, sampled, pictures, total=len(verdicts))
+        page = review_page(waiting, sampled, total=len(verdicts))
         replace_file(queue.page, text_writer(page))
         say(f"the page is {queue.page}")
     if queue.sample:

@@ -1,14 +1,19 @@
 """The flags of `ecliptic moderate`: what is looked for, labelled images, the review queue."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ecliptic.cli.rankings import SUFFIXES
+from ecliptic.errors import EclipticError
 
-SAVED = ".safetensors"  # the suffix of rules with their thresholds
+SAVED, TOML = ".safetensors", ".toml"  # the suffixes of rules with their thresholds, and of others
+PAGES = (".html", ".htm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,41 @@ class RuleFlags:
             "folder or file, or the folder of a pipeline.",
         ),
     ] = None
+
+    @property
+    def saved(self) -> bool:
+        """Whether the rules have their vectors, and read no images."""
+        return self.rules is not None and self.rules.suffix.lower() == SAVED
+
+    def check(self) -> None:
+        """Raise for a file that holds no rules, by its suffix."""
+        if self.rules and self.rules.suffix.lower() not in (SAVED, TOML):
+            raise typer.BadParameter(
+                f"--rules {self.rules} must be a {TOML} file of concepts, or a {SAVED} file that "
+                "--save wrote."
+            )
+
+    def images(self) -> list[str]:
+        """The examples and references that are read: files, folders and globs.
+
+        Raises:
+            SettingsError, ConfigError: the rules are wrong.
+        """
+        from ecliptic.tasks import read_rules
+
+        if self.rules is None or self.saved:
+            return []
+        rules = read_rules(self.rules)
+        sides = ((one.examples, one.contrast_examples) for one in rules.concepts)
+        return [*rules.reference, *chain.from_iterable(chain.from_iterable(sides))]
+
+    def files(self) -> Iterator[str]:
+        """Every file of these images."""
+        from ecliptic.engine import image_files
+
+        for path in self.images():
+            with suppress(EclipticError):  # encoding it says what is wrong
+                yield from (str(item.value) for item in image_files(path, warns=False))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +118,7 @@ class LabelFileFlags:
         float | None,
         typer.Option(
             help="With --audit: share of all images of your site that show the concept.",
-            show_default="that of the table",
+            show_default="that of the whole table, for each group too",
         ),
     ] = None
 
@@ -95,8 +135,38 @@ class LabelFileFlags:
                 raise typer.BadParameter(f"{flag} does nothing without {other} FILE.")
         if self.recall is not None and self.wanted_precision is not None:
             raise typer.BadParameter("give either --recall or --wanted-precision.")
-        if self.save and self.save.suffix != SAVED:
+        if self.save and self.save.suffix.lower() != SAVED:
             raise typer.BadParameter(f"--save {self.save} must end in {SAVED}.")
+        self._check_shares()
+
+    def files(self, column: str | None) -> Iterator[str]:
+        """Every image of both tables, whose paths stand in `column`."""
+        from ecliptic.cli.labelled import IMAGE
+        from ecliptic.engine import Columns, read_items
+
+        for table in filter(None, (self.tune, self.audit)):
+            with suppress(EclipticError):  # reading it again says what is wrong
+                items = read_items(str(table), Columns(column or IMAGE))
+                yield from (item.value for item in items if isinstance(item.value, str))
+
+    def _check_shares(self) -> None:
+        for flag, share in (
+            ("--recall", self.recall),
+            ("--wanted-precision", self.wanted_precision),
+            ("--confidence", self.confidence),
+        ):
+            if share is not None and not 0 < share < 1:  # NaN too
+                raise typer.BadParameter(
+                    f"{flag} must be a share above 0 and below 1, such as 0.9, got {share:g}."
+                )
+        if self.wanted_precision is not None and (self.confidence or 0.9) < 0.5:
+            raise typer.BadParameter(
+                f"--confidence of a precision must be at least 0.5, got {self.confidence:g}."
+            )
+        if self.prevalence is not None and not 0 <= self.prevalence <= 1:
+            raise typer.BadParameter(
+                f"--prevalence must be a share from 0 to 1, got {self.prevalence:g}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +196,8 @@ class QueueFlags:
         """Raise for a flag that would do nothing."""
         if not images and (self.out or self.page or self.sample):
             raise typer.BadParameter("--out, --page and --sample need images to moderate.")
+        if self.page and self.page.suffix.lower() not in PAGES:
+            raise typer.BadParameter(f"--page {self.page} must end in {' or '.join(PAGES)}.")
         if self.sample and not (self.out or self.page):
             raise typer.BadParameter("--sample does nothing without --out or --page.")
         if self.seed is not None and not self.sample:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.cli.labelled import IMAGE, encode_rows, keep_usable
-from ecliptic.engine import Clip, Columns, Item, Rejects, escape_surrogates, read_rows, row_item
+from ecliptic.engine import Clip, Columns, Item, Rejects, name_row, read_rows, row_item
 from ecliptic.errors import InputError
 
 _WORDS = {
@@ -33,6 +33,7 @@ class Labelled:
 
     truth: dict[str, list[bool]]  # N for each concept
     groups: list[str] | None  # N; None without a column of groups
+    names: list[str]  # N, for messages
     rejects: Rejects = field(default_factory=Rejects)
     vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # (N, E), once encoded
 
@@ -69,11 +70,17 @@ def list_labelled(path: Path, columns: LabelColumns) -> Iterator[LabelledItem]:
 
     Raises:
         StorageError: the table cannot be read, or lacks a column.
+        InputError: one column for the images and for a concept.
     """
     table = Columns(columns.image or IMAGE)
+    if table.value in columns.concepts:
+        raise InputError(
+            f"a concept is called {table.value!r}, as the column of the images is; rename the "
+            "column, and give its name to --column."
+        )
     names = [table.value, *columns.concepts, *filter(None, (columns.group,))]
     for number, row in read_rows(str(path), names):
-        where = f"{escape_surrogates(path)}, row {number}"
+        where = name_row(str(path), number)
         item = row_item(row, table, path.parent, where)
         said, problem = _read_row(row, columns)
         name = item.name if item.error else f"{where} ({item.name})"
@@ -92,7 +99,8 @@ def collect_labelled(
     """
     kept = keep_usable(path, rows, rejects)
     truth = {name: [row.said[name] for row in kept] for name in columns.concepts}
-    return Labelled(truth, [row.group for row in kept] if columns.group else None, rejects)
+    groups = [row.group for row in kept] if columns.group else None
+    return Labelled(truth, groups, [row.item.name for row in kept], rejects)
 
 
 def _read_row(row: dict[str, Any] | str, columns: LabelColumns) -> tuple[dict[str, bool], str]:

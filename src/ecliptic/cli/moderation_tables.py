@@ -2,44 +2,57 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecliptic.cli.output import count, print_table, print_text, rejects_of, say
+from ecliptic.cli.output import count, print_first, print_table, print_text, rejects_of, say
 from ecliptic.cli.rankings import csv_lines
 from ecliptic.storage import replace_file, text_writer
 
 if TYPE_CHECKING:
     from ecliptic.engine import Rejects
     from ecliptic.scoring import Interval
-    from ecliptic.tasks import AuditReport, ImageVerdict, Moderator
+    from ecliptic.tasks import AuditReport, ImageVerdict, Moderator, Reason
 
-SHOWN = 20  # flagged images that are printed
 HEADER = (
     *("image", "why", "action", "concepts", "concept", "score", "threshold", "margin"),
-    *("nearest", "contrast", "rules", "error"),
+    *("nearest", "contrast", "note", "rules", "error"),
 )
 FLAGGED, SAMPLED = "flagged", "sample"  # why an image is in the queue
 
 
-def print_verdicts(verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVerdict]") -> None:
-    """Print the first flagged images, and how many there are of each action."""
-    if queue:
-        rows = [_cells(verdict) for verdict in queue[:SHOWN]]
-        print_table(
-            ("image", "action", "concept", "score ", "margin ", "most like, or error"), rows
-        )
-        if len(queue) > SHOWN:
-            print_text(f"and {len(queue) - SHOWN} more")
+def print_verdicts(
+    verdicts: "Sequence[ImageVerdict]", queue: "Sequence[ImageVerdict]", out: Path | None
+) -> None:
+    """Print the first flagged images, and how many there are of each action.
+
+    Images without a score are not in the table: `say_rejects` lists them with the reason.
+    """
+    heads = ("image", "action", "concept", "score ", "margin ", "most like")
+    print_first(heads, [_cells(verdict) for verdict in queue if not verdict.error], out)
     counts = Counter(verdict.action for verdict in verdicts)
     actions = ", ".join(f"{number:,} {action}" for action, number in sorted(counts.items()))
     print_text(f"{count(len(queue), 'image')} of {len(verdicts):,} flagged ({actions})")
 
 
+def say_unreached(verdicts: "Iterable[ImageVerdict]") -> None:
+    """Name the thresholds that no image reached, with the highest score: they may be too high."""
+    highest: dict[str, Reason] = {}
+    for reason in chain.from_iterable(verdict.reasons for verdict in verdicts):
+        best = highest.setdefault(reason.concept, reason)
+        if reason.score > best.score:
+            highest[reason.concept] = reason
+    for concept, best in highest.items():
+        if not best.flagged:
+            say(
+                f"note: no image reaches {best.threshold:.4g} for {concept}; the highest score is "
+                f"{best.score:.4g}"
+            )
+
+
 def _cells(verdict: "ImageVerdict") -> tuple[str, ...]:
-    if not verdict.reasons:
-        return verdict.name, verdict.action, "", "", "", verdict.error
     best = verdict.reasons[0]
     numbers = f"{best.score:.3f}", f"{best.margin:+.3f}"
     return verdict.name, verdict.action, ", ".join(verdict.concepts), *numbers, best.nearest
@@ -64,14 +77,14 @@ def write_queue(
 
 def _to_row(why: str, verdict: "ImageVerdict") -> tuple[Any, ...]:
     """The cells of `HEADER`."""
-    numbers: tuple[Any, ...] = ("",) * 6
+    cells: tuple[Any, ...] = ("",) * 7
     if verdict.reasons:
         best = verdict.reasons[0]
         values = (round(value, 6) for value in (best.score, best.threshold, best.margin))
-        numbers = (best.concept, *values, best.nearest, best.contrast)
+        cells = (best.concept, *values, best.nearest, best.contrast, best.note)
     concepts = "; ".join(verdict.concepts)
     start = (verdict.name, why, verdict.action, concepts)
-    return (*start, *numbers, verdict.rules, verdict.error)
+    return (*start, *cells, verdict.rules, verdict.error)
 
 
 def print_tuning(moderator: "Moderator") -> None:
@@ -89,6 +102,12 @@ def print_tuning(moderator: "Moderator") -> None:
     ]
     heads = ("concept", "threshold ", "promise", "positives ", "flagged negatives ")
     print_table(heads, rows)
+    for concept, tuning in zip(moderator.concepts, moderator.ruleset.tunings, strict=True):
+        if tuning is not None and tuning.target == "precision":
+            print_text(
+                f"{concept.name}: the promise of a precision is approximate, and holds where at "
+                f"least {tuning.prevalence:.2%} of the images show the concept, as in this table"
+            )
 
 
 def tuning_to_json(moderator: "Moderator") -> list[dict[str, Any]]:
@@ -97,8 +116,11 @@ def tuning_to_json(moderator: "Moderator") -> list[dict[str, Any]]:
     return [{"concept": one.name, **vars(tuning)} for one, tuning in pairs if tuning is not None]
 
 
-def print_audit(report: "AuditReport") -> None:
-    """Print recall, false alarms, precision and load of each concept and group."""
+def print_audit(report: "AuditReport", *, prevalence: float | None = None) -> None:
+    """Print recall, false alarms, precision and load of each concept and group.
+
+    `prevalence` is what the user gave for all concepts; None: each share is that of the table.
+    """
     rows = [
         (
             one.concept,
@@ -114,9 +136,14 @@ def print_audit(report: "AuditReport") -> None:
     ]
     heads = ("concept", "group", "positives ", "negatives ", "recall", "false alarms")
     print_table((*heads, "precision", "review load"), rows)
-    shares = sorted({one.prevalence for one in report.slices})
-    which = ", ".join(f"{share:.2%}" for share in shares)
-    print_text(f"precision and load where {which} of the images show the concept")
+    if prevalence is not None:
+        print_text(f"precision and load where {prevalence:.2%} of the images show the concept")
+        return
+    for concept, share in {one.concept: one.prevalence for one in report.slices}.items():
+        print_text(
+            f"{concept}: precision and load where {share:.2%} of the images show it, as in the "
+            "whole table"
+        )
 
 
 def _show(found: "Interval | None") -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 GAP = 2  # spaces between the columns of a table
 PIPED = 160  # columns of a pipe
 NARROWEST = 20  # columns of wrapped text
+MOST_REJECTS = 20  # lines on stderr
+MOST_ROWS = 20  # of a table that a file can have in full
 
 
 def say(message: object, *, lines: bool = False) -> None:
@@ -33,15 +35,29 @@ def say(message: object, *, lines: bool = False) -> None:
     print(printable(message, lines=lines), file=sys.stderr)
 
 
-def say_rejects(rejects: "Rejects", shown: int | None = None) -> None:
-    """Print the rejects on stderr; without `shown`, the first few and the number of the others."""
-    for line in rejects.lines() if shown is None else rejects.lines(shown):
+def say_rejects(rejects: "Rejects", shown: int | None = None, listed: Path | None = None) -> None:
+    """Print the first rejects on stderr, and the number of the others.
+
+    With `shown` they are at most so many and at most `MOST_REJECTS`, and `listed` is a file that
+    has all of them, if there is one; without it, they are few, because the rejects file has all.
+    """
+    lines = rejects.lines()
+    if shown is not None:
+        lines = rejects.lines(min(shown, MOST_REJECTS), f"all are in {listed}" if listed else "")
+    for line in lines:
         say(name_flags(line))
 
 
 def print_text(text: object, *, lines: bool = False) -> None:
     """Print a text on stdout; its newlines are escaped unless `lines`."""
     print(printable(text, lines=lines))
+
+
+def print_wrapped(text: object) -> None:
+    """Print a text on stdout, wrapped at spaces to a terminal; for a pipe it is one line."""
+    room = sys.maxsize if _is_piped() else max(terminal_width(), NARROWEST)
+    for line in _wrap(printable(text), room):
+        print_text(line)
 
 
 def print_json(data: Any) -> None:
@@ -77,6 +93,22 @@ def print_table(
         if number:
             print_text("")
         print_facts({head: cell for head, cell in zip(heads, row, strict=True) if cell})
+
+
+def print_first(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    out: Path | None,
+    shown: int = MOST_ROWS,
+) -> None:
+    """Print a table of the first rows, if there are any, and where to find the others.
+
+    `out` is the file of --out, which has all of them.
+    """
+    if rows:
+        print_table(columns, rows[:shown])
+    if (more := len(rows) - shown) > 0:
+        print_text(f"and {more:,} more; {f'{out} has' if out else '--out FILE writes'} all")
 
 
 def table_fits(

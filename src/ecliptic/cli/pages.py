@@ -98,7 +98,8 @@ def _spelling(parameter: Any, context: Any) -> str:
     """A flag as `--top-k`, `-k` `<int>`; an argument as its name."""
     if parameter.param_type_name == "argument":
         return f"`{_name(parameter)}`"
-    flags = ", ".join(f"`{flag}`" for flag in sorted(parameter.opts, key=len, reverse=True))
+    names = [*sorted(parameter.opts, key=len, reverse=True), *parameter.secondary_opts]
+    flags = ", ".join(f"`{name}`" for name in names)
     if parameter.is_flag:
         return flags
     value = parameter.metavar or parameter.display_type(context).replace(" range", "")
@@ -110,7 +111,7 @@ def _default(parameter: Any) -> str:
         return "required"
     if isinstance(parameter.show_default, str):
         return parameter.show_default
-    if parameter.default in (None, False, ()):
+    if parameter.default is None or parameter.default is False:
         return ""
     return f"`{parameter.default}`"
 

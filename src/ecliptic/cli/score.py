@@ -4,138 +4,30 @@ import dataclasses
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
-from ecliptic.cli.exits import REJECTED, checks_usage, leave
+from ecliptic.cli.exits import INTERRUPTED, REJECTED, checks_usage, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, expands
-from ecliptic.cli.output import on_terminal
+from ecliptic.cli.output import count, on_terminal, rejects_of, say
+from ecliptic.cli.score_flags import EXAMPLES, LEVEL, SETS, ScoreFlags, ScorePaths, UncertaintyFlags
 from ecliptic.cli.score_printing import (
     PerItem,
     files_of_items,
-    print_comparison,
     print_set_score,
     print_summary,
+    print_systems,
     report_sheet,
     write_items,
 )
 from ecliptic.cli.sources import STORED, ImageSources
 
 if TYPE_CHECKING:
+    from ecliptic.cli.gathering import NamedVectors
     from ecliptic.engine import Clip, Rejects
     from ecliptic.scoring import Rows
     from ecliptic.tasks import ImageFolder, RowColumns, ScoreSheet
-
-SETS = ("clip-i", "cmmd", "cmmd-published")  # scores of two sets of images
-LEVEL, EXAMPLES = 0.95, 3  # unless given
-ScorePaths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PATH...",
-        help="A table (.csv, .tsv, .jsonl, .parquet) with an image and a caption in each row, or - "
-        "for such rows as JSON lines on stdin; a folder of images; two folders to compare; or the "
-        "vectors of images and of captions, written by `ecliptic embed`.",
-        show_default=False,
-    ),
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreFlags:
-    """What is scored, and by which convention."""
-
-    metric: Annotated[
-        Literal[
-            "clipscore",
-            "refclipscore",
-            "refclipscore-published",
-            "clip-t",
-            "torchmetrics",
-            "directional",
-            "iqa",
-            "preference",
-            "clip-i",
-            "cmmd",
-            "cmmd-published",
-        ],
-        typer.Option(help="The score; clip-i and cmmd compare two sets of images."),
-    ] = "clipscore"
-    captions: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Table with the captions of the images in folders."),
-    ] = None
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT=NAME,...",
-            help="Columns of the table, such as image=file,caption=text,references=a+b; group=NAME "
-            "are rows that count as one observation.",
-            show_default="image, caption, references, edited, edited_caption",
-        ),
-    ] = None
-    words: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GOOD,BAD",
-            help="The two texts of iqa.",
-            show_default="Good photo.,Bad photo.",
-        ),
-    ] = None
-    prefix: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="What every caption begins with.",
-            show_default="'A photo depicts ' for clipscore and refclipscore",
-        ),
-    ] = None
-
-    def row_columns(self) -> "RowColumns":
-        """The columns of a table."""
-        from ecliptic.tasks import RowColumns, find_metric
-
-        with checks_usage():
-            return RowColumns(find_metric(self.metric), self.named())
-
-    def named(self) -> dict[str, str]:
-        """What is in which column, as given."""
-        pairs = [part.partition("=") for part in (self.columns or "").split(",") if part.strip()]
-        if not all(what.strip() and sign and name for what, sign, name in pairs):
-            raise typer.BadParameter(
-                f"--columns {self.columns!r} must be names with =, as in image=file,caption=text."
-            )
-        return {what.strip(): name.strip() for what, _, name in pairs}
-
-    def pair_of_words(self) -> tuple[str, str] | None:
-        """The two texts of --words."""
-        if self.words is None:
-            return None
-        words = [word.strip() for word in self.words.split(",")]
-        if len(words) != 2 or not all(words):
-            raise typer.BadParameter(
-                f"--words must be two texts with a comma between, got {self.words!r}."
-            )
-        return words[0], words[1]
-
-
-@dataclasses.dataclass(frozen=True)
-class UncertaintyFlags:
-    """The interval, and the examples."""
-
-    level: Annotated[
-        float | None,
-        typer.Option(
-            help="Of the intervals.", min=0.5, max=0.999, metavar="SHARE", show_default="0.95"
-        ),
-    ] = None
-    seed: Annotated[int, typer.Option(help="Of resamples and permutations.", min=0)] = 0
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            help="Worst and best rows that are shown.", min=0, metavar="N", show_default="3"
-        ),
-    ] = None
 
 
 @expands
@@ -152,8 +44,9 @@ def score(
     """Score images with their captions, and say how sure the mean is.
 
     Two folders are compared caption by caption: the difference with its interval, a test, and
-    whether there are enough pairs to tell. Rows that cannot be used are listed on stderr, with
-    --per-item also in FILE.rejects.jsonl, and the exit code is 3.
+    whether there are enough pairs to tell. The first rows that cannot be used are listed on stderr,
+    with --per-item all of them in FILE.rejects.jsonl, and the exit code is 3. Ctrl-C stops early;
+    --per-item then has the scores so far.
     """
     from ecliptic.storage import check_outputs
 
@@ -175,6 +68,8 @@ def _kind(
     captions, metric = scores.captions, scores.metric
     if captions and kind != "folders":
         raise typer.BadParameter(f"--captions belongs to folders of images, not to {paths[0]}.")
+    if kind == "sets":
+        _check_sets(paths, scores)
     if kind in ("sets", "vectors"):
         flags: dict[str, object] = {"--words": scores.words, "--prefix": scores.prefix}
         if kind == "sets":
@@ -198,6 +93,7 @@ def _kind(
 
 
 def _guess(paths: list[str], metric: str) -> str:
+    from ecliptic.cli.texts import refuse_missing_paths
     from ecliptic.engine import STDIN, is_table
 
     if metric in SETS:
@@ -208,12 +104,26 @@ def _guess(paths: list[str], metric: str) -> str:
         return "table"
     if len(paths) == 2 and all(path.endswith(STORED) for path in paths):
         return "vectors"
+    if len(paths) <= 2:
+        refuse_missing_paths(paths)
     if len(paths) > 2 or not all(Path(path).is_dir() for path in paths):
         raise typer.BadParameter(
             "name one table, one or two folders of images, or the vectors of images and of their "
             f"captions; got {' '.join(paths)}."
         )
     return "folders"
+
+
+def _check_sets(paths: list[str], scores: ScoreFlags) -> None:
+    from ecliptic.engine import is_table
+
+    if set(scores.named()) - {"image"}:
+        raise typer.BadParameter(f"{scores.metric} reads only the column of images, image=NAME.")
+    if scores.columns and not any(map(is_table, paths)):
+        raise typer.BadParameter(
+            f"--columns has no effect on {scores.metric} of {' and '.join(paths)}, which are no "
+            "tables."
+        )
 
 
 def _check_vectors(scores: ScoreFlags) -> None:
@@ -239,7 +149,16 @@ def _check_folders(paths: list[str], scores: ScoreFlags, columns: "RowColumns") 
     if not metric.texts and (scores.captions or scores.columns):
         raise typer.BadParameter(f"{metric.name} reads no captions of images in folders.")
     if len(metric.images) > 1 or (len(paths) > 1 and not metric.compares):
-        raise typer.BadParameter(f"{metric.name} needs a table, which names the images of a row.")
+        raise typer.BadParameter(
+            f"{metric.name} needs a table, which names the images of a row."
+            + " For two generators use clip-t: of the two images of a caption, the one that is "
+            "preferred has the higher cosine." * metric.by_prompt
+        )
+    if len(paths) == 2 and Path(paths[0]).resolve() == Path(paths[1]).resolve():
+        raise typer.BadParameter(
+            f"{paths[0]} and {paths[1]} are one folder, which cannot be compared with itself; name "
+            "the folders of two generators."
+        )
     refuse_missing_files([str(scores.captions)] if scores.captions else [])
 
 
@@ -261,46 +180,59 @@ def _score_rows(
     from ecliptic.tasks import ImageFolder
 
     folders = [ImageFolder(path) for path in paths] if kind == "folders" else []
+    interrupted = False
     if kind == "vectors":
         model.note_unused()
         sheet = _score_vectors(paths, scores.metric)
     else:
-        sheet = _score_items(paths, folders, scores, model.clip())
-    report_sheet(sheet, [folder.note_left() for folder in folders])
+        sheet, interrupted = _score_items(paths, folders, scores, model.clip())
+    left = [] if interrupted else [folder.note_left() for folder in folders]
+    report_sheet(sheet, left, rejects_of(per_item) if per_item else None)
+    if per_item:  # first, because they are the work
+        write_items(per_item, sheet)
+    if interrupted:
+        say(f"interrupted after {count(sheet.complete + len(sheet.rejects), 'row')}")
+        leave(INTERRUPTED, when=True)
     level, seed = uncertainty.level or LEVEL, uncertainty.seed
     examples = EXAMPLES if uncertainty.examples is None else uncertainty.examples
     if len(folders) == 2:
-        print_comparison(sheet, sheet.comparison(level, seed), paths, examples, json=json)
+        print_systems(sheet, paths, examples, level, seed, json=json)
     else:
         print_summary(sheet.summary(examples, level, seed), json=json)
-    if per_item:
-        write_items(per_item, sheet)
     return len(sheet.rejects) > 0
 
 
 def _score_items(
     paths: list[str], folders: "list[ImageFolder]", scores: ScoreFlags, clip: "Clip"
-) -> "ScoreSheet":
+) -> "tuple[ScoreSheet, bool]":
+    """The scores, and whether Ctrl-C ended the work."""
     from ecliptic.engine import progress_bar
-    from ecliptic.tasks import RowScorer, folder_rows, image_rows, score_rows, table_rows
+    from ecliptic.tasks import (
+        RowScorer,
+        folder_rows,
+        image_rows,
+        score_rows,
+        start_sheet,
+        table_rows,
+    )
 
-    columns = scores.row_columns()
+    columns, systems = scores.row_columns(), max(len(folders), 1)
     with checks_usage():
-        scorer = RowScorer(
-            clip,
-            columns.metric,
-            max(len(folders), 1),
-            prefix=scores.prefix,
-            words=scores.pair_of_words(),
-        )
+        words, prefix = scores.pair_of_words(), scores.prefix
+        scorer = RowScorer(clip, columns.metric, systems, prefix=prefix, words=words)
     if not folders:
         rows = table_rows(paths[0], columns)
     elif scores.captions:
         rows = folder_rows(folders, str(scores.captions), columns)
     else:
         rows = image_rows(folders)
-    with progress_bar("rows", None, show=on_terminal()) as advance:
-        return score_rows(scorer, rows, advance)
+    sheet = start_sheet(scorer)
+    try:
+        with progress_bar("rows", None, show=on_terminal()) as advance:
+            score_rows(scorer, rows, advance, sheet)
+    except KeyboardInterrupt:
+        return sheet, True
+    return sheet, False
 
 
 def _score_vectors(paths: list[str], metric: str) -> "ScoreSheet":
@@ -323,10 +255,8 @@ def _score_sets(
     from ecliptic.engine import load_vectors
     from ecliptic.tasks import score_sets
 
-    named = scores.named()
-    if set(named) - {"image"}:
-        raise typer.BadParameter(f"{scores.metric} reads only the column of images, image=NAME.")
-    sides = [ImageSources(inputs=[path], column=named.get("image")) for path in paths]
+    column = scores.named().get("image")
+    sides = [ImageSources(inputs=[path], column=column) for path in paths]
     for side in sides:
         side.check()
     rejects: list[Rejects] = []
@@ -334,23 +264,23 @@ def _score_sets(
     if all(side.is_stored(path) for side, path in zip(sides, paths, strict=True)):
         model.note_unused()
         sets = [load_vectors(path) for path in paths]
-        name = str(sets[0].model)  # type: ignore[union-attr]
+        name, names = str(sets[0].model), None  # type: ignore[union-attr]
     else:
-        sets, rejects, name = _gather_sets(sides, model)
-    found = score_sets(
-        sets[0], sets[1], scores.metric, uncertainty.level or LEVEL, uncertainty.seed
-    )
+        gathered, name = _gather_sets(sides, model)
+        sets = [one.matrix() for one in gathered]
+        names = gathered[0].names, gathered[1].names
+        rejects = [one.rejects for one in gathered]
+    level, seed = uncertainty.level or LEVEL, uncertainty.seed
+    found = score_sets(sets[0], sets[1], scores.metric, level, seed, names)
     print_set_score(dataclasses.replace(found, model=name), rejects, json=json)
     return any(len(some) for some in rejects)
 
 
-def _gather_sets(
-    sides: list[ImageSources], model: ModelFlags
-) -> "tuple[list[Rows], list[Rejects], str]":
+def _gather_sets(sides: list[ImageSources], model: ModelFlags) -> "tuple[list[NamedVectors], str]":
     from ecliptic.cli.gathering import gather
 
     clip = model.clip()
     gathered = [gather(side, clip) for side in sides]
     for one in gathered:
         one.report()
-    return [one.matrix() for one in gathered], [one.rejects for one in gathered], clip.card.name
+    return gathered, clip.card.name

@@ -14,6 +14,7 @@ from ecliptic.cli.output import (
     print_json,
     print_table,
     print_text,
+    print_wrapped,
     rejects_of,
     say,
     say_rejects,
@@ -47,13 +48,12 @@ def files_of_items(path: Path | None) -> list[Path]:
     return [path, rejects_of(path)]
 
 
-def report_sheet(sheet: "ScoreSheet", notes: Sequence[str]) -> None:
-    """Say which rows were rejected, which texts were cut, and other notes."""
-    say_rejects(sheet.rejects, len(sheet.rejects))
-    for name, dropped in sheet.cut_shown:
-        say(f"warning: the text of {name} is too long and loses {dropped[:80]!r}")
-    if sheet.cut:
-        say(f"warning: {count(sheet.cut, 'row')} had a text that was too long; the start counts")
+def report_sheet(sheet: "ScoreSheet", notes: Sequence[str], listed: Path | None) -> None:
+    """Say which rows were rejected, and other notes.
+
+    `listed` is the file that will have all rejects, if one is written.
+    """
+    say_rejects(sheet.rejects, len(sheet.rejects), listed)
     for note in filter(None, notes):
         say(f"note: {note}")
 
@@ -64,48 +64,61 @@ def print_summary(summary: "ScoreSummary", *, json: bool) -> None:
         print_json(summary.to_json())
         return
     print_facts(summary.facts())
-    for note in summary.notes:
-        print_text(f"note: {note}")
+    _print_notes(summary.notes)
     columns = (*summary.run.metric.images, *summary.run.metric.texts)
     _print_examples("worst", summary.worst, columns)
     _print_examples("best", summary.best, columns)
 
 
-def print_comparison(
-    sheet: "ScoreSheet",
-    found: "PairedComparison",
-    paths: Sequence[str],
-    examples: int,
-    *,
-    json: bool,
+def print_systems(
+    sheet: "ScoreSheet", paths: Sequence[str], examples: int, level: float, seed: int, *, json: bool
 ) -> None:
-    """Print two systems side by side, and the sentence that says which is better."""
+    """Print two systems side by side, and the sentence that says which is better.
+
+    One pair, or one group of them, has means, but neither an interval nor a test.
+    """
     first, second = _names(paths)
-    verdict = found.verdict(first, second)
-    leads, trails = sheet.extremes(examples)
+    found = sheet.comparison(level, seed) if sheet.run().units != 1 else None
+    notes, (leads, trails) = sheet.comparison_notes(), sheet.extremes(examples)
     if json:
-        data = _comparison_json(sheet, found, paths) | {"verdict": verdict}
+        data = _systems_json(sheet, paths, level) | _comparison_json(found)
+        data |= {"verdict": found.verdict(first, second) if found else None, "notes": list(notes)}
         data["leads"] = [one.to_json() for one in leads]
         print_json(data | {"trails": [one.to_json() for one in trails]})
         return
-    facts = {"metric": sheet.metric.name, f"mean of {first}": f"{found.first:.4f}"}
-    facts |= {f"mean of {second}": f"{found.second:.4f}"}
-    facts["difference"] = (
-        f"{found.difference.show('{:+.4f}')}, {found.level:.0%} bootstrap interval"
-    )
-    facts["p"] = f"{found.p:.3g}, sign-flip test"
-    facts["wins"] = (
-        f"{first} {count(found.wins, 'pair')}, {second} {found.losses:,}, same {found.ties:,}"
-    )
-    if found.win_rate:
-        facts["win rate"] = (
-            f"{found.win_rate.show('{:.1%}')} for {first}, Wilson interval, without ties"
-        )
-    facts |= {"n": f"{found.n:,} pairs", "convention": sheet.metric.convention}
-    print_facts(facts | {"model": sheet.model})
-    print_text(verdict)
+    print_facts(_systems_facts(sheet, found, first, second))
+    if found:
+        print_wrapped(found.verdict(first, second))
+    _print_notes(notes)
     _print_examples(f"{first} leads most", leads, ("first", *sheet.metric.texts))
     _print_examples(f"{first} trails most", trails, ("first", *sheet.metric.texts))
+
+
+def _systems_facts(
+    sheet: "ScoreSheet", found: "PairedComparison | None", first: str, second: str
+) -> dict[str, str]:
+    run, means = sheet.run(), sheet.means()
+    facts = {"metric": run.metric.name, f"mean of {first}": f"{means[0]:.4f}"}
+    facts |= {f"mean of {second}": f"{means[1]:.4f}"}
+    if found:
+        facts["difference"] = f"{found.difference.value:+.4f}"
+        if found.interval:
+            facts["difference"] = found.interval.show_at(found.level, "{:+.4f}")
+        facts["p"] = f"{found.p:.3g}, sign-flip test"
+        wins = count(found.wins, "pair")
+        facts["wins"] = f"{first} {wins}, {second} {found.losses:,}, same {found.ties:,}"
+        if found.win_rate:
+            facts["win rate"] = (
+                f"{found.win_rate.show('{:.1%}')} for {first}, Wilson interval, without ties"
+                + (", by group" if found.units < found.n else "")
+            )
+    facts["n"] = run.show_rows("pair")
+    return facts | {"convention": run.metric.convention, "model": run.model}
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print_wrapped(f"note: {note}")
 
 
 def _print_examples(title: str, some: "Sequence[ScoredExample]", columns: Sequence[str]) -> None:
@@ -126,34 +139,55 @@ def _names(paths: Sequence[str]) -> tuple[str, str]:
     return (names[0], names[1]) if names[0] != names[1] else (paths[0], paths[1])
 
 
-def _comparison_json(
-    sheet: "ScoreSheet", found: "PairedComparison", paths: Sequence[str]
-) -> dict[str, Any]:
-    rate = found.win_rate
+def _systems_json(sheet: "ScoreSheet", paths: Sequence[str], level: float) -> dict[str, Any]:
+    run, means = sheet.run(), [round(mean, DIGITS) for mean in sheet.means()]
     return {
-        "metric": sheet.metric.name,
-        "convention": sheet.metric.convention,
-        "prefix": sheet.prefix,
-        "model": sheet.model,
-        "space": sheet.space,
-        "n": found.n,
-        "units": found.units,
-        "first": {"path": paths[0], "mean": round(found.first, DIGITS)},
-        "second": {"path": paths[1], "mean": round(found.second, DIGITS)},
-        "difference": round(found.difference.value, DIGITS),
-        "interval": [round(found.difference.low, DIGITS), round(found.difference.high, DIGITS)],
-        "level": found.level,
-        "p": found.p,
-        "wins": found.wins,
-        "losses": found.losses,
-        "ties": found.ties,
-        "win_rate": [rate.value, rate.low, rate.high] if rate else None,
-        "tells": found.tells,
-        "smallest": found.smallest,
-        "needed": found.needed,
-        "rejected": len(sheet.rejects),
-        "cut": sheet.cut,
+        "metric": run.metric.name,
+        "convention": run.metric.convention,
+        "prefix": run.prefix,
+        "model": run.model,
+        "space": run.space,
+        "n": run.rows,
+        "units": run.units,
+        "first": {"path": paths[0], "mean": means[0]},
+        "second": {"path": paths[1], "mean": means[1]},
+        "level": level,
+        "rejected": run.rejected,
+        "cut": run.cut,
     }
+
+
+_COMPARED = (  # what one pair alone does not have
+    "difference",
+    "interval",
+    "p",
+    "wins",
+    "losses",
+    "ties",
+    "win_rate",
+    "tells",
+    "smallest",
+    "needed",
+)
+
+
+def _comparison_json(found: "PairedComparison | None") -> dict[str, Any]:
+    if found is None:
+        return dict.fromkeys(_COMPARED)
+    rate, gap = found.win_rate, found.interval
+    values = (
+        round(found.difference.value, DIGITS),
+        [round(gap.low, DIGITS), round(gap.high, DIGITS)] if gap else None,
+        found.p,
+        found.wins,
+        found.losses,
+        found.ties,
+        [rate.value, rate.low, rate.high] if rate else None,
+        found.tells,
+        found.smallest,
+        found.needed,
+    )
+    return dict(zip(_COMPARED, values, strict=True))
 
 
 def print_set_score(found: "SetScore", rejects: "Sequence[Rejects]", *, json: bool) -> None:
@@ -162,20 +196,26 @@ def print_set_score(found: "SetScore", rejects: "Sequence[Rejects]", *, json: bo
         print_json(found.to_json() | {"rejected": sum(map(len, rejects))})
         return
     print_facts(found.facts())
-    for note in found.notes:
-        print_text(f"note: {note}")
+    _print_notes(found.notes)
 
 
 def write_items(path: Path, sheet: "ScoreSheet") -> None:
-    """Write a row for each score as CSV or JSONL, and the rejects beside it."""
+    """Write a row for each score as CSV or JSONL, and the rejects beside it.
+
+    Without any score, only the rejects are written.
+    """
+    sheet.rejects.write(rejects_of(path))
+    if sheet.rejects:
+        say(f"{count(len(sheet.rejects), 'reject')} in {rejects_of(path)}")
+    if not sheet.complete:
+        return
     lines = _csv_lines(sheet) if path.suffix.lower() == ".csv" else _json_lines(sheet)
 
     def write(file: IO[bytes]) -> None:
         file.writelines(line.encode(errors="backslashreplace") for line in lines)
 
     replace_file(path, stream_writer(write))
-    sheet.rejects.write(rejects_of(path))
-    say(f"scores in {path}")
+    say(f"{count(sheet.complete, 'score')} in {path}")
 
 
 def _json_lines(sheet: "ScoreSheet") -> Iterator[str]:

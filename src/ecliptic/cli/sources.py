@@ -48,13 +48,15 @@ class ImageSources:
     takes_vectors: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise before the work if there is no input, a file is missing or --column is."""
-        from ecliptic.cli.texts import refuse_missing_files
+        """Raise before the work if there is no input, a named path is missing or --column is."""
+        from ecliptic.cli.texts import refuse_missing_files, refuse_missing_paths
 
         if not (self.inputs or self.given_texts()):
             raise typer.BadParameter(f"name images, folders or tables{self._or_texts()}.")
         refuse_missing_files(path for path in self.inputs or () if self.is_stored(path))
-        check_tables((p for p in self.inputs or () if not self.is_stored(p)), self.column)
+        others = [path for path in self.inputs or () if not self.is_stored(path)]
+        check_tables(others, self.column)
+        refuse_missing_paths(others)
 
     def is_stored(self, path: str) -> bool:
         """Whether `path` has the suffix of a file of vectors, and is read as one."""
@@ -62,15 +64,28 @@ class ImageSources:
         return self.takes_vectors and path.endswith(STORED) and not table
 
     def files(self) -> "Iterator[str | Path]":
-        """Every path that is read, with the images in folders."""
-        from ecliptic.engine import image_files
+        """Every path that is read, with the images in folders, globs and tables of text.
+
+        A Parquet file may hold the images themselves, so it is not read twice for their paths.
+        """
+        from ecliptic.engine import STDIN
         from ecliptic.errors import EclipticError
 
         for path in self.inputs or ():
             yield path
-            if Path(path).is_dir():
-                with suppress(EclipticError):  # a folder without images
-                    yield from (str(item.value) for item in image_files(path, warns=False))
+            if path != STDIN and not self.is_stored(path):
+                with suppress(EclipticError):  # reading it again says what is wrong
+                    found = (item.value for item in self._look_into(path))
+                    yield from (value for value in found if isinstance(value, str))
+
+    def _look_into(self, path: str) -> "Iterator[Item]":
+        """The images of a folder, a glob, or a table of text."""
+        from ecliptic.engine import image_files, is_table, read_items
+
+        if not is_table(path):
+            return image_files(path, warns=False)
+        texts = self._kind_of_lines() == "text" or path.lower().endswith(".parquet")
+        return iter(()) if texts else read_items(path, self._columns())
 
     def sets(self, paths: Iterable[str]) -> "Iterator[Set]":
         """The items of `paths` in order; neighbours of one kind are one set, encoded together."""

@@ -1,5 +1,6 @@
 """Texts of a command: given one by one, in a file with one per line, or on stdin."""
 
+import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,6 +41,14 @@ def refuse_missing_files(paths: Iterable[str]) -> None:
     for path in paths:
         if not is_file(path):
             raise StorageError(f"there is no file {path}; check the path.")
+
+
+def refuse_missing_paths(paths: Iterable[str]) -> None:
+    """Raise StorageError at the first of `paths` that there is not; a glob may match nothing."""
+    for path in paths:
+        named = path != STDIN and not glob.has_magic(path)
+        if named and not os.path.lexists(path):
+            raise StorageError(f"there is no file or folder {path}; check the path.")
 
 
 def is_file(text: str) -> bool:

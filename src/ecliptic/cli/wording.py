@@ -5,6 +5,8 @@ The library says "pass heads=(image, text)"; who typed a command reads "pass --h
 
 import re
 
+from ecliptic.errors import did_you_mean
+
 FLAGS = {  # argument in Python -> flag
     "activation": "--activation",
     "heads": "--heads",
@@ -41,11 +43,13 @@ FLAGS = {  # argument in Python -> flag
     "remove_others": "--remove-others",
     "calibrated": "--calibrated",
     "backbone": "--backbone",
+    "columns": "--columns",
     "method": "--method",
     "few_shot": "--method",
 }
 PHRASES = {  # what has another form on the command line, or none
     r"\bper_label=True": "--method per-label",
+    r"\bthe promise known=": "--abstain known=",
     r"\bpass several=False": "leave --method several out",
     r"\bseveral=True": "--method several",
     r"; give the labels as a mapping": "",
@@ -71,6 +75,13 @@ PHRASES = {  # what has another form on the command line, or none
     r"\b(?<!=)ImageSpec\(([^()]*?)(?:, \.\.\.)?\)": r"--image-spec '\1'",
     r"\b(?<!=)TokenizerSpec\(([^()]*?)(?:, \.\.\.)?\)": r"--tokenizer-spec '\1'",
 }
+USAGE = {  # how typer says what is wrong with a value -> plainly
+    r"Input should be less than or equal to (\S+)": r"must be \1 or less.",
+    r"Input should be greater than or equal to (\S+)": r"must be \1 or more.",
+    r"Input should be a valid integer\b.*": "must be a whole number.",
+    r"Input should be a valid number\b.*": "must be a number.",
+}
+_CHOICE = re.compile(r"Value error, (?P<said>'(?P<name>.*)' is not one of (?P<known>.*))\.")
 _VALUE = (
     r"\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|True|None|\.\.\.|\((?P<pair>[\w, ]+)\)"
     r"|[A-Z]\w+\((?P<fields>[^()]*)\)|(?P<bare>\w[\w.]*\w|\w)|"
@@ -84,6 +95,18 @@ def name_flags(message: object) -> str:
     for phrase, instead in PHRASES.items():
         text = re.sub(phrase, instead, text)
     return _ARGUMENT.sub(_write_flag, text)
+
+
+def plain_usage(message: str) -> str:
+    """What is wrong with the value of a flag, with the name that may have been meant."""
+    for phrase, instead in USAGE.items():
+        message = re.sub(phrase, instead, message)
+    return _CHOICE.sub(_name_near, message)
+
+
+def _name_near(found: re.Match[str]) -> str:
+    near = did_you_mean(found["name"], re.findall(r"'([^']*)'", found["known"]))
+    return f"{found['said']}; {near}" if near else f"{found['said']}."
 
 
 def _write_flag(found: re.Match[str]) -> str:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from ecliptic.engine.card import Card as Card
     from ecliptic.engine.clip import Clip as Clip
     from ecliptic.engine.doctor import Diagnosis as Diagnosis, Stage as Stage, diagnose as diagnose
+    from ecliptic.engine.embedded import (
+        DataSource as DataSource,
+        Measure as Measure,
+        ModelReport as ModelReport,
+        report_mini as report_mini,
+    )
     from ecliptic.engine.embedding import Embedding as Embedding, embed_items as embed_items
     from ecliptic.engine.image_lists import Images as Images, image_items as image_items
     from ecliptic.engine.images import Encoded as Encoded, ImageEncoder as ImageEncoder
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
         count_lines as count_lines,
     )
     from ecliptic.engine.sources.folders import (
+        IMAGE_SUFFIXES as IMAGE_SUFFIXES,
         LeftOutWarning as LeftOutWarning,
         image_files as image_files,
     )
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
         Columns as Columns,
         check_columns as check_columns,
         is_table as is_table,
+        name_row as name_row,
         open_parquet as open_parquet,
         read_rows as read_rows,
         row_item as row_item,

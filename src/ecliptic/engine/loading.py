@@ -30,7 +30,7 @@ def load(
     *,
     device: str = "auto",
     precision: Precision = "auto",
-    preprocess: PreprocessMode | Preprocess = "reference",
+    preprocess: PreprocessMode | Preprocess | None = None,
     image_size: int | None = None,
     part: str | None = None,
     activation: Activation | None = None,
@@ -51,7 +51,9 @@ def load(
         precision: of the weights: "fp32", "bf16" or "fp16", also as torch spells them ("float16",
             `torch.float16`); "auto" is fp32.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
-            images upright, removes alpha and scales 16 bit. Or a `Preprocess` of your own.
+            images upright, puts white behind transparency and scales 16 bit; both are the same for
+            plain RGB. Or a `Preprocess` of your own. None is "robust" for the embedded model, which
+            has no released numbers, and "reference" for all others.
         image_size: another size than the trained one; position embeddings are interpolated.
         part: which encoder of a diffusion pipeline ("text_encoder", "clip_g", ...).
         activation: "gelu" or "quick_gelu", for files that do not state it.
@@ -74,7 +76,8 @@ def load(
     checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
     if image_size is not None:
         checkpoint = resize(checkpoint, image_size)
-    pixels = choose_preprocess(checkpoint, preprocess)
+    usual: PreprocessMode = "robust" if source == "mini" else "reference"
+    pixels = choose_preprocess(checkpoint, preprocess or usual)
     model = build_model(checkpoint, numerics.weights, target)
     runtime = Runtime(model, precision, target)
     card = make_card(checkpoint, pixels, runtime)

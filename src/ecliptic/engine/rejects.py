@@ -28,13 +28,16 @@ class Rejects:
         """Note that item `index`, called `source`, cannot be used."""
         self._rejects.append(Reject(index, source, error))
 
-    def lines(self, shown: int = SHOWN) -> Iterator[str]:
-        """Printable lines for people: the first rejects, shortened, and the number of others."""
+    def lines(self, shown: int = SHOWN, others: str = "in the rejects file") -> Iterator[str]:
+        """Printable lines for people: the first rejects, shortened, and the number of others.
+
+        `others` says where those are, if they are anywhere.
+        """
         for _, reject in zip(range(shown), self, strict=False):
             name = _shorten(reject.source, LONGEST_NAME)
             yield printable(f"rejected {name}: {_shorten(reject.reason, LONGEST_REASON)}")
         if len(self) > shown:
-            yield f"and {len(self) - shown} more, in the rejects file"
+            yield f"and {len(self) - shown:,} more" + (f", {others}" if others else "")
 
     def to_json(self) -> list[dict[str, object]]:
         """Every reject as JSON values."""

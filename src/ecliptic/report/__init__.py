@@ -10,9 +10,10 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.report.best_of import write_best_of as write_best_of
     from ecliptic.report.classification import classification_page as classification_page
-    from ecliptic.report.demonstration import demo as demo
     from ecliptic.report.questions import Picture as Picture
-    from ecliptic.report.results import (
+    from ecliptic.report.review import review_page as review_page
+    from ecliptic.report.showcase.demonstration import demo as demo
+    from ecliptic.report.showcase.results import (
         Answers as Answers,
         DemoResult as DemoResult,
         Guess as Guess,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         Scope as Scope,
         Search as Search,
     )
-    from ecliptic.report.review import review_page as review_page
-    from ecliptic.report.sampling import LIMIT as LIMIT
+    from ecliptic.report.showcase.sampling import LIMIT as LIMIT
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -11,19 +11,23 @@ from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSource
 from ecliptic.markup import Html, document, inline_image, join, tag
 from ecliptic.plots import colour_at, ink_on
-from ecliptic.report.page import read_style
 from ecliptic.report.questions import Picture
+from ecliptic.report.style import read_style
 from ecliptic.scoring import NONE_OF_THESE, Interval, Reliability
-from ecliptic.tasks import SHARE, ClassificationReport, HardImage, LabelRow
+from ecliptic.tasks import FEWEST_OF_BIN, SHARE, ClassificationReport, HardImage, LabelRow
 
 MOST_LABELS = 30  # of a confusion matrix; of more, the most frequent confusions are listed
 CONFUSIONS = 30  # in that list
-_SIZE, _LEFT, _BELOW = 300, 44, 40  # pixels of the diagram
+_MANY = 10_000  # images of a bin; its number is then in thousands
+_SIZE, _LEFT, _ABOVE, _BELOW = 300, 44, 26, 52  # pixels of the diagram
 _STYLE = """
 .diagram { width: 100%; max-width: 26rem; height: auto; color: var(--ink); }
 .diagram text { fill: var(--soft); font-size: 11px; }
 .diagram .bar { fill: var(--bar); }
-.diagram .gap { fill: var(--wrong); opacity: 0.35; }
+.diagram .over { fill: #d43c2f; }
+.diagram .under { fill: #3f78d8; }
+.diagram .few { opacity: 0.4; }
+.diagram .count { font-size: 8px; }
 .diagram line { stroke: var(--soft); }
 .diagram .even { stroke-dasharray: 4 4; }
 .rows td, .rows th { white-space: nowrap; }
@@ -59,6 +63,7 @@ def classification_page(
         tag("h1", title),
         tag("p", lead, class_="lead"),
         (tag("p", line) for line in about),
+        (tag("p", f"Warning: {note}.", class_="lead") for note in report.notes),
         _headline(report),
     )
     main = tag(
@@ -81,7 +86,10 @@ def _headline(report: ClassificationReport) -> Html:
         figures.append((SHARE.format(report.mean_per_class.value), "mean per class"))
     if report.answered is not None:
         figures.append((SHARE.format(report.answered.answered.value), "answered"))
-    figures.append((f"{report.reliability.expected_error:.3f}", "calibration error (ECE)"))
+        if report.answered.accuracy is not None:
+            figures.append((SHARE.format(report.answered.accuracy.value), "accuracy of answers"))
+    error = SHARE.format(report.reliability.expected_error)
+    figures.append((error, "calibration error (ECE)"))
     return tag(
         "dl",
         (tag("div", tag("dt", name), tag("dd", figure)) for figure, name in figures),
@@ -102,18 +110,12 @@ def _section(title: str, text: str, *content: Html) -> Html:
 
 
 def _diagram(bins: Reliability) -> Html:
-    """Accuracy over confidence in bins; the gap to the diagonal is drawn over each bar."""
+    """Accuracy over confidence in bins, with the gap to the confidence, and the images below."""
     width = _SIZE / len(bins.counts)
+    rows = zip(bins.confidences, bins.accuracies, bins.counts, strict=True)
     bars = [
-        join(
-            [
-                _bar(place * width, 0, width, right, "bar"),
-                _bar(place * width, min(right, sure), width, abs(right - sure), "gap"),
-            ]
-        )
-        for place, (sure, right, count) in enumerate(
-            zip(bins.confidences, bins.accuracies, bins.counts, strict=True)
-        )
+        _bin(place * width, width, sure, right, count)
+        for place, (sure, right, count) in enumerate(rows)
         if count
     ]
     even = tag(
@@ -127,23 +129,41 @@ def _diagram(bins: Reliability) -> Html:
     return tag(
         "svg",
         (*bars, even, _axes()),
-        viewBox=f"0 0 {_SIZE + _LEFT + 16} {_SIZE + _BELOW}",
+        viewBox=f"0 {-_ABOVE} {_SIZE + _LEFT + 16} {_ABOVE + _SIZE + _BELOW}",
         class_="diagram",
         role="img",
         aria_label="reliability diagram: share of right answers over confidence",
     )
 
 
+def _bin(x: float, width: float, sure: float, right: float, count: int) -> Html:
+    """One bar: what is right and promised, then how far they are apart."""
+    low, gap = min(right, sure), abs(right - sure)
+    parts = (
+        _bar(x, 0, width, low, "bar"),
+        _bar(x, low, width, gap, "over" if sure > right else "under"),
+    )
+    number = tag(
+        "text",
+        f"{count:,}" if count < _MANY else f"{count // 1000:,}k",
+        x=f"{_LEFT + x + width / 2:.1f}",
+        y=str(_SIZE + 11),
+        text_anchor="middle",
+        class_="count",
+    )
+    return join([tag("g", parts, class_="few" if count < FEWEST_OF_BIN else ""), number])
+
+
 def _axes() -> Html:
     ticks = (
         (
-            _text(_LEFT + share * _SIZE, _SIZE + 16, f"{share:.0%}", "middle"),
+            _text(_LEFT + share * _SIZE, _SIZE + 26, f"{share:.0%}", "middle"),
             _text(_LEFT - 6, _SIZE * (1 - share) + 4, f"{share:.0%}", "end"),
         )
         for share in (0.0, 0.5, 1.0)
     )
-    below = _text(_LEFT + _SIZE / 2, _SIZE + 34, "confidence", "middle")
-    return join([*ticks, below, _text(_LEFT + 8, 14, "share that is right", "start")])
+    below = _text(_LEFT + _SIZE / 2, _SIZE + 44, "images, and confidence", "middle")
+    return join([*ticks, below, _text(_LEFT, -12, "share that is right", "start")])
 
 
 def _bar(x: float, low: float, width: float, height: float, kind: str) -> Html:
@@ -170,11 +190,11 @@ def _label_table(rows: Sequence[LabelRow]) -> Html:
             tag("th", row.label, scope="row"),
             tag("td", f"{row.images:,}"),
             tag("td", _share(row.recall)),
-            tag("td", f"{row.given:,}"),
+            tag("td", f"{row.answers:,}"),
             tag("td", _share(row.precision)),
-            tag("td", "" if row.average_precision is None else f"{row.average_precision:.3f}"),
+            tag("td", "" if average is None else SHARE.format(average)),
         )
-        for row in rows
+        for row, average in ((row, row.average_precision) for row in rows)
     )
     return _scroll(tag("table", tag("thead", head), tag("tbody", body), class_="rows"), "labels")
 
@@ -243,14 +263,17 @@ def _hardest(report: ClassificationReport, pictures: "Sequence[ImageSource | Non
 def _hard_image(one: HardImage, pictures: "Sequence[ImageSource | None]") -> Html:
     source = pictures[one.place] if one.place < len(pictures) else None
     wrong = one.truth != one.answer
-    rows = [(f"truth: {one.truth}", one.chance), (f"answer: {one.answer}", one.confidence)]
+    if one.worst:
+        rows = [(f"truth: {one.truth}", ""), (f"answer: {one.answer}", ""), (one.mistake, "")]
+    else:
+        rows = [(f"truth: {one.truth}", SHARE.format(one.chance)), (f"answer: {one.said}", "")]
     return tag(
         "article",
         _picture(one.name, source),
         tag(
             "ol",
             (
-                tag("li", tag("span", text), tag("span", SHARE.format(share), class_="number"))
+                tag("li", tag("span", text), tag("span", share, class_="number"))
                 for text, share in rows
             ),
         ),
@@ -269,14 +292,16 @@ def _picture(name: str, source: "ImageSource | None") -> Html:
 
 
 _RELIABILITY = (
-    "Answers are sorted by their confidence. A bar is the share of them that is right; it ends at "
-    "the dashed line where the probabilities are honest. Red is the gap: above the bar the "
-    "classifier is too sure, inside it not sure enough."
+    "Answers are sorted by their confidence. A green bar that reaches the dashed line is honest. "
+    "The red part above a bar is missing: the classifier is too sure there. The blue part at its "
+    "top is more than it promises: it is not sure enough. The numbers below are images; a bar of "
+    f"fewer than {FEWEST_OF_BIN} is pale, because chance alone moves it far."
 )
 _LABELS = (
-    "Found is the share of the images of a label that were answered so; precision is the share of "
-    "its answers that are right."
+    "Found is the share of the images of a label that it is the best label of, also where the "
+    "classifier abstains. Answers are those that it gives; precision is the share of them that "
+    "is right."
 )
-_MATRIX = "Rows are the truth, columns the answers. Colours are shares of a row."
+_MATRIX = "Rows are the truth, columns the best labels. Colours are shares of a row."
 _MOST = f"The {CONFUSIONS} most frequent wrong answers."
 _HARD = "The images whose right label was given the lowest probability, worst first."

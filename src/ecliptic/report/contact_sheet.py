@@ -1,18 +1,21 @@
 """A contact sheet: many small pictures with a few words each, as one HTML file.
 
-The pictures are inside the file, which loads nothing, and it fits a phone and a dark screen. What
-the tiles say is the business of the reports that use it.
+Each picture is shown with its edges, which a model may not have seen. The pictures are inside the
+file, which loads nothing, and it fits a phone and a dark screen. What the tiles say is the business
+of the reports that use it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ecliptic import __version__
 from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSource
 from ecliptic.markup import Html, document, inline_image, join, tag
-from ecliptic.report.page import read_style
 from ecliptic.report.questions import Picture
+from ecliptic.report.style import read_style
 
 NO_PICTURE = "no picture"
 _STYLE = """
@@ -29,7 +32,14 @@ _STYLE = """
   border: 1px solid var(--line);
   border-radius: 0.8rem;
 }
-.tile img { width: 100%; height: auto; aspect-ratio: 1; object-fit: cover; border-radius: 0; }
+.tile img {
+  width: 100%;
+  height: auto;
+  aspect-ratio: 1;
+  object-fit: contain;
+  background: var(--track);
+  border-radius: 0;
+}
 .tile .missing {
   display: grid;
   place-items: center;
@@ -98,6 +108,23 @@ def contact_sheet(
     return document(title, read_style() + _STYLE, header, main, footer, description=lead)
 
 
+def shorten_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name without its folders, which tell about whoever shares the page.
+
+    Where different files end alike, so many folders stay as tell them apart.
+    """
+    parts = {name: Path(name).parts or (name,) for name in names}
+    depths = dict.fromkeys(parts, 1)
+    while True:
+        short = {name: str(Path(*parts[name][-depth:])) for name, depth in depths.items()}
+        times = Counter(short.values())
+        alike = [one for one in parts if times[short[one]] > 1 and depths[one] < len(parts[one])]
+        if not alike:
+            return short
+        for name in alike:
+            depths[name] += 1
+
+
 def _show_tiles(tiles: Sequence[Tile]) -> Html:
     return tag("div", map(_show_tile, tiles), class_="sheet") if tiles else join([])
 
@@ -113,6 +140,6 @@ def _show_picture(tile: Tile) -> Html:
     if tile.picture is None:
         return tag("p", NO_PICTURE, class_="missing")
     try:
-        return inline_image(Picture(tile.title, tile.picture).thumbnail, tile.title)
+        return inline_image(Picture(tile.title, tile.picture).whole, tile.title)
     except ImageError:  # it was readable when it was encoded
         return tag("p", "cannot be read any more", class_="missing")

@@ -35,9 +35,24 @@ class Picture:
         except ImageLimitError:  # a strip so long that only its crop is small
             squash = ImageSpec(size=THUMBNAIL, resize="squash")
             rgb = Preprocess(squash, "robust").rgb(self.source)
-        buffer = io.BytesIO()
-        Image.fromarray(rgb).save(buffer, "JPEG", quality=82, optimize=True)
-        return buffer.getvalue()
+        return _to_jpeg(Image.fromarray(rgb))
+
+    @cached_property
+    def whole(self) -> bytes:
+        """A JPEG of the whole image with its edges; upright and without metadata.
+
+        Raises:
+            ImageError: the image cannot be read any more.
+        """
+        image = Preprocess(ImageSpec(size=THUMBNAIL), "robust").load(self.source)
+        width, height = (max(1, round(side * THUMBNAIL / max(image.size))) for side in image.size)
+        return _to_jpeg(image.resize((width, height), Image.Resampling.BICUBIC).convert("RGB"))
+
+
+def _to_jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82, optimize=True)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,7 @@ class Questions:
     texts: tuple[str, ...]  # texts whose tokens are shown
     known: bool  # whether the name of each picture is its correct label
     offered: int  # images from which the pictures were drawn
+    liked: tuple[str, ...] = ()  # names of pictures that somebody likes; none: nobody was asked
 
     def keep(self, places: list[int]) -> "Questions":
         """The same questions about the pictures at `places`."""

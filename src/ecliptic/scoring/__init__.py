@@ -38,10 +38,14 @@ if TYPE_CHECKING:
         spearman as spearman,
     )
     from ecliptic.scoring.intervals import (
+        FEWEST_UNITS as FEWEST_UNITS,
         Interval as Interval,
         bootstrap as bootstrap,
         clopper_pearson as clopper_pearson,
+        standard_error as standard_error,
         wilson as wilson,
+        wilson_of_groups as wilson_of_groups,
+        wilson_of_share as wilson_of_share,
     )
     from ecliptic.scoring.labels.background import (
         FEWEST_REFERENCES as FEWEST_REFERENCES,
@@ -51,10 +55,12 @@ if TYPE_CHECKING:
     )
     from ecliptic.scoring.labels.calibrators import (
         IsotonicScaling as IsotonicScaling,
+        OpenTemperature as OpenTemperature,
         Platt as Platt,
         PlattScaling as PlattScaling,
         Temperature as Temperature,
         fit_isotonic_scaling as fit_isotonic_scaling,
+        fit_open_temperature as fit_open_temperature,
         fit_platt as fit_platt,
         fit_platt_scaling as fit_platt_scaling,
         fit_temperature as fit_temperature,
@@ -112,8 +118,16 @@ if TYPE_CHECKING:
         mcnemar as mcnemar,
         sign_flip_test as sign_flip_test,
     )
+    from ecliptic.scoring.ratings.bounds import (
+        bound_correlation as bound_correlation,
+        bound_share as bound_share,
+        noise_share as noise_share,
+    )
     from ecliptic.scoring.ratings.choices import (
+        STRENGTHS as STRENGTHS,
         ChoiceFit as ChoiceFit,
+        HeldOutChoices as HeldOutChoices,
+        cross_choose as cross_choose,
         fit_choices as fit_choices,
         solve_choices as solve_choices,
     )
@@ -123,6 +137,8 @@ if TYPE_CHECKING:
         take_groups as take_groups,
     )
     from ecliptic.scoring.ratings.ridge import (
+        ALPHAS as ALPHAS,
+        HeldOutScores as HeldOutScores,
         RidgeFit as RidgeFit,
         cross_predict as cross_predict,
         fit_ridge as fit_ridge,

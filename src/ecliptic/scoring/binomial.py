@@ -20,7 +20,7 @@ def binomial_tail(successes: int, n: int, p: float) -> float:
     """
     successes, n = check_successes(successes, n)
     check_range("p", p, 0.0, 1.0)
-    return 1.0 if successes == 0 else _beta_share(p, successes, n - successes + 1)
+    return 1.0 if successes == 0 else beta_share(p, successes, n - successes + 1)
 
 
 def find_probability(successes: int, n: int, tail: float) -> float:
@@ -43,16 +43,16 @@ def check_successes(successes: int, n: int) -> tuple[int, int]:
     return successes, n
 
 
-def _beta_share(x: float, a: int, b: int) -> float:
+def beta_share(x: float, a: float, b: float) -> float:
     """I_x(a, b), the regularised incomplete beta function."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):  # where the fraction of the other side converges faster
-        return 1 - _beta_share(1 - x, b, a)
+        return 1 - beta_share(1 - x, b, a)
     power = a * math.log(x) + b * math.log1p(-x)
     size = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     fraction = 1.0
-    for m in range(_TERMS + 4 * math.isqrt(a + b), 0, -1):
+    for m in range(_TERMS + 4 * math.isqrt(int(a + b)), 0, -1):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m - 1) * (a + b + m - 1) * x / ((a + 2 * m - 2) * (a + 2 * m - 1))
         fraction = 1 + odd / (1 + even / fraction)

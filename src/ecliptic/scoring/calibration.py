@@ -5,7 +5,7 @@ one is sure of nonsense too. With a calibration, one more label stands beside th
 the same for all pictures. N questions, L labels.
 
 The card of a model holds such a calibration, which serves any labels. `labels/calibrators.py` fits
-what serves the labels of one user; with examples of "none of these" it fits this one.
+what serves the labels of one user.
 Source: Guo et al. 2017, arXiv:1706.04599 (temperature, calibration error); the class of unknown
 things as one more logit follows Bendale & Boult 2016, arXiv:1511.06233.
 """
@@ -81,7 +81,7 @@ class CalibrationFit:
 
 
 def fit_calibration(
-    cosines: Tensor, answers: Tensor, scale: float, data: str = "", *, smooth: bool = False
+    cosines: Tensor, answers: Tensor, scale: float, data: str = ""
 ) -> CalibrationFit:
     """Fit temperature and level by the likelihood of the answers.
 
@@ -90,8 +90,6 @@ def fit_calibration(
         answers: (N,) the right label of each question, or `NONE`.
         scale: exp(logit_scale) of the model, where the search begins.
         data: what the questions were made of.
-        smooth: count one more question with any answer, in the manner of Platt's targets, so that
-            a few questions without a mistake do not make the probabilities certain.
 
     Raises:
         ShapeError: shapes that do not fit.
@@ -102,7 +100,7 @@ def fit_calibration(
     _check_questions(cosines, answers, unknown)
     best = cosines.max(dim=-1).values
     separation = auroc(best[~unknown], best[unknown])
-    targets = _targets(cosines, answers, smooth=smooth)
+    targets = answer_targets(cosines, answers)
     at = _maximise(cosines, targets, scale)
     factor, level, growth = at.tolist()
     if factor <= 0 or separation <= 0.5 or abs(level) > factor:
@@ -111,7 +109,7 @@ def fit_calibration(
             "calibration helps; train the model, or check the answers."
         )
     calibration = Calibration(1 / factor, level / factor, growth, data)
-    likelihood, _, _ = _likelihood(cosines, _targets(cosines, answers, smooth=False), at)
+    likelihood, _, _ = likelihood_with_none(cosines, targets, at)
     return CalibrationFit(
         calibration,
         len(answers),
@@ -158,16 +156,12 @@ def calibration_error(probabilities: Tensor, answers: Tensor, bins: int = BINS) 
     return reliability_bins(sure, right, bins).expected_error
 
 
-def _targets(cosines: Tensor, answers: Tensor, *, smooth: bool) -> Tensor:
-    """(N, L + 1) what the probabilities should be, that of "none of these" last."""
+def answer_targets(cosines: Tensor, answers: Tensor) -> Tensor:
+    """(N, L + 1) 1 for the right answer and 0 for the others, that of "none of these" last."""
     count = cosines.shape[1]
     place = torch.where(answers == NONE, count, answers)[:, None]
-    there = torch.nn.functional.pad(~cosines.isneginf(), (0, 1), value=True).double()
-    right = torch.zeros_like(there).scatter_(1, place, 1.0)
-    if not smooth:
-        return right
-    n = len(answers)
-    return (n * right + there / there.sum(dim=1, keepdim=True)) / (n + 1)
+    empty = torch.zeros(len(answers), count + 1, dtype=torch.float64)
+    return empty.scatter_(1, place, 1.0)
 
 
 def _maximise(cosines: Tensor, targets: Tensor, scale: float) -> Tensor:
@@ -178,11 +172,17 @@ def _maximise(cosines: Tensor, targets: Tensor, scale: float) -> Tensor:
     """
     level = scale * float(cosines.max(dim=-1).values.mean())
     start = torch.tensor([scale, level, 0.0], dtype=torch.float64)
-    return minimise_convex(lambda at: _likelihood(cosines, targets, at), start)
+    return minimise_convex(lambda at: likelihood_with_none(cosines, targets, at), start)
 
 
-def _likelihood(cosines: Tensor, targets: Tensor, at: Tensor) -> Curvature:
-    """The mean negative log likelihood, its gradient (3,) and its second derivatives (3, 3)."""
+def likelihood_with_none(cosines: Tensor, targets: Tensor, at: Tensor) -> Curvature:
+    """The mean negative log likelihood, its gradient (3,) and its second derivatives (3, 3).
+
+    Args:
+        cosines: (N, L), or other scores; -inf for a label that is not there.
+        targets: (N, L + 1) of `answer_targets`.
+        at: (3,) the factor of cosines, and level and growth of the logit of "none of these".
+    """
     missing = cosines.isneginf()
     counts = (~missing).sum(dim=-1).double().clamp(min=1).log()
     rise = counts if bool((counts != counts[0]).any()) else torch.zeros_like(counts)

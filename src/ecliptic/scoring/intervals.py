@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 from ecliptic.checks import check_choice, check_count, check_finite, check_range
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.scoring.binomial import check_successes, find_probability
+from ecliptic.scoring.student import student_quantile
 
 Measured: TypeAlias = NDArray[np.float64]
 Statistic: TypeAlias = Literal["mean", "median"] | Callable[[Measured], Measured]
 
-MOST_UNITS = 1024  # drawn apart; more values are drawn in so many random parts
+MOST_UNITS = 1024  # drawn apart; more values or groups are drawn in so many random parts
+_NO_SPREAD = 1e-6  # of the spread of the sample; what a resample has less of is rounding
+_FURTHEST = 3  # times Student's quantile, of studentised resamples
+FEWEST_UNITS = 5  # values or groups; of fewer, an interval says hardly anything
 _HELD = 1 << 22  # drawn values that are held at once
 _NORMAL = NormalDist()
 
@@ -36,10 +40,19 @@ class Interval:
     value: float
     high: float
 
+    def within(self, least: float, most: float) -> "Interval":
+        """The same with ends that are no further than what the value can be."""
+        low, high = max(self.low, least), min(self.high, most)
+        return Interval(min(low, self.value), self.value, max(high, self.value))
+
     def show(self, pattern: str = "{:.3f}") -> str:
         """For people: "0.312 (0.301 to 0.323)"."""
         value, low, high = map(pattern.format, (self.value, self.low, self.high))
         return f"{value} ({low} to {high})"
+
+    def show_at(self, level: float, pattern: str = "{:.4f}") -> str:
+        """The same with its kind: "0.3120 (0.3010 to 0.3230), 95% bootstrap interval"."""
+        return f"{self.show(pattern)}, {100 * level:g}% bootstrap interval"
 
 
 def bootstrap(
@@ -52,9 +65,14 @@ def bootstrap(
 ) -> Interval:
     """An interval for a statistic of values that are a random sample.
 
-    Of the mean, the interval is studentised: its coverage is right from about 10 values on, also
-    for skewed ones, and it is the percentiles only where most resamples have no spread. Of more
-    than 1,024 values, random parts of equal size are drawn together, which changes nothing that
+    Of the mean, the interval is studentised. At a level of 95 % it holds the truth in 95 % of
+    samples of 5 or more normal values, and in 90 % to 95 % of those of strongly skewed ones. Of
+    values that are mostly tied, such as scores that are clamped at 0, only those that differ from
+    the most frequent one count: with fewer than about 10 of those it holds the truth less often,
+    because many samples do not show what else there is. Its ends are at most 3 times as far away
+    as those of Student's interval (of 5 values, if there are fewer).
+
+    Of more than 1,024 values or groups, random parts are drawn together, which changes nothing that
     can be seen and keeps it fast. The median is resampled by its exact distribution.
 
     Args:
@@ -77,13 +95,10 @@ def bootstrap(
         check_choice("statistic", statistic, ("mean", "median"))
     tail = _check_tail(level, check_count("resamples", resamples))
     parts = None if groups is None else number_groups(groups, len(x))
-    units = len(x) if parts is None else int(parts.max(initial=-1)) + 1
-    if units < 2:
-        raise ConfigError(
-            f"an interval needs at least 2 {'values' if parts is None else 'groups'}, got {units}; "
-            "one alone does not tell how much they differ."
-        )
+    units = _check_units(parts, len(x))
     rng = np.random.default_rng(seed)
+    if parts is not None and units > MOST_UNITS:
+        parts = random_parts(units, rng)[parts]
     if statistic == "mean":
         return _of_mean(x, parts, tail, rng, resamples)
     if statistic == "median":
@@ -101,11 +116,52 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
     """
     successes, n = check_successes(successes, n)
+    return wilson_of_share(successes / n, n, level)
+
+
+def wilson_of_share(share: float, n: float, level: float = 0.95) -> Interval:
+    """Wilson's interval of a measured share whose sample is worth `n` trials, whole or not.
+
+    Raises:
+        ConfigError: a level that is not between 0 and 1.
+    """
     z = _NORMAL.inv_cdf(1 - _check_tail(level))
-    share, square = successes / n, z * z / n
+    square = z * z / n
     half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
     low, high = ((share + square / 2 + side) / (1 + square) for side in (-half, half))
-    return Interval(low if successes else 0.0, share, high if successes < n else 1.0)
+    return Interval(low if share > 0 else 0.0, share, high if share < 1 else 1.0)
+
+
+def wilson_of_groups(
+    successes: Any, groups: Any, level: float = 0.95, inflation: float = 1.0
+) -> Interval:
+    """The score interval of a share of successes that come in groups which belong together.
+
+    They count as so many trials apart as have the same standard error, and no more than there are;
+    if all of them are successes, or none is, as the number of groups.
+
+    Args:
+        successes: (N,) truth values.
+        groups: (N,) equal entries belong together.
+        level: the share of samples whose interval holds the truth.
+        inflation: how many times as large as of groups that are apart the variance is.
+
+    Raises:
+        ConfigError: fewer than 2 groups.
+        ShapeError: not one group for each.
+
+    Source: Korn & Graubard 1998, Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data, with Wilson's interval in place of the exact one.
+    """
+    x, tail = as_numbers(successes, "successes"), _check_tail(level)
+    units = _check_units(number_groups(groups, len(x)), len(x))
+    share, error = float(x.mean()), standard_error(x, groups)
+    trials = float(units)
+    if 0 < share < 1:
+        trials = len(x) if error == 0 else min(len(x), share * (1 - share) / error**2)
+    z = _NORMAL.inv_cdf(1 - tail)
+    fewer = (z / student_quantile(tail, units - 1)) ** 2  # as the error is known from few groups
+    return wilson_of_share(share, trials * fewer / inflation, level)
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
@@ -165,6 +221,29 @@ def number_groups(groups: Any, n: int) -> NDArray[np.int64]:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
+def _check_units(parts: NDArray[np.int64] | None, n: int) -> int:
+    """The number of values or of groups, at least 2."""
+    units = n if parts is None else int(parts.max(initial=-1)) + 1
+    if units < 2:
+        raise ConfigError(
+            f"an interval needs at least 2 {'values' if parts is None else 'groups'}, got {units}; "
+            "one alone does not tell how much they differ."
+        )
+    return units
+
+
+def standard_error(values: Any, groups: Any = None) -> float:
+    """The standard error of the mean of (N,) values, of which those of one group belong together.
+
+    Raises:
+        ConfigError: fewer than 2 values or groups.
+    """
+    x = as_numbers(values, "values")
+    parts = np.arange(len(x)) if groups is None else number_groups(groups, len(x))
+    units = _check_units(None if groups is None else parts, len(x))
+    return float(_error_of_mean(_sum_units(x - x.mean(), parts).sum(axis=0), units))
+
+
 def _between(value: float, found: Measured, low: float, high: float) -> Interval:
     """The interval between two quantiles of resampled values, each one of them."""
     ordered, last = np.sort(found), len(found) - 1
@@ -179,23 +258,37 @@ def _of_mean(
     """The studentised interval of a mean, which is a ratio of sums where groups differ in size."""
     if parts is None:
         parts = np.arange(len(x)) if len(x) <= MOST_UNITS else random_parts(len(x), rng)
-    mean = float(x.mean())
-    sizes = np.bincount(parts).astype(np.float64)  # (G,)
-    over = np.bincount(parts, weights=x - mean)  # (G,) sums of what is above the mean
-    columns = np.stack([sizes, over, sizes**2, sizes * over, over**2], axis=1)  # (G, 5)
-    spread = _error_of_mean(columns.sum(axis=0), len(sizes))
+    mean, units = float(x.mean()), int(parts.max()) + 1
+    columns = _sum_units(x - mean, parts)  # (G, 5)
+    spread = float(_error_of_mean(columns.sum(axis=0), units))
     if spread <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean)
-    rows = np.concatenate([w @ columns for w in _draw_counts(len(sizes), count, rng)])  # (R, 5)
-    shift = rows[:, 1] / rows[:, 0]
-    errors = _error_of_mean(rows.T, len(sizes))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(errors > 1e-9 * spread, shift / errors, np.sign(shift) * np.inf)
-    t[np.isnan(t)] = 0.0  # no shift and no spread
-    cut = _between(0.0, t, tail, 1 - tail)
-    if not (math.isfinite(cut.low) and math.isfinite(cut.high)):
-        return _between(mean, mean + shift, tail, 1 - tail)
+    rows = np.concatenate([w @ columns for w in _draw_counts(units, count, rng)])  # (R, 5)
+    shift, errors = rows[:, 1] / rows[:, 0], _error_of_mean(rows.T, units)
+    least, limit = _NO_SPREAD * spread, _furthest_t(tail, units)
+    t = np.where(np.abs(shift) > least, np.sign(shift) * limit, 0.0)  # where there is no spread
+    np.divide(shift, errors, out=t, where=errors > least)
+    cut = _between(0.0, np.clip(t, -limit, limit), tail, 1 - tail)
     return Interval(mean - cut.high * spread, mean, mean - cut.low * spread)
+
+
+def _furthest_t(tail: float, units: int) -> float:
+    """What studentised resamples are cut to.
+
+    One that has nearly no spread, as many have of few or of tied values, says nothing about the
+    size of t. In simulations of normal, skewed and clamped values this cut keeps the coverage and
+    bounds the interval.
+    """
+    freedom = units - 1
+    bound = _FURTHEST * student_quantile(tail, max(freedom, FEWEST_UNITS - 1))
+    return max(bound, student_quantile(tail, freedom))
+
+
+def _sum_units(over: Measured, parts: NDArray[np.int64]) -> Measured:
+    """(G, 5) sizes, sums of what is above the mean, and their products, of each unit."""
+    sizes = np.bincount(parts).astype(np.float64)  # (G,)
+    sums = np.bincount(parts, weights=over)  # (G,)
+    return np.stack([sizes, sums, sizes**2, sizes * sums, sums**2], axis=1)
 
 
 def _error_of_mean(sums: Measured, units: int) -> Any:

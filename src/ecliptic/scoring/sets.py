@@ -43,7 +43,13 @@ def clip_i(images: Rows, others: Rows) -> Tensor:
 
 
 def cmmd(
-    a: Rows, b: Rows, sigma: float = 10.0, scale: float = 1000.0, *, unbiased: bool = True
+    a: Rows,
+    b: Rows,
+    sigma: float = 10.0,
+    scale: float = 1000.0,
+    *,
+    unbiased: bool = True,
+    paired: bool = False,
 ) -> float:
     """The distance of two sets of images by the maximum mean discrepancy of their unit vectors.
 
@@ -55,16 +61,24 @@ def cmmd(
         unbiased: leave out each vector's pair with itself, so that two samples of one distribution
             give 0 on average (it may be below 0). False: the published formula, which is above 0
             for them, by more the fewer they are: compare it only between sets of equal sizes.
+        paired: row i of both sets shares its content, such as two images of one caption. The pairs
+            of such rows are left out too: they are nearer than others, so the result would be too
+            low. The published formula cannot leave them out.
 
     Raises:
-        ConfigError: too few vectors, or a sigma that is not above 0.
-        ShapeError: vectors of two sizes.
+        ConfigError: too few vectors, a sigma that is not above 0, or pairs in the published
+            formula.
+        ShapeError: vectors of two sizes, or pairs of two numbers of rows.
 
     Source: Jayasumana et al. 2024, Rethinking FID, arXiv:2401.09603, section 4; unbiased by
-    Gretton et al. 2012, A Kernel Two-Sample Test, lemma 6.
+    Gretton et al. 2012, A Kernel Two-Sample Test, lemma 6, whose last form is for pairs.
     """
-    _check_sets(a, b)
+    _check_sets(a, b, paired=paired)
     check_range("sigma", sigma, above=True)
+    if paired and not unbiased:
+        raise ConfigError(
+            "the published CMMD has no form for pairs; leave `paired` out, or take the unbiased."
+        )
     x, y = _units(a), _units(b)
     least = 2 if unbiased else 1
     if min(len(x), len(y)) < least:
@@ -74,16 +88,27 @@ def cmmd(
     parts = [_mean_kernel(x, x, sigma), _mean_kernel(y, y, sigma)]
     if unbiased:  # of the pairs with itself, the kernel less 1 is 0
         parts = [p * n / (n - 1) for p, n in zip(parts, (len(x), len(y)), strict=True)]
-    return scale * (sum(parts) - 2 * _mean_kernel(x, y, sigma))
+    across = _mean_kernel(x, y, sigma)
+    if paired:
+        own = ((x - y).square().sum(-1) / (-2 * sigma**2)).expm1().mean()
+        across = (across * len(x) - float(own)) / (len(x) - 1)
+    return scale * (sum(parts) - 2 * across)
 
 
 def cmmd_test(
-    a: Rows, b: Rows, sigma: float = 10.0, seed: int = 0, permutations: int = 999
+    a: Rows,
+    b: Rows,
+    sigma: float = 10.0,
+    seed: int = 0,
+    permutations: int = 999,
+    *,
+    paired: bool = False,
 ) -> float:
     """The chance of an unbiased CMMD at least this large if both sets were of one distribution.
 
-    Labels are exchanged at random. Of more than 1,024 vectors in a set, so many random ones are
-    taken, which finds smaller differences less often but is no less right.
+    Vectors of the two sets are exchanged at random: all of them, or with `paired` those of a pair.
+    Of more than 1,024 vectors in a set, so many random ones are taken, which finds smaller
+    differences less often but is no less right.
 
     Args:
         a: (A, E) vectors.
@@ -91,27 +116,38 @@ def cmmd_test(
         sigma: of `cmmd`.
         seed: of what is random.
         permutations: how many exchanges.
+        paired: row i of both sets shares its content, such as two images of one caption. Without
+            it, p of such sets is much too large, and says nothing.
 
     Raises:
         ConfigError: fewer than 2 vectors in a set, or no permutations.
-        ShapeError: vectors of two sizes.
+        ShapeError: vectors of two sizes, or pairs of two numbers of rows.
 
-    Source: Gretton et al. 2012, A Kernel Two-Sample Test, section 8.
+    Source: Gretton et al. 2012, A Kernel Two-Sample Test, section 8; within pairs as
+    Fisher 1935, The Design of Experiments, section 21.
     """
-    _check_sets(a, b)
+    _check_sets(a, b, paired=paired)
     check_range("sigma", sigma, above=True)
     check_count("permutations", permutations)
     generator = torch.Generator().manual_seed(seed)
-    x, y = (_take(_units(rows), generator) for rows in (a, b))
+    x, y = _units(a), _units(b)
+    if paired:
+        x, y = _take(torch.cat([x, y], dim=1), generator).chunk(2, dim=1)
+    else:
+        x, y = _take(x, generator), _take(y, generator)
     if min(len(x), len(y)) < 2:
         raise ConfigError(f"a test needs at least 2 vectors in each set, got {len(x)}, {len(y)}.")
     both = torch.cat([x, y])
     kernel = torch.cat([d.div_(-2 * sigma**2).expm1_() for d in _square_distances(both, both)])
     kernel.fill_diagonal_(0)
-    orders = torch.rand(permutations, len(both), generator=generator).argsort(dim=1)
     first = torch.zeros(len(both), permutations + 1, dtype=torch.float64)  # 1: of the first set
     first[: len(x), 0] = 1  # as it is
-    first.T[1:].scatter_(1, orders[:, : len(x)], 1.0)
+    if paired:
+        kept = torch.rand(len(x), permutations, generator=generator) < 0.5
+        first[:, 1:] = torch.cat([kept, ~kept])
+    else:
+        orders = torch.rand(permutations, len(both), generator=generator).argsort(dim=1)
+        first.T[1:].scatter_(1, orders[:, : len(x)], 1.0)
     near = kernel @ first
     own = (first * near).sum(0)
     across = near.sum(0) - own
@@ -183,12 +219,17 @@ def modality_gap(images: Rows, texts: Rows) -> float:
     return float((mean_unit(images) - mean_unit(texts)).norm())
 
 
-def _check_sets(a: Rows, b: Rows) -> None:
+def _check_sets(a: Rows, b: Rows, *, paired: bool = False) -> None:
     check_spaces(a, b)
     shapes = [tuple(getattr(held(rows), "shape", ())) for rows in (a, b)]
     if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
         raise ShapeError(
             f"sets must be (A, E) and (B, E) vectors of one model, got {shapes[0]} and {shapes[1]}."
+        )
+    if paired and shapes[0] != shapes[1]:
+        raise ShapeError(
+            f"{shapes[0][0]} and {shapes[1][0]} vectors are no pairs; row i of both must share its "
+            "content."
         )
 
 

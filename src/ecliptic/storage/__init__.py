@@ -32,6 +32,10 @@ if TYPE_CHECKING:
         refuse_inputs as refuse_inputs,
     )
     from ecliptic.storage.paths import check_path as check_path, make_folder as make_folder
+    from ecliptic.storage.pickled.torch_files import (
+        TorchArchive as TorchArchive,
+        read_torch as read_torch,
+    )
     from ecliptic.storage.replacing import (
         Drafts as Drafts,
         Writer as Writer,
@@ -56,11 +60,11 @@ if TYPE_CHECKING:
         sniff as sniff,
         sniff_image as sniff_image,
     )
+    from ecliptic.storage.tensor_formats import TensorFormat as TensorFormat
     from ecliptic.storage.text_files import (
         parse_json as parse_json,
         read_json as read_json,
         read_text as read_text,
     )
-    from ecliptic.storage.torch_files import TorchArchive as TorchArchive, read_torch as read_torch
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ecliptic.errors import UnsafeFileError
 from ecliptic.storage.budget import MAX_NAME, MAX_NAMES
-from ecliptic.storage.pickle_names import Module
+from ecliptic.storage.pickled.pickle_names import Module
 
 MAX_DEPTH = 64  # containers within containers
 _CONTAINERS = (dict, list, tuple, Module)

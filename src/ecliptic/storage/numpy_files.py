@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecliptic.errors import CheckpointError, CorruptFileError
 from ecliptic.storage.opening import open_regular
-from ecliptic.storage.zip_archive import Archive
+from ecliptic.storage.pickled.zip_archive import Archive
 
 Array = NDArray[Any]
 _MAGIC = b"\x93NUMPY"

@@ -26,9 +26,9 @@ from ecliptic.storage.mapping import (
     read_naturals,
 )
 from ecliptic.storage.opening import map_file, read_regular
+from ecliptic.storage.pickled.torch_files import TorchArchive, read_torch
 from ecliptic.storage.sniffing import refuse_kind, sniff
 from ecliptic.storage.text_files import LONGEST_NAME, parse_json
-from ecliptic.storage.torch_files import TorchArchive, read_torch
 
 # Bytes of a header, or of an index of shards. The reference reader takes 100 MB; with some 100
 # bytes for each tensor, this is enough for 250,000 of them, far more than any release has.

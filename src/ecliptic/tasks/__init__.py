@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ecliptic.tasks.aesthetic.head import AestheticHead as AestheticHead
     from ecliptic.tasks.aesthetic.ranking import (
         ScoredImage as ScoredImage,
+        count_digits as count_digits,
         keep_best as keep_best,
         rank_images as rank_images,
     )
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
         encode_ratings as encode_ratings,
         read_ratings as read_ratings,
     )
-    from ecliptic.tasks.aesthetic.training import (
+    from ecliptic.tasks.aesthetic.reports import (
         ChoiceReport as ChoiceReport,
-        HeadFit as HeadFit,
         RatingReport as RatingReport,
+    )
+    from ecliptic.tasks.aesthetic.training import (
+        HeadFit as HeadFit,
         train_on_choices as train_on_choices,
         train_on_ratings as train_on_ratings,
     )
@@ -37,13 +40,16 @@ if TYPE_CHECKING:
     from ecliptic.tasks.classification.fitting import FitSummary as FitSummary
     from ecliptic.tasks.classification.predictions import Predictions as Predictions
     from ecliptic.tasks.classification.report import (
+        FEWEST_OF_BIN as FEWEST_OF_BIN,
         SHARE as SHARE,
         AnsweredShare as AnsweredShare,
         ClassificationReport as ClassificationReport,
         HardImage as HardImage,
+        KeptShare as KeptShare,
         LabelRow as LabelRow,
         SetCoverage as SetCoverage,
         UnknownDetection as UnknownDetection,
+        say_answer as say_answer,
     )
     from ecliptic.tasks.classification.settings import (
         LEARNERS as LEARNERS,
@@ -70,6 +76,7 @@ if TYPE_CHECKING:
         Concept as Concept,
         Rules as Rules,
         read_rules as read_rules,
+        require_thresholds as require_thresholds,
     )
     from ecliptic.tasks.moderation.rulesets import (
         Ruleset as Ruleset,
@@ -95,6 +102,7 @@ if TYPE_CHECKING:
         Metric as Metric,
         find_metric as find_metric,
     )
+    from ecliptic.tasks.scores.notes import ScoredRun as ScoredRun
     from ecliptic.tasks.scores.rows import (
         ImageFolder as ImageFolder,
         RowColumns as RowColumns,
@@ -109,10 +117,10 @@ if TYPE_CHECKING:
         score_pairs as score_pairs,
         score_rows as score_rows,
         score_vectors as score_vectors,
+        start_sheet as start_sheet,
     )
     from ecliptic.tasks.scores.summary import (
         ScoredExample as ScoredExample,
-        ScoredRun as ScoredRun,
         ScoreSummary as ScoreSummary,
     )
 

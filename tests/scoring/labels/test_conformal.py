@@ -56,6 +56,8 @@ def test_too_few_examples_are_refused_with_the_number_that_is_needed() -> None:
         fit_sets(p, truth, 0.95)
     with pytest.raises(ConfigError, match="at least 9 examples of each label; label 1 has 8"):
         fit_sets(p, truth, 0.9, per_label=True)
+    with pytest.raises(ConfigError, match="of each label; 'dog' has 8"):
+        fit_sets(p, truth, 0.9, per_label=True, names=("cat", "dog"))
     with pytest.raises(ConfigError, match="between 0 and 1, got 1"):
         fewest_for_sets(1.0)
     with pytest.raises(ConfigError, match="none of these"):

@@ -120,6 +120,8 @@ def test_a_tree_answers_as_deep_as_it_is_sure(clip: Clip, draw: Draw) -> None:
     for node, label, gone in zip(found.nodes, found.labels, found.abstained.tolist(), strict=True):
         assert gone == (node == "")
         assert node in ("", label, "animal" if label in tree["animal"] else "thing")
+    with pytest.raises(ConfigError, match="a tree is for one label per image"):
+        Classifier(clip, tree, several=True)
     with pytest.raises(ConfigError, match="sure is for a tree"):
         Classifier(clip, LABELS).predict(draw(4)[0], sure=0.8)
     with pytest.raises(ConfigError, match=r"sure must be a number above 0\.5"):

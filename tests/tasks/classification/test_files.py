@@ -1,6 +1,5 @@
 """A saved classifier answers as before; other models and damaged files are refused."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import ecliptic
 from ecliptic.checkpoints import write
 from ecliptic.engine import Clip
 from ecliptic.errors import CorruptFileError, SpaceMismatchError, StorageError
-from ecliptic.storage import read_safetensors, write_safetensors
+from ecliptic.storage import write_safetensors
 from ecliptic.tasks import Classifier, Promises
+from ecliptic.tasks.classification.files import FORMAT
 from tests import tiny
 from tests.tasks.classification.conftest import LABELS, Draw
 
@@ -82,9 +82,7 @@ def test_files_are_not_replaced_unasked_and_need_their_suffix(clip: Clip, tmp_pa
 
 
 def _damage(about: dict[str, Any], tensors: dict[str, torch.Tensor], how: str) -> None:
-    if how == "format":
-        about["format"] = 9
-    elif how == "labels":
+    if how == "labels":
         about["labels"] = ["cat"]
     elif how == "field":
         about["colour"] = "red"
@@ -105,7 +103,6 @@ def _damage(about: dict[str, Any], tensors: dict[str, torch.Tensor], how: str) -
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("format", "has format 9, this ecliptic reads 1"),
         ("labels", "not of 1 labels"),
         ("field", "no field 'colour'"),
         ("scale", r"its scale is -1\.0"),
@@ -121,12 +118,9 @@ def test_damaged_files_are_refused(
 ) -> None:
     path = tmp_path / "c.safetensors"
     Classifier(clip, LABELS).fit(*draw(40), few_shot="probe").save(path)
-    file = read_safetensors(path)
-    tensors = {name: tensor.clone() for name, tensor in file.tensors.items()}
-    about = json.loads(file.metadata["ecliptic_classifier"])
+    about, tensors = FORMAT.read(path)
     _damage(about, tensors, how)
-    metadata = {"format": "pt", "ecliptic_classifier": json.dumps(about)}
-    write_safetensors(tmp_path / "bad.safetensors", tensors, metadata)
+    FORMAT.write(tmp_path / "bad.safetensors", about, tensors)
     with pytest.raises(CorruptFileError, match=message):
         Classifier.load(tmp_path / "bad.safetensors", clip)
 

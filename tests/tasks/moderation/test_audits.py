@@ -83,12 +83,38 @@ def test_groups_are_measured_apart(clip: Clip) -> None:
         moderator.audit(rows, truth, prevalence=1.5)
 
 
+def test_groups_are_compared_at_one_prevalence() -> None:
+    """Two groups with the same recall and false alarms have one precision, however they mix."""
+    truth = [True] * 10 + [False] * 10 + [True] * 10 + [False] * 90
+    flags = [True] * 8 + [False] * 2 + [True] * 1 + [False] * 9
+    flags += [True] * 8 + [False] * 2 + [True] * 9 + [False] * 81
+    found = audit_scores({"x": flags}, {"x": truth}, ["a"] * 20 + ["b"] * 100)
+    assert [one.prevalence for one in found] == [20 / 120] * 3
+    values = [one.precision.value for one in found if one.precision]
+    assert values == [pytest.approx(16 / 26)] * 3
+
+
 def test_a_group_called_all_is_told_apart() -> None:
     flags = torch.ones(2, dtype=torch.bool)
     found = audit_scores({"x": flags}, {"x": flags}, ["all", "b"])
     assert [one.group for one in found] == ["all", "all (group)", "b"]
     with pytest.raises(ShapeError, match="2 images need as many flags, got 1"):
         audit_scores({"x": [True]}, {"x": flags})
+
+
+def test_what_cannot_be_counted_is_refused(clip: Clip) -> None:
+    flags = [True, False]
+    with pytest.raises(ConfigError, match="there are no flags of 'weapon'; did you mean 'weapons'"):
+        audit_scores({"weapons": flags}, {"weapon": flags})
+    for wrong in ([0.3, 1.0], [float("nan"), 0.0], [5, 1], ["yes", "no"], [None, True]):
+        for flagged, truth in ((wrong, flags), (flags, wrong)):
+            with pytest.raises(ShapeError, match="must be true or false, or 1 or 0"):
+                audit_scores({"x": flagged}, {"x": truth})
+    for groups in (["a", None], [1, "a"]):
+        with pytest.raises(ConfigError, match="groups must be texts, got"):
+            audit_scores({"x": flags}, {"x": flags}, groups)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="must be true or false, or 1 or 0"):
+        Moderator(clip, [WEAPONS]).fit(labelled(clip, 1, 0)[0], ["yes"])
 
 
 def verdicts(count: int) -> list[ImageVerdict]:

@@ -1,6 +1,7 @@
 """A moderator in a file: the same verdicts after loading; damage and other spaces are refused."""
 
-import json
+import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from ecliptic.engine import Clip
 from ecliptic.errors import CorruptFileError, SpaceMismatchError, StorageError
-from ecliptic.storage import read_safetensors
 from ecliptic.tasks import Concept, Moderator
+from ecliptic.tasks.moderation.rulesets import FORMAT
 from tests.tasks.moderation.samples import FOOD, WEAPONS, labelled, noise
 
 
@@ -56,37 +57,47 @@ def test_rules_are_read_from_toml(clip: Clip, swords: Path, tmp_path: Path) -> N
     )
 
 
-def change(path: Path, **fields: Any) -> None:
-    """Change the JSON of a saved moderator."""
-    file = read_safetensors(path)
-    about = json.loads(file.metadata["ecliptic_moderator"]) | fields
-    save_file(load_file(path), path, {"ecliptic_moderator": json.dumps(about)})
+def change(path: Path, tensors: dict[str, torch.Tensor] | None = None, **fields: Any) -> None:
+    """Change a saved moderator as somebody would who knows how its checksum is made."""
+    about, held = FORMAT.read(path)
+    FORMAT.write(path, about | fields, held | (tensors or {}), overwrite=True)
 
 
-def test_damage_and_changes_by_hand_are_refused(
-    moderator: Moderator, clip: Clip, tmp_path: Path
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        *itertools.product(["vectors", "mean", "deviation"], [math.nan, math.inf]),
+        *(("vectors", 0.0), ("vectors", 1.0), ("deviation", 0.0), ("deviation", -1.0)),
+    ],
+)
+def test_vectors_that_would_allow_everything_are_refused(
+    part: str, value: float, moderator: Moderator, clip: Clip, tmp_path: Path
 ) -> None:
     path = tmp_path / "rules.safetensors"
     moderator.save(path)
+    name = f"concepts.0.{part}"
+    change(path, {name: torch.full_like(load_file(path)[name], value)})
+    with pytest.raises(CorruptFileError, match=r"must be finite|have length 1|must be above 0"):
+        Moderator.load(path, clip)
+
+
+def test_damage_is_named(moderator: Moderator, clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "rules.safetensors"
+    moderator.save(path)
     tensors = load_file(path)
-    concepts = json.loads(read_safetensors(path).metadata["ecliptic_moderator"])["concepts"]
-    lower = [{**one, "threshold": -1.0} for one in concepts]
-    worse = [{**one, "positives": 9} for one in concepts]
-    nameless = [{**one, "name": 3} for one in concepts]
+    concepts = FORMAT.read(path)[0]["concepts"]
     for fields, message in (
-        ({"concepts": lower}, "was changed after it was written"),
-        ({"concepts": worse}, "damaged moderator"),
-        ({"concepts": nameless}, "damaged moderator"),
+        ({"concepts": [{**one, "positives": 9} for one in concepts]}, "damaged moderator"),
+        ({"concepts": [{**one, "name": 3} for one in concepts]}, "damaged moderator"),
         ({"concepts": 7}, "damaged moderator"),
-        ({"format": 2}, "has format 2, this ecliptic reads 1"),
+        ({"references": -math.inf}, "damaged moderator"),
     ):
         moderator.save(path, overwrite=True)
         change(path, **fields)
         with pytest.raises(CorruptFileError, match=message):
             Moderator.load(path, clip)
     moderator.save(path, overwrite=True)
-    metadata = read_safetensors(path).metadata
-    save_file({**tensors, "concepts.0.mean": torch.zeros(1)}, path, metadata)
+    change(path, {"concepts.0.mean": torch.zeros(1)})
     with pytest.raises(CorruptFileError, match="damaged moderator"):
         Moderator.load(path, clip)
     save_file(tensors, path)

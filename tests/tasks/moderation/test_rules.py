@@ -51,6 +51,12 @@ def test_rules_are_read_and_paths_are_relative_to_the_file(tmp_path: Path) -> No
         ("contrast =", "contrasts =", "did you mean 'contrast'"),
         ('positive = ["a drawing of food"]', 'positive = "food"', "positive must be a list"),
         ('positive = ["a drawing of food"]', 'positive = [""]', "must be a list of texts that are"),
+        (
+            'positive = ["a drawing of food"]',
+            'positive = [" "]',
+            "must be a list of texts that are",
+        ),
+        ('name = "food"', 'name = "food "', "the name 'food ' begins or ends with a space"),
         ("[[concepts]]", "[[concept]]", "did you mean 'concepts'"),
         ("[[concepts]]", "[concepts", "is not valid TOML"),
     ],

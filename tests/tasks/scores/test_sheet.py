@@ -108,7 +108,7 @@ def test_rows_that_cannot_be_used_are_listed_and_the_rest_counts(
         ScoreRow("row 1", (paths[0],), ("a cat",), labels=("0.png",)),
         ScoreRow("row 2", (str(broken),), ("a cat",), labels=("broken.png",)),
         ScoreRow("row 3", (paths[1],), ("\ud800",), labels=("1.png",)),
-        ScoreRow("row 4", error=problem),
+        ScoreRow("row 4", labels=("row 4",), error=problem),
         ScoreRow("row 5", (paths[1],), ("two dogs",), labels=("1.png",)),
     ]
     done: list[int] = []
@@ -124,6 +124,7 @@ def test_rows_that_cannot_be_used_are_listed_and_the_rest_counts(
         found.values(), score_pairs(clip, paths[:2], CAPTIONS[:2], "clip-t").values()
     )
     assert found.summary().run.rejected == 3
+    assert found.summary().facts()["n"] == "2 rows; 3 rows were rejected"
     none = score_rows(RowScorer(clip, METRICS["clip-t"]), rows[1:4])
     with pytest.raises(InputError, match="none of the items"):
         none.summary()
@@ -135,40 +136,49 @@ def test_long_captions_keep_their_end_of_text_and_are_counted(clip: Clip, paths:
     found = score_pairs(clip, paths[:1] * 3, longs, "clip-t")
     assert found.cut == 3
     assert len(set(values_of(found).tolist())) == 3
-    assert found.cut_shown[0][0] == "row 0"
-    assert "cat cat" in found.cut_shown[0][1]
-    assert any("too long" in note for note in found.summary().notes)
+    [note] = [note for note in found.summary().notes if "too long" in note]
+    assert note.startswith("3 rows have a text that is too long: words at the end are dropped (row")
+    assert "(row 0 loses 'cat cat" in note
+    assert note.endswith("); the end-of-text mark stays.")
+    more = score_pairs(clip, paths[:1] * 4, [*longs, longs[0]], "clip-t").summary().notes
+    assert any("4 rows" in note and "; ...); the end" in note for note in more)
 
 
 def test_a_summary_has_an_interval_and_the_worst_and_best_rows(
     clip: Clip, paths: list[str]
 ) -> None:
-    sheet = score_pairs(clip, paths, CAPTIONS, "clip-t")
+    captions = [*CAPTIONS, *reversed(CAPTIONS)]
+    sheet = score_pairs(clip, paths * 2, captions, "clip-t")
     found, values = sheet.summary(2), values_of(sheet)
     assert found.interval is not None
     assert found.interval == scoring.bootstrap(values)
     assert found.median == pytest.approx(np.median(values.numpy()))
     order = values.argsort().tolist()
-    assert [one.row["caption"] for one in found.worst] == [CAPTIONS[i] for i in order[:2]]
-    assert [one.row["caption"] for one in found.best] == [CAPTIONS[i] for i in order[:1:-1]]
+    assert [one.row["caption"] for one in found.worst] == [captions[i] for i in order[:2]]
+    assert [one.row["caption"] for one in found.best] == [captions[i] for i in order[:5:-1]]
     data = found.to_json()
-    assert data["n"] == 4
+    assert data["n"] == 8
     assert data["interval"][0] <= data["mean"] <= data["interval"][1]
     assert data["space"] == clip.card.space
-    assert any("4 is few" in note for note in found.notes)
+    assert "8 rows are few: the interval is only rough; score 10 rows or more." in found.notes
     assert any("published with ViT-B-32/openai" in note for note in found.notes)
-    one = score_pairs(clip, paths[:1], CAPTIONS[:1], "clip-t").summary()
-    assert one.interval is None
-    assert one.to_json()["interval"] is None
+    four = score_pairs(clip, paths, CAPTIONS, "clip-t").summary()
+    assert four.interval is None
+    assert four.to_json()["interval"] is None
+    assert "4 rows are too few for an interval; score 10 rows or more." in four.notes
 
 
 def test_groups_count_as_one_observation(clip: Clip, paths: list[str]) -> None:
+    captions = [*CAPTIONS, *reversed(CAPTIONS)]
     rows = [
-        ScoreRow(f"row {i}", (paths[i % 4],), (CAPTIONS[i % 4],), labels=("x",), group=str(i % 4))
-        for i in range(16)
+        ScoreRow(f"row {i}", (paths[i % 4],), (captions[i % 8],), labels=("x",), group=str(i % 8))
+        for i in range(32)
     ]
     found = score_rows(RowScorer(clip, METRICS["clip-t"]), rows).summary()
-    alone = score_pairs(clip, paths, CAPTIONS, "clip-t").summary()
+    assert found.to_json()["units"] == 8
+    assert found.facts()["n"] == "32 rows in 8 groups"
+    assert "8 groups are few: the interval is only rough; score 10 groups or more." in found.notes
+    alone = score_pairs(clip, paths * 2, captions, "clip-t").summary()
     assert found.interval is not None
     assert alone.interval is not None
     assert found.interval.high - found.interval.low == pytest.approx(

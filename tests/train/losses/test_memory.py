@@ -43,7 +43,7 @@ def measure(rows: int, kind: str) -> float:
 
 @pytest.mark.parametrize("kind", ["nce", "sig", "kl"])
 def test_memory_is_far_below_that_of_the_matrix(kind: str) -> None:
-    assert measure(4096, kind) < 100  # the matrix alone has 64 MiB, and autograd holds four
+    assert measure(4096, kind) < 120  # the matrix alone has 64 MiB, and autograd holds four
 
 
 @pytest.mark.slow

@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, text_item
-from ecliptic.engine.sources.lines import LONGEST_LINE, open_text, split_lines, stream_lines
+from ecliptic.engine.sources.lines import (
+    LONGEST_LINE,
+    STDIN,
+    open_text,
+    split_lines,
+    stream_lines,
+)
 from ecliptic.errors import (
     EclipticError,
     InputError,
+    MissingColumnError,
     MissingExtraError,
     StorageError,
     did_you_mean,
@@ -25,6 +32,8 @@ from ecliptic.errors import (
 from ecliptic.storage import map_file
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_OTHER_SEPARATORS = {";": "semicolons", ",": "commas", "\t": "tabs", "|": "bars"}
+_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its byte order marks, read as UTF-8
 TABLE_SUFFIXES = (*SEPARATORS, ".jsonl", ".parquet")
 _AT_ONCE = 1024  # rows of Parquet
 
@@ -51,14 +60,22 @@ def read_table(path: str, columns: Columns) -> Iterator[Item]:
         StorageError: the table cannot be read, or has no such column.
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
-    where = escape_surrogates(path)
     names = [name for name in (columns.value, columns.id) if name is not None]
     for number, row in read_rows(path, names):
-        yield row_item(row, columns, Path(path).parent, f"{where}, row {number}")
+        yield row_item(row, columns, Path(path).parent, name_row(path, number))
+
+
+def name_row(path: str, number: int) -> str:
+    """The place of a row, for people: "pairs.csv, line 3", "pairs.parquet, row 3"."""
+    what = "row" if Path(path).suffix.lower() == ".parquet" else "line"
+    where = "standard input" if path == STDIN else escape_surrogates(path)
+    return f"{where}, {what} {number}"
 
 
 def read_rows(path: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """(number from 1, values by column) of each row of a table, or what is wrong with the row.
+
+    The number is that of the line of the file where the row begins; of Parquet, that of the row.
 
     A row of JSON may lack a column; the others have all of `names`, and may have more.
 
@@ -99,13 +116,19 @@ def row_item(row: Any, columns: Columns, folder: Path, where: str) -> Item:
 
 def _read_csv(
     path: str, separator: str, names: Sequence[str]
-) -> Iterator[tuple[int, dict[str | Any, Any]]]:
+) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(LONGEST_LINE)  # its own, 131,072, is too short for some captions
     with open_text(path) as file:
-        reader = csv.DictReader(_refuse_long(path, file), delimiter=separator)
+        reader = csv.reader(_refuse_long(path, file), delimiter=separator)
         try:
-            check_columns(path, reader.fieldnames or (), names)
-            yield from enumerate(reader, start=1)
+            header = next(reader, [])
+            check_columns(path, header, names)
+            start = reader.line_num + 1
+            for cells in reader:
+                if cells:  # else the line is blank
+                    missing = [None] * (len(header) - len(cells))
+                    yield start, dict(zip(header, [*cells, *missing], strict=False))
+                start = reader.line_num + 1
         except csv.Error as error:
             raise StorageError(f"{printable(path)}, line {reader.line_num}: {error}.") from None
 
@@ -183,11 +206,26 @@ def check_columns(
                 "but one."
             )
         if name not in header:
+            _refuse_other_writing(path, header, name)
             known = ", ".join(header) or "none, the file is empty"
             near = did_you_mean(name, header)
-            raise StorageError(
+            raise MissingColumnError(
                 f"{printable(path)} has no column {name!r}; its columns: {known}"
-                + (f"; {near}" if near else ".")
+                + (f"; {near}" if near else "."),
+                header=header,
+            )
+
+
+def _refuse_other_writing(path: str | os.PathLike[str], header: Sequence[str], name: str) -> None:
+    """Raise StorageError if a header lacks `name` because of its encoding or its separator."""
+    first = header[0] if header else ""
+    if first.startswith(_UTF16):
+        raise StorageError(f"{printable(path)} is a text in UTF-16; save it as UTF-8.")
+    for separator, what in _OTHER_SEPARATORS.items():
+        if len(header) == 1 and name in (cell.strip('" ') for cell in first.split(separator)):
+            raise StorageError(
+                f"{printable(path)} separates its columns by {what}; save it with commas as .csv, "
+                "or with tabs as .tsv."
             )
 
 

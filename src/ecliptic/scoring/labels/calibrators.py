@@ -1,9 +1,10 @@
 """Calibration for the labels of one user, fitted on a handful of labelled images.
 
-Temperature scaling makes one softmax softer or sharper. Platt scaling and isotonic regression give
-each label a probability of its own, by a curve that all labels share or one curve per label; they
-serve several labels per image too. `ecliptic.scoring.Calibration`, which the card of a model has,
-is a temperature with a level for "none of these", fitted on many questions and for any labels.
+Temperature scaling makes one softmax softer or sharper, with or without a level that stands for
+"none of these". Platt scaling and isotonic regression give each label a probability of its own, by
+a curve that all labels share or one curve per label; they serve several labels per image too.
+`ecliptic.scoring.Calibration`, which the card of a model has, is fitted on many questions and
+serves any labels.
 
 A temperature is fitted on logits, such as exp(logit_scale) * cosine; a curve on `log_odds` of them
 where exactly one label is right, else on the logits themselves. N images, L labels.
@@ -15,14 +16,16 @@ probability estimates".
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
-from ecliptic.scoring.calibration import SMALLEST
+from ecliptic.scoring.calibration import SMALLEST, answer_targets, likelihood_with_none
 from ecliptic.scoring.labels.isotonic import Isotonic, fit_isotonic
+from ecliptic.scoring.labels.reliability import NONE
 from ecliptic.scoring.minimising import Curvature, minimise_convex
 
 LabelCurve = TypeVar("LabelCurve")
@@ -35,12 +38,29 @@ class Temperature:
     value: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.value) and self.value >= SMALLEST):
-            raise ConfigError(f"a temperature must be {SMALLEST} or more, got {self.value!r}.")
+        _check_temperature(self.value)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(N, L) logits -> (N, L) probabilities; each row adds up to 1."""
         return (logits.double() / self.value).softmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class OpenTemperature:
+    """A softmax over all labels and "none of these", of logits that are divided by `value`."""
+
+    value: float
+    level: float  # the logit of "none of these", the same for all images
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.value)
+        if not math.isfinite(self.level):
+            raise ConfigError(f'the level of "none of these" must be finite, got {self.level!r}.')
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(N, L) logits -> (N, L) probabilities; what a row lacks to 1 is "none of these"."""
+        z = torch.nn.functional.pad(logits.double(), (0, 1), value=self.level)
+        return (z / self.value).softmax(dim=-1)[:, :-1]
 
 
 @dataclass(frozen=True)
@@ -109,32 +129,37 @@ def log_odds(logits: Tensor) -> Tensor:
     return (z - total - (-share).log1p()).scatter(1, top, best - rest)
 
 
-def fit_temperature(logits: Tensor, truth: Tensor, *, smooth: bool = False) -> Temperature:
+def fit_temperature(logits: Tensor, truth: Tensor, *, towards: float | None = None) -> Temperature:
     """The temperature with the largest likelihood of the right labels.
+
+    With `towards`, that temperature counts as much as one more example: the penalty on the ratio
+    r = towards / temperature is r - 1 - ln r in all, the exponent of a gamma distribution of 1 /
+    temperature that is highest at 1 / towards. So a few examples move the temperature a little,
+    and a few that are all right do not make the probabilities certain.
 
     Args:
         logits: (N, L).
         truth: (N,) places of the right labels.
-        smooth: count one more example whose label is any of the L, in the manner of Platt's
-            targets: the right label has the target (N + 1 / L) / (N + 1). Then a few examples
-            that are all right do not make the probabilities certain.
+        towards: the temperature to stay near, such as 1 for the model's own.
 
     Raises:
         ShapeError: shapes that do not fit.
-        ConfigError: the right labels do not have the higher logits; or, unless `smooth`, they all
-            have the highest, so that no temperature is the best.
+        ConfigError: the right labels do not have the higher logits; or, without `towards`, they
+            all have the highest, so that no temperature is the best.
     """
     z = logits.double()
     check_truth(z, truth)
-    n, count = z.shape
     own = z.gather(1, truth[:, None])[:, 0]
-    if not smooth and bool((own == z.max(dim=1).values).all()):
+    if towards is None and bool((own == z.max(dim=1).values).all()):
         raise ConfigError(
-            f"all {n} right labels have the highest score, so the likelihood grows without end as "
-            "the temperature falls; add examples with wrong answers, or pass smooth=True."
+            f"all {len(z)} right labels have the highest score, so the likelihood grows without "
+            "end as the temperature falls; add examples with wrong answers, or pass towards=1.0."
         )
-    over = 1 / count / (n + 1) if smooth else 0.0  # the target of each wrong label
-    wanted = (1 - over * count) * own + over * z.sum(dim=1)  # (N,) the mean logit by the targets
+    if float((own - z.mean(dim=1)).mean()) <= 0:
+        raise ConfigError(
+            "the scores of right labels are not higher than those of wrong ones, so no temperature "
+            "helps; check the labels of the examples, or use another model or other label texts."
+        )
     size = float(z.std()) or 1.0
 
     def measure(at: Tensor) -> Curvature:
@@ -142,17 +167,45 @@ def fit_temperature(logits: Tensor, truth: Tensor, *, smooth: bool = False) -> T
         shares = (at[0] * scaled).softmax(dim=1)
         mean = (shares * scaled).sum(dim=1)
         square = (shares * scaled.square()).sum(dim=1)
-        value = ((at[0] * scaled).logsumexp(dim=1) - at[0] * wanted / size).mean()
-        slope = (mean - wanted / size).mean()
-        return value, slope[None], (square - mean.square()).mean()[None, None]
+        value = ((at[0] * scaled).logsumexp(dim=1) - at[0] * own / size).mean()
+        slope = (mean - own / size).mean()
+        found = value, slope[None], (square - mean.square()).mean()[None, None]
+        return found if towards is None else _penalised(found, at, towards / size, len(z))
 
-    factor = float(minimise_convex(measure, torch.ones(1, dtype=torch.float64))[0]) / size
-    if factor <= 0:
-        raise ConfigError(
-            "the scores of right labels are not higher than those of wrong ones, so no temperature "
-            "helps; check the labels of the examples, or use another model or other label texts."
-        )
+    start = torch.tensor([size / towards if towards else 1.0], dtype=torch.float64)
+    factor = float(minimise_convex(measure, start)[0]) / size
     return Temperature(max(1 / factor, SMALLEST))
+
+
+def fit_open_temperature(logits: Tensor, truth: Tensor, *, towards: float) -> OpenTemperature:
+    """Temperature and level of "none of these" with the largest likelihood.
+
+    Args:
+        logits: (N, L).
+        truth: (N,) places of the right labels, or `NONE`; both must be there.
+        towards: the temperature to stay near, as in `fit_temperature`.
+
+    Raises:
+        ShapeError: shapes that do not fit.
+        ConfigError: none of one of the two kinds.
+    """
+    z, known = logits.double(), truth != NONE
+    if truth.shape != z.shape[:1] or bool(known.all()):
+        raise ConfigError('a level of "none of these" needs examples of it, got none.')
+    check_truth(z[known], truth[known])
+    size, targets = float(z.std()) or 1.0, answer_targets(z, truth)
+
+    def measure(at: Tensor) -> Curvature:
+        found = likelihood_with_none(z / size, targets, at)
+        return _penalised(found, at, towards / size, len(z))
+
+    factor = size / towards
+    start = torch.tensor(
+        [factor, float(z.max(dim=1).values.mean()) / towards, 0.0], dtype=torch.float64
+    )
+    factor, level, _ = minimise_convex(measure, start).tolist()
+    value = max(size / factor, SMALLEST)
+    return OpenTemperature(value, level * value)
 
 
 def fit_platt(scores: Tensor, truth: Tensor, *, smooth: bool = True) -> Platt:
@@ -166,8 +219,9 @@ def fit_platt(scores: Tensor, truth: Tensor, *, smooth: bool = True) -> Platt:
 
     Raises:
         ShapeError: shapes that do not fit.
-        ConfigError: only positives or only negatives; or, unless `smooth`, a score that parts
-            them without a mistake, so that no curve is the best.
+        ConfigError: only positives or only negatives; scores of positives that are not higher; or,
+            unless `smooth`, a score that parts them without a mistake, so that no curve is the
+            best.
     """
     values, positive = scores.double(), truth.bool()
     check_both(values, positive)
@@ -191,12 +245,23 @@ def fit_platt(scores: Tensor, truth: Tensor, *, smooth: bool = True) -> Platt:
 
     start = torch.tensor([1.0, math.log(high / low)], dtype=torch.float64)
     slope, offset = minimise_convex(measure, start).tolist()
+    if slope <= 0:
+        raise ConfigError(
+            "the scores of right labels are not higher than those of wrong ones, so no rising "
+            "curve fits; check the labels of the examples, or use another model or other label "
+            "texts."
+        )
     slope = slope / float(size)
     return Platt(slope, offset - slope * float(middle))
 
 
 def fit_platt_scaling(
-    scores: Tensor, truth: Tensor, *, per_label: bool = False, smooth: bool = True
+    scores: Tensor,
+    truth: Tensor,
+    *,
+    per_label: bool = False,
+    smooth: bool = True,
+    names: Sequence[str] = (),
 ) -> PlattScaling:
     """Platt's curve for the pairs of all images and labels, or one for each label.
 
@@ -205,26 +270,30 @@ def fit_platt_scaling(
         truth: (N, L) whether each label is right.
         per_label: a curve for each label.
         smooth: as in `fit_platt`.
+        names: of the labels, for errors about one of them.
 
     Raises:
         ShapeError, ConfigError: as `fit_platt`.
     """
-    return PlattScaling(
-        _fit_curves(lambda z, y: fit_platt(z, y, smooth=smooth), scores, truth, per_label)
-    )
+    fit = partial(fit_platt, smooth=smooth)
+    return PlattScaling(_fit_curves(fit, scores, truth, names, per_label=per_label))
 
 
 def fit_isotonic_scaling(
-    scores: Tensor, truth: Tensor, *, per_label: bool = False, smooth: bool = True
+    scores: Tensor,
+    truth: Tensor,
+    *,
+    per_label: bool = False,
+    smooth: bool = True,
+    names: Sequence[str] = (),
 ) -> IsotonicScaling:
     """An isotonic curve for the pairs of all images and labels, or one for each label.
 
     Args and errors are those of `fit_platt_scaling`; `smooth` is that of `fit_isotonic`. It needs
     more than 1,000 images to be better than Platt's curve (Niculescu-Mizil & Caruana 2005).
     """
-    return IsotonicScaling(
-        _fit_curves(lambda z, y: fit_isotonic(z, y, smooth=smooth), scores, truth, per_label)
-    )
+    fit = partial(fit_isotonic, smooth=smooth)
+    return IsotonicScaling(_fit_curves(fit, scores, truth, names, per_label=per_label))
 
 
 def check_truth(logits: Tensor, truth: Tensor) -> None:
@@ -257,8 +326,27 @@ def check_both(scores: Tensor, positive: Tensor) -> None:
         )
 
 
+def _check_temperature(value: float) -> None:
+    if not (math.isfinite(value) and value >= SMALLEST):
+        raise ConfigError(f"a temperature must be {SMALLEST} or more, got {value!r}.")
+
+
+def _penalised(found: Curvature, at: Tensor, scale: float, n: int) -> Curvature:
+    """A mean over `n` examples with the penalty r - 1 - ln r on r = scale * at[0]."""
+    value, slope, bend = found[0], found[1].clone(), found[2].clone()
+    ratio = scale * at[0]
+    slope[0] += scale * (1 - 1 / ratio) / n
+    bend[0, 0] += (scale / ratio) ** 2 / n
+    return value + (ratio - 1 - ratio.log()) / n, slope, bend
+
+
 def _fit_curves(
-    fit: Callable[[Tensor, Tensor], LabelCurve], scores: Tensor, truth: Tensor, per_label: bool
+    fit: Callable[[Tensor, Tensor], LabelCurve],
+    scores: Tensor,
+    truth: Tensor,
+    names: Sequence[str],
+    *,
+    per_label: bool,
 ) -> tuple[LabelCurve, ...]:
     if scores.ndim != 2 or scores.shape != truth.shape:
         raise ShapeError(
@@ -266,7 +354,14 @@ def _fit_curves(
         )
     if not per_label:
         return (fit(scores.reshape(-1), truth.reshape(-1)),)
-    return tuple(fit(z, y) for z, y in zip(scores.T, truth.T, strict=True))
+    curves: list[LabelCurve] = []
+    for place, (z, y) in enumerate(zip(scores.T, truth.T, strict=True)):
+        try:
+            curves.append(fit(z, y))
+        except ConfigError as error:
+            name = repr(names[place]) if names else str(place)
+            raise ConfigError(f"label {name}: {error}") from None
+    return tuple(curves)
 
 
 def _apply(curves: Sequence[Callable[[Tensor], Tensor]], scores: Tensor) -> Tensor:

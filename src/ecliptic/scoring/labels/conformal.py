@@ -8,6 +8,7 @@ arXiv:2006.02544 (APS, adaptive sets; here without random numbers); Vovk et al. 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -78,6 +79,7 @@ def fit_sets(
     kind: SetKind = "lac",
     *,
     per_label: bool = False,
+    names: Sequence[str] = (),
 ) -> ConformalSets:
     """Sets that hold the right label with the probability `coverage`, at least.
 
@@ -90,6 +92,7 @@ def fit_sets(
         kind: "lac" has the smallest sets; "aps" spreads the misses more evenly over easy and hard
             images.
         per_label: a level for each label.
+        names: of the labels, for the error about one of them.
 
     Raises:
         ShapeError: shapes that do not fit.
@@ -109,7 +112,8 @@ def fit_sets(
     )
     if short := [(place, int(g.sum())) for place, g in enumerate(groups) if int(g.sum()) < fewest]:
         place, count = short[0]
-        which = f" of each label; label {place} has {count}" if per_label else f", got {count}"
+        name = repr(names[place]) if names else f"label {place}"
+        which = f" of each label; {name} has {count}" if per_label else f", got {count}"
         raise ConfigError(
             f"sets with a coverage of {coverage:g} need at least {fewest} examples{which}. Add "
             "examples, or ask for a lower coverage."

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.scoring.labels.reliability import NONE
 from ecliptic.scoring.minimising import Slope, minimise_smooth
 
 FOLDS = 5
@@ -85,7 +86,8 @@ def fit_probe(
 
     Args:
         vectors: (N, E) unit vectors of labelled images.
-        truth: (N,) places of their labels.
+        truth: (N,) places of their labels; `NONE` for an image of none of them, which is not
+            learned from, but scored by the model of its fold like the others.
         texts: (L, E) unit vectors of the labels.
         scale: exp(logit_scale) of the model.
         strengths: to choose from, falling; infinity keeps the texts.
@@ -96,16 +98,17 @@ def fit_probe(
         ConfigError: fewer than two images of a label.
     """
     check_examples(vectors, truth, texts)
-    x, start = vectors.double(), scale * texts.double()
+    x, start, known = vectors.double(), scale * texts.double(), truth != NONE
     part = stratified_folds(truth, folds)
     held = torch.empty(len(strengths), len(x), len(texts), dtype=torch.float64)
     for fold in range(int(part.max()) + 1):
         out = part == fold
-        for place, weights in enumerate(_fit_weights(x[~out], truth[~out], start, strengths)):
+        seen = known & ~out
+        for place, weights in enumerate(_fit_weights(x[seen], truth[seen], start, strengths)):
             held[place, out] = x[out] @ weights.T
-    losses = [_mean_loss(logits, truth) for logits in held]
+    losses = [_mean_loss(logits[known], truth[known]) for logits in held]
     best = losses.index(min(losses))
-    *_, weights = _fit_weights(x, truth, start, strengths[: best + 1])
+    *_, weights = _fit_weights(x[known], truth[known], start, strengths[: best + 1])
     return FewShotFit(LinearProbe(weights.float(), strengths[best]), held[best])
 
 
@@ -125,27 +128,29 @@ def fit_tip_adapter(
     than `MOST_KEYS` images are refused as well.
     """
     check_examples(vectors, truth, texts)
-    if len(vectors) > MOST_KEYS:
+    x, count, known = vectors.double(), len(texts), truth != NONE
+    keys, labels = x[known], truth[known]
+    if len(keys) > MOST_KEYS:
         raise ConfigError(
             f"a Tip-Adapter keeps every image and compares all pairs, so it takes at most "
-            f"{MOST_KEYS:,}, got {len(vectors):,}; use a linear probe, or fewer images."
+            f"{MOST_KEYS:,}, got {len(keys):,}; use a linear probe, or fewer images."
         )
-    x, count = vectors.double(), len(texts)
     base = scale * (x @ texts.double().T)
-    near, part = x @ x.T, stratified_folds(truth, folds)
-    best = (_mean_loss(base, truth), 0.0, betas[0])
+    near, part = x @ keys.T, stratified_folds(truth, folds)
+    best = (_mean_loss(base[known], labels), 0.0, betas[0])
     held = base
     for beta in betas:
         votes = torch.empty_like(base)
         for fold in range(int(part.max()) + 1):
             out = part == fold
-            votes[out] = _votes(near[out][:, ~out], truth[~out], count, beta)
+            seen = ~out[known]
+            votes[out] = _votes(near[out][:, seen], labels[seen], count, beta)
         for alpha in alphas:
             logits = base + alpha * votes
-            if (loss := _mean_loss(logits, truth)) < best[0]:
+            if (loss := _mean_loss(logits[known], labels)) < best[0]:
                 best, held = (loss, alpha, beta), logits
     _, alpha, beta = best
-    model = TipAdapter(texts.float(), vectors.float(), truth, scale, alpha, beta)
+    model = TipAdapter(texts.float(), keys.float(), labels, scale, alpha, beta)
     return FewShotFit(model, held)
 
 
@@ -169,9 +174,9 @@ def check_examples(vectors: Tensor, truth: Tensor, texts: Tensor) -> None:
             f"vectors {tuple(vectors.shape)}, truth {tuple(truth.shape)} of {truth.dtype} and "
             f"texts {tuple(texts.shape)} must be (N, E), (N,) places and (L, E)."
         )
-    if len(truth) and not 0 <= int(truth.min()) <= int(truth.max()) < len(texts):
-        raise ConfigError(f"truth must be places from 0 to {len(texts) - 1}.")
-    counts = torch.bincount(truth, minlength=len(texts))
+    if len(truth) and not NONE <= int(truth.min()) <= int(truth.max()) < len(texts):
+        raise ConfigError(f"truth must be places from 0 to {len(texts) - 1}, or {NONE}.")
+    counts = torch.bincount(truth[truth != NONE], minlength=len(texts))
     if few := (counts < FEWEST_PER_LABEL).nonzero()[:, 0].tolist():
         raise ConfigError(
             f"learning from images needs at least {FEWEST_PER_LABEL} of each label; label "

@@ -42,6 +42,11 @@ class Reliability:
         """MCE: the largest gap of a bin."""
         return max(self._gaps())
 
+    def largest_error_of(self, fewest: int) -> float | None:
+        """The largest gap of the bins with `fewest` examples or more; None if there is none."""
+        pairs = zip(self.counts, self._gaps(), strict=True)
+        return max((gap for count, gap in pairs if count >= fewest), default=None)
+
     @property
     def squared_error(self) -> float:
         """The root of the mean squared gap, weighted by the bins' counts ("l2" of torchmetrics)."""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecliptic.errors import ShapeError
+from ecliptic.scoring.ratings.bounds import noise_share
 from ecliptic.scoring.ratings.ridge import check_rated, reduce_width
 from ecliptic.scoring.similarity import Rows
 
@@ -21,12 +23,19 @@ _ROUNDS, _HALVINGS, _CLOSE = 50, 30, 1e-10
 
 
 @dataclass(frozen=True)
-class ChoiceFit:
+class HeldOutChoices:
+    """What fits give on the pairs of the fold that each of them has not seen."""
+
+    alpha: float  # strength that is best for all folds
+    margins: Tensor  # (P,) w.(preferred - other), fitted without the fold of the pair
+    noise: float  # share of the margins that is noise, 0 to 1
+
+
+@dataclass(frozen=True)
+class ChoiceFit(HeldOutChoices):
     """A direction that orders vectors as people choose, and how it orders pairs it has not seen."""
 
     weight: Tensor  # (E,) float64
-    alpha: float
-    margins: Tensor  # (P,) w.(preferred - other), fitted without the fold of the pair
 
 
 def fit_choices(
@@ -45,35 +54,67 @@ def fit_choices(
         NumericalError: NaN or infinity.
         ConfigError: fewer than three folds.
     """
+    basis, pairs = _subtract(preferred, others, folds)
+    path = _solve_path(pairs, alphas, torch.zeros(len(alphas), pairs.shape[1]).double())
+    found = _cross_validate(pairs, folds, alphas, path, torch.ones_like(folds, dtype=torch.bool))
+    weight = path[list(alphas).index(found.alpha)]
+    return ChoiceFit(**vars(found), weight=weight if basis is None else basis @ weight)
+
+
+def cross_choose(
+    preferred: Rows,
+    others: Rows,
+    folds: Tensor,
+    used: Tensor,
+    alphas: Sequence[float] = STRENGTHS,
+) -> HeldOutChoices:
+    """Test each pair by fits of the `used` (P,) pairs of the other folds."""
+    pairs = _subtract(preferred, others, folds)[1]
+    path = _solve_path(pairs[used], alphas, torch.zeros(len(alphas), pairs.shape[1]).double())
+    return _cross_validate(pairs, folds, alphas, path, used)
+
+
+def _subtract(preferred: Rows, others: Rows, folds: Tensor) -> tuple[Tensor | None, Tensor]:
+    """A basis, and the (P, E) differences in it; None, and the differences as they are."""
     marks = torch.arange(len(folds))  # differ, as ratings must
     one, other = (check_rated(rows, marks, folds)[0] for rows in (preferred, others))
-    basis, pairs = reduce_width(one - other)
-    path = _solve_path(pairs, alphas, torch.zeros(len(alphas), pairs.shape[1]).double())
+    if one.shape != other.shape:
+        raise ShapeError(
+            f"the preferred vectors {tuple(one.shape)} and the others {tuple(other.shape)} must "
+            "have one shape; encode both with one model."
+        )
+    return reduce_width(one - other)
+
+
+def _cross_validate(
+    pairs: Tensor, folds: Tensor, alphas: Sequence[float], path: Tensor, used: Tensor
+) -> HeldOutChoices:
+    """Test each fold by fits of the others, also in the choice of their strength."""
     names = torch.unique(folds).tolist()
 
     def fit_others(*left: int) -> Tensor:
         seen = torch.isin(folds, torch.tensor(left), invert=True)
-        return _solve_path(pairs[seen], alphas, path)
+        return _solve_path(pairs[seen & used], alphas, path)
+
+    def lose(fold: int, margins: Tensor) -> Tensor:
+        return F.softplus(-margins[used[folds == fold]]).sum(0)  # (A,)
 
     losses = {fold: torch.zeros(len(alphas)).double() for fold in names}  # without it at all
+    apart: dict[int, list[Tensor]] = {fold: [] for fold in names}  # by fits without two folds
     for first, second in combinations(names, 2):
         fitted = fit_others(first, second)
-        losses[second] += _lose(pairs[folds == first] @ fitted.T)
-        losses[first] += _lose(pairs[folds == second] @ fitted.T)
+        for tested, left in ((first, second), (second, first)):
+            apart[tested].append(pairs[folds == tested] @ fitted.T)
+            losses[left] += lose(tested, apart[tested][-1])
     margins = torch.empty(len(pairs), dtype=torch.float64)
     total = torch.zeros(len(alphas), dtype=torch.float64)
+    noise = []
     for fold in names:
-        found = pairs[folds == fold] @ fit_others(fold).T  # (p, A)
-        total += _lose(found)
-        margins[folds == fold] = found[:, losses[fold].argmin()]
-    best = int(total.argmin())
-    weight = path[best] if basis is None else basis @ path[best]
-    return ChoiceFit(weight, alphas[best], margins)
-
-
-def _lose(margins: Tensor) -> Tensor:
-    """(p, A) margins -> (A,) negative log likelihoods."""
-    return F.softplus(-margins).sum(0)
+        found, best = pairs[folds == fold] @ fit_others(fold).T, losses[fold].argmin()  # (p, A)
+        total += lose(fold, found)
+        margins[folds == fold] = found[:, best]
+        noise.append(torch.stack([rows[:, best] for rows in apart[fold]]))
+    return HeldOutChoices(alphas[int(total.argmin())], margins, noise_share(noise))
 
 
 def solve_choices(pairs: Tensor, alpha: float) -> Tensor:

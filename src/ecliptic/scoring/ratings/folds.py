@@ -23,7 +23,9 @@ def split_folds(groups: Tensor, folds: int = FOLDS, seed: int = 0) -> Tensor:
     names, members, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < folds:
         raise ConfigError(
-            f"{folds} parts that are tested in turn need at least {folds} groups, got {len(names)}."
+            f"{folds} parts that are tested in turn need at least {folds} groups, got "
+            f"{len(names)}; add rows of {folds - len(names)} or more other groups, or leave the "
+            "groups out if rows of one group are no more alike than others."
         )
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
     order = order[counts[order].argsort(descending=True, stable=True)]  # large ones first

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ecliptic.checks import check_finite
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.scoring.ratings.bounds import noise_share
 from ecliptic.scoring.similarity import Rows, to_tensor
 
 ALPHAS = tuple(10 ** (step / 2) for step in range(-8, 9))  # 1e-4 to 1e4
@@ -21,14 +22,22 @@ FEWEST_FOLDS = 3
 
 
 @dataclass(frozen=True)
-class RidgeFit:
+class HeldOutScores:
+    """What fits give on the rows of the fold that each of them has not seen."""
+
+    alpha: float  # strength that is best for all folds
+    held_out: Tensor  # (N,) scores on the scale of the ratings
+    comparable: Tensor  # (N,) the same order inside a fold, for measures across folds
+    means: Tensor  # (N,) the mean rating of the other folds: what guessing gives
+    noise: float  # share of the scores that is noise, 0 to 1
+
+
+@dataclass(frozen=True)
+class RidgeFit(HeldOutScores):
     """A map from vectors to ratings, and what it gives on rows that it has not seen."""
 
     weight: Tensor  # (E,) float64
     bias: float
-    alpha: float
-    held_out: Tensor  # (N,) scores of each row, fitted without its fold
-    means: Tensor  # (N,) the mean rating of the other folds: what guessing gives
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def fit_ridge(
     found = _cross_validate(z, y, folds, alphas, torch.ones_like(folds, dtype=torch.bool))
     weights, biases = _Moments.of(z, y).solve([found.alpha])
     weight = weights[0] if basis is None else basis @ weights[0]
-    return RidgeFit(weight, float(biases[0]), found.alpha, found.scores, found.means)
+    return RidgeFit(**vars(found), weight=weight, bias=float(biases[0]))
 
 
 def solve_ridge(vectors: Rows, ratings: Tensor, alpha: float) -> tuple[Tensor, float]:
@@ -101,22 +110,15 @@ def cross_predict(
     folds: Tensor,
     used: Tensor,
     alphas: Sequence[float] = ALPHAS,
-) -> Tensor:
-    """(N,) scores of each row, fitted on the `used` (N,) rows of the other folds."""
+) -> HeldOutScores:
+    """Score each row by fits of the `used` (N,) rows of the other folds."""
     x, y = check_rated(vectors, ratings, folds)
-    return _cross_validate(reduce_width(x)[1], y, folds, alphas, used).scores
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    scores: Tensor  # (N,)
-    means: Tensor  # (N,)
-    alpha: float
+    return _cross_validate(reduce_width(x)[1], y, folds, alphas, used)
 
 
 def _cross_validate(
     x: Tensor, y: Tensor, folds: Tensor, alphas: Sequence[float], used: Tensor
-) -> _HeldOut:
+) -> HeldOutScores:
     """Score each fold by fits of the others, also in the choice of their strength."""
     places = [folds == fold for fold in torch.unique(folds)]
     parts = [_Moments.of(x[place & used], y[place & used]) for place in places]
@@ -128,23 +130,41 @@ def _cross_validate(
         return x[places[fold]] @ fitted[0].T + fitted[1]  # (n, A)
 
     def lose(fold: int, scores: Tensor) -> Tensor:
-        place = places[fold]
-        return (scores - y[place, None])[used[place]].square().sum(0)  # (A,)
+        return (scores - y[places[fold], None])[used[places[fold]]].square().sum(0)  # (A,)
 
     losses = torch.zeros(len(places), len(alphas), dtype=torch.float64)  # without a fold at all
+    apart: list[list[Tensor]] = [[] for _ in places]  # scores by fits without two folds
     for one, other in combinations(range(len(places)), 2):
         fitted = fit_others(one, other)
-        losses[other] += lose(one, predict(one, fitted))
-        losses[one] += lose(other, predict(other, fitted))
-    scores, means = torch.empty_like(y), torch.empty_like(y)
+        for tested, left in ((one, other), (other, one)):
+            apart[tested].append(predict(tested, fitted))
+            losses[left] += lose(tested, apart[tested][-1])
+    scores, means, comparable = (torch.empty_like(y) for _ in range(3))
     total = torch.zeros(len(alphas), dtype=torch.float64)
+    noise = []
     for fold, place in enumerate(places):
-        found = predict(fold, fit_others(fold))
+        weights, biases = fit_others(fold)
+        found, best = predict(fold, (weights, biases)), losses[fold].argmin()
         total += lose(fold, found)
-        scores[place] = found[:, losses[fold].argmin()]
+        scores[place] = found[:, best]
+        comparable[place] = _standardise(x, weights[best])[place]
+        noise.append(torch.stack([rows[:, best] - rows[:, best].mean() for rows in apart[fold]]))
         others = _sum_parts(parts[:fold] + parts[fold + 1 :])
         means[place] = others.y / others.count
-    return _HeldOut(scores, means, alphas[int(total.argmin())])
+    alpha = alphas[int(total.argmin())]
+    return HeldOutScores(alpha, scores, comparable, means, noise_share(noise))
+
+
+def _standardise(x: Tensor, weight: Tensor) -> Tensor:
+    """(N,) scores by a weight, with mean 0 and spread 1 over all rows; zeros if none differ.
+
+    The ratings of a fold are not in its weight, but in the mean and the spread of its scores: the
+    mean of the other folds is low where its own is high, and the spread is small where it differs
+    from the others. With either, ratings by chance correlate below 0.
+    """
+    scores = (x - x.mean(0)) @ weight
+    spread = scores.std(correction=0)
+    return scores / spread if spread > 0 else torch.zeros_like(scores)
 
 
 def _sum_parts(parts: list[_Moments]) -> _Moments:

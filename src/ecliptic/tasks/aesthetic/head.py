@@ -5,8 +5,6 @@ each head knows its own: by the fingerprint of the space if it was trained here,
 published model if it was released elsewhere. N images, E vector size.
 """
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -32,11 +30,10 @@ from ecliptic.errors import (
     UnknownModelError,
 )
 from ecliptic.scoring import to_tensor
-from ecliptic.storage import parse_json, read_tensors, replace_file, write_safetensors
+from ecliptic.storage import TensorFormat, read_tensors
 from ecliptic.tasks.aesthetic.released import read_released
 
-KIND = "aesthetic head"
-KEY = "ecliptic"  # of the metadata of a file
+FORMAT = TensorFormat("head", 1)
 NEAR_ONE = 1e-2  # of the length of a unit vector; bfloat16 is off by 1e-3
 Scorable: TypeAlias = "Images | Tensor | NDArray[Any] | Vectors"
 
@@ -50,12 +47,17 @@ class AestheticHead:
     pairs.
     """
 
-    weight: Tensor = field(repr=False)  # (E,) float64
+    weight: Tensor = field(repr=False)  # (E,)
     bias: float
     model: str  # the name of the model whose vectors it scores
     space: str = field(default="", repr=False)  # their fingerprint; "" for a released head
     name: str = ""  # of the release, or of the file
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what it was fitted on
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it was trained here and was not surely better than chance on unseen images."""
+        return self.training.get("useful") is False
 
     @property
     def embed(self) -> int:
@@ -88,7 +90,7 @@ class AestheticHead:
                 f"{tuple(vectors.shape)}; encode the images with that model."
             )
         self._check_lengths(vectors)
-        return vectors.double() @ self.weight + self.bias
+        return vectors.double() @ self.weight.double() + self.bias
 
     def check(self, card: Card) -> None:
         """Raise SpaceMismatchError unless the vectors of this model are those of the head."""
@@ -118,16 +120,16 @@ class AestheticHead:
         """Write a safetensors file, with what the head is for as JSON in its metadata.
 
         Raises:
-            StorageError: the file exists and `overwrite` is False, or it cannot be written.
+            StorageError: another suffix, the file exists and `overwrite` is False, or it cannot be
+                written.
         """
-        path = Path(path)
-        if os.path.lexists(path) and not overwrite:
-            raise StorageError(f"{path} exists; pass overwrite=True, or another path.")
-        about = {"kind": KIND, "model": self.model, "space": self.space, "name": self.name}
-        metadata = {"format": "pt", KEY: json.dumps(about | {"training": dict(self.training)})}
-        bias = torch.tensor([self.bias], dtype=torch.float64)
-        tensors = {"weight": self.weight.double().contiguous(), "bias": bias}
-        replace_file(path, lambda draft: write_safetensors(draft, tensors, metadata))
+        facts: dict[str, Any] = {"model": self.model, "space": self.space, "name": self.name}
+        tensors = {
+            "weight": self.weight.double(),
+            "bias": torch.tensor([self.bias], dtype=torch.float64),
+        }
+        facts |= {"training": dict(self.training)}
+        FORMAT.write(path, facts, tensors, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str, backbone: str | None = None) -> Self:
@@ -149,9 +151,8 @@ class AestheticHead:
             found = read_tensors(path)
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
-        if isinstance(about := found.metadata.get(KEY), str):
-            head = cls._read_own(path, found.tensors, parse_json(about, f"{path}: its metadata"))
-            return head._check_backbone(backbone, path)
+        if FORMAT.key in found.metadata:
+            return cls._read_own(path)._check_backbone(backbone, path)
         released = read_released(found.tensors, path)
         model = released.backbone or (catalog.find(backbone).name if backbone else "")
         if not model:
@@ -163,12 +164,11 @@ class AestheticHead:
         return cls(released.weight, released.bias, model, name=name)._check_backbone(backbone, path)
 
     @classmethod
-    def _read_own(cls, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Self:
+    def _read_own(cls, path: Path) -> Self:
+        about, tensors = FORMAT.read(path)
         weight, bias = tensors.get("weight"), tensors.get("bias")
         texts = [about.get(key) for key in ("model", "space", "name")]
         training = about.get("training")
-        if about.get("kind") != KIND:
-            raise CorruptFileError(f"{path} holds {about.get('kind')!r}, not an {KIND}.")
         if (
             weight is None
             or bias is None

@@ -1,5 +1,6 @@
 """Puts scored images in order, and keeps the best of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ecliptic.errors import ShapeError
+
+MOST_DIGITS = 6  # of a score, after the decimal point
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,9 @@ class ScoredImage:
     rank: int  # 1 is the best; equal scores keep the order of the images
     source: str | None = None  # the file, if there is one
 
-    def to_json(self, digits: int) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Plain data, without the file."""
-        return {"image": self.name, "rank": self.rank, "score": round(self.score, digits)}
+        return {"image": self.name, "rank": self.rank, "score": round(self.score, MOST_DIGITS)}
 
 
 def rank_images(
@@ -45,6 +48,16 @@ def rank_images(
         ScoredImage(names[place], values[place], rank, files[place])
         for rank, place in enumerate(order, start=1)
     ]
+
+
+def count_digits(scores: Sequence[float], least: int = 2) -> int:
+    """Digits after the decimal point that tell scores apart: two of their range, at least `least`.
+
+    Six at most, as many as a file has.
+    """
+    spread = max(scores, default=0.0) - min(scores, default=0.0)
+    wanted = 1 - math.floor(math.log10(spread)) if spread > 0 else least
+    return max(least, min(wanted, MOST_DIGITS))
 
 
 def keep_best(

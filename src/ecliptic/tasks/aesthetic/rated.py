@@ -22,14 +22,15 @@ from ecliptic.engine import (
     Item,
     Rejects,
     embed_items,
-    escape_surrogates,
     is_table,
+    name_row,
     open_parquet,
     open_text,
     read_rows,
     row_item,
 )
-from ecliptic.errors import InputError, StorageError, did_you_mean
+from ecliptic.errors import EclipticError, InputError, StorageError, did_you_mean
+from ecliptic.tasks.aesthetic.copies import are_copies
 from ecliptic.tasks.aesthetic.training import HeadFit, train_on_choices, train_on_ratings
 
 GROUP = "group"
@@ -37,6 +38,12 @@ LONGEST_HEADER = 1 << 16  # characters
 COLUMNS: dict[str, tuple[str, str]] = {
     "ratings": ("image", "rating"),
     "choices": ("better", "worse"),
+}
+HELD = {  # what the columns hold, for messages
+    "image": "images",
+    "rating": "ratings",
+    "better": "the preferred images",
+    "worse": "the other images",
 }
 
 
@@ -52,6 +59,10 @@ class RatingTable:
     groups: list[str] | None = None  # of the rows, if the table has groups
     unused: tuple[str, ...] = ()  # columns that are not read
     rejects: Rejects = field(default_factory=Rejects)
+
+    def files(self) -> list[str]:
+        """The images of all rows that are files."""
+        return [item.value for row in self.rows for item in row if isinstance(item.value, str)]
 
 
 def read_ratings(path: str) -> RatingTable:
@@ -71,20 +82,19 @@ def read_ratings(path: str) -> RatingTable:
     names = [*COLUMNS[kind], *([GROUP] if grouped else [])]
     table = RatingTable(kind, groups=[] if grouped else None)
     table.unused = tuple(name for name in header if name not in names)
-    first = 1 if path.lower().endswith((".jsonl", ".parquet")) else 2  # after the header
-    for number, row in read_rows(path, names):
-        where = f"{escape_surrogates(path)}, line {number - 1 + first}"
-        _add_row(table, row, number - 1, where, Path(path).parent)
+    for place, (number, row) in enumerate(read_rows(path, names)):
+        _add_row(table, row, place, name_row(path, number), Path(path).parent)
     return table
 
 
 def _read_header(path: str) -> list[str]:
-    """The columns of a table; of JSON lines, those of the first object."""
+    """The columns of a table; of JSON lines, those of all objects."""
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
         return list(open_parquet(path, "a .csv")[1].schema_arrow.names)
     if suffix == ".jsonl":
-        return list(next((row for _, row in read_rows(path, []) if isinstance(row, dict)), {}))
+        rows = (row for _, row in read_rows(path, []) if isinstance(row, dict))
+        return list(dict.fromkeys(name for row in rows for name in row))
     with open_text(path) as file:
         first = file.readline(LONGEST_HEADER)
     return next(csv.reader([first], delimiter="\t" if suffix == ".tsv" else ","), [])
@@ -100,11 +110,14 @@ def _find_kind(path: str, header: list[str]) -> Literal["ratings", "choices"]:
             f"{path} has the columns of ratings (image, rating) and of choices (better, worse); "
             "make two tables of it."
         )
-    wanted = [name for pair in COLUMNS.values() for name in pair]
-    near = next(filter(None, (did_you_mean(n, wanted) for n in header if n not in wanted)), "")
+    nearest = max(COLUMNS.values(), key=lambda names: len({*names} & {*header}))
+    missing = [name for name in nearest if name not in header]
+    others = [name for name in header if name not in nearest]
+    near = next(filter(None, (did_you_mean(name, missing) for name in others)), "")
+    rename = " and ".join(f"the column of {HELD[name]} to {name}" for name in missing)
     raise StorageError(
-        f"{path} needs the columns image and rating, or better and worse; its columns: {known}"
-        + (f"; {near}" if near else ".")
+        f"{path} needs the columns image and rating, or better and worse; its columns: {known}; "
+        + (near or f"rename {rename}.")
     )
 
 
@@ -138,6 +151,12 @@ def _check_row(table: RatingTable, items: tuple[Item, ...], group: str) -> Input
         return InputError("better and worse are the same image.")
     if table.groups is not None and not group:
         return InputError("nothing in column 'group'; name the group of every image.")
+    return None
+
+
+def _check_copies(better: Tensor, worse: Tensor) -> EclipticError | None:
+    if bool(are_copies(better, worse)):
+        return InputError("better and worse are copies of one image.")
     return None
 
 
@@ -191,12 +210,15 @@ def encode_ratings(
         kept = (item.value for item in items if item.value not in bad)
         rows = {value: row for row, value in enumerate(kept)}
         vectors = torch.from_numpy(np.array(done.vectors()))
-    usable = []
+    usable = list[int]()
     for number, row in enumerate(table.rows):
-        if error := next((bad[item.value] for item in row if item.value in bad), None):
-            table.rejects.add(table.places[number], table.names[number], error)
-        else:
+        error = next((bad[item.value] for item in row if item.value in bad), None)
+        if error is None and len(row) == 2:
+            error = _check_copies(*(vectors[rows[item.value]] for item in row))
+        if error is None:
             usable.append(number)
+        else:
+            table.rejects.add(table.places[number], table.names[number], error)
     ends = [vectors[[rows[table.rows[n][side].value] for n in usable]] for side in (0, -1)]
     return RatedVectors(
         table.kind,

@@ -12,9 +12,9 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ecliptic.checks import is_finite
@@ -64,13 +64,12 @@ def read_released(tensors: Mapping[str, Tensor], path: Path) -> ReleasedHead:
         CorruptFileError: shapes that do not follow each other, or NaN.
     """
     layers = _find_layers(_drop_prefix(tensors), path)
-    width = layers[0][0].shape[1]
-    weight, bias = torch.eye(width).double(), torch.zeros(width).double()
-    digest = hashlib.sha256()
-    for matrix, shift in layers:
-        for tensor in (matrix, shift):
-            digest.update(tensor.float().contiguous().numpy().tobytes())
+    weight, bias = (tensor.double() for tensor in layers[0])
+    for matrix, shift in layers[1:]:
         weight, bias = matrix.double() @ weight, matrix.double() @ bias + shift.double()
+    digest = hashlib.sha256()
+    for tensor in chain.from_iterable(layers):
+        digest.update(tensor.float().contiguous().numpy().tobytes())
     name, backbone = KNOWN.get(digest.hexdigest(), ("", ""))
     return ReleasedHead(weight[0], float(bias[0]), name, backbone)
 
@@ -97,8 +96,9 @@ def _find_layers(tensors: dict[str, Tensor], path: Path) -> list[tuple[Tensor, T
             _refuse_names(tensors, path)
         _check_places(tuple(places), path)
         found = [(tensors[f"{place}.weight"], tensors[f"{place}.bias"]) for place in places]
-    layers = [(weight.reshape(-1, weight.shape[-1]) if weight.ndim else weight, bias.reshape(-1))
-              for weight, bias in found]  # fmt: skip
+    layers = [
+        (weight[None] if weight.ndim == 1 else weight, bias.reshape(-1)) for weight, bias in found
+    ]
     _check_shapes(layers, path)
     return layers
 
@@ -132,6 +132,8 @@ def _refuse_names(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _check_shapes(layers: list[tuple[Tensor, Tensor]], path: Path) -> None:
     width = layers[0][0].shape[-1] if layers[0][0].ndim == 2 else 0
+    if layers[0][0].ndim == 2 and not width:
+        raise CorruptFileError(f"{path}: its first layer reads no values; fetch the file again.")
     for weight, bias in layers:
         if weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
             raise CorruptFileError(
@@ -141,5 +143,5 @@ def _check_shapes(layers: list[tuple[Tensor, Tensor]], path: Path) -> None:
         if not (is_finite(weight) and is_finite(bias)):
             raise CorruptFileError(f"{path} holds NaN or infinity; fetch the file again.")
         width = weight.shape[0]
-    if width != 1 or not layers[0][0].shape[1]:
+    if width != 1:
         raise CorruptFileError(f"{path}: an aesthetic head gives one score, not {width}.")

@@ -3,11 +3,12 @@
 N images, L labels, E vector size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias, cast
 
+import torch
 from torch import Tensor
 
 from ecliptic.checks import check_range
@@ -16,22 +17,28 @@ from ecliptic.errors import ConfigError, InputError
 from ecliptic.inputs import Template, fold_label
 from ecliptic.scoring import (
     NONE_OF_THESE,
-    Calibration,
+    IsotonicScaling,
     LabelTree,
-    Temperature,
+    PlattScaling,
     cosine,
     fit_background,
     read_tree,
 )
 from ecliptic.tasks.classification.decisions import Decisions
 from ecliptic.tasks.classification.evaluation import judge
+from ecliptic.tasks.classification.examples import (
+    different_images,
+    find_first,
+    shown_before,
+)
 from ecliptic.tasks.classification.files import SavedClassifier, read_classifier, write_classifier
 from ecliptic.tasks.classification.fitting import (
     Calibrator,
     FitSummary,
+    Softmax,
     fit_one_label,
     fit_several_labels,
-    probabilities_of,
+    to_softmax,
 )
 from ecliptic.tasks.classification.predictions import Predictions, answer_one, answer_several
 from ecliptic.tasks.classification.report import ClassificationReport
@@ -56,6 +63,7 @@ class Classifier:
         templates: str | Sequence[Template] | None = None,
         *,
         several: bool = False,
+        sure: float | None = None,
         background_images: "Classifiable | None" = None,
         background_texts: Sequence[str] | None = None,
     ) -> None:
@@ -67,6 +75,8 @@ class Classifier:
                 `{"animal": ["cat", "dog"], "vehicle": ["car"]}`.
             templates: as in `Clip.classify`.
             several: whether an image may have any number of labels.
+            sure: for a tree, the probability that an answered node must have, above 0.5; without
+                it, answers are leaves.
             background_images: 200 or more pictures of anything, or their vectors; each label's
                 score is then how far it is above its usual one, which takes the lead from labels
                 that are near to everything.
@@ -74,8 +84,9 @@ class Classifier:
                 cosine is taken from the scores of each image.
 
         Raises:
-            ConfigError: equal labels, one label alone, a tree that makes no sense, both kinds of
-                background, or too few images for one.
+            ConfigError: equal labels, one label alone, a tree that makes no sense or has several
+                labels per image, `sure` without a tree, both kinds of background, or too few
+                images for one.
             InputError: no labels, or a background without texts.
         """
         self.clip = clip
@@ -85,14 +96,21 @@ class Classifier:
         texts = clip.text_classifier(names, templates)
         self.labels = tuple(names)
         self.several = several
+        if several and self.tree is not None:
+            raise ConfigError(
+                "a tree is for one label per image; leave several=True out, or give the labels "
+                "as a list."
+            )
+        self.sure = self._check_sure(sure)
         _check_names(self.labels, several=several)
         scale = float(clip.model.logit_scale.detach().exp())
         self._scorer = Scorer(texts, scale)
         if background_images is not None or background_texts is not None:
             self._scorer = self._with_background(background_images, background_texts)
-        self._calibrator: Calibrator | None = None if several else self._of_card()
+        self._calibrator: Calibrator | None = None if several else self._unfitted()
         self.decisions = Decisions()
         self.summary: FitSummary | None = None
+        self._learned_from: Tensor | None = None  # (N, E), until it is saved and loaded
 
     def __repr__(self) -> str:
         how = self.summary.settings.method if self.summary else "not fitted"
@@ -115,7 +133,7 @@ class Classifier:
             truth: the right label of each, or "none of these"; with `several`, a list of labels.
             method: of the calibration: "temperature" from 10 images on, the default for one label
                 per image; "platt" from 20 on, the default for several; "isotonic" from 1,000 on.
-            few_shot: also learn what the labels look like, from 2 or more images of each: "probe",
+            few_shot: also learn what the labels look like, from 2 images of each on: "probe",
                 a linear probe that starts at the texts, or "tip-adapter".
             per_label: a curve, or a level of the sets, for each label; all share one otherwise.
             promises: the accuracy, the coverage, and so on, to set thresholds for.
@@ -134,15 +152,18 @@ class Classifier:
         settings.check(several=self.several, has_background=background is not None)
         vectors = self._vectors(images)
         _refuse_zero(vectors)
-        count, scorer = len(vectors), replace(self._scorer, learned=None)
+        scorer = replace(self._scorer, learned=None)
+        read = find_label_sets if self.several else find_labels
+        right = read(truth, self.labels, len(vectors))
+        examples = different_images(vectors, right, self.labels)
         if self.several:
-            wanted = find_label_sets(truth, self.labels, count)
-            fitted = fit_several_labels(scorer, vectors, wanted, self.labels, settings)
+            fitted = fit_several_labels(scorer, examples, self.labels, settings)
         else:
-            right = find_labels(truth, self.labels, count)
-            fitted = fit_one_label(scorer, vectors, right, self.labels, settings)
+            former = self._unfitted()
+            fitted = fit_one_label(scorer, examples, self.labels, settings, former)
         self._scorer, self._calibrator = fitted.scorer, fitted.calibrator
         self.decisions, self.summary = fitted.decisions, fitted.summary
+        self._learned_from = vectors
         return self
 
     def predict(self, images: Classifiable, *, sure: float | None = None) -> Predictions:
@@ -150,21 +171,13 @@ class Classifier:
 
         Args:
             images: as in `Clip.encode_image`, or their vectors.
-            sure: for a tree, the probability that an answered node must have, above 0.5.
+            sure: in place of the classifier's own.
 
         Raises:
             ConfigError: several labels before `fit`, or `sure` without a tree.
             SpaceMismatchError, ShapeError, ImageError: images that cannot be used.
         """
-        if sure is not None:
-            if self.tree is None:
-                raise ConfigError("sure is for a tree of labels; give the labels as a mapping.")
-            check_range("sure", sure, 0.5, 1.0, above=True)
-        vectors = self._vectors(images)
-        scores = self._scorer.scores(vectors)
-        found = self._answer(scores, sure)
-        nothing = (vectors == 0).all(dim=1)
-        return replace(found, abstained=found.abstained | nothing)
+        return self._predict(self._vectors(images), self._check_sure(sure) or self.sure)
 
     def evaluate(
         self, images: Classifiable, truth: Sequence[Any], names: Sequence[str] | None = None
@@ -179,7 +192,8 @@ class Classifier:
         Raises:
             ConfigError: no images, or as `fit`.
         """
-        found = self.predict(images)
+        vectors = self._vectors(images)
+        found = self._predict(vectors, self.sure)
         if not len(found):
             raise ConfigError("an evaluation needs labelled images, got none.")
         if names is not None and len(names) != len(found):
@@ -187,7 +201,8 @@ class Classifier:
         shown = list(names) if names is not None else [f"image {n}" for n in range(len(found))]
         read = find_label_sets if self.several else find_labels
         right = read(truth, self.labels, len(found))
-        return judge(found, right, shown, self.decisions, several=self.several)
+        report = judge(found, right, shown, self.decisions, self.tree, several=self.several)
+        return replace(report, notes=tuple(self._doubts(vectors, right)))
 
     def describe(self) -> list[str]:
         """What it was fitted on and what it promises, in lines for people."""
@@ -211,6 +226,7 @@ class Classifier:
             scorer=self._scorer,
             several=self.several,
             tree=self.tree,
+            sure=self.sure,
             calibrator=self._calibrator,
             decisions=self.decisions,
             summary=self.summary,
@@ -231,24 +247,60 @@ class Classifier:
         self.clip, self.labels, self.tree = clip, saved.labels, saved.tree
         self.several, self._scorer = saved.several, saved.scorer
         self._calibrator, self.decisions = saved.calibrator, saved.decisions
-        self.summary = saved.summary
+        self.summary, self.sure, self._learned_from = saved.summary, saved.sure, None
         return self
 
+    def _predict(self, vectors: Tensor, sure: float | None) -> Predictions:
+        scores = self._scorer.scores(vectors)
+        found = self._answer(scores, sure)
+        nothing = (vectors == 0).all(dim=1)
+        return replace(found, abstained=found.abstained | nothing)
+
     def _answer(self, scores: Tensor, sure: float | None) -> Predictions:
-        scale = self._scorer.scale
+        logits, calibrator = self._scorer.scale * scores, self._calibrator
         if not self.several:
-            found = probabilities_of(self._calibrator, scores, scale)
+            assert calibrator is not None
+            found = calibrator.probabilities(logits)
             return answer_one(found, scores, self.labels, self.decisions, self.tree, sure)
-        if self._calibrator is None or isinstance(self._calibrator, Temperature | Calibration):
+        if not isinstance(calibrator, PlattScaling | IsotonicScaling):
             raise ConfigError(
                 "several labels per image have no probabilities before fit(images, truth), because "
                 "nothing tells how near a label must be."
             )
-        shares = self._calibrator.shares(scale * scores)
-        return answer_several(shares, scores, self.labels, self.decisions)
+        return answer_several(calibrator.shares(logits), scores, self.labels, self.decisions)
 
-    def _of_card(self) -> Calibration | None:
-        return self.clip.card.choose_calibration(None) if self._scorer.plain else None
+    def _unfitted(self) -> Softmax:
+        """What makes the probabilities before a fit."""
+        plain = replace(self._scorer, learned=None).plain
+        card = self.clip.card.choose_calibration(None) if plain else None
+        return to_softmax(card, self._scorer.scale, len(self.labels))
+
+    def _check_sure(self, sure: float | None) -> float | None:
+        if sure is not None:
+            if self.tree is None:
+                raise ConfigError("sure is for a tree of labels; give the labels as a mapping.")
+            check_range("sure", sure, 0.5, 1.0, above=True)
+        return sure
+
+    def _doubts(self, vectors: Tensor, truth: Tensor) -> Iterator[str]:
+        """What makes an evaluation on these images look better or surer than it is."""
+        if self._learned_from is not None:
+            seen = int(shown_before(vectors, self._learned_from).sum())
+            if seen:
+                yield (
+                    f"{seen} of {len(vectors)} images were learned from, so the numbers look "
+                    "better than they are; judge on other images"
+                )
+        first = find_first(vectors)
+        again = first != torch.arange(len(first))
+        if again.any():
+            yield (
+                f"{int(again.sum())} of {len(first)} images repeat others, so the intervals are "
+                "too narrow"
+            )
+        apart = truth != truth[first]
+        if wrong := int((apart.any(dim=1) if apart.ndim == 2 else apart).sum()):
+            yield f"{wrong} of the repeated images have another label than before"
 
     def _with_background(
         self, images: "Classifiable | None", texts: Sequence[str] | None

@@ -20,7 +20,7 @@ from ecliptic.scoring import (
     precision_threshold,
     recall_threshold,
 )
-from ecliptic.tasks.classification.settings import Promises
+from ecliptic.tasks.classification.settings import FitSettings, Promises
 
 Threshold: TypeAlias = PrecisionThreshold | RecallThreshold
 
@@ -42,28 +42,37 @@ class Decisions:
         elif self.answer is not None:
             found.append(
                 f"answers at a probability of {self.answer.threshold:.4f} or more: at least "
-                f"{self.answer.recall:.1%} of such images, at a confidence of "
-                f"{self.answer.confidence:.0%}"
+                f"{show_share(self.answer.recall)} of such images, at a confidence of "
+                f"{show_share(self.answer.confidence)}"
             )
         if self.sets is not None:
             each = " of each label" if len(self.sets.levels) > 1 else ""
             found.append(
-                f"sets that hold the right label for {self.sets.coverage:.1%} of images{each}, "
-                f"from {self.sets.examples} examples"
+                f"sets that hold the right label for {show_share(self.sets.coverage)} of images"
+                f"{each}, from {self.sets.examples} examples"
             )
         if self.known is not None:
             found.append(
                 f'"none of these" below a score of {self.known.threshold:.4f}: at least '
-                f"{self.known.recall:.1%} of images of the labels are kept, at a confidence of "
-                f"{self.known.confidence:.0%}"
+                f"{show_share(self.known.recall)} of images of the labels are kept, at a "
+                f"confidence of {show_share(self.known.confidence)}"
             )
         pairs = zip(names, self.labels, strict=False)
         found += [f"{name}: {_say_label(threshold)}" for name, threshold in pairs]
         return found
 
 
+def show_share(share: float) -> str:
+    """A promised share in percent, with all its digits: what is promised is never rounded."""
+    return f"{100 * share:.10g} %"
+
+
 def decide(
-    probabilities: Tensor, scores: Tensor, truth: Tensor, promises: Promises, *, per_label: bool
+    probabilities: Tensor,
+    scores: Tensor,
+    truth: Tensor,
+    names: Sequence[str],
+    settings: FitSettings,
 ) -> Decisions:
     """Thresholds for one label per image.
 
@@ -71,12 +80,13 @@ def decide(
         probabilities: (N, L) of images that did not take part in making them.
         scores: (N, L) behind the probabilities.
         truth: (N,) places of the right labels, or `NONE`.
-        promises: what is wanted.
-        per_label: a level of the sets for each label.
+        names: the labels, for errors.
+        settings: what is wanted, and whether each label has a level of the sets.
 
     Raises:
         ConfigError: too few images, with their number.
     """
+    promises = settings.promises
     known, confidence = truth >= 0, promises.confidence
     top = scores.max(dim=1).values
     sets = kept = None
@@ -84,7 +94,13 @@ def decide(
         with _naming("known"):
             kept = recall_threshold(top[known], promises.known, confidence)
     if promises.sets is not None:
-        sets = fit_sets(probabilities[known], truth[known], promises.sets, per_label=per_label)
+        sets = fit_sets(
+            probabilities[known],
+            truth[known],
+            promises.sets,
+            per_label=settings.per_label,
+            names=names,
+        )
     sure, best = add_none(probabilities).max(dim=1)
     if kept is not None:
         best = best.where(kept.accepts(top), probabilities.shape[1])
@@ -136,8 +152,9 @@ def _naming(what: str) -> Iterator[None]:
 def _say_accuracy(answer: PrecisionThreshold) -> str:
     return (
         f"answers at a probability of {answer.threshold:.4f} or more: about "
-        f"{answer.precision:.1%} right at a confidence of {answer.confidence:.0%}; of the examples "
-        f"{answer.accepted} of {answer.total} were answered, {answer.right} of them right"
+        f"{show_share(answer.precision)} right at a confidence of {show_share(answer.confidence)}; "
+        f"of the examples {answer.accepted} of {answer.total} were answered, {answer.right} of "
+        "them right"
     )
 
 
@@ -145,10 +162,10 @@ def _say_label(threshold: Threshold) -> str:
     where = f"given at a score of {threshold.threshold:.4f} or more"
     if isinstance(threshold, RecallThreshold):
         return (
-            f"{where}: at least {threshold.recall:.1%} found, at a confidence of "
-            f"{threshold.confidence:.0%}, from {threshold.positives} images"
+            f"{where}: at least {show_share(threshold.recall)} found, at a confidence of "
+            f"{show_share(threshold.confidence)}, from {threshold.positives} images"
         )
     return (
-        f"{where}: about {threshold.precision:.1%} right at a prevalence of "
+        f"{where}: about {show_share(threshold.precision)} right at a prevalence of "
         f"{threshold.prevalence:.1%}; {threshold.recall:.1%} of {threshold.positives} images found"
     )

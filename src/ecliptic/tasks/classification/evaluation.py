@@ -6,7 +6,6 @@ Every share has an interval. N images, L labels.
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,8 @@ from ecliptic.scoring import (
     NONE,
     NONE_OF_THESE,
     Interval,
+    LabelTree,
+    PrecisionThreshold,
     RecallThreshold,
     add_none,
     auroc,
@@ -27,6 +28,7 @@ from ecliptic.scoring import (
     mean_average_precision,
     reliability_bins,
     wilson,
+    wilson_of_share,
 )
 from ecliptic.tasks.classification.decisions import Decisions
 from ecliptic.tasks.classification.predictions import Predictions
@@ -34,6 +36,7 @@ from ecliptic.tasks.classification.report import (
     AnsweredShare,
     ClassificationReport,
     HardImage,
+    KeptShare,
     LabelRow,
     SetCoverage,
     UnknownDetection,
@@ -41,7 +44,7 @@ from ecliptic.tasks.classification.report import (
 
 HARDEST = 24  # images that a report shows
 TOP = 5
-_RESAMPLES, _DRAWN, _FEWEST = 10_000, 4_000_000, 1_000  # of the bootstrap, and numbers it draws
+_ROUNDING = 1e-12  # of a sum of probabilities
 
 
 def judge(
@@ -49,6 +52,7 @@ def judge(
     truth: Tensor,
     names: Sequence[str],
     decisions: Decisions,
+    tree: LabelTree | None = None,
     *,
     several: bool,
 ) -> ClassificationReport:
@@ -59,41 +63,52 @@ def judge(
         truth: (N,) places of the right labels or `NONE`; with `several`, (N, L) bools.
         names: of the images.
         decisions: the promises behind the predictions.
+        tree: of the labels, where nodes are answered.
         several: whether an image may have several labels.
     """
-    return (_judge_several if several else _judge_one)(found, truth, names, decisions)
+    if several:
+        return _judge_several(found, truth, names, decisions)
+    return _judge_one(found, truth, names, decisions, tree)
 
 
-def mean_per_class_interval(hits: Sequence[int], counts: Sequence[int], seed: int = 0) -> Interval:
-    """The mean accuracy of the classes that are present, and a stratified bootstrap interval.
+def mean_per_class_interval(hits: Sequence[int], counts: Sequence[int]) -> Interval:
+    """The mean accuracy of the classes that are present, with an interval of 95 %.
 
-    The images of each class are drawn again by themselves, which for counts of hits is a binomial
-    draw with their measured share; 95 %.
+    It is Wilson's interval for the number of images that a plain share with the same variance would
+    have. The variance adds up that of each class, (h + 1/2) of (n + 1) right, so that classes
+    without a mistake have one too. The images of each class are a sample of that class.
+
+    Source: Korn & Graubard 1998, Survey Methodology 24 (the effective size of a sample).
     """
     present = [(hit, count) for hit, count in zip(hits, counts, strict=True) if count]
-    right, total = np.array(present, dtype=np.int64).T
-    resamples = max(_FEWEST, min(_RESAMPLES, _DRAWN // len(present)))
-    rng = np.random.default_rng(seed)
-    drawn = rng.binomial(total, right / total, size=(resamples, len(total)))
-    means = (drawn / total).mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975)).tolist()
-    return Interval(low, float((right / total).mean()), high)
+    mean = math.fsum(hit / count for hit, count in present) / len(present)
+    rates = [(hit + 0.5) / (count + 1) for hit, count in present]
+    rate = math.fsum(rates) / len(rates)
+    sizes = (count for _, count in present)
+    parts = (p * (1 - p) / count for p, count in zip(rates, sizes, strict=True))
+    size = rate * (1 - rate) * len(present) ** 2 / math.fsum(parts)
+    return wilson_of_share(mean, size)
 
 
 def _judge_one(
-    found: Predictions, truth: Tensor, names: Sequence[str], decisions: Decisions
+    found: Predictions,
+    truth: Tensor,
+    names: Sequence[str],
+    decisions: Decisions,
+    tree: LabelTree | None,
 ) -> ClassificationReport:
     p, count, n = found.probabilities, len(found.names), len(truth)
     known = truth != NONE
     places = {name: place for place, name in enumerate((*found.names, NONE_OF_THESE))}
     answers = torch.tensor([places[label] for label in found.labels])
     wanted = truth.where(known, count)
-    right = (answers == wanted) & ~_tied(p, wanted)
-    confidence = found.confidences
-    sure, best = add_none(p).max(dim=1)
-    rows = _label_rows(found.names, wanted, answers, right, p)
+    judged = ~found.confidences.isnan()  # the answer has a probability
+    right = (answers == wanted) & ~(_tied(p, wanted) & judged)
+    gives = _gives_label(found) if _may_abstain(found, decisions) else None
+    rows = _label_rows(found, wanted, answers, right, gives)
+    unknown = _judge_unknown(found, known) if not bool(known.all()) else None
     top = None
-    if count >= TOP and bool(known.any()):
+    if count > TOP and bool(known.any()):
         ranks = label_ranks(p[known], truth[known])
         top = wilson(int((ranks <= TOP).sum()), len(ranks))
     return ClassificationReport(
@@ -104,15 +119,16 @@ def _judge_one(
             [row.found for row in rows], [row.images for row in rows]
         ),
         top5=top,
-        log_loss=log_loss(p, truth),
+        log_loss=log_loss(p, truth) if unknown is None or unknown.has_probability else math.inf,
         brier=brier_score(p, truth),
-        reliability=reliability_bins(sure, best == wanted),
+        reliability=reliability_bins(found.confidences[judged], (answers == wanted)[judged]),
         confusion=_confusion(wanted, answers, count),
         rows=rows,
-        hardest=_hardest(found, chances_of(p, truth), wanted, confidence, names),
-        answered=_answered(found, right) if decisions.answer or found.abstained.any() else None,
+        hardest=_hardest(found, truth, right & ~judged, names),
+        answered=_answered(found, truth, right, tree, decisions),
         sets=_judge_sets(found, truth, decisions),
-        unknown=_judge_unknown(found, known) if not bool(known.all()) else None,
+        kept=_judge_kept(found, known, decisions),
+        unknown=unknown,
     )
 
 
@@ -156,24 +172,30 @@ def _hardest_of_several(
 ) -> tuple[HardImage, ...]:
     """The images with the label that was judged worst."""
     p = found.probabilities
-    worst = torch.where(truth, p, 1 - p).min(dim=1).values
+    least = torch.where(truth, p, 1 - p).min(dim=1)
+    places = least.values.argsort(stable=True)[:HARDEST].tolist()
     return tuple(
         HardImage(
             place=place,
             name=names[place],
             truth=_join(found.names, truth[place]),
             answer=", ".join(found.sets[place]) or NONE_OF_THESE,
-            chance=float(worst[place]),
-            confidence=float(found.confidences[place]),
+            chance=float(least.values[place]),
+            confidence=_number(float(found.confidences[place])),
+            worst=found.names[worst],
+            in_truth=bool(truth[place, worst]),
         )
-        for place in worst.argsort(stable=True)[:HARDEST].tolist()
+        for place, worst in zip(places, least.indices[places].tolist(), strict=True)
     )
 
 
-def _name_promise(decisions: Decisions) -> str:
+def _name_promise(decisions: Decisions) -> tuple[str, float] | None:
     if not decisions.labels:
-        return ""
-    return "recall" if isinstance(decisions.labels[0], RecallThreshold) else "precision"
+        return None
+    one = decisions.labels[0]
+    if isinstance(one, RecallThreshold):
+        return "recall", one.recall
+    return "precision", one.precision
 
 
 def _tied(probabilities: Tensor, wanted: Tensor) -> Tensor:
@@ -183,11 +205,24 @@ def _tied(probabilities: Tensor, wanted: Tensor) -> Tensor:
     return (rows == own).sum(dim=1) > 1
 
 
+def _may_abstain(found: Predictions, decisions: Decisions) -> bool:
+    """Whether an image may get no answer, or a group of labels."""
+    return bool(decisions.answer or found.nodes or found.abstained.any())
+
+
+def _gives_label(found: Predictions) -> Tensor:
+    """(N,) whether the best label is the answer: not abstained from, and no group of a tree."""
+    gives = ~found.abstained
+    for row, node in enumerate(found.nodes):
+        gives[row] &= node in ("", found.labels[row])
+    return gives
+
+
 def _label_rows(
-    names: Sequence[str], wanted: Tensor, answers: Tensor, right: Tensor, p: Tensor
+    found: Predictions, wanted: Tensor, answers: Tensor, right: Tensor, gives: Tensor | None
 ) -> tuple[LabelRow, ...]:
-    shown = [*names, NONE_OF_THESE] if bool((wanted == len(names)).any()) else list(names)
-    rows = add_none(p)
+    count, rows = len(found.names), add_none(found.probabilities)
+    shown = [*found.names, NONE_OF_THESE] if bool((wanted == count).any()) else found.names
     return tuple(
         LabelRow(
             label=name,
@@ -195,6 +230,8 @@ def _label_rows(
             found=int(right[wanted == place].sum()),
             given=int((answers == place).sum()),
             average_precision=_number(average_precision(rows[:, place], wanted == place)),
+            answered=None if gives is None else int((gives & (answers == place)).sum()),
+            right=None if gives is None else int((gives & right & (answers == place)).sum()),
         )
         for place, name in enumerate(shown)
     )
@@ -207,30 +244,64 @@ def _confusion(wanted: Tensor, answers: Tensor, count: int) -> tuple[tuple[int, 
 
 
 def _hardest(
-    found: Predictions, chance: Tensor, wanted: Tensor, confidence: Tensor, names: Sequence[str]
+    found: Predictions, truth: Tensor, easy: Tensor, names: Sequence[str]
 ) -> tuple[HardImage, ...]:
-    """The images whose right label was given the lowest probability."""
-    shown = (*found.names, NONE_OF_THESE)
-    order = chance.argsort(stable=True)[:HARDEST].tolist()
+    """The images whose right label was given the lowest probability, without the easy ones.
+
+    Easy are right answers that have no probability.
+    """
+    shown, chance = (*found.names, NONE_OF_THESE), chances_of(found.probabilities, truth)
+    order = chance.masked_fill(easy, math.inf).argsort(stable=True)
+    said = [found.answer(row) for row in range(len(found))]
     return tuple(
         HardImage(
             place=place,
             name=names[place],
-            truth=shown[int(wanted[place])],
-            answer=found.labels[place],
+            truth=shown[int(truth[place])],  # NONE is -1, the last
+            answer=said[place][0],
             chance=float(chance[place]),
-            confidence=float(confidence[place]),
+            confidence=said[place][1],
+            abstained=bool(found.abstained[place]),
         )
-        for place in order
+        for place in order[: len(order) - int(easy.sum())][:HARDEST].tolist()
     )
 
 
-def _answered(found: Predictions, right: Tensor) -> AnsweredShare:
-    answered = ~found.abstained
+def _answered(
+    found: Predictions,
+    truth: Tensor,
+    right: Tensor,
+    tree: LabelTree | None,
+    decisions: Decisions,
+) -> AnsweredShare | None:
+    """What was answered, and how right; None where every image gets an answer."""
+    if not _may_abstain(found, decisions):
+        return None
+    answered, leaves = ~found.abstained, None
+    if tree is not None and found.nodes:
+        right = _right_nodes(found, truth, right, tree)
+        given = [node for node in found.nodes if node]
+        leaves = wilson(sum(map(tree.leaves.__contains__, given)), len(given)) if given else None
     count = int(answered.sum())
     hits = int(right[answered].sum())
-    share = wilson(count, len(answered))
-    return AnsweredShare(share, wilson(hits, count) if count else None)
+    promise = decisions.answer
+    return AnsweredShare(
+        wilson(count, len(answered)),
+        wilson(hits, count) if count else None,
+        leaves,
+        promise.recall if isinstance(promise, RecallThreshold) else None,
+        promise.precision if isinstance(promise, PrecisionThreshold) else None,
+    )
+
+
+def _right_nodes(found: Predictions, truth: Tensor, right: Tensor, tree: LabelTree) -> Tensor:
+    """(N,) whether the node of each image is its right label or above it."""
+    good = right.clone()
+    for row, (node, place) in enumerate(zip(found.nodes, truth.tolist(), strict=True)):
+        if node:
+            above = [tree.groups[group] for group in tree.paths[place]] if place != NONE else []
+            good[row] = place != NONE and node in (tree.leaves[place], *above)
+    return good
 
 
 def _judge_sets(found: Predictions, truth: Tensor, decisions: Decisions) -> SetCoverage | None:
@@ -249,12 +320,21 @@ def _judge_sets(found: Predictions, truth: Tensor, decisions: Decisions) -> SetC
     )
 
 
+def _judge_kept(found: Predictions, known: Tensor, decisions: Decisions) -> KeptShare | None:
+    if decisions.known is None or not bool(known.any()):
+        return None
+    kept = decisions.known.accepts(found.scores.max(dim=1).values[known])
+    return KeptShare(decisions.known.recall, wilson(int(kept.sum()), len(kept)))
+
+
 def _judge_unknown(found: Predictions, known: Tensor) -> UnknownDetection:
     """How well the best score tells images of the labels from others."""
     best = found.scores.max(dim=1).values
     inside, outside = best[known], best[~known]
+    left = add_none(found.probabilities)[:, -1]
     return UnknownDetection(
         images=int((~known).sum()),
+        has_probability=bool((left > _ROUNDING).any()),
         auroc=_number(auroc(inside, outside)),
         false_positive_rate=_number(false_positive_rate(inside, outside)),
     )

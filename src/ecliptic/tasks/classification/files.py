@@ -4,10 +4,7 @@ It holds the vectors of the labels, so no text is encoded when it is read, and t
 their space, so another model is refused.
 """
 
-import json
-import os
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,33 +12,25 @@ from torch import Tensor
 
 from ecliptic.checks import is_finite
 from ecliptic.engine import Card
-from ecliptic.errors import ConfigError, CorruptFileError, SpaceMismatchError, StorageError
+from ecliptic.errors import ConfigError, CorruptFileError, SpaceMismatchError
 from ecliptic.scoring import (
     Background,
-    Calibration,
     FewShot,
     IsotonicScaling,
     LabelTree,
     LinearProbe,
+    OpenTemperature,
     PlattScaling,
     Temperature,
     TipAdapter,
 )
 from ecliptic.settings import from_dict, to_dict
-from ecliptic.storage import (
-    check_path,
-    parse_json,
-    read_safetensors,
-    replace_file,
-    write_safetensors,
-)
+from ecliptic.storage import TensorFormat
 from ecliptic.tasks.classification.decisions import Decisions
 from ecliptic.tasks.classification.fitting import Calibrator, FitSummary
 from ecliptic.tasks.classification.scorer import Scorer
 
-FORMAT = 1  # increased when older versions cannot read the new files
-KEY = "ecliptic_classifier"  # of the JSON in the metadata
-SUFFIX = ".safetensors"
+FORMAT = TensorFormat("classifier", 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +43,7 @@ class SavedClassifier:
     scorer: Scorer
     several: bool = False
     tree: LabelTree | None = None
+    sure: float | None = None  # the probability that an answered node of the tree must have
     calibrator: Calibrator | None = None
     decisions: Decisions = field(default_factory=Decisions)
     summary: FitSummary | None = None
@@ -63,15 +53,15 @@ class SavedClassifier:
 class ClassifierFacts:
     """What the JSON holds; the fields of `SavedClassifier` that are no tensors."""
 
-    format: int
     labels: tuple[str, ...]
     space: str
     model: str
     scale: float
     several: bool = False
     tree: LabelTree | None = None
+    sure: float | None = None
     background: Background | None = None
-    calibrator: Calibration | Temperature | PlattScaling | IsotonicScaling | None = None
+    calibrator: Temperature | OpenTemperature | PlattScaling | IsotonicScaling | None = None
     decisions: Decisions = field(default_factory=Decisions)
     summary: FitSummary | None = None
 
@@ -83,33 +73,26 @@ def write_classifier(path: Path, saved: SavedClassifier, *, overwrite: bool) -> 
         StorageError: another suffix, the file exists and `overwrite` is False, or it cannot be
             written.
     """
-    check_classifier_path(path)
-    if os.path.lexists(path) and not overwrite:
-        raise StorageError(f"{path} exists; choose another path, or pass overwrite=True.")
     scorer = saved.scorer
     facts = ClassifierFacts(
-        format=FORMAT,
         labels=saved.labels,
         space=saved.space,
         model=saved.model,
         scale=scorer.scale,
         several=saved.several,
         tree=saved.tree,
+        sure=saved.sure,
         background=scorer.background,
         calibrator=saved.calibrator,
         decisions=saved.decisions,
         summary=saved.summary,
     )
-    tensors = {name: tensor.contiguous().clone() for name, tensor in _tensors(scorer).items()}
-    metadata = {"format": "pt", KEY: json.dumps(to_dict(facts))}
-    replace_file(path, partial(write_safetensors, tensors=tensors, metadata=metadata))
+    FORMAT.write(path, to_dict(facts), _tensors(scorer), overwrite=overwrite)
 
 
 def check_classifier_path(path: Path) -> None:
     """Raise StorageError unless the name is one of a classifier's file."""
-    check_path(path)
-    if path.suffix != SUFFIX:
-        raise StorageError(f"{path} must end in {SUFFIX}, the format of a classifier's file.")
+    FORMAT.check_name(path)
 
 
 def read_classifier(path: Path, card: Card) -> SavedClassifier:
@@ -120,21 +103,10 @@ def read_classifier(path: Path, card: Card) -> SavedClassifier:
         StorageError: there is no such file.
         CorruptFileError: another kind of file, or damaged.
     """
-    check_path(path)
-    if not path.is_file():
-        raise StorageError(f"there is no file {path}; check the path.")
-    file = read_safetensors(path)
-    if KEY not in file.metadata:
-        raise CorruptFileError(f"{path} is no classifier: its metadata has no {KEY}.")
-    about = parse_json(file.metadata[KEY], f"{path}: its {KEY} metadata")
-    if about.get("format") != FORMAT:
-        raise CorruptFileError(
-            f"{path} has format {about.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
-            "version wrote it."
-        )
+    about, tensors = FORMAT.read(path)
     try:
         facts = from_dict(ClassifierFacts, about, f"{path}")
-        scorer = _read_scorer(facts, {n: t.clone() for n, t in file.tensors.items()})
+        scorer = _read_scorer(facts, tensors)
     except (ConfigError, KeyError, ValueError) as error:
         raise CorruptFileError(f"{path} is damaged ({error}); save the classifier again.") from None
     if facts.space != card.space:
@@ -150,6 +122,7 @@ def read_classifier(path: Path, card: Card) -> SavedClassifier:
         scorer,
         facts.several,
         facts.tree,
+        facts.sure,
         facts.calibrator,
         facts.decisions,
         facts.summary,
@@ -178,6 +151,8 @@ def _read_scorer(facts: ClassifierFacts, tensors: dict[str, Tensor]) -> Scorer:
         raise ValueError(f"its vectors {tuple(texts.shape)} are not of {count} labels")
     if not (is_finite(facts.scale) and facts.scale > 0):
         raise ValueError(f"its scale is {facts.scale}")
+    if facts.sure is not None and not (facts.tree and 0.5 < facts.sure <= 1):
+        raise ValueError(f"a node with the probability {facts.sure} is not of its labels")
     about = tensors.pop("background_texts", None)
     if about is not None and (about.ndim != 2 or about.shape[1] != texts.shape[1]):
         raise ValueError("its background texts are of another size")

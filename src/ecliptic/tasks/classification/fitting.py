@@ -5,7 +5,7 @@ fitted on the others; the classifier that is kept is fitted on all. N images, L 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -20,27 +20,44 @@ from ecliptic.scoring import (
     FewShotFit,
     IsotonicScaling,
     LinearProbe,
+    OpenTemperature,
     PlattScaling,
     Temperature,
     brier_score,
     calibration_error,
-    fit_calibration,
     fit_isotonic_scaling,
+    fit_open_temperature,
     fit_platt_scaling,
     fit_probe,
     fit_temperature,
     fit_tip_adapter,
     log_loss,
     log_odds,
+    reliability_bins,
     stratified_folds,
 )
 from ecliptic.tasks.classification.decisions import Decisions, decide, decide_each
+from ecliptic.tasks.classification.examples import LabelledVectors
+from ecliptic.tasks.classification.report import SHARE
+from ecliptic.tasks.classification.requirements import (
+    check_counts,
+    check_each,
+    check_number,
+    check_unknown,
+    example_notes,
+)
 from ecliptic.tasks.classification.scorer import Scorer
-from ecliptic.tasks.classification.settings import FitSettings, Method
+from ecliptic.tasks.classification.settings import FitSettings
 
-Calibrator: TypeAlias = Calibration | Temperature | PlattScaling | IsotonicScaling
-FEWEST: dict[Method, int] = {"temperature": 10, "platt": 20, "isotonic": 1000}  # images
-FEWEST_OF_EACH: dict[Method, int] = {"platt": 5, "isotonic": 50}  # with a curve for each label
+Softmax: TypeAlias = Temperature | OpenTemperature
+Calibrator: TypeAlias = Softmax | PlattScaling | IsotonicScaling
+Quality: TypeAlias = tuple[float | None, float, float]  # log loss (None: infinite), Brier, ECE
+FEW = 50  # images; below, the temperature is still held near the one before
+_QUALITIES = (  # with how they look
+    ("log loss", "{:.4f}"),
+    ("Brier score", "{:.4f}"),
+    ("calibration error (ECE)", SHARE),
+)
 
 
 @dataclass(frozen=True)
@@ -52,23 +69,42 @@ class FitSummary:
     counts: tuple[int, ...]  # (L,) images of each label
     unknown: int  # images of none of them
     learned: str = ""  # what was learned from the images, for people
-    before: tuple[float, float, float] | None = None  # log loss, Brier score, ECE before the fit
-    after: tuple[float, float, float] | None = None  # on held-out images after it
+    before: Quality | None = None  # the fit
+    after: Quality | None = None  # of the fit on held-out images
+    notes: tuple[str, ...] = ()  # what to know about the examples, for people
 
     def lines(self) -> list[str]:
         """For people."""
-        known = f"{self.images} labelled images"
+        method, known = self.settings.method, f"{self.images} labelled images"
         if self.unknown:
             known += f', {self.unknown} of them "none of these"'
-        each = " for each label" if self.settings.per_label else ""
-        found = [f"calibrated by {self.settings.method}{each} on {known}"]
+        each = " for each label" if self.settings.per_label and method != "temperature" else ""
+        found = [f"calibrated by {method}{each} on {known}"]
+        if self._is_no_better():
+            found[0] += ", no better than before on held-out images"
         if self.learned:
             found.append(self.learned)
-        if self.before and self.after:
-            names = ("log loss", "Brier score", "calibration error (ECE)")
-            rows = zip(names, self.before, self.after, strict=True)
-            found += [f"{name}: {one:.4f} before, {two:.4f} held out" for name, one, two in rows]
-        return found
+        before = self.before or (None,) * len(_QUALITIES)
+        for (name, pattern), one, two in zip(_QUALITIES, before, self.after or (), strict=False):
+            first = "" if one is None else f"{pattern.format(one)} before, "
+            last = "infinite" if two is None else pattern.format(two)
+            found.append(f"{name}: {first}{last} held out")
+        notes = list(self.notes)
+        if self._is_no_better():
+            notes.append(
+                "the log loss is no better than before on held-out images; more images would tell "
+                "whether the fit helps"
+            )
+        return found + [f"warning: {note}" for note in notes]
+
+    def _is_no_better(self) -> bool:
+        """Whether the log loss of held-out images is not below the one before."""
+        if self.before is None or self.after is None:
+            return False
+        before, after = (
+            math.inf if one[0] is None else one[0] for one in (self.before, self.after)
+        )
+        return not after < before
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,108 +118,177 @@ class Fitted:
 
 
 def fit_one_label(
-    scorer: Scorer, vectors: Tensor, truth: Tensor, names: Sequence[str], settings: FitSettings
+    scorer: Scorer,
+    examples: LabelledVectors,
+    names: Sequence[str],
+    settings: FitSettings,
+    former: Softmax,
 ) -> Fitted:
     """Fit a classifier that gives one label to each image.
 
     Args:
         scorer: of the texts, with or without a background.
-        vectors: (N, E) of the labelled images.
-        truth: (N,) places of the right labels, or `NONE`.
+        examples: the labelled images, with places of labels or `NONE`.
         names: the labels.
         settings: how, and what to promise.
+        former: what made the probabilities before, from logits.
 
     Raises:
         ConfigError: too few images, all of one label, or a method that cannot use them.
     """
+    truth = examples.truth
     counts = torch.bincount(truth[truth >= 0], minlength=len(names)).tolist()
     unknown = int((truth == NONE).sum())
-    _check_counts(counts, unknown, len(truth), names, settings)
-    before = scorer.scores(vectors)
-    known = truth >= 0
-    scores, learned = before, ""
+    check_counts(counts, unknown, examples, names, settings)
+    scores, learned, start = scorer.scores(examples.vectors), "", former
+    before = former.probabilities(scorer.scale * scores)
     if settings.few_shot:
-        fit = _learn(settings, vectors[known], truth[known], scorer, names)
-        scorer = replace(scorer, learned=fit.model, background=None, background_texts=None)
-        scores, learned = scorer.scores(vectors), _describe(fit)
-        scores[known] = fit.held_out / scorer.scale
-    calibrator = _calibrate(scores, truth, scorer.scale, settings)
-    held_out = _cross_fit(scores, truth, scorer.scale, settings)
-    promises = settings.promises
-    decisions = decide(held_out, scores, truth, promises, per_label=settings.per_label)
-    plain = (scorer.scale * before).softmax(dim=1)
+        learned = _describe(fit := _learn(settings, examples, scorer, names))
+        if not _keeps_texts(fit):
+            scorer = replace(scorer, learned=fit.model, background=None, background_texts=None)
+            scores, start = fit.held_out / scorer.scale, Temperature(1.0)
+    logits = scorer.scale * scores
+    check_unknown(logits, truth)
+    calibrator = _calibrate(logits, truth, names, settings, start)
+    held_out = _cross_fit(logits, truth, names, settings, start)
+    notes = example_notes(examples, counts, names)
+    notes += _calibration_notes(settings, len(truth), former, calibrator)
     summary = FitSummary(
         settings,
         len(truth),
         tuple(counts),
         unknown,
         learned,
-        None if unknown else _quality(plain, truth),
+        None if unknown and isinstance(former, Temperature) else _quality(before, truth),
         _quality(held_out, truth),
+        notes=tuple(notes),
     )
+    decisions = decide(held_out, scores, truth, names, settings)
     return Fitted(scorer, calibrator, decisions, summary)
 
 
 def fit_several_labels(
-    scorer: Scorer, vectors: Tensor, truth: Tensor, names: Sequence[str], settings: FitSettings
+    scorer: Scorer, examples: LabelledVectors, names: Sequence[str], settings: FitSettings
 ) -> Fitted:
     """Fit a classifier that gives any number of labels to each image.
 
-    `truth` is (N, L), whether each label is right; the rest is that of `fit_one_label`.
+    The truth of the examples is (N, L), whether each label is right; the rest is that of
+    `fit_one_label`.
     """
+    truth = examples.truth
     counts, n = truth.sum(dim=0).tolist(), len(truth)
-    _check_number(n, settings)
+    check_number(examples, settings)
     for name, count in zip(names, counts, strict=True):
         if count in (0, n):
             raise ConfigError(
                 f"{'no' if not count else 'every'} labelled image shows {name!r}, so nothing tells "
                 "when it fits; add images of both kinds, or leave the label out."
             )
-    _check_each(counts, n, names, settings)
-    scores = scorer.scores(vectors)
-    fit = fit_platt_scaling if settings.method == "platt" else fit_isotonic_scaling
-    calibrator = fit(scorer.scale * scores, truth, per_label=settings.per_label)
+    check_each(counts, n, names, settings)
+    scores = scorer.scores(examples.vectors)
+    calibrator = _fit_curves(scorer.scale * scores, truth, names, settings)
     decisions = decide_each(scores, truth, settings.promises, names)
-    unknown = int((~truth.any(dim=1)).sum())
-    summary = FitSummary(settings, n, tuple(map(int, counts)), unknown)
+    summary = FitSummary(
+        settings,
+        n,
+        tuple(map(int, counts)),
+        int((~truth.any(dim=1)).sum()),
+        after=_held_out_pairs(scorer.scale * scores, truth, names, settings),
+        notes=tuple(example_notes(examples, counts, names)),
+    )
     return Fitted(scorer, calibrator, decisions, summary)
 
 
-def probabilities_of(calibrator: Calibrator | None, scores: Tensor, scale: float) -> Tensor:
-    """(N, L) scores -> (N, L) probabilities of one label per image."""
-    if calibrator is None:
-        return (scale * scores).softmax(dim=1)
-    if isinstance(calibrator, Calibration):
-        return calibrator.probabilities(scores)
-    return calibrator.probabilities(scale * scores)
+def _calibration_notes(
+    settings: FitSettings, n: int, former: Softmax, calibrator: Calibrator
+) -> Iterator[str]:
+    """What is doubtful about probabilities of `n` images, and what they no longer say."""
+    if settings.method == "temperature" and n < FEW:
+        yield (
+            f"{n} images are few, so the temperature stays near the one before; with {FEW} or "
+            "more, the images decide"
+        )
+    lost = isinstance(former, OpenTemperature) and not isinstance(calibrator, OpenTemperature)
+    if lost and settings.promises.known is None:
+        yield (
+            'it no longer says "none of these", as the model does without examples; add images '
+            "with that label, or the promise known=0.95"
+        )
 
 
-def _calibrate(scores: Tensor, truth: Tensor, scale: float, settings: FitSettings) -> Calibrator:
+def to_softmax(calibration: Calibration | None, scale: float, labels: int) -> Softmax:
+    """What makes probabilities of logits before a fit: the calibration of a card, if it has one.
+
+    Args:
+        calibration: of the card, for cosines.
+        scale: exp(logit_scale), the factor from cosines to logits.
+        labels: their number, on which the level of "none of these" depends.
+    """
+    if calibration is None:
+        return Temperature(1.0)
+    value = scale * calibration.temperature
+    none = calibration.none / calibration.temperature + calibration.growth * math.log(labels)
+    return OpenTemperature(value, none * value)
+
+
+def _calibrate(
+    logits: Tensor, truth: Tensor, names: Sequence[str], settings: FitSettings, start: Softmax
+) -> Calibrator:
     if bool((truth == NONE).any()):
-        data = f"{len(truth)} labelled images"
-        return fit_calibration(scores, truth, scale, data, smooth=True).calibration
-    logits = scale * scores
-    if settings.method == "temperature":
-        return fit_temperature(logits, truth, smooth=True)
+        return fit_open_temperature(logits, truth, towards=start.value)
+    if settings.method != "temperature":
+        named = F.one_hot(truth, logits.shape[1]).bool()
+        return _fit_curves(log_odds(logits), named, names, settings)
+    # where all examples are of the labels, they tell how sure to be among these; "none of these"
+    # keeps its cosine, so the answers stay what they are, surer or less sure
+    return replace(start, value=fit_temperature(logits, truth, towards=start.value).value)
+
+
+def _fit_curves(
+    logits: Tensor, truth: Tensor, names: Sequence[str], settings: FitSettings
+) -> PlattScaling | IsotonicScaling:
     fit = fit_platt_scaling if settings.method == "platt" else fit_isotonic_scaling
-    named = F.one_hot(truth, scores.shape[1]).bool()
-    return fit(log_odds(logits), named, per_label=settings.per_label)
+    return fit(logits, truth, per_label=settings.per_label, names=names)
 
 
-def _cross_fit(scores: Tensor, truth: Tensor, scale: float, settings: FitSettings) -> Tensor:
+def _cross_fit(
+    logits: Tensor, truth: Tensor, names: Sequence[str], settings: FitSettings, start: Softmax
+) -> Tensor:
     """(N, L) probabilities of each fold, by a calibration that was fitted on the others."""
-    part, found = stratified_folds(truth), torch.empty_like(scores)
+    part, found = stratified_folds(truth), torch.empty_like(logits)
     for fold in range(int(part.max()) + 1):
         out = part == fold
-        calibrator = _calibrate(scores[~out], truth[~out], scale, settings)
-        found[out] = probabilities_of(calibrator, scores[out], scale)
+        calibrator = _calibrate(logits[~out], truth[~out], names, settings, start)
+        found[out] = calibrator.probabilities(logits[out])
     return found
 
 
+def _held_out_pairs(
+    logits: Tensor, truth: Tensor, names: Sequence[str], settings: FitSettings
+) -> Quality | None:
+    """How good the probabilities of pairs of an image and a label are that was not fitted on.
+
+    None where a fold has all images with a label, or without it, so that nothing can be fitted.
+    """
+    kinds = torch.unique(truth, dim=0, return_inverse=True)[1]
+    part, found = stratified_folds(kinds), torch.empty_like(logits)
+    for fold in range(int(part.max()) + 1):
+        out = part == fold
+        rest = truth[~out]
+        if bool((rest.all(dim=0) | ~rest.any(dim=0)).any()):
+            return None
+        found[out] = _fit_curves(logits[~out], rest, names, settings).shares(logits[out])
+    p, right = found.reshape(-1), truth.reshape(-1)
+    pairs, places = torch.stack([1 - p, p], dim=1), right.long()
+    loss, brier = log_loss(pairs, places), brier_score(pairs, places) / 2
+    return _finite(loss), brier, reliability_bins(p, right).expected_error
+
+
 def _learn(
-    settings: FitSettings, vectors: Tensor, truth: Tensor, scorer: Scorer, names: Sequence[str]
+    settings: FitSettings, examples: LabelledVectors, scorer: Scorer, names: Sequence[str]
 ) -> FewShotFit:
-    counts = torch.bincount(truth, minlength=len(names)).tolist()
+    truth = examples.truth
+    counts = torch.bincount(truth[truth >= 0], minlength=len(names)).tolist()
     if few := [name for name, count in zip(names, counts, strict=True) if count < 2]:
         more = f" and {len(few) - 1} more" if len(few) > 1 else ""
         raise ConfigError(
@@ -191,17 +296,23 @@ def _learn(
             f"{more} has fewer. Add images, or leave such labels out."
         )
     fit = fit_probe if settings.few_shot == "probe" else fit_tip_adapter
-    unit = F.normalize(vectors.double(), dim=-1)
+    unit = F.normalize(examples.vectors.double(), dim=-1)
     return fit(unit, truth, scorer.texts, scorer.scale)
+
+
+def _keeps_texts(fit: FewShotFit) -> bool:
+    """Whether nothing that was learned is better than the texts alone."""
+    model = fit.model
+    return math.isinf(model.strength) if isinstance(model, LinearProbe) else not model.alpha
 
 
 def _describe(fit: FewShotFit) -> str:
     model = fit.model
     if isinstance(model, LinearProbe):
-        if math.isinf(model.strength):
+        if _keeps_texts(fit):
             return "linear probe: no strength was better than the texts alone, which are kept"
         return f"linear probe from the texts, penalty {model.strength:g} chosen on held-out images"
-    if not model.alpha:
+    if _keeps_texts(fit):
         return "Tip-Adapter: no weight was better than the texts alone, which are kept"
     return (
         f"Tip-Adapter with alpha {model.alpha:.3g} and beta {model.beta:.3g}, chosen on held-out "
@@ -209,50 +320,10 @@ def _describe(fit: FewShotFit) -> str:
     )
 
 
-def _quality(probabilities: Tensor, truth: Tensor) -> tuple[float, float, float]:
+def _quality(probabilities: Tensor, truth: Tensor) -> Quality:
     loss, brier = log_loss(probabilities, truth), brier_score(probabilities, truth)
-    return loss, brier, calibration_error(probabilities, truth)
+    return _finite(loss), brier, calibration_error(probabilities, truth)
 
 
-def _check_counts(
-    counts: Sequence[int], unknown: int, n: int, names: Sequence[str], settings: FitSettings
-) -> None:
-    _check_number(n, settings)
-    present = sum(count > 0 for count in counts)
-    if present < 2:
-        only = f"of {names[max(range(len(counts)), key=counts.__getitem__)]!r}" if present else ""
-        raise ConfigError(
-            f"all labelled images are {only or 'none of these'}, so nothing tells right from wrong "
-            "answers; add images of at least one more label."
-        )
-    if unknown and settings.method != "temperature":
-        raise ConfigError(
-            f'{unknown} images are "none of these", which only method="temperature" can learn; '
-            "use it, or leave these images out."
-        )
-    if settings.method != "temperature":
-        _check_each(counts, n, names, settings)
-
-
-def _check_number(n: int, settings: FitSettings) -> None:
-    fewest = FEWEST[settings.method]
-    if n < fewest:
-        instead = " use another method, or" if settings.method != "temperature" else ""
-        raise ConfigError(
-            f'method="{settings.method}" needs at least {fewest} labelled images, got {n}: '
-            f"{fewest - n} are missing;{instead} add images."
-        )
-
-
-def _check_each(counts: Sequence[int], n: int, names: Sequence[str], settings: FitSettings) -> None:
-    """Raise if a curve of its own would have too few images with its label, or without."""
-    if not settings.per_label:
-        return
-    fewest = FEWEST_OF_EACH[settings.method]
-    for name, count in zip(names, counts, strict=True):
-        if min(count, n - count) < fewest:
-            raise ConfigError(
-                f"a curve for each label needs at least {fewest} images with the label and "
-                f"{fewest} without; {name!r} has {count} and {n - count}. Add images, or leave "
-                "per_label=True out, so that all labels share one curve."
-            )
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from ecliptic.checks import check_range
-from ecliptic.errors import ShapeError
+from ecliptic.errors import ConfigError, ShapeError, did_you_mean
 from ecliptic.scoring import Interval, wilson
+from ecliptic.tasks.moderation.copies import keep_first
+from ecliptic.tasks.moderation.labels import to_flags
 from ecliptic.tasks.moderation.sampling import expected_load, expected_precision
 
 EVERYTHING = "all"  # the group of all images
@@ -67,6 +69,7 @@ def audit_scores(
     *,
     prevalence: float | None = None,
     level: float = LEVEL,
+    copies: Tensor | None = None,
 ) -> tuple[SliceAudit, ...]:
     """Count right and wrong flags of each concept, in all images and in each group.
 
@@ -75,32 +78,57 @@ def audit_scores(
         truth: (N,) bools of the same concepts.
         groups: a name for each image.
         prevalence: share of images that show the concept where the moderator will be used; None
-            is the share in these labels.
+            is the share in all these labels, for each group too: groups can be compared.
         level: of the intervals.
+        copies: (N,) a number for each image, the same for equal ones; each number counts once in
+            all images, and once in each group.
 
     Raises:
-        ShapeError: not one flag, or not one group, for each image.
-        ConfigError: a prevalence or level that is no share.
+        ShapeError: not one flag, or not one group, for each image; or flags that are neither true
+            nor false.
+        ConfigError: a prevalence or level that is no share, a concept without flags, or a group
+            that is no text.
     """
+    check_audit(prevalence, level)
+    found: list[SliceAudit] = []
+    for concept, said in truth.items():
+        if concept not in flagged:
+            near = did_you_mean(concept, flagged) or f"there are {', '.join(flagged) or 'none'}."
+            raise ConfigError(f"there are no flags of {concept!r}; {near}")
+        positive = to_flags(f"the truth of {concept!r}", said)
+        hits = to_flags(f"the flags of {concept!r}", flagged[concept])
+        if positive.shape != hits.shape:
+            raise ShapeError(f"{len(positive)} images need as many flags, got {len(hits)}.")
+        share = prevalence
+        for name, rows in _divide(groups, len(positive)).items():
+            kept = rows if copies is None else keep_first(rows, copies)
+            part = _measure(concept, name, hits[kept], positive[kept], share, level)
+            share = part.prevalence  # of all images, which come first
+            found.append(part)
+    return tuple(found)
+
+
+def check_audit(prevalence: float | None, level: float) -> None:
+    """Raise ConfigError for a prevalence or a level that is no share."""
     check_range("level", level, 0, 1, above=True, below=True)
     if prevalence is not None:
         check_range("prevalence", prevalence, 0, 1)
-    found: list[SliceAudit] = []
-    for concept, said in truth.items():
-        positive, hits = (torch.as_tensor(x, dtype=torch.bool) for x in (said, flagged[concept]))
-        if positive.shape != hits.shape:
-            raise ShapeError(f"{len(positive)} images need as many flags, got {len(hits)}.")
-        if groups is not None and len(groups) != len(positive):
-            raise ShapeError(f"{len(positive)} images need as many groups, got {len(groups)}.")
-        everything = torch.ones(len(positive), dtype=torch.bool)
-        parts = {EVERYTHING: everything}
-        for group in sorted(set(groups or ())):
-            name = f"{group} (group)" if group == EVERYTHING else group
-            parts[name] = torch.tensor([one == group for one in groups or ()])
-        for name, rows in parts.items():
-            part = _measure(concept, name, hits[rows], positive[rows], prevalence, level)
-            found.append(part)
-    return tuple(found)
+
+
+def _divide(groups: Sequence[str] | None, count: int) -> dict[str, Tensor]:
+    """(N,) which images are in each part: all of them first, then each group."""
+    parts = {EVERYTHING: torch.ones(count, dtype=torch.bool)}
+    if groups is None:
+        return parts
+    if len(groups) != count:
+        raise ShapeError(f"{count} images need as many groups, got {len(groups)}.")
+    for place, group in enumerate(groups):
+        if not isinstance(group, str):
+            raise ConfigError(f"groups must be texts, got {group!r} at {place}; name each group.")
+    for group in sorted(set(groups)):
+        name = f"{group} (group)" if group == EVERYTHING else group
+        parts[name] = torch.tensor([one == group for one in groups])
+    return parts
 
 
 def _measure(

@@ -16,7 +16,7 @@ from ecliptic.checks import check_finite
 from ecliptic.engine import Clip, Comparable, Images, Precision, load
 from ecliptic.errors import ConfigError, InputError
 from ecliptic.scoring import IF_THRESHOLD, SafetyScores, is_above, linear_scores, safety_scores
-from ecliptic.tasks.moderation.audits import LEVEL, AuditReport, audit_scores
+from ecliptic.tasks.moderation.audits import LEVEL, AuditReport, audit_scores, check_audit
 from ecliptic.tasks.moderation.labels import read_truth
 from ecliptic.tasks.moderation.rules import Action
 from ecliptic.tasks.moderation.usable import split_usable
@@ -145,6 +145,7 @@ class SafetyChecker:
             InputError: an image or a vector that cannot be used.
             ShapeError: a truth, or groups, of another length.
         """
+        check_audit(prevalence, level)
         verdicts = self.check(images)
         for one in verdicts:
             if one.error:

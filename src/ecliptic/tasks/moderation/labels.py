@@ -27,9 +27,9 @@ def read_truth(truth: Any, names: Sequence[str], count: int) -> dict[str, Tensor
             if name not in names:
                 near = did_you_mean(name, names) or f"there are {', '.join(names)}."
                 raise ConfigError(f"there is no concept {name!r}; {near}")
-        columns = {name: torch.as_tensor(values) for name, values in truth.items()}
+        columns = {name: _to_tensor(values) for name, values in truth.items()}
     else:
-        values = torch.as_tensor(truth)
+        values = _to_tensor(truth)
         values = values[:, None] if values.ndim == 1 and len(names) == 1 else values
         if values.ndim != 2 or values.shape[1] != len(names):
             raise ShapeError(
@@ -39,3 +39,25 @@ def read_truth(truth: Any, names: Sequence[str], count: int) -> dict[str, Tensor
         columns = dict(zip(names, values.unbind(dim=1), strict=True))
     blank = torch.zeros(count)
     return {name: to_truth(values, blank) for name, values in columns.items()}
+
+
+def to_flags(what: str, values: Any) -> Tensor:
+    """(N,) bools of true and false, or 1 and 0.
+
+    Raises:
+        ShapeError: another shape, or other values; the message begins with `what`.
+    """
+    found = _to_tensor(values)
+    try:
+        return to_truth(found, torch.zeros(found.numel()))
+    except ShapeError as error:
+        raise ShapeError(f"{what}: {error}") from None
+
+
+def _to_tensor(values: Any) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise ShapeError(
+            f"truth must be true or false, or 1 or 0, for each image, got {values!r:.100}."
+        ) from None

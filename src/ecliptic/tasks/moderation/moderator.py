@@ -4,7 +4,7 @@ It labels; it never deletes, moves or changes a file. What has no score is never
 N images, C concepts, E vector size.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ecliptic.engine import Clip, Comparable, Images, given_vectors
-from ecliptic.errors import ConfigError, SpaceMismatchError
-from ecliptic.scoring import precision_threshold, recall_threshold
-from ecliptic.tasks.moderation.audits import LEVEL, AuditReport, audit_scores
+from ecliptic.errors import ConfigError, NumericalError, SpaceMismatchError, warn
+from ecliptic.tasks.moderation.audits import LEVEL, AuditReport, audit_scores, check_audit
+from ecliptic.tasks.moderation.copies import are_among
 from ecliptic.tasks.moderation.labels import read_truth
 from ecliptic.tasks.moderation.prototypes import (
     Comparison,
@@ -22,17 +22,26 @@ from ecliptic.tasks.moderation.prototypes import (
     check_reference,
     list_images,
     make_prototypes,
+    reaches,
 )
-from ecliptic.tasks.moderation.rules import Concept, check_concepts, read_rules
-from ecliptic.tasks.moderation.rulesets import Ruleset, Tuning, read_ruleset, write_ruleset
-from ecliptic.tasks.moderation.usable import split_usable
+from ecliptic.tasks.moderation.rules import (
+    Concept,
+    check_concepts,
+    read_rules,
+    require_thresholds,
+)
+from ecliptic.tasks.moderation.rulesets import Ruleset, read_ruleset, write_ruleset
+from ecliptic.tasks.moderation.tuning import (
+    Promise,
+    count_once,
+    find_examples,
+    rounding,
+    set_threshold,
+)
+from ecliptic.tasks.moderation.usable import split_usable, zero_rows
 from ecliptic.tasks.moderation.verdicts import ImageVerdict, Reason, make_verdict, reject
 
 BLOCK = 4096  # images that are scored at once
-RECALL = 0.95  # of `fit` without another wish
-# The vector of an image depends on its batch by rounding, up to this much of a cosine; a threshold
-# for recall is lowered by it, so that no image on the border is lost.
-ROUNDING = 1e-6
 
 
 class Moderator:
@@ -65,6 +74,7 @@ class Moderator:
         if reference is not None:
             rows = check_reference(_encode(reference, clip))
         self.clip = clip
+        self._tuned_on: dict[str, Tensor] = {}  # by concept: (N, E) that `fit` has seen
         self.ruleset = Ruleset(
             concepts=concepts,
             prototypes=tuple(make_prototypes(clip, one, rows) for one in concepts),
@@ -93,6 +103,9 @@ class Moderator:
         Raises:
             SpaceMismatchError: it was made with another model.
             CorruptFileError, StorageError: the file is damaged, changed or missing.
+
+        Warns:
+            UserWarning: its thresholds were set in another precision than that of the model.
         """
         found = read_ruleset(path)
         if found.space != clip.card.space:
@@ -101,8 +114,10 @@ class Moderator:
                 f"{clip.card.name} (space {clip.card.space[:12]}); load that model, or make the "
                 "moderator again from its rules."
             )
+        _compare_precision(found, clip.card.precision)
         moderator = cls.__new__(cls)
         moderator.clip, moderator.ruleset = clip, found
+        moderator._tuned_on = {}
         return moderator
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -135,12 +150,7 @@ class Moderator:
             ImageError, NumericalError: an image or a vector that cannot be used.
             SpaceMismatchError, ShapeError: vectors of another model.
         """
-        rows = _encode(images, self.clip)
-        parts = [
-            torch.stack([one.scores for one in self._compare(rows[start : start + BLOCK])], dim=1)
-            for start in range(0, len(rows), BLOCK)
-        ]
-        return torch.cat(parts) if parts else torch.empty(0, len(self.concepts)).double()
+        return self._score(_encode(images, self.clip))
 
     def check(
         self, images: "Images | Comparable", names: Sequence[str] | None = None
@@ -158,11 +168,9 @@ class Moderator:
             ConfigError: a concept has no threshold yet, or another number of names than images.
             SpaceMismatchError, ShapeError: vectors of another model.
         """
-        self._refuse_without_threshold()
+        require_thresholds(self.concepts)
         rows, errors, known = split_usable(images, self.clip)
-        named = list(known if names is None else names)
-        if len(named) != len(rows):
-            raise ConfigError(f"{len(rows)} images need as many names, got {len(named)}.")
+        named = _name_rows(known if names is None else names, len(rows))
         actions = {one.name: one.action for one in self.concepts}
         found: list[ImageVerdict] = []
         for start in range(0, len(rows), BLOCK):
@@ -182,8 +190,12 @@ class Moderator:
         recall: float | None = None,
         precision: float | None = None,
         confidence: float = 0.9,
+        names: Sequence[str] | None = None,
     ) -> Self:
         """Set the thresholds on labelled images.
+
+        Images that are equal count once, and examples of a concept do not count for it: each image
+        could otherwise stand for many.
 
         Args:
             images: as for `Clip.encode_image`, or their vectors; not those of the examples.
@@ -194,28 +206,36 @@ class Moderator:
                 nor `precision` is given.
             precision: or the share of flagged images that must be right; approximate.
             confidence: how often thresholds made like this one keep the promise, at least.
+            names: of the images, for messages.
 
         Raises:
             ConfigError: too few labelled images; the message says how many are missing. Or both
-                recall and precision.
+                recall and precision, no shares, or equal images with different labels.
             ShapeError: a truth of another shape.
             ImageError, NumericalError: an image or a vector that cannot be used.
+
+        Warns:
+            UserWarning: some images do not count; they are named.
         """
-        if recall is not None and precision is not None:
-            raise ConfigError("give either a recall or a precision, not both.")
-        scores = self.scores(images)
-        truths = read_truth(truth, [one.name for one in self.concepts], len(scores))
-        rules = self.ruleset
+        promise = Promise.of(recall, precision, confidence)
+        rows = _encode(images, self.clip)
+        named = _name_rows(names, len(rows))
+        truths = read_truth(truth, [one.name for one in self.concepts], len(rows))
+        once = count_once(rows, truths, named) == torch.arange(len(rows))
+        scores, computed_in, rules = self._score(rows), self.clip.card.precision, self.ruleset
         for name, positive in truths.items():
             at = rules.place(name)
+            prototypes = rules.prototypes[at]
+            kept = once & ~find_examples(name, rows, named, prototypes, computed_in)
             try:
-                tuning = _tune(
-                    scores[:, at], positive, rules.prototypes[at], recall, precision, confidence
+                tuning = set_threshold(
+                    scores[kept, at], positive[kept], prototypes, promise, computed_in
                 )
             except ConfigError as error:
                 raise ConfigError(f"{name}: {error}") from None
             rules = rules.with_tuning(name, tuning)
         self.ruleset = rules
+        self._tuned_on |= dict.fromkeys(truths, rows)
         return self
 
     def audit(
@@ -226,30 +246,64 @@ class Moderator:
         groups: Sequence[str] | None = None,
         prevalence: float | None = None,
         level: float = LEVEL,
+        names: Sequence[str] | None = None,
     ) -> AuditReport:
         """Measure the thresholds on labelled images that they were not set on.
+
+        Images that are equal count once in each group.
 
         Args:
             images, truth: as for `fit`.
             groups: one name for each image; each group is measured alone, too.
             prevalence: share of the images of your site that show the concept; None is the share
-                in these labels, which is seldom the same.
+                in all these labels, which is seldom the same.
             level: of the intervals.
+            names: of the images, for messages.
 
         Raises:
-            ConfigError: a concept without a threshold.
+            ConfigError: a concept without a threshold, or equal images with different labels.
             ShapeError: a truth, or groups, of another length.
+
+        Warns:
+            UserWarning: images count once, were used to set the thresholds, or are examples.
         """
-        self._refuse_without_threshold(truth if isinstance(truth, Mapping) else None)
-        scores = self.scores(images)
-        truths = read_truth(truth, [one.name for one in self.concepts], len(scores))
+        require_thresholds(self.concepts, truth if isinstance(truth, Mapping) else None)
+        check_audit(prevalence, level)
+        rows = _encode(images, self.clip)
+        named = _name_rows(names, len(rows))
+        truths = read_truth(truth, [one.name for one in self.concepts], len(rows))
+        first, scores = count_once(rows, truths, named), self._score(rows)
+        self._compare_audit(rows, truths)
         places = {name: self.ruleset.place(name) for name in truths}
         flagged = {
-            name: scores[:, at] >= float(self.concepts[at].threshold or 0)
+            name: reaches(scores[:, at], float(self.concepts[at].threshold or 0))
             for name, at in places.items()
         }
-        slices = audit_scores(flagged, truths, groups, prevalence=prevalence, level=level)
+        slices = audit_scores(
+            flagged, truths, groups, prevalence=prevalence, level=level, copies=first
+        )
         return AuditReport(self.version, slices, level)
+
+    def _score(self, rows: Tensor) -> Tensor:
+        """(N, E) vectors -> (N, C)."""
+        parts = [
+            torch.stack([one.scores for one in self._compare(rows[start : start + BLOCK])], dim=1)
+            for start in range(0, len(rows), BLOCK)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, len(self.concepts)).double()
+
+    def _compare_audit(self, rows: Tensor, truths: Mapping[str, Tensor]) -> None:
+        """Warn of images that the moderator has seen before."""
+        apart = rounding(self.clip.card.precision)
+        for name in truths:
+            examples = self.ruleset.prototypes[self.ruleset.place(name)].vectors
+            tuned = self._tuned_on.get(name, examples[:0])
+            for what, known in (("set its threshold", tuned), ("are its examples", examples)):
+                if seen := int(are_among(rows, known, apart).sum()):
+                    warn(
+                        f"{name}: {seen} of {len(rows)} images of the audit {what}, so it looks "
+                        "better than it is; audit with others"
+                    )
 
     def _compare(self, rows: Tensor) -> list[Comparison]:
         return [prototypes.compare(rows) for prototypes in self.ruleset.prototypes]
@@ -264,43 +318,15 @@ class Moderator:
         ]
         yield from map(list, zip(*sides, strict=True))
 
-    def _refuse_without_threshold(self, names: Iterable[str] | None = None) -> None:
-        for one in self.concepts:
-            if one.threshold is None and (names is None or one.name in names):
-                raise ConfigError(
-                    f"the concept {one.name!r} has no threshold; set one in the rules, or tune "
-                    "it on labelled images."
-                )
-
-
-def _tune(
-    scores: Tensor,
-    positive: Tensor,
-    prototypes: Prototypes,
-    recall: float | None,
-    precision: float | None,
-    confidence: float,
-) -> Tuning:
-    """The threshold of one concept."""
-    if precision is not None:
-        target, wanted = "precision", precision
-        threshold = precision_threshold(scores, positive, precision, confidence).threshold
-    else:
-        target, wanted = "recall", RECALL if recall is None else recall
-        threshold = recall_threshold(scores[positive], wanted, confidence).threshold
-        threshold -= ROUNDING * prototypes.unit
-    others = scores[~positive]
-    alarms = int((others >= threshold).sum())
-    return Tuning(target, wanted, confidence, threshold, int(positive.sum()), len(others), alarms)
-
 
 def _explain(concept: Concept, prototypes: Prototypes, found: Comparison) -> Iterator[Reason]:
     """The reason of each image for one concept."""
     threshold = float(concept.threshold or 0)
     nearest = _look_up(prototypes.names, found.nearest, found.cosines)
     contrast = _look_up(prototypes.names, found.contrast, found.cosines)
-    for score, near, far in zip(found.scores.tolist(), nearest, contrast, strict=True):
-        yield Reason(concept.name, score, threshold, score >= threshold, *near, *far)
+    scores, flags = found.scores.tolist(), reaches(found.scores, threshold).tolist()
+    for score, flag, near, far in zip(scores, flags, nearest, contrast, strict=True):
+        yield Reason(concept.name, score, threshold, flag, *near, *far)
 
 
 def _look_up(
@@ -314,7 +340,36 @@ def _look_up(
     yield from ((names[place], value) for place, value in zip(places.tolist(), values, strict=True))
 
 
+def _name_rows(names: Sequence[str] | None, count: int) -> list[str]:
+    named = [f"row {row}" for row in range(count)] if names is None else list(names)
+    if len(named) != count:
+        raise ConfigError(f"{count} images need as many names, got {len(named)}.")
+    return named
+
+
+def _compare_precision(rules: Ruleset, precision: str) -> None:
+    """Warn if thresholds were set in another precision, in which the scores were a little other."""
+    for concept, tuning in zip(rules.concepts, rules.tunings, strict=True):
+        if tuning is not None and tuning.computed_in != precision:
+            moves = max(rounding(tuning.computed_in), rounding(precision))
+            warn(
+                f"the threshold of {concept.name!r} was set in {tuning.computed_in}, but the model "
+                f"is in {precision}: cosines differ by about {moves:g}, so what was promised holds "
+                f"only nearly; load the model with precision={tuning.computed_in!r}, or tune again"
+            )
+
+
 def _encode(images: "Images | Comparable", clip: Clip) -> Tensor:
-    """(N, E) vectors of images, or the given ones."""
+    """(N, E) vectors of images, or the given ones.
+
+    Raises:
+        NumericalError: a vector is zero.
+    """
     rows = given_vectors(images, clip.card)
-    return clip.encode_image(cast("Images", images)) if rows is None else rows
+    rows = clip.encode_image(cast("Images", images)) if rows is None else rows
+    if zero := zero_rows(rows):
+        raise NumericalError(
+            f"{len(zero)} of {len(rows)} vectors are zero, the first at {zero[0]}, so nothing is "
+            "known about them; leave them out."
+        )
+    return rows

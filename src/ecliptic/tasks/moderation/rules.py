@@ -1,6 +1,7 @@
 """`Concept` and `Rules`: what a moderator looks for, in Python or in a TOML file."""
 
 import os
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,6 +33,10 @@ class Concept:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise ConfigError(f"a concept needs a name, got {self.name!r}.")
+        if self.name != self.name.strip():
+            raise ConfigError(
+                f"the name {self.name!r} begins or ends with a space, which nobody sees; remove it."
+            )
         for side in SIDES:
             object.__setattr__(self, side, _to_texts(self.name, side, getattr(self, side)))
         if not (self.positive or self.examples):
@@ -106,10 +111,20 @@ def check_concepts(concepts: object) -> tuple[Concept, ...]:
     return tuple(concepts)
 
 
+def require_thresholds(concepts: Iterable[Concept], names: Container[str] | None = None) -> None:
+    """Raise ConfigError if a concept, or one of those in `names`, has no threshold yet."""
+    for one in concepts:
+        if one.threshold is None and (names is None or one.name in names):
+            raise ConfigError(
+                f"the concept {one.name!r} has no threshold; set one in the rules, or tune "
+                "it on labelled images."
+            )
+
+
 def _to_texts(name: str, side: str, given: object) -> tuple[str, ...]:
     """The texts or paths of one side as strings."""
     items: list[Any] = list(given) if isinstance(given, list | tuple) else [None]
-    if not all(isinstance(item, str | os.PathLike) and os.fspath(item) for item in items):
+    if not all(isinstance(item, str | os.PathLike) and str(item).strip() for item in items):
         raise ConfigError(
             f"`{side}` of {name!r} must be a list of texts that are not empty, got {given!r:.200}."
         )

@@ -1,37 +1,30 @@
 """`Ruleset`: everything that a moderator decides by, and the file that holds it.
 
 The file is safetensors; its metadata has JSON with the concepts, their thresholds and the space of
-the vectors. Its fingerprint covers all that decides a verdict, so a changed file is refused.
+the vectors. A checksum covers all of it, so a file that was changed by hand is refused. The version
+of the rules is another sum, of what decides a verdict.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ecliptic.errors import ConfigError, CorruptFileError, StorageError
+from ecliptic.errors import ConfigError, CorruptFileError, EclipticError
 from ecliptic.settings import from_dict
-from ecliptic.storage import (
-    check_path,
-    parse_json,
-    read_safetensors,
-    replace_file,
-    write_safetensors,
-)
+from ecliptic.storage import TensorFormat
 from ecliptic.tasks.moderation.prototypes import Prototypes
 from ecliptic.tasks.moderation.rules import Concept
 
-FORMAT = 1  # increased when older versions cannot read the new files
-KEY = "ecliptic_moderator"  # of the JSON in the metadata
-SUFFIX = ".safetensors"
+FORMAT = TensorFormat("moderator", 1)
 _SHOWN = 12  # digits of a fingerprint
+_DAMAGED = (LookupError, TypeError, ArithmeticError, ValueError, AttributeError)  # of its JSON
 _TENSORS = {  # dtype and axes
     "vectors": (torch.float32, 2),
     "mean": (torch.float64, 1),
@@ -50,6 +43,12 @@ class Tuning:
     positives: int  # labelled images that show the concept
     negatives: int  # the others
     false_alarms: int  # of these, at or above the threshold
+    computed_in: str  # precision of the model: "fp32", "bf16" or "fp16"
+
+    @property
+    def prevalence(self) -> float:
+        """The share of the labelled images that show the concept."""
+        return self.positives / (self.positives + self.negatives)
 
 
 @dataclass(frozen=True)
@@ -107,27 +106,19 @@ def write_ruleset(path: Path | str, rules: Ruleset, *, overwrite: bool) -> None:
         StorageError: another suffix, the file exists and `overwrite` is False, or it cannot be
             written.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise StorageError(f"{path} must end in {SUFFIX}, the format of a moderator's file.")
-    if os.path.lexists(path) and not overwrite:
-        raise StorageError(f"{path} exists; choose another path, or pass overwrite=True.")
     tensors = {
-        f"concepts.{number}.{part}": getattr(prototypes, part).contiguous().clone()
+        f"concepts.{number}.{part}": getattr(prototypes, part)
         for number, prototypes in enumerate(rules.prototypes)
         for part in _TENSORS
     }
-    about = {
-        "format": FORMAT,
+    facts = {
         "space": rules.space,
         "model": rules.model,
         "label": rules.label,
         "references": rules.references,
-        "fingerprint": rules.fingerprint,
         "concepts": [_describe(rules, number) for number in range(len(rules.concepts))],
     }
-    metadata = {"format": "pt", KEY: json.dumps(about)}
-    replace_file(path, partial(write_safetensors, tensors=tensors, metadata=metadata))
+    FORMAT.write(path, facts, tensors, overwrite=overwrite)
 
 
 def read_ruleset(path: Path | str) -> Ruleset:
@@ -137,31 +128,13 @@ def read_ruleset(path: Path | str) -> Ruleset:
         StorageError: there is no such file.
         CorruptFileError: another kind of file, damaged, or changed by hand.
     """
-    path = Path(path)
-    check_path(path)
-    if not path.is_file():
-        raise StorageError(f"there is no file {path}; check the path.")
-    file = read_safetensors(path)
-    if KEY not in file.metadata:
-        raise CorruptFileError(f"{path} is no moderator: its metadata has no {KEY}.")
-    about = parse_json(file.metadata[KEY], f"{path}: its {KEY} metadata")
-    if about.get("format") != FORMAT:
-        raise CorruptFileError(
-            f"{path} has format {about.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
-            "ecliptic wrote it (upgrade), or its JSON is damaged."
-        )
+    about, tensors = FORMAT.read(path)
     try:
-        rules = _parse(about, file.tensors)
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return _parse(about, tensors)
+    except (EclipticError, *_DAMAGED) as error:
         raise CorruptFileError(
             f"{path} is a damaged moderator ({error}); make or copy it again."
         ) from error
-    if rules.fingerprint != about.get("fingerprint"):
-        raise CorruptFileError(
-            f"{path} was changed after it was written: its fingerprint does not fit its rules. "
-            "Make it again, or tune the thresholds with ecliptic."
-        )
-    return rules
 
 
 def _describe(rules: Ruleset, number: int) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def split_usable(
     else:
         return _encode(images, clip, normalize=normalize)
     assert rows is not None
-    errors |= dict.fromkeys(set(_zero_rows(rows)) - errors.keys(), ZERO)
+    errors |= dict.fromkeys(set(zero_rows(rows)) - errors.keys(), ZERO)
     return rows, errors, names or [f"row {row}" for row in range(len(rows))]
 
 
@@ -59,7 +59,7 @@ def _encode(
     rows = torch.zeros(len(items), clip.card.embed)
     rows[list(done.kept)] = done.vectors
     errors = {one.index: one.reason for one in done.rejected}
-    errors |= dict.fromkeys(set(_zero_rows(rows)) - errors.keys(), ZERO)
+    errors |= dict.fromkeys(set(zero_rows(rows)) - errors.keys(), ZERO)
     return rows, errors, [_name(item) for item in items]
 
 
@@ -69,7 +69,8 @@ def _name(item: Any) -> str:
     return escape_surrogates(path) if isinstance(path, str) else describe(item)
 
 
-def _zero_rows(rows: Tensor) -> list[int]:
+def zero_rows(rows: Tensor) -> list[int]:
+    """The places of (N, E) vectors that are zero."""
     found: list[int] = (rows == 0).all(dim=1).nonzero()[:, 0].tolist()
     return found
 

@@ -1,8 +1,11 @@
 """`ImageVerdict`: what a moderator says about one image, with all its reasons."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecliptic.inputs import ImageSource
 
 ALLOW, REJECT = "allow", "reject"
 STRENGTHS = (ALLOW, "label", "review", "block", REJECT)  # weakest first
@@ -39,9 +42,10 @@ class ImageVerdict:
 
     name: str  # of the image
     action: str  # "allow", "label", "review", "block", or "reject" where there is no score
-    reasons: tuple[Reason, ...]  # one for each concept, those over their threshold first
+    reasons: tuple[Reason, ...]  # one for each concept; the first decided the action
     rules: str  # the version of the rules
     error: str = ""  # why there is no score
+    source: "ImageSource | None" = field(default=None, compare=False, repr=False)  # for a page
 
     @property
     def flagged(self) -> bool:
@@ -64,10 +68,19 @@ class ImageVerdict:
 def make_verdict(
     name: str, reasons: Iterable[Reason], actions: Mapping[str, str], rules: str
 ) -> ImageVerdict:
-    """The verdict of the strongest action among the concepts over their threshold."""
-    ordered = sorted(reasons, key=lambda one: (not one.flagged, -one.margin))
-    found = [actions[one.concept] for one in ordered if one.flagged]
-    action = max(found, key=STRENGTHS.index, default=ALLOW)
+    """The verdict of the strongest action among the concepts over their threshold.
+
+    The reason of that action stands first; the others that are over their threshold follow, the
+    stronger action and the wider margin first, and then those below it.
+    """
+
+    def weight(reason: Reason) -> tuple[bool, int, float]:
+        strength = STRENGTHS.index(actions[reason.concept]) if reason.flagged else 0
+        return reason.flagged, strength, reason.margin
+
+    ordered = sorted(reasons, key=weight, reverse=True)
+    found = bool(ordered) and ordered[0].flagged
+    action = actions[ordered[0].concept] if found else ALLOW
     return ImageVerdict(name, action, tuple(ordered), rules)
 
 

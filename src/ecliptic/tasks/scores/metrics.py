@@ -3,6 +3,7 @@
 A new score is a new row of `METRICS`. n rows, E vector size.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,7 +45,9 @@ class Metric:
     prefix: str = ""  # of captions and references
     references: bool = False
     words: tuple[str, str] | None = None  # that are compared, unless others are given
-    least: float | None = None  # of the mean, and of its interval
+    least: float = -1.0  # that a row can have
+    most: float = 1.0
+    floor: float | None = None  # of the mean, where rows can be lower
     by_prompt: bool = False  # values are shared among the images of one caption
     compares: bool = True  # makes sense for two generators side by side
     known: str = field(default="", compare=False)  # what it was published with
@@ -62,6 +65,7 @@ _ROWS = (
         lambda v: clip_score(v.images[0], v.texts[0]),
         prefix=PREFIX,
         least=0.0,
+        most=WEIGHT,
         known="ViT-B-32/openai",
     ),
     Metric(
@@ -71,6 +75,7 @@ _ROWS = (
         lambda v: ref_clip_score(v.images[0], v.texts[0], v.references),
         prefix=PREFIX,
         least=0.0,
+        most=2 * WEIGHT / (WEIGHT + 1),  # the harmonic mean of the largest two
         references=True,
         known="ViT-B-32/openai",
     ),
@@ -79,6 +84,8 @@ _ROWS = (
         "as the authors' code: the reference's cosine may be below 0; mean over pairs",
         lambda v: ref_clip_score(v.images[0], v.texts[0], v.references, convention="published"),
         prefix=PREFIX,
+        least=-math.inf,  # where the two nearly cancel
+        most=math.inf,
         references=True,
         known="ViT-B-32/openai",
     ),
@@ -90,9 +97,12 @@ _ROWS = (
     ),
     Metric(
         "torchmetrics",
-        "max(mean of 100 x cosine, 0), as torchmetrics' clip_score: the mean is clamped, no pair",
+        "max(mean of 100 x cosine, 0), as torchmetrics' clip_score: the mean is clamped, not each "
+        "pair",
         lambda v: 100 * pair_cosines(v.images[0], v.texts[0]),
-        least=0.0,
+        least=-100.0,
+        most=100.0,
+        floor=0.0,
         known="ViT-L-14/openai",
     ),
     Metric(
@@ -120,6 +130,7 @@ _ROWS = (
         "softmax of exp(logit_scale) x cosine over the images of one caption (PickScore, HPS v2); "
         "mean, median and interval are of the preferred image of each caption",
         lambda v: v.scale * pair_cosines(v.images[0], v.texts[0]),
+        least=0.0,  # after the softmax
         by_prompt=True,
         compares=False,
         known="a checkpoint that was trained on choices",
@@ -145,7 +156,7 @@ def find_metric(name: str) -> Metric:
 
 def total(metric: Metric, mean: float) -> float:
     """The score of a data set from the mean of its rows."""
-    return mean if metric.least is None else max(mean, metric.least)
+    return mean if metric.floor is None else max(mean, metric.floor)
 
 
 def stack_roles(vectors: Tensor, roles: int) -> list[Tensor]:

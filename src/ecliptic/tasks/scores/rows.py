@@ -1,6 +1,7 @@
 """Reads the rows to score: from tables, and from folders of images with a table of captions."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,21 +13,31 @@ from ecliptic.engine import (
     Item,
     escape_surrogates,
     image_files,
+    name_row,
     read_rows,
     row_item,
 )
-from ecliptic.errors import ConfigError, EclipticError, InputError, did_you_mean
+from ecliptic.errors import (
+    ConfigError,
+    EclipticError,
+    InputError,
+    MissingColumnError,
+    StorageError,
+    did_you_mean,
+)
 from ecliptic.inputs import ImageSource
 from ecliptic.tasks.scores.metrics import Metric
 
 _NAMED = 3  # images that a note names
+_LIST = re.compile(r'\s*\[(\s*"|.*\]\s*$)', re.DOTALL)  # in JSON; "[a] cat" is a text
+_NO_TEXT = ("nan", "NaN")  # what programs write for a cell without a value
 
 
 @dataclass(frozen=True)
 class ScoreRow:
     """One row to score, or why it cannot be."""
 
-    name: str  # where it is, for people: "pairs.csv, row 3"
+    name: str  # where it is, for people: "pairs.csv, line 3"
     images: tuple[ImageSource, ...] = ()  # those of each system, in the order of `Metric.images`
     texts: tuple[str, ...] = ()  # in the order of `Metric.texts`
     references: tuple[str, ...] = ()
@@ -51,6 +62,11 @@ class RowColumns:
                     f"the score {self.metric.name} reads no {what!r}; it reads {', '.join(known)}"
                     + (f"; {near}" if near else ".")
                 )
+        if self.metric.by_prompt and "group" in self.named:
+            raise ConfigError(
+                f"the score {self.metric.name} already counts the images of one caption as one "
+                "observation, so groups would have no effect; leave group out."
+            )
 
     def of(self, what: str) -> list[str]:
         """The columns that hold `what`; only references may be in several."""
@@ -70,6 +86,7 @@ def table_rows(path: str, columns: RowColumns) -> Iterator[ScoreRow]:
 
     Raises:
         StorageError: the table cannot be read, or has no such column.
+        InputError: it has no rows.
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
     folder = Path() if path == STDIN else Path(path).parent
@@ -85,6 +102,7 @@ def folder_rows(
 
     Raises:
         StorageError: the table cannot be read, or has no such column.
+        InputError: it has no rows.
     """
     for where, row in _read(captions, columns):
         name = columns.of("image")[0]
@@ -131,10 +149,17 @@ class ImageFolder:
         near = [name] if name in self._files else self._bare.get(_without_suffix(name), [])
         if len(near) != 1:
             what = f"{len(near)} images" if near else "no image"
-            problem = f"{self.path} has {what} of the name {name!r}."
+            problem = f"{self.path} has {what} of the name {name!r}{self._hint(name)}."
             return Item(escape_surrogates(named), "", InputError(problem))
         self._left.pop(near[0], None)
         return self._files[near[0]]
+
+    def _hint(self, name: str) -> str:
+        """How to write a name that is a path of the image from elsewhere; "" for others."""
+        bare = _without_suffix(Path(name).name)
+        if "/" not in name or bare not in self._bare:
+            return ""
+        return f"; names are relative to the folder, so write {self._bare[bare][0]!r}"
 
     def note_left(self) -> str:
         """Which images no row named; "" if all were."""
@@ -152,9 +177,25 @@ def _without_suffix(name: str) -> str:
 
 
 def _read(path: str, columns: RowColumns) -> Iterator[tuple[str, Any]]:
-    where = "standard input" if path == STDIN else escape_surrogates(path)
-    for number, row in read_rows(path, columns.names()):
-        yield f"{where}, row {number}", row
+    number = 0
+    try:
+        for number, row in read_rows(path, columns.names()):
+            yield name_row(path, number), row
+    except MissingColumnError as error:
+        raise StorageError(f"{error}{_ask_columns(columns, error.header)}") from None
+    if not number:
+        where = "standard input" if path == STDIN else escape_surrogates(path)
+        raise InputError(f"{where} has no rows; give one for each item to score.")
+
+
+def _ask_columns(columns: RowColumns, header: Sequence[str]) -> str:
+    """How to name the columns that a table has under other names; "" if all of those are named."""
+    lacks = [
+        f"{what}=NAME"
+        for what in columns.metric.columns
+        if what not in columns.named and what not in header
+    ]
+    return f' Name yours with columns="{",".join(lacks)}".' if lacks else ""
 
 
 def _image(row: Any, column: str, folder: Path, where: str) -> Item:
@@ -194,6 +235,12 @@ def _text(row: Any, column: str, where: str) -> Item:
     item = row_item(row, Columns(column, kind="text"), Path(), where)
     if item.error is None and not str(item.value).strip():
         return Item(where, "", InputError(f"the text in column {column!r} is empty."))
+    if item.value in _NO_TEXT:
+        problem = (
+            f"the text in column {column!r} is {item.value!r}, which programs write for an empty "
+            "cell; write a caption."
+        )
+        return Item(where, "", InputError(problem))
     return item
 
 
@@ -213,11 +260,14 @@ def _references(row: Any, columns: RowColumns) -> tuple[str, ...]:
     found: list[Any] = []
     for name in columns.of("references"):
         value = row.get(name)
-        if isinstance(value, str) and value.lstrip().startswith("["):
+        if isinstance(value, str) and _LIST.match(value):
             try:
                 value = json.loads(value)
             except ValueError:
-                raise InputError(f"column {name!r} begins with [ but is no list in JSON.") from None
+                raise InputError(
+                    f"column {name!r} has a text in [ ] that is no list in JSON; write it as in "
+                    '["a cat", "cats"].'
+                ) from None
         found += value if isinstance(value, list) else [value]
     texts = tuple(text for text in found if isinstance(text, str) and text.strip())
     if not texts:

@@ -46,7 +46,7 @@ class RowScorer:
         batch_size: images at a time; None is that of `encode_image`.
 
     Raises:
-        ConfigError: a prefix or words that the metric does not use.
+        ConfigError: a prefix or words that the metric does not use, or two equal words.
     """
 
     clip: Clip
@@ -63,6 +63,11 @@ class RowScorer:
             raise ConfigError(f"the score {name} reads no captions, so it has no prefix.")
         if self.words is not None and self.metric.words is None:
             raise ConfigError(f"the score {name} compares with captions, so it takes no words.")
+        if self.words is not None and self.words[0] == self.words[1]:
+            raise ConfigError(
+                f"the two words of {name} are equal, {self.words[0]!r}, so every score would be "
+                "0.5; name two different ones."
+            )
 
     @property
     def beginning(self) -> str:

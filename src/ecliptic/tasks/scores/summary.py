@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ecliptic.scoring import Interval, bootstrap
-from ecliptic.tasks.scores.metrics import Metric, total
+from ecliptic.scoring import FEWEST_UNITS, Interval, bootstrap
+from ecliptic.tasks.scores.metrics import total
+from ecliptic.tasks.scores.notes import ScoredRun, note_run, note_values
 
-FEW = 10  # values; below, the interval is only rough
 _DIGITS = 6  # of numbers in JSON
 
 
@@ -27,19 +27,6 @@ class ScoredExample:
 
 
 @dataclass(frozen=True)
-class ScoredRun:
-    """What was scored, and by what."""
-
-    metric: Metric
-    prefix: str  # of every caption
-    model: str  # its name; "" if unknown
-    space: str  # the fingerprint of its vectors
-    rows: int  # with a score
-    rejected: int  # rows without one
-    cut: int  # rows with a text that was cut
-
-
-@dataclass(frozen=True)
 class ScoreSummary:
     """Mean, median and interval of scores, with what one needs to compare them."""
 
@@ -47,7 +34,7 @@ class ScoreSummary:
     n: int  # values that the mean is of
     score: float  # the mean, by the metric's convention
     median: float
-    interval: Interval | None  # of the score; None for one value
+    interval: Interval | None  # of the score; None for too few values
     level: float
     notes: tuple[str, ...]
     best: tuple[ScoredExample, ...]
@@ -64,6 +51,7 @@ class ScoreSummary:
             "model": self.run.model,
             "space": self.run.space,
             "n": self.n,
+            "units": self.run.units,
             "mean": round(self.score, _DIGITS),
             "median": round(self.median, _DIGITS),
             "interval": [round(end, _DIGITS) for end in ends] if ends else None,
@@ -79,11 +67,10 @@ class ScoreSummary:
         """Names and values, for people."""
         shown = f"{self.score:.4f}"
         if self.interval:
-            shown = f"{self.interval.show('{:.4f}')}, {self.level:.0%} bootstrap interval"
+            shown = self.interval.show_at(self.level)
         metric = self.run.metric
-        things = "captions" if metric.by_prompt else "rows"
         found = {"metric": metric.name, "mean": shown, "median": f"{self.median:.4f}"}
-        found |= {"n": f"{self.n:,} {things}", "convention": metric.convention}
+        found |= {"n": self.run.show_rows(), "convention": metric.convention}
         if self.run.prefix:
             found["prefix"] = repr(self.run.prefix)
         if self.run.model:
@@ -101,11 +88,14 @@ def summarise(
 ) -> ScoreSummary:
     """The summary of (N,) values; `examples` are the best and the worst rows."""
     metric, mean = run.metric, float(values.mean())
-    units = len(values) if groups is None else len(set(groups))
     interval = None
-    if units > 1:
+    if run.units >= FEWEST_UNITS:
         found = bootstrap(values, level=level, seed=seed, groups=groups)
+        found = found.within(metric.least, metric.most)
         interval = Interval(*(total(metric, end) for end in (found.low, mean, found.high)))
+    own = values.numpy()
+    if groups is not None:
+        own = np.bincount(groups, weights=own) / np.bincount(groups)
     return ScoreSummary(
         run=run,
         n=len(values),
@@ -113,22 +103,7 @@ def summarise(
         median=float(np.median(values.numpy())),
         interval=interval,
         level=level,
-        notes=tuple(_notes(run, len(values), units)),
+        notes=(*note_run(run), *note_values(run, own)),
         best=examples[0],
         worst=examples[1],
     )
-
-
-def _notes(run: ScoredRun, values: int, units: int) -> list[str]:
-    """What a reader of the numbers should know."""
-    metric, notes = run.metric, list[str]()
-    if units < FEW:
-        one = "one alone has no interval" if units == 1 else "the interval is only rough"
-        notes.append(f"{units} is few: {one}; score more rows.")
-    if run.model and run.model != metric.known:
-        notes.append(f"published with {metric.known}; scores of {run.model} are on another scale.")
-    if run.cut:
-        notes.append(f"{run.cut:,} rows have a text that was too long; its end was dropped.")
-    if metric.by_prompt and values == run.rows:
-        notes.append("every caption has one image, which is always preferred; give more of each.")
-    return notes

@@ -99,7 +99,7 @@ class TableExamples:
         """The captions of each row; what else it has goes into the two lists."""
         config, names = self.config, self._names()
         missing = set(names)
-        for number, row in read_rows(str(self.path), names):
+        for index, (_, row) in enumerate(read_rows(str(self.path), names)):
             if missing and not isinstance(row, str):
                 self._note_columns(row, missing)
             image, captions, others = "", tuple[str, ...](), tuple[str, ...]()
@@ -108,7 +108,7 @@ class TableExamples:
                 others = self._texts_in(row, config.negatives)
                 image = "" if self.stored else self._image_of(row)
             except (EclipticError, UnicodeEncodeError) as error:
-                self.errors[number - 1] = _reason(error)
+                self.errors[index] = _reason(error)
             images.append(image)
             negatives.append(others)
             yield captions

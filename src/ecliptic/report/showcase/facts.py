@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ecliptic.markup import Html, join, tag
-from ecliptic.report.results import DemoResult, Timing
+from ecliptic.report.showcase.results import DemoResult, Timing
 
 ABOUT = (
     "ecliptic is a toolkit for CLIP models in Python. It loads checkpoints of every common layout, "

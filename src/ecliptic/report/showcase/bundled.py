@@ -7,7 +7,7 @@ from typing import Any
 
 from ecliptic.report.questions import Picture, Query, Questions
 
-FOLDER = Path(__file__).with_name("drawings")
+FOLDER = Path(__file__).parents[1] / "drawings"
 CREDIT = "FxEmojis by the Mozilla Foundation"
 LICENCE = "CC BY 4.0"
 LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
@@ -30,4 +30,5 @@ def bundled_questions() -> Questions:
         texts=tuple(table["texts"]),
         known=True,
         offered=len(names),
+        liked=tuple(table["liked"]),
     )

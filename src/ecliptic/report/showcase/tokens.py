@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ecliptic.inputs import TokenSpan
 from ecliptic.markup import Html, tag
-from ecliptic.report.results import TokenReading
+from ecliptic.report.showcase.results import TokenReading
 
 
 def show_tokens(reading: TokenReading) -> Html:

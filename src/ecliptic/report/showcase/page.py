@@ -1,15 +1,12 @@
 """The demo's page: one HTML file that contains its drawings and style and loads nothing."""
 
-from pathlib import Path
-
 from ecliptic import __version__
 from ecliptic.markup import Html, document, tag
-from ecliptic.report.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
-from ecliptic.report.results import DemoResult
-from ecliptic.report.sections import headline, sections
+from ecliptic.report.showcase.bundled import CHANGES, CREDIT, LICENCE, LICENCE_URL
+from ecliptic.report.showcase.results import DemoResult
+from ecliptic.report.showcase.sections import headline, sections
+from ecliptic.report.style import read_style
 from ecliptic.storage import replace_file, text_writer
-
-_STYLE = Path(__file__).with_name("page.css")
 
 MINI = (
     "This is mini, the small CLIP model inside the package. It was trained from random weights on "
@@ -24,11 +21,6 @@ OWN_ANSWERS = "All answers on this page are its own, right or wrong."
 def write_page(result: DemoResult) -> None:
     """Write the page to `result.path`, whose folder exists; an error leaves no partial file."""
     replace_file(result.path, text_writer(page(result)))
-
-
-def read_style() -> str:
-    """The CSS of the reports: both palettes, cards and tables."""
-    return _STYLE.read_text(encoding="utf-8")
 
 
 def page(result: DemoResult) -> Html:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.report.questions import Picture, Query, Questions
-from ecliptic.report.results import Guess, Hit, Matrix, Search
+from ecliptic.report.showcase.results import Guess, Hit, Matrix, Search
 from ecliptic.scoring import NONE_OF_THESE, cosine
 
 BEST_LABELS, BEST_HITS, BEST_GROUPS = 3, 4, 4  # shown of each

@@ -7,7 +7,7 @@ from ecliptic.checks import check_count
 from ecliptic.engine import Item, Rejects, image_item
 from ecliptic.errors import InputError
 from ecliptic.report.questions import Picture, Query, Questions
-from ecliptic.report.sampling import sample
+from ecliptic.report.showcase.sampling import sample
 
 IN_MATRIX, READ = 10, 2  # texts in the matrix, and texts whose tokens are shown
 GENERAL = (  # the texts if the user gives none

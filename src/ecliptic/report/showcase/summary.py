@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ecliptic.errors import printable
 from ecliptic.report.questions import Picture
-from ecliptic.report.results import DemoResult, Search
+from ecliptic.report.showcase.results import DemoResult, Judgements, Search
 
 MISTAKES, SHOWN = 8, 3  # wrong names, and hits of each search, listed at most
 
@@ -30,6 +30,7 @@ def print_summary(result: DemoResult, console: Console | None = None) -> None:
     if answers.neighbours:
         nearest = f"{'Drawings' if scope.known else 'Images'} most similar to another"
         _print_searches(nearest, answers.neighbours, console)
+    _print_judgements(result.judgements, console)
     for reading in result.readings:
         count = f"{len(reading.tokens)} tokens, {reading.dropped} over the limit {reading.context}"
         line = f"{count}: {printable(reading.text)}"
@@ -54,6 +55,26 @@ def _print_mistakes(result: DemoResult, console: Console) -> None:
     if len(wrong) > MISTAKES:
         console.print(Text(f"  and {len(wrong) - MISTAKES} more, all on the page", "yellow"))
     console.print()
+
+
+def _print_judgements(judgements: Judgements, console: Console) -> None:
+    """Print what abstaining does, the mean score of the names, and what a taste found."""
+    lines = []
+    for caution in judgements.cautions[1:]:
+        accuracy = caution.accuracy
+        right = f", {caution.right} right: {accuracy.show('{:.0%}')}" if accuracy else ""
+        lines.append(f"at {caution.least:.0%} or more: {caution.answered:,} answers{right}")
+    if captions := judgements.captions:
+        own = captions.own.show("{:.2f}")
+        lines.append(f"cosine with the own name: {own}, with the others {captions.others:z.2f}")
+    if taste := judgements.taste:
+        best = ", ".join(printable(picture.name) for picture, _, _ in taste.ranked[:SHOWN])
+        lines.append(f"best by a taste for food, from {taste.rated} ratings: {best}")
+    if lines:
+        console.print(Text("Judged, with 95 % intervals", "bold"))
+        for line in lines:
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print()
 
 
 def _print_searches(title: str, searches: tuple[Search, ...], console: Console) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError
 from ecliptic.storage.budget import Budget
-from ecliptic.storage.pickle_names import (
+from ecliptic.storage.pickled.pickle_names import (
     MAX_KEY,
     Inert,
     Module,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ecliptic.inputs import Reject, TokenSpan
 from ecliptic.report.questions import Picture
-from ecliptic.scoring import NONE_OF_THESE
+from ecliptic.scoring import NONE_OF_THESE, Interval, PairedComparison, wilson
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,49 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Caution:
+    """What a model answers if it abstains below a probability."""
+
+    least: float  # probability of an answer; "none of these" is no answer
+    pictures: int
+    answered: int
+    right: int | None  # of the answers; None if nobody knows
+
+    @property
+    def accuracy(self) -> Interval | None:
+        """The share of answers that are right; None without any, or if nobody knows."""
+        known = self.right is not None and self.answered > 0
+        return wilson(self.right, self.answered) if known and self.right is not None else None
+
+
+@dataclass(frozen=True)
+class CaptionScores:
+    """How well pictures fit their own names, and those of the others."""
+
+    own: Interval  # mean cosine, CLIP-T
+    others: float  # mean cosine with all other names
+    comparison: PairedComparison
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What a few ratings taught about pictures that were not rated."""
+
+    rated: int
+    order: Interval  # Spearman's correlation of held-out scores with the ratings
+    ranked: tuple[tuple[Picture, float, bool], ...]  # score, and whether it is liked; best first
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """How far the answers can be trusted; what needs right answers is None without them."""
+
+    cautions: tuple[Caution, ...]  # none if there is only one label
+    captions: CaptionScores | None = None
+    taste: Taste | None = None
+
+
+@dataclass(frozen=True)
 class TokenReading:
     """The tokens of a text."""
 
@@ -123,6 +166,7 @@ class DemoResult:
     exact: str
     scope: Scope
     answers: Answers
+    judgements: Judgements
     readings: tuple[TokenReading, ...]
     timings: tuple[Timing, ...]
     machine: str

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ecliptic.markup import Html, inline_image, join, tag
 from ecliptic.plots import colour_at, ink_on
-from ecliptic.report.facts import facts, list_rejects
 from ecliptic.report.questions import Picture
-from ecliptic.report.results import DemoResult, Guess, Matrix, Search
-from ecliptic.report.tokens import show_tokens
+from ecliptic.report.showcase.facts import facts, list_rejects
+from ecliptic.report.showcase.judging_sections import show_captions, show_cautions, show_taste
+from ecliptic.report.showcase.results import DemoResult, Guess, Matrix, Search
+from ecliptic.report.showcase.tokens import show_tokens
 
 CARDS = 24  # images of the user that are shown with their labels
 NARROW = 4  # columns of a matrix that fit on a phone
@@ -225,6 +226,40 @@ _PARTS = (
         "clip.similarity(texts, images)",
         lambda result: _matrix(result.answers.matrix),
         lambda result: len(result.answers.matrix.columns),
+    ),
+    _Part(
+        "Answer only when sure",
+        "A model with a calibration knows how sure it is, so it can say nothing in place of "
+        "something wrong. The probabilities are those of the labels above; below the least one "
+        "there is no answer, and “none of these” is no answer either. Brackets hold 95 % "
+        "intervals: {count} drawings are few.",
+        "The probabilities are those of the labels above. Below the least one there is no answer, "
+        "and “none of these” is no answer either. Label some of your images, and "
+        "ecliptic measures how often such answers are right, and finds the least probability for "
+        "the accuracy that you want.",
+        "ecliptic classify IMAGES --calibrate labelled.csv",
+        lambda result: show_cautions(result.judgements),
+        lambda result: len(result.judgements.cautions),
+    ),
+    _Part(
+        "Score captions",
+        "How well does each drawing fit its own name? The score is the cosine of the two (CLIP-T), "
+        "and its mean comes with a 95 % interval, which says how far it may be off for other "
+        "drawings of this kind. The second row is the mean with the names of all other drawings.",
+        "",
+        "ecliptic score pairs.csv --metric clip-t",
+        lambda result: show_captions(result.judgements),
+        lambda result: int(result.judgements.captions is not None),
+    ),
+    _Part(
+        "Learn a taste from ratings",
+        "Somebody who likes to eat gave 5 points to food and 1 point to all else, for two drawings "
+        "of three. From these ratings a head on top of the vectors was trained, in this run. Here "
+        "it ranks the drawings that were not rated, the best first.",
+        "",
+        "ecliptic aesthetic IMAGES --train ratings.csv --page best.html",
+        lambda result: show_taste(result.judgements),
+        lambda result: int(result.judgements.taste is not None),
     ),
     _Part(
         "See the tokens of a text",

@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CorruptFileError, UnsafeFileError, UnsupportedLayoutError
-from ecliptic.storage import budget as limits, pickles
+from ecliptic.storage import budget as limits
 from ecliptic.storage.budget import Budget, name_file
 from ecliptic.storage.mapping import bytes_tensor, is_countable, read_naturals
 from ecliptic.storage.nesting import check_extent, count_values, visit_names, walk
 from ecliptic.storage.opening import map_file
-from ecliptic.storage.pickle_names import Inert, Module, Storage, TensorRecord
+from ecliptic.storage.pickled import pickles
+from ecliptic.storage.pickled.pickle_names import Inert, Module, Storage, TensorRecord
+from ecliptic.storage.pickled.zip_archive import Archive
 from ecliptic.storage.sniffing import refuse_kind, sniff
-from ecliptic.storage.zip_archive import Archive
 
 Scalar = bool | int | float | str
 MAX_BITS = 512  # of a whole number; random generators store 128, and no float holds 1024

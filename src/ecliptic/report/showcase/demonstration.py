@@ -16,14 +16,15 @@ from torch import Tensor
 from ecliptic.engine import Clip, Item, Rejects, load, progress_bar
 from ecliptic.errors import InputError
 from ecliptic.inputs import ledger
-from ecliptic.report.answers import compare, guess_labels, search_neighbours, search_texts
-from ecliptic.report.bundled import bundled_questions
-from ecliptic.report.gathering import GENERAL, gather
-from ecliptic.report.page import write_page
 from ecliptic.report.questions import Questions
-from ecliptic.report.results import Answers, DemoResult, Scope, Timing, TokenReading
-from ecliptic.report.sampling import LIMIT
-from ecliptic.report.summary import print_summary
+from ecliptic.report.showcase.answers import compare, guess_labels, search_neighbours, search_texts
+from ecliptic.report.showcase.bundled import bundled_questions
+from ecliptic.report.showcase.gathering import GENERAL, gather
+from ecliptic.report.showcase.judging import judge_answers
+from ecliptic.report.showcase.page import write_page
+from ecliptic.report.showcase.results import Answers, DemoResult, Scope, Timing, TokenReading
+from ecliptic.report.showcase.sampling import LIMIT
+from ecliptic.report.showcase.summary import print_summary
 from ecliptic.scoring import add_none, cosine
 from ecliptic.storage import check_outputs
 
@@ -86,7 +87,10 @@ def explore(
         "encode images", lambda: _encode(model, questions, rejects, show), count
     )  # (I, E)
     questions = questions.keep(kept)
-    answers = _answer(model, questions, images, clock)
+    answers, labels = _answer(model, questions, images, clock)
+    judgements = clock.time(
+        "judge", lambda: judge_answers(questions, answers.guesses, images, labels, model.card)
+    )
     space, exact = clock.time("fingerprint", lambda: (model.card.space, model.card.exact))
     return DemoResult(
         path=out,
@@ -96,6 +100,7 @@ def explore(
         exact=exact,
         scope=Scope(questions.pictures, tuple(rejects), questions.offered, questions.known),
         answers=answers,
+        judgements=judgements,
         readings=_read(model, questions),
         timings=tuple(clock.timings),
         machine=_machine(),
@@ -108,13 +113,16 @@ def _judge(model: Clip, images: Tensor, labels: Tensor) -> Tensor:
     return chances if model.card.calibration is None else add_none(chances)
 
 
-def _answer(model: Clip, questions: Questions, images: Tensor, clock: "_Clock") -> Answers:
+def _answer(
+    model: Clip, questions: Questions, images: Tensor, clock: "_Clock"
+) -> tuple[Answers, Tensor]:
+    """The answers, and the vectors of the labels (L, E)."""
     labels, queries = questions.labels, [query.text for query in questions.queries]
     unique = tuple(dict.fromkeys((*labels, *queries)))
     texts = clock.time("encode texts", lambda: model.encode_text(unique), len(unique))
     named = texts[: len(labels)]  # (L, E)
     asked = texts[[unique.index(text) for text in queries]]  # (Q, E)
-    return clock.time(
+    answers = clock.time(
         "answer",
         lambda: Answers(
             guess_labels(questions, _judge(model, images, named)),
@@ -123,6 +131,7 @@ def _answer(model: Clip, questions: Questions, images: Tensor, clock: "_Clock") 
             compare(questions, images, named),
         ),
     )
+    return answers, named
 
 
 class _Clock:

@@ -1,0 +1,1 @@
+"""Files of `torch.save`: zip archives whose pickles are read without running anything in them."""
