@@ -35,8 +35,9 @@ from ecliptic.train.settings import DrawingsConfig
 
 LIMITS = ImageLimits(formats=("PNG",), file_bytes=1 << 20, pixels=1 << 20)
 _LONGEST_CELL = 1 << 23  # characters
-_FROM_WORDNET = 0.2  # share of varied captions with words of WordNet
+_FROM_WORDNET = 0.25  # share of varied captions with words of WordNet
 _WITH_NAME = 0.4  # share of these with the name before them
+_UNKNOWN = 0.1  # share of captions with a strange word, where a name has several words
 _SHARED = 2  # drawings of one title; more, and the title is vague ("Various Cliparts")
 
 
@@ -97,6 +98,8 @@ class DrawingExamples:
         if self.config.captions == "names":
             return drawing.name
         sense = self.senses.get(drawing.name)
+        if self.wordnet is not None and " " in drawing.name and random.random() < _UNKNOWN:
+            return self.wordnet.disturb(drawing.name, random)
         if self.wordnet is None or sense is None or random.random() >= _FROM_WORDNET:
             return vary_caption(drawing, self.captioner, random)
         words = self.wordnet.describe(sense, random)

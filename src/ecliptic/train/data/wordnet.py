@@ -31,7 +31,8 @@ DRAWN = (  # what drawings show; of senses that fit as well, the first of these 
 _LARGEST = 1 << 27  # bytes of the table
 _DEEPEST = 20  # hypernyms above a synset that tell its senses apart
 _RUDE = re.compile(r"offensive|disparag|derogat|slur|vulgar|obscene|taboo|insult", re.IGNORECASE)
-_HIGHEST = 3  # hypernyms above a synset that are named
+_HIGHEST = 3  # hypernyms above a synset that are named when a pair has no other words
+_BROADEST = 0.13  # share of all synsets that may be below a hypernym that is named
 _SMALL_WORDS = frozenset(
     {
         "and",
@@ -140,20 +141,47 @@ class WordNet:
             found.append(place)
         return found
 
+    @cached_property
+    def breadth(self) -> list[int]:
+        """How many synsets are below each one, by the first hypernym of each."""
+        found = [0] * len(self.synsets)
+        for place in range(len(self.synsets)):
+            for above in self.line(place, _DEEPEST):
+                found[above] += 1
+        return found
+
+    def kinds(self, place: int) -> list[int]:
+        """The hypernyms of a synset that still say something: "bird" and "animal", not "object".
+
+        The nearest one is always among them.
+        """
+        above, most = self.line(place, _DEEPEST), _BROADEST * len(self.synsets)
+        return [p for n, p in enumerate(above) if n == 0 or self.breadth[p] <= most]
+
     def describe(self, place: int, random: Random) -> str:
         """Words for a synset beside its own name: a definition, a hypernym, a synonym or a whole
         of which it is."""
         synset, kind = self.synsets[place], random.random()
-        above = self.line(place)
-        if kind < 0.35 and above:
-            near = random.choice(above[:2] if random.random() < 0.7 else above)
+        above = self.kinds(place)
+        if kind < 0.4 and above:
+            near = random.choice(above[:2] if random.random() < 0.6 else above)
             return _as_kind(self.synsets[near].lemmas[0], random)
-        if kind < 0.5 and len(synset.lemmas) > 1:
+        if kind < 0.55 and len(synset.lemmas) > 1:
             return random.choice(synset.lemmas[1:])
-        if kind < 0.58 and synset.parts:
+        if kind < 0.62 and synset.parts:
             part = self.synsets[random.choice(synset.parts)].lemmas[0]
             return f"something with {part}"
         return synset.definition
+
+    def disturb(self, name: str, random: Random) -> str:
+        """The name with any word in place of one of its own.
+
+        The other words must then tell what the drawing shows, as they must in a name that nobody
+        has taught: "flag: Kuwait" is a flag.
+        """
+        words = name.split()
+        words[random.randrange(len(words))] = random.choice(self.synsets).lemmas[0]
+        return " ".join(words)
 
     def pair(self, place: int, random: Random) -> tuple[str, str]:
         """A word of a synset, and other words for it, which are never the word itself."""
@@ -301,7 +329,9 @@ def _as_kind(hypernym: str, random: Random) -> str:
     form = random.random()
     if form < 0.4:
         return hypernym
-    return f"a kind of {hypernym}" if form < 0.7 else f"a {hypernym}"
+    if form < 0.6:
+        return f"a kind of {hypernym}"
+    return f"{'an' if hypernym[0] in 'aeiou' else 'a'} {hypernym}"
 
 
 def _words(text: str) -> set[str]:
