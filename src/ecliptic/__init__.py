@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from ecliptic.errors import EclipticError as EclipticError
     from ecliptic.inputs import ImageSpec as ImageSpec, TokenizerSpec as TokenizerSpec
+    from ecliptic.library import Library as Library
 
 __version__ = "0.1.0"
 

@@ -6,6 +6,28 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ecliptic classify photos/ --labels cat,dog,car --model ViT-B-32/openai",
         "ecliptic embed photos/ --model ViT-B-32/openai --out photos.npy",
     ),
+    "index": (
+        "ecliptic index photos/ --model ViT-B-32/openai --out photos.library",
+        "ecliptic index photos/ --out photos.library --prune",
+        "ecliptic index --out photos.library --reembed --model ViT-L-14/openai",
+    ),
+    "search": (
+        'ecliptic search photos.library "a red fox" --page found.html',
+        'ecliptic search photos.library "a beach" --unlike people --where "width >= 1000"',
+        "ecliptic search photos.library --like fox.jpg -k 50 --paths0 | xargs -0 ls -l",
+    ),
+    "duplicates": (
+        "ecliptic duplicates photos.library --page duplicates.html",
+        "ecliptic duplicates photos.library --threshold 0.98 --json",
+    ),
+    "library info": ("ecliptic library info photos.library",),
+    "library check": ("ecliptic library check photos.library --deep",),
+    "library repair": ("ecliptic library repair photos.library --drop",),
+    "library compact": ("ecliptic library compact photos.library",),
+    "library rejects": ("ecliptic library rejects photos.library --json",),
+    "library remove": (
+        "ecliptic library remove photos.library --where 'folder contains \"/tmp/\"'",
+    ),
     "demo": (
         "ecliptic demo --open",
         'ecliptic demo --images photos/ --model ViT-B-32/openai --queries "a dog,a car"',

@@ -186,10 +186,10 @@ class ModelFlags(IdentityFlags):
         typer.Option(help="Cache vectors in this folder and reuse them.", metavar="DIR"),
     ] = None
 
-    def clip(self) -> "Clip":
-        """The model, ready to encode."""
+    def clip(self, source: str = "") -> "Clip":
+        """The model, or the one called `source`, ready to encode."""
         names = ("device", "precision", "preprocess", "image_size", "cache")
-        return self.load(self.model, **{name: getattr(self, name) for name in names})
+        return self.load(source or self.model, **{name: getattr(self, name) for name in names})
 
     def note_unused(self) -> None:
         """Name the flags of the model that are given although all vectors are stored."""

@@ -18,6 +18,8 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("metric", "captions", "columns", "words", "prefix"),
         *("hires_steps", "hires_prompt", "hires_negative"),
         *("head", "backbone", "train"),
+        *("like", "unlike", "like_weight", "unlike_weight", "where"),
+        *("prune", "retry", "reembed"),
     ),
     "Model": (
         *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),
@@ -48,7 +50,8 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         "chunk_ends",
     ),
     "Output": (
-        *("out", "layout", "top_k", "plot", "page", "explain", "store", "calibrated"),
+        *("out", "layout", "top_k", "k", "offset", "diversity", "exact", "threshold", "plot"),
+        *("page", "open_page", "copy_to", "paths0", "explain", "store", "calibrated"),
         *("least", "best", "save_head"),
         *("per_item", "examples", "level", "sample", "seed"),
         *("remove_others", "json", "as_json", "force", "show", "fingerprint", "slack", "strict"),

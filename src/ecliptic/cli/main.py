@@ -24,12 +24,16 @@ from ecliptic.cli import (
     convert,
     demo,
     doctor,
+    duplicates,
     embed,
+    index,
     info,
+    library,
     lint,
     models,
     moderate,
     score,
+    search,
     similarity,
     tokens,
     train,
@@ -130,6 +134,9 @@ for command in (
     info.info,
     convert.convert,
     doctor.doctor,
+    index.index,
+    search.search,
+    duplicates.duplicates,
     embed.embed,
     similarity.similarity,
     classify.classify,
@@ -142,6 +149,7 @@ for command in (
     train.train,
 ):
     app.command(cls=HelpfulCommand)(command)
+app.add_typer(library.app, name="library")
 app.add_typer(captions.app, name="captions")
 
 

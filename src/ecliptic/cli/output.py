@@ -53,6 +53,14 @@ def print_text(text: object, *, lines: bool = False) -> None:
     print(printable(text, lines=lines))
 
 
+def print_names0(names: Iterable[str]) -> None:
+    """Print names of files as they are, each ended by NUL, for `xargs -0`."""
+    sys.stdout.flush()
+    for name in names:
+        sys.stdout.buffer.write(os.fsencode(name) + b"\0")
+    sys.stdout.buffer.flush()
+
+
 def print_wrapped(text: object) -> None:
     """Print a text on stdout, wrapped at spaces to a terminal; for a pipe it is one line."""
     room = sys.maxsize if _is_piped() else max(terminal_width(), NARROWEST)

@@ -85,27 +85,28 @@ class ImageSources:
         if not is_table(path):
             return image_files(path, warns=False)
         texts = self._kind_of_lines() == "text" or path.lower().endswith(".parquet")
-        return iter(()) if texts else read_items(path, self._columns())
+        return iter(()) if texts else read_items(path, self.columns())
 
     def sets(self, paths: Iterable[str]) -> "Iterator[Set]":
         """The items of `paths` in order; neighbours of one kind are one set, encoded together."""
         from ecliptic.engine import read_items
 
         for kind, some in groupby(paths, self._kind):
-            yield kind, chain.from_iterable(read_items(path, self._columns()) for path in some)
+            yield kind, chain.from_iterable(read_items(path, self.columns()) for path in some)
 
     def count(self, paths: Iterable[str]) -> int | None:
         """The number of items of `paths`, for a progress bar; None if it takes long to know."""
         from ecliptic.engine import count_items
 
-        counts = [count_items(path, self._columns()) for path in paths]
+        counts = [count_items(path, self.columns()) for path in paths]
         return None if None in counts else sum(filter(None, counts))
 
     def given_texts(self) -> bool:
         """Whether texts are given beside the paths."""
         return False
 
-    def _columns(self) -> "Columns":
+    def columns(self) -> "Columns":
+        """The columns of tables that are read."""
         from ecliptic.engine import Columns
 
         return Columns(self.column or "", self.id_column, self._kind_of_lines())

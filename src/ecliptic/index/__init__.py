@@ -7,6 +7,7 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.index.answers import (
         Hits as Hits,
+        NearPairs as NearPairs,
         Repaired as Repaired,
         SearchPlan as SearchPlan,
         SearchResult as SearchResult,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
         Or as Or,
     )
     from ecliptic.index.lance.keyed import KeyedTable as KeyedTable
+    from ecliptic.index.lance.store import (
+        check_store as check_store,
+        repair_store as repair_store,
+    )
     from ecliptic.index.memory import MemoryStore as MemoryStore
     from ecliptic.index.opening import open_store as open_store
     from ecliptic.index.schema import (

@@ -51,6 +51,15 @@ class SearchResult:
 
 
 @dataclass(frozen=True)
+class NearPairs:
+    """Some pairs of rows that resemble each other."""
+
+    left: tuple[str, ...]  # ids
+    right: tuple[str, ...]
+    scores: NDArray[np.float32]  # their cosines
+
+
+@dataclass(frozen=True)
 class StoreProblem:
     """Something wrong in a store."""
 

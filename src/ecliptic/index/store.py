@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecliptic.checks import check_count
+from ecliptic.checks import check_count, check_range
 from ecliptic.errors import ConfigError, did_you_mean
-from ecliptic.index.answers import Repaired, SearchResult, StoreProblem, Written
+from ecliptic.index.answers import Hits, NearPairs, Repaired, SearchResult, StoreProblem, Written
 from ecliptic.index.batches import RowBatch, check_queries, check_rows_to_store
 from ecliptic.index.filters.parsing import parse_filter
 from ecliptic.index.filters.tree import Filter, check_filter
@@ -117,6 +117,35 @@ class Store(ABC):
             raise ConfigError(f"k must be at most {MOST_HITS}, got {k}.")
         tree = None if where is None else self.read_filter(where)
         return self._search(queries, k, tree, self._check_names(columns), exact=exact)
+
+    def near_pairs(self, threshold: float) -> Iterator[NearPairs]:
+        """All pairs of rows with a cosine of at least `threshold`, each once, in blocks.
+
+        Raises:
+            ConfigError: the threshold is not above 0 and at most 1.
+        """
+        check_range("threshold", threshold, 0.0, 1.0, above=True)
+        return self._near_pairs(threshold)
+
+    def _near_pairs(self, threshold: float) -> Iterator[NearPairs]:
+        """Search for each row; an engine may have a quicker way."""
+        for block in self._read(None, None, (), vectors=True):
+            for id_, vector in zip(block.ids, block.vectors, strict=True):  # type: ignore[arg-type]
+                hits = self._search_above(vector, threshold)
+                keep = [place for place, other in enumerate(hits.ids) if other > id_]
+                if keep:
+                    others = tuple(hits.ids[place] for place in keep)
+                    yield NearPairs((id_,) * len(keep), others, hits.scores[keep])
+
+    def _search_above(self, vector: NDArray[np.float32], threshold: float) -> Hits:
+        """All rows with a cosine of at least `threshold`."""
+        k = 64
+        while True:
+            hits = self.search(vector, k).hits[0]
+            enough = int((hits.scores >= np.float32(threshold)).sum())
+            if enough < k or k >= MOST_HITS:
+                return Hits(hits.ids[:enough], hits.scores[:enough])
+            k = min(8 * k, MOST_HITS)
 
     def read(
         self,

@@ -9,6 +9,11 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.library.adding import AddSummary as AddSummary
+    from ecliptic.library.duplicates import DuplicateGroup as DuplicateGroup
+    from ecliptic.library.health import (
+        check_library as check_library,
+        repair_library as repair_library,
+    )
     from ecliptic.library.hits import LibraryHits as LibraryHits
     from ecliptic.library.library import Library as Library
     from ecliptic.library.rejected import RejectedPicture as RejectedPicture

@@ -24,14 +24,14 @@ from ecliptic.index import Compare, KeyedTable, Store, StoreRow
 from ecliptic.inputs import Reject, decode_many
 from ecliptic.library.known import KnownFiles
 from ecliptic.library.layout import COLUMNS
-from ecliptic.library.pictures import Picture, find_file, folder_of
+from ecliptic.library.pictures import NewPicture, find_file, folder_of
 from ecliptic.library.rejected import RejectedPicture, RejectedPictures
 
 MOST_ROWS = 4096  # of a commit
 LONGEST = 10.0  # seconds between commits
 _EPOCH = datetime(1970, 1, 1)
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
-_Stored = tuple[Picture, NDArray[np.float32]]
+_Stored = tuple[NewPicture, NDArray[np.float32]]
 
 
 @dataclass
@@ -76,15 +76,16 @@ class Adding:
         *,
         retry: bool,
         batch_size: int | None,
+        find: Callable[[Item], NewPicture] = find_file,
     ) -> None:
         self.parts, self._clip, self._advance = parts, clip, advance
-        self._retry, self._batch_size = retry, batch_size
+        self._retry, self._batch_size, self._find = retry, batch_size, find
         self._known = KnownFiles(parts.store)
         self.summary = AddSummary()
         self._fresh: list[_Stored] = []  # embedded, not stored yet
-        self._reused: list[Picture] = []  # of a known content, not stored yet
+        self._reused: list[NewPicture] = []  # of a known content, not stored yet
         self._states: dict[str, str] = {}  # "new" or "changed", of the pictures on their way
-        self._again: list[Picture] = []  # of a content that is no longer there
+        self._again: list[NewPicture] = []  # of a content that is no longer there
         self._noted = 0  # rejects that are stored
         self._committed = time.monotonic()
 
@@ -99,15 +100,15 @@ class Adding:
             self.summary.interrupted = True
         self._commit()
 
-    def _plan(self, items: Iterable[Item]) -> Iterator[Picture]:
+    def _plan(self, items: Iterable[Item]) -> Iterator[NewPicture]:
         """The pictures that are new or changed."""
         for item in items:
             try:
                 if item.error is not None:
                     raise item.error
-                picture = find_file(item)
+                picture = self._find(item)
             except EclipticError as error:
-                self._reject(Picture(item, item.name), error)
+                self._reject(NewPicture(item, item.name), error)
                 continue
             state = self._known.look_up(picture.id, picture.size, picture.mtime_ns)
             if state == "same":
@@ -120,14 +121,14 @@ class Adding:
                 self._states[picture.id] = state
                 yield picture
 
-    def _was_rejected(self, picture: Picture) -> bool:
+    def _was_rejected(self, picture: NewPicture) -> bool:
         return self.parts.rejects.is_known(picture.id, picture.size, picture.mtime_ns)
 
-    def _read(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
+    def _read(self, pictures: Iterator[NewPicture]) -> Iterator[NewPicture]:
         """The pictures with a content that the library does not have."""
-        waiting: list[Picture] = []
+        waiting: list[NewPicture] = []
 
-        def noted() -> Iterator[Picture]:
+        def noted() -> Iterator[NewPicture]:
             for picture in pictures:
                 waiting.append(picture)
                 yield picture
@@ -147,10 +148,10 @@ class Adding:
                 else:
                     yield picture
 
-    def _embed(self, pictures: Iterator[Picture]) -> None:
-        given: dict[int, Picture] = {}
+    def _embed(self, pictures: Iterator[NewPicture]) -> None:
+        given: dict[int, NewPicture] = {}
 
-        def noted() -> Iterator[Picture]:
+        def noted() -> Iterator[NewPicture]:
             for place, picture in enumerate(pictures):
                 given[place] = picture
                 yield picture
@@ -173,9 +174,10 @@ class Adding:
             self._advance(len(part.kept))
             self._commit_if_due()
 
-    def _reject(self, picture: Picture, error: EclipticError) -> None:
+    def _reject(self, picture: NewPicture, error: EclipticError) -> None:
         self._states.pop(picture.id, None)
-        rejected = RejectedPicture(picture.id, str(error), picture.size, picture.mtime_ns)
+        reason = str(error).removeprefix(picture.item.name).lstrip(": ")
+        rejected = RejectedPicture(picture.id, reason, picture.size, picture.mtime_ns)
         self.summary.rejected.append(rejected)
         self._advance(1)
 
@@ -196,7 +198,7 @@ class Adding:
         self.parts.rejects.add(list({one.id: one for one in rejected}.values()))
         self._committed = time.monotonic()
 
-    def _store_fresh(self, fresh: list[_Stored]) -> list[Picture]:
+    def _store_fresh(self, fresh: list[_Stored]) -> list[NewPicture]:
         pictures = [picture for picture, _ in fresh]
         if not pictures:
             return []
@@ -213,7 +215,7 @@ class Adding:
                 self.summary.added += 1
         return pictures
 
-    def _store_reused(self, pictures: list[Picture]) -> None:
+    def _store_reused(self, pictures: list[NewPicture]) -> None:
         """Store files whose content is known, with the vector and the facts of that content."""
         if not pictures:
             return
@@ -233,7 +235,7 @@ class Adding:
         if old:
             self.parts.store.delete(ids=old)
 
-    def _count_reuse(self, picture: Picture, others: list[StoreRow]) -> list[str]:
+    def _count_reuse(self, picture: NewPicture, others: list[StoreRow]) -> list[str]:
         """Count a file of a known content; returns the ids of the file that it was before."""
         changed = self._states.pop(picture.id, "new") == "changed"
         if any(one["id"] == picture.id for one in others):
@@ -276,12 +278,12 @@ class Adding:
                 self.summary.gone += [str(row["id"]) for row in block.rows() if _is_gone(row)]
 
 
-def _new_row(picture: Picture) -> StoreRow:
+def _new_row(picture: NewPicture) -> StoreRow:
     added = datetime.now(UTC).replace(tzinfo=None)
-    return {**picture.facts, **_place(picture), **picture.extra, "added": added}
+    return {"added": added, **picture.facts, **_place(picture), **picture.extra}
 
 
-def _place(picture: Picture) -> StoreRow:
+def _place(picture: NewPicture) -> StoreRow:
     """The columns that tell where a picture is, and which bytes it had."""
     path = escape_surrogates(picture.path)
     modified = _EPOCH + timedelta(microseconds=picture.mtime_ns // 1000)

@@ -9,8 +9,17 @@ from typing import Any, Self
 from ecliptic.checkpoints import catalog
 from ecliptic.engine import Clip, Columns, Item, image_item, load, read_items
 from ecliptic.errors import ConfigError, SpaceMismatchError, StorageError, warn
-from ecliptic.index import ColumnType, Filter, KeyedTable, Repaired, StoreProblem, open_store
+from ecliptic.index import (
+    ColumnType,
+    Filter,
+    KeyedTable,
+    Repaired,
+    StoreProblem,
+    open_store,
+)
 from ecliptic.library.adding import Adding, AddSummary, LibraryParts
+from ecliptic.library.duplicates import DuplicateGroup, find_groups
+from ecliptic.library.health import check_library, repair_library
 from ecliptic.library.hits import LibraryHits
 from ecliptic.library.layout import (
     ABOUT,
@@ -20,12 +29,13 @@ from ecliptic.library.layout import (
     read_about,
     write_about,
 )
-from ecliptic.library.queries import Query, Wanted
+from ecliptic.library.queries import LibraryQuery, Wanted
+from ecliptic.library.reembedding import Reembedding, count_without_file, remove_items
 from ecliptic.library.rejected import RejectedPictures
-from ecliptic.library.searching import find_hits
+from ecliptic.library.searching import HowToFind, find_hits
 from ecliptic.storage import make_folder
 
-Pictures = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item]
+PictureSources = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item]
 
 
 class Library:
@@ -38,10 +48,14 @@ class Library:
     def __init__(self, folder: Path, clip: Clip | None = None) -> None:
         """Use `create` or `open`."""
         self.folder = folder
-        self.about = read_about(folder)
         self._clip = clip
-        if clip is not None:
-            self._check_clip(clip)
+        self._open()
+
+    def _open(self) -> None:
+        folder = self.folder
+        self.about = read_about(folder)
+        if self._clip is not None:
+            self._check_clip(self._clip)
         self._parts = LibraryParts(
             open_store(folder / self.about.items),
             KeyedTable(folder / THUMBNAILS, {"jpeg": "bytes"}),
@@ -54,6 +68,7 @@ class Library:
         path: str | os.PathLike[str],
         clip: Clip | str = "mini",
         columns: Mapping[str, ColumnType] | None = None,
+        source: str | None = None,
     ) -> "Library":
         """Make an empty library.
 
@@ -61,6 +76,7 @@ class Library:
             path: a folder that is new or empty; such as "photos.library".
             clip: the model, or what `ecliptic.load` takes.
             columns: more columns, which are filled from tables of these names.
+            source: what `ecliptic.load` takes to load the model again; None for what `clip` tells.
 
         Raises:
             StorageError: something is there, or it cannot be written.
@@ -72,14 +88,7 @@ class Library:
                 f"{folder} exists and holds {what}; open it, or choose another path."
             )
         model = load(clip) if isinstance(clip, str) else clip
-        about = LibraryAbout(
-            model=_name_source(clip),
-            name=model.card.name,
-            space=model.card.space,
-            exact=model.card.exact,
-            embed=model.card.embed,
-            columns=dict(columns or {}),
-        )
+        about = _describe(model, source or clip, columns or {})
         make_folder(folder)
         open_store(folder / about.items, about.schema()).close()
         write_about(folder, about)  # last, because a folder without it is no library
@@ -131,6 +140,15 @@ class Library:
             self._clip = clip
         return self._clip
 
+    def use(self, clip: Clip) -> None:
+        """Encode with this model, which must be of the library's space.
+
+        Raises:
+            SpaceMismatchError: it is of another one.
+        """
+        self._check_clip(clip)
+        self._clip = clip
+
     def _check_clip(self, clip: Clip) -> None:
         about, card = self.about, clip.card
         if card.space != about.space:
@@ -148,7 +166,7 @@ class Library:
 
     def add(
         self,
-        pictures: Pictures,
+        pictures: PictureSources,
         *,
         columns: Columns | None = None,
         prune: bool = False,
@@ -219,19 +237,73 @@ class Library:
             InputError: nothing to search for, or an unknown id or file.
             FilterError: the filter cannot be read.
         """
-        wanted = Query.of(query, like, unlike)
-        store = self._parts.store
-        return find_hits(
-            store,
-            wanted.vector(store, lambda: self.clip),
-            wanted.describe(),
-            k,
-            where,
-            self.thumbnails,
-            offset=offset,
-            diversity=diversity,
-            exact=exact,
-        )
+        query = LibraryQuery.of(query, like, unlike)
+        how = HowToFind(k, where, offset, diversity, exact)
+        return find_hits(self._parts.store, [query], lambda: self.clip, how, self.thumbnails)[0]
+
+    def search_each(
+        self,
+        queries: "Sequence[Wanted]",
+        k: int = 20,
+        *,
+        like: "Wanted | Sequence[Wanted] | None" = None,
+        unlike: "Wanted | Sequence[Wanted] | None" = None,
+        where: Filter | str | None = None,
+        offset: int = 0,
+        diversity: float = 0.0,
+        exact: bool = False,
+    ) -> list[LibraryHits]:
+        """The hits of each of several queries, which are answered together.
+
+        The other arguments are those of `search`, and count for every query.
+        """
+        found = [LibraryQuery.of(query, like, unlike) for query in queries]
+        how = HowToFind(k, where, offset, diversity, exact)
+        return find_hits(self._parts.store, found, lambda: self.clip, how, self.thumbnails)
+
+    def duplicates(
+        self, threshold: float = 0.95, where: Filter | str | None = None
+    ) -> list[DuplicateGroup]:
+        """Groups of pictures that resemble each other, the largest first.
+
+        Args:
+            threshold: the least cosine of a picture with the one to keep. Copies in other sizes
+                and qualities have 0.95 and more; what else has depends on the model.
+            where: only pictures that pass this filter.
+
+        Raises:
+            InputError: more than 5,000,000 pairs reach the threshold.
+        """
+        return find_groups(self._parts.store, threshold, where)
+
+    def reembed(
+        self, clip: Clip | str, advance: Callable[[int], object] = lambda _: None
+    ) -> AddSummary:
+        """Embed all pictures anew with another model.
+
+        The old vectors are used until the new ones are complete; a run that was stopped goes on
+        where it was. Pictures whose files are gone or cannot be read are left out, and told.
+
+        Raises:
+            ConfigError: some pictures came from tables and have no file; index these again.
+        """
+        model = load(clip) if isinstance(clip, str) else clip
+        if count := count_without_file(self._parts.store):
+            raise ConfigError(
+                f"{count} pictures of {self.folder} came from tables and have no file, so they "
+                "cannot be embedded anew; make another library from their tables."
+            )
+        about = _describe(model, clip, self.about.columns)
+        if about.space != self.about.space:
+            summary = Reembedding(self.folder, self._parts, about).run(model, advance)
+            if summary.interrupted:
+                return summary
+            self._parts.store.close()
+            self._clip = model
+            self._open()
+            remove_items(self.folder, self.about)
+            return summary
+        return AddSummary(unchanged=len(self))
 
     def check(self, *, deep: bool = False) -> list[StoreProblem]:
         """What is wrong with its files; empty when it is sound.
@@ -239,18 +311,16 @@ class Library:
         Args:
             deep: read every byte and compare checksums; otherwise names and sizes.
         """
-        parts = (self._parts.store, self._parts.thumbnails, self._parts.rejects.table)
-        return [problem for part in parts for problem in part.check(deep=deep)]
+        return check_library(self.folder, deep=deep)
 
     def repair(self, *, drop: bool = False) -> Repaired:
-        """Mend what `check` finds, and say what was lost; see `ecliptic.index.Store.repair`."""
-        parts = (self._parts.store, self._parts.thumbnails, self._parts.rejects.table)
-        done = [part.repair(drop=drop) for part in parts]
-        return Repaired(
-            tuple(action for one in done for action in one.actions),
-            done[0].lost,  # thumbnails and rejects are made again
-            tuple(problem for one in done for problem in one.left),
-        )
+        """Mend what `check` finds, and say what was lost; see `ecliptic.index.Store.repair`.
+
+        `repair_library` does the same for a library that does not open.
+        """
+        done = repair_library(self.folder, drop=drop)
+        self._open()
+        return done
 
     def compact(self) -> None:
         """Join small files, and remove what no reader needs."""
@@ -271,6 +341,14 @@ class Library:
     def store(self) -> Any:
         """The store of the items, for what this class does not offer."""
         return self._parts.store
+
+
+def _describe(clip: Clip, given: Clip | str, columns: Mapping[str, ColumnType]) -> LibraryAbout:
+    """What a library of this model says about itself; `given` is what the user passed."""
+    card = clip.card
+    return LibraryAbout(
+        _name_source(given), card.name, card.space, card.exact, card.embed, dict(columns)
+    )
 
 
 def _name_source(clip: Clip | str) -> str:

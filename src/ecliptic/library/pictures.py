@@ -1,4 +1,4 @@
-"""`Picture`: a file that is read once, for its content, facts, thumbnail and pixels."""
+"""`NewPicture`: a file that is read once, for its content, facts, thumbnail and pixels."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ _LONGEST_CAMERA = 200  # characters
 
 
 @dataclass
-class Picture:
+class NewPicture:
     """One picture on its way into the library; its fields are filled as it goes."""
 
     item: Item
@@ -40,7 +40,7 @@ class Picture:
     thumbnail: bytes = b""  # JPEG
     extra: dict[str, Any] = field(default_factory=dict)  # columns of a table
 
-    def read(self, preprocess: Preprocess) -> "Picture":
+    def read(self, preprocess: Preprocess) -> "NewPicture":
         """Read the bytes and sum them up.
 
         Raises:
@@ -72,21 +72,21 @@ class Picture:
         self.thumbnail = make_thumbnail(image)
 
 
-def find_file(item: Item) -> Picture:
+def find_file(item: Item) -> NewPicture:
     """The picture of an item, with the size and the time of its file.
 
     Raises:
         ImageError: the file is gone or cannot be looked at.
     """
     if isinstance(item.value, bytes):
-        return Picture(item, item.name)
+        return NewPicture(item, item.name)
     path = os.path.abspath(item.value)  # noqa: PTH100 Path.resolve follows links
     try:
         found = os.stat(path)  # noqa: PTH116 of a name as it is
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{item.name}: it cannot be read: {reason}.", source=item.name) from None
-    return Picture(item, path, path, found.st_size, found.st_mtime_ns)
+    return NewPicture(item, path, path, found.st_size, found.st_mtime_ns)
 
 
 def make_thumbnail(image: Image.Image) -> bytes:

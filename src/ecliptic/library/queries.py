@@ -45,13 +45,13 @@ class QueryPart:
 
 
 @dataclass(frozen=True)
-class Query:
+class LibraryQuery:
     """All parts of a query."""
 
     parts: tuple[QueryPart, ...]
 
     @classmethod
-    def of(cls, query: Wanted, like: Wanted, unlike: Wanted) -> "Query":
+    def of(cls, query: Wanted, like: Wanted, unlike: Wanted) -> "LibraryQuery":
         """The query of the arguments of `Library.search`.
 
         Raises:

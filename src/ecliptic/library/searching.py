@@ -3,48 +3,81 @@
 K hits, N candidates, E vector size.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.checks import check_count, check_range
-from ecliptic.index import Filter, Store
+from ecliptic.engine import Clip
+from ecliptic.index import Filter, Hits, Store
 from ecliptic.library.hits import FindThumbnails, LibraryHits
+from ecliptic.library.queries import LibraryQuery
 
 _POOL, _LEAST = 5, 100  # candidates of a diverse search: 5 K, at least 100
 _MOST = 2000  # candidates of a diverse search
 
 
+@dataclass(frozen=True)
+class HowToFind:
+    """The arguments of `Library.search` beside the query."""
+
+    k: int
+    where: Filter | str | None
+    offset: int
+    diversity: float
+    exact: bool
+
+    def __post_init__(self) -> None:
+        check_count("k", self.k)
+        check_count("offset", self.offset, least=0)
+        check_range("diversity", self.diversity, 0.0, 1.0)
+
+    @property
+    def last(self) -> int:
+        """The rank of the last hit."""
+        return self.offset + self.k
+
+    @property
+    def pool(self) -> int:
+        """The number of rows to take from the store."""
+        pool = min(_MOST, max(_LEAST, _POOL * self.last)) if self.diversity else 0
+        return max(pool, self.last)
+
+
 def find_hits(
     store: Store,
-    vector: NDArray[np.float32],
-    asked: str,
-    k: int,
-    where: Filter | str | None,
+    queries: Sequence[LibraryQuery],
+    load: Callable[[], Clip],
+    how: HowToFind,
     thumbnails: FindThumbnails,
-    *,
-    offset: int,
-    diversity: float,
-    exact: bool,
-) -> LibraryHits:
-    """The hits from `offset` to `offset + k`; see `Library.search`."""
-    check_count("k", k)
-    check_count("offset", offset, least=0)
-    check_range("diversity", diversity, 0.0, 1.0)
-    wanted = offset + k
-    pool = min(_MOST, max(_LEAST, _POOL * wanted)) if diversity else wanted
+) -> list[LibraryHits]:
+    """The hits of each query from `offset` to `offset + k`; see `Library.search`."""
+    if not queries:
+        return []
+    vectors = np.stack([query.vector(store, load) for query in queries])
     names = list(store.schema.columns)
-    found = store.search(vector, max(pool, wanted), where, names, exact=exact)
-    hits = found.hits[0]
+    found = store.search(vectors, how.pool, how.where, names, exact=how.exact)
+    answers = []
+    for query, hits in zip(queries, found.hits, strict=True):
+        empty = LibraryHits(query.describe(), (), (), how.offset, found.plan, thumbnails)
+        answers.append(_choose(store, hits, how, empty))
+    return answers
+
+
+def _choose(store: Store, hits: Hits, how: HowToFind, empty: LibraryHits) -> LibraryHits:
+    """Fill `empty` with the hits of one query."""
     order = np.arange(len(hits.ids))
-    if diversity and len(order):
-        order = choose_diverse(hits.scores, _vectors(store, hits.ids), wanted, diversity)
-    order = order[offset:wanted]
+    if how.diversity and len(order):
+        vectors = _vectors(store, hits.ids)
+        order = choose_diverse(hits.scores, vectors, how.last, how.diversity)
+    order = order[how.offset : how.last]
     rows = [
         {"id": hits.ids[i], **{name: values[i] for name, values in hits.columns.items()}}
         for i in order
     ]
-    scores = [float(hits.scores[i]) for i in order]
-    return LibraryHits(asked, rows, scores, offset, found.plan, thumbnails)
+    return replace(empty, rows=rows, scores=[float(hits.scores[i]) for i in order])
 
 
 def _vectors(store: Store, ids: tuple[str, ...]) -> NDArray[np.float32]:

@@ -10,6 +10,10 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.report.best_of import write_best_of as write_best_of
     from ecliptic.report.classification import classification_page as classification_page
+    from ecliptic.report.found import (
+        duplicates_page as duplicates_page,
+        search_page as search_page,
+    )
     from ecliptic.report.questions import Picture as Picture
     from ecliptic.report.review import review_page as review_page
     from ecliptic.report.showcase.demonstration import demo as demo

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ecliptic.storage.replacing import (
         Drafts as Drafts,
         Writer as Writer,
+        copy_writer as copy_writer,
         drafts_of as drafts_of,
         find_changes as find_changes,
         replace_file as replace_file,

@@ -8,6 +8,7 @@ from SQLite's.
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,7 +18,7 @@ from typing import IO
 from safetensors import SafetensorError
 
 from ecliptic.errors import StorageError
-from ecliptic.storage.opening import describe_kind, hash_file
+from ecliptic.storage.opening import describe_kind, hash_file, open_regular
 from ecliptic.storage.paths import check_path
 
 Writer = Callable[[Path], object]  # writes the file at the path that it gets
@@ -102,6 +103,16 @@ def stream_writer(write: Callable[[IO[bytes]], object]) -> Writer:
             write(file)
 
     return open_draft
+
+
+def copy_writer(source: Path) -> Writer:
+    """Copies the bytes of the regular file `source`."""
+
+    def copy(file: IO[bytes]) -> None:
+        with open_regular(source) as found:
+            shutil.copyfileobj(found, file)
+
+    return stream_writer(copy)
 
 
 def start_log(path: Path, kept: str = "") -> IO[str]:

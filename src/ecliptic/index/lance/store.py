@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.errors import CorruptFileError, StorageError
-from ecliptic.index.answers import Repaired, SearchResult, StoreProblem
+from ecliptic.index.answers import NearPairs, Repaired, SearchResult, StoreProblem
 from ecliptic.index.batches import RowBatch
 from ecliptic.index.codes.files import damaged_codes, remove_codes
 from ecliptic.index.columns import ID, VECTOR
 from ecliptic.index.filters.tree import Filter
 from ecliptic.index.lance.checking import find_problems, repair_table
 from ecliptic.index.lance.conversion import arrow_schema, to_arrow, to_block
+from ecliptic.index.lance.pairs import near_pairs
 from ecliptic.index.lance.searching import search_view
 from ecliptic.index.lance.table import LanceTable
 from ecliptic.index.lance.view import View
@@ -103,6 +104,9 @@ class LanceStore(Store):
             lambda dataset: search_view(self._view(dataset), queries, k, tree, columns, exact=exact)
         )
 
+    def _near_pairs(self, threshold: float) -> Iterator[NearPairs]:
+        yield from near_pairs(self._view(self._table.newest()), threshold)
+
     def _read(
         self,
         ids: tuple[str, ...] | None,
@@ -130,16 +134,7 @@ class LanceStore(Store):
 
     def check(self, *, deep: bool = False) -> list[StoreProblem]:
         """What is wrong with the files; see `Store.check`."""
-        problems = find_problems(self.folder, deep=deep)
-        if deep and not problems:
-            problems = [
-                StoreProblem(
-                    f"{_CODES}/{path.name}",
-                    "it is damaged; `repair` removes it, and the next search makes it again.",
-                )
-                for path in damaged_codes(self.folder / _CODES, self._table.data_files())
-            ]
-        return problems
+        return check_store(self.folder, deep=deep)
 
     def repair(self, *, drop: bool = False) -> Repaired:
         """Mend what `check` finds; see `Store.repair`."""
@@ -153,8 +148,18 @@ class LanceStore(Store):
         remove_codes(self.folder / _CODES, self._table.data_files())
 
 
-def repair_store(folder: Path, *, drop: bool) -> Repaired:
-    """Mend a store that may not even open; see `Store.repair`."""
+def check_store(folder: Path, *, deep: bool = False) -> list[StoreProblem]:
+    """What is wrong with a store or a table, also with one that does not open."""
+    problems = find_problems(folder, deep=deep)
+    if not deep or problems:
+        return problems
+    bad = damaged_codes(folder / _CODES, LanceTable(folder).data_files())
+    fix = "it is damaged; `repair` removes it, and the next search makes it again."
+    return [StoreProblem(f"{_CODES}/{path.name}", fix) for path in bad]
+
+
+def repair_store(folder: Path, *, drop: bool = False) -> Repaired:
+    """Mend a store or a table, also one that does not open; see `Store.repair`."""
     done = repair_table(folder, drop=drop)
     bad = damaged_codes(folder / _CODES, LanceTable(folder).data_files()) if not done.left else []
     for path in bad:

@@ -175,6 +175,16 @@ class View:
                 found.append(segment.start + segment.places.numpy()[codes[low:high] - first])
         return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
+    def every_place(self) -> NDArray[np.int64]:
+        """(n,) for each code the position of its row; -1 for deleted rows."""
+        found = []
+        for segment in self.segments:
+            places = segment.start + segment.places.numpy()
+            if segment.live_codes is not None:
+                places = np.where(segment.live_codes.numpy(), places, -1)
+            found.append(places)
+        return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
     def take(self, positions: NDArray[np.int64], columns: list[str]) -> Any:
         """Rows by position, in this order: a table of pyarrow with their ids and `columns`."""
         return self.dataset.take(positions.tolist(), columns=[ID, *columns])

@@ -1,0 +1,142 @@
+"""`ecliptic index`: put pictures into a library, or bring it up to date."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecliptic.cli.exits import INTERRUPTED, REJECTED, leave
+from ecliptic.cli.flags import Json, expands
+from ecliptic.cli.library_flags import USUAL, LibraryModelFlags, is_library, open_library
+from ecliptic.cli.output import MOST_REJECTS, count, on_terminal, print_json, say
+from ecliptic.cli.sources import ImageSources, Paths
+
+if TYPE_CHECKING:
+    from ecliptic.library import AddSummary, Library
+
+MOST_GONE = 5  # of the files that are no longer there, named one by one
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexSources(ImageSources):
+    """Pictures to index."""
+
+    inputs: Paths = None
+
+    takes_vectors = False
+
+
+@expands
+def index(
+    *,
+    sources: IndexSources,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the library.", metavar="LIBRARY")
+    ] = USUAL,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove pictures whose files are gone.")
+    ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again what was rejected before.")
+    ] = False,
+    reembed: Annotated[
+        bool,
+        typer.Option("--reembed", help="Embed all pictures anew with --model; no PATH is needed."),
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per batch.")] = None,
+    model: LibraryModelFlags,
+    json: Json = False,
+) -> None:
+    """Put pictures into a library, which `ecliptic search` searches.
+
+    Run it again to bring the library up to date: only new and changed pictures are read, and files
+    that were moved or copied are not embedded again. A run that was stopped, even by a power cut,
+    goes on where it was. Pictures that cannot be used are named on stderr, and the exit code is 3;
+    they are not tried again until they change.
+    """
+    if reembed:
+        _check_reembed(sources, model)
+    else:
+        sources.check()
+    library = _open(out, model, reembed=reembed)
+    total = len(library) if reembed else None
+    if on_terminal() and not reembed:
+        total = sources.count(sources.inputs or ())
+    from ecliptic.engine import progress_bar
+
+    with progress_bar("pictures", total, show=on_terminal()) as advance:
+        if reembed:
+            summary = library.reembed(model.clip_of(""), advance)
+        else:
+            summary = library.add(
+                sources.inputs or [],
+                columns=sources.columns(),
+                prune=prune,
+                retry=retry,
+                batch_size=batch_size,
+                advance=advance,
+            )
+    _report(library, summary, prune=prune)
+    if json:
+        print_json(_to_json(library, summary))
+    leave(INTERRUPTED, when=summary.interrupted)
+    leave(REJECTED, when=bool(summary.rejected))
+
+
+def _check_reembed(sources: IndexSources, model: LibraryModelFlags) -> None:
+    if sources.inputs:
+        raise typer.BadParameter("--reembed embeds what is in the library; leave PATH out.")
+    if not model.model:
+        raise typer.BadParameter("--reembed needs --model, the model to change to.")
+
+
+def _open(out: Path, model: LibraryModelFlags, *, reembed: bool) -> "Library":
+    from ecliptic.library import Library
+
+    if reembed:
+        return open_library(out)
+    if is_library(out):
+        return open_library(out, model)
+    name = model.model or "mini"
+    library = Library.create(out, model.clip_of(name), source=name)
+    say(f"new library {out}, with the model {library.about.name}")
+    return library
+
+
+def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
+    """Say what became of the pictures."""
+    for reject in summary.rejected[:MOST_REJECTS]:
+        say(f"rejected {reject.id}: {reject.reason}")
+    if (more := len(summary.rejected) - MOST_REJECTS) > 0:
+        say(f"and {more:,} more; `ecliptic library rejects {library.folder}` lists them")
+    if summary.rejected_before:
+        say(f"{count(summary.rejected_before, 'picture')} rejected before; --retry tries again")
+    if summary.gone:
+        _say_gone(summary.gone, prune=prune)
+    parts = [
+        (summary.added, "added"),
+        (summary.changed, "changed"),
+        (summary.moved, "moved"),
+        (summary.copied, "copies of others"),
+        (summary.removed, "removed"),
+        (summary.unchanged, "unchanged"),
+        (len(summary.rejected), "rejected"),
+    ]
+    told = ", ".join(f"{number:,} {what}" for number, what in parts if number) or "nothing to do"
+    if summary.interrupted:
+        say("interrupted; what was embedded is stored, and the next run goes on here")
+    say(f"{told}; {library.folder} has {count(len(library), 'picture')}")
+
+
+def _say_gone(gone: Iterable[str], *, prune: bool) -> None:
+    names = list(gone)
+    more = f" and {len(names) - MOST_GONE:,} more" if len(names) > MOST_GONE else ""
+    fix = "" if prune else "; --prune removes them from the library"
+    say(f"{count(len(names), 'file')} gone: {', '.join(names[:MOST_GONE])}{more}{fix}")
+
+
+def _to_json(library: "Library", summary: "AddSummary") -> dict[str, Any]:
+    found = dataclasses.asdict(summary)
+    return {"library": str(library.folder), "pictures": len(library), **found}

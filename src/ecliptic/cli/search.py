@@ -1,0 +1,219 @@
+"""`ecliptic search`: find pictures of a library by words and by pictures."""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecliptic.cli.flags import Force, Json, check_written, expands
+from ecliptic.cli.library_flags import (
+    USUAL,
+    LibraryModelFlags,
+    PathsOnly,
+    Where,
+    is_library,
+    open_library,
+)
+from ecliptic.cli.output import (
+    count,
+    print_json,
+    print_names0,
+    print_table,
+    print_text,
+    say,
+)
+from ecliptic.errors import InputError
+
+if TYPE_CHECKING:
+    from ecliptic.library import Library, LibraryHits
+
+_LESS = 0.5  # the usual weight of --unlike; `ecliptic.library` has the same
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryFlags:
+    """What to search for, beside words."""
+
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="More like this picture, a path; repeat for more.", metavar="PATH"),
+    ] = None
+    unlike: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Less like these words, or like this picture; repeat for more.",
+            metavar="TEXT|PATH",
+        ),
+    ] = None
+    like_weight: Annotated[
+        float, typer.Option(help="Weight of each --like; that of words is 1.", min=0.0)
+    ] = 1.0
+    unlike_weight: Annotated[float, typer.Option(help="Weight of each --unlike.", min=0.0)] = _LESS
+    where: Where = None
+    diversity: Annotated[
+        float,
+        typer.Option(help="0 to 1: prefer hits that differ from each other.", min=0.0, max=1.0),
+    ] = 0.0
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compute the exact score of every picture.")
+    ] = False
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `Library.search`."""
+        return {
+            "like": [(path, self.like_weight) for path in self.like or ()] or None,
+            "unlike": [(_picture(text), self.unlike_weight) for text in self.unlike or ()] or None,
+            "where": self.where,
+            "diversity": self.diversity,
+            "exact": self.exact,
+        }
+
+    def check(self) -> None:
+        """Raise for a weight that has no effect."""
+        given = {"like": (self.like, self.like_weight, 1.0)}
+        given["unlike"] = (self.unlike, self.unlike_weight, _LESS)
+        for name, (parts, weight, usual) in given.items():
+            if weight != usual and not parts:
+                raise typer.BadParameter(f"--{name}-weight does nothing without --{name}.")
+            if weight == 0:
+                raise typer.BadParameter(f"--{name}-weight must be above 0.")
+
+
+def _picture(text: str) -> "str | Path":
+    """A path if there is such a file, else words."""
+    return Path(text) if Path(text).is_file() else text
+
+
+@expands
+def search(
+    *,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LIBRARY] [TEXT]...",
+            help="What to search for; each TEXT is a search of its own. The library comes first; "
+            f"without one it is {USUAL}.",
+            show_default=False,
+        ),
+    ] = None,
+    query: QueryFlags,
+    k: Annotated[int, typer.Option("-k", "--top-k", help="Hits of a search.", min=1)] = 10,
+    offset: Annotated[int, typer.Option(help="Hits to leave out first, for pages.", min=0)] = 0,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write a contact sheet, one HTML file.", metavar="FILE"),
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page; without --page, a temporary one.")
+    ] = False,
+    copy_to: Annotated[
+        Path | None, typer.Option(help="Copy the files into this folder.", metavar="DIR")
+    ] = None,
+    paths0: PathsOnly = False,
+    force: Force = False,
+    model: LibraryModelFlags,
+    json: Json = False,
+) -> None:
+    """Find pictures of a library by words, by pictures, or by both.
+
+    The score is the cosine of a picture with the query: compare it within one search only. Parts
+    of a query are added: words, --like, and --unlike with a minus.
+    """
+    folder, texts = _split(words or [])
+    query.check()
+    if not texts and not query.like and not query.unlike:
+        raise typer.BadParameter("give words to search for, --like or --unlike.")
+    if json and paths0:
+        raise typer.BadParameter("--json and --paths0 both print; take one.")
+    if copy_to is not None:
+        _check_copies(copy_to, force=force)
+    check_written([page] if page else [], [], force=force and copy_to is None, flags="--page")
+    library = open_library(folder, model)
+    options = {**query.options(), "k": k, "offset": offset}
+    found = library.search_each(texts, **options) if texts else [library.search(None, **options)]
+    _print(found, paths0=paths0, json=json)
+    if copy_to is not None:
+        _copy(found, copy_to, force=force)
+    if page or open_page:
+        _write_page(found, library, page, show=open_page)
+
+
+def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """The library, and the texts."""
+    if words and is_library(Path(words[0])):
+        return Path(words[0]), list(words[1:])
+    first = words[0] if words else ""
+    if first.rstrip("/").endswith(".library"):
+        raise InputError(
+            f"there is no library in {first}; check the path, or make one with "
+            f"`ecliptic index FOLDER --out {first}`."
+        )
+    return USUAL, list(words)
+
+
+def _print(found: "Sequence[LibraryHits]", *, paths0: bool, json: bool) -> None:
+    if json:
+        print_json([{"query": hits.asked, "hits": hits.to_json()} for hits in found])
+        return
+    if paths0:
+        print_names0(str(path) for hits in found for path in hits.paths if path is not None)
+        return
+    for number, hits in enumerate(found):
+        if number:
+            print_text("")
+        if len(found) > 1:
+            print_text(hits.asked)
+        rows = zip(hits.ranks, hits.scores, hits.ids, strict=True)
+        shown = [(f"{rank:,}", f"{score:.3f}", _shorten(name)) for rank, score, name in rows]
+        if shown:
+            print_table(("rank ", "score ", "picture"), shown)
+        else:
+            passed = hits.plan.candidates
+            say("no hits: no picture passes the filter" if not passed else "no more hits")
+
+
+def _shorten(name: str) -> str:
+    """A path relative to the current folder, if it is below it."""
+    here = f"{Path.cwd()}/"
+    return name.removeprefix(here)
+
+
+def _check_copies(folder: Path, *, force: bool) -> None:
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not force)):
+        raise InputError(f"{folder} exists and is not empty; pass --force to add to it.")
+
+
+def _copy(found: "Sequence[LibraryHits]", folder: Path, *, force: bool) -> None:
+    """Copy the files of all hits, named by their rank."""
+    from ecliptic.storage import copy_writer, make_folder, replace_file
+
+    make_folder(folder)
+    copied = 0
+    for number, hits in enumerate(found, start=1):
+        for rank, path in zip(hits.ranks, hits.paths, strict=True):
+            if path is None or not path.is_file():
+                say(f"not copied, as there is no such file: {path or 'a row of a table'}")
+                continue
+            start = f"{number}-" if len(found) > 1 else ""
+            target = folder / f"{start}{rank:03}-{path.name}"
+            if target.exists() and not force:
+                raise InputError(f"{target} exists; pass --force to replace it.")
+            replace_file(target, copy_writer(path))
+            copied += 1
+    say(f"{count(copied, 'file')} copied to {folder}")
+
+
+def _write_page(
+    found: "Sequence[LibraryHits]", library: "Library", page: Path | None, *, show: bool
+) -> None:
+    from ecliptic.report import search_page
+    from ecliptic.storage import replace_file, text_writer
+
+    path = page or Path(tempfile.mkdtemp(prefix="ecliptic-")) / "search.html"
+    replace_file(path, text_writer(search_page(found, library)))
+    say(f"contact sheet in {path}")
+    if show:
+        typer.launch(path.absolute().as_uri())

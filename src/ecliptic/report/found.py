@@ -1,0 +1,77 @@
+"""The pages of a library: what a search found, and groups of pictures that resemble each other."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ecliptic.index import ColumnValue, StoreRow
+from ecliptic.library import DuplicateGroup, Library, LibraryHits
+from ecliptic.markup import Html
+from ecliptic.report.contact_sheet import Tile, contact_sheet, shorten_names
+
+_MOST_GROUPS = 200  # on a page
+
+
+def search_page(found: Sequence[LibraryHits], library: Library) -> Html:
+    """One contact sheet with the hits of each query.
+
+    Args:
+        found: of one library.
+        library: for its name and size.
+    """
+    count = len(library)
+    title = f"Search: {found[0].asked}" if len(found) == 1 else f"{len(found)} searches"
+    lead = (
+        f"{library.folder.name}, {count:,} {'picture' if count == 1 else 'pictures'}, by "
+        f"{library.about.name}. The number on a picture is its cosine with the query; only "
+        "compare cosines of one query."
+    )
+    if len(found) == 1:
+        return contact_sheet(title, lead, _tiles(found[0]))
+    return contact_sheet(title, lead, [], [(hits.asked, _tiles(hits)) for hits in found])
+
+
+def _tiles(hits: LibraryHits) -> list[Tile]:
+    short = shorten_names(hits.ids)
+    passed = f"of {hits.plan.candidates:,}"
+    rows = zip(hits.ranks, hits.rows, hits.scores, hits.thumbnails(), strict=True)
+    return [
+        Tile(small, short[str(row["id"])], [f"rank {rank:,} {passed}", _size(row)], f"{score:.3f}")
+        for rank, row, score, small in rows
+    ]
+
+
+def _size(row: Mapping[str, ColumnValue | None]) -> str:
+    taken = row.get("taken")
+    day = f", {taken:%Y-%m-%d}" if taken and not isinstance(taken, str | int | float) else ""
+    return f"{row['width']} x {row['height']}{day}"
+
+
+def duplicates_page(groups: Sequence[DuplicateGroup], library: Library) -> Html:
+    """The groups, each with the picture to keep first."""
+    shown = groups[:_MOST_GROUPS]
+    more = f" The page shows the {_MOST_GROUPS} largest." if len(groups) > len(shown) else ""
+    count = sum(len(group.others) for group in groups)
+    lead = (
+        f"{library.folder.name}: {count:,} pictures in {len(groups):,} groups resemble another "
+        f"one. The first of each group is the one to keep: most pixels, then most bytes, then the "
+        f"oldest. Nothing was deleted.{more}"
+    )
+    sections = [(_name(group), _group_tiles(group, library)) for group in shown]
+    return contact_sheet("Pictures that resemble each other", lead, [], sections)
+
+
+def _name(group: DuplicateGroup) -> str:
+    return f"{Path(str(group.keep['id'])).name} and {len(group.others)} more"
+
+
+def _group_tiles(group: DuplicateGroup, library: Library) -> Iterable[Tile]:
+    rows: list[StoreRow] = [group.keep, *group.others]
+    small = library.thumbnails([str(row["content"]) for row in rows])
+    short = shorten_names(str(row["id"]) for row in rows)
+    badges = ["keep", *(f"{score:.3f}" for score in group.scores)]
+    for row, badge in zip(rows, badges, strict=True):
+        size = row["size"] if isinstance(row["size"], int) else 0
+        lines = [f"{row['width']} x {row['height']}, {size / 1000:,.0f} kB"]
+        if row is not group.keep and row["content"] == group.keep["content"]:
+            lines.append("the same bytes")
+        yield Tile(small.get(str(row["content"])), short[str(row["id"])], lines, badge)
