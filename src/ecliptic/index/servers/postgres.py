@@ -29,7 +29,7 @@ from ecliptic.index.servers.candidates import (
     score_margin,
 )
 from ecliptic.index.servers.postgres_driver import sql
-from ecliptic.index.servers.postgres_filters import Condition, compile_filter, name_column
+from ecliptic.index.servers.postgres_filters import Condition, filter_to_sql, name_column
 from ecliptic.index.servers.postgres_health import find_problems, mend
 from ecliptic.index.servers.postgres_link import PostgresCursor, PostgresLink, join_vectors
 from ecliptic.index.servers.postgres_table import (
@@ -91,7 +91,7 @@ class PostgresStore(Store):
 
     def __len__(self) -> int:
         with self._link.reading() as cursor:
-            return self._count(cursor, compile_filter(None, {}))
+            return self._count(cursor, filter_to_sql(None, {}))
 
     def check(self, *, deep: bool = False) -> list[StoreProblem]:
         """What is wrong with the tables or the settings of the server.
@@ -183,7 +183,7 @@ class PostgresStore(Store):
         return self._delete((sql.SQL("{} = ANY(%s::bytea[])").format(_KEY), [_make_keys(ids)]))
 
     def _delete_where(self, tree: Filter) -> int:
-        return self._delete(compile_filter(tree, self.schema.columns))
+        return self._delete(filter_to_sql(tree, self.schema.columns))
 
     def _delete(self, condition: Condition) -> int:
         test, values = condition
@@ -195,7 +195,7 @@ class PostgresStore(Store):
     def _search(
         self, queries: NDArray[np.float32], k: int, tree: Filter | None, *, exact: bool
     ) -> SearchResult:
-        condition = compile_filter(tree, self.schema.columns)
+        condition = filter_to_sql(tree, self.schema.columns)
         with self._link.reading() as cursor:
             candidates = self._count(cursor, condition)
             graph = not exact and tree is None and self._prefers_graph(cursor, k, candidates)
@@ -261,7 +261,7 @@ class PostgresStore(Store):
                     rows = self._select(cursor, keys[at : at + BLOCK], columns, vectors=vectors)
                 yield self._block(rows, columns, vectors=vectors)
             return
-        test, values = compile_filter(tree, self.schema.columns)
+        test, values = filter_to_sql(tree, self.schema.columns)
         statement = self._selection(test, columns, vectors=vectors)
         with self._link.streaming("rows") as cursor:
             cursor.execute(statement, values)

@@ -37,16 +37,16 @@ def name_column(column: str) -> sql.Identifier:
     return sql.Identifier(f"_{column}" if column in _SYSTEM else column)
 
 
-def compile_filter(tree: Filter | None, columns: ColumnTypes) -> Condition:
+def filter_to_sql(tree: Filter | None, columns: ColumnTypes) -> Condition:
     """The condition that means the same as a filter that `check_filter` gave; None fits all."""
     if tree is None:
         return sql.SQL("TRUE"), []
     if isinstance(tree, Compare):
         return _compile_comparison(tree, {ID: "string", **columns}[tree.column])
     if isinstance(tree, Not):
-        part, values = compile_filter(tree.part, columns)
+        part, values = filter_to_sql(tree.part, columns)
         return sql.SQL("NOT ({})").format(part), values
-    compiled = [compile_filter(part, columns) for part in tree.parts]
+    compiled = [filter_to_sql(part, columns) for part in tree.parts]
     word = sql.SQL(") AND (" if isinstance(tree, And) else ") OR (")
     joined = word.join(part for part, _ in compiled)
     return sql.SQL("(({}))").format(joined), [value for _, values in compiled for value in values]
