@@ -1,6 +1,7 @@
 """Servers and stores for the tests of this folder."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from ecliptic.index import Store, StoreSchema
 from tests.index.servers.cases import SCHEMA
 from tests.index.servers.postgres_server import run_postgres
+
+_NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
@@ -19,15 +22,9 @@ def socket_folder() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(socket_folder: str) -> Iterator[str]:
-    """A store that is not there yet, in a database without other stores."""
-    import psycopg
-
-    address = f"postgresql://postgres@/postgres?host={socket_folder}"
-    with psycopg.connect(address, autocommit=True) as admin:
-        admin.execute("CREATE DATABASE photos")
-        yield f"postgresql://postgres@/photos?host={socket_folder}&table=photos"
-        admin.execute("DROP DATABASE photos WITH (FORCE)")
+def postgres_url(socket_folder: str) -> str:
+    """A store that is not there yet."""
+    return f"postgresql://postgres@/postgres?host={socket_folder}&table=photos{next(_NUMBERS)}"
 
 
 def open_qdrant(client: Any, schema: StoreSchema | None = SCHEMA) -> Any:

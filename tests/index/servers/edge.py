@@ -47,7 +47,10 @@ def _range(bounds: Any) -> Any:
 
 def _record(found: Any) -> Any:
     return SimpleNamespace(
-        id=str(found.id), payload=found.payload, vector=found.vector, score=getattr(found, "score", 0)
+        id=str(found.id),
+        payload=found.payload,
+        vector=found.vector,
+        score=getattr(found, "score", 0),
     )
 
 
@@ -76,7 +79,8 @@ class EdgeClient:
         params = edge.EdgeVectorParams(vectors_config.size, edge.Distance.Dot)
         self._shard = edge.EdgeShard.create(str(self._folder), edge.EdgeConfig(vectors=params))
         config = SimpleNamespace(
-            metadata=json.loads(json.dumps(metadata)), params=SimpleNamespace(vectors=vectors_config)
+            metadata=json.loads(json.dumps(metadata)),
+            params=SimpleNamespace(vectors=vectors_config),
         )
         self._info = SimpleNamespace(config=config, payload_schema={}, status="green")
 
@@ -98,7 +102,10 @@ class EdgeClient:
         self.requests += 1
         wire = json.loads(points.model_dump_json())
         payloads = [
-            {key: int(value) if isinstance(value, bool) else value for key, value in payload.items()}
+            {
+                key: int(value) if isinstance(value, bool) else value
+                for key, value in payload.items()
+            }
             for payload in wire["payloads"]
         ]
         rows = zip(wire["ids"], wire["vectors"], payloads, strict=True)

@@ -31,6 +31,11 @@ def oracle(store: Store) -> MemoryStore:
 
 def test_searches_and_reads_agree_under_every_filter(store: Store, oracle: MemoryStore) -> None:
     assert_same_answers(store, oracle, (None, *FILTERS))
+    for where in FILTERS[::9]:
+        assert read_all(store, where=where) == read_all(oracle, where=where)
+    for k in (1, 7, 41):
+        query = np.linspace(-1, 1, WIDTH)
+        assert store.search(query, k, exact=True).hits[0].ids == oracle.search(query, k).hits[0].ids
 
 
 def test_an_order_of_strings_is_answered_or_refused(store: Store, oracle: MemoryStore) -> None:
@@ -81,7 +86,7 @@ def test_all_ties_at_the_last_place_are_seen(store: Store, oracle: MemoryStore) 
 
 def test_every_bit_of_a_vector_comes_back(store: Store) -> None:
     patterns = np.random.default_rng(3).integers(0, 1 << 32, 4000, dtype=np.uint32).view(np.float32)
-    usable = patterns[np.isfinite(patterns) & (np.abs(patterns) < 1e-3)][:WIDTH * 150]
+    usable = patterns[np.isfinite(patterns) & (np.abs(patterns) < 1e-3)][: WIDTH * 150]
     vectors = usable[: len(usable) // WIDTH * WIDTH].reshape(-1, WIDTH).copy()
     vectors[:, 0] = 1  # the others are small, also denormal, so the length is 1
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)

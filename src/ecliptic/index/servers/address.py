@@ -7,7 +7,7 @@ in any place then.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ecliptic.errors import ConfigError, did_you_mean
 
@@ -57,7 +57,8 @@ def read_address(
         given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ConfigError(f"the address of the server cannot be read; {hint}") from None
-    broken = parts.fragment or parts.netloc.count("@") > 1
+    after = parts.path + parts.query  # with an @, if a password has a slash
+    broken = parts.fragment or parts.netloc.count("@") > 1 or "@" in after
     if parts.scheme not in schemes or broken or not _HOST.fullmatch(parts.hostname or ""):
         raise ConfigError(f"the address of the server cannot be read; {hint}")
     return ServerAddress(
@@ -66,13 +67,9 @@ def read_address(
         port,
         unquote(parts.path.removeprefix("/")),
         unquote(parts.username or ""),
-        _read_password(parts),
+        unquote(parts.password or ""),
         _check_options(given, options),
     )
-
-
-def _read_password(parts: SplitResult) -> str:
-    return unquote(parts.password or "")
 
 
 def _check_options(given: list[tuple[str, str]], known: Collection[str]) -> dict[str, str]:

@@ -178,7 +178,7 @@ def _explain(error: psycopg.Error, where: str, stage: str) -> str:
         return f"{where} refuses this user ({reason}); {stage}. Ask its owner for the right."
     if error.sqlstate is None or isinstance(error, psycopg.errors.AdminShutdown):
         return (
-            f"no connection to {where}, or it was lost ({reason}); {stage}. Look whether the server "
-            "runs and the address is right, and try again."
+            f"no connection to {where}, or it was lost ({reason}); {stage}. Look whether the "
+            "server runs and the address is right, and try again."
         )
     return f"{where} could not do it ({reason}); {stage}."

@@ -82,7 +82,7 @@ class PostgresTable:
                 return
             if _is_there(cursor, self.name):
                 raise StorageError(
-                    f"{link.where}: there is a table {self.name} that is no store; use another name."
+                    f"{link.where}: the table {self.name} is no store; use another name."
                 )
             cursor.execute(self._statement(schema))
             cursor.execute(sql.SQL("CREATE TABLE {} (schema text NOT NULL)").format(self.declared))

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ecliptic.errors import ConfigError, StorageError
+from ecliptic.errors import ConfigError
 from ecliptic.index.answers import Hits, Repaired, SearchPlan, SearchResult, StoreProblem
 from ecliptic.index.batches import RowBatch
 from ecliptic.index.columns import ID

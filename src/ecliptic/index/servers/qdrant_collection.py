@@ -17,14 +17,14 @@ from ecliptic.index.servers.candidates import BLOCK
 from ecliptic.index.servers.declared import check_same_schema, print_schema, read_schema
 from ecliptic.index.servers.qdrant_driver import models
 from ecliptic.index.servers.qdrant_link import QdrantLink
-from ecliptic.index.servers.qdrant_rows import join_point_vectors, make_point_id
+from ecliptic.index.servers.qdrant_rows import join_point_vectors, list_payload_keys, make_point_id
 
 OLDEST = (1, 16)  # server that keeps metadata of a collection
 SCHEMA_KEY = "ecliptic_schema"
 _INDEXES: dict[ColumnType, models.PayloadSchemaType] = {
     "string": models.PayloadSchemaType.KEYWORD,
     "int": models.PayloadSchemaType.INTEGER,
-    "float": models.PayloadSchemaType.FLOAT,
+    "float": models.PayloadSchemaType.INTEGER,  # of each half
     "bool": models.PayloadSchemaType.BOOL,
     "timestamp": models.PayloadSchemaType.DATETIME,
 }
@@ -71,9 +71,7 @@ def _create(link: QdrantLink, schema: StoreSchema) -> None:
         with link.told("it was not made"):
             link.client.create_collection(
                 link.collection,
-                vectors_config=models.VectorParams(
-                    size=schema.width, distance=models.Distance.DOT
-                ),
+                vectors_config=models.VectorParams(size=schema.width, distance=models.Distance.DOT),
                 metadata={SCHEMA_KEY: print_schema(schema)},
             )
     except StorageError:
@@ -95,12 +93,18 @@ def _declared(link: QdrantLink) -> StoreSchema:
 
 
 def _missing_indexes(link: QdrantLink, schema: StoreSchema) -> dict[str, ColumnType]:
+    """Key of the payload -> the type of its column."""
     there = link.client.get_collection(link.collection).payload_schema
-    return {name: kind for name, kind in schema.columns.items() if name not in there}
+    keys = {
+        key: kind
+        for name, kind in schema.columns.items()
+        for key in list_payload_keys([name], schema)[1:]
+    }
+    return {key: kind for key, kind in keys.items() if key not in there}
 
 
 def _build_indexes(link: QdrantLink, schema: StoreSchema) -> list[str]:
-    """Index the columns that have no index; returns their names."""
+    """Index what filters look at and has no index; returns the keys."""
     missing = _missing_indexes(link, schema)
     for name, kind in missing.items():
         link.client.create_payload_index(link.collection, name, _INDEXES[kind], wait=True)
@@ -109,9 +113,7 @@ def _build_indexes(link: QdrantLink, schema: StoreSchema) -> list[str]:
 
 def restart_optimizer(link: QdrantLink) -> None:
     """Make the server look whether segments can be joined; a change of nothing does that."""
-    link.client.update_collection(
-        link.collection, optimizers_config=models.OptimizersConfigDiff()
-    )
+    link.client.update_collection(link.collection, optimizers_config=models.OptimizersConfigDiff())
 
 
 def find_collection_problems(

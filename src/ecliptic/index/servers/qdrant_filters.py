@@ -3,7 +3,8 @@
 Nothing is sifted again after the server: a filter that passes few rows would read them all for one
 answer, and `delete` could not use it. So these are refused: an order of strings, and an order of
 whole numbers beyond 2^53, which Qdrant compares as floats. A missing value fits no condition of
-Qdrant, and `must_not` is the plain opposite, as in `filters/tree.py`.
+Qdrant, and `must_not` is the plain opposite, as in `filters/tree.py`. A float is compared by its
+two halves of `qdrant_rows.py`.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from ecliptic.index.columns import ID, ColumnType, ColumnTypes, ColumnValue
 from ecliptic.index.filters.matching import matches
 from ecliptic.index.filters.tree import And, Compare, Filter, Not
 from ecliptic.index.servers.qdrant_driver import models
+from ecliptic.index.servers.qdrant_rows import name_halves, split_float
 
 Version = tuple[int, ...]  # of the server
 _SINCE: dict[str, Version] = {"starts with": (1, 19), "contains": (1, 20)}
@@ -39,16 +41,15 @@ def filter_to_qdrant(tree: Filter, columns: ColumnTypes, version: Version) -> mo
 
 def _translate(part: Compare, kind: ColumnType, version: Version) -> models.Condition:
     key, value = part.column, part.value
-    missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+    field = models.PayloadField(key=name_halves(key)[0] if kind == "float" else key)
+    missing = models.IsEmptyCondition(is_empty=field)
     if part.operator == "is missing":
         return missing
     if part.operator == "!=":
         same = _translate(Compare(key, "=", value), kind, version)
         return models.Filter(must_not=[missing, same])
     if kind == "bool":
-        return _either_of(
-            _match(key, flag) for flag in (False, True) if matches(part, {key: flag})
-        )
+        return _either_of(_match(key, flag) for flag in (False, True) if matches(part, {key: flag}))
     if part.operator == "in":
         assert isinstance(value, tuple)  # `check_filter` made it one
         return _is_in(key, value, kind)
@@ -70,8 +71,11 @@ def _match(key: str, value: Any) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
-def _equals(key: str, value: Any, kind: ColumnType) -> models.FieldCondition:
-    return _match(key, value) if kind in ("string", "int") else _range(key, gte=value, lte=value)
+def _equals(key: str, value: Any, kind: ColumnType) -> models.Condition:
+    if kind == "float":
+        halves = zip(name_halves(key), split_float(value), strict=True)
+        return models.Filter(must=[_match(*half) for half in halves])
+    return _match(key, value) if kind != "timestamp" else _range(key, gte=value, lte=value)
 
 
 def _is_in(key: str, values: tuple[ColumnValue, ...], kind: ColumnType) -> models.Condition:
@@ -86,8 +90,8 @@ def _match_part(
     least = _SINCE[part.operator]
     if version < least:
         raise FilterError(
-            f"`{part.column} {part.operator}` needs Qdrant {_show(least)} or newer, and this server "
-            f"is {_show(version)}; upgrade the server, or filter by = or in."
+            f"`{part.column} {part.operator}` needs Qdrant {_show(least)} or newer, and this "
+            f"server is {_show(version)}; upgrade the server, or filter by = or in."
         )
     if not part.value:  # every string has the empty one in it
         return models.Filter(must_not=[missing])
@@ -105,8 +109,10 @@ def _show(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def _order(part: Compare, kind: ColumnType) -> models.FieldCondition:
+def _order(part: Compare, kind: ColumnType) -> models.Condition:
     value = part.value
+    if isinstance(value, float):
+        return _order_float(part.column, part.operator, value)
     if kind == "string":
         raise FilterError(
             f"Qdrant has no order of strings, so `{part.column} {part.operator}` cannot be "
@@ -118,6 +124,14 @@ def _order(part: Compare, kind: ColumnType) -> models.FieldCondition:
             f"is not exact; use =, or a value below {_EXACT}."
         )
     return _range(part.column, **{_BOUNDS[part.operator]: value})
+
+
+def _order_float(column: str, operator: str, value: float) -> models.Filter:
+    """The high half decides; where it is equal, the low one does."""
+    (high_key, low_key), (high, low) = name_halves(column), split_float(value)
+    sooner = _range(high_key, **{_BOUNDS[operator[0]]: high})
+    tied: list[Any] = [_match(high_key, high), _range(low_key, **{_BOUNDS[operator]: low})]
+    return models.Filter(should=[sooner, models.Filter(must=tied)])
 
 
 def _range(key: str, **bounds: Any) -> models.FieldCondition:
