@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -114,13 +114,14 @@ def test_a_lost_connection_is_told_once_and_made_again(store: Any, admin: Any) -
     assert len(store) == len(IDS)
 
 
-def test_two_writers_of_the_same_ids_store_each_row_once(postgres_url: str) -> None:
-    PostgresStore.open(postgres_url, SCHEMA).close()
+@pytest.mark.parametrize("shared", [False, True])
+def test_two_writers_of_the_same_ids_store_each_row_once(postgres_url: str, shared: bool) -> None:
     results, ready = [], threading.Barrier(2)
+    one = nullcontext(PostgresStore.open(postgres_url, SCHEMA)) if shared else None
 
     def write(sign: int) -> None:
-        with PostgresStore.open(postgres_url) as own:
-            ready.wait()
+        ready.wait()
+        with one or PostgresStore.open(postgres_url, SCHEMA) as own:  # both may make it
             order = IDS if sign > 0 else IDS[::-1]
             rows = ROWS if sign > 0 else -ROWS[::-1]
             for _ in range(5):
@@ -137,6 +138,8 @@ def test_two_writers_of_the_same_ids_store_each_row_once(postgres_url: str) -> N
         assert own.check(deep=True) == []
     assert sum(result.added for result in results) == len(found) == len(IDS)
     assert sum(result.replaced for result in results) == 9 * len(IDS)
+    if one:
+        one.enter_result.close()
     oracle = MemoryStore(SCHEMA)
     oracle.upsert(IDS, ROWS * np.sign(np.dot(ROWS[0], np.frombuffer(found["row 0"][1], "f4"))))
     assert found == read_all(oracle)  # all rows of one writer
@@ -269,6 +272,10 @@ def test_a_graph_is_used_where_it_helps_and_the_plan_says_so(
     assert store.search(query, 5, exact=True).plan.route == "scan"
     assert store.search(query, 5, "flag = true").plan.route == "scan"
     assert store.search(query, 201).plan.route == "scan"
+    monkeypatch.setattr(postgres, "_LOOKED_AT", 3)
+    few = store.search(query, 20)
+    assert few.plan.route == "scan"  # because the graph gave too few
+    assert few.hits[0].ids == oracle.search(query, 20).hits[0].ids
     monkeypatch.setattr(postgres, "FEWEST_FOR_GRAPH", 121)
     assert store.search(query).plan.route == "scan"
 

@@ -200,6 +200,9 @@ class PostgresStore(Store):
             candidates = self._count(cursor, condition)
             graph = not exact and tree is None and self._prefers_graph(cursor, k, candidates)
             answers = [self._nearest(cursor, q, k, condition, graph=graph) for q in queries]
+            if graph and any(len(hits.ids) < min(k, candidates) for hits, _ in answers):
+                graph = False  # rows that were deleted since the last VACUUM fill the graph
+                answers = [self._nearest(cursor, q, k, condition, graph=False) for q in queries]
         scored = sum(rows for _, rows in answers)
         plan = SearchPlan("graph" if graph else "scan", candidates, scored)
         return SearchResult(tuple(hits for hits, _ in answers), plan)

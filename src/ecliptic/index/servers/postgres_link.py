@@ -6,6 +6,7 @@ Vectors travel in pgvector's binary form, so every bit of them arrives. E vector
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
 from ecliptic.errors import StorageError
-from ecliptic.index.servers.postgres_driver import psycopg
+from ecliptic.index.servers.postgres_driver import psycopg, sql
 
 _HEADER = struct.Struct(">HH")  # E, and two unused bytes
+_PATIENCE = 30  # seconds for a connection, unless the address says `connect_timeout`
 _NOTHING_STORED = "nothing of this call was stored"
 _MAYBE_STORED = (
     "it broke while the rows were made final, so the server has all rows of this call or none; "
@@ -53,7 +55,8 @@ class PostgresLink:
     """Connects when it is first used, and again after a connection was lost."""
 
     def __init__(self, parameters: dict[str, Any], where: str) -> None:
-        self._parameters, self.where = parameters, where
+        self._parameters, self.where = {"connect_timeout": _PATIENCE} | parameters, where
+        self._lock = Lock()  # so that threads do not end each other's transactions
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self.vector_oid: int | None = None  # of the type `vector`; None without pgvector
         self._warnings: list[str] = []
@@ -91,20 +94,21 @@ class PostgresLink:
             try:
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 with connection.cursor(name=name, binary=True) as cursor:
-                    yield cursor  # type: ignore[misc] # it has the same methods
+                    yield cursor
             finally:
                 connection.close()
 
-    def maintain(self, statement: psycopg.sql.Composable) -> None:
+    def maintain(self, statement: sql.Composed) -> None:
         """Run a statement that may not be in a transaction, such as VACUUM.
 
         Raises:
             StorageError: it failed, or the server warns that it did nothing.
         """
-        with self._told("it was not done"):
+        with self._lock, self._told("it was not done"):
             self._ready().execute(statement)
-        if self._warnings:
-            raise StorageError(f"{self.where}: {self._warnings[0]}; ask the owner of the table.")
+            warnings = list(self._warnings)
+        if warnings:
+            raise StorageError(f"{self.where}: {warnings[0]}; ask the owner of the table.")
 
     def read_vector_type(self) -> None:
         """Look again for pgvector, after it was installed into the database."""
@@ -113,7 +117,7 @@ class PostgresLink:
 
     @contextmanager
     def _transaction(self, kind: str, stage: str) -> Iterator[PostgresCursor]:
-        with self._told(stage) as told:
+        with self._lock, self._told(stage) as told:
             connection = self._ready()
             try:
                 with connection.cursor(binary=True) as cursor:

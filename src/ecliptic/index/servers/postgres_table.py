@@ -14,7 +14,7 @@ from ecliptic.errors import ConfigError, StorageError
 from ecliptic.index.columns import ID, VECTOR
 from ecliptic.index.schema import StoreSchema
 from ecliptic.index.servers.declared import check_same_schema, print_schema, read_schema
-from ecliptic.index.servers.postgres_driver import sql
+from ecliptic.index.servers.postgres_driver import psycopg, sql
 from ecliptic.index.servers.postgres_filters import TYPES, name_column
 from ecliptic.index.servers.postgres_link import PostgresCursor, PostgresLink
 
@@ -74,12 +74,11 @@ class PostgresTable:
             raise ConfigError(
                 f"pgvector holds vectors of at most {WIDEST_VECTOR} values, not {schema.width}."
             )
-        if link.vector_oid is None:
-            _add_extension(link)
         with link.writing() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"ecliptic {self.name}"])
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ecliptic'))")
             if self.exists(cursor):
                 return
+            _add_extension(cursor, link.where)
             if _is_there(cursor, self.name):
                 raise StorageError(
                     f"{link.where}: the table {self.name} is no store; use another name."
@@ -111,7 +110,7 @@ class PostgresTable:
 
     def problems(self, cursor: PostgresCursor, schema: StoreSchema) -> list[str]:
         """What is not as it was made: sentences with what to do."""
-        found = dict(cursor.execute(_COLUMNS, [self.name]).fetchall())
+        found: dict[str, str] = dict(cursor.execute(_COLUMNS, [self.name]).fetchall())
         if not found:
             return [f"the table {self.name} is gone; restore it from a backup."]
         expected = {KEY: "bytea", ID: "text", VECTOR: f"vector({schema.width})"}
@@ -172,6 +171,7 @@ def open_table(table: PostgresTable, link: PostgresLink, schema: StoreSchema | N
         raise StorageError(f"there is no store {link.where}; make it first, or look at the name.")
     if not there and schema is not None:
         table.create(link, schema)
+        link.read_vector_type()
     if link.vector_oid is None:
         raise StorageError(f"{link.where}: {_NO_EXTENSION}")
     with link.reading() as cursor:
@@ -181,13 +181,14 @@ def open_table(table: PostgresTable, link: PostgresLink, schema: StoreSchema | N
     return found
 
 
-def _add_extension(link: PostgresLink) -> None:
+def _add_extension(cursor: PostgresCursor, where: str) -> None:
     try:
-        link.maintain(sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"))
-    except StorageError as error:
-        raise StorageError(f"{link.where}: {_NO_EXTENSION}") from error
-    link.read_vector_type()
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported) as error:
+        raise StorageError(f"{where}: {_NO_EXTENSION}") from error
 
 
 def _is_there(cursor: PostgresCursor, name: str) -> bool:
-    return cursor.execute("SELECT to_regclass(%s::text)", [name]).fetchone() != (None,)
+    # `to_regclass` answers from a cache, which does not see what was made since the statement began
+    found = "SELECT 1 FROM pg_class WHERE relname = %s::text AND pg_table_is_visible(oid)"
+    return cursor.execute(found, [name]).fetchone() is not None

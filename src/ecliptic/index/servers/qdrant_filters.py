@@ -9,7 +9,7 @@ two halves of `qdrant_rows.py`.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from ecliptic.errors import FilterError
 from ecliptic.index.columns import ID, ColumnType, ColumnTypes, ColumnValue
@@ -32,7 +32,7 @@ def filter_to_qdrant(tree: Filter, columns: ColumnTypes, version: Version) -> mo
     """
     if isinstance(tree, Compare):
         kind = {ID: "string", **columns}[tree.column]
-        return models.Filter(must=[_translate(tree, kind, version)])  # type: ignore[arg-type]
+        return models.Filter(must=[_translate(tree, kind, version)])
     if isinstance(tree, Not):
         return models.Filter(must_not=[filter_to_qdrant(tree.part, columns, version)])
     parts: list[Any] = [filter_to_qdrant(part, columns, version) for part in tree.parts]
@@ -51,8 +51,7 @@ def _translate(part: Compare, kind: ColumnType, version: Version) -> models.Cond
     if kind == "bool":
         return _either_of(_match(key, flag) for flag in (False, True) if matches(part, {key: flag}))
     if part.operator == "in":
-        assert isinstance(value, tuple)  # `check_filter` made it one
-        return _is_in(key, value, kind)
+        return _is_in(key, cast(tuple[ColumnValue, ...], value), kind)
     if part.operator == "=":
         return _equals(key, value, kind)
     if part.operator in _SINCE:
