@@ -28,7 +28,7 @@ def _run(*command: str | Path) -> None:
         [str(part) for part in command],
         cwd="/",
         check=False,
-        timeout=60,
+        timeout=120,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ def run_postgres() -> Iterator[str]:
     if os.geteuid() == 0:
         os.chown(folder, _NOBODY, _NOBODY)
     data = folder / "data"
-    control = (programs / "pg_ctl", "-D", data, "-w", "-t", "30")
+    control = (programs / "pg_ctl", "-D", data, "-w", "-t", "60")
     try:
         try:
             _run(

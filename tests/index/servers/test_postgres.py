@@ -40,7 +40,7 @@ def store(postgres_url: str) -> Iterator[Any]:
 
 def _wait_for(admin: Any, query: str) -> int:
     """The process of the server that waits in a statement like `query`."""
-    for _ in range(500):
+    for _ in range(3000):
         found = admin.execute(
             "SELECT pid FROM pg_stat_activity WHERE query LIKE %s AND state = 'active' "
             "AND wait_event IS NOT NULL AND pid <> pg_backend_pid()", [query],
@@ -65,7 +65,7 @@ def _fails_meanwhile(call: Any, match: str) -> Iterator[None]:
     thread = threading.Thread(target=run)
     thread.start()
     yield
-    thread.join(20)
+    thread.join(60)
     assert errors
     assert match in str(errors[0])
 
@@ -245,7 +245,7 @@ def test_check_finds_a_server_that_can_lose_rows(store: Any, admin: Any) -> None
     def set_fsync(value: str) -> None:
         admin.execute(f"ALTER SYSTEM SET fsync = {value}")
         admin.execute("SELECT pg_reload_conf()")
-        for _ in range(500):
+        for _ in range(3000):
             if admin.execute("SHOW fsync").fetchone() == (value,):
                 return
             time.sleep(0.01)
