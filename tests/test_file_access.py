@@ -33,6 +33,7 @@ ALLOWED = {
     "checkpoints/layouts/openai.py torch.save": "the draft of replace_file, already open",
     "engine/embedding.py tempfile.TemporaryFile": "a new file without a name",
     "tasks/scores/spool.py tempfile.TemporaryFile": "a new file without a name",
+    "index/servers/postgres_link.py psycopg.connect": "a server, no file",
     "engine/embedding.py np.memmap": "the same file, already open",
 }
 FORMATS = {"engine/vectors.py"}  # libraries write its formats to drafts of replace_file by name

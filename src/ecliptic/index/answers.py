@@ -36,7 +36,9 @@ class Hits:
 class SearchPlan:
     """How a search was answered."""
 
-    route: str  # "map": int8 codes, then exact scores of the best; "scan": exact scores of all rows
+    # "map": int8 codes, then exact scores of the best; "scan": exact scores of all rows; "graph": a
+    # server's index of neighbours, which can miss rows
+    route: str
     candidates: int  # rows that passed the filter
     scored: int  # rows whose exact score was computed, over all queries
     probed: float = 1.0  # the part of the map that was looked at
