@@ -13,11 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecliptic.checks import check_count, check_range
 from ecliptic.errors import ConfigError, did_you_mean
-from ecliptic.index.answers import Hits, NearPairs, Repaired, SearchResult, StoreProblem, Written
+from ecliptic.index.answers import (
+    Hits,
+    NearPairs,
+    Repaired,
+    SearchPlan,
+    SearchResult,
+    StoreProblem,
+    Written,
+)
 from ecliptic.index.batches import RowBatch, check_queries, check_rows_to_store
+from ecliptic.index.columns import ID
 from ecliptic.index.filters.parsing import parse_filter
 from ecliptic.index.filters.tree import Filter, check_filter
-from ecliptic.index.schema import RowBlock, StoreSchema
+from ecliptic.index.schema import RowBlock, StoreRow, StoreSchema
 
 MOST_HITS = 100_000  # of one query
 
@@ -117,6 +126,23 @@ class Store(ABC):
             raise ConfigError(f"k must be at most {MOST_HITS}, got {k}.")
         tree = None if where is None else self.read_filter(where)
         return self._search(queries, k, tree, self._check_names(columns), exact=exact)
+
+    def _with_columns(
+        self, hits: Sequence[Hits], plan: SearchPlan, columns: tuple[str, ...]
+    ) -> SearchResult:
+        """The answer with columns of the hits, for engines that read rows by their ids."""
+        if not columns:
+            return SearchResult(tuple(hits), plan)
+        ids = tuple(dict.fromkeys(id_ for one in hits for id_ in one.ids))
+        blocks = self._read(ids, None, columns, vectors=False) if ids else ()
+        rows = {str(row[ID]): row for block in blocks for row in block.rows()}
+        empty: StoreRow = dict.fromkeys(columns)  # of a row that was deleted meanwhile
+        filled = []
+        for one in hits:
+            own = [rows.get(id_, empty) for id_ in one.ids]
+            values = {name: [row[name] for row in own] for name in columns}
+            filled.append(Hits(one.ids, one.scores, values))
+        return SearchResult(tuple(filled), plan)
 
     def near_pairs(self, threshold: float) -> Iterator[NearPairs]:
         """All pairs of rows with a cosine of at least `threshold`, each once, in blocks.

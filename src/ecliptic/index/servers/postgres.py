@@ -102,8 +102,11 @@ class PostgresStore(Store):
         with self._link.reading() as cursor:
             return find_problems(cursor, self._table, self.schema, self._link.where, deep=deep)
 
-    def repair(self) -> Repaired:
-        """Mend what can be mended: a table that is not crash-safe, a half-built graph, bad rows."""
+    def repair(self, *, drop: bool = False) -> Repaired:  # noqa: ARG002
+        """Mend what can be mended: a table that is not crash-safe, a half-built graph, bad rows.
+
+        Bad rows are removed with `drop` and without.
+        """
         return mend(self._link, self._table)
 
     def compact(self) -> None:
@@ -193,7 +196,13 @@ class PostgresStore(Store):
             return cursor.execute(statement, values).rowcount
 
     def _search(
-        self, queries: NDArray[np.float32], k: int, tree: Filter | None, *, exact: bool
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        tree: Filter | None,
+        columns: tuple[str, ...],
+        *,
+        exact: bool,
     ) -> SearchResult:
         condition = filter_to_sql(tree, self.schema.columns)
         with self._link.reading() as cursor:
@@ -205,7 +214,7 @@ class PostgresStore(Store):
                 answers = [self._nearest(cursor, q, k, condition, graph=False) for q in queries]
         scored = sum(rows for _, rows in answers)
         plan = SearchPlan("graph" if graph else "scan", candidates, scored)
-        return SearchResult(tuple(hits for hits, _ in answers), plan)
+        return self._with_columns([hits for hits, _ in answers], plan, columns)
 
     def _prefers_graph(self, cursor: PostgresCursor, k: int, rows: int) -> bool:
         """Whether a graph is there and worth it; then the transaction is set to use it."""

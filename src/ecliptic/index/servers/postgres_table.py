@@ -12,8 +12,8 @@ from typing import LiteralString
 
 from ecliptic.errors import ConfigError, StorageError
 from ecliptic.index.columns import ID, VECTOR
+from ecliptic.index.declared import check_same_schema, print_schema, read_schema
 from ecliptic.index.schema import StoreSchema
-from ecliptic.index.servers.declared import check_same_schema, print_schema, read_schema
 from ecliptic.index.servers.postgres_driver import psycopg, sql
 from ecliptic.index.servers.postgres_filters import TYPES, name_column
 from ecliptic.index.servers.postgres_link import PostgresCursor, PostgresLink

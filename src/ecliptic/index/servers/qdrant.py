@@ -111,8 +111,11 @@ class QdrantStore(Store):
         with self._link.told():
             return find_collection_problems(self._link, self.schema, deep=deep)
 
-    def repair(self) -> Repaired:
-        """Build indexes of columns that are gone, and delete points that are no rows."""
+    def repair(self, *, drop: bool = False) -> Repaired:  # noqa: ARG002
+        """Build indexes of columns that are gone, and delete points that are no rows.
+
+        These are deleted with `drop` and without.
+        """
         with self._link.told("some of it may be done; run it again"):
             return mend_collection(self._link, self.schema)
 
@@ -172,14 +175,20 @@ class QdrantStore(Store):
             self._client.delete(self._name, chosen, wait=True)
 
     def _search(
-        self, queries: NDArray[np.float32], k: int, tree: Filter | None, *, exact: bool
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        tree: Filter | None,
+        columns: tuple[str, ...],
+        *,
+        exact: bool,
     ) -> SearchResult:
         condition = self._translate(tree)
         candidates = self._count(condition)
         answers = [self._nearest(query, k, condition, exact=exact) for query in queries]
         scored = sum(rows for _, rows in answers)
         plan = SearchPlan("scan" if exact else "graph", candidates, scored)
-        return SearchResult(tuple(hits for hits, _ in answers), plan)
+        return self._with_columns([hits for hits, _ in answers], plan, columns)
 
     def _nearest(
         self, query: NDArray[np.float32], k: int, condition: models.Filter | None, *, exact: bool

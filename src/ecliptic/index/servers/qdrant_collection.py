@@ -12,9 +12,9 @@ import numpy as np
 from ecliptic.errors import StorageError
 from ecliptic.index.answers import Repaired, StoreProblem
 from ecliptic.index.columns import ID, ColumnType
+from ecliptic.index.declared import check_same_schema, print_schema, read_schema
 from ecliptic.index.schema import StoreSchema
 from ecliptic.index.servers.candidates import BLOCK
-from ecliptic.index.servers.declared import check_same_schema, print_schema, read_schema
 from ecliptic.index.servers.qdrant_driver import models
 from ecliptic.index.servers.qdrant_link import QdrantLink
 from ecliptic.index.servers.qdrant_rows import join_point_vectors, list_payload_keys, make_point_id
