@@ -29,7 +29,6 @@ ALLOWED = {
     "report/style.py _STYLE.read_text": RESOURCE,
     "diffusion/account/page.py _STYLE.read_text": RESOURCE,
     "inputs/decode.py Image.open": "bytes that were read before",
-    "engine/sources/tables.py parquet.ParquetFile": "a file that was opened before",
     "checkpoints/layouts/openai.py torch.save": "the draft of replace_file, already open",
     "engine/embedding.py tempfile.TemporaryFile": "a new file without a name",
     "tasks/scores/spool.py tempfile.TemporaryFile": "a new file without a name",
