@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         Not as Not,
         Or as Or,
     )
+    from ecliptic.index.formats.reading import open_vectors as open_vectors
+    from ecliptic.index.formats.source import VectorSource as VectorSource
     from ecliptic.index.memory import MemoryStore as MemoryStore
     from ecliptic.index.schema import (
         RowBlock as RowBlock,
