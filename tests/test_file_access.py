@@ -31,6 +31,7 @@ ALLOWED = {
     "inputs/decode.py Image.open": "bytes that were read before",
     "checkpoints/layouts/openai.py torch.save": "the draft of replace_file, already open",
     "engine/embedding.py tempfile.TemporaryFile": "a new file without a name",
+    "index/formats/indexes.py tempfile.TemporaryFile": "a new file without a name",
     "tasks/scores/spool.py tempfile.TemporaryFile": "a new file without a name",
     "engine/embedding.py np.memmap": "the same file, already open",
 }

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     )
     from ecliptic.index.formats.reading import open_vectors as open_vectors
     from ecliptic.index.formats.source import VectorSource as VectorSource
+    from ecliptic.index.formats.writing import (
+        WrittenVectors as WrittenVectors,
+        vector_outputs as vector_outputs,
+        write_vectors as write_vectors,
+    )
     from ecliptic.index.memory import MemoryStore as MemoryStore
     from ecliptic.index.schema import (
         RowBlock as RowBlock,
