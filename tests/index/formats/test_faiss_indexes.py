@@ -13,6 +13,7 @@ from ecliptic.errors import MissingExtraError, StorageError
 from ecliptic.index import open_vectors
 from ecliptic.index.formats.faiss_headers import check_faiss_header
 from tests.index.formats.written import WIDTH, join_blocks, unit_rows, write_parquet
+from tests.waiting import at_most
 
 with warnings.catch_warnings():  # of SWIG, about its own types
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -170,6 +171,30 @@ def test_a5_a_truncated_index_is_refused(tmp_path: Path, kind: str) -> None:
             open_vectors(path)
 
 
+@pytest.mark.parametrize("kind", ["Flat", "HNSW4,Flat", "IVF2,SQ8", "IDMap,Flat"])
+def test_a5_changed_bytes_give_rows_or_an_error_in_time(tmp_path: Path, kind: str) -> None:
+    """Without limits FAISS reserves gigabytes for some of these; others are other numbers."""
+    ids = np.arange(300) if "IDMap" in kind else None
+    path = write_index(tmp_path / "a.index", kind, ids=ids)
+    data = path.read_bytes()
+    random = np.random.default_rng(0)
+    limits = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+    found = []
+    for place in random.integers(4, 300, 15):
+        path.write_bytes(data[:place] + bytes([random.integers(256)]) + data[place + 1 :])
+        try:
+            with at_most(seconds=10, mebibytes=50):
+                found.append(len(join_blocks(open_vectors(path)).ids))
+        except StorageError:
+            found.append(0)
+    assert {*found} <= {0, 300}
+    assert 0 in found
+    assert limits == (
+        faiss.get_deserialization_vector_byte_limit(),
+        faiss.get_deserialization_loop_limit(),
+    )
+
+
 def test_other_files_are_refused_before_faiss_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,4 +213,8 @@ def test_a_missing_faiss_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = write_index(tmp_path / "a.index", "Flat")
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(MissingExtraError, match="pip install faiss-cpu"):
+        open_vectors(path)
+    monkeypatch.undo()
+    monkeypatch.delattr(faiss, "set_deserialization_vector_byte_limit")
+    with pytest.raises(MissingExtraError, match="pip install -U faiss-cpu"):
         open_vectors(path)

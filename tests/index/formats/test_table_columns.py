@@ -1,7 +1,7 @@
 """Names of columns of other tools become names that a store allows, each its own."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ecliptic.index.columns import check_column_types
 from ecliptic.index.formats.table_columns import allowed_name
@@ -25,7 +25,8 @@ def test_names_stay_near_to_what_they_were(name: str, taken: list[str], new: str
     assert allowed_name(name, taken) == new
 
 
-@given(st.lists(st.text(), max_size=20))
+@settings(max_examples=40)
+@given(st.lists(st.text(max_size=80), max_size=8))
 def test_any_names_become_allowed_ones_without_twins(names: list[str]) -> None:
     found: list[str] = []
     for name in names:

@@ -37,7 +37,7 @@ def import_faiss() -> Any:
     """Import `faiss`.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: it is not installed, or older than 1.14.
     """
     try:
         with warnings.catch_warnings():  # of SWIG, about its own types
@@ -45,7 +45,28 @@ def import_faiss() -> Any:
             import faiss
     except ImportError:
         raise MissingExtraError("FAISS indexes need faiss; `pip install faiss-cpu`.") from None
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
+        raise MissingExtraError(
+            f"faiss {faiss.__version__} cannot read untrusted files; `pip install -U faiss-cpu`."
+        )
     return faiss
+
+
+@contextmanager
+def _limit(faiss: Any, size: int) -> Iterator[None]:
+    """Keep FAISS from reserving or counting more than a file of `size` bytes can hold.
+
+    A damaged file else asks for up to a terabyte. The limits are those of the process.
+    """
+    names = ("deserialization_vector_byte_limit", "deserialization_loop_limit")
+    before = {name: getattr(faiss, f"get_{name}")() for name in names}
+    try:
+        for name in names:
+            getattr(faiss, f"set_{name}")(size)
+        yield
+    finally:
+        for name, value in before.items():
+            getattr(faiss, f"set_{name}")(value)
 
 
 def name_for(tool: str, path: Path) -> str:
@@ -73,7 +94,7 @@ class FaissFile:
         self._labels: Ids | None = None  # of an IndexIDMap, for the rows of the index inside
         kind = check_faiss_header(path)
         self._faiss = faiss = import_faiss()
-        with self._explain():
+        with self._explain(), _limit(faiss, path.stat().st_size):
             mapped = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY  # the lists of an IVF
             flags = faiss.IO_FLAG_MMAP_IFC if kind.startswith(_ENDS_IN_BYTES) else mapped
             self._outer = faiss.read_index(name_for("FAISS", path), flags)

@@ -52,7 +52,7 @@ def check_vectors(where: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -
 
 def as_float32(rows: NDArray[Any]) -> NDArray[np.float32]:
     """A copy in float32; values beyond its range become infinity, which a store refuses by row."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # of NaN that a damaged file may hold
         return rows.astype(np.float32)
 
 
@@ -101,7 +101,8 @@ def tell_lengths(source: VectorSource) -> VectorSource:
     first = next(source.blocks(), None)
     if first is None or first.vectors is None:
         return source
-    lengths = np.linalg.norm(first.vectors.astype(np.float64), axis=1)
+    with np.errstate(invalid="ignore"):
+        lengths = np.linalg.norm(first.vectors.astype(np.float64), axis=1)
     lengths = lengths[np.isfinite(lengths) & (lengths > 0)]
     if not len(lengths) or np.abs(lengths - 1).max() <= _UNIT:
         return source
