@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ecliptic.engine import load_vectors, save_vectors, vectors
+from ecliptic.engine import load_vectors, save_vectors
 from ecliptic.errors import StorageError
 from tests.engine.test_vectors import IDS, SUFFIXES, card, rows
 from tests.storage.faults import damage_bytes, flip_bytes
@@ -146,8 +146,8 @@ def test_the_limit_of_a_sidecar_has_a_limit(tmp_path: Path) -> None:
 def test_ids_that_readers_refuse_are_not_written_beside_npy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "_SIDECAR", 1 << 10)
-    monkeypatch.setattr(vectors, "_PER_ROW", 0)
+    monkeypatch.setattr("ecliptic.storage.vector_facts._SIDECAR", 1 << 10)
+    monkeypatch.setattr("ecliptic.storage.vector_facts._PER_ROW", 0)
     ids = ["x" * 2000, *IDS[1:]]
     with pytest.raises(StorageError, match=r"ids of .* write \.safetensors or \.parquet"):
         save_vectors(tmp_path / "v.npy", rows(), card(), ids)

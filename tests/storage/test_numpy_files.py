@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ecliptic.errors import CorruptFileError
-from ecliptic.storage import read_npy, read_npz
+from ecliptic.storage import map_npy, read_npy, read_npz
 from tests.storage.faults import damage_bytes, flip_bytes
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -39,6 +39,7 @@ def test_what_numpy_writes_is_read_as_numpy_reads_it(
     np.savez_compressed(tmp_path / "a.npz", a=array, b=ROWS)
     for found in (
         read_npy(tmp_path / "a.npy"),
+        map_npy(tmp_path / "a.npy"),
         read_npz(tmp_path / "a.npz", ["a", "c"], 1000)[0]["a"],
     ):
         np.testing.assert_array_equal(found, array)
@@ -78,6 +79,8 @@ def test_crafted_arrays_are_refused_without_memory(tmp_path: Path, how: str) -> 
     tracemalloc.start()
     with pytest.raises(CorruptFileError):
         read_npy(tmp_path / "a.npy")
+    with pytest.raises(CorruptFileError):
+        map_npy(tmp_path / "a.npy")
     with pytest.raises(CorruptFileError):
         read_npz(tmp_path / "a.npz", ["a"], 1 << 20)
     assert tracemalloc.get_traced_memory()[1] < 2 << 20

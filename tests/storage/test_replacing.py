@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from ecliptic.errors import StorageError
-from ecliptic.storage import drafts_of, replace_file, replace_files
+from ecliptic.storage import drafts_of, open_draft, replace_file, replace_files, replace_set
 
 
 def text(content: str):
@@ -65,6 +66,24 @@ def test_several_files_are_renamed_only_when_all_are_written(tmp_path: Path) -> 
     with pytest.raises(StorageError, match="second cannot be written: disk full"):
         replace_files({first: text("3"), second: fail})
     assert (first.read_text(), second.read_text()) == ("1", "2")
+    assert names(tmp_path) == {"first", "second"}
+
+
+def test_files_that_are_written_side_by_side_are_all_replaced_or_none(tmp_path: Path) -> None:
+    paths = [tmp_path / "first", tmp_path / "second"]
+
+    def write(drafts: Mapping[Path, Path], content: bytes, fails: bool) -> None:
+        with open_draft(drafts[paths[0]]) as one, open_draft(drafts[paths[1]]) as two:
+            one.write(content)
+            two.write(content * 2)
+            if fails:
+                raise OSError("disk full")
+
+    replace_set(paths, lambda drafts: write(drafts, b"1", fails=False))
+    assert [path.read_text() for path in paths] == ["1", "11"]
+    with pytest.raises(StorageError, match="first cannot be written: disk full"):
+        replace_set(paths, lambda drafts: write(drafts, b"2", fails=True))
+    assert [path.read_text() for path in paths] == ["1", "11"]
     assert names(tmp_path) == {"first", "second"}
 
 

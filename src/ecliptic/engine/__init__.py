@@ -63,7 +63,6 @@ if TYPE_CHECKING:
         check_columns as check_columns,
         is_table as is_table,
         name_row as name_row,
-        open_parquet as open_parquet,
         read_rows as read_rows,
         row_item as row_item,
     )

@@ -6,10 +6,8 @@ fingerprint as JSON in their metadata under `ecliptic`. In all three it has a ch
 ids and fingerprints, and a file without one is refused. N rows, E vector size.
 """
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,6 @@ from torch import Tensor
 
 from ecliptic.checks import rows_not_finite
 from ecliptic.engine.card import Card
-from ecliptic.engine.sources.tables import import_parquet, open_parquet
 from ecliptic.errors import (
     CorruptFileError,
     NumericalError,
@@ -36,12 +33,19 @@ from ecliptic.storage import (
     Drafts,
     Writer,
     check_path,
+    checksum_vectors,
     find_changes,
+    import_parquet,
+    limit_sidecar,
     make_folder,
+    open_parquet,
+    parse_facts,
+    parse_flat_json,
     read_npy,
     read_regular,
     read_safetensors,
     replace_files,
+    sidecar_of,
     stream_writer,
     text_writer,
 )
@@ -49,11 +53,6 @@ from ecliptic.storage import (
 Array = NDArray[np.float32]
 _INSTEAD = ".npy"  # of .parquet, without pyarrow
 _DAMAGED = (CorruptFileError, ValueError, KeyError, OSError, RecursionError)
-_SIDECAR = 64 << 20  # bytes of a sidecar: for fingerprints and a few long texts,
-_PER_ROW = 32 << 10  # more for each row: a path of 4,096 bytes takes 24 KiB at most,
-_LARGEST_SIDECAR = 1 << 30  # and together
-_BRACKETS = 8  # in the JSON of a file, outside of texts
-_TEXTS = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def save_vectors(
         )
     make_writers = _find_format(path)[0]
     about = {"space": card.space, "exact": card.exact, "model": card.name}
-    about["sha256"] = _checksum(rows, names, about)
+    about["sha256"] = checksum_vectors([rows], rows.shape, names, about)
     check_path(path)
     make_folder(path.parent)
 
@@ -215,7 +214,7 @@ def check_vectors_path(path: Path | str) -> tuple[Path, ...]:
     _find_format(path)
     if path.suffix == ".parquet":
         import_parquet(_INSTEAD)
-    return (path, _sidecar_of(path)) if path.suffix == ".npy" else (path,)
+    return (path, sidecar_of(path)) if path.suffix == ".npy" else (path,)
 
 
 Save = Callable[[Path, Array, list[str] | None, dict[str, str]], dict[Path, Writer]]
@@ -239,7 +238,7 @@ def _check(part: str, rows: Array, ids: Any, about: dict[str, Any]) -> Vectors:
         raise ValueError("its fingerprints are not texts")
     if "sha256" not in about:
         raise ValueError("it has no checksum, so nothing tells whether it is damaged")
-    if about["sha256"] != _checksum(rows, ids, about):
+    if about["sha256"] != checksum_vectors([rows], rows.shape, ids, about):
         raise ValueError(f"its {part} was written for other rows, ids or fingerprints")
     return Vectors(rows, None if ids is None else tuple(ids), *stated)
 
@@ -257,59 +256,26 @@ def _find_format(path: Path) -> tuple[Save, Read]:
     return formats[path.suffix]
 
 
-def _checksum(rows: Array, ids: list[str] | None, about: dict[str, Any]) -> str:
-    """SHA-256 of the fingerprints, ids, shape and values."""
-    others = {name: value for name, value in about.items() if name not in ("sha256", "ids")}
-    found = hashlib.sha256(json.dumps([others, rows.shape, ids], sort_keys=True).encode() + b"\0")
-    found.update(np.ascontiguousarray(rows).data)
-    return found.hexdigest()
-
-
 def _write_npy(
     path: Path, rows: Array, ids: list[str] | None, about: dict[str, str]
 ) -> dict[Path, Writer]:
     text = json.dumps(about | {"ids": ids})  # ASCII: any name is valid
-    if len(text) > (limit := _limit_sidecar(rows)):
+    if len(text) > (limit := limit_sidecar(len(rows))):
         raise StorageError(
             f"the ids of {path} take {len(text)} bytes, but readers accept {limit} beside .npy; "
             "write .safetensors or .parquet."
         )
     save = stream_writer(lambda file: np.save(file, rows))  # given a path, NumPy adds its suffix
-    return {_sidecar_of(path): text_writer(text), path: save}
-
-
-def _sidecar_of(path: Path) -> Path:
-    return Path(f"{path}.json")
+    return {sidecar_of(path): text_writer(text), path: save}
 
 
 def _read_npy(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     rows = read_npy(path)
-    data = read_regular(_sidecar_of(path), _limit_sidecar(rows), CorruptFileError)
-    about = _parse_object(data)
+    data = read_regular(
+        sidecar_of(path), limit_sidecar(len(rows) if rows.ndim else 0), CorruptFileError
+    )
+    about = parse_facts(data)
     return rows, about["ids"], about
-
-
-def _limit_sidecar(rows: Array) -> int:
-    """The bytes that the ids and fingerprints of `rows` may take."""
-    count = len(rows) if rows.ndim else 0
-    return min(_SIDECAR + count * _PER_ROW, _LARGEST_SIDECAR)
-
-
-def _parse_object(data: bytes) -> dict[str, Any]:
-    value = _parse(data)
-    if not isinstance(value, dict):
-        raise ValueError(f"its JSON is a {type(value).__name__}, not an object")
-    return value
-
-
-def _parse(data: bytes) -> Any:
-    """Parse JSON of texts; nested lists would take 20 times the memory of the file."""
-    text = data.decode()
-    if text.count("[") + text.count("{") > _BRACKETS:
-        outside = _TEXTS.sub("", text)
-        if outside.count("[") + outside.count("{") > _BRACKETS:
-            raise ValueError("its JSON is nested")
-    return json.loads(text)
 
 
 def _write_safetensors(
@@ -325,8 +291,8 @@ def _write_safetensors(
 
 def _read_safetensors(path: Path) -> tuple[Array, Any, dict[str, Any]]:
     tensors, metadata = read_safetensors(path)
-    about = _parse_object(metadata["ecliptic"].encode(errors="surrogatepass"))
-    ids = _parse(tensors["ids"].numpy().tobytes()) if "ids" in tensors else None
+    about = parse_facts(metadata["ecliptic"].encode(errors="surrogatepass"))
+    ids = parse_flat_json(tensors["ids"].numpy().tobytes()) if "ids" in tensors else None
     if tensors["vectors"].dtype == torch.bfloat16:  # NumPy has none
         raise ValueError("its vectors are bfloat16")
     return tensors["vectors"].numpy().copy(), ids, about
@@ -351,7 +317,7 @@ def _read_parquet(path: Path) -> tuple[Array, Any, dict[str, Any]]:
         table = _read_plain_table(pa, found, path.stat().st_size)
     except (pa.ArrowException, TypeError) as error:
         raise ValueError(str(error)[:500]) from None
-    about = _parse_object((table.schema.metadata or {})[b"ecliptic"])
+    about = parse_facts((table.schema.metadata or {})[b"ecliptic"])
     column = table["vector"].combine_chunks()
     if column.null_count:
         raise ValueError(f"its column `vector` has {column.null_count} nulls")

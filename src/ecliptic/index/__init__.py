@@ -27,6 +27,13 @@ if TYPE_CHECKING:
         Not as Not,
         Or as Or,
     )
+    from ecliptic.index.formats.reading import open_vectors as open_vectors
+    from ecliptic.index.formats.source import VectorSource as VectorSource
+    from ecliptic.index.formats.writing import (
+        WrittenVectors as WrittenVectors,
+        vector_outputs as vector_outputs,
+        write_vectors as write_vectors,
+    )
     from ecliptic.index.lance.keyed import KeyedTable as KeyedTable
     from ecliptic.index.lance.store import (
         check_store as check_store,

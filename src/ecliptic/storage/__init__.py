@@ -25,7 +25,11 @@ if TYPE_CHECKING:
         sync_files as sync_files,
     )
     from ecliptic.storage.mapping import release as release
-    from ecliptic.storage.numpy_files import read_npy as read_npy, read_npz as read_npz
+    from ecliptic.storage.numpy_files import (
+        map_npy as map_npy,
+        read_npy as read_npy,
+        read_npz as read_npz,
+    )
     from ecliptic.storage.opening import (
         hash_file as hash_file,
         map_file as map_file,
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
         check_folder as check_folder,
         check_outputs as check_outputs,
         refuse_inputs as refuse_inputs,
+    )
+    from ecliptic.storage.parquet_files import (
+        import_parquet as import_parquet,
+        open_parquet as open_parquet,
     )
     from ecliptic.storage.paths import check_path as check_path, make_folder as make_folder
     from ecliptic.storage.pickled.torch_files import (
@@ -48,8 +56,10 @@ if TYPE_CHECKING:
         copy_writer as copy_writer,
         drafts_of as drafts_of,
         find_changes as find_changes,
+        open_draft as open_draft,
         replace_file as replace_file,
         replace_files as replace_files,
+        replace_set as replace_set,
         start_log as start_log,
         stream_writer as stream_writer,
         text_writer as text_writer,
@@ -72,6 +82,13 @@ if TYPE_CHECKING:
         parse_json as parse_json,
         read_json as read_json,
         read_text as read_text,
+    )
+    from ecliptic.storage.vector_facts import (
+        checksum_vectors as checksum_vectors,
+        limit_sidecar as limit_sidecar,
+        parse_facts as parse_facts,
+        parse_flat_json as parse_flat_json,
+        sidecar_of as sidecar_of,
     )
 
 __getattr__, __dir__ = lazy_names(__name__)

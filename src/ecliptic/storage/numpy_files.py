@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.errors import CheckpointError, CorruptFileError
-from ecliptic.storage.opening import open_regular
+from ecliptic.storage.opening import map_file, open_regular
 from ecliptic.storage.pickled.zip_archive import Archive
 
 Array = NDArray[Any]
@@ -45,6 +45,20 @@ def read_npy(path: Path) -> Array:
         _check_size(f"{path}", shape, dtype, size - data)
         file.seek(data)
         flat = np.fromfile(file, dtype, math.prod(shape))
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def map_npy(path: Path) -> Array:
+    """Like `read_npy`, but the values stay in the file and are read when they are used.
+
+    Raises:
+        CorruptFileError: as for `read_npy`, or the file cannot be mapped.
+        OSError: it does not exist or cannot be opened.
+    """
+    memory = map_file(path)
+    dtype, shape, fortran, data = _read_header(memory[: _LONGEST + 12], f"{path}")
+    _check_size(f"{path}", shape, dtype, len(memory) - data)
+    flat = np.frombuffer(memory, dtype, math.prod(shape), data)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from ecliptic.engine.sources.folders import LeftOutWarning
 from ecliptic.engine.sources.lines import STDIN
 from ecliptic.engine.sources.read import line_items, read_items
-from ecliptic.engine.sources.tables import Columns, is_table, open_parquet
+from ecliptic.engine.sources.tables import Columns, is_table
 from ecliptic.errors import EclipticError
+from ecliptic.storage import open_parquet
 
 MOST_TO_READ = 1 << 26  # bytes of a file, 67,108,864, that are read only to count its rows
 

@@ -7,7 +7,7 @@ data sets have it; pyarrow reads it.
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,15 +21,13 @@ from ecliptic.engine.sources.lines import (
     stream_lines,
 )
 from ecliptic.errors import (
-    EclipticError,
     InputError,
     MissingColumnError,
-    MissingExtraError,
     StorageError,
     did_you_mean,
     printable,
 )
-from ecliptic.storage import map_file
+from ecliptic.storage import open_parquet
 
 _TOO_MANY = (
     "it has {} cells, but the header names {} columns; put a cell that holds the separator in "
@@ -160,45 +158,6 @@ def _read_parquet(path: str, names: Sequence[str]) -> Iterator[tuple[int, dict[s
                 yield number, row
     except pa.ArrowException as error:
         raise StorageError(f"{printable(path)} cannot be read: {error}.") from None
-
-
-def open_parquet(
-    path: str | os.PathLike[str],
-    instead: str,
-    error: Callable[[str], EclipticError] = StorageError,
-) -> tuple[Any, Any]:
-    """Import pyarrow and open a Parquet file; return both.
-
-    The file is mapped, because pyarrow's threads may use a Python file after it is closed.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed; the message says what to write `instead`.
-        StorageError: or `error`: the file is missing, damaged or not a regular file.
-    """
-    pa, parquet = import_parquet(instead)
-    try:
-        memory = map_file(path, error)
-        return pa, parquet.ParquetFile(pa.BufferReader(pa.py_buffer(memory)))
-    except pa.ArrowException as problem:
-        raise error(f"{printable(path)} cannot be read: {str(problem)[:500]}") from None
-    except OSError as problem:
-        raise error(f"{printable(path)} cannot be read: {problem.strerror}.") from None
-
-
-def import_parquet(instead: str) -> tuple[Any, Any]:
-    """Import `pyarrow` and `pyarrow.parquet`.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed; the message says what to write `instead`.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError(
-            f"Parquet files need pyarrow; `pip install 'ecliptic[parquet]'`, or write {instead}."
-        ) from None
-    return pyarrow, pyarrow.parquet
 
 
 def check_columns(

@@ -24,12 +24,12 @@ from ecliptic.engine import (
     embed_items,
     is_table,
     name_row,
-    open_parquet,
     open_text,
     read_rows,
     row_item,
 )
 from ecliptic.errors import EclipticError, InputError, StorageError, did_you_mean
+from ecliptic.storage import open_parquet
 from ecliptic.tasks.aesthetic.copies import are_copies
 from ecliptic.tasks.aesthetic.training import HeadFit, train_on_choices, train_on_ratings
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ecliptic.engine import Columns, check_columns, is_table, open_parquet, read_rows, row_item
+from ecliptic.engine import Columns, check_columns, is_table, read_rows, row_item
 from ecliptic.errors import ConfigError, EclipticError, InputError, StorageError
 from ecliptic.inputs import ImageSource
+from ecliptic.storage import open_parquet
 from ecliptic.train.data.captions import Captioner, clean
 from ecliptic.train.data.examples import Example, hash_files
 from ecliptic.train.data.text_lists import TextList, TextRows

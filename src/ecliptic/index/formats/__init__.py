@@ -1,0 +1,1 @@
+"""Vectors of other tools as rows, and rows as files of other tools."""
