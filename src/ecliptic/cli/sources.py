@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 STORED = (".npy", ".safetensors", ".parquet")  # suffixes of files of vectors
 _PATHS = (
-    "Images, folders (subfolders too), globs, tables (.csv, .tsv, .jsonl, .parquet), or - for "
-    "stdin with one item per line."
+    "Images, folders (subfolders too), globs, .tar files, tables (.csv, .tsv, .jsonl, .parquet), "
+    "or - for stdin with one item per line."
 )
 Paths = Annotated[list[str] | None, typer.Argument(metavar="PATH", help=_PATHS, show_default=False)]
 PathsOrVectors = Annotated[

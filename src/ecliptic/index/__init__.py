@@ -15,7 +15,11 @@ if TYPE_CHECKING:
         Written as Written,
     )
     from ecliptic.index.batches import RefusedRow as RefusedRow
-    from ecliptic.index.columns import ColumnType as ColumnType, ColumnValue as ColumnValue
+    from ecliptic.index.columns import (
+        ColumnType as ColumnType,
+        ColumnValue as ColumnValue,
+        fit as fit,
+    )
     from ecliptic.index.filters.parsing import (
         parse_filter as parse_filter,
         print_filter as print_filter,

@@ -22,6 +22,7 @@ from ecliptic.engine import Clip, Item, escape_surrogates
 from ecliptic.errors import EclipticError
 from ecliptic.index import Compare, KeyedTable, Store, StoreRow
 from ecliptic.inputs import Reject, decode_many
+from ecliptic.library.facts import read_facts
 from ecliptic.library.known import KnownFiles
 from ecliptic.library.layout import COLUMNS
 from ecliptic.library.pictures import NewPicture, find_file, folder_of
@@ -80,6 +81,7 @@ class Adding:
     ) -> None:
         self.parts, self._clip, self._advance = parts, clip, advance
         self._retry, self._batch_size, self._find = retry, batch_size, find
+        self._columns = parts.store.schema.columns
         self._known = KnownFiles(parts.store)
         self.summary = AddSummary()
         self._fresh: list[_Stored] = []  # embedded, not stored yet
@@ -107,6 +109,7 @@ class Adding:
                 if item.error is not None:
                     raise item.error
                 picture = self._find(item)
+                picture.extra |= read_facts(item.facts, self._columns)
             except EclipticError as error:
                 self._reject(NewPicture(item, item.name), error)
                 continue

@@ -6,29 +6,34 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-from ecliptic.checkpoints import catalog
-from ecliptic.engine import Clip, Columns, Item, image_item, load, read_items
-from ecliptic.errors import ConfigError, SpaceMismatchError, StorageError, warn
+from ecliptic.engine import Clip, Columns, Item, load
+from ecliptic.errors import ConfigError, StorageError
 from ecliptic.index import (
     ColumnType,
     Filter,
     KeyedTable,
+    RefusedRow,
     Repaired,
     StoreProblem,
+    VectorSource,
+    WrittenVectors,
     open_store,
+    write_vectors,
 )
 from ecliptic.library.adding import Adding, AddSummary, LibraryParts
 from ecliptic.library.duplicates import DuplicateGroup, find_groups
+from ecliptic.library.facts import check_facts
 from ecliptic.library.health import check_library, repair_library
 from ecliptic.library.hits import LibraryHits
+from ecliptic.library.importing import check_source, fill, own_columns
 from ecliptic.library.layout import (
     ABOUT,
     REJECTS,
     THUMBNAILS,
-    LibraryAbout,
     read_about,
     write_about,
 )
+from ecliptic.library.models import check_clip, describe, items_of, name_source
 from ecliptic.library.queries import LibraryQuery, Wanted
 from ecliptic.library.reembedding import Reembedding, count_without_file, remove_items
 from ecliptic.library.rejected import RejectedPictures
@@ -55,7 +60,7 @@ class Library:
         folder = self.folder
         self.about = read_about(folder)
         if self._clip is not None:
-            self._check_clip(self._clip)
+            check_clip(self.folder, self.about, self._clip)
         self._parts = LibraryParts(
             open_store(folder / self.about.items),
             KeyedTable(folder / THUMBNAILS, {"jpeg": "bytes"}),
@@ -88,11 +93,36 @@ class Library:
                 f"{folder} exists and holds {what}; open it, or choose another path."
             )
         model = load(clip) if isinstance(clip, str) else clip
-        about = _describe(model, source or clip, columns or {})
+        about = describe(model, source or clip, columns or {})
         make_folder(folder)
         open_store(folder / about.items, about.schema()).close()
         write_about(folder, about)  # last, because a folder without it is no library
         return cls(folder, model)
+
+    @classmethod
+    def from_vectors(
+        cls, path: str | os.PathLike[str], source: VectorSource, clip: Clip | str
+    ) -> tuple["Library", list[RefusedRow]]:
+        """Make a library of vectors that were computed before, such as by clip-retrieval.
+
+        Args:
+            path: a folder that is new or empty.
+            source: of `ecliptic.index.open_vectors`. Its columns become columns of the library; a
+                column `path` or `image_path` tells the files.
+            clip: the model that made the vectors. Most files do not tell it, so this is believed.
+
+        Returns:
+            the library, and the rows that cannot be stored, with reasons.
+
+        Raises:
+            SpaceMismatchError: the files tell another model, or vectors of another size.
+            StorageError: two rows have one id, or a column of another type than the library's.
+        """
+        model = load(clip) if isinstance(clip, str) else clip
+        check_source(source, model.card, source.kind)
+        columns = dict(own_columns(source))
+        library = cls.create(path, model, columns, source=name_source(clip))
+        return library, fill(library.store, source)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], clip: Clip | str | None = None) -> "Library":
@@ -136,7 +166,7 @@ class Library:
                     "that is known; pass the model to Library.open."
                 )
             clip = load(self.about.model)
-            self._check_clip(clip)
+            check_clip(self.folder, self.about, clip)
             self._clip = clip
         return self._clip
 
@@ -146,23 +176,8 @@ class Library:
         Raises:
             SpaceMismatchError: it is of another one.
         """
-        self._check_clip(clip)
+        check_clip(self.folder, self.about, clip)
         self._clip = clip
-
-    def _check_clip(self, clip: Clip) -> None:
-        about, card = self.about, clip.card
-        if card.space != about.space:
-            raise SpaceMismatchError(
-                f"{self.folder} was made with {about.name} (space {about.space[:12]}), but the "
-                f"model is {card.name} (space {card.space[:12]}); use that model, or embed the "
-                "pictures anew with reembed."
-            )
-        if card.exact != about.exact:
-            warn(
-                f"{self.folder} was made with another precision or preparation of images than "
-                f"{card.name} has now; vectors differ a little.",
-                stacklevel=None,
-            )
 
     def add(
         self,
@@ -178,7 +193,8 @@ class Library:
 
         Args:
             pictures: files, folders, globs, tables, or items of `ecliptic.engine`.
-            columns: which column of tables holds the pictures, and which the ids.
+            columns: which column of tables holds the pictures, which the ids, and which fill
+                columns of the library.
             prune: remove pictures below the given folders whose files are gone.
             retry: try again what was rejected before and did not change.
             batch_size: pictures that are embedded at a time.
@@ -192,8 +208,10 @@ class Library:
         """
         clip = self.clip
         adding = Adding(self._parts, clip, advance, retry=retry, batch_size=batch_size)
+        if columns is not None:
+            check_facts(columns.facts, self.about.columns)
         given = [pictures] if isinstance(pictures, str | os.PathLike) else list(pictures)
-        adding.run(chain.from_iterable(_items(one, columns) for one in given))
+        adding.run(chain.from_iterable(items_of(one, columns) for one in given))
         summary = adding.summary
         if not summary.interrupted:
             paths = [os.fspath(one) for one in given if not isinstance(one, Item)]
@@ -293,7 +311,7 @@ class Library:
                 f"{count} pictures of {self.folder} came from tables and have no file, so they "
                 "cannot be embedded anew; make another library from their tables."
             )
-        about = _describe(model, clip, self.about.columns)
+        about = describe(model, clip, self.about.columns)
         if about.space != self.about.space:
             summary = Reembedding(self.folder, self._parts, about).run(model, advance)
             if summary.interrupted:
@@ -322,6 +340,22 @@ class Library:
         self._open()
         return done
 
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        where: Filter | str | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> WrittenVectors:
+        """Write ids, vectors and columns as .parquet, .npy, .index (FAISS) or .usearch.
+
+        Raises:
+            StorageError: the file exists, has another suffix, or cannot be written.
+        """
+        store = self._parts.store
+        blocks = store.read(where=where, vectors=True)
+        return write_vectors(Path(path), blocks, store.schema, overwrite=overwrite)
+
     def compact(self) -> None:
         """Join small files, and remove what no reader needs."""
         for part in (self._parts.store, self._parts.thumbnails, self._parts.rejects.table):
@@ -341,29 +375,3 @@ class Library:
     def store(self) -> Any:
         """The store of the items, for what this class does not offer."""
         return self._parts.store
-
-
-def _describe(clip: Clip, given: Clip | str, columns: Mapping[str, ColumnType]) -> LibraryAbout:
-    """What a library of this model says about itself; `given` is what the user passed."""
-    card = clip.card
-    return LibraryAbout(
-        _name_source(given), card.name, card.space, card.exact, card.embed, dict(columns)
-    )
-
-
-def _name_source(clip: Clip | str) -> str:
-    """What `load` takes to load the model again; "" if that is not known."""
-    if isinstance(clip, str):
-        return str(Path(clip).absolute()) if Path(clip).exists() else clip
-    return clip.card.name if clip.card.name in {"mini", *catalog.names()} else ""
-
-
-def _items(given: str | os.PathLike[str] | Item, columns: Columns | None) -> Iterable[Item]:
-    if isinstance(given, Item):
-        return [given]
-    if isinstance(given, os.PathLike):
-        given = os.fspath(given)
-        return (
-            read_items(given, columns or Columns()) if Path(given).is_dir() else [image_item(given)]
-        )
-    return read_items(given, columns or Columns())

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from ecliptic.engine import Item
+from ecliptic.engine import Item, escape_surrogates
 from ecliptic.errors import ImageError
 from ecliptic.index import ColumnValue
 from ecliptic.inputs import WHITE, Preprocess, flatten, read_bytes
@@ -79,7 +79,7 @@ def find_file(item: Item) -> NewPicture:
         ImageError: the file is gone or cannot be looked at.
     """
     if isinstance(item.value, bytes):
-        return NewPicture(item, item.name)
+        return NewPicture(item, _name_member(item))
     path = os.path.abspath(item.value)  # noqa: PTH100 Path.resolve follows links
     try:
         found = os.stat(path)  # noqa: PTH116 of a name as it is
@@ -87,6 +87,14 @@ def find_file(item: Item) -> NewPicture:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{item.name}: it cannot be read: {reason}.", source=item.name) from None
     return NewPicture(item, path, path, found.st_size, found.st_mtime_ns)
+
+
+def _name_member(item: Item) -> str:
+    """The id of what is no file of its own: for a member of a tar with the tar's whole path."""
+    if not item.archive:
+        return item.name
+    member = item.name.removeprefix(escape_surrogates(item.archive))
+    return os.path.abspath(item.archive) + member  # noqa: PTH100 Path.resolve follows links
 
 
 def make_thumbnail(image: Image.Image) -> bytes:

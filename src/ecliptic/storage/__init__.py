@@ -77,6 +77,11 @@ if TYPE_CHECKING:
         sniff as sniff,
         sniff_image as sniff_image,
     )
+    from ecliptic.storage.tar_files import (
+        Member as Member,
+        TarFile as TarFile,
+        TruncatedTarWarning as TruncatedTarWarning,
+    )
     from ecliptic.storage.tensor_formats import TensorFormat as TensorFormat
     from ecliptic.storage.text_files import (
         parse_json as parse_json,

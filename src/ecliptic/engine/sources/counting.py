@@ -8,6 +8,7 @@ from ecliptic.engine.sources.folders import LeftOutWarning
 from ecliptic.engine.sources.lines import STDIN
 from ecliptic.engine.sources.read import line_items, read_items
 from ecliptic.engine.sources.tables import Columns, is_table
+from ecliptic.engine.sources.tars import count_tar, is_tar
 from ecliptic.errors import EclipticError
 from ecliptic.storage import open_parquet
 
@@ -25,6 +26,8 @@ def count_items(path: str, columns: Columns) -> int | None:
             return int(open_parquet(path, "a .csv")[1].metadata.num_rows)
         if path == STDIN or (is_table(path) and _is_large(path)):
             return None
+        if is_tar(path):
+            return count_tar(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeftOutWarning)  # the work itself warns
             return sum(1 for _ in read_items(path, columns))

@@ -1,8 +1,9 @@
 """`Item`: an image or text to encode, with its error if it cannot be used."""
 
 import os
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from ecliptic.errors import EclipticError, TextError
 
@@ -16,6 +17,8 @@ class Item:
     name: str  # for people, and the id of its vector
     value: str | bytes  # the text; or the image's path, or its encoded bytes
     error: EclipticError | None = None  # why it cannot be used
+    archive: str = ""  # the tar that holds it, whose path the name begins with
+    facts: Mapping[str, Any] = field(default_factory=dict)  # other columns of its row of a table
 
 
 def image_item(path: str) -> Item:

@@ -6,10 +6,11 @@ from ecliptic.engine.sources.folders import image_files
 from ecliptic.engine.sources.items import Item, Kind, escape_surrogates, image_item, text_item
 from ecliptic.engine.sources.lines import STDIN, stream_lines
 from ecliptic.engine.sources.tables import Columns, is_table, read_table
+from ecliptic.engine.sources.tars import is_tar, tar_items
 
 
 def read_items(path: str, columns: Columns) -> Iterator[Item]:
-    """The items of an image, a folder, a glob, a table, or of standard input for "-".
+    """The items of an image, a folder, a glob, a table, a tar, or of standard input for "-".
 
     Args:
         path: the name that the user gave.
@@ -17,11 +18,13 @@ def read_items(path: str, columns: Columns) -> Iterator[Item]:
 
     Raises:
         InputError: a folder without images.
-        StorageError: a table that cannot be read, or without the column.
+        StorageError: a table or tar that cannot be read, or a table without the column.
     """
     if path == STDIN:
         return line_items(path, columns.kind)
-    return read_table(path, columns) if is_table(path) else image_files(path)
+    if is_table(path):
+        return read_table(path, columns)
+    return tar_items(path) if is_tar(path) else image_files(path)
 
 
 def line_items(path: str, kind: Kind) -> Iterator[Item]:

@@ -8,7 +8,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,6 +47,7 @@ class Columns:
     value: str = ""
     id: str | None = None  # the value itself unless given
     kind: Kind = "image"
+    facts: tuple[str, ...] = ()  # columns that each item keeps beside
 
 
 def is_table(path: str) -> bool:
@@ -63,8 +64,11 @@ def read_table(path: str, columns: Columns) -> Iterator[Item]:
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
     names = [name for name in (columns.value, columns.id) if name is not None]
-    for number, row in read_rows(path, names):
-        yield row_item(row, columns, Path(path).parent, name_row(path, number))
+    for number, row in read_rows(path, list(dict.fromkeys([*names, *columns.facts]))):
+        item = row_item(row, columns, Path(path).parent, name_row(path, number))
+        if columns.facts and isinstance(row, dict):
+            item = replace(item, facts={name: row.get(name) for name in columns.facts})
+        yield item
 
 
 def name_row(path: str, number: int) -> str:

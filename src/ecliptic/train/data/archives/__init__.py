@@ -1,10 +1,5 @@
-"""Tar files: their members, read at any place, and the examples in them."""
+"""Examples in tar files, which are read at any place."""
 
-from ecliptic.train.data.archives.tar_members import (
-    Member as Member,
-    TarFile as TarFile,
-    TruncatedTarWarning as TruncatedTarWarning,
-)
 from ecliptic.train.data.archives.tars import (
     TarExamples as TarExamples,
     Tars as Tars,

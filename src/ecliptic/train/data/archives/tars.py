@@ -21,7 +21,7 @@ import numpy as np
 from ecliptic.engine import LeftOutWarning
 from ecliptic.errors import ConfigError, InputError, StorageError, did_you_mean, warn
 from ecliptic.inputs import DEFAULT_LIMITS, ImageSource
-from ecliptic.train.data.archives.tar_members import Member, TarFile
+from ecliptic.storage import Member, TarFile
 from ecliptic.train.data.captions import Captioner, clean
 from ecliptic.train.data.examples import Example, hash_files
 from ecliptic.train.data.text_lists import TextList

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from ecliptic.errors import StorageError
-from ecliptic.train.data.archives import Member, TarFile, TruncatedTarWarning
+from ecliptic.storage import Member, TarFile, TruncatedTarWarning
 
 from .pictures import write_tar
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ecliptic.errors import StorageError, printable, warn
-from ecliptic.storage import open_regular
+from ecliptic.storage.opening import open_regular
 
 BLOCK = 512  # bytes
 LONGEST_NAME = 1 << 16  # bytes of a long name or of the records before a member

@@ -1,0 +1,60 @@
+"""The user's columns of a library, from the cells of a table.
+
+CSV holds texts only, so a text becomes what its column holds: a number, true or false, a time.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ecliptic.errors import ConfigError, ImageError, did_you_mean
+from ecliptic.index import ColumnType, ColumnValue, fit
+
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def check_facts(names: tuple[str, ...], columns: Mapping[str, ColumnType]) -> None:
+    """Raise ConfigError unless the library has all of these columns."""
+    for name in names:
+        if name not in columns:
+            own = ", ".join(columns) or "none"
+            near = did_you_mean(name, columns) or f"its own columns are {own}."
+            raise ConfigError(
+                f"the library has no column {name!r} to fill from a table; {near} Columns are "
+                "chosen when a library is made."
+            )
+
+
+def read_facts(
+    cells: Mapping[str, Any], columns: Mapping[str, ColumnType]
+) -> dict[str, ColumnValue | None]:
+    """The values of the cells of one row.
+
+    Raises:
+        ImageError: a cell that does not fit its column, so the row is rejected.
+    """
+    return {name: _read(name, value, columns[name]) for name, value in cells.items()}
+
+
+def _read(name: str, value: Any, kind: ColumnType) -> ColumnValue | None:
+    if value is None or (value == "" and kind != "string"):
+        return None
+    try:
+        return fit(_from_text(value, kind) if isinstance(value, str) else value, kind)
+    except ValueError as error:
+        raise ImageError(f"its {name} cannot be stored: {error}.") from None
+
+
+def _from_text(text: str, kind: ColumnType) -> Any:
+    """What a text stands for.
+
+    Raises:
+        ValueError: for nothing of this type.
+    """
+    if kind == "int":
+        return int(text)
+    if kind == "float":
+        return float(text)
+    if kind == "bool":
+        return _BOOLS.get(text.strip().lower(), text)
+    return datetime.fromisoformat(text) if kind == "timestamp" else text
