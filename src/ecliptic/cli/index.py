@@ -3,17 +3,19 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ecliptic.cli.exits import INTERRUPTED, REJECTED, leave
+from ecliptic.cli.exits import INTERRUPTED, REJECTED, checks_usage, leave
 from ecliptic.cli.flags import Json, expands
 from ecliptic.cli.library_flags import USUAL, LibraryModelFlags, is_library, open_library
 from ecliptic.cli.output import MOST_REJECTS, count, on_terminal, print_json, say
 from ecliptic.cli.sources import ImageSources, Paths
 
 if TYPE_CHECKING:
+    from ecliptic.engine import Columns
+    from ecliptic.index import ColumnType
     from ecliptic.library import AddSummary, Library
 
 MOST_GONE = 5  # of the files that are no longer there, named one by one
@@ -24,8 +26,38 @@ class IndexSources(ImageSources):
     """Pictures to index."""
 
     inputs: Paths = None
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the tables to keep and filter by, with its type: year:int. A new "
+            "library gets these columns.",
+            metavar="NAME[:TYPE]",
+        ),
+    ] = None
 
     takes_vectors = False
+
+    def kept(self) -> "dict[str, ColumnType]":
+        """The columns of --keep and their types."""
+        from ecliptic.index import check_column_types
+
+        pairs = (text.partition(":") for text in self.keep or ())
+        found = {name: kind or "string" for name, _, kind in pairs}
+        with checks_usage():
+            check_column_types(found)
+        return cast("dict[str, ColumnType]", found)
+
+    def columns(self) -> "Columns":
+        """The columns of tables that are read."""
+        return dataclasses.replace(super().columns(), facts=tuple(self.kept()))
+
+    def check(self) -> None:
+        """Raise before the work as for images, and if --keep has nothing to keep from."""
+        super().check()
+        from ecliptic.engine import is_table
+
+        if self.keep and not any(map(is_table, self.inputs or ())):
+            raise typer.BadParameter("--keep is for tables, and no PATH is one.")
 
 
 @expands
@@ -60,7 +92,7 @@ def index(
         _check_reembed(sources, model)
     else:
         sources.check()
-    library = _open(out, model, reembed=reembed)
+    library = _open(out, model, sources, reembed=reembed)
     total = len(library) if reembed else None
     if on_terminal() and not reembed:
         total = sources.count(sources.inputs or ())
@@ -92,7 +124,9 @@ def _check_reembed(sources: IndexSources, model: LibraryModelFlags) -> None:
         raise typer.BadParameter("--reembed needs --model, the model to change to.")
 
 
-def _open(out: Path, model: LibraryModelFlags, *, reembed: bool) -> "Library":
+def _open(
+    out: Path, model: LibraryModelFlags, sources: IndexSources, *, reembed: bool
+) -> "Library":
     from ecliptic.library import Library
 
     if reembed:
@@ -100,7 +134,7 @@ def _open(out: Path, model: LibraryModelFlags, *, reembed: bool) -> "Library":
     if is_library(out):
         return open_library(out, model)
     name = model.model or "mini"
-    library = Library.create(out, model.clip_of(name), source=name)
+    library = Library.create(out, model.clip_of(name), sources.kept(), source=name)
     say(f"new library {out}, with the model {library.about.name}")
     return library
 

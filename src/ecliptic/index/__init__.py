@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ecliptic.index.columns import (
         ColumnType as ColumnType,
         ColumnValue as ColumnValue,
+        check_column_types as check_column_types,
         fit as fit,
     )
     from ecliptic.index.filters.parsing import (
