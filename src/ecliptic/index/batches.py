@@ -93,7 +93,7 @@ def _check_shapes(
 ) -> NDArray[np.float32]:
     if isinstance(ids, str):
         raise ShapeError(f"ids must be a list of strings, got the one string {ids!r}.")
-    matrix = np.asarray(vectors, dtype=np.float32)
+    matrix = _read_numbers(vectors)
     if matrix.shape != (len(ids), width):
         raise ShapeError(
             f"the vectors have the shape {matrix.shape}, but {len(ids)} ids in this store need "
@@ -106,6 +106,18 @@ def _check_shapes(
         if len(values) != len(ids):
             raise ShapeError(f"{name} has {len(values)} values for {len(ids)} ids.")
     return matrix
+
+
+def _read_numbers(vectors: ArrayLike) -> NDArray[np.float32]:
+    """An array of float32; numbers beyond it become infinity, which is refused later."""
+    try:
+        array = np.asarray(vectors)
+    except (ValueError, TypeError, RuntimeError) as error:  # such as lists of different lengths
+        raise ShapeError(f"the vectors are no array of numbers: {error}.") from None
+    if array.size and array.dtype.kind not in "fiu":
+        raise ShapeError(f"vectors must be of real numbers, got an array of {array.dtype}.")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
 
 
 def _vector_problems(matrix: NDArray[np.float32], lengths: NDArray[np.float64]) -> dict[int, str]:
@@ -152,7 +164,7 @@ def check_queries(vectors: ArrayLike, width: int) -> NDArray[np.float32]:
         ShapeError: another shape.
         InputError: a query of zeros, or with NaN or infinity.
     """
-    matrix = np.asarray(vectors, dtype=np.float32)
+    matrix = _read_numbers(vectors)
     matrix = matrix[None] if matrix.ndim == 1 else matrix
     if matrix.ndim != 2 or matrix.shape[1] != width or not len(matrix):
         raise ShapeError(
