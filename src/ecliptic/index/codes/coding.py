@@ -41,7 +41,7 @@ class Codes:
             codes, scales = codes[rows], scales[rows]
         if not len(codes):
             return torch.empty(len(queries), 0)
-        products = torch._int_mm(queries.codes, codes.T).float()  # (Q, n), exact in int32
+        products = _multiply(queries.codes, codes)  # (Q, n)
         products *= scales
         products *= queries.scales[:, None]
         return products.add_((queries.vectors @ self.mean)[:, None])
@@ -64,6 +64,13 @@ def code_rows(vectors: Tensor, offsets: Tensor) -> Codes:
     mean = vectors.mean(0) if len(vectors) else vectors.new_zeros(vectors.shape[1])
     codes, scales = _quantise(vectors - mean)
     return Codes(codes, scales, mean, offsets)
+
+
+def _multiply(queries: Tensor, rows: Tensor) -> Tensor:
+    """(Q, E) int8 by (n, E) int8: (Q, n) float32 of sums that are exact."""
+    if rows.shape[1] == 1:  # `_int_mm` gives memory that was not written (PyTorch 2.13, CPU)
+        return queries.float() @ rows.float().T
+    return torch._int_mm(queries, rows.T).float()
 
 
 def code_queries(vectors: Tensor) -> CodedQueries:
