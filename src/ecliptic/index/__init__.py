@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         Not as Not,
         Or as Or,
     )
+    from ecliptic.index.lance.store import (
+        check_store as check_store,
+        repair_store as repair_store,
+    )
     from ecliptic.index.memory import MemoryStore as MemoryStore
     from ecliptic.index.opening import open_store as open_store
     from ecliptic.index.schema import (
