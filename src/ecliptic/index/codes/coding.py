@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_AT_ONCE = 8192  # rows, so that no second copy of all vectors is in memory
 _LEVELS = 127  # of int8 on each side of 0
 
 
@@ -62,7 +63,8 @@ class CodedQueries:
 def code_rows(vectors: Tensor, offsets: Tensor) -> Codes:
     """Code (N, E) unit vectors; `offsets` is (N,) int32."""
     mean = vectors.mean(0) if len(vectors) else vectors.new_zeros(vectors.shape[1])
-    codes, scales = _quantise(vectors - mean)
+    parts = [_quantise(part - mean) for part in vectors.split(_AT_ONCE)]
+    codes, scales = (torch.cat(some) for some in zip(*parts, strict=True))
     return Codes(codes, scales, mean, offsets)
 
 

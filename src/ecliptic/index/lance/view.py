@@ -77,12 +77,15 @@ class TableSegment:
         scanner = self.fragment.scanner(
             columns=[VECTOR], with_row_address=True, batch_size=_AT_ONCE
         )
-        parts, offsets = [], []
+        width = scanner.projected_schema.field(VECTOR).type.list_size
+        vectors, offsets = torch.empty(self.live, width), torch.empty(self.live, dtype=torch.int32)
+        start = 0
         for batch in scanner.to_batches():
-            parts.append(matrix(batch[VECTOR]))
-            offsets.append(_offsets(batch))
-        vectors = torch.from_numpy(np.concatenate(parts))  # a fragment has rows
-        return code_rows(vectors, torch.from_numpy(np.concatenate(offsets).astype(np.int32)))
+            end = start + len(batch)
+            vectors[start:end] = torch.from_numpy(matrix(batch[VECTOR]).copy())
+            offsets[start:end] = torch.from_numpy(_offsets(batch).astype(np.int32))
+            start = end
+        return code_rows(vectors, offsets)
 
     @cached_property
     def live_codes(self) -> Tensor | None:
