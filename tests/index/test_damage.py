@@ -9,6 +9,7 @@ import pytest
 
 from ecliptic.errors import StorageError
 from ecliptic.index import Store, check_store, open_store, repair_store
+from ecliptic.index.lance.checksums import HINT
 from ecliptic.index.lance.table import LanceTable, data_file, deletion_file, manifests
 from tests.index.rows import SCHEMA, content, put, random_vectors, small_store
 from tests.storage.faults import damage_bytes, flip_bytes
@@ -214,6 +215,20 @@ def test_a_store_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
     for call in (open_store, repair_store):
         with pytest.raises(StorageError, match=r"has format 2, .* a newer version wrote it"):
             call(tmp_path)
+
+
+def test_the_hint_of_the_newest_version_is_not_needed(tmp_path: Path) -> None:
+    before = content(small_store(tmp_path))
+    hint = tmp_path / "table.lance" / "_versions" / HINT
+    sound = hint.read_bytes()
+    for data in (b"", b"{", b"\xff" * 100, sound.replace(b"4", b"2"), sound.replace(b"4", b"9")):
+        hint.write_bytes(data)
+        store = open_store(tmp_path)
+        assert content(store) == before
+        assert store.check(deep=True) == []
+    hint.unlink()
+    put(store, 0, 5)
+    assert content(open_store(tmp_path)) == before
 
 
 @pytest.mark.parametrize("left", ["a folder", "a table"])

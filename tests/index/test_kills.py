@@ -63,15 +63,16 @@ def killed_writers(folder: Path, what: str, rounds: int, seed: int) -> Iterator[
     try:
         for number in range(rounds):
             print(number, file=nursery.stdin, flush=True)
-            lines, killer = list[str](), None
+            lines, early = list[str](), draw.random() < 0.2  # while it opens the store, or later
+            child = int(nursery.stdout.readline().split()[1])
+            killer = threading.Timer(draw.uniform(0, 1), os.kill, (child, signal.SIGKILL))
+            if early:
+                killer.start()
             while not (line := nursery.stdout.readline()).startswith("ended"):
-                word, count = line.split()
-                if word == "child":  # it opens the store in about 0.5 seconds
-                    delay = draw.uniform(0.2, 2.5)
-                    killer = threading.Timer(delay, os.kill, (int(count), signal.SIGKILL))
+                lines.append(line)
+                if len(lines) == 1 and not early:
                     killer.start()
-                else:
-                    lines.append(line)
+            killer.join()
             assert line.split()[1] == "9", "it ended before it was killed"
             yield lines
     finally:
@@ -133,4 +134,4 @@ def test_a2_killed_compactions_lose_and_double_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["write", "compact"])
 def test_a1_a2_fifty_killed_writers_lose_and_double_nothing(tmp_path: Path, what: str) -> None:
-    assert survive(tmp_path / "store", what, rounds=50, seed=3) >= 100
+    assert survive(tmp_path / "store", what, rounds=50, seed=3) >= 50

@@ -101,6 +101,14 @@ def test_ids_that_differ_in_case_or_normal_form_are_others(store: Store) -> None
     assert not store.upsert(["a" * 8193], random_vectors(1, 0)).added
 
 
+def test_no_rows_and_ids_that_no_row_can_have_change_nothing(store: Store) -> None:
+    assert store.upsert([], []).added == store.upsert([], np.zeros((0, 8))).added == 0
+    store.upsert(["a"], random_vectors(1, 0))
+    impossible = ["\ud800", "", "a\0", "a" * 9000, "b"]
+    assert store.delete(impossible) == store.delete([]) == 0
+    assert [block.ids for block in store.read([*impossible, "a", "a"]) if block.ids] == [("a",)]
+
+
 def test_unit_vectors_are_stored_bit_by_bit_and_others_with_unit_length(store: Store) -> None:
     vectors = random_vectors(3, 0).astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -132,6 +140,9 @@ BAD_CALLS: dict[str, tuple[type[EclipticError], str, Any]] = {
         "did you mean 'size'",
         lambda s: s.upsert(["a"], [[1.0] * 8], {"sice": [1]}),
     ),
+    "one string to delete": (ConfigError, "the one string", lambda s: s.delete("kept")),
+    "one string to read": (ConfigError, "the one string", lambda s: s.read("kept")),
+    "a number to delete": (ConfigError, "must be strings, got 1", lambda s: s.delete(["kept", 1])),
     "no condition": (ConfigError, "either ids or where", lambda s: s.delete()),
     "both": (ConfigError, "not both", lambda s: s.read(["a"], "size = 1")),
     "query of zeros": (InputError, "query 0 .* all zeros", lambda s: s.search(np.zeros(8))),

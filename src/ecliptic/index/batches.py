@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecliptic.errors import InputError, ShapeError, StorageError, did_you_mean
+from ecliptic.errors import ConfigError, InputError, ShapeError, StorageError, did_you_mean
 from ecliptic.index.columns import ColumnType, ColumnTypes, ColumnValue, check_text, fit
 
 LONGEST_ID = 1 << 13  # bytes of UTF-8, 8,192
@@ -94,6 +94,8 @@ def _check_shapes(
     if isinstance(ids, str):
         raise ShapeError(f"ids must be a list of strings, got the one string {ids!r}.")
     matrix = _read_numbers(vectors)
+    if not len(ids) and not matrix.size:
+        matrix = matrix.reshape(0, width)
     if matrix.shape != (len(ids), width):
         raise ShapeError(
             f"the vectors have the shape {matrix.shape}, but {len(ids)} ids in this store need "
@@ -135,6 +137,20 @@ def _id_problem(id_: object) -> str:
     except ValueError as error:
         return f"its id cannot be stored: {error}"
     return ""
+
+
+def check_ids(ids: Sequence[str]) -> tuple[str, ...]:
+    """Different ids of rows that a store may have; ids that none can have are left out.
+
+    Raises:
+        ConfigError: they are one string, or some are no strings.
+    """
+    if isinstance(ids, str):
+        raise ConfigError(f"ids must be a list of strings, got the one string {ids!r}.")
+    for id_ in ids:
+        if not isinstance(id_, str):
+            raise ConfigError(f"ids must be strings, got {id_!r}.")
+    return tuple(id_ for id_ in dict.fromkeys(ids) if not _id_problem(id_))
 
 
 def _fit_column(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecliptic.checks import check_count
 from ecliptic.errors import ConfigError, did_you_mean
 from ecliptic.index.answers import Repaired, SearchResult, StoreProblem, Written
-from ecliptic.index.batches import RowBatch, check_queries, check_rows_to_store
+from ecliptic.index.batches import RowBatch, check_ids, check_queries, check_rows_to_store
 from ecliptic.index.filters.parsing import parse_filter
 from ecliptic.index.filters.tree import Filter, check_filter
 from ecliptic.index.schema import RowBlock, StoreSchema
@@ -79,13 +79,13 @@ class Store(ABC):
             the number of rows deleted; ids that are not there are no error.
 
         Raises:
-            ConfigError: both or none of the two are given.
+            ConfigError: both or none of the two are given, or ids that are no strings.
             FilterError: as for `search`.
         """
         if (ids is None) == (where is None):
             raise ConfigError("delete needs either ids or where.")
         if ids is not None:
-            given = tuple(dict.fromkeys(ids))
+            given = check_ids(ids)
             return self._delete_ids(given) if given else 0
         return self._delete_where(self.read_filter(where))
 
@@ -135,14 +135,14 @@ class Store(ABC):
             vectors: read the vectors too.
 
         Raises:
-            ConfigError: an unknown column, or both ids and where.
+            ConfigError: an unknown column, both ids and where, or ids that are no strings.
             FilterError: as for `search`.
         """
         if ids is not None and where is not None:
             raise ConfigError("read takes ids or where, not both.")
         names = tuple(self.schema.columns) if columns is None else self._check_names(columns)
         tree = None if where is None else self.read_filter(where)
-        given = None if ids is None else tuple(dict.fromkeys(ids))
+        given = None if ids is None else check_ids(ids)
         return self._read(given, tree, names, vectors=vectors)
 
     def _check_names(self, columns: Sequence[str]) -> tuple[str, ...]:

@@ -57,10 +57,10 @@ class LanceStore(Store):
 
     @classmethod
     def create(cls, folder: Path, schema: StoreSchema) -> "LanceStore":
-        """Make an empty store in a folder that is new or empty.
+        """Make an empty store in a folder; other files in it are left alone.
 
         Raises:
-            StorageError: there is something in the folder, or it cannot be written.
+            StorageError: there is a store in it, or it cannot be written.
         """
         about = folder / ABOUT
         try:

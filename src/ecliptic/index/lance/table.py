@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ecliptic.errors import StorageError
 from ecliptic.index.columns import ID
-from ecliptic.index.lance.checksums import TABLE, Checksums
+from ecliptic.index.lance.checksums import NAME, TABLE, Checksums
 from ecliptic.index.lance.engine import explained, import_lance, is_missing
 from ecliptic.storage import WriterLock, drafts_of, make_folder, sync_files
 
@@ -166,7 +166,7 @@ class LanceTable:
         with self._hold():
             self._join()
             self._remove_versions(kept)
-            for draft in drafts_of(self.folder, ""):  # of killed writers
+            for draft in drafts_of(self.folder, NAME):  # of killed writers
                 draft.unlink(missing_ok=True)
 
     def _join(self) -> None:
