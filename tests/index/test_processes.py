@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -124,6 +125,33 @@ def test_a_read_stays_at_its_version_while_the_same_store_is_written(
     store.compact()
     rows += [row for block in blocks for row in block.rows()]
     assert {row["id"]: row["size"] for row in rows} == {f"row-{n}": n for n in range(15)}
+
+
+def test_threads_that_share_a_store_see_whole_versions(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+
+    def write() -> None:
+        for round_ in range(8):
+            put(store, 0, 15)
+            store.delete(["row-3", "row-8"])
+            if round_ % 4 == 3:
+                store.compact()
+
+    def look(exact: bool) -> int:
+        looks = 0
+        while not writing.done():
+            (hits,) = store.search(np.ones(8), 20, "size < 15", ["size"], exact=exact).hits
+            assert [f"row-{size}" for size in hits.columns["size"]] == list(hits.ids)
+            assert len(hits.ids) in (13, 15)
+            assert len(content(store)) in (13, 15)
+            looks += 1
+        return looks
+
+    with ThreadPoolExecutor(3) as pool:
+        writing = pool.submit(write)
+        looking = [pool.submit(look, exact) for exact in (False, True)]
+        writing.result()
+        assert all(one.result() > 0 for one in looking)
 
 
 FORKS = """

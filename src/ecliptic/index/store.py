@@ -25,8 +25,8 @@ MOST_HITS = 100_000  # of one query
 class Store(ABC):
     """Vectors with ids and columns.
 
-    A method reads the newest state, also of other processes. A store is not for use in a forked
-    process: open it again there.
+    A method reads the newest state, also of other processes. Threads may share a store; a forked
+    process may not use it, so start processes by the method `spawn`.
     """
 
     schema: StoreSchema
@@ -64,7 +64,8 @@ class Store(ABC):
 
         Raises:
             ShapeError: the lengths differ, or E is not that of the store.
-            StorageError: an unknown column, or the rows cannot be written; nothing is stored then.
+            StorageError: an unknown column, or the rows cannot be written. All or none of them
+                are there then, and it is safe to repeat the call.
         """
         schema = self.schema
         found = check_rows_to_store(ids, vectors, columns or {}, schema.width, schema.columns)

@@ -57,20 +57,19 @@ class TableSegment:
         return open_codes(self.folder, self.name, rows, self._make_codes, self._has_all)
 
     def _has_all(self, codes: Codes) -> bool:
-        """Whether `codes` has each row. Codes were made without rows that were deleted before,
-        and `repair` may go back to a version in which these are there.
+        """Whether each row has a code: a row that was deleted before the codes were made has none,
+        and `repair` may go back to a version in which it is there.
         """
         found = len(codes) if self.alive is None else self.alive[codes.offsets.numpy()].sum()
         return bool(found == self.live)
 
     def take_over(self, known: "TableSegment") -> None:
         """Take what was found about the same data file at another version."""
-        found = []
-        if "codes" in vars(known) and self._has_all(known.codes):
-            found = ["codes"]
+        cached, found = vars(known), list[str]()
         if deletion_file(known.fragment) == deletion_file(self.fragment):
             found = ["codes", "alive", "live_codes", "places"]
-        cached = vars(known)
+        elif "codes" in cached and self._has_all(known.codes):
+            found = ["codes"]
         vars(self).update({name: cached[name] for name in found if name in cached})
 
     def _make_codes(self) -> Codes:
