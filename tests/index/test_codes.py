@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ecliptic.index import Store, open_store
+from ecliptic.index.codes import coding
 from ecliptic.index.codes.coding import _multiply, code_queries, code_rows
 from ecliptic.storage import read_safetensors
 from tests.index.rows import put, random_vectors, small_store
@@ -39,8 +40,9 @@ def test_products_of_codes_are_exact(width: int, rows: int) -> None:
     assert (found.numpy() == queries.astype(np.int64) @ codes.astype(np.int64).T).all()
 
 
-def test_scores_of_codes_are_near_the_cosines() -> None:
+def test_scores_of_codes_are_near_the_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against float64, with a large mean that all rows share, as real vectors have one."""
+    monkeypatch.setattr(coding, "_AT_ONCE", 64)  # rows that are coded together
     rows = random_vectors(200, 0, width=64) / 8 + 0.3
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     query = random_vectors(2, 1, width=64)

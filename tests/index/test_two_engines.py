@@ -106,4 +106,4 @@ class TwoEngines(RuleBasedStateMachine):
 
 
 TestA17TwoEngines = TwoEngines.TestCase
-TestA17TwoEngines.settings = settings(max_examples=12, stateful_step_count=16, deadline=None)
+TestA17TwoEngines.settings = settings(max_examples=10, stateful_step_count=16, deadline=None)

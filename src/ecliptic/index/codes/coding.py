@@ -63,7 +63,8 @@ class CodedQueries:
 def code_rows(vectors: Tensor, offsets: Tensor) -> Codes:
     """Code (N, E) unit vectors; `offsets` is (N,) int32."""
     mean = vectors.mean(0) if len(vectors) else vectors.new_zeros(vectors.shape[1])
-    parts = [_quantise(part - mean) for part in vectors.split(_AT_ONCE)]
+    starts = range(0, max(len(vectors), 1), _AT_ONCE)
+    parts = [_quantise(vectors[start : start + _AT_ONCE] - mean) for start in starts]
     codes, scales = (torch.cat(some) for some in zip(*parts, strict=True))
     return Codes(codes, scales, mean, offsets)
 
