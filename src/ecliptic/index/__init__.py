@@ -39,6 +39,10 @@ if TYPE_CHECKING:
         vector_outputs as vector_outputs,
         write_vectors as write_vectors,
     )
+    from ecliptic.index.lance.checking import (
+        find_problems as find_problems,
+        repair_table as repair_table,
+    )
     from ecliptic.index.lance.keyed import KeyedTable as KeyedTable
     from ecliptic.index.lance.store import (
         check_store as check_store,
