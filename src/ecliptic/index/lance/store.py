@@ -254,7 +254,7 @@ def _read_schema(folder: Path) -> StoreSchema:
     if not path.is_file():
         raise StorageError(
             f"{folder} is no store: it has no {ABOUT}; check the path. If it was one, "
-            "`ecliptic repair` writes this file again."
+            "`ecliptic library repair` writes this file again."
         )
     try:
         about = read_json(path)
@@ -270,5 +270,5 @@ def _read_schema(folder: Path) -> StoreSchema:
     except (CorruptFileError, OSError, ValueError) as error:
         reason = f"{error}" if isinstance(error, ValueError) else "it is no JSON object"
         raise StorageError(
-            f"{path} is damaged: {reason}; `ecliptic repair` writes it again."
+            f"{path} is damaged: {reason}; `ecliptic library repair` writes it again."
         ) from None
