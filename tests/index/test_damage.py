@@ -33,7 +33,9 @@ def test_a3_a_torn_manifest_is_told_and_repaired(tmp_path: Path, part: float) ->
     put(store, 100, 4)
     newest = manifests(tmp_path)[0]
     newest.write_bytes(newest.read_bytes()[: int(newest.stat().st_size * part)])
-    with pytest.raises(StorageError, match=r"`ecliptic library check` tells .* `ecliptic library repair` mends"):
+    with pytest.raises(
+        StorageError, match=r"`ecliptic library check` tells .* `ecliptic library repair` mends"
+    ):
         open_store(tmp_path)
     (problem,) = check_store(tmp_path)
     assert "`repair` goes back to the version before it" in problem.what
@@ -193,7 +195,9 @@ def test_a_lost_or_damaged_description_is_written_again(tmp_path: Path) -> None:
             about.write_bytes(damaged)
         (problem,) = check_store(tmp_path)
         assert problem.where == "store.json"
-        with pytest.raises(StorageError, match=r"`ecliptic library repair` writes (it|this file) again"):
+        with pytest.raises(
+            StorageError, match=r"`ecliptic library repair` writes (it|this file) again"
+        ):
             open_store(tmp_path)
         assert repair_store(tmp_path).actions == ("wrote store.json again",)
         assert open_store(tmp_path).schema == SCHEMA

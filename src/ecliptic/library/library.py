@@ -33,7 +33,7 @@ from ecliptic.library.layout import (
     read_about,
     write_about,
 )
-from ecliptic.library.models import check_clip, describe, items_of, name_source
+from ecliptic.library.models import check_clip, describe, items_of, name_source, watched_folder
 from ecliptic.library.queries import LibraryQuery, Wanted
 from ecliptic.library.reembedding import Reembedding, count_without_file, remove_items
 from ecliptic.library.rejected import RejectedPictures
@@ -200,7 +200,8 @@ class Library:
             pictures: files, folders, globs, tables, or items of `ecliptic.engine`.
             columns: which column of tables holds the pictures, which the ids, and which fill
                 columns of the library.
-            prune: remove pictures below the given folders whose files are gone.
+            prune: remove pictures whose files are gone, of those below the given folders and
+                the folders of globs.
             retry: try again what was rejected before and did not change.
             batch_size: pictures that are embedded at a time.
             advance: called with the number of pictures done since the last call.
@@ -220,7 +221,7 @@ class Library:
         summary = adding.summary
         if not summary.interrupted:
             paths = [os.fspath(one) for one in given if not isinstance(one, Item)]
-            adding.find_gone(path for path in paths if Path(path).is_dir())
+            adding.find_gone(filter(None, map(watched_folder, paths)))
             if prune and summary.gone:
                 summary.removed = self.remove(summary.gone)
         return summary

@@ -1,5 +1,7 @@
 """What a library says of its model, and what it is given to add."""
 
+import glob
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -60,3 +62,14 @@ def items_of(given: str | os.PathLike[str] | Item, columns: Columns | None) -> I
             read_items(given, columns or Columns()) if Path(given).is_dir() else [image_item(given)]
         )
     return read_items(given, columns or Columns())
+
+
+def watched_folder(path: str) -> str:
+    """The folder whose files are looked for when they are gone; "" for single files and tables."""
+    if Path(path).is_dir():
+        return path
+    if os.path.lexists(path) or not glob.has_magic(path):
+        return ""
+    parts = Path(path).parts
+    plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    return str(Path(*plain)) if plain else "."

@@ -88,6 +88,4 @@ def _advise(text: str) -> str:
             "`ecliptic library check` tells what is missing, and `ecliptic library repair` mends what it can."
         )
     short = " ".join(text.split())[:_LONGEST]
-    return (
-        f"{short}. `ecliptic library check` tells what is damaged, and `ecliptic library repair` mends what it can."
-    )
+    return f"{short}. `ecliptic library check` tells what is damaged, and `ecliptic library repair` mends what it can."
