@@ -362,10 +362,10 @@ class Library:
         blocks = store.read(where=where, vectors=True)
         return write_vectors(Path(path), blocks, store.schema, overwrite=overwrite)
 
-    def compact(self) -> None:
-        """Join small files, and remove what no reader needs."""
+    def compact(self, *, now: bool = False) -> None:
+        """Join small files, and remove what no reader needs; see `ecliptic.index.Store.compact`."""
         for part in (self._parts.store, self._parts.thumbnails, self._parts.rejects.table):
-            part.compact()
+            part.compact(now=now)
 
     @property
     def rejects(self) -> RejectedPictures:

@@ -35,7 +35,7 @@ from ecliptic.index.lance.conversion import (
 from ecliptic.index.lance.engine import explained
 from ecliptic.index.lance.pairs import near_pairs
 from ecliptic.index.lance.searching import search_view
-from ecliptic.index.lance.table import LanceTable
+from ecliptic.index.lance.table import KEPT, LanceTable
 from ecliptic.index.lance.view import View
 from ecliptic.index.schema import RowBlock, StoreSchema
 from ecliptic.index.store import Store
@@ -189,9 +189,9 @@ class LanceStore(Store):
         self._seen = None
         return done
 
-    def compact(self) -> None:
+    def compact(self, *, now: bool = False) -> None:
         """Join small files, and remove versions and codes that no reader needs."""
-        self._table.compact(timedelta(0))
+        self._table.compact(timedelta(0) if now else KEPT)
         self._remove_codes()
 
 
