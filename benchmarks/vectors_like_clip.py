@@ -65,6 +65,7 @@ def images(world: World, rows: int, seed: int = 1) -> Iterator[Array]:
 def queries(world: World, count: int, seed: int = 2) -> tuple[Array, Array]:
     """(Q, E) of texts and of images that are not among those of `images`."""
     random = np.random.default_rng(seed)
-    content, other = _content(world, count, random), _content(world, count, random)
-    texts = _unit(0.45 * _unit(0.6 * content + 0.8 * other) + world.text_mean)
+    content = _content(world, count, random)
+    other = _unit(random.standard_normal((count, SIZE), dtype=np.float32))  # of no cluster
+    texts = _unit(0.45 * _unit(0.35 * content + 0.94 * other) + world.text_mean)
     return texts, _unit(0.7 * content + world.image_mean)
