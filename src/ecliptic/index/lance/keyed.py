@@ -26,7 +26,7 @@ class KeyedTable:
             columns: names and types, as of a store, or "bytes".
         """
         self.folder, self._columns = folder, dict(columns)
-        if (folder / TABLE).is_dir():
+        if any((folder / TABLE / "_versions").glob("*.manifest")):  # else its maker was killed
             self._table = LanceTable(folder)
         else:
             self._table = LanceTable.create(folder, self._schema())
