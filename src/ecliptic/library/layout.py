@@ -66,6 +66,13 @@ def write_about(folder: Path, about: LibraryAbout) -> None:
     replace_file(folder / ABOUT, text_writer(text))
 
 
+def is_unused(folder: Path) -> bool:
+    """Whether a folder is empty, or holds only the beginning of a library that was killed then."""
+    if not folder.is_dir():
+        return False
+    return all(path.name.startswith(("items-", f".{ABOUT}.")) for path in folder.iterdir())
+
+
 def read_about(folder: Path) -> LibraryAbout:
     """Read `library.json`.
 

@@ -1,12 +1,12 @@
 """What a library says of its model, and what it is given to add."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
-from ecliptic.engine import Clip, Columns, Item, image_item, read_items
-from ecliptic.errors import SpaceMismatchError, warn
+from ecliptic.engine import Clip, Columns, Item, image_item, is_table, read_items
+from ecliptic.errors import InputError, SpaceMismatchError, warn
 from ecliptic.index import ColumnType
 from ecliptic.library.layout import LibraryAbout
 
@@ -54,9 +54,19 @@ def items_of(given: str | os.PathLike[str] | Item, columns: Columns | None) -> I
     """The items of one thing that `Library.add` is given."""
     if isinstance(given, Item):
         return [given]
-    if isinstance(given, os.PathLike):
-        given = os.fspath(given)
-        return (
-            read_items(given, columns or Columns()) if Path(given).is_dir() else [image_item(given)]
-        )
-    return read_items(given, columns or Columns())
+    path = os.fspath(given)
+    if isinstance(given, os.PathLike) and not (
+        os.path.isdir(path) or is_table(path) or is_tar(path)  # noqa: PTH112 of a name as it is
+    ):
+        return [image_item(path)]  # never a pattern, nor standard input
+    return _read(path, columns) if columns else read_items(path, Columns())
+
+
+def _read(given: str, columns: Columns) -> Iterator[Item]:
+    for item in read_items(given, columns):
+        if columns.id and is_table(given) and isinstance(item.value, str) and item.value:
+            raise InputError(
+                f"{given} holds paths, and a library names files by their paths; leave out the "
+                "column of ids, or keep it as a column of the library."
+            )
+        yield item
