@@ -69,7 +69,7 @@ def test_a_parquet_file_of_bytes_with_ids(library: Library, photos: Path) -> Non
     table = photos / "hf.parquet"
     pq.write_table(pa.table({"image": pictures, "n": [1, 2]}), table)
     assert counts(library.add(table, columns=Columns("image"))) == {"added": 2}
-    assert sorted(rows_of(library)) == ["a.png", f"{table}, row 2"]
+    assert set(rows_of(library)) == {"a.png", f"{table}, row 2"}
     assert counts(library.add(table, columns=Columns("image"))) == {"unchanged": 2}
     assert counts(library.add(table, columns=Columns("image", "n"))) == {"copied": 2}
     assert {"1", "2"} < set(rows_of(library))

@@ -25,6 +25,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "library repair": ("ecliptic library repair photos.library --drop",),
     "library compact": ("ecliptic library compact photos.library",),
     "library rejects": ("ecliptic library rejects photos.library --json",),
+    "library export": (
+        "ecliptic library export photos.library --out photos.parquet",
+        "ecliptic library export photos.library --out photos.index --where 'width >= 640'",
+    ),
+    "library import": (
+        "ecliptic library import laion/ --model ViT-B-32/openai --out laion.library",
+        "ecliptic library import v.npy --names ids.json -m ViT-L-14/openai -o v.library",
+    ),
     "library remove": (
         "ecliptic library remove photos.library --where 'folder contains \"/tmp/\"'",
     ),

@@ -4,17 +4,19 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ecliptic.cli.exits import INTERRUPTED, REJECTED, leave
+from ecliptic.cli.exits import INTERRUPTED, REJECTED, checks_usage, leave
 from ecliptic.cli.flags import Json, expands
 from ecliptic.cli.library_flags import USUAL, LibraryModelFlags, is_library, open_library, shorten
 from ecliptic.cli.output import MOST_REJECTS, count, on_terminal, print_json, say
 from ecliptic.cli.sources import ImageSources, Paths
 
 if TYPE_CHECKING:
+    from ecliptic.engine import Columns
+    from ecliptic.index import ColumnType
     from ecliptic.library import AddSummary, Library
 
 MOST_GONE = 5  # of the files that are no longer there, named one by one
@@ -25,8 +27,38 @@ class IndexSources(ImageSources):
     """Pictures to index."""
 
     inputs: Paths = None
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the tables to keep and filter by, with its type: year:int. A new "
+            "library gets these columns.",
+            metavar="NAME[:TYPE]",
+        ),
+    ] = None
 
     takes_vectors = False
+
+    def kept(self) -> "dict[str, ColumnType]":
+        """The columns of --keep and their types."""
+        from ecliptic.index import check_column_types
+
+        pairs = (text.partition(":") for text in self.keep or ())
+        found = {name: kind or "string" for name, _, kind in pairs}
+        with checks_usage():
+            check_column_types(found)
+        return cast("dict[str, ColumnType]", found)
+
+    def columns(self) -> "Columns":
+        """The columns of tables that are read."""
+        return dataclasses.replace(super().columns(), facts=tuple(self.kept()))
+
+    def check(self) -> None:
+        """Raise before the work as for images, and if --keep has nothing to keep from."""
+        super().check()
+        from ecliptic.engine import is_table
+
+        if self.keep and not any(map(is_table, self.inputs or ())):
+            raise typer.BadParameter("--keep is for tables, and no PATH is one.")
 
 
 @expands
@@ -65,7 +97,7 @@ def index(
     else:
         sources.check()
         _check_prune(sources, prune=prune)
-    library = _open(out, model, reembed=reembed)
+    library = _open(out, model, sources, reembed=reembed)
     total = len(library) if reembed else None
     if on_terminal() and not reembed:
         total = sources.count(sources.inputs or ())
@@ -98,14 +130,17 @@ def _check_prune(sources: IndexSources, *, prune: bool) -> None:
 def _check_reembed(sources: IndexSources, model: LibraryModelFlags, unused: list[str]) -> None:
     if sources.inputs:
         raise typer.BadParameter("--reembed embeds what is in the library; leave PATH out.")
-    unused += ["--column"] * (sources.column is not None) + ["--id"] * bool(sources.id_column)
+    given = {"--column": sources.column, "--id": sources.id_column, "--keep": sources.keep}
+    unused += [flag for flag, value in given.items() if value is not None]
     if unused:
         raise typer.BadParameter(f"{', '.join(unused)}: no effect with --reembed; leave it out.")
     if not model.model:
         raise typer.BadParameter("--reembed needs --model, the model to change to.")
 
 
-def _open(out: Path, model: LibraryModelFlags, *, reembed: bool) -> "Library":
+def _open(
+    out: Path, model: LibraryModelFlags, sources: IndexSources, *, reembed: bool
+) -> "Library":
     from ecliptic.library import Library
 
     if reembed:
@@ -113,7 +148,7 @@ def _open(out: Path, model: LibraryModelFlags, *, reembed: bool) -> "Library":
     if is_library(out):
         return open_library(out, model)
     name = model.model or "mini"
-    library = Library.create(out, model.clip_of(name), source=name)
+    library = Library.create(out, model.clip_of(name), sources.kept(), source=name)
     say(f"new library {out}, with the model {library.about.name}")
     return library
 

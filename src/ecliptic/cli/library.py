@@ -9,6 +9,7 @@ import typer
 from ecliptic.cli.exits import FAILED, leave
 from ecliptic.cli.flags import Json, expands
 from ecliptic.cli.help import HelpfulCommand
+from ecliptic.cli.library_files import export, import_
 from ecliptic.cli.library_flags import USUAL, LibraryArgument, Where, open_library, shorten
 from ecliptic.cli.output import count, print_facts, print_json, print_table, print_text, say
 
@@ -141,3 +142,7 @@ def remove(
         raise typer.BadParameter("--where says which pictures to remove.")
     removed = open_library(library).store.delete(where=where)
     say(f"{count(removed, 'picture')} removed from {library}; the files are as they were")
+
+
+app.command(cls=HelpfulCommand)(export)
+app.command("import", cls=HelpfulCommand)(import_)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ecliptic.index.columns import (
         ColumnType as ColumnType,
         ColumnValue as ColumnValue,
+        check_column_types as check_column_types,
         fit as fit,
     )
     from ecliptic.index.filters.parsing import (
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
         WrittenVectors as WrittenVectors,
         vector_outputs as vector_outputs,
         write_vectors as write_vectors,
+    )
+    from ecliptic.index.lance.checking import (
+        find_problems as find_problems,
+        repair_table as repair_table,
     )
     from ecliptic.index.lance.keyed import KeyedTable as KeyedTable
     from ecliptic.index.lance.store import (

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ecliptic.index.batches import RefusedRow
 from ecliptic.index.columns import ColumnValue
 
+_AT_ONCE = 4096  # rows whose products are held at once
+
 
 @dataclass(frozen=True)
 class Written:
@@ -83,7 +85,11 @@ def exact_scores(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArr
 
     So the score of a row does not depend on the rows beside it, and equal rows have equal scores.
     """
-    return (rows.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+    scores = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), _AT_ONCE):  # not a matmul: its sums depend on the shape
+        part = slice(start, start + _AT_ONCE)
+        scores[part] = (rows[part].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+    return scores
 
 
 def best(

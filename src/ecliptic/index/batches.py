@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecliptic.errors import InputError, ShapeError, StorageError, did_you_mean
+from ecliptic.errors import ConfigError, InputError, ShapeError, StorageError, did_you_mean
 from ecliptic.index.columns import ColumnType, ColumnTypes, ColumnValue, check_text, fit
 
 LONGEST_ID = 1 << 13  # bytes of UTF-8, 8,192
@@ -93,7 +93,9 @@ def _check_shapes(
 ) -> NDArray[np.float32]:
     if isinstance(ids, str):
         raise ShapeError(f"ids must be a list of strings, got the one string {ids!r}.")
-    matrix = np.asarray(vectors, dtype=np.float32)
+    matrix = _read_numbers(vectors)
+    if not len(ids) and not matrix.size:
+        matrix = matrix.reshape(0, width)
     if matrix.shape != (len(ids), width):
         raise ShapeError(
             f"the vectors have the shape {matrix.shape}, but {len(ids)} ids in this store need "
@@ -106,6 +108,18 @@ def _check_shapes(
         if len(values) != len(ids):
             raise ShapeError(f"{name} has {len(values)} values for {len(ids)} ids.")
     return matrix
+
+
+def _read_numbers(vectors: ArrayLike) -> NDArray[np.float32]:
+    """An array of float32; numbers beyond it become infinity, which is refused later."""
+    try:
+        array = np.asarray(vectors)
+    except (ValueError, TypeError, RuntimeError) as error:  # such as lists of different lengths
+        raise ShapeError(f"the vectors are no array of numbers: {error}.") from None
+    if array.size and array.dtype.kind not in "fiu":
+        raise ShapeError(f"vectors must be of real numbers, got an array of {array.dtype}.")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
 
 
 def _vector_problems(matrix: NDArray[np.float32], lengths: NDArray[np.float64]) -> dict[int, str]:
@@ -123,6 +137,20 @@ def _id_problem(id_: object) -> str:
     except ValueError as error:
         return f"its id cannot be stored: {error}"
     return ""
+
+
+def check_ids(ids: Sequence[str]) -> tuple[str, ...]:
+    """Different ids of rows that a store may have; ids that none can have are left out.
+
+    Raises:
+        ConfigError: they are one string, or some are no strings.
+    """
+    if isinstance(ids, str):
+        raise ConfigError(f"ids must be a list of strings, got the one string {ids!r}.")
+    for id_ in ids:
+        if not isinstance(id_, str):
+            raise ConfigError(f"ids must be strings, got {id_!r}.")
+    return tuple(id_ for id_ in dict.fromkeys(ids) if not _id_problem(id_))
 
 
 def _fit_column(
@@ -152,7 +180,7 @@ def check_queries(vectors: ArrayLike, width: int) -> NDArray[np.float32]:
         ShapeError: another shape.
         InputError: a query of zeros, or with NaN or infinity.
     """
-    matrix = np.asarray(vectors, dtype=np.float32)
+    matrix = _read_numbers(vectors)
     matrix = matrix[None] if matrix.ndim == 1 else matrix
     if matrix.ndim != 2 or matrix.shape[1] != width or not len(matrix):
         raise ShapeError(

@@ -108,7 +108,12 @@ def _fit_bool(value: Any) -> bool:
 def _fit_timestamp(value: Any) -> datetime:
     if not isinstance(value, datetime):
         raise ValueError(f"it must be a time, got {value!r}")
-    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    if value.tzinfo is None:
+        return value
+    try:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise ValueError(f"it must be in the years 1 to 9999 in UTC, got {value}") from None
 
 
 _FITTERS: dict[str, Any] = {

@@ -53,9 +53,19 @@ def _open_folder(folder: Path, schema: StoreSchema | None) -> Store:
 
     if not (folder / ABOUT).exists():
         if schema is None:
-            raise StorageError(f"there is no store in {folder}; check the path.")
-        return LanceStore.create(folder, schema)
+            return LanceStore(folder)  # it says what is missing
+        _create(folder, schema)
     store = LanceStore(folder)
     if schema is not None:
         check_same_schema(store.schema, schema, str(folder))
     return store
+
+
+def _create(folder: Path, schema: StoreSchema) -> None:
+    from ecliptic.index.lance.store import ABOUT, LanceStore
+
+    try:
+        LanceStore.create(folder, schema)
+    except StorageError:
+        if not (folder / ABOUT).exists():  # another process made it meanwhile
+            raise

@@ -30,6 +30,8 @@ class StoreSchema:
         if self.width > WIDEST:
             raise ConfigError(f"width must be at most {WIDEST}, got {self.width}.")
         check_column_types(self.columns)
+        if not all(isinstance(part, str) for fact in self.facts.items() for part in fact):
+            raise ConfigError(f"facts must be strings with names, got {dict(self.facts)!r}.")
 
 
 @dataclass(frozen=True)

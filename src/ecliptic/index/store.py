@@ -22,7 +22,7 @@ from ecliptic.index.answers import (
     StoreProblem,
     Written,
 )
-from ecliptic.index.batches import RowBatch, check_queries, check_rows_to_store
+from ecliptic.index.batches import RowBatch, check_ids, check_queries, check_rows_to_store
 from ecliptic.index.columns import ID
 from ecliptic.index.filters.parsing import parse_filter
 from ecliptic.index.filters.tree import Filter, check_filter
@@ -34,8 +34,8 @@ MOST_HITS = 100_000  # of one query
 class Store(ABC):
     """Vectors with ids and columns.
 
-    A method reads the newest state, also of other processes. A store is not for use in a forked
-    process: open it again there.
+    A method reads the newest state, also of other processes. Threads may share a store; a forked
+    process may not use it, so start processes by the method `spawn`.
     """
 
     schema: StoreSchema
@@ -73,7 +73,8 @@ class Store(ABC):
 
         Raises:
             ShapeError: the lengths differ, or E is not that of the store.
-            StorageError: an unknown column, or the rows cannot be written; nothing is stored then.
+            StorageError: an unknown column, or the rows cannot be written. All or none of them
+                are there then, and it is safe to repeat the call.
         """
         schema = self.schema
         found = check_rows_to_store(ids, vectors, columns or {}, schema.width, schema.columns)
@@ -88,13 +89,13 @@ class Store(ABC):
             the number of rows deleted; ids that are not there are no error.
 
         Raises:
-            ConfigError: both or none of the two are given.
+            ConfigError: both or none of the two are given, or ids that are no strings.
             FilterError: as for `search`.
         """
         if (ids is None) == (where is None):
             raise ConfigError("delete needs either ids or where.")
         if ids is not None:
-            given = tuple(dict.fromkeys(ids))
+            given = check_ids(ids)
             return self._delete_ids(given) if given else 0
         return self._delete_where(self.read_filter(where))
 
@@ -206,14 +207,14 @@ class Store(ABC):
             vectors: read the vectors too.
 
         Raises:
-            ConfigError: an unknown column, or both ids and where.
+            ConfigError: an unknown column, both ids and where, or ids that are no strings.
             FilterError: as for `search`.
         """
         if ids is not None and where is not None:
             raise ConfigError("read takes ids or where, not both.")
         names = tuple(self.schema.columns) if columns is None else self._check_names(columns)
         tree = None if where is None else self.read_filter(where)
-        given = None if ids is None else tuple(dict.fromkeys(ids))
+        given = None if ids is None else check_ids(ids)
         return self._read(given, tree, names, vectors=vectors)
 
     def _check_names(self, columns: Sequence[str]) -> tuple[str, ...]:

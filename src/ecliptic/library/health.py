@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-from ecliptic.index import Repaired, StoreProblem, check_store, repair_store
+from ecliptic.index import (
+    Repaired,
+    StoreProblem,
+    check_store,
+    find_problems,
+    repair_store,
+    repair_table,
+)
 from ecliptic.library.layout import REJECTS, THUMBNAILS, LibraryAbout, read_about
 
 
@@ -13,14 +20,14 @@ def check_library(path: str | os.PathLike[str], *, deep: bool = False) -> list[S
     return [
         StoreProblem(f"{part.name}/{problem.where}", problem.what)
         for part in _folders(folder, about)
-        for problem in check_store(part, deep=deep)
+        for problem in _check(part, about, deep=deep)
     ]
 
 
 def repair_library(path: str | os.PathLike[str], *, drop: bool = False) -> Repaired:
     """Mend a library, also one that does not open; see `Library.repair`."""
     folder, about = Path(path), read_about(Path(path))
-    done = {part.name: repair_store(part, drop=drop) for part in _folders(folder, about)}
+    done = {part.name: _repair(part, about, drop=drop) for part in _folders(folder, about)}
     return Repaired(
         tuple(f"{name}: {action}" for name, one in done.items() for action in one.actions),
         done[about.items].lost,  # thumbnails and rejects are made again
@@ -30,6 +37,16 @@ def repair_library(path: str | os.PathLike[str], *, drop: bool = False) -> Repai
             for problem in one.left
         ),
     )
+
+
+def _check(part: Path, about: LibraryAbout, *, deep: bool) -> list[StoreProblem]:
+    look = check_store if part.name == about.items else find_problems
+    return look(part, deep=deep)
+
+
+def _repair(part: Path, about: LibraryAbout, *, drop: bool) -> Repaired:
+    mend = repair_store if part.name == about.items else repair_table
+    return mend(part, drop=drop)
 
 
 def _folders(folder: Path, about: LibraryAbout) -> tuple[Path, ...]:

@@ -101,15 +101,20 @@ class Library:
 
     @classmethod
     def from_vectors(
-        cls, path: str | os.PathLike[str], source: VectorSource, clip: Clip | str
+        cls,
+        path: str | os.PathLike[str],
+        vectors: VectorSource,
+        clip: Clip | str,
+        source: str | None = None,
     ) -> tuple["Library", list[RefusedRow]]:
         """Make a library of vectors that were computed before, such as by clip-retrieval.
 
         Args:
             path: a folder that is new or empty.
-            source: of `ecliptic.index.open_vectors`. Its columns become columns of the library; a
+            vectors: of `ecliptic.index.open_vectors`. Its columns become columns of the library; a
                 column `path` or `image_path` tells the files.
             clip: the model that made the vectors. Most files do not tell it, so this is believed.
+            source: as for `create`.
 
         Returns:
             the library, and the rows that cannot be stored, with reasons.
@@ -119,10 +124,10 @@ class Library:
             StorageError: two rows have one id, or a column of another type than the library's.
         """
         model = load(clip) if isinstance(clip, str) else clip
-        check_source(source, model.card, source.kind)
-        columns = dict(own_columns(source))
-        library = cls.create(path, model, columns, source=name_source(clip))
-        return library, fill(library.store, source)
+        check_source(vectors, model.card, vectors.kind)
+        columns = dict(own_columns(vectors))
+        library = cls.create(path, model, columns, source=source or name_source(clip))
+        return library, fill(library.store, vectors)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], clip: Clip | str | None = None) -> "Library":
@@ -215,7 +220,7 @@ class Library:
 
         def items() -> Iterator[Item]:
             for one in given:
-                if not isinstance(one, Item) and Path(one).is_dir():
+                if not isinstance(one, Item) and os.path.isdir(one):  # noqa: PTH112 long names
                     folders.append(os.fspath(one))
                 yield from items_of(one, columns)
 

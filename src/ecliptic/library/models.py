@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
-from ecliptic.engine import Clip, Columns, Item, image_item, is_table, read_items
+from ecliptic.engine import Clip, Columns, Item, image_item, is_table, is_tar, read_items
 from ecliptic.errors import InputError, SpaceMismatchError, warn
 from ecliptic.index import ColumnType
 from ecliptic.library.layout import LibraryAbout

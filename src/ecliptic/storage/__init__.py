@@ -19,8 +19,10 @@ if TYPE_CHECKING:
         transaction as transaction,
     )
     from ecliptic.storage.journals import (
+        JournalPlace as JournalPlace,
         WriterLock as WriterLock,
         append_line as append_line,
+        read_new_lines as read_new_lines,
         read_whole_lines as read_whole_lines,
         sync_files as sync_files,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_AT_ONCE = 8192  # rows, so that no second copy of all vectors is in memory
 _LEVELS = 127  # of int8 on each side of 0
 
 
@@ -41,7 +42,7 @@ class Codes:
             codes, scales = codes[rows], scales[rows]
         if not len(codes):
             return torch.empty(len(queries), 0)
-        products = torch._int_mm(queries.codes, codes.T).float()  # (Q, n), exact in int32
+        products = _multiply(queries.codes, codes)  # (Q, n)
         products *= scales
         products *= queries.scales[:, None]
         return products.add_((queries.vectors @ self.mean)[:, None])
@@ -62,8 +63,17 @@ class CodedQueries:
 def code_rows(vectors: Tensor, offsets: Tensor) -> Codes:
     """Code (N, E) unit vectors; `offsets` is (N,) int32."""
     mean = vectors.mean(0) if len(vectors) else vectors.new_zeros(vectors.shape[1])
-    codes, scales = _quantise(vectors - mean)
+    starts = range(0, max(len(vectors), 1), _AT_ONCE)
+    parts = [_quantise(vectors[start : start + _AT_ONCE] - mean) for start in starts]
+    codes, scales = (torch.cat(some) for some in zip(*parts, strict=True))
     return Codes(codes, scales, mean, offsets)
+
+
+def _multiply(queries: Tensor, rows: Tensor) -> Tensor:
+    """(Q, E) int8 by (n, E) int8: (Q, n) float32 of sums that are exact."""
+    if rows.shape[1] == 1:  # `_int_mm` gives memory that was not written (PyTorch 2.13, CPU)
+        return queries.float() @ rows.float().T
+    return torch._int_mm(queries, rows.T).float()
 
 
 def code_queries(vectors: Tensor) -> CodedQueries:

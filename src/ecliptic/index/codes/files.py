@@ -15,6 +15,7 @@ from torch import Tensor
 from ecliptic.errors import CorruptFileError, EclipticError, StorageError
 from ecliptic.index.codes.coding import Codes
 from ecliptic.storage import (
+    drafts_of,
     make_folder,
     read_safetensors,
     release,
@@ -32,7 +33,13 @@ def codes_path(folder: Path, data_file: str) -> Path:
     return folder / f"{Path(data_file).stem}{SUFFIX}"
 
 
-def open_codes(folder: Path, data_file: str, rows: int, make: Callable[[], Codes]) -> Codes:
+def open_codes(
+    folder: Path,
+    data_file: str,
+    rows: int,
+    make: Callable[[], Codes],
+    suits: Callable[[Codes], bool] = lambda _: True,
+) -> Codes:
     """The codes of a data file, mapped from their file; made and written if there is none.
 
     Args:
@@ -40,10 +47,11 @@ def open_codes(folder: Path, data_file: str, rows: int, make: Callable[[], Codes
         data_file: its name.
         rows: of the data file; codes may have fewer, if rows were deleted before they were made.
         make: codes the rows.
+        suits: whether codes have all rows that are there.
     """
     path = codes_path(folder, data_file)
     found = _read(path, data_file, rows)
-    if found is not None:
+    if found is not None and suits(found):
         return found
     codes = make()
     try:
@@ -56,8 +64,12 @@ def open_codes(folder: Path, data_file: str, rows: int, make: Callable[[], Codes
 
 def _write(path: Path, codes: Codes, data_file: str) -> None:
     tensors = {name: getattr(codes, name).contiguous() for name in _TENSORS}
-    metadata = {"format": _FORMAT, "data_file": data_file, "sha256": _sum_up(tensors)}
-    write_safetensors(path, tensors, metadata)
+    write_safetensors(path, tensors, _describe(data_file) | {"sha256": _sum_up(tensors)})
+
+
+def _describe(data_file: str) -> dict[str, str]:
+    """The metadata, but for the checksum."""
+    return {"format": _FORMAT, "data_file": data_file}
 
 
 def _read(path: Path, data_file: str, rows: int) -> Codes | None:
@@ -68,46 +80,67 @@ def _read(path: Path, data_file: str, rows: int) -> Codes | None:
     except (EclipticError, OSError, KeyError):
         return None
     count, width = len(codes.offsets), codes.mean.numel()
-    about = {"format": _FORMAT, "data_file": data_file}
     fits = (
-        about.items() <= file.metadata.items()
+        _describe(data_file).items() <= file.metadata.items()
         and codes.codes.shape == (count, width)
         and codes.codes.dtype == torch.int8
         and codes.scales.shape == (count,)
         and codes.offsets.dtype == torch.int32
         and count <= rows
-        and (not count or int(codes.offsets.max()) < rows)
+        and (not count or _are_sound(codes, rows))
     )
     return codes if fits else None
 
 
+def _are_sound(codes: Codes, rows: int) -> bool:
+    """Whether each code is of another row of the file, and scores are numbers."""
+    offsets = codes.offsets
+    ascending = bool((offsets[1:] > offsets[:-1]).all())
+    inside = int(offsets[0]) >= 0 and int(offsets[-1]) < rows
+    return (
+        ascending and inside and bool(codes.scales.isfinite().all() & codes.mean.isfinite().all())
+    )
+
+
 def damaged_codes(folder: Path, data_files: Iterable[str]) -> list[Path]:
     """Files of codes whose bytes are not those that were written."""
-    paths = (codes_path(folder, name) for name in data_files)
-    return [path for path in paths if path.exists() and not _is_intact(path)]
+    paths = ((codes_path(folder, name), name) for name in data_files)
+    return [path for path, name in paths if path.exists() and not _is_intact(path, name)]
 
 
-def _is_intact(path: Path) -> bool:
+def _is_intact(path: Path, data_file: str) -> bool:
     try:
         file = read_safetensors(path)
     except (CorruptFileError, StorageError, OSError):
         return False
-    intact = file.metadata.get("sha256") == _sum_up(file.tensors)
+    intact = file.metadata == _describe(data_file) | {"sha256": _sum_up(file.tensors)}
     for tensor in file.tensors.values():
         release(tensor)
     return intact
 
 
 def remove_codes(folder: Path, kept: Iterable[str]) -> None:
-    """Remove files of codes but those of the data files `kept`."""
+    """Remove files of codes but those of the data files `kept`, and drafts of killed processes.
+
+    A process that writes codes at this moment keeps them in memory instead.
+
+    Raises:
+        StorageError: one cannot be removed.
+    """
+    if not folder.is_dir():
+        return
     names = {codes_path(folder, name).name for name in kept}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in names and path.suffix == SUFFIX:
+    old = [p for p in folder.iterdir() if p.name not in names and p.suffix == SUFFIX]
+    for path in [*old, *drafts_of(folder, "")]:
+        try:
             path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be removed: {error.strerror}.") from error
 
 
 def _sum_up(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
         digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

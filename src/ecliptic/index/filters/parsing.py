@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ecliptic.errors import FilterError
-from ecliptic.index.columns import ID, KEYWORDS, ColumnType, ColumnTypes, ColumnValue
+from ecliptic.index.columns import ID, KEYWORDS, ColumnType, ColumnTypes, ColumnValue, fit
 from ecliptic.index.filters.tree import (
     DEEPEST,
-    NAMES,
     And,
     Compare,
     Filter,
@@ -38,6 +37,13 @@ _PLAIN = re.compile(r"[^\s()<>=!,\"'\\]+")  # a string that needs no quotes
 _SYMBOLS: dict[str, Operator] = {
     "=": "=", "==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
 }  # fmt: skip
+_VALUES: dict[ColumnType, str] = {
+    "string": "a string that a column can hold",
+    "int": "a whole number of at most 64 bits",
+    "float": "a finite number",
+    "bool": "true or false",
+    "timestamp": "a time, such as 2024-05-01 or 2024-05-01T12:30,",
+}
 _BOOLS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -72,8 +78,8 @@ def parse_filter(text: str, columns: ColumnTypes) -> Filter:
 
 
 def _split(text: str) -> list[_Word]:
-    words, place = [], 0
-    while text[place:].strip():
+    words, place, end = list[_Word](), 0, len(text.rstrip())
+    while place < end:
         found = _TOKEN.match(text, place)
         if found is None:
             rest = text[place:].lstrip()
@@ -189,10 +195,14 @@ class _Parser:
         word = self._take()
         if not word.quoted and (not word.text or word.text in "(),<>=" or word.text in _SYMBOLS):
             raise self._fail("a value", word)
+        if word.key in KEYWORDS:
+            raise self._fail("a value, with quotes around it if it is a word of filters,", word)
         try:
-            return _read_value(word.text, kind)
-        except (ValueError, OverflowError):
-            raise self._fail(f"one of {NAMES[kind]}", word) from None
+            value = fit(_read_value(word.text, kind), kind)
+        except ValueError:
+            raise self._fail(_VALUES[kind], word) from None
+        assert value is not None
+        return value
 
 
 def _read_value(text: str, kind: ColumnType) -> ColumnValue:
@@ -201,7 +211,7 @@ def _read_value(text: str, kind: ColumnType) -> ColumnValue:
     if kind == "timestamp":
         return read_time(text)
     if kind == "bool":
-        return _BOOLS.get(text.lower(), text)  # `check_filter` refuses another text
+        return _BOOLS.get(text.lower(), text)  # `fit` refuses another text
     try:
         return int(text)
     except ValueError:

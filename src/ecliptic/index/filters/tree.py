@@ -7,6 +7,7 @@ of a row without a width. This differs from SQL, where a missing value fits neit
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Literal, cast, get_args
 
 from ecliptic.errors import FilterError, did_you_mean
@@ -71,14 +72,15 @@ Filter = Compare | And | Or | Not
 def check_filter(tree: Filter, columns: ColumnTypes) -> Filter:
     """The same tree with values of the columns' types; whole numbers become floats, for example.
 
+    An `and` or `or` of one part becomes this part, as it is printed.
+
     Raises:
         FilterError: an unknown column or operator, a value of another type, or a tree beyond the
             limits.
     """
     types: dict[str, ColumnType] = {ID: "string", **columns}
-    parts = sum(1 for _ in _comparisons(tree, 1))
-    if parts > MOST_PARTS:
-        raise FilterError(f"the filter has {parts} comparisons, the limit is {MOST_PARTS}.")
+    if sum(1 for _ in islice(_comparisons(tree, 1), MOST_PARTS + 1)) > MOST_PARTS:
+        raise FilterError(f"the filter has more than {MOST_PARTS} comparisons, which is the limit.")
     return _rebuild(tree, lambda part: _check_comparison(part, types))
 
 
@@ -90,7 +92,7 @@ def _comparisons(tree: Any, depth: int) -> Iterator[Compare]:
     elif isinstance(tree, Not):
         yield from _comparisons(tree.part, depth + 1)
     elif isinstance(tree, And | Or):
-        if not tree.parts:
+        if not isinstance(tree.parts, tuple | list) or not tree.parts:
             raise FilterError("an `and` or `or` of nothing; give it at least one part.")
         for part in tree.parts:
             yield from _comparisons(part, depth + 1)
@@ -103,7 +105,8 @@ def _rebuild(tree: Filter, change: Callable[[Compare], Compare]) -> Filter:
         return change(tree)
     if isinstance(tree, Not):
         return Not(_rebuild(tree.part, change))
-    return type(tree)(tuple(_rebuild(part, change) for part in tree.parts))
+    parts = tuple(_rebuild(part, change) for part in tree.parts)
+    return parts[0] if len(parts) == 1 else type(tree)(parts)
 
 
 def _check_comparison(part: Compare, types: ColumnTypes) -> Compare:
@@ -143,7 +146,7 @@ def check_column(name: str, types: ColumnTypes) -> ColumnType:
     Raises:
         FilterError: there is no such column.
     """
-    if name not in types:
+    if not isinstance(name, str) or name not in types:
         near = did_you_mean(name, types) or f"its columns are {', '.join(types)}."
         raise FilterError(f"there is no column {name!r} to filter by; {near}")
     return types[name]

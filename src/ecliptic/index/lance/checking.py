@@ -13,68 +13,85 @@ from typing import Any
 from ecliptic.errors import StorageError
 from ecliptic.index.answers import Repaired, StoreProblem
 from ecliptic.index.lance.checksums import TABLE, Checksums
-from ecliptic.index.lance.engine import FAILURES, import_lance
-from ecliptic.index.lance.table import LOCK, WAIT, LanceTable, data_file
+from ecliptic.index.lance.engine import explained, import_lance
+from ecliptic.index.lance.table import (
+    LOCK,
+    WAIT,
+    LanceTable,
+    data_file,
+    deletion_file,
+    manifests,
+)
 from ecliptic.storage import WriterLock, make_folder
 
 _DAMAGED = "damaged"  # folder for manifests that were moved away
-_MANIFEST = ".manifest"
+_DROP = "`repair` with `drop` removes its rows, so that they can be added again."
+_BACK = "`repair` goes back to the version before it and tells how many rows are lost."
+_NEWEST = (1 << 64) - 1  # less the version is the number in the name of a manifest
+_TRIES = 3  # while other processes write
 
 
 def find_problems(folder: Path, *, deep: bool) -> list[StoreProblem]:
     """What is wrong with a table; empty if it is sound."""
-    try:
-        table = LanceTable(folder)
-        dataset = table.newest()
-    except StorageError as error:
-        return [StoreProblem(str(folder), _explain_opening(folder, error))]
-    table.checksums.refresh()
-    return [
-        StoreProblem(name, reason)
-        for name in _files_of(dataset)
-        if (reason := _find_damage(table.checksums, name, deep=deep))
-    ]
+    problems: list[StoreProblem] = []
+    for _ in range(_TRIES):
+        try:
+            table = LanceTable(folder)
+            dataset = table.newest()
+        except StorageError as error:
+            return [StoreProblem(str(folder), _explain_opening(folder, error))]
+        problems = list(_find_in_files(table, dataset, deep=deep))
+        if not problems or table.newest().version == dataset.version:
+            break  # otherwise a file may be gone because it was joined to another meanwhile
+    return problems
 
 
 def _explain_opening(folder: Path, error: StorageError) -> str:
-    if _newest_manifest(folder) is None:
+    if not manifests(folder):
         return f"it has no table: {error}"
-    return (
-        "its newest version cannot be read, as after a power cut; `repair` goes back to the "
-        "version before it and tells how many rows are lost."
-    )
+    return f"its newest version cannot be read, as after a power cut; {_BACK}"
 
 
-def _newest_manifest(folder: Path) -> Path | None:
-    """Names of manifests count down, so that the newest is the first."""
-    return min((folder / TABLE / "_versions").glob(f"*{_MANIFEST}"), default=None)
+def _find_in_files(table: LanceTable, dataset: Any, *, deep: bool) -> Iterator[StoreProblem]:
+    table.checksums.refresh()
+    newest = f"_versions/{manifests(table.folder)[0].name}"
+    if reason := _find_damage(table.checksums, newest, deep=True):  # a small file
+        yield StoreProblem(newest, f"{reason}; {_BACK}")
+        return  # what it says of other files cannot be trusted
+    for name in _files_of(dataset):
+        if reason := _find_damage(table.checksums, name, deep=deep):
+            yield StoreProblem(name, f"{reason}; {_DROP}")
 
 
 def _files_of(dataset: Any) -> Iterator[str]:
-    """Paths of the files that the newest version uses."""
+    """Paths of the files of data and of deletions that a version uses."""
     for fragment in dataset.get_fragments():
         yield from _files_of_fragment(fragment)
 
 
 def _files_of_fragment(fragment: Any) -> Iterator[str]:
     yield f"data/{data_file(fragment)}"
-    deleted = fragment.metadata.deletion_file
-    if deleted is not None:
-        yield deleted.path(fragment.fragment_id)
+    if name := deletion_file(fragment):
+        yield name
 
 
 def _find_damage(checksums: Checksums, name: str, *, deep: bool) -> str:
-    """What is wrong with a file; "" if nothing is."""
+    """What is wrong with a file; "" if nothing is.
+
+    A file without a checksum is no problem: its writer was killed after the commit, or the line
+    about it is damaged. The next writer notes its checksum.
+    """
     path, known = checksums.folder / TABLE / name, checksums.files.get(name)
-    fix = "`repair` with `drop` removes its rows, so that they can be added again."
-    if not path.is_file():
-        return f"the file is gone; {fix}"
-    if known is None:
-        return ""  # its writer was killed after the commit; the next writer notes its checksum
-    if path.stat().st_size != known.size:
-        return f"it has {path.stat().st_size} bytes instead of {known.size}; {fix}"
-    if deep and not checksums.is_intact(name):
-        return f"its bytes changed after it was written; {fix}"
+    try:
+        size = path.stat().st_size
+        if known is not None and size != known.size:
+            return f"it has {size} bytes instead of {known.size}"
+        if deep and not checksums.is_intact(name):
+            return "its bytes changed after it was written"
+    except FileNotFoundError:
+        return "the file is gone"
+    except (OSError, StorageError) as error:
+        return f"it cannot be read ({error})"
     return ""
 
 
@@ -89,43 +106,69 @@ def repair_table(folder: Path, *, drop: bool) -> Repaired:
         StorageError: no version can be read.
     """
     with WriterLock(folder / LOCK).hold(WAIT):
-        actions, lost = _go_back(folder)
-        problems = find_problems(folder, deep=True)
-        if problems and drop:
-            rows = _drop_rows(folder, {problem.where for problem in problems})
-            actions.append(f"removed {rows} rows whose data was damaged")
-            return Repaired(tuple(actions), lost + rows, ())
+        torn = _move_torn_manifests(folder)
+    actions = [f"moved {name}, which cannot be read, to {_DAMAGED}/" for name in torn]
+    lost = 0
+    if torn:
+        lost, went = _go_on(folder, highest=_NEWEST - int(Path(torn[0]).stem))
+        actions.append(went)
+    problems = find_problems(folder, deep=True)
+    if problems and drop:
+        rows = _drop_rows(folder, {problem.where for problem in problems})
+        actions.append(f"removed {rows} rows whose data was damaged")
+        lost, problems = lost + rows, find_problems(folder, deep=True)
     return Repaired(tuple(actions), lost, tuple(problems))
 
 
-def _go_back(folder: Path) -> tuple[list[str], int]:
-    """Move manifests away that cannot be read, the newest first; what was done, and rows lost."""
-    actions, lost = list[str](), 0
-    checksums = Checksums(folder)
-    checksums.refresh()
+def _move_torn_manifests(folder: Path) -> list[str]:
+    """Move manifests away that cannot be read, the newest first; returns their names."""
+    torn = list[str]()
     while reason := _fails_to_open(folder):
-        torn = _newest_manifest(folder)
-        if torn is None or len(list(torn.parent.glob(f"*{_MANIFEST}"))) == 1:
-            raise StorageError(f"{folder} has no version that can be read: {reason}")
+        found = manifests(folder)
+        if len(found) < 2:
+            raise StorageError(
+                f"{folder} has no version that can be read: {reason}; restore it from a copy."
+            )
         make_folder(folder / _DAMAGED)
-        torn.rename(folder / _DAMAGED / torn.name)
-        actions.append(f"moved {torn.name}, which cannot be read, to {_DAMAGED}/")
-    if actions:
-        dataset = import_lance().dataset(str(folder / TABLE))
-        now = dataset.count_rows()
-        later = [rows for version, rows in checksums.rows.items() if version > dataset.version]
-        lost = max(0, max(later, default=now) - now)
-        actions.append(f"went back to version {dataset.version} of {now} rows, {lost} fewer")
-    return actions, lost
+        found[0].rename(folder / _DAMAGED / found[0].name)
+        torn.append(found[0].name)
+    return torn
 
 
 def _fails_to_open(folder: Path) -> str:
     """Why the newest version cannot be read; "" if it can."""
     try:
-        import_lance().dataset(str(folder / TABLE)).count_rows()
-    except FAILURES as error:
+        with explained(folder, "read"):
+            import_lance().dataset(str(folder / TABLE)).count_rows()
+    except StorageError as error:
         return str(error)
-    return ""
+    checksums, newest = Checksums(folder), manifests(folder)[0]
+    checksums.refresh()
+    return _find_damage(checksums, f"_versions/{newest.name}", deep=True)
+
+
+def _go_on(folder: Path, highest: int) -> tuple[int, str]:
+    """Make an older version the newest again.
+
+    It gets a number above the `highest` that was ever used, so that no process takes it for a
+    version that it knows.
+
+    Returns:
+        the rows that are lost, and what was done.
+    """
+    table = LanceTable(folder)
+    table.checksums.refresh()
+    old = table.newest()
+    with table.writing() as dataset:
+        while dataset.version <= highest:
+            dataset.update_config({"repaired": str(highest)})
+    later = [n for version, n in table.checksums.rows.items() if old.version < version <= highest]
+    now = old.count_rows()
+    lost = max(0, max(later, default=now) - now)
+    return lost, (
+        f"went back to version {old.version} with {now} rows: {lost} rows that were added after it "
+        "are lost, and rows that were replaced or deleted after it are as they were before"
+    )
 
 
 def _drop_rows(folder: Path, names: set[str]) -> int:

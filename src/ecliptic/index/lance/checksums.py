@@ -1,16 +1,25 @@
 """The checksums of a table's files, in a journal beside them.
 
 Lance reads a flipped byte as other data without an error, so each commit adds a line to
-`checksums.jsonl`: the version, its rows, and size and SHA-256 of each new file.
+`checksums.jsonl`: the version, its rows, size and SHA-256 of each new file, and a sum of the line.
 """
 
 import json
+import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecliptic.storage import append_line, hash_file, read_whole_lines, replace_file, text_writer
+from ecliptic.storage import (
+    JournalPlace,
+    append_line,
+    hash_file,
+    read_new_lines,
+    replace_file,
+    text_writer,
+)
 
 NAME = "checksums.jsonl"
 TABLE = "table.lance"  # the folder of Lance beside the journal
@@ -33,25 +42,28 @@ class Checksums:
     folder: Path  # of the table: the journal and `table.lance` are in it
     files: dict[str, FileSum] = field(default_factory=dict)  # by path under `table.lance`
     rows: dict[int, int] = field(default_factory=dict)  # by version
-    _lines: int = 0  # that were read
+    _seen: JournalPlace | None = None
 
     def refresh(self) -> None:
         """Read lines that other processes wrote."""
-        lines = read_whole_lines(self.folder / NAME)
-        if len(lines) < self._lines:  # it was written anew
-            self.files, self.rows, self._lines = {}, {}, 0
-        for line in lines[self._lines :]:
+        lines, place = read_new_lines(self.folder / NAME, self._seen)
+        if place is None or self._seen is None or place.file != self._seen.file:
+            self.files, self.rows = {}, {}  # it was written anew
+        for line in lines:
             self._take(line)
-        self._lines = len(lines)
+        self._seen = place
 
     def _take(self, line: str) -> None:
         try:
             entry: dict[str, Any] = json.loads(line)
+            if entry.pop("crc32") != _crc32(entry):
+                return
             files = {name: FileSum(int(n), str(s)) for name, (n, s) in entry["files"].items()}
-            self.rows[int(entry["version"])] = int(entry["rows"])
-        except (ValueError, KeyError, TypeError):
-            return  # a damaged line: its files have no checksum, which `check` tells
+            version, rows = int(entry["version"]), int(entry["rows"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return  # a damaged line: its files have no checksum any more
         self.files |= files
+        self.rows[version] = rows
 
     def unrecorded(self) -> list[Path]:
         """Files of the table that no line is about."""
@@ -60,9 +72,11 @@ class Checksums:
     def _there(self) -> Iterator[tuple[str, Path]]:
         for place in _PLACES:
             folder = self.folder / TABLE / place
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.name != HINT and path.is_file():
-                    yield f"{place}/{path.name}", path
+            if not folder.is_dir():
+                continue
+            with os.scandir(folder) as entries:
+                names = sorted(e.name for e in entries if e.name != HINT and e.is_file())
+            yield from ((f"{place}/{name}", folder / name) for name in names)
 
     def record(self, version: int, rows: int, files: list[Path]) -> None:
         """Write a line about new files, which are on the disk."""
@@ -70,22 +84,21 @@ class Checksums:
         append_line(self.folder / NAME, _line(version, rows, sums))
         self.refresh()
 
-    def forget_missing(self) -> None:
-        """Write the journal anew without the files that are no longer there."""
+    def write_anew(self, version: int, rows: int) -> None:
+        """Write the journal of a table at this version, without files that are no longer there."""
         self.refresh()
         there = {name for name, _ in self._there()}
-        self.files = {name: found for name, found in self.files.items() if name in there}
-        newest = max(self.rows, default=0)
-        text = _line(newest, self.rows.get(newest, 0), self.files) + "\n"
-        replace_file(self.folder / NAME, text_writer(text))
-        self._lines = 1
+        files = {name: found for name, found in self.files.items() if name in there}
+        replace_file(self.folder / NAME, text_writer(_line(version, rows, files) + "\n"))
+        self.refresh()
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder / TABLE).as_posix()
 
     def is_intact(self, name: str) -> bool:
-        """Whether a file has the bytes that it was written with."""
-        return _sum_up(self.folder / TABLE / name) == self.files[name]
+        """Whether a file has the bytes that it was written with, or no line is about it."""
+        known = self.files.get(name)
+        return known is None or _sum_up(self.folder / TABLE / name) == known
 
 
 def _sum_up(path: Path) -> FileSum:
@@ -94,4 +107,10 @@ def _sum_up(path: Path) -> FileSum:
 
 def _line(version: int, rows: int, files: dict[str, FileSum]) -> str:
     about = {name: [found.size, found.sha256] for name, found in files.items()}
-    return json.dumps({"version": version, "rows": rows, "files": about})
+    entry = {"version": version, "rows": rows, "files": about}
+    return json.dumps(entry | {"crc32": _crc32(entry)})
+
+
+def _crc32(entry: dict[str, Any]) -> int:
+    """Of the line itself: a flipped byte in it must not speak against a sound file."""
+    return zlib.crc32(json.dumps(entry).encode())

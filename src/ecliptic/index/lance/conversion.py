@@ -3,6 +3,7 @@
 N rows, E vector size.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,14 @@ from ecliptic.index.filters.arrow import arrow_type
 from ecliptic.index.lance.table import KEY
 from ecliptic.index.schema import RowBlock, StoreSchema
 
+_ABOUT = b"ecliptic.store"  # key of the metadata
+
 
 def arrow_schema(schema: StoreSchema) -> Any:
-    """The schema of pyarrow: the id, which is the key, the vector, and the columns."""
+    """The schema of pyarrow: the id, which is the key, the vector, and the columns.
+
+    The store's own schema is in the metadata, so that a lost `store.json` can be written again.
+    """
     import pyarrow as pa
 
     fields = [
@@ -24,7 +30,37 @@ def arrow_schema(schema: StoreSchema) -> Any:
         pa.field(VECTOR, pa.list_(pa.float32(), schema.width), nullable=False),
         *(pa.field(name, arrow_type(kind)) for name, kind in schema.columns.items()),
     ]
-    return pa.schema(fields)
+    return pa.schema(fields, metadata={_ABOUT: json.dumps(describe_schema(schema)).encode()})
+
+
+def describe_schema(schema: StoreSchema) -> dict[str, Any]:
+    """A schema as JSON has it."""
+    return {
+        "width": schema.width,
+        "columns": dict(schema.columns),
+        "facts": dict(schema.facts),
+    }
+
+
+def schema_from(about: Any) -> StoreSchema:
+    """The schema that `describe_schema` described.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        return StoreSchema(about["width"], dict(about["columns"]), dict(about["facts"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"it describes no store ({error!r})") from None
+
+
+def schema_in(metadata: Any) -> StoreSchema:
+    """The schema of a store in the metadata of its table.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return schema_from(json.loads((metadata or {}).get(_ABOUT, b"{}")))
 
 
 def to_arrow(batch: RowBatch, schema: StoreSchema) -> Any:

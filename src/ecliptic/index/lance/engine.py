@@ -3,17 +3,21 @@
 Lance is imported when a table is opened (0.4 s and 100 MB). It must not be used after a fork.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ecliptic.errors import MissingExtraError, StorageError
+from ecliptic.errors import EclipticError, MissingExtraError, StorageError
 
-FAILURES = (ValueError, OSError, RuntimeError)  # Lance's own, and those of pyarrow
+_FAILURES = (ValueError, OSError, RuntimeError)  # Lance's own, and those of pyarrow
+_PANIC = "PanicException"  # of Rust, at damaged files; it derives from BaseException
 _MISSING = ("Not found", "not found", "No such file")
 _FULL = ("No space left", "StorageFull", "os error 28")
 _FORBIDDEN = ("Permission denied", "os error 13", "Read-only file system", "os error 30")
+_LONGEST = 300  # characters of a message of Lance that are quoted
 
 
 def import_lance() -> Any:
@@ -21,7 +25,13 @@ def import_lance() -> Any:
 
     Raises:
         MissingExtraError: it is not installed.
+        StorageError: it was used before this process was forked.
     """
+    if os.getpid() != _first_process():
+        raise StorageError(
+            "a store cannot be used in a process that was forked after the first use of one; "
+            "start processes by the method `spawn`, and open it in each of them."
+        )
     try:
         import lance
     except ImportError:
@@ -31,9 +41,21 @@ def import_lance() -> Any:
     return lance
 
 
-def is_missing(error: Exception) -> bool:
+@cache
+def _first_process() -> int:
+    """The process that used Lance first: this one, or the one it was forked from."""
+    return os.getpid()
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether Lance raised `error` about its files."""
+    known = isinstance(error, _FAILURES) or type(error).__name__ == _PANIC
+    return known and not isinstance(error, EclipticError)
+
+
+def is_missing(error: BaseException) -> bool:
     """Whether Lance says that a file is not there (any more)."""
-    return any(text in str(error) for text in _MISSING)
+    return is_failure(error) and any(text in str(error) for text in _MISSING)
 
 
 @contextmanager
@@ -46,8 +68,8 @@ def explained(folder: Path, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except FAILURES as error:
-        if type(error).__module__.startswith("ecliptic"):
+    except BaseException as error:
+        if not is_failure(error):
             raise
         raise StorageError(f"{folder} cannot be {doing}: {_advise(str(error))}") from error
 
@@ -55,9 +77,17 @@ def explained(folder: Path, doing: str) -> Iterator[None]:
 def _advise(text: str) -> str:
     if any(part in text for part in _FULL):
         return (
-            "the disk is full; nothing of this step was stored, so free some space and repeat it."
+            "the disk is full; free some space and repeat the step. Rows that were stored before "
+            "are there, and no row is stored twice."
         )
     if any(part in text for part in _FORBIDDEN):
         return "it is not allowed; check the permissions of the folder."
-    short = " ".join(text.split())[:300]
-    return f"{short}. `check` tells what is damaged, and `repair` mends what can be mended."
+    if any(part in text for part in _MISSING):
+        return (
+            "a file is gone. If another process joined files meanwhile, begin again; otherwise "
+            "`ecliptic check` tells what is missing, and `ecliptic repair` mends what it can."
+        )
+    short = " ".join(text.split())[:_LONGEST]
+    return (
+        f"{short}. `ecliptic check` tells what is damaged, and `ecliptic repair` mends what it can."
+    )

@@ -1,6 +1,7 @@
 """`KeyedTable`: rows with an id and columns but without vectors, in a folder of their own."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,7 @@ from ecliptic.index.answers import Repaired, StoreProblem
 from ecliptic.index.columns import ID
 from ecliptic.index.filters.arrow import arrow_type
 from ecliptic.index.lance.checking import find_problems, repair_table
-from ecliptic.index.lance.checksums import TABLE
-from ecliptic.index.lance.table import KEY, LanceTable
+from ecliptic.index.lance.table import KEY, LanceTable, manifests
 
 _AT_ONCE = 4096  # rows that are read together
 BYTES = "bytes"  # a type beside those of a store's columns
@@ -26,7 +26,7 @@ class KeyedTable:
             columns: names and types, as of a store, or "bytes".
         """
         self.folder, self._columns = folder, dict(columns)
-        if any((folder / TABLE / "_versions").glob("*.manifest")):  # else its maker was killed
+        if manifests(folder):  # else its maker was killed
             self._table = LanceTable(folder)
         else:
             self._table = LanceTable.create(folder, self._schema())
@@ -53,12 +53,15 @@ class KeyedTable:
         schema = self._schema()
         values = {ID: list(ids), **{name: list(columns[name]) for name in self._columns}}
         self._table.upsert(pa.table(values, schema=schema))
+        self._table.join_if_many()
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete rows by their ids; returns how many were there."""
         import pyarrow as pa
 
-        return self._table.delete(pa.array(ids, pa.string()))
+        deleted = self._table.delete(lambda: pa.array(ids, pa.string()))
+        self._table.join_if_many()
+        return deleted
 
     def get(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows with these ids, by id; those that are not there are left out."""
@@ -86,4 +89,4 @@ class KeyedTable:
 
     def compact(self) -> None:
         """Join small files and remove versions that no reader needs."""
-        self._table.compact()
+        self._table.compact(timedelta(0))

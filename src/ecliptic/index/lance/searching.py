@@ -3,6 +3,8 @@
 N rows, E vector size, Q queries.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +19,8 @@ from ecliptic.index.lance.view import View
 _SCORES = 1 << 24  # scores of codes, or of a scan, that are held at once: 64 MB
 _MORE = 30  # rows beyond k whose exact score is computed
 _ROUNDING = 1e-5  # of a cosine in float32
-_MOST_TIES = 1 << 14  # rows with one score at the end of the hits that are told apart by their ids
+_MOST_TIES = 1 << 14  # rows beyond the hits that are looked at, to tell equal scores by their ids
+_CODED = 0.01  # beyond the difference of the scores of equal vectors in two files of codes
 
 
 def search_view(
@@ -38,15 +41,41 @@ def search_view(
     for start in range(0, len(queries), at_once):
         some = queries[start : start + at_once]
         if exact:
-            scores, margin, wanted = _scan(view, some, mask), _ROUNDING, k
+            scores = _scan(view, some, mask)
+            found = _finish(view, some, [_choose(row, k, _ROUNDING) for row in scores], k)
+            scored += view.rows * len(some)
         else:
-            scores, margin, wanted = view.score(code_queries(torch.from_numpy(some)), mask), 0, 0
-            wanted = k + max(_MORE, k // 2)
-        rows = [_choose(row, wanted, margin) for row in scores]
-        positions = rows if exact else [view.positions(row) for row in rows]
-        scored += view.rows * len(some) if exact else sum(map(len, positions))
-        hits += _finish(view, some, positions, k, columns)
+            scores = view.score(code_queries(torch.from_numpy(some)), mask)
+            found, looked_at = _search_codes(view, some, scores, k)
+            scored += looked_at
+        hits += _with_columns(view, found, columns)
     return SearchResult(tuple(hits), SearchPlan("scan" if exact else "map", candidates, scored))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The hits of one query."""
+
+    hits: Hits
+    places: dict[str, int]  # positions of rows by their ids
+    crowded: bool  # all rows beyond the hits that were looked at have the score of the last hit
+
+
+def _search_codes(
+    view: View, queries: NDArray[np.float32], scores: torch.Tensor, k: int
+) -> tuple[list[_Found], int]:
+    """The best rows by (Q, n) `scores` of codes, and the number of rows that were looked at."""
+    wanted = k + max(_MORE, k // 2)
+    chosen = [view.positions(_choose(row, wanted, 0)) for row in scores]
+    found = _finish(view, queries, chosen, k)
+    crowded = [number for number, one in enumerate(found) if one.crowded]
+    if crowded:  # more rows may have this score, in files whose codes are a little worse
+        wider = [view.positions(_choose(scores[number], k, _CODED)) for number in crowded]
+        again = _finish(view, queries[crowded], wider, k)
+        for number, one in zip(crowded, again, strict=True):
+            found[number] = one
+        chosen += wider
+    return found, sum(map(len, chosen))
 
 
 def _scan(view: View, queries: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> torch.Tensor:
@@ -73,39 +102,36 @@ def _choose(scores: torch.Tensor, wanted: int, margin: float) -> NDArray[np.int6
 
 
 def _finish(
-    view: View,
-    queries: NDArray[np.float32],
-    positions: list[NDArray[np.int64]],
-    k: int,
-    columns: tuple[str, ...],
-) -> list[Hits]:
+    view: View, queries: NDArray[np.float32], positions: list[NDArray[np.int64]], k: int
+) -> list[_Found]:
     """The hits among the rows at these positions, by their exact scores."""
     every = np.unique(np.concatenate(positions))
     if not len(every):
-        return [best((), np.empty(0, np.float32), k, {name: [] for name in columns})] * len(queries)
+        return [_Found(best((), np.empty(0, np.float32), k), {}, False)] * len(queries)
     table = view.take(every, [VECTOR])
     ids, vectors = np.array(table[ID].to_pylist(), dtype=object), matrix(table[VECTOR])
-    hits = []
+    places = dict(zip(ids.tolist(), every.tolist(), strict=True))
+    found = []
     for query, own in zip(queries, positions, strict=True):
         rows = np.searchsorted(every, own)
-        chosen = best(ids[rows].tolist(), exact_scores(vectors[rows], query), k)
-        hits.append(chosen)
-    return _with_columns(view, hits, dict(zip(ids.tolist(), every.tolist(), strict=True)), columns)
+        scores = exact_scores(vectors[rows], query)
+        hits = best(ids[rows].tolist(), scores, k)
+        crowded = len(own) > k and bool(scores.min() == hits.scores[-1])
+        found.append(_Found(hits, places, crowded))
+    return found
 
 
-def _with_columns(
-    view: View, hits: list[Hits], places: dict[str, int], columns: tuple[str, ...]
-) -> list[Hits]:
-    """Add the columns that were asked for; `places` are the positions of the ids."""
+def _with_columns(view: View, found: list[_Found], columns: tuple[str, ...]) -> list[Hits]:
+    """The hits with the columns that were asked for."""
     if not columns:
-        return hits
-    wanted = sorted({places[id_] for hit in hits for id_ in hit.ids})
-    table = view.take(np.array(wanted), list(columns))
+        return [one.hits for one in found]
+    wanted = sorted({one.places[id_] for one in found for id_ in one.hits.ids})
+    table = view.take(np.array(wanted, dtype=np.int64), list(columns))
     values = {name: table[name].to_pylist() for name in columns}
     row = {place: number for number, place in enumerate(wanted)}
-    found = []
-    for hit in hits:
-        rows = [row[places[id_]] for id_ in hit.ids]
+    hits = []
+    for one in found:
+        rows = [row[one.places[id_]] for id_ in one.hits.ids]
         own = {name: [column[i] for i in rows] for name, column in values.items()}
-        found.append(Hits(hit.ids, hit.scores, own))
-    return found
+        hits.append(Hits(one.hits.ids, one.hits.scores, own))
+    return hits

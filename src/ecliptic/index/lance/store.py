@@ -9,28 +9,37 @@ photos.store/
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecliptic.errors import CorruptFileError, StorageError
+from ecliptic.errors import CorruptFileError, StorageError, warn
 from ecliptic.index.answers import NearPairs, Repaired, SearchResult, StoreProblem
 from ecliptic.index.batches import RowBatch
 from ecliptic.index.codes.files import damaged_codes, remove_codes
 from ecliptic.index.columns import ID, VECTOR
 from ecliptic.index.filters.tree import Filter
 from ecliptic.index.lance.checking import find_problems, repair_table
-from ecliptic.index.lance.conversion import arrow_schema, to_arrow, to_block
+from ecliptic.index.lance.conversion import (
+    arrow_schema,
+    describe_schema,
+    schema_from,
+    schema_in,
+    to_arrow,
+    to_block,
+)
+from ecliptic.index.lance.engine import explained
 from ecliptic.index.lance.pairs import near_pairs
 from ecliptic.index.lance.searching import search_view
 from ecliptic.index.lance.table import LanceTable
 from ecliptic.index.lance.view import View
 from ecliptic.index.schema import RowBlock, StoreSchema
 from ecliptic.index.store import Store
-from ecliptic.storage import make_folder, read_json, replace_file, text_writer
+from ecliptic.storage import read_json, replace_file, text_writer
 
 ABOUT = "store.json"
 _FORMAT = 1  # increased when older versions cannot read the new stores
@@ -50,19 +59,20 @@ class LanceStore(Store):
 
     @classmethod
     def create(cls, folder: Path, schema: StoreSchema) -> "LanceStore":
-        """Make an empty store in a folder that is new or empty.
+        """Make an empty store in a folder; other files in it are left alone.
 
         Raises:
-            StorageError: there is something in the folder, or it cannot be written.
+            StorageError: there is a store in it, or it cannot be written.
         """
-        make_folder(folder)
-        if (folder / ABOUT).exists():
-            raise StorageError(f"{folder} is a store already; open it.")
-        about = {"format": _FORMAT, "width": schema.width, "columns": dict(schema.columns)}
-        about["facts"] = dict(schema.facts)
-        LanceTable.create(folder, arrow_schema(schema))
-        # last, because a folder without it is no store
-        replace_file(folder / ABOUT, text_writer(json.dumps(about, indent=1) + "\n"))
+        about = folder / ABOUT
+        try:
+            if about.exists():
+                raise FileExistsError(about)
+            LanceTable.create(folder, arrow_schema(schema))
+            # last, because a folder without it is no store
+            replace_file(about, text_writer(_describe(schema)), exclusive=True)
+        except FileExistsError:
+            raise StorageError(f"{folder} is a store already; open it.") from None
         return cls(folder)
 
     def __len__(self) -> int:
@@ -75,21 +85,42 @@ class LanceStore(Store):
         return self._seen
 
     def _write(self, batch: RowBatch) -> int:
-        return self._table.upsert(to_arrow(batch, self.schema))
+        replaced = self._table.upsert(to_arrow(batch, self.schema))
+        self._tidy()
+        return replaced
+
+    def _tidy(self) -> None:
+        """Keep the number of files small. The rows of the call are stored, so this may fail."""
+        try:
+            if self._table.join_if_many():
+                self._remove_codes()
+        except StorageError as error:
+            warn(f"small files could not be joined, but all rows are stored: {error}")
+
+    def _remove_codes(self) -> None:
+        folder = self.folder / _CODES
+        remove_codes(folder, self._table.data_files())
 
     def _delete_ids(self, ids: tuple[str, ...]) -> int:
         import pyarrow as pa
 
-        return self._table.delete(pa.array(ids, pa.string()))
+        return self._delete(lambda: pa.array(ids, pa.string()))
 
     def _delete_where(self, tree: Filter) -> int:
-        def find(dataset: Any) -> tuple[str, ...]:
-            view = self._view(dataset)
-            positions = np.flatnonzero(view.mask(tree))
-            return tuple(view.take(positions, [])[ID].to_pylist()) if len(positions) else ()
+        import pyarrow as pa
 
-        ids = self._table.reading(find)
-        return self._delete_ids(ids) if ids else 0
+        def find() -> Any:
+            view, positions = self._table.reading(lambda dataset: self._find(dataset, None, tree))
+            if not len(positions):
+                return pa.array([], pa.string())
+            return view.take(positions, [])[ID].combine_chunks()
+
+        return self._delete(find)
+
+    def _delete(self, find: Callable[[], Any]) -> int:
+        deleted = self._table.delete(find)
+        self._tidy()
+        return deleted
 
     def _search(
         self,
@@ -124,11 +155,27 @@ class LanceStore(Store):
         names = [ID, *columns, *([VECTOR] if vectors else [])]
         if ids is None and tree is None:
             scanner = self._table.newest().scanner(columns=names, batch_size=_AT_ONCE)
-            yield from map(to_block, scanner.to_batches())
+            yield from self._blocks(scanner.to_batches())
             return
         view, positions = self._table.reading(lambda dataset: self._find(dataset, ids, tree))
-        for start in range(0, len(positions), _AT_ONCE):
-            yield to_block(view.take(positions[start : start + _AT_ONCE], names[1:]))
+        starts = range(0, len(positions), _AT_ONCE)
+        yield from self._blocks(
+            view.take(positions[start : start + _AT_ONCE], names[1:]) for start in starts
+        )
+
+    def _blocks(self, tables: Iterable[Any]) -> Iterator[RowBlock]:
+        """The rows of tables of pyarrow, all of one version.
+
+        A version may vanish meanwhile. Then the caller must begin again, because nothing tells
+        which rows of the newer version were given before.
+        """
+        left = iter(tables)
+        while True:
+            with explained(self.folder, "read"):
+                table = next(left, None)
+            if table is None:
+                return
+            yield to_block(table)
 
     def _find(
         self, dataset: Any, ids: tuple[str, ...] | None, tree: Filter | None
@@ -150,43 +197,84 @@ class LanceStore(Store):
 
     def compact(self) -> None:
         """Join small files, and remove versions and codes that no reader needs."""
-        self._table.compact()
-        remove_codes(self.folder / _CODES, self._table.data_files())
+        self._table.compact(timedelta(0))
+        self._remove_codes()
 
 
 def check_store(folder: Path, *, deep: bool = False) -> list[StoreProblem]:
-    """What is wrong with a store or a table, also with one that does not open."""
+    """What is wrong with a store in a folder, even one that does not open; see `Store.check`."""
+    try:
+        _read_schema(folder)
+    except StorageError as error:
+        return [StoreProblem(ABOUT, str(error))]
     problems = find_problems(folder, deep=deep)
-    if not deep or problems:
+    if problems or not deep:
         return problems
+    again = "it is damaged; `repair` removes it, and the next search makes it again."
     bad = damaged_codes(folder / _CODES, LanceTable(folder).data_files())
-    fix = "it is damaged; `repair` removes it, and the next search makes it again."
-    return [StoreProblem(f"{_CODES}/{path.name}", fix) for path in bad]
+    return [StoreProblem(f"{_CODES}/{path.name}", again) for path in bad]
 
 
 def repair_store(folder: Path, *, drop: bool = False) -> Repaired:
-    """Mend a store or a table, also one that does not open; see `Store.repair`."""
+    """Mend a store in a folder, even one that does not open; see `Store.repair`."""
     done = repair_table(folder, drop=drop)
-    bad = damaged_codes(folder / _CODES, LanceTable(folder).data_files()) if not done.left else []
-    for path in bad:
-        path.unlink(missing_ok=True)
-    if bad:
-        removed = f"removed {len(bad)} damaged file(s) of codes; the next search makes them again"
-        return Repaired((*done.actions, removed), done.lost, done.left)
-    return done
+    actions = [*done.actions, *_repair_about(folder)]
+    if not done.left:
+        bad = damaged_codes(folder / _CODES, LanceTable(folder).data_files())
+        for path in bad:
+            path.unlink(missing_ok=True)
+        if bad:
+            actions.append(f"removed {len(bad)} damaged files of codes, which are made again")
+    return Repaired(tuple(actions), done.lost, done.left)
+
+
+def _repair_about(folder: Path) -> list[str]:
+    """Write `store.json` again if it cannot be read; what was done."""
+    try:
+        _read_schema(folder)
+    except _NewerFormatError:
+        raise
+    except StorageError:
+        try:
+            schema = schema_in(LanceTable(folder).newest().schema.metadata)
+        except ValueError as error:
+            raise StorageError(
+                f"{ABOUT} in {folder} cannot be written again: {error}; restore it from a copy."
+            ) from None
+        replace_file(folder / ABOUT, text_writer(_describe(schema)))
+        return [f"wrote {ABOUT} again"]
+    return []
+
+
+class _NewerFormatError(StorageError):
+    """A store that a newer version wrote."""
+
+
+def _describe(schema: StoreSchema) -> str:
+    """The text of `store.json`."""
+    return json.dumps({"format": _FORMAT, **describe_schema(schema)}, indent=1) + "\n"
 
 
 def _read_schema(folder: Path) -> StoreSchema:
     path = folder / ABOUT
     if not path.is_file():
-        raise StorageError(f"{folder} is no store: it has no {ABOUT}; check the path.")
-    about = read_json(path)
-    if about.get("format") != _FORMAT:
         raise StorageError(
-            f"{folder} has format {about.get('format')!r}, this ecliptic reads {_FORMAT}; a newer "
-            "version wrote it, so upgrade."
+            f"{folder} is no store: it has no {ABOUT}; check the path. If it was one, "
+            "`ecliptic repair` writes this file again."
         )
     try:
-        return StoreSchema(about["width"], about["columns"], about["facts"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptFileError(f"{path} is damaged: {error}; restore it from a copy.") from None
+        about = read_json(path)
+        version = about.get("format")
+        if isinstance(version, int) and version > _FORMAT:
+            raise _NewerFormatError(
+                f"{folder} has format {version}, this ecliptic reads {_FORMAT}; a newer version "
+                "wrote it, so upgrade."
+            )
+        if version != _FORMAT:
+            raise ValueError(f"its format is {version!r}")
+        return schema_from(about)
+    except (CorruptFileError, OSError, ValueError) as error:
+        reason = f"{error}" if isinstance(error, ValueError) else "it is no JSON object"
+        raise StorageError(
+            f"{path} is damaged: {reason}; `ecliptic repair` writes it again."
+        ) from None

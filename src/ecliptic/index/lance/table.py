@@ -4,25 +4,27 @@ One process writes at a time; others wait. Readers see the newest version at eac
 rules for Lance (no sync of its own, no checksums, ids that nothing enforces) are kept here.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ecliptic.errors import StorageError
 from ecliptic.index.columns import ID
-from ecliptic.index.lance.checksums import TABLE, Checksums
-from ecliptic.index.lance.engine import FAILURES, explained, import_lance, is_missing
-from ecliptic.storage import WriterLock, make_folder, sync_files
+from ecliptic.index.lance.checksums import NAME, TABLE, Checksums
+from ecliptic.index.lance.engine import explained, import_lance, is_missing
+from ecliptic.storage import WriterLock, drafts_of, make_folder, sync_files
 
 LOCK = "writer.lock"
 WAIT = 60.0  # seconds for another writer
 MOST_FRAGMENTS = 100  # before they are joined
+MOST_VERSIONS = 200  # before the older half is removed, whatever its age
 ROWS_OF_FRAGMENT = 1 << 18  # rows that a joined fragment has at most, 262,144
 KEPT = timedelta(hours=1)  # age of versions that readers may still use
 KEY = {"lance-schema:unenforced-primary-key": "true"}  # metadata of the id's field
+_LATEST = (None, None)  # for `checkout_version`: another object at the newest version
+_SHORTEST = timedelta(microseconds=1)  # Lance takes an age of 0 for none given
 _T = TypeVar("_T")
 
 
@@ -32,52 +34,49 @@ class LanceTable:
     def __init__(self, folder: Path) -> None:
         """Open the table in `folder`; `create` makes one."""
         self.folder = folder
-        self._lance = import_lance()
-        self._owner = os.getpid()
         self._lock = WriterLock(folder / LOCK)
         self.checksums = Checksums(folder)
-        self._dataset = self._open()
+        with explained(folder, "read"):
+            self._dataset = self._open()
 
     @classmethod
     def create(cls, folder: Path, schema: Any) -> "LanceTable":
         """Make an empty table; `schema` is of pyarrow, with a string `id` that is the key.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: it cannot be written, or there is another table.
         """
         lance = import_lance()
         make_folder(folder)
-        checksums = Checksums(folder)
+        path = str(folder / TABLE)
         with WriterLock(folder / LOCK).hold(WAIT), explained(folder, "written"):
-            path = str(folder / TABLE)
-            there = (folder / TABLE).exists()  # of a killed process, without rows
-            if there and lance.dataset(path).count_rows():
-                raise StorageError(f"there is a table with rows in {folder}; open it.")
-            mode = "overwrite" if there else "create"
-            dataset = lance.write_dataset(schema.empty_table(), path, mode=mode)
-            _settle(checksums, dataset)
+            if manifests(folder):  # of a killed process
+                dataset = lance.dataset(path)
+                _check_unused(folder, dataset, schema)
+            else:
+                dataset = lance.write_dataset(schema.empty_table(), path, mode="create")
+            _settle(Checksums(folder), dataset)
         return cls(folder)
 
     def _open(self) -> Any:
         path = self.folder / TABLE
         if not path.is_dir():
             raise StorageError(f"there is no table in {self.folder}; check the path.")
-        with explained(self.folder, "read"):
-            return self._lance.dataset(str(path))
+        return import_lance().dataset(str(path))
 
     def newest(self) -> Any:
-        """The dataset of Lance at its newest version.
+        """The dataset of Lance at its newest version; this object stays at that version.
 
         Raises:
             StorageError: it cannot be read, or this is a forked process.
         """
-        if os.getpid() != self._owner:
-            raise StorageError(
-                f"{self.folder} was opened in another process and cannot be used after a fork; "
-                "open it in each process, and start these by the method `spawn`."
-            )
-        with explained(self.folder, "read"):
-            self._dataset.checkout_latest()
+        return self.reading(lambda dataset: dataset)
+
+    def _look(self) -> Any:
+        import_lance()  # refuses a forked process
+        latest = self._dataset.latest_version
+        if latest != self._dataset.version:
+            self._dataset = self._dataset.checkout_version(latest)
         return self._dataset
 
     def reading(self, use: Callable[[Any], _T]) -> _T:
@@ -86,14 +85,18 @@ class LanceTable:
         Another process may have joined and removed files since the version was looked up.
         """
         try:
-            return use(self.newest())
-        except FAILURES as error:
-            with explained(self.folder, "read"):
-                if not is_missing(error):
+            return use(self._look())
+        except BaseException as error:
+            if not is_missing(error):
+                with explained(self.folder, "read"):
                     raise
-        self._dataset = self._open()
         with explained(self.folder, "read"):
-            return use(self.newest())
+            self._dataset = self._open()
+            return use(self._look())
+
+    def _hold(self) -> AbstractContextManager[None]:
+        import_lance()  # refuses a forked process
+        return self._lock.hold(WAIT)
 
     @contextmanager
     def writing(self) -> Iterator[Any]:
@@ -104,14 +107,19 @@ class LanceTable:
 
         Raises:
             StorageError: another process writes for long, the disk is full, or it may not be
-                written; nothing is stored then.
+                written.
         """
-        with self._lock.hold(WAIT):
-            dataset = self.newest()
+        with self._hold():
+            newest = self.newest()
             with explained(self.folder, "written"):
-                yield dataset
-                dataset.checkout_latest()
-            _settle(self.checksums, dataset)
+                yield newest.checkout_version(_LATEST)  # readers keep theirs
+            try:
+                _settle(self.checksums, self.newest())
+            except StorageError as error:
+                raise StorageError(
+                    f"the rows were written, but a power cut may still take them: {error} Then "
+                    "repeat the step; no row is stored twice."
+                ) from error
 
     def upsert(self, table: Any) -> int:
         """Add the rows of a pyarrow table, whose ids differ, and replace those that are there.
@@ -123,35 +131,57 @@ class LanceTable:
             merge = dataset.merge_insert(ID)
             merge = merge.when_matched_update_all().when_not_matched_insert_all()
             counts = merge.execute(table)
-            self._join_if_many(dataset)
         return int(counts["num_updated_rows"])
 
-    def delete(self, ids: Any) -> int:
-        """Delete rows by a pyarrow array of ids; returns how many were there."""
+    def delete(self, find: Callable[[], Any]) -> int:
+        """Delete the rows of which `find` gives the ids, as an array of pyarrow.
+
+        No other process writes between `find` and the end.
+
+        Returns:
+            how many of them were there.
+        """
         import pyarrow as pa
 
         with self.writing() as dataset:
+            ids = find()
+            if not len(ids):
+                return 0
             merge = dataset.merge_insert(ID).when_matched_delete()
             counts = merge.execute(pa.table({ID: ids}))
-            self._join_if_many(dataset)
         return int(counts["num_deleted_rows"])
 
-    def _join_if_many(self, dataset: Any) -> None:
-        dataset.checkout_latest()
-        if len(dataset.get_fragments()) > MOST_FRAGMENTS:
-            self._join(dataset, KEPT)
-
-    def _join(self, dataset: Any, kept: timedelta) -> None:
-        dataset.optimize.compact_files(target_rows_per_fragment=ROWS_OF_FRAGMENT)
-        dataset.checkout_latest()
-        dataset.cleanup_old_versions(kept, delete_unverified=True)  # there is no other writer
+    def join_if_many(self) -> bool:
+        """Join small files and remove old versions, if there are many; whether it was done."""
+        few = len(self.newest().get_fragments()) <= MOST_FRAGMENTS
+        if few and len(manifests(self.folder)) <= MOST_VERSIONS:
+            return False
+        with self._hold():
+            self._remove_versions(KEPT)  # first: what others read now stays until the next time
+            self._join()
+        return True
 
     def compact(self, kept: timedelta = KEPT) -> None:
         """Join small files, and remove versions that are older than `kept`."""
+        with self._hold():
+            self._join()
+            self._remove_versions(kept)
+            for draft in drafts_of(self.folder, NAME):  # of killed writers
+                draft.unlink(missing_ok=True)
+
+    def _join(self) -> None:
         with self.writing() as dataset:
-            self._join(dataset, kept)
-        with self._lock.hold(WAIT):
-            self.checksums.forget_missing()
+            dataset.optimize.compact_files(target_rows_per_fragment=ROWS_OF_FRAGMENT)
+
+    def _remove_versions(self, kept: timedelta) -> None:
+        """Remove old versions. The newest one must be on the disk, as after `writing`."""
+        with self.writing() as dataset:
+            clean = dataset.cleanup_old_versions
+            clean(max(kept, _SHORTEST), delete_unverified=True)  # there is no other writer
+            if len(manifests(self.folder)) > MOST_VERSIONS // 2:
+                clean(retain_versions=MOST_VERSIONS // 2, delete_unverified=True)
+        newest = self.newest()
+        self.checksums.write_anew(newest.version, newest.count_rows())
 
     def data_files(self) -> set[str]:
         """Names of the data files of the newest version."""
@@ -164,6 +194,25 @@ class LanceTable:
 def data_file(fragment: Any) -> str:
     """The name of the file of a fragment; our tables have one for each."""
     return str(fragment.metadata.files[0].path)
+
+
+def deletion_file(fragment: Any) -> str:
+    """The path of the file that tells which rows of a fragment were deleted; "" if none was."""
+    found = fragment.metadata.deletion_file
+    return "" if found is None else str(found.path(fragment.fragment_id))
+
+
+def manifests(folder: Path) -> list[Path]:
+    """The manifests of a table, one for each version, the newest first: their names count down."""
+    return sorted((folder / TABLE / "_versions").glob("*.manifest"))
+
+
+def _check_unused(folder: Path, dataset: Any, schema: Any) -> None:
+    if dataset.count_rows() or not dataset.schema.equals(schema):
+        raise StorageError(
+            f"there is another table in {folder}, with rows or other columns; use another folder. "
+            "If it is of a store that lost its `store.json`, `ecliptic repair` writes that again."
+        )
 
 
 def _settle(checksums: Checksums, dataset: Any) -> None:

@@ -7,6 +7,7 @@ are there. N rows, E vector size, Q queries.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from ecliptic.index.filters.arrow import columns_of, passing
 from ecliptic.index.filters.parsing import print_filter
 from ecliptic.index.filters.tree import Filter
 from ecliptic.index.lance.conversion import matrix
-from ecliptic.index.lance.table import data_file
+from ecliptic.index.lance.table import data_file, deletion_file
 
 _AT_ONCE = 8192  # rows that are read together
 _FILTERS = 16  # masks that are kept
+_COLUMN_BYTES = 256 << 20  # of columns that are kept in memory, all together
 _FEW = 0.2  # of the rows of a segment; so few are scored one by one, not all together
 
 
@@ -51,26 +53,38 @@ class TableSegment:
     @cached_property
     def codes(self) -> Codes:
         """The codes of the rows."""
-        return open_codes(self.folder, self.name, self.fragment.physical_rows, self._make_codes)
+        rows = self.fragment.physical_rows
+        return open_codes(self.folder, self.name, rows, self._make_codes, self._has_all)
+
+    def _has_all(self, codes: Codes) -> bool:
+        """Whether each row has a code: a row that was deleted before the codes were made has none,
+        and `repair` may go back to a version in which it is there.
+        """
+        found = len(codes) if self.alive is None else self.alive[codes.offsets.numpy()].sum()
+        return bool(found == self.live)
 
     def take_over(self, known: "TableSegment") -> None:
         """Take what was found about the same data file at another version."""
-        found = ["codes"]
-        if str(known.fragment.metadata.deletion_file) == str(self.fragment.metadata.deletion_file):
-            found += ["alive", "live_codes", "places"]
-        cached = vars(known)
+        cached, found = vars(known), list[str]()
+        if deletion_file(known.fragment) == deletion_file(self.fragment):
+            found = ["codes", "alive", "live_codes", "places"]
+        elif "codes" in cached and self._has_all(known.codes):
+            found = ["codes"]
         vars(self).update({name: cached[name] for name in found if name in cached})
 
     def _make_codes(self) -> Codes:
         scanner = self.fragment.scanner(
             columns=[VECTOR], with_row_address=True, batch_size=_AT_ONCE
         )
-        parts, offsets = [], []
+        width = scanner.projected_schema.field(VECTOR).type.list_size
+        vectors, offsets = torch.empty(self.live, width), torch.empty(self.live, dtype=torch.int32)
+        start = 0
         for batch in scanner.to_batches():
-            parts.append(matrix(batch[VECTOR]))
-            offsets.append(_offsets(batch))
-        vectors = torch.from_numpy(np.concatenate(parts))
-        return code_rows(vectors, torch.from_numpy(np.concatenate(offsets).astype(np.int32)))
+            end = start + len(batch)
+            vectors[start:end] = torch.from_numpy(matrix(batch[VECTOR]).copy())
+            offsets[start:end] = torch.from_numpy(_offsets(batch).astype(np.int32))
+            start = end
+        return code_rows(vectors, offsets)
 
     @cached_property
     def live_codes(self) -> Tensor | None:
@@ -130,31 +144,32 @@ class View:
     def mask(self, tree: Filter) -> NDArray[np.bool_]:
         """(N,) which rows pass a filter, by position."""
         key = print_filter(tree)
-        if key not in self._masks:
-            names = columns_of(tree)
-            self._load(names - self._columns.keys())
-            if len(self._masks) >= _FILTERS:
-                self._masks.pop(next(iter(self._masks)))
-            columns = {name: self._columns[name] for name in names}
-            self._masks[key] = passing(tree, columns, self.types)
-        return self._masks[key]
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = passing(tree, self._load(columns_of(tree)), self.types)
+            recent = list(self._masks.items())[-_FILTERS + 1 :]
+            self._masks = {**dict(recent), key: mask}
+        return mask
 
     def mask_of_ids(self, ids: tuple[str, ...]) -> NDArray[np.bool_]:
         """(N,) which rows have one of these ids, by position."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        self._load({ID} - self._columns.keys())
-        found: NDArray[np.bool_] = pc.is_in(
-            self._columns[ID], value_set=pa.array(ids, pa.string())
-        ).to_numpy()
+        column = self._load({ID})[ID]
+        found: NDArray[np.bool_] = pc.is_in(column, value_set=pa.array(ids, pa.string())).to_numpy()
         return found
 
-    def _load(self, names: Iterable[str]) -> None:
-        """Read columns, which stay in memory while the table has this version."""
-        if names := sorted(names):
-            table = self.dataset.to_table(columns=names)
-            self._columns |= {name: table[name] for name in names}
+    def _load(self, names: set[str]) -> dict[str, Any]:
+        """Columns; as many as fit stay in memory while the table has this version."""
+        found = {name: self._columns[name] for name in names & self._columns.keys()}
+        if new := sorted(names - found.keys()):
+            table = self.dataset.to_table(columns=new)
+            found |= {name: table[name] for name in new}
+        kept = {**found, **self._columns}  # those in use first
+        ends = np.cumsum([column.nbytes for column in kept.values()])
+        self._columns = dict(islice(kept.items(), int((ends <= _COLUMN_BYTES).sum())))
+        return found
 
     def score(self, queries: CodedQueries, mask: NDArray[np.bool_] | None) -> Tensor:
         """(Q, n) scores of all codes, in the order of the segments."""
