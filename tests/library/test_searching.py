@@ -135,7 +135,8 @@ def test_pages_join(filled: Library) -> None:
         assert [id_ for page in pages for id_ in page.ids] == whole.ids
         assert [rank for page in pages for rank in page.ranks] == whole.ranks
         assert len(set(whole.ids)) == len(whole) == COUNT - 5
-    assert len(filled.search("a cat", 5, offset=1000)) == 0
+    beyond = filled.search("a cat", 5, offset=1000)
+    assert (len(beyond), beyond.thumbnails(), beyond.to_json()) == (0, [], [])
 
 
 def test_filters_leave_out_rows_before_they_are_ranked(filled: Library) -> None:

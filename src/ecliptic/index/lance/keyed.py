@@ -67,6 +67,8 @@ class KeyedTable:
         """The rows with these ids, by id; those that are not there are left out."""
         import pyarrow.compute as pc
 
+        if not ids:
+            return {}
         wanted = pc.field(ID).isin(list(ids))
         table = self._table.reading(lambda dataset: dataset.to_table(filter=wanted))
         return {row[ID]: row for row in table.to_pylist()}
