@@ -112,7 +112,7 @@ def write_measures(model: Measured) -> str:
         "threads": THREADS,
         "speeds": {what: model.numbers[f"{key}_per_s"] for what, key in named.items()},
         "shares": {
-            key: [round(s.value, 4), round(s.low, 4), round(s.high, 4), s.count]
+            key: [round(s.value, 6), round(s.low, 6), round(s.high, 6), s.count]  # shown with 3
             for key, s in model.shares.items()
         },
     }

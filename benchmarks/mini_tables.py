@@ -8,8 +8,8 @@ from benchmarks.naming import BEST, PHRASES, SMALL, Share, Shares
 ROWS = {  # measure: what it is, of the first table
     "design": "a design that was never trained on (fxemoji), among all 1,708 names",
     "concepts": (
-        "concepts that neither emoji nor icons showed it (clip art and game-icons showed 14), in "
-        "all 8 designs, among their 67 names"
+        "concepts that no drawing of the training showed under its name, in all 8 designs, among "
+        "their 67 names"
     ),
     "concepts_among_all": "the same among all 1,708 names",
     **{f"design_at_{n}px": f"fxemoji shown at {n} x {n} pixels" for n in SMALL},

@@ -73,7 +73,7 @@ def test_it_names_most_of_the_bundled_drawings(mini: ecliptic.Clip) -> None:
     files = sorted(DRAWINGS.glob("*.png"))
     labels = [file.stem.replace("-", " ") for file in files]
     right = mini.classify(files, labels).argmax(dim=-1) == torch.arange(len(files))
-    assert float(right.float().mean()) > 0.85  # 28 of 30; chance is 0.03
+    assert float(right.float().mean()) > 0.85  # 27 of 30; chance is 0.03
 
 
 def test_it_says_none_of_these_to_nonsense(mini: ecliptic.Clip) -> None:

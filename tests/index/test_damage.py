@@ -33,7 +33,9 @@ def test_a3_a_torn_manifest_is_told_and_repaired(tmp_path: Path, part: float) ->
     put(store, 100, 4)
     newest = manifests(tmp_path)[0]
     newest.write_bytes(newest.read_bytes()[: int(newest.stat().st_size * part)])
-    with pytest.raises(StorageError, match=r"`ecliptic check` tells .* `ecliptic repair` mends"):
+    with pytest.raises(
+        StorageError, match=r"`ecliptic library check` tells .* `ecliptic library repair` mends"
+    ):
         open_store(tmp_path)
     (problem,) = check_store(tmp_path)
     assert "`repair` goes back to the version before it" in problem.what
@@ -111,7 +113,7 @@ def test_a4_a_truncated_data_file_is_told(tmp_path: Path, kept: float) -> None:
     path = first_data_file(tmp_path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept) if kept == 0.5 else int(kept)])
-    with pytest.raises(StorageError, match="`ecliptic check` tells"):
+    with pytest.raises(StorageError, match="`ecliptic library check` tells"):
         use(tmp_path)
     (problem,) = check_store(tmp_path)
     assert problem.where == f"data/{path.name}"
@@ -193,7 +195,9 @@ def test_a_lost_or_damaged_description_is_written_again(tmp_path: Path) -> None:
             about.write_bytes(damaged)
         (problem,) = check_store(tmp_path)
         assert problem.where == "store.json"
-        with pytest.raises(StorageError, match=r"`ecliptic repair` writes (it|this file) again"):
+        with pytest.raises(
+            StorageError, match=r"`ecliptic library repair` writes (it|this file) again"
+        ):
             open_store(tmp_path)
         assert repair_store(tmp_path).actions == ("wrote store.json again",)
         assert open_store(tmp_path).schema == SCHEMA
@@ -203,7 +207,7 @@ def test_a_lost_or_damaged_description_is_written_again(tmp_path: Path) -> None:
 def test_a_lost_description_is_not_replaced_by_that_of_another_store(tmp_path: Path) -> None:
     small_store(tmp_path)
     (tmp_path / "store.json").unlink()
-    with pytest.raises(StorageError, match="`ecliptic repair` writes that again"):
+    with pytest.raises(StorageError, match="`ecliptic library repair` writes that again"):
         open_store(tmp_path, SCHEMA)
     assert not (tmp_path / "store.json").exists()
 

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from ecliptic.errors import StorageError
 from ecliptic.storage import Member, TarFile, TruncatedTarWarning
-
-from .pictures import write_tar
+from tests.train.data.pictures import write_tar
 
 FAST = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -1,7 +1,6 @@
 """`ecliptic index`: put pictures into a library, or bring it up to date."""
 
 import dataclasses
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -123,8 +122,10 @@ def index(
 
 
 def _check_prune(sources: IndexSources, *, prune: bool) -> None:
-    if prune and not any(os.path.isdir(path) for path in sources.inputs or ()):  # noqa: PTH112 long names
-        raise typer.BadParameter("--prune needs a folder among PATH, as it looks below folders.")
+    from ecliptic.library import watched_folder
+
+    if prune and not any(map(watched_folder, sources.inputs or ())):
+        raise typer.BadParameter("--prune needs a folder or a glob among PATH; it looks below it.")
 
 
 def _check_reembed(sources: IndexSources, model: LibraryModelFlags, unused: list[str]) -> None:

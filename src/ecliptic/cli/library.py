@@ -102,10 +102,20 @@ def _repaired_to_json(done: "Repaired") -> dict[str, Any]:
 
 @app.command(cls=HelpfulCommand)
 @expands
-def compact(*, library: LibraryArgument = USUAL) -> None:
-    """Join small files, and remove what is no longer used."""
+def compact(
+    *,
+    library: LibraryArgument = USUAL,
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Remove old versions too that a running search may use."),
+    ] = False,
+) -> None:
+    """Join small files, and remove what is no longer used.
+
+    Versions of the last hour stay unless --now is given, so the folder can be larger for a while.
+    """
     before = _size(library)
-    open_library(library).compact()
+    open_library(library).compact(now=now)
     say(f"{library}: {before:,} MB before, {_size(library):,} MB now")
 
 

@@ -43,7 +43,7 @@ class MemoryStore(Store):
         """Do nothing."""
         return Repaired((), 0)
 
-    def compact(self) -> None:
+    def compact(self, *, now: bool = False) -> None:
         """Do nothing."""
 
     def _write(self, batch: RowBatch) -> int:

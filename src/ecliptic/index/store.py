@@ -248,8 +248,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def compact(self) -> None:
-        """Join small files and remove what no reader needs."""
+    def compact(self, *, now: bool = False) -> None:
+        """Join small files and remove what no reader needs.
+
+        Args:
+            now: remove old versions at once. Otherwise those of the last hour stay, because a
+                long read of another process may still use them.
+        """
 
     @abstractmethod
     def _write(self, batch: RowBatch) -> int:

@@ -33,7 +33,7 @@ from ecliptic.library.layout import (
     read_about,
     write_about,
 )
-from ecliptic.library.models import check_clip, describe, items_of, name_source
+from ecliptic.library.models import check_clip, describe, items_of, name_source, watched_folder
 from ecliptic.library.queries import LibraryQuery, Wanted
 from ecliptic.library.reembedding import Reembedding, count_without_file, remove_items
 from ecliptic.library.rejected import RejectedPictures
@@ -200,7 +200,8 @@ class Library:
             pictures: files, folders, globs, tables, or items of `ecliptic.engine`.
             columns: which column of tables holds the pictures, which the ids, and which fill
                 columns of the library.
-            prune: remove pictures below the given folders whose files are gone.
+            prune: remove pictures whose files are gone, of those below the given folders and
+                the folders of globs.
             retry: try again what was rejected before and did not change.
             batch_size: pictures that are embedded at a time.
             advance: called with the number of pictures done since the last call.
@@ -220,8 +221,8 @@ class Library:
 
         def items() -> Iterator[Item]:
             for one in given:
-                if not isinstance(one, Item) and os.path.isdir(one):  # noqa: PTH112 long names
-                    folders.append(os.fspath(one))
+                if not isinstance(one, Item) and (folder := watched_folder(one)):
+                    folders.append(folder)
                 yield from items_of(one, columns)
 
         adding.run(items())
@@ -371,10 +372,10 @@ class Library:
         blocks = store.read(where=where, vectors=True)
         return write_vectors(Path(path), blocks, store.schema, overwrite=overwrite)
 
-    def compact(self) -> None:
-        """Join small files, and remove what no reader needs."""
+    def compact(self, *, now: bool = False) -> None:
+        """Join small files, and remove what no reader needs; see `ecliptic.index.Store.compact`."""
         for part in (self._parts.store, self._parts.thumbnails, self._parts.rejects.table):
-            part.compact()
+            part.compact(now=now)
 
     @property
     def rejects(self) -> RejectedPictures:

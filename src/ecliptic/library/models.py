@@ -1,5 +1,7 @@
 """What a library says of its model, and what it is given to add."""
 
+import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -70,3 +72,15 @@ def _read(given: str, columns: Columns) -> Iterator[Item]:
                 "column of ids, or keep it as a column of the library."
             )
         yield item
+
+
+def watched_folder(given: str | os.PathLike[str]) -> str:
+    """The folder whose files are looked for when they are gone; "" for single files and tables."""
+    path = os.fspath(given)
+    if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
+        return path
+    if not isinstance(given, str) or os.path.lexists(path) or not glob.has_magic(path):
+        return ""
+    parts = Path(path).parts
+    plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    return str(Path(*plain)) if plain else "."

@@ -20,7 +20,8 @@ HOSTILE = (
     "A", "a", "B", "x" * 8192, "😀" * 2048, "[]", "null", "0", "ß", "\U0010ffff",
 )  # fmt: skip
 FILTERS = (
-    'words = "\'; DROP TABLE photos; --"', 'words != "%s"', 'words in ("%s", "é", "\\\\", missing)',
+    'words = "\'; DROP TABLE photos; --"', 'words != "%s"',
+    'words in ("%s", "é", "\\\\", "missing")',
     'words contains "%"', 'words contains "_"', 'words contains "\'"', 'words contains "\\\\"',
     'words contains ""', 'words starts with ""', "words starts with a", 'words starts with "😀😀"',
     'words = ""', "words is missing", "words is not missing", 'words contains "\u0301"',

@@ -206,3 +206,9 @@ def test_the_fingerprint_follows_the_table(tmp_path: Path) -> None:
     before = texts.fingerprint()
     write_synsets(tmp_path / "synsets.tsv", "n99\tnoun.food\tbread\t\t\t\ta baked food")
     assert texts.fingerprint() != before
+
+
+def test_any_word_takes_the_place_of_one_of_a_name(wordnet: WordNet) -> None:
+    texts = {wordnet.disturb("red circle", Random(seed)) for seed in range(500)}
+    others = {synset.lemmas[0] for synset in wordnet.synsets}
+    assert texts == {f"{word} circle" for word in others} | {f"red {word}" for word in others}

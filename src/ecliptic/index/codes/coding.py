@@ -42,8 +42,7 @@ class Codes:
             codes, scales = codes[rows], scales[rows]
         if not len(codes):
             return torch.empty(len(queries), 0)
-        products = _multiply(queries.codes, codes)  # (Q, n)
-        products *= scales
+        products = torch.mul(_multiply(queries.codes, codes), scales)  # (Q, n) float32
         products *= queries.scales[:, None]
         return products.add_((queries.vectors @ self.mean)[:, None])
 
@@ -70,10 +69,10 @@ def code_rows(vectors: Tensor, offsets: Tensor) -> Codes:
 
 
 def _multiply(queries: Tensor, rows: Tensor) -> Tensor:
-    """(Q, E) int8 by (n, E) int8: (Q, n) float32 of sums that are exact."""
+    """(Q, E) int8 by (n, E) int8: (Q, n) sums, int32 or float32, which are exact."""
     if rows.shape[1] == 1:  # `_int_mm` gives memory that was not written (PyTorch 2.13, CPU)
         return queries.float() @ rows.float().T
-    return torch._int_mm(queries, rows.T).float()
+    return torch._int_mm(queries, rows.T)
 
 
 def code_queries(vectors: Tensor) -> CodedQueries:

@@ -85,9 +85,11 @@ def _advise(text: str) -> str:
     if any(part in text for part in _MISSING):
         return (
             "a file is gone. If another process joined files meanwhile, begin again; otherwise "
-            "`ecliptic check` tells what is missing, and `ecliptic repair` mends what it can."
+            "`ecliptic library check` tells what is missing, and `ecliptic library repair` mends "
+            "what it can."
         )
     short = " ".join(text.split())[:_LONGEST]
     return (
-        f"{short}. `ecliptic check` tells what is damaged, and `ecliptic repair` mends what it can."
+        f"{short}. `ecliptic library check` tells what is damaged, and `ecliptic library repair` "
+        "mends what it can."
     )

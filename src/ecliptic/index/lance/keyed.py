@@ -9,7 +9,7 @@ from ecliptic.index.answers import Repaired, StoreProblem
 from ecliptic.index.columns import ID
 from ecliptic.index.filters.arrow import arrow_type
 from ecliptic.index.lance.checking import find_problems, repair_table
-from ecliptic.index.lance.table import KEY, LanceTable, manifests
+from ecliptic.index.lance.table import KEPT, KEY, LanceTable, manifests
 
 _AT_ONCE = 4096  # rows that are read together
 BYTES = "bytes"  # a type beside those of a store's columns
@@ -89,6 +89,6 @@ class KeyedTable:
         self._table = LanceTable(self.folder)
         return done
 
-    def compact(self) -> None:
-        """Join small files and remove versions that no reader needs."""
-        self._table.compact(timedelta(0))
+    def compact(self, *, now: bool = False) -> None:
+        """Join small files and remove versions that no reader needs; see `Store.compact`."""
+        self._table.compact(timedelta(0) if now else KEPT)

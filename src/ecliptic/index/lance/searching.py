@@ -91,10 +91,15 @@ def _scan(view: View, queries: NDArray[np.float32], mask: NDArray[np.bool_] | No
 
 def _choose(scores: torch.Tensor, wanted: int, margin: float) -> NDArray[np.int64]:
     """Numbers, ascending, of the `wanted` best scores and of those that equal the last of them."""
-    values = scores.topk(min(wanted, len(scores)), sorted=True).values
-    values = values[values > -torch.inf]
+    best_ones = scores.topk(min(wanted + 1, len(scores)), sorted=True)
+    values = best_ones.values[best_ones.values > -torch.inf]
     if not len(values):
         return np.empty(0, dtype=np.int64)
+    if len(values) <= wanted:
+        return best_ones.indices[: len(values)].sort().values.numpy()
+    if not margin and values[wanted] < values[wanted - 1]:  # the usual case: no second pass
+        return best_ones.indices[:wanted].sort().values.numpy()
+    values = values[:wanted]
     found = (scores >= values[-1] - margin).nonzero()[:, 0]
     if len(found) > len(values) + _MOST_TIES:  # thousands of copies of one picture
         found = scores.topk(len(values) + _MOST_TIES).indices.sort().values

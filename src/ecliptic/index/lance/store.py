@@ -35,7 +35,7 @@ from ecliptic.index.lance.conversion import (
 from ecliptic.index.lance.engine import explained
 from ecliptic.index.lance.pairs import near_pairs
 from ecliptic.index.lance.searching import search_view
-from ecliptic.index.lance.table import LanceTable
+from ecliptic.index.lance.table import KEPT, LanceTable
 from ecliptic.index.lance.view import View
 from ecliptic.index.schema import RowBlock, StoreSchema
 from ecliptic.index.store import Store
@@ -195,9 +195,9 @@ class LanceStore(Store):
         self._seen = None
         return done
 
-    def compact(self) -> None:
+    def compact(self, *, now: bool = False) -> None:
         """Join small files, and remove versions and codes that no reader needs."""
-        self._table.compact(timedelta(0))
+        self._table.compact(timedelta(0) if now else KEPT)
         self._remove_codes()
 
 
@@ -260,7 +260,7 @@ def _read_schema(folder: Path) -> StoreSchema:
     if not path.is_file():
         raise StorageError(
             f"{folder} is no store: it has no {ABOUT}; check the path. If it was one, "
-            "`ecliptic repair` writes this file again."
+            "`ecliptic library repair` writes this file again."
         )
     try:
         about = read_json(path)
@@ -276,5 +276,5 @@ def _read_schema(folder: Path) -> StoreSchema:
     except (CorruptFileError, OSError, ValueError) as error:
         reason = f"{error}" if isinstance(error, ValueError) else "it is no JSON object"
         raise StorageError(
-            f"{path} is damaged: {reason}; `ecliptic repair` writes it again."
+            f"{path} is damaged: {reason}; `ecliptic library repair` writes it again."
         ) from None

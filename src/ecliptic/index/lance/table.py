@@ -211,7 +211,8 @@ def _check_unused(folder: Path, dataset: Any, schema: Any) -> None:
     if dataset.count_rows() or not dataset.schema.equals(schema):
         raise StorageError(
             f"there is another table in {folder}, with rows or other columns; use another folder. "
-            "If it is of a store that lost its `store.json`, `ecliptic repair` writes that again."
+            "If it is of a store that lost its `store.json`, `ecliptic library repair` writes that "
+            "again."
         )
 
 

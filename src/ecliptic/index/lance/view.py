@@ -177,6 +177,8 @@ class View:
             segment.score(queries, None if mask is None else mask[segment.start :][: segment.live])
             for segment in self.segments
         ]
+        if len(parts) == 1:
+            return parts[0]
         return torch.cat(parts, 1) if parts else torch.empty(len(queries), 0)
 
     def positions(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -109,7 +109,7 @@ class PostgresStore(Store):
         """
         return mend(self._link, self._table)
 
-    def compact(self) -> None:
+    def compact(self, *, now: bool = False) -> None:  # noqa: ARG002 - of files
         """VACUUM and ANALYZE: give back the room of old rows, and count anew for the planner."""
         self._link.maintain(sql.SQL("VACUUM (ANALYZE) {}").format(self._table.rows))
 

@@ -119,7 +119,7 @@ class QdrantStore(Store):
         with self._link.told("some of it may be done; run it again"):
             return mend_collection(self._link, self.schema)
 
-    def compact(self) -> None:
+    def compact(self, *, now: bool = False) -> None:  # noqa: ARG002 - of files
         """Ask the server to look for work; it joins its segments by itself meanwhile."""
         with self._link.told("it was not done"):
             restart_optimizer(self._link)
