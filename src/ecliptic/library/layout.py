@@ -77,8 +77,8 @@ def read_about(folder: Path) -> LibraryAbout:
     """Read `library.json`.
 
     Raises:
-        StorageError: the folder is no library.
-        CorruptFileError: it is damaged, or of a newer version.
+        StorageError: the folder is no library, or a newer version wrote it.
+        CorruptFileError: it is damaged.
     """
     path = folder / ABOUT
     if not path.is_file():
@@ -86,15 +86,20 @@ def read_about(folder: Path) -> LibraryAbout:
             f"{folder} is no library: it has no {ABOUT}; make one with `ecliptic index`, or check "
             "the path."
         )
-    content: dict[str, Any] = read_json(path)
-    if content.get("format") != _FORMAT:
-        raise CorruptFileError(
-            f"{path} has format {content.get('format')!r}, this ecliptic reads {_FORMAT}; a newer "
-            "version wrote it, so upgrade."
-        )
     try:
+        content: dict[str, Any] = read_json(path)
+        version = content.get("format")
+        if isinstance(version, int) and version > _FORMAT:
+            raise StorageError(
+                f"{path} has format {version}, this ecliptic reads {_FORMAT}; a newer version "
+                "wrote it, so upgrade."
+            )
         about = LibraryAbout(**content)
         about.schema()
-    except (TypeError, ValueError) as error:
-        raise CorruptFileError(f"{path} is damaged: {error}; restore it from a copy.") from None
+        if version != _FORMAT:
+            raise ValueError(f"its format is {version!r}")
+    except (CorruptFileError, TypeError, ValueError) as error:
+        raise CorruptFileError(
+            f"{path} is damaged: {error}; `ecliptic library repair` writes it again."
+        ) from None
     return about

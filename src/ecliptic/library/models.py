@@ -49,7 +49,12 @@ def name_source(clip: Clip | str) -> str:
     """What `load` takes to load the model again; "" if that is not known."""
     if isinstance(clip, str):
         return str(Path(clip).absolute()) if Path(clip).exists() else clip
-    return clip.card.name if clip.card.name in {"mini", *catalog.names()} else ""
+    return known_name(clip.card.name)
+
+
+def known_name(name: str) -> str:
+    """The name of a model if `load` takes it, else ""."""
+    return name if name in {"mini", *catalog.names()} else ""
 
 
 def items_of(given: str | os.PathLike[str] | Item, columns: Columns | None) -> Iterable[Item]:

@@ -63,14 +63,21 @@ class KeyedTable:
         self._table.join_if_many()
         return deleted
 
+    def find(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that are there."""
+        return set(self._select(ids, [ID]))
+
     def get(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows with these ids, by id; those that are not there are left out."""
+        return self._select(ids, [ID, *self._columns])
+
+    def _select(self, ids: Sequence[str], columns: list[str]) -> dict[str, dict[str, Any]]:
         import pyarrow.compute as pc
 
         if not ids:
             return {}
         wanted = pc.field(ID).isin(list(ids))
-        table = self._table.reading(lambda dataset: dataset.to_table(filter=wanted))
+        table = self._table.reading(lambda dataset: dataset.to_table(columns, filter=wanted))
         return {row[ID]: row for row in table.to_pylist()}
 
     def rows(self) -> Iterator[dict[str, Any]]:
