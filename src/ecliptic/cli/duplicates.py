@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecliptic.cli.flags import Force, Json, check_written, expands
-from ecliptic.cli.library_flags import USUAL, LibraryArgument, Where, open_library
+from ecliptic.cli.library_flags import USUAL, LibraryArgument, Where, open_library, shorten
 from ecliptic.cli.output import count, print_json, print_names0, print_table, print_text, say
 
 if TYPE_CHECKING:
@@ -67,17 +67,22 @@ def _print(groups: "Sequence[DuplicateGroup]", shown: int) -> None:
     for number, group in enumerate(groups[:shown]):
         if number:
             print_text("")
-        rows = [("keep", _size(group.keep), group.keep["id"])]
+        rows = [("keep", _size(group.keep), shorten(str(group.keep["id"])))]
         for row, score in zip(group.others, group.scores, strict=True):
-            same = row["content"] == group.keep["content"]
-            rows.append(("same" if same else f"{score:.3f}", _size(row), row["id"]))
+            rows.append(
+                (
+                    "same" if group.is_copy(row) else f"{score:.3f}",
+                    _size(row),
+                    shorten(str(row["id"])),
+                )
+            )
         print_table(("cosine", "size", "picture"), rows)
     if (more := len(groups) - shown) > 0:
         print_text(f"and {more:,} more groups; --json or --page FILE has all")
 
 
 def _size(row: Any) -> str:
-    return f"{row['width']} x {row['height']}"
+    return f"{row['width']} x {row['height']}" if row["width"] else ""
 
 
 def _to_json(group: "DuplicateGroup") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from ecliptic.cli.exits import INTERRUPTED, REJECTED, checks_usage, leave
 from ecliptic.cli.flags import Json, expands
-from ecliptic.cli.library_flags import USUAL, LibraryModelFlags, is_library, open_library
+from ecliptic.cli.library_flags import USUAL, LibraryModelFlags, is_library, open_library, shorten
 from ecliptic.cli.output import MOST_REJECTS, count, on_terminal, print_json, say
 from ecliptic.cli.sources import ImageSources, Paths
 
@@ -88,10 +88,14 @@ def index(
     goes on where it was. Pictures that cannot be used are named on stderr, and the exit code is 3;
     they are not tried again until they change.
     """
+    if model.cache is not None:
+        raise typer.BadParameter("--cache does nothing here: the library keeps the vectors.")
     if reembed:
-        _check_reembed(sources, model)
+        unused = {"--prune": prune, "--retry": retry, "--batch-size": batch_size is not None}
+        _check_reembed(sources, model, [flag for flag, given in unused.items() if given])
     else:
         sources.check()
+        _check_prune(sources, prune=prune)
     library = _open(out, model, sources, reembed=reembed)
     total = len(library) if reembed else None
     if on_terminal() and not reembed:
@@ -100,7 +104,7 @@ def index(
 
     with progress_bar("pictures", total, show=on_terminal()) as advance:
         if reembed:
-            summary = library.reembed(model.clip_of(""), advance)
+            summary = library.reembed(model.clip_of(""), advance, source=model.model)
         else:
             summary = library.add(
                 sources.inputs or [],
@@ -117,9 +121,20 @@ def index(
     leave(REJECTED, when=bool(summary.rejected))
 
 
-def _check_reembed(sources: IndexSources, model: LibraryModelFlags) -> None:
+def _check_prune(sources: IndexSources, *, prune: bool) -> None:
+    from ecliptic.library import watched_folder
+
+    if prune and not any(map(watched_folder, sources.inputs or ())):
+        raise typer.BadParameter("--prune needs a folder or a glob among PATH; it looks below it.")
+
+
+def _check_reembed(sources: IndexSources, model: LibraryModelFlags, unused: list[str]) -> None:
     if sources.inputs:
         raise typer.BadParameter("--reembed embeds what is in the library; leave PATH out.")
+    given = {"--column": sources.column, "--id": sources.id_column, "--keep": sources.keep}
+    unused += [flag for flag, value in given.items() if value is not None]
+    if unused:
+        raise typer.BadParameter(f"{', '.join(unused)}: no effect with --reembed; leave it out.")
     if not model.model:
         raise typer.BadParameter("--reembed needs --model, the model to change to.")
 
@@ -142,7 +157,7 @@ def _open(
 def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
     """Say what became of the pictures."""
     for reject in summary.rejected[:MOST_REJECTS]:
-        say(f"rejected {reject.id}: {reject.reason}")
+        say(f"rejected {shorten(reject.id)}: {reject.reason}")
     if (more := len(summary.rejected) - MOST_REJECTS) > 0:
         say(f"and {more:,} more; `ecliptic library rejects {library.folder}` lists them")
     if summary.rejected_before:
@@ -165,7 +180,7 @@ def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
 
 
 def _say_gone(gone: Iterable[str], *, prune: bool) -> None:
-    names = list(gone)
+    names = [shorten(name) for name in gone]
     more = f" and {len(names) - MOST_GONE:,} more" if len(names) > MOST_GONE else ""
     fix = "" if prune else "; --prune removes them from the library"
     say(f"{count(len(names), 'file')} gone: {', '.join(names[:MOST_GONE])}{more}{fix}")

@@ -1,5 +1,6 @@
 """`ecliptic library`: facts about a library, its health, and its vectors as files."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ from ecliptic.cli.exits import FAILED, leave
 from ecliptic.cli.flags import Json, expands
 from ecliptic.cli.help import HelpfulCommand
 from ecliptic.cli.library_files import export, import_
-from ecliptic.cli.library_flags import USUAL, LibraryArgument, Where, open_library
+from ecliptic.cli.library_flags import USUAL, LibraryArgument, Where, open_library, shorten
 from ecliptic.cli.output import count, print_facts, print_json, print_table, print_text, say
 
 if TYPE_CHECKING:
@@ -119,7 +120,11 @@ def compact(
 
 
 def _size(folder: Path) -> float:
-    return round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 1)
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # another process may be at work
+            size += file.stat().st_size
+    return round(size / 1e6, 1)
 
 
 @app.command(cls=HelpfulCommand)
@@ -131,7 +136,7 @@ def rejects(*, library: LibraryArgument = USUAL, json: Json = False) -> None:
         print_json([{"picture": one.id, "reason": one.reason} for one in found])
         return
     for one in found:
-        print_text(f"{one.id}: {one.reason}")
+        print_text(f"{shorten(one.id)}: {one.reason}")
     say(count(len(found), "reject"))
 
 

@@ -1,6 +1,7 @@
 """Flags that name a library and its model, for the commands that read or fill one."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,12 @@ class LibraryModelFlags(ModelFlags):
 
 def is_library(path: Path) -> bool:
     """Whether there is a library in the folder `path`."""
-    return (path / "library.json").is_file()
+    return os.path.isfile(path / "library.json")  # noqa: PTH113 Path fails on long names
+
+
+def shorten(name: str) -> str:
+    """The id of a picture for people: a path relative to the current folder, if it is below it."""
+    return name.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def open_library(path: Path, model: LibraryModelFlags | None = None) -> "Library":

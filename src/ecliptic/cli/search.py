@@ -1,6 +1,7 @@
 """`ecliptic search`: find pictures of a library by words and by pictures."""
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ecliptic.cli.library_flags import (
     Where,
     is_library,
     open_library,
+    shorten,
 )
 from ecliptic.cli.output import (
     count,
@@ -30,6 +32,7 @@ from ecliptic.errors import InputError
 if TYPE_CHECKING:
     from ecliptic.library import Library, LibraryHits
 
+_LONGEST_NAME = 255  # bytes, of a file
 _LESS = 0.5  # the usual weight of --unlike; `ecliptic.library` has the same
 
 
@@ -84,7 +87,7 @@ class QueryFlags:
 
 def _picture(text: str) -> "str | Path":
     """A path if there is such a file, else words."""
-    return Path(text) if Path(text).is_file() else text
+    return Path(text) if os.path.isfile(text) else text  # noqa: PTH113 Path fails on long texts
 
 
 @expands
@@ -130,11 +133,13 @@ def search(
         raise typer.BadParameter("--json and --paths0 both print; take one.")
     if copy_to is not None:
         _check_copies(copy_to, force=force)
-    check_written([page] if page else [], [], force=force and copy_to is None, flags="--page")
+    if force and not (page or copy_to):
+        raise typer.BadParameter("--force does nothing without --page or --copy-to.")
+    check_written([page] if page else [], [], force=force and page is not None, flags="--page")
     library = open_library(folder, model)
     options = {**query.options(), "k": k, "offset": offset}
     found = library.search_each(texts, **options) if texts else [library.search(None, **options)]
-    _print(found, paths0=paths0, json=json)
+    _print(found, paths0=paths0, json=json, filtered=query.where is not None)
     if copy_to is not None:
         _copy(found, copy_to, force=force)
     if page or open_page:
@@ -154,7 +159,7 @@ def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
     return USUAL, list(words)
 
 
-def _print(found: "Sequence[LibraryHits]", *, paths0: bool, json: bool) -> None:
+def _print(found: "Sequence[LibraryHits]", *, paths0: bool, json: bool, filtered: bool) -> None:
     if json:
         print_json([{"query": hits.asked, "hits": hits.to_json()} for hits in found])
         return
@@ -167,18 +172,19 @@ def _print(found: "Sequence[LibraryHits]", *, paths0: bool, json: bool) -> None:
         if len(found) > 1:
             print_text(hits.asked)
         rows = zip(hits.ranks, hits.scores, hits.ids, strict=True)
-        shown = [(f"{rank:,}", f"{score:.3f}", _shorten(name)) for rank, score, name in rows]
+        shown = [(f"{rank:,}", f"{score:.3f}", shorten(name)) for rank, score, name in rows]
         if shown:
             print_table(("rank ", "score ", "picture"), shown)
         else:
-            passed = hits.plan.candidates
-            say("no hits: no picture passes the filter" if not passed else "no more hits")
+            say(_explain_none(hits, filtered=filtered))
 
 
-def _shorten(name: str) -> str:
-    """A path relative to the current folder, if it is below it."""
-    here = f"{Path.cwd()}/"
-    return name.removeprefix(here)
+def _explain_none(hits: "LibraryHits", *, filtered: bool) -> str:
+    if hits.plan.candidates:
+        return f"no more hits: only {count(hits.plan.candidates, 'picture')} can be found"
+    if filtered:
+        return "no hits: no picture passes the filter"
+    return "no hits: the library is empty; `ecliptic index` fills it"
 
 
 def _check_copies(folder: Path, *, force: bool) -> None:
@@ -198,12 +204,20 @@ def _copy(found: "Sequence[LibraryHits]", folder: Path, *, force: bool) -> None:
                 say(f"not copied, as there is no such file: {path or 'a row of a table'}")
                 continue
             start = f"{number}-" if len(found) > 1 else ""
-            target = folder / f"{start}{rank:03}-{path.name}"
+            target = folder / _name_copy(f"{start}{rank:03}-", path.name)
             if target.exists() and not force:
                 raise InputError(f"{target} exists; pass --force to replace it.")
             replace_file(target, copy_writer(path))
             copied += 1
     say(f"{count(copied, 'file')} copied to {folder}")
+
+
+def _name_copy(start: str, name: str) -> str:
+    """The name of a copy, cut in the middle where it would be too long for a file."""
+    stem, suffix = os.path.splitext(os.fsencode(name))  # noqa: PTH122 of bytes
+    room = _LONGEST_NAME - len(start) - len(suffix)
+    cut = stem[:room].decode(errors="ignore") if len(stem) > room else os.fsdecode(stem)
+    return f"{start}{cut}{os.fsdecode(suffix)}"
 
 
 def _write_page(

@@ -5,7 +5,7 @@ out. N rows, E vector size, Q queries, K hits.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -145,30 +145,46 @@ class Store(ABC):
             filled.append(Hits(one.ids, one.scores, values))
         return SearchResult(tuple(filled), plan)
 
-    def near_pairs(self, threshold: float) -> Iterator[NearPairs]:
+    def near_pairs(
+        self, threshold: float, where: Filter | str | None = None, without: Collection[str] = ()
+    ) -> Iterator[NearPairs]:
         """All pairs of rows with a cosine of at least `threshold`, each once, in blocks.
 
+        Args:
+            threshold: above 0 and at most 1.
+            where: only pairs of rows that pass this filter.
+            without: ids of rows to leave out.
+
         Raises:
-            ConfigError: the threshold is not above 0 and at most 1.
+            ConfigError: the threshold is out of its range.
+            FilterError: as for `search`.
         """
         check_range("threshold", threshold, 0.0, 1.0, above=True)
-        return self._near_pairs(threshold)
+        tree = None if where is None else self.read_filter(where)
+        return self._near_pairs(threshold, tree, frozenset(without))
 
-    def _near_pairs(self, threshold: float) -> Iterator[NearPairs]:
+    def _near_pairs(
+        self, threshold: float, tree: Filter | None, without: frozenset[str]
+    ) -> Iterator[NearPairs]:
         """Search for each row; an engine may have a quicker way."""
-        for block in self._read(None, None, (), vectors=True):
+        for block in self._read(None, tree, (), vectors=True):
             for id_, vector in zip(block.ids, block.vectors, strict=True):  # type: ignore[arg-type]
-                hits = self._search_above(vector, threshold)
-                keep = [place for place, other in enumerate(hits.ids) if other > id_]
+                if id_ in without:
+                    continue
+                hits = self._search_above(vector, threshold, tree)
+                others = enumerate(hits.ids)
+                keep = [place for place, other in others if other > id_ and other not in without]
                 if keep:
                     others = tuple(hits.ids[place] for place in keep)
                     yield NearPairs((id_,) * len(keep), others, hits.scores[keep])
 
-    def _search_above(self, vector: NDArray[np.float32], threshold: float) -> Hits:
+    def _search_above(
+        self, vector: NDArray[np.float32], threshold: float, tree: Filter | None
+    ) -> Hits:
         """All rows with a cosine of at least `threshold`."""
         k = 64
         while True:
-            hits = self.search(vector, k).hits[0]
+            hits = self.search(vector, k, tree).hits[0]
             enough = int((hits.scores >= np.float32(threshold)).sum())
             if enough < k or k >= MOST_HITS:
                 return Hits(hits.ids[:enough], hits.scores[:enough])

@@ -5,6 +5,7 @@ next one finds what is stored and does the rest. What is unchanged is not read, 
 or is a copy, is not embedded again. Memory holds one batch.
 """
 
+import errno
 import os
 import re
 import time
@@ -19,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.engine import Clip, Item, escape_surrogates
-from ecliptic.errors import EclipticError
+from ecliptic.errors import EclipticError, InputError
 from ecliptic.index import Compare, KeyedTable, Store, StoreRow
 from ecliptic.inputs import Reject, decode_many
 from ecliptic.library.facts import read_facts
 from ecliptic.library.known import KnownFiles
 from ecliptic.library.layout import COLUMNS
-from ecliptic.library.pictures import NewPicture, find_file, folder_of
+from ecliptic.library.pictures import NewPicture, find_file, folder_of, name_picture
 from ecliptic.library.rejected import RejectedPicture, RejectedPictures
 
 MOST_ROWS = 4096  # of a commit
@@ -33,6 +34,7 @@ LONGEST = 10.0  # seconds between commits
 _EPOCH = datetime(1970, 1, 1)
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _Stored = tuple[NewPicture, NDArray[np.float32]]
+_Contents = dict[str, tuple[list[StoreRow], NDArray[np.float32]]]
 
 
 @dataclass
@@ -89,46 +91,80 @@ class Adding:
         self._states: dict[str, str] = {}  # "new" or "changed", of the pictures on their way
         self._again: list[NewPicture] = []  # of a content that is no longer there
         self._noted = 0  # rejects that are stored
+        self._failure: EclipticError | None = None  # of a source
         self._committed = time.monotonic()
 
     def run(self, items: Iterable[Item]) -> None:
-        """Add all items; Ctrl-C ends it early, with what was embedded."""
+        """Add all items; Ctrl-C ends it early, with what was embedded.
+
+        Raises:
+            EclipticError: a source cannot be read, or the disk is full; what came before is stored,
+                if it can be.
+        """
         try:
-            self._embed(self._read(self._plan(items)))
+            self._embed(self._read(self._plan(self._until_error(items))))
             self._commit()
-            preprocess, again = self._clip.preprocessor, self._again
-            self._embed(picture.read(preprocess) for picture in again)
+            again, self._again = self._again, []
+            self._embed(self._read(iter(again), reuse=False))
         except KeyboardInterrupt:
             self.summary.interrupted = True
+        except EclipticError:
+            self._commit()
+            raise
         self._commit()
+        if self._failure is not None:
+            raise self._failure
+
+    def _until_error(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items before the first error of their source, which is raised after the work."""
+        try:
+            yield from items
+        except EclipticError as error:
+            self._failure = error
 
     def _plan(self, items: Iterable[Item]) -> Iterator[NewPicture]:
         """The pictures that are new or changed."""
         for item in items:
+            picture = NewPicture(item, name_picture(item))
             try:
-                if item.error is not None:
-                    raise item.error
-                picture = self._find(item)
+                picture = self._find(item) if item.value else picture
+                state = self._known.look_up(picture.id, picture.size, picture.mtime_ns)
+                if state == "again":
+                    self._take_again(picture)
+                    continue
                 picture.extra |= read_facts(item.facts, self._columns)
+                if item.error is not None and not self._was_rejected(picture):
+                    raise item.error
             except EclipticError as error:
-                self._reject(NewPicture(item, item.name), error)
+                self._reject(picture, error)
                 continue
-            state = self._known.look_up(picture.id, picture.size, picture.mtime_ns)
             if state == "same":
                 self.summary.unchanged += 1
                 self._advance(1)
-            elif not self._retry and self._was_rejected(picture):
+            elif self._was_rejected(picture):
                 self.summary.rejected_before += 1
                 self._advance(1)
             else:
                 self._states[picture.id] = state
                 yield picture
 
-    def _was_rejected(self, picture: NewPicture) -> bool:
-        return self.parts.rejects.is_known(picture.id, picture.size, picture.mtime_ns)
+    def _take_again(self, picture: NewPicture) -> None:
+        """Leave out a file that is named twice; two rows of one id may be two pictures.
 
-    def _read(self, pictures: Iterator[NewPicture]) -> Iterator[NewPicture]:
-        """The pictures with a content that the library does not have."""
+        Raises:
+            InputError: it is no file.
+        """
+        if not picture.path:
+            raise InputError("its id came before in this run; each row needs its own.")
+        self._advance(1)
+
+    def _was_rejected(self, picture: NewPicture) -> bool:
+        """Whether the file was rejected as it is, and is not tried again."""
+        known = self.parts.rejects.is_known(picture.id, picture.size, picture.mtime_ns)
+        return known and bool(picture.path) and not self._retry
+
+    def _read(self, pictures: Iterator[NewPicture], *, reuse: bool = True) -> Iterator[NewPicture]:
+        """The pictures with a content that the library does not have; with `reuse` False, all."""
         waiting: list[NewPicture] = []
 
         def noted() -> Iterator[NewPicture]:
@@ -143,7 +179,7 @@ class Adding:
                 picture = waiting.pop(0)
                 if isinstance(result, Reject):
                     self._reject(picture, result.error)
-                elif self._known.has_content(picture.content):
+                elif reuse and self._known.has_content(picture.content):
                     picture.data = b""
                     self._reused.append(picture)
                     self._advance(1)
@@ -177,7 +213,7 @@ class Adding:
             self._advance(len(part.kept))
             self._commit_if_due()
 
-    def _reject(self, picture: NewPicture, error: EclipticError) -> None:
+    def _reject(self, picture: NewPicture, error: object) -> None:
         self._states.pop(picture.id, None)
         reason = str(error).removeprefix(picture.item.name).lstrip(": ")
         rejected = RejectedPicture(picture.id, reason, picture.size, picture.mtime_ns)
@@ -190,53 +226,63 @@ class Adding:
             self._commit()
 
     def _commit(self) -> None:
-        """Store what was embedded and what is known; the thumbnails first."""
-        fresh, self._fresh = self._fresh, []
-        reused, self._reused = self._reused, []
-        stored = self._store_fresh(fresh)
-        self._store_reused(reused)
-        self.parts.rejects.remove([picture.id for picture in (*stored, *reused)])
+        """Store what was embedded and what is known.
+
+        Ctrl-C within it leaves everything to the next call, which may safely store it again.
+        """
+        try:
+            known = self._rows_of({picture.content for picture in self._reused})
+            stored = self._store_fresh() | self._store_reused(known)
+        except EclipticError:
+            self._fresh, self._reused = [], []  # they are not tried twice
+            raise
+        self._fresh, self._reused = [], []
+        self.parts.rejects.remove(list(stored))
         rejected = self.summary.rejected[self._noted :]
-        self._noted += len(rejected)
         self.parts.rejects.add(list({one.id: one for one in rejected}.values()))
+        self._noted += len(rejected)
         self._committed = time.monotonic()
 
-    def _store_fresh(self, fresh: list[_Stored]) -> list[NewPicture]:
-        pictures = [picture for picture, _ in fresh]
+    def _store_fresh(self) -> set[str]:
+        """Store what was embedded, the thumbnails first; the ids that are stored."""
+        pictures = [picture for picture, _ in self._fresh]
         if not pictures:
-            return []
+            return set()
         small = {one.content: one.thumbnail for one in pictures if one.thumbnail}
         if small:
             self.parts.thumbnails.upsert(list(small), {"jpeg": list(small.values())})
         rows = [_new_row(picture) for picture in pictures]
-        self._upsert(rows, np.stack([vector for _, vector in fresh]))
-        self._known.add_contents(picture.content for picture in pictures)
-        for picture in pictures:
+        stored = self._upsert(pictures, rows, np.stack([vector for _, vector in self._fresh]))
+        self._known.add_contents(picture.content for picture in stored)
+        for picture in stored:
             if self._states.pop(picture.id, "new") == "changed":
                 self.summary.changed += 1
             else:
                 self.summary.added += 1
-        return pictures
+        return {picture.id for picture in stored}
 
-    def _store_reused(self, pictures: list[NewPicture]) -> None:
+    def _store_reused(self, known: _Contents) -> set[str]:
         """Store files whose content is known, with the vector and the facts of that content."""
-        if not pictures:
-            return
-        known = self._rows_of({picture.content for picture in pictures})
-        rows, vectors, old = [], [], []
-        for picture in pictures:
-            if picture.content not in known:  # another process deleted its row meanwhile
+        done, pictures, rows, vectors, old = set[str](), [], [], [], []
+        for picture in self._reused:
+            if picture.content not in known:  # its row was replaced or deleted meanwhile
                 self._again.append(picture)
                 continue
             others, vector = known[picture.content]
             source = next((one for one in others if one["id"] == picture.id), others[0])
-            rows.append({**source, **_place(picture), **picture.extra})
-            vectors.append(vector)
             old += self._count_reuse(picture, others)
+            row = {**source, **_place(picture), **picture.extra}
+            done.add(picture.id)
+            if row != source:
+                pictures.append(picture)
+                rows.append(row)
+                vectors.append(vector)
         if rows:
-            self._upsert(rows, np.stack(vectors))
+            stored = self._upsert(pictures, rows, np.stack(vectors))
+            done -= {one.id for one in pictures} - {one.id for one in stored}
         if old:
             self.parts.store.delete(ids=old)
+        return done
 
     def _count_reuse(self, picture: NewPicture, others: list[StoreRow]) -> list[str]:
         """Count a file of a known content; returns the ids of the file that it was before."""
@@ -253,9 +299,11 @@ class Adding:
             self.summary.copied += 1
         return before
 
-    def _rows_of(self, contents: set[str]) -> dict[str, tuple[list[StoreRow], NDArray[np.float32]]]:
+    def _rows_of(self, contents: set[str]) -> _Contents:
         """By content: the rows with it, and their vector."""
-        found: dict[str, tuple[list[StoreRow], NDArray[np.float32]]] = {}
+        found: _Contents = {}
+        if not contents:
+            return found
         tree = Compare("content", "in", tuple(contents))
         for block in self.parts.store.read(where=tree, vectors=True):
             assert block.vectors is not None
@@ -263,22 +311,30 @@ class Adding:
                 found.setdefault(str(row["content"]), ([], vector.copy()))[0].append(row)
         return found
 
-    def _upsert(self, rows: list[StoreRow], vectors: NDArray[np.float32]) -> None:
+    def _upsert(
+        self, pictures: list[NewPicture], rows: list[StoreRow], vectors: NDArray[np.float32]
+    ) -> list[NewPicture]:
+        """Store rows, those of `pictures`; returns the pictures that are stored."""
         ids = [str(row["id"]) for row in rows]
         columns = {
             name: [row.get(name) for row in rows] for name in self.parts.store.schema.columns
         }
-        written = self.parts.store.upsert(ids, vectors, columns)
-        for refused in written.refused:  # a name that no store can hold
-            self.summary.rejected.append(RejectedPicture(refused.id, refused.reason))
+        refused = {one.row: one for one in self.parts.store.upsert(ids, vectors, columns).refused}
+        for place, one in refused.items():  # a name that no store can hold
+            self._reject(pictures[place], one.reason)
+        return [picture for place, picture in enumerate(pictures) if place not in refused]
 
     def find_gone(self, folders: Iterable[str]) -> None:
-        """Note the pictures below `folders` whose files are no longer there."""
+        """Note the pictures below `folders` whose files are no longer there, and forget rejects."""
+        gone: dict[str, None] = {}
         for folder in folders:
             start = escape_surrogates(os.path.join(os.path.abspath(folder), ""))  # noqa: PTH100, PTH118
             where = Compare("path", "starts with", start)
             for block in self.parts.store.read(where=where, columns=["path"]):
-                self.summary.gone += [str(row["id"]) for row in block.rows() if _is_gone(row)]
+                gone |= dict.fromkeys(str(row["id"]) for row in block.rows() if _is_gone(row))
+            rejects = [one for one in self.parts.rejects.ids() if one.startswith(start)]
+            self.parts.rejects.remove([one for one in rejects if _is_gone({"path": one})])
+        self.summary.gone = list(gone)
 
 
 def _new_row(picture: NewPicture) -> StoreRow:
@@ -291,7 +347,7 @@ def _place(picture: NewPicture) -> StoreRow:
     path = escape_surrogates(picture.path)
     modified = _EPOCH + timedelta(microseconds=picture.mtime_ns // 1000)
     row: StoreRow = {
-        "id": escape_surrogates(picture.id),
+        "id": picture.id,
         "path": path or None,
         "name": Path(path).name if path else picture.item.name,
         "folder": folder_of(path),
@@ -305,9 +361,18 @@ def _place(picture: NewPicture) -> StoreRow:
 
 
 def _is_gone(row: StoreRow) -> bool:
-    """Whether the file of a row is no longer there; False for what never was a file."""
+    """Whether the file of a row is no longer there; False for what never was a file.
+
+    What may not be looked at, or is on a disk with errors, is not gone.
+    """
     path = row["path"]
-    return isinstance(path, str) and not os.path.lexists(unescape(path))
+    if not isinstance(path, str):
+        return False
+    try:
+        os.lstat(unescape(path))
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return False
 
 
 def unescape(path: str) -> str:

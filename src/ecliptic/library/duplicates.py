@@ -2,10 +2,13 @@
 
 The best picture of a group is kept: most pixels, then most bytes, then the oldest. The others of
 its group all resemble it as much as was asked for; two of them may resemble each other less.
+
+Copies, files of the same bytes, have one vector. Only the best of them is compared with others, so
+that a thousand copies are not a million pairs.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,8 +16,9 @@ from typing import Any
 from ecliptic.errors import InputError
 from ecliptic.index import ColumnValue, Filter, NearPairs, Store, StoreRow
 
-MOST_PAIRS = 5_000_000  # that are held in memory
+MOST_PAIRS = 2_000_000  # that are held in memory, about 400 MB
 _FACTS = ("path", "size", "modified", "content", "width", "height", "folder", "name")
+_Near = dict[str, list[tuple[str, float]]]  # by id: the ids that resemble it, with their cosines
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,14 @@ class DuplicateGroup:
     others: tuple[StoreRow, ...]  # the most similar first
     scores: tuple[float, ...]  # cosine of each of the others with the one to keep
 
+    def is_copy(self, row: StoreRow) -> bool:
+        """Whether a picture has the same bytes as the one to keep."""
+        return row["content"] is not None and row["content"] == self.keep["content"]
+
     @property
     def same(self) -> int:
         """How many of the others have the same bytes as the one to keep."""
-        return sum(one["content"] == self.keep["content"] for one in self.others)
+        return sum(map(self.is_copy, self.others))
 
 
 def find_groups(store: Store, threshold: float, where: Filter | str | None) -> list[DuplicateGroup]:
@@ -37,26 +45,54 @@ def find_groups(store: Store, threshold: float, where: Filter | str | None) -> l
     Raises:
         InputError: too many pairs reach the threshold.
     """
-    near = _neighbours(store.near_pairs(threshold))
-    rows = _read_rows(store, near, where)
-    left = sorted(rows, key=lambda id_: _worth(rows[id_]))
-    taken: set[str] = set()
-    groups = []
-    for id_ in left:
-        if id_ in taken:
-            continue
-        own = [(other, score) for other, score in near[id_] if other in rows and other not in taken]
-        if own:
-            own.sort(key=lambda pair: (-pair[1], pair[0]))
-            taken |= {id_, *(other for other, _ in own)}
-            others = tuple(rows[other] for other, _ in own)
-            groups.append(DuplicateGroup(rows[id_], others, tuple(score for _, score in own)))
+    copies = _find_copies(store, where)
+    without = {str(row["id"]) for _, *others in copies.values() for row in others}
+    near = _neighbours(store.near_pairs(threshold, where, without))
+    rows = {str(row["id"]): row for same in copies.values() for row in same}
+    rows |= _read_rows(store, near.keys() - rows.keys())
+    groups = _group(rows, near, copies)
     return sorted(groups, key=lambda group: (-len(group.others), str(group.keep["id"])))
 
 
-def _neighbours(blocks: Iterable[NearPairs]) -> dict[str, list[tuple[str, float]]]:
-    """By id: the ids that resemble it, with their cosines."""
-    near: dict[str, list[tuple[str, float]]] = defaultdict(list)
+def _group(
+    rows: dict[str, StoreRow], near: _Near, copies: dict[str, list[StoreRow]]
+) -> Iterable[DuplicateGroup]:
+    """The groups: the best picture that is left, and all that resemble it."""
+    taken: set[str] = set()
+    heads = [id_ for id_ in rows if id_ in near or id_ in copies]
+    for id_ in sorted(heads, key=lambda one: _worth(rows[one])):
+        if id_ in taken:
+            continue
+        found = [(other, score) for other, score in near.get(id_, ()) if other not in taken]
+        found = [(other, score) for other, score in found if other in rows]
+        taken |= {id_, *(other for other, _ in found)}
+        own = [(row, 1.0) for row in copies.get(id_, ())[1:]]
+        for other, score in found:
+            own += [(row, score) for row in copies.get(other, [rows[other]])]
+        if own:
+            own.sort(key=lambda pair: (-pair[1], str(pair[0]["id"])))
+            others, scores = zip(*own, strict=True)
+            yield DuplicateGroup(rows[id_], others, scores)
+
+
+def _find_copies(store: Store, where: Filter | str | None) -> dict[str, list[StoreRow]]:
+    """By the id of the best one: the files of the same bytes, the best first."""
+    times: Counter[ColumnValue] = Counter()
+    for block in store.read(where=where, columns=["content"]):
+        times.update(content for content in block.columns["content"] if content is not None)
+    contents = {content for content, count in times.items() if count > 1}
+    del times
+    found: dict[ColumnValue | None, list[StoreRow]] = defaultdict(list)
+    for block in store.read(where=where, columns=_FACTS) if contents else ():
+        for row in block.rows():
+            if row["content"] in contents:
+                found[row["content"]].append(row)
+    groups = (sorted(rows, key=_worth) for rows in found.values() if len(rows) > 1)
+    return {str(rows[0]["id"]): rows for rows in groups}
+
+
+def _neighbours(blocks: Iterable[NearPairs]) -> _Near:
+    near: _Near = defaultdict(list)
     count = 0
     for block in blocks:
         count += len(block.left)
@@ -68,14 +104,17 @@ def _neighbours(blocks: Iterable[NearPairs]) -> dict[str, list[tuple[str, float]
         for left, right, score in zip(block.left, block.right, block.scores.tolist(), strict=True):
             near[left].append((right, score))
             near[right].append((left, score))
-    return near
+    return dict(near)
 
 
-def _read_rows(store: Store, ids: Iterable[str], where: Filter | str | None) -> dict[str, StoreRow]:
-    """The rows with these ids that pass the filter."""
-    wanted = set(ids)
-    blocks = store.read(where=where, columns=_FACTS)
-    return {str(row["id"]): row for block in blocks for row in block.rows() if row["id"] in wanted}
+def _read_rows(store: Store, ids: Collection[str]) -> dict[str, StoreRow]:
+    if not ids:
+        return {}
+    return {
+        str(row["id"]): row
+        for block in store.read(ids=list(ids), columns=_FACTS)
+        for row in block.rows()
+    }
 
 
 def _worth(row: StoreRow) -> tuple[Any, ...]:

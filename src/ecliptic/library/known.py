@@ -1,14 +1,13 @@
 """What a library knows about its files: which are unchanged, and which contents it has.
 
-It keeps 32 bytes for each picture in memory, not the rows. Ids and contents are looked up by 64
-bits of a hash; size and time must be equal too.
+It keeps about 100 bytes for each picture in memory, not the rows. Ids and contents are looked up
+by 64 bits of a hash; size and time must be equal too.
 """
 
 import hashlib
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ecliptic.index import ColumnValue, Store
 
@@ -33,24 +32,21 @@ class KnownFiles:
         self._times = np.array(times, dtype=np.int64)[order]
         self._contents = np.sort(np.array(contents, dtype=np.uint64))
         self._new_contents: set[int] = set()
-        self.seen: NDArray[np.bool_] = np.zeros(len(keys), dtype=np.bool_)  # in this run
+        self._asked: set[int] = set()  # ids of this run
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def look_up(self, id_: str, size: int, mtime_ns: int) -> str:
-        """ "new", "changed" or "same"; the file counts as seen."""
-        place = int(np.searchsorted(self._keys, np.uint64(_key(id_))))
-        if place == len(self._keys) or int(self._keys[place]) != _key(id_):
+        """ "new", "changed", "same", or "again" for an id that was looked up before."""
+        if (key := _key(id_)) in self._asked:
+            return "again"
+        self._asked.add(key)
+        place = int(np.searchsorted(self._keys, np.uint64(key)))
+        if place == len(self._keys) or int(self._keys[place]) != key:
             return "new"
-        self.seen[place] = True
         same = self._sizes[place] == size and self._times[place] == mtime_ns
         return "same" if same else "changed"
-
-    def was_seen(self, id_: str) -> bool:
-        """Whether `look_up` was asked for this id, which the library has."""
-        place = int(np.searchsorted(self._keys, np.uint64(_key(id_))))
-        return bool(self.seen[place])
 
     def has_content(self, content: str) -> bool:
         """Whether a picture with these bytes was stored, before or in this run."""

@@ -66,12 +66,19 @@ def write_about(folder: Path, about: LibraryAbout) -> None:
     replace_file(folder / ABOUT, text_writer(text))
 
 
+def is_unused(folder: Path) -> bool:
+    """Whether a folder is empty, or holds only the beginning of a library that was killed then."""
+    if not folder.is_dir():
+        return False
+    return all(path.name.startswith(("items-", f".{ABOUT}.")) for path in folder.iterdir())
+
+
 def read_about(folder: Path) -> LibraryAbout:
     """Read `library.json`.
 
     Raises:
-        StorageError: the folder is no library.
-        CorruptFileError: it is damaged, or of a newer version.
+        StorageError: the folder is no library, or a newer version wrote it.
+        CorruptFileError: it is damaged.
     """
     path = folder / ABOUT
     if not path.is_file():
@@ -79,15 +86,20 @@ def read_about(folder: Path) -> LibraryAbout:
             f"{folder} is no library: it has no {ABOUT}; make one with `ecliptic index`, or check "
             "the path."
         )
-    content: dict[str, Any] = read_json(path)
-    if content.get("format") != _FORMAT:
-        raise CorruptFileError(
-            f"{path} has format {content.get('format')!r}, this ecliptic reads {_FORMAT}; a newer "
-            "version wrote it, so upgrade."
-        )
     try:
+        content: dict[str, Any] = read_json(path)
+        version = content.get("format")
+        if isinstance(version, int) and version > _FORMAT:
+            raise StorageError(
+                f"{path} has format {version}, this ecliptic reads {_FORMAT}; a newer version "
+                "wrote it, so upgrade."
+            )
         about = LibraryAbout(**content)
         about.schema()
-    except (TypeError, ValueError) as error:
-        raise CorruptFileError(f"{path} is damaged: {error}; restore it from a copy.") from None
+        if version != _FORMAT:
+            raise ValueError(f"its format is {version!r}")
+    except (CorruptFileError, TypeError, ValueError) as error:
+        raise CorruptFileError(
+            f"{path} is damaged: {error}; `ecliptic library repair` writes it again."
+        ) from None
     return about

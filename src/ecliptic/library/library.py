@@ -1,8 +1,7 @@
 """`Library`: a folder of vectors, facts and thumbnails of pictures that can be searched."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +29,7 @@ from ecliptic.library.layout import (
     ABOUT,
     REJECTS,
     THUMBNAILS,
+    is_unused,
     read_about,
     write_about,
 )
@@ -87,7 +87,7 @@ class Library:
             StorageError: something is there, or it cannot be written.
         """
         folder = Path(path)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not is_unused(folder):
             what = "a library" if (folder / ABOUT).exists() else "something else"
             raise StorageError(
                 f"{folder} exists and holds {what}; open it, or choose another path."
@@ -216,12 +216,19 @@ class Library:
         adding = Adding(self._parts, clip, advance, retry=retry, batch_size=batch_size)
         if columns is not None:
             check_facts(columns.facts, self.about.columns)
-        given = [pictures] if isinstance(pictures, str | os.PathLike) else list(pictures)
-        adding.run(chain.from_iterable(items_of(one, columns) for one in given))
+        given = [pictures] if isinstance(pictures, str | os.PathLike) else pictures
+        folders: list[str] = []
+
+        def items() -> Iterator[Item]:
+            for one in given:
+                if not isinstance(one, Item) and (folder := watched_folder(one)):
+                    folders.append(folder)
+                yield from items_of(one, columns)
+
+        adding.run(items())
         summary = adding.summary
         if not summary.interrupted:
-            paths = [os.fspath(one) for one in given if not isinstance(one, Item)]
-            adding.find_gone(filter(None, map(watched_folder, paths)))
+            adding.find_gone(folders)
             if prune and summary.gone:
                 summary.removed = self.remove(summary.gone)
         return summary
@@ -296,14 +303,17 @@ class Library:
             where: only pictures that pass this filter.
 
         Raises:
-            InputError: more than 5,000,000 pairs reach the threshold.
+            InputError: more than 2,000,000 pairs reach the threshold.
         """
         return find_groups(self._parts.store, threshold, where)
 
     def reembed(
-        self, clip: Clip | str, advance: Callable[[int], object] = lambda _: None
+        self,
+        clip: Clip | str,
+        advance: Callable[[int], object] = lambda _: None,
+        source: str | None = None,
     ) -> AddSummary:
-        """Embed all pictures anew with another model.
+        """Embed all pictures anew with another model; `source` as for `create`.
 
         The old vectors are used until the new ones are complete; a run that was stopped goes on
         where it was. Pictures whose files are gone or cannot be read are left out, and told.
@@ -317,7 +327,7 @@ class Library:
                 f"{count} pictures of {self.folder} came from tables and have no file, so they "
                 "cannot be embedded anew; make another library from their tables."
             )
-        about = describe(model, clip, self.about.columns)
+        about = describe(model, source or clip, self.about.columns)
         if about.space != self.about.space:
             summary = Reembedding(self.folder, self._parts, about).run(model, advance)
             if summary.interrupted:

@@ -3,12 +3,12 @@
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
-from ecliptic.engine import Clip, Columns, Item, image_item, read_items
-from ecliptic.errors import SpaceMismatchError, warn
+from ecliptic.engine import Clip, Columns, Item, image_item, is_table, is_tar, read_items
+from ecliptic.errors import InputError, SpaceMismatchError, warn
 from ecliptic.index import ColumnType
 from ecliptic.library.layout import LibraryAbout
 
@@ -49,26 +49,42 @@ def name_source(clip: Clip | str) -> str:
     """What `load` takes to load the model again; "" if that is not known."""
     if isinstance(clip, str):
         return str(Path(clip).absolute()) if Path(clip).exists() else clip
-    return clip.card.name if clip.card.name in {"mini", *catalog.names()} else ""
+    return known_name(clip.card.name)
+
+
+def known_name(name: str) -> str:
+    """The name of a model if `load` takes it, else ""."""
+    return name if name in {"mini", *catalog.names()} else ""
 
 
 def items_of(given: str | os.PathLike[str] | Item, columns: Columns | None) -> Iterable[Item]:
     """The items of one thing that `Library.add` is given."""
     if isinstance(given, Item):
         return [given]
-    if isinstance(given, os.PathLike):
-        given = os.fspath(given)
-        return (
-            read_items(given, columns or Columns()) if Path(given).is_dir() else [image_item(given)]
-        )
-    return read_items(given, columns or Columns())
+    path = os.fspath(given)
+    if isinstance(given, os.PathLike) and not (
+        os.path.isdir(path) or is_table(path) or is_tar(path)  # noqa: PTH112 of a name as it is
+    ):
+        return [image_item(path)]  # never a pattern, nor standard input
+    return _read(path, columns) if columns else read_items(path, Columns())
 
 
-def watched_folder(path: str) -> str:
+def _read(given: str, columns: Columns) -> Iterator[Item]:
+    for item in read_items(given, columns):
+        if columns.id and is_table(given) and isinstance(item.value, str) and item.value:
+            raise InputError(
+                f"{given} holds paths, and a library names files by their paths; leave out the "
+                "column of ids, or keep it as a column of the library."
+            )
+        yield item
+
+
+def watched_folder(given: str | os.PathLike[str]) -> str:
     """The folder whose files are looked for when they are gone; "" for single files and tables."""
-    if Path(path).is_dir():
+    path = os.fspath(given)
+    if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
         return path
-    if os.path.lexists(path) or not glob.has_magic(path):
+    if not isinstance(given, str) or os.path.lexists(path) or not glob.has_magic(path):
         return ""
     parts = Path(path).parts
     plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))

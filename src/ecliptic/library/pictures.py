@@ -19,10 +19,12 @@ THUMBNAIL = 160  # pixels of the longer edge
 LARGEST_THUMBNAIL = 8192  # bytes
 _QUALITIES = (80, 60, 40, 20)
 _SMALLER = 96  # pixels, of a thumbnail that is too large in every quality
-_TAKEN, _ZONE = (36867, 306), 36881  # EXIF 2.32: DateTimeOriginal, DateTime, OffsetTimeOriginal
+# EXIF 2.32: DateTimeOriginal with OffsetTimeOriginal, DateTime with OffsetTime
+_TAKEN = ((36867, 36881), (306, 36880))
 _EXIF, _MAKE, _MODEL = 0x8769, 271, 272
 _EASY = ("RGB", "RGBA", "L", "LA")  # modes that are resized before they are flattened
 _LONGEST_CAMERA = 200  # characters
+_WHOLE = (1 << 63) - 1  # the largest time in nanoseconds that a table holds
 
 
 @dataclass
@@ -79,18 +81,21 @@ def find_file(item: Item) -> NewPicture:
         ImageError: the file is gone or cannot be looked at.
     """
     if isinstance(item.value, bytes):
-        return NewPicture(item, _name_member(item))
+        return NewPicture(item, name_picture(item))
     path = os.path.abspath(item.value)  # noqa: PTH100 Path.resolve follows links
     try:
         found = os.stat(path)  # noqa: PTH116 of a name as it is
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{item.name}: it cannot be read: {reason}.", source=item.name) from None
-    return NewPicture(item, path, path, found.st_size, found.st_mtime_ns)
+    time = max(-_WHOLE, min(_WHOLE, found.st_mtime_ns))  # clocks can be wrong by centuries
+    return NewPicture(item, name_picture(item), path, found.st_size, time)
 
 
-def _name_member(item: Item) -> str:
-    """The id of what is no file of its own: for a member of a tar with the tar's whole path."""
+def name_picture(item: Item) -> str:
+    """The id: of a file its absolute path, of a member of a tar that of the tar and its name."""
+    if isinstance(item.value, str) and item.value:
+        return escape_surrogates(os.path.abspath(item.value))  # noqa: PTH100 keeps links
     if not item.archive:
         return item.name
     member = item.name.removeprefix(escape_surrogates(item.archive))
@@ -108,7 +113,7 @@ def make_thumbnail(image: Image.Image) -> bytes:
         small.thumbnail((edge, edge))
         for quality in _QUALITIES:
             out = io.BytesIO()
-            small.save(out, "JPEG", quality=quality)
+            small.save(out, "JPEG", quality=quality, comment=b"")
             if out.tell() <= LARGEST_THUMBNAIL:
                 return out.getvalue()
     return b""
@@ -126,24 +131,28 @@ def _read_exif(image: Image.Image) -> dict[str, ColumnValue | None]:
 
 def _read_taken(tags: dict[int, Any]) -> datetime | None:
     """The time of EXIF, `2024:05:01 12:30:00`; in UTC if its zone is there, else as it stands."""
-    for tag in _TAKEN:
-        text = str(tags.get(tag, "")).strip("\0 ")
-        zone = str(tags.get(_ZONE, "")).strip("\0 ")
+    for tag, offset in _TAKEN:
+        text, zone = (_text(tags.get(one)) for one in (tag, offset))
         for form, given in (("%Y:%m:%d %H:%M:%S%z", text + zone), ("%Y:%m:%d %H:%M:%S", text)):
             try:
                 found = datetime.strptime(given, form)
-            except ValueError:
+                return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+            except (ValueError, OverflowError):  # no time, or before the year 1
                 continue
-            return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
     return None
 
 
 def _read_camera(tags: dict[int, Any]) -> str | None:
     """Maker and model, without the maker twice."""
-    make, model = (str(tags.get(tag) or "").strip("\0 ") for tag in (_MAKE, _MODEL))
+    make, model = (_text(tags.get(tag)) for tag in (_MAKE, _MODEL))
     text = model if model.lower().startswith(make.lower()) else f"{make} {model}"
     text = text.encode(errors="replace").decode().replace("\0", "").strip()
     return text[:_LONGEST_CAMERA] or None
+
+
+def _text(value: Any) -> str:
+    """The text of a tag; "" for other values, which damaged files have."""
+    return value.strip("\0 ") if isinstance(value, str) else ""
 
 
 def folder_of(path: str) -> str | None:

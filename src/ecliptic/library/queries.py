@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.checks import check_number
-from ecliptic.engine import Clip
+from ecliptic.engine import Clip, escape_surrogates
 from ecliptic.errors import InputError
 from ecliptic.index import Store
 
@@ -40,8 +40,8 @@ class QueryPart:
         else:
             text = Path(self.value).name if _is_path(self.value) else "a picture"
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-        size = abs(self.weight)
-        return text if size in (1, LESS) else f"{text} x {size:g}"
+        size, usual = abs(self.weight), LESS if self.weight < 0 else 1
+        return text if size == usual else f"{text} x {size:g}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ class LibraryQuery:
             found.append(QueryPart(value, -weight, picture=False))
         if not found:
             raise InputError("nothing to search for; pass words, a picture, `like` or `unlike`.")
+        if any(isinstance(part.value, str) and not part.value.strip() for part in found):
+            raise InputError(
+                "one part of the query is an empty text; write words, or leave it out."
+            )
         return cls(tuple(found))
 
     def describe(self) -> str:
@@ -123,8 +127,9 @@ def _encode(part: QueryPart, store: Store, load: Callable[[], Clip]) -> NDArray[
     """(E,) of unit length."""
     value = part.value
     if isinstance(value, str):
-        stored = _stored_vector(store, value)
-        if stored is not None and (part.picture or part.weight < 0):
+        may_be_stored = part.picture or part.weight < 0
+        stored = _stored_vector(store, value) if may_be_stored else None
+        if stored is not None:
             return stored
         if not part.picture:
             found: NDArray[np.float64] = load().encode_text([value]).numpy()[0].astype(np.float64)
@@ -140,7 +145,8 @@ def _encode(part: QueryPart, store: Store, load: Callable[[], Clip]) -> NDArray[
 
 def _stored_vector(store: Store, value: str) -> NDArray[np.float64] | None:
     """The vector of the picture with this id, or of the file with this path; None without one."""
-    ids = list(dict.fromkeys((value, os.path.abspath(value))))  # noqa: PTH100 follows no links
+    names = (value, os.path.abspath(value))  # noqa: PTH100 follows no links
+    ids = list(dict.fromkeys(map(escape_surrogates, names)))
     for block in store.read(ids=ids, columns=[], vectors=True):
         if block.ids and block.vectors is not None:
             found: NDArray[np.float64] = block.vectors[0].astype(np.float64)

@@ -33,6 +33,10 @@ class RejectedPictures:
         for row in self.table.rows():
             yield RejectedPicture(**row)
 
+    def ids(self) -> list[str]:
+        """The ids of all of them."""
+        return list(self._known)
+
     def is_known(self, id_: str, size: int, mtime_ns: int) -> bool:
         """Whether this file was rejected as it is."""
         return self._known.get(id_) == (size, mtime_ns)
@@ -40,10 +44,11 @@ class RejectedPictures:
     def add(self, rejected: Sequence[RejectedPicture]) -> None:
         """Note rejects, in place of older ones of the same ids."""
         if rejected:
+            reasons = [one.reason.encode(errors="backslashreplace").decode() for one in rejected]
             self.table.upsert(
                 [one.id for one in rejected],
                 {
-                    "reason": [one.reason[:_LONGEST] for one in rejected],
+                    "reason": [reason[:_LONGEST] for reason in reasons],
                     "size": [one.size for one in rejected],
                     "mtime_ns": [one.mtime_ns for one in rejected],
                 },

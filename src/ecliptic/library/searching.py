@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ecliptic.checks import check_count, check_range
 from ecliptic.engine import Clip
+from ecliptic.errors import InputError
 from ecliptic.index import Filter, Hits, Store
 from ecliptic.library.hits import FindThumbnails, LibraryHits
 from ecliptic.library.queries import LibraryQuery
 
-_POOL, _LEAST = 5, 100  # candidates of a diverse search: 5 K, at least 100
-_MOST = 2000  # candidates of a diverse search
+CANDIDATES = 1000  # rows that a diverse search chooses from; one number, so that pages join
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class HowToFind:
         check_count("k", self.k)
         check_count("offset", self.offset, least=0)
         check_range("diversity", self.diversity, 0.0, 1.0)
+        if self.diversity and self.last > CANDIDATES:
+            raise InputError(
+                f"with `diversity` only the best {CANDIDATES} hits can be shown, but offset and k "
+                f"ask for {self.last}; ask for fewer, or set diversity to 0."
+            )
 
     @property
     def last(self) -> int:
@@ -42,8 +47,7 @@ class HowToFind:
     @property
     def pool(self) -> int:
         """The number of rows to take from the store."""
-        pool = min(_MOST, max(_LEAST, _POOL * self.last)) if self.diversity else 0
-        return max(pool, self.last)
+        return CANDIDATES if self.diversity else self.last
 
 
 def find_hits(

@@ -35,15 +35,29 @@ def _tiles(hits: LibraryHits) -> list[Tile]:
     passed = f"of {hits.plan.candidates:,}"
     rows = zip(hits.ranks, hits.rows, hits.scores, hits.thumbnails(), strict=True)
     return [
-        Tile(small, short[str(row["id"])], [f"rank {rank:,} {passed}", _size(row)], f"{score:.3f}")
+        Tile(
+            small,
+            short[str(row["id"])],
+            _lines(f"rank {rank:,} {passed}", _size(row)),
+            f"{score:.3f}",
+        )
         for rank, row, score, small in rows
     ]
+
+
+def _lines(*lines: str) -> list[str]:
+    return [line for line in lines if line]
 
 
 def _size(row: Mapping[str, ColumnValue | None]) -> str:
     taken = row.get("taken")
     day = f", {taken:%Y-%m-%d}" if taken and not isinstance(taken, str | int | float) else ""
-    return f"{row['width']} x {row['height']}{day}"
+    return f"{_edges(row)}{day}".removeprefix(", ")
+
+
+def _edges(row: Mapping[str, ColumnValue | None]) -> str:
+    """Width and height; "" of what was imported without its file."""
+    return f"{row['width']} x {row['height']}" if row["width"] else ""
 
 
 def duplicates_page(groups: Sequence[DuplicateGroup], library: Library) -> Html:
@@ -70,8 +84,8 @@ def _group_tiles(group: DuplicateGroup, library: Library) -> Iterable[Tile]:
     short = shorten_names(str(row["id"]) for row in rows)
     badges = ["keep", *(f"{score:.3f}" for score in group.scores)]
     for row, badge in zip(rows, badges, strict=True):
-        size = row["size"] if isinstance(row["size"], int) else 0
-        lines = [f"{row['width']} x {row['height']}, {size / 1000:,.0f} kB"]
-        if row is not group.keep and row["content"] == group.keep["content"]:
+        size = f"{row['size'] / 1000:,.0f} kB" if isinstance(row["size"], int) else ""
+        lines = _lines(_edges(row), size)
+        if row is not group.keep and group.is_copy(row):
             lines.append("the same bytes")
         yield Tile(small.get(str(row["content"])), short[str(row["id"])], lines, badge)

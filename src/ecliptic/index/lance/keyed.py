@@ -9,8 +9,7 @@ from ecliptic.index.answers import Repaired, StoreProblem
 from ecliptic.index.columns import ID
 from ecliptic.index.filters.arrow import arrow_type
 from ecliptic.index.lance.checking import find_problems, repair_table
-from ecliptic.index.lance.checksums import TABLE
-from ecliptic.index.lance.table import KEPT, KEY, LanceTable
+from ecliptic.index.lance.table import KEPT, KEY, LanceTable, manifests
 
 _AT_ONCE = 4096  # rows that are read together
 BYTES = "bytes"  # a type beside those of a store's columns
@@ -27,7 +26,7 @@ class KeyedTable:
             columns: names and types, as of a store, or "bytes".
         """
         self.folder, self._columns = folder, dict(columns)
-        if (folder / TABLE).is_dir():
+        if manifests(folder):  # else its maker was killed
             self._table = LanceTable(folder)
         else:
             self._table = LanceTable.create(folder, self._schema())
@@ -64,12 +63,21 @@ class KeyedTable:
         self._table.join_if_many()
         return deleted
 
+    def find(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that are there."""
+        return set(self._select(ids, [ID]))
+
     def get(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows with these ids, by id; those that are not there are left out."""
+        return self._select(ids, [ID, *self._columns])
+
+    def _select(self, ids: Sequence[str], columns: list[str]) -> dict[str, dict[str, Any]]:
         import pyarrow.compute as pc
 
+        if not ids:
+            return {}
         wanted = pc.field(ID).isin(list(ids))
-        table = self._table.reading(lambda dataset: dataset.to_table(filter=wanted))
+        table = self._table.reading(lambda dataset: dataset.to_table(columns, filter=wanted))
         return {row[ID]: row for row in table.to_pylist()}
 
     def rows(self) -> Iterator[dict[str, Any]]:

@@ -135,8 +135,14 @@ class LanceStore(Store):
             lambda dataset: search_view(self._view(dataset), queries, k, tree, columns, exact=exact)
         )
 
-    def _near_pairs(self, threshold: float) -> Iterator[NearPairs]:
-        yield from near_pairs(self._view(self._table.newest()), threshold)
+    def _near_pairs(
+        self, threshold: float, tree: Filter | None, without: frozenset[str]
+    ) -> Iterator[NearPairs]:
+        view = self._view(self._table.newest())
+        mask = np.ones(view.rows, np.bool_) if tree is None else view.mask(tree)
+        if without:
+            mask = mask & ~view.mask_of_ids(tuple(without))
+        yield from near_pairs(view, threshold, mask)
 
     def _read(
         self,

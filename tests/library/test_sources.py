@@ -1,0 +1,108 @@
+"""What `Library.add` takes: folders, globs, files, standard input, tables with paths and bytes."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecliptic.engine import Clip, Columns
+from ecliptic.errors import ConfigError, InputError, MissingColumnError
+from ecliptic.library import Library
+from tests.library.photos import check_vectors, counts, rows_of
+
+
+def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_a_glob_a_file_and_a_folder_together(library: Library, photos: Path) -> None:
+    given = [str(photos / "[a]*.png"), photos / "b.png", str(photos / "sub")]
+    assert counts(library.add(given)) == {"added": 3}
+    check_vectors(library, sorted(photos.rglob("*.png")))
+
+
+def test_paths_on_standard_input(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    lines = b"a.png\n\n./sub/c.png\r\nmissing.png\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert counts(library.add("-")) == {"added": 2, "rejected": 1}
+    check_vectors(library, [photos / "a.png", photos / "sub" / "c.png"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_tables_of_paths_that_begin_at_the_table(
+    library: Library, photos: Path, suffix: str
+) -> None:
+    names = ["a.png", "sub/c.png", "missing.png", ""]
+    table = photos / f"table{suffix}"
+    if suffix == ".parquet":
+        pq = pytest.importorskip("pyarrow.parquet")
+        pq.write_table(__import__("pyarrow").table({"file": names}), table)
+    elif suffix == ".jsonl":
+        table.write_text("".join(json.dumps({"file": name}) + "\n" for name in names) + "[1]\n")
+    else:
+        separator = "," if suffix == ".csv" else "\t"
+        lines = [f"file{separator}other", *(f"{name}{separator}x" for name in names)]
+        table.write_text("\n".join(lines) + "\n")
+    summary = library.add(table, columns=Columns("file"))
+    assert summary.added == 2
+    assert len(summary.rejected) == (3 if suffix == ".jsonl" else 2)
+    assert any(f"table{suffix}, " in one.id for one in summary.rejected)
+    check_vectors(library, [photos / "a.png", photos / "sub" / "c.png"])
+
+
+def test_a_parquet_file_of_bytes_with_ids(library: Library, photos: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    data = [(photos / name).read_bytes() for name in ("a.png", "b.png")]
+    pictures = [{"bytes": data[0], "path": "a.png"}, {"bytes": data[1], "path": None}]
+    table = photos / "hf.parquet"
+    pq.write_table(pa.table({"image": pictures, "n": [1, 2]}), table)
+    assert counts(library.add(table, columns=Columns("image"))) == {"added": 2}
+    assert set(rows_of(library)) == {"a.png", f"{table}, row 2"}
+    assert counts(library.add(table, columns=Columns("image"))) == {"unchanged": 2}
+    assert counts(library.add(table, columns=Columns("image", "n"))) == {"copied": 2}
+    assert {"1", "2"} < set(rows_of(library))
+
+
+def test_ids_for_files_are_refused(library: Library, photos: Path) -> None:
+    table = write_csv(photos / "t.csv", [{"file": "a.png", "number": "7"}])
+    with pytest.raises(InputError, match="names files by their paths"):
+        library.add(table, columns=Columns("file", "number"))
+    assert len(library) == 0
+
+
+def test_columns_of_a_table_fill_columns_of_the_library(
+    tmp_path: Path, clip: Clip, photos: Path
+) -> None:
+    types: Any = {"stars": "int", "who": "string"}
+    with Library.create(tmp_path / "own.library", clip, types) as library:
+        rows = [
+            {"file": "a.png", "stars": "5", "who": "Ann"},
+            {"file": "b.png", "stars": "many", "who": "Bob"},
+            {"file": "sub/c.png", "stars": "", "who": ""},
+        ]
+        table = write_csv(photos / "t.csv", rows)
+        summary = library.add(table, columns=Columns("file", facts=("stars", "who")))
+        assert counts(summary) == {"added": 2, "rejected": 1}
+        assert "stars" in summary.rejected[0].reason
+        assert rows_of(library)[str(photos / "a.png")]["stars"] == 5
+        assert library.search("a cat", where="stars >= 5").ids == [str(photos / "a.png")]
+        with pytest.raises(ConfigError, match="star"):
+            library.add(table, columns=Columns("file", facts=("star",)))
+
+
+def test_a_column_that_is_missing_names_those_there(library: Library, photos: Path) -> None:
+    table = write_csv(photos / "t.csv", [{"file": "a.png"}])
+    with pytest.raises(MissingColumnError, match="file"):
+        library.add(table, columns=Columns("path"))
