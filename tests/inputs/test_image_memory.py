@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
-from ecliptic.inputs import flatten as flattening
+import ecliptic.inputs.flattening as flattening
 from ecliptic.inputs.decode import PLAIN, count_cost
 from ecliptic.inputs.flattening import flatten
 from ecliptic.inputs.pool import PixelBudget
