@@ -19,6 +19,7 @@ class Peer:
 
     build: Callable[[Array, Path], Search | None]  # None: it is not installed
     slow: bool = False  # to build
+    crawls: bool = False  # seconds for a query of a million rows
 
 
 def _numpy(rows: Array, _: Path) -> Search:
@@ -105,5 +106,5 @@ PEERS = {
     "FAISS IVF1024 256 lists": Peer(_faiss("IVF1024,Flat", 256), slow=True),
     "usearch f16": Peer(_usearch, slow=True),
     "hnswlib": Peer(_hnswlib, slow=True),
-    "Lance scan": Peer(_lance),
+    "Lance scan": Peer(_lance, crawls=True),
 }

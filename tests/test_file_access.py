@@ -34,6 +34,10 @@ ALLOWED = {
     "index/formats/indexes.py tempfile.TemporaryFile": "a new file without a name",
     "tasks/scores/spool.py tempfile.TemporaryFile": "a new file without a name",
     "index/servers/postgres_link.py psycopg.connect": "a server, no file",
+    "index/opening.py PostgresStore.open": "a server, no file",
+    "index/opening.py QdrantStore.open": "a server, no file",
+    "cli/library_flags.py Library.open": "a folder, whose files storage opens",
+    "cli/library_files.py reading.open": "`ecliptic.index.open_vectors`",
     "engine/embedding.py np.memmap": "the same file, already open",
 }
 FORMATS = {"engine/vectors.py"}  # libraries write its formats to drafts of replace_file by name

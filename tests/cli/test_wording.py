@@ -20,6 +20,9 @@ from tests import tiny
 PACKAGE = Path(ecliptic.__file__).parent
 NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "identity": "of ConditionCache.load",
+    "names": "of open_vectors; the flag has the same name",
+    "table": "of the address of a server",
+    "vectors": "of write_vectors, which a library always gives",
     "images": "of conditioners of images",
     "empty": "of pad_to",
     "hires": "of a call in Python",

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from ecliptic.index import MemoryStore, Store, StoreSchema, open_store
 from tests.index.rows import content
@@ -105,5 +110,7 @@ class TwoEngines(RuleBasedStateMachine):
             assert content(store) == wanted
 
 
-TestA17TwoEngines = TwoEngines.TestCase
-TestA17TwoEngines.settings = settings(max_examples=10, stateful_step_count=16, deadline=None)
+def test_a17_two_engines_give_the_same_answers() -> None:
+    run_state_machine_as_test(
+        TwoEngines, settings=settings(max_examples=10, stateful_step_count=16, deadline=None)
+    )

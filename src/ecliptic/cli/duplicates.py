@@ -36,7 +36,7 @@ def duplicates(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Find pictures that resemble each other, and suggest which one to keep.
+    """Find pictures that resemble each other; suggest which to keep.
 
     Nothing is deleted. The suggestion is the picture with most pixels, then most bytes, then the
     oldest one.

@@ -9,32 +9,48 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "index": (
         "ecliptic index photos/ --model ViT-B-32/openai --out photos.library",
         "ecliptic index photos/ --out photos.library --prune",
-        "ecliptic index --out photos.library --reembed --model ViT-L-14/openai",
+        "ecliptic index -o photos.library --reembed --model ViT-L-14/openai",
     ),
     "search": (
         'ecliptic search photos.library "a red fox" --page found.html',
-        'ecliptic search photos.library "a beach" --unlike people --where "width >= 1000"',
-        "ecliptic search photos.library --like fox.jpg -k 50 --paths0 | xargs -0 ls -l",
+        'ecliptic search photos.library "a beach" --unlike people -k 50',
+        'ecliptic search photos.library --like fox.jpg --where "width >= 640"',
     ),
     "duplicates": (
         "ecliptic duplicates photos.library --page duplicates.html",
         "ecliptic duplicates photos.library --threshold 0.98 --json",
     ),
-    "library info": ("ecliptic library info photos.library",),
-    "library check": ("ecliptic library check photos.library --deep",),
-    "library repair": ("ecliptic library repair photos.library --drop",),
-    "library compact": ("ecliptic library compact photos.library",),
-    "library rejects": ("ecliptic library rejects photos.library --json",),
+    "library info": (
+        "ecliptic library info photos.library",
+        "ecliptic library info photos.library --json",
+    ),
+    "library check": (
+        "ecliptic library check photos.library",
+        "ecliptic library check photos.library --deep",
+    ),
+    "library repair": (
+        "ecliptic library repair photos.library",
+        "ecliptic library repair photos.library --drop",
+    ),
+    "library compact": (
+        "ecliptic library compact photos.library",
+        "ecliptic library compact photos.library --now",
+    ),
+    "library rejects": (
+        "ecliptic library rejects photos.library",
+        "ecliptic library rejects photos.library --json",
+    ),
+    "library remove": (
+        "ecliptic library remove photos.library --where 'folder contains /tmp/'",
+        "ecliptic library remove photos.library --where 'width < 64'",
+    ),
     "library export": (
         "ecliptic library export photos.library --out photos.parquet",
-        "ecliptic library export photos.library --out photos.index --where 'width >= 640'",
+        "ecliptic library export photos.library -o photos.index --where 'size > 0'",
     ),
     "library import": (
         "ecliptic library import laion/ --model ViT-B-32/openai --out laion.library",
         "ecliptic library import v.npy --names ids.json -m ViT-L-14/openai -o v.library",
-    ),
-    "library remove": (
-        "ecliptic library remove photos.library --where 'folder contains \"/tmp/\"'",
     ),
     "demo": (
         "ecliptic demo --open",

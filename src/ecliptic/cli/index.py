@@ -60,6 +60,56 @@ class IndexSources(ImageSources):
             raise typer.BadParameter("--keep is for tables, and no PATH is one.")
 
 
+@dataclasses.dataclass(frozen=True)
+class UpdateFlags:
+    """What to do with a library."""
+
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove pictures whose files are gone.")
+    ] = False
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what was rejected before.")] = (
+        False
+    )
+    reembed: Annotated[
+        bool,
+        typer.Option("--reembed", help="Embed all pictures anew with --model; no PATH is needed."),
+    ] = False
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per batch.")] = None
+
+    def check(self, sources: IndexSources, model: LibraryModelFlags) -> None:
+        """Raise before the work for flags that do nothing."""
+        if model.cache is not None:
+            raise typer.BadParameter("--cache does nothing here: the library keeps the vectors.")
+        if not self.reembed:
+            sources.check()
+            _check_prune(sources, prune=self.prune)
+            return
+        unused = {"--prune": self.prune, "--retry": self.retry}
+        unused["--batch-size"] = self.batch_size is not None
+        _check_reembed(sources, model, [flag for flag, given in unused.items() if given])
+
+    def run(
+        self, library: "Library", sources: IndexSources, model: LibraryModelFlags
+    ) -> "AddSummary":
+        """Bring the library up to date, with a bar on a terminal."""
+        from ecliptic.engine import progress_bar
+
+        total = len(library) if self.reembed else None
+        if on_terminal() and not self.reembed:
+            total = sources.count(sources.inputs or ())
+        with progress_bar("pictures", total, show=on_terminal()) as advance:
+            if self.reembed:
+                return library.reembed(model.clip_of(""), advance, source=model.model)
+            return library.add(
+                sources.inputs or [],
+                columns=sources.columns(),
+                prune=self.prune,
+                retry=self.retry,
+                batch_size=self.batch_size,
+                advance=advance,
+            )
+
+
 @expands
 def index(
     *,
@@ -67,17 +117,7 @@ def index(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the library.", metavar="LIBRARY")
     ] = USUAL,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove pictures whose files are gone.")
-    ] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Try again what was rejected before.")
-    ] = False,
-    reembed: Annotated[
-        bool,
-        typer.Option("--reembed", help="Embed all pictures anew with --model; no PATH is needed."),
-    ] = False,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per batch.")] = None,
+    update: UpdateFlags,
     model: LibraryModelFlags,
     json: Json = False,
 ) -> None:
@@ -88,33 +128,10 @@ def index(
     goes on where it was. Pictures that cannot be used are named on stderr, and the exit code is 3;
     they are not tried again until they change.
     """
-    if model.cache is not None:
-        raise typer.BadParameter("--cache does nothing here: the library keeps the vectors.")
-    if reembed:
-        unused = {"--prune": prune, "--retry": retry, "--batch-size": batch_size is not None}
-        _check_reembed(sources, model, [flag for flag, given in unused.items() if given])
-    else:
-        sources.check()
-        _check_prune(sources, prune=prune)
-    library = _open(out, model, sources, reembed=reembed)
-    total = len(library) if reembed else None
-    if on_terminal() and not reembed:
-        total = sources.count(sources.inputs or ())
-    from ecliptic.engine import progress_bar
-
-    with progress_bar("pictures", total, show=on_terminal()) as advance:
-        if reembed:
-            summary = library.reembed(model.clip_of(""), advance, source=model.model)
-        else:
-            summary = library.add(
-                sources.inputs or [],
-                columns=sources.columns(),
-                prune=prune,
-                retry=retry,
-                batch_size=batch_size,
-                advance=advance,
-            )
-    _report(library, summary, prune=prune)
+    update.check(sources, model)
+    library = _open(out, model, sources, reembed=update.reembed)
+    summary = update.run(library, sources, model)
+    _report(library, summary, prune=update.prune)
     if json:
         print_json(_to_json(library, summary))
     leave(INTERRUPTED, when=summary.interrupted)

@@ -54,7 +54,10 @@ def check(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Look for damaged and missing files; the exit code is 1 if there are some."""
+    """Look for damaged and missing files.
+
+    The exit code is 1 if there are some.
+    """
     from ecliptic.library import check_library
 
     problems = check_library(library, deep=deep)
@@ -78,7 +81,10 @@ def repair(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Mend what `check` finds, and say what was lost; the exit code is 1 if problems remain."""
+    """Mend what `check` finds, and say what was lost.
+
+    The exit code is 1 if problems remain.
+    """
     from ecliptic.library import repair_library
 
     done = repair_library(library, drop=drop)
@@ -147,7 +153,7 @@ def remove(
     library: LibraryArgument = USUAL,
     where: Where = None,
 ) -> None:
-    """Remove the pictures that pass a filter from the library; their files stay."""
+    """Remove pictures that pass a filter; their files stay."""
     if where is None:
         raise typer.BadParameter("--where says which pictures to remove.")
     removed = open_library(library).store.delete(where=where)

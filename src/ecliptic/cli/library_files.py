@@ -1,7 +1,8 @@
 """`ecliptic library export` and `import`: vectors for other tools, and of other tools."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +10,9 @@ from ecliptic.cli.exits import REJECTED, leave
 from ecliptic.cli.flags import Force, Json, ModelFlags, check_written, expands
 from ecliptic.cli.library_flags import USUAL, LibraryArgument, Where, open_library
 from ecliptic.cli.output import MOST_REJECTS, count, print_json, say
+
+if TYPE_CHECKING:
+    from ecliptic.index import VectorSource
 
 
 @expands
@@ -42,6 +46,35 @@ def export(
     say(f"{count(written.rows, 'vector')} in {', '.join(str(path) for path in written.files)}")
 
 
+@dataclasses.dataclass(frozen=True)
+class SourceFlags:
+    """How to read vectors of another tool."""
+
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet file or JSON list with the ids, for .npy and FAISS.",
+            metavar="FILE",
+            show_default="SOURCE.parquet, if it exists",
+        ),
+    ] = None
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id", help="Column with the ids.", show_default="id or image_path"),
+    ] = None
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Columns to keep, separated by commas.", show_default="all"),
+    ] = None
+
+    def open(self, path: Path) -> "VectorSource":
+        """The vectors in the files."""
+        from ecliptic.index import open_vectors
+
+        kept = [name.strip() for name in self.columns.split(",")] if self.columns else None
+        return open_vectors(path, names=self.names, ids=self.id_column, columns=kept)
+
+
 @expands
 def import_(
     *,
@@ -56,22 +89,7 @@ def import_(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the new library.", metavar="LIBRARY")
     ],
-    names: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet file or JSON list with the ids, for .npy and FAISS.",
-            metavar="FILE",
-            show_default="SOURCE.parquet, if it exists",
-        ),
-    ] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option("--id", help="Column with the ids.", show_default="id or image_path"),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(help="Columns to keep, separated by commas.", show_default="all"),
-    ] = None,
+    reading: SourceFlags,
     model: ModelFlags,
     json: Json = False,
 ) -> None:
@@ -80,11 +98,9 @@ def import_(
     Most files do not tell which model made their vectors, so --model is believed: if it is another
     model than the one that made them, the answers mean nothing.
     """
-    from ecliptic.index import open_vectors
     from ecliptic.library import Library
 
-    kept = None if columns is None else [name.strip() for name in columns.split(",")]
-    found = open_vectors(source, names=names, ids=id_column, columns=kept)
+    found = reading.open(source)
     for note in found.notes:
         say(f"note: {note}")
     library, refused = Library.from_vectors(out, found, model.clip(), source=model.model)

@@ -90,6 +90,38 @@ def _picture(text: str) -> "str | Path":
     return Path(text) if os.path.isfile(text) else text  # noqa: PTH113 Path fails on long texts
 
 
+@dataclasses.dataclass(frozen=True)
+class HitFlags:
+    """How many hits, and what to do with them."""
+
+    k: Annotated[int, typer.Option("-k", "--top-k", help="Hits of a search.", min=1)] = 10
+    offset: Annotated[int, typer.Option(help="Hits to leave out first, for pages.", min=0)] = 0
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write a contact sheet, one HTML file.", metavar="FILE"),
+    ] = None
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page; without --page, a temporary one.")
+    ] = False
+    copy_to: Annotated[
+        Path | None, typer.Option(help="Copy the files into this folder.", metavar="DIR")
+    ] = None
+    paths0: PathsOnly = False
+    force: Force = False
+    json: Json = False
+
+    def check(self) -> None:
+        """Raise before the work for outputs that cannot be written, and flags that do nothing."""
+        page, force = self.page, self.force
+        if self.json and self.paths0:
+            raise typer.BadParameter("--json and --paths0 both print; take one.")
+        if self.copy_to is not None:
+            _check_copies(self.copy_to, force=force)
+        if force and not (page or self.copy_to):
+            raise typer.BadParameter("--force does nothing without --page or --copy-to.")
+        check_written([page] if page else [], [], force=force and page is not None, flags="--page")
+
+
 @expands
 def search(
     *,
@@ -103,22 +135,8 @@ def search(
         ),
     ] = None,
     query: QueryFlags,
-    k: Annotated[int, typer.Option("-k", "--top-k", help="Hits of a search.", min=1)] = 10,
-    offset: Annotated[int, typer.Option(help="Hits to leave out first, for pages.", min=0)] = 0,
-    page: Annotated[
-        Path | None,
-        typer.Option(help="Write a contact sheet, one HTML file.", metavar="FILE"),
-    ] = None,
-    open_page: Annotated[
-        bool, typer.Option("--open", help="Open the page; without --page, a temporary one.")
-    ] = False,
-    copy_to: Annotated[
-        Path | None, typer.Option(help="Copy the files into this folder.", metavar="DIR")
-    ] = None,
-    paths0: PathsOnly = False,
-    force: Force = False,
+    hits: HitFlags,
     model: LibraryModelFlags,
-    json: Json = False,
 ) -> None:
     """Find pictures of a library by words, by pictures, or by both.
 
@@ -129,21 +147,15 @@ def search(
     query.check()
     if not texts and not query.like and not query.unlike:
         raise typer.BadParameter("give words to search for, --like or --unlike.")
-    if json and paths0:
-        raise typer.BadParameter("--json and --paths0 both print; take one.")
-    if copy_to is not None:
-        _check_copies(copy_to, force=force)
-    if force and not (page or copy_to):
-        raise typer.BadParameter("--force does nothing without --page or --copy-to.")
-    check_written([page] if page else [], [], force=force and page is not None, flags="--page")
+    hits.check()
     library = open_library(folder, model)
-    options = {**query.options(), "k": k, "offset": offset}
+    options = {**query.options(), "k": hits.k, "offset": hits.offset}
     found = library.search_each(texts, **options) if texts else [library.search(None, **options)]
-    _print(found, paths0=paths0, json=json, filtered=query.where is not None)
-    if copy_to is not None:
-        _copy(found, copy_to, force=force)
-    if page or open_page:
-        _write_page(found, library, page, show=open_page)
+    _print(found, paths0=hits.paths0, json=hits.json, filtered=query.where is not None)
+    if hits.copy_to is not None:
+        _copy(found, hits.copy_to, force=hits.force)
+    if hits.page or hits.open_page:
+        _write_page(found, library, hits.page, show=hits.open_page)
 
 
 def _split(words: Sequence[str]) -> tuple[Path, list[str]]:

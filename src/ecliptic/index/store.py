@@ -172,8 +172,8 @@ class Store(ABC):
                 if id_ in without:
                     continue
                 hits = self._search_above(vector, threshold, tree)
-                others = enumerate(hits.ids)
-                keep = [place for place, other in others if other > id_ and other not in without]
+                numbered = enumerate(hits.ids)
+                keep = [place for place, other in numbered if other > id_ and other not in without]
                 if keep:
                     others = tuple(hits.ids[place] for place in keep)
                     yield NearPairs((id_,) * len(keep), others, hits.scores[keep])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ecliptic.library.hits import LibraryHits as LibraryHits
     from ecliptic.library.library import Library as Library
     from ecliptic.library.models import watched_folder as watched_folder
+    from ecliptic.library.queries import LibraryQuery as LibraryQuery
     from ecliptic.library.rejected import RejectedPicture as RejectedPicture
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -74,6 +74,7 @@ class Questions:
     texts: tuple[str, ...]  # texts whose tokens are shown
     known: bool  # whether the name of each picture is its correct label
     offered: int  # images from which the pictures were drawn
+    less: tuple[tuple[str, str], ...] = ()  # a text to search with, and what to have less of
     liked: tuple[str, ...] = ()  # names of pictures that somebody likes; none: nobody was asked
 
     def keep(self, places: list[int]) -> "Questions":

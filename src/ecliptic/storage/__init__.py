@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.storage.containers.parquet_files import (
+        import_parquet as import_parquet,
+        open_parquet as open_parquet,
+    )
+    from ecliptic.storage.containers.tar_files import (
+        Member as Member,
+        TarFile as TarFile,
+        TruncatedTarWarning as TruncatedTarWarning,
+    )
     from ecliptic.storage.database import (
         Connection as Connection,
         DamagedRowError as DamagedRowError,
@@ -43,10 +52,6 @@ if TYPE_CHECKING:
         check_outputs as check_outputs,
         refuse_inputs as refuse_inputs,
     )
-    from ecliptic.storage.parquet_files import (
-        import_parquet as import_parquet,
-        open_parquet as open_parquet,
-    )
     from ecliptic.storage.paths import check_path as check_path, make_folder as make_folder
     from ecliptic.storage.pickled.torch_files import (
         TorchArchive as TorchArchive,
@@ -78,11 +83,6 @@ if TYPE_CHECKING:
         refuse_kind as refuse_kind,
         sniff as sniff,
         sniff_image as sniff_image,
-    )
-    from ecliptic.storage.tar_files import (
-        Member as Member,
-        TarFile as TarFile,
-        TruncatedTarWarning as TruncatedTarWarning,
     )
     from ecliptic.storage.tensor_formats import TensorFormat as TensorFormat
     from ecliptic.storage.text_files import (

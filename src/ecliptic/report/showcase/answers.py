@@ -6,6 +6,9 @@ I pictures, L labels, Q queries, E vector size.
 import torch
 from torch import Tensor
 
+from ecliptic.engine import Clip
+from ecliptic.index import StoreSchema, open_store
+from ecliptic.library import LibraryQuery
 from ecliptic.report.questions import Picture, Query, Questions
 from ecliptic.report.showcase.results import Guess, Hit, Matrix, Search
 from ecliptic.scoring import NONE_OF_THESE, cosine
@@ -71,6 +74,21 @@ def search_neighbours(questions: Questions, images: Tensor) -> tuple[Search, ...
             shown |= {place, *near.indices[place].tolist()}
             hits = _hits(cosines[place], questions.pictures, most=near.indices.shape[1])
             found.append(Search(questions.pictures[place], hits))
+    return tuple(found)
+
+
+def search_less(questions: Questions, images: Tensor, model: Clip) -> tuple[Search, ...]:
+    """Searches of an index in memory: each text alone, and then with less of another text."""
+    store = open_store("memory:", StoreSchema(images.shape[1]))
+    store.upsert([str(place) for place in range(len(images))], images.numpy())
+    found = []
+    for text, unlike in questions.less:
+        for less in (None, unlike):
+            query = LibraryQuery.of(text, None, less)
+            hits = store.search(query.vector(store, lambda: model), BEST_HITS).hits[0]
+            shown = zip(hits.ids, hits.scores.tolist(), strict=True)
+            pictures = tuple(Hit(questions.pictures[int(id_)], score) for id_, score in shown)
+            found.append(Search(text if less is None else f"{text}, less {less}", pictures))
     return tuple(found)
 
 

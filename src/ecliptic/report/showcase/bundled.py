@@ -30,5 +30,6 @@ def bundled_questions() -> Questions:
         texts=tuple(table["texts"]),
         known=True,
         offered=len(names),
+        less=tuple((text, unlike) for text, unlike in table["less"]),
         liked=tuple(table["liked"]),
     )

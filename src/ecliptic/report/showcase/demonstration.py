@@ -17,7 +17,13 @@ from ecliptic.engine import Clip, Item, Rejects, load, progress_bar
 from ecliptic.errors import InputError
 from ecliptic.inputs import ledger
 from ecliptic.report.questions import Questions
-from ecliptic.report.showcase.answers import compare, guess_labels, search_neighbours, search_texts
+from ecliptic.report.showcase.answers import (
+    compare,
+    guess_labels,
+    search_less,
+    search_neighbours,
+    search_texts,
+)
 from ecliptic.report.showcase.bundled import bundled_questions
 from ecliptic.report.showcase.gathering import GENERAL, gather
 from ecliptic.report.showcase.judging import judge_answers
@@ -128,6 +134,7 @@ def _answer(
             guess_labels(questions, _judge(model, images, named)),
             search_texts(questions, asked, images),
             search_neighbours(questions, images),
+            search_less(questions, images, model),
             compare(questions, images, named),
         ),
     )

@@ -66,6 +66,7 @@ class Answers:
     guesses: tuple[Guess, ...]  # one per picture; none if there is only one label
     searches: tuple[Search, ...]  # with a text
     neighbours: tuple[Search, ...]  # with a picture
+    less: tuple[Search, ...]  # a text alone, then with less of another; and the next
     matrix: Matrix
 
     @property

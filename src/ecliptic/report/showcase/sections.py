@@ -218,6 +218,15 @@ _PARTS = (
         lambda result: len(result.answers.neighbours),
     ),
     _Part(
+        "Less like that",
+        "The drawings are in an index, as your pictures would be. Each text is searched alone, and "
+        "then with less of another text: half of the other vector is taken away from the first.",
+        "",
+        'ecliptic search LIBRARY "an animal" --unlike "a fish"',
+        lambda result: _searches(result.answers.less),
+        lambda result: len(result.answers.less),
+    ),
+    _Part(
         "Compare texts with {noun}s",
         "Cosines of names (rows) and drawings (columns). A frame marks the best drawing of each "
         "row. It is correct if it is on the diagonal.",

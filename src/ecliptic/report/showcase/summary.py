@@ -30,6 +30,8 @@ def print_summary(result: DemoResult, console: Console | None = None) -> None:
     if answers.neighbours:
         nearest = f"{'Drawings' if scope.known else 'Images'} most similar to another"
         _print_searches(nearest, answers.neighbours, console)
+    if answers.less:
+        _print_searches("Less like that", answers.less, console)
     _print_judgements(result.judgements, console)
     for reading in result.readings:
         count = f"{len(reading.tokens)} tokens, {reading.dropped} over the limit {reading.context}"

@@ -1,0 +1,1 @@
+"""Files that hold many items: tars and tables."""
