@@ -98,6 +98,14 @@ def test_columns_of_a_table_fill_columns_of_the_library(
         assert "stars" in summary.rejected[0].reason
         assert rows_of(library)[str(photos / "a.png")]["stars"] == 5
         assert library.search("a cat", where="stars >= 5").ids == [str(photos / "a.png")]
+        rows[0]["stars"], rows[1]["stars"] = "4", "1"
+        write_csv(table, rows)
+        again = library.add(table, columns=Columns("file", facts=("stars", "who")))
+        assert counts(again) == {"unchanged": 2, "added": 1}
+        row = rows_of(library)[str(photos / "a.png")]
+        assert (row["stars"], row["who"], row["width"]) == (4, "Ann", 40)
+        assert list(library.rejects) == []
+        check_vectors(library, sorted(photos.rglob("*.png")))
         with pytest.raises(ConfigError, match="star"):
             library.add(table, columns=Columns("file", facts=("star",)))
 

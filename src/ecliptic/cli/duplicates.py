@@ -15,7 +15,7 @@ from ecliptic.cli.output import count, print_json, print_names0, print_table, pr
 if TYPE_CHECKING:
     from ecliptic.library import DuplicateGroup
 
-_SHOWN = 20  # groups on a terminal
+_SHOWN = 20  # groups, and others of a group, on a terminal
 
 
 @expands
@@ -43,6 +43,8 @@ def duplicates(
     """
     if json and paths0:
         raise typer.BadParameter("--json and --paths0 both print; take one.")
+    if threshold == 0:
+        raise typer.BadParameter("--threshold must be above 0.")
     check_written([page] if page else [], [], force=force, flags="--page")
     opened = open_library(library)
     groups = opened.duplicates(threshold, where)
@@ -68,7 +70,7 @@ def _print(groups: "Sequence[DuplicateGroup]", shown: int) -> None:
         if number:
             print_text("")
         rows = [("keep", _size(group.keep), shorten(str(group.keep["id"])))]
-        for row, score in zip(group.others, group.scores, strict=True):
+        for row, score in list(zip(group.others, group.scores, strict=True))[:shown]:
             rows.append(
                 (
                     "same" if group.is_copy(row) else f"{score:.3f}",
@@ -77,6 +79,8 @@ def _print(groups: "Sequence[DuplicateGroup]", shown: int) -> None:
                 )
             )
         print_table(("cosine", "size", "picture"), rows)
+        if (more := len(group.others) - shown) > 0:
+            print_text(f"and {more:,} more pictures of this group")
     if (more := len(groups) - shown) > 0:
         print_text(f"and {more:,} more groups; --json or --page FILE has all")
 

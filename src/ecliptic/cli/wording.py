@@ -69,6 +69,8 @@ PHRASES = {  # what has another form on the command line, or none
     r"\bhires= is a second pass": "--hires-steps is a second pass",
     r"\bhires= has other": "--hires-prompt has other",
     r"merge (them|the file) with add_lora": r"merge \1 with --lora",
+    r"embed the pictures anew with reembed\b": "embed the pictures anew with --reembed",
+    r"pass the model to Library\.open": "name the model with --model",
     r"use convention=\"guarded\"": "use --metric refclipscore",
     r"\btoken=": "--inversion FILE=",
     r"\bwith (both )?ImageLimits\(": r"in Python with \1ImageLimits(",

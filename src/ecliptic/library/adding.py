@@ -5,9 +5,7 @@ next one finds what is stored and does the rest. What is unchanged is not read, 
 or is a copy, is not embedded again. Memory holds one batch.
 """
 
-import errno
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -26,13 +24,12 @@ from ecliptic.inputs import Reject, decode_many
 from ecliptic.library.facts import read_facts
 from ecliptic.library.known import KnownFiles
 from ecliptic.library.layout import COLUMNS
-from ecliptic.library.pictures import NewPicture, find_file, folder_of, name_picture
+from ecliptic.library.pictures import NewPicture, find_file, folder_of, is_gone, name_picture
 from ecliptic.library.rejected import RejectedPicture, RejectedPictures
 
 MOST_ROWS = 4096  # of a commit
 LONGEST = 10.0  # seconds between commits
 _EPOCH = datetime(1970, 1, 1)
-_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _Stored = tuple[NewPicture, NDArray[np.float32]]
 _Contents = dict[str, tuple[list[StoreRow], NDArray[np.float32]]]
 
@@ -89,6 +86,7 @@ class Adding:
         self._fresh: list[_Stored] = []  # embedded, not stored yet
         self._reused: list[NewPicture] = []  # of a known content, not stored yet
         self._states: dict[str, str] = {}  # "new" or "changed", of the pictures on their way
+        self._same: dict[str, NewPicture] = {}  # unchanged files with cells of a table
         self._again: list[NewPicture] = []  # of a content that is no longer there
         self._noted = 0  # rejects that are stored
         self._failure: EclipticError | None = None  # of a source
@@ -127,26 +125,52 @@ class Adding:
         for item in items:
             picture = NewPicture(item, name_picture(item))
             try:
+                cells = read_facts(
+                    item.facts, self._columns
+                )  # a reject is of the row, not the file
                 picture = self._find(item) if item.value else picture
                 state = self._known.look_up(picture.id, picture.size, picture.mtime_ns)
                 if state == "again":
                     self._take_again(picture)
                     continue
-                picture.extra |= read_facts(item.facts, self._columns)
+                picture.extra |= cells
                 if item.error is not None and not self._was_rejected(picture):
                     raise item.error
             except EclipticError as error:
                 self._reject(picture, error)
                 continue
             if state == "same":
-                self.summary.unchanged += 1
-                self._advance(1)
+                self._note_same(picture)
             elif self._was_rejected(picture):
                 self.summary.rejected_before += 1
                 self._advance(1)
             else:
                 self._states[picture.id] = state
                 yield picture
+
+    def _note_same(self, picture: NewPicture) -> None:
+        """Count a file that is as it was; cells of its row in a table may be others."""
+        self.summary.unchanged += 1
+        self._advance(1)
+        if picture.extra:
+            self._same[picture.id] = picture
+            if len(self._same) >= MOST_ROWS:
+                self._store_cells()
+
+    def _store_cells(self) -> None:
+        """Store cells of tables that changed while their files did not."""
+        same, self._same = self._same, {}
+        pictures, rows, vectors = [], [], []
+        for block in self.parts.store.read(ids=list(same), vectors=True) if same else ():
+            assert block.vectors is not None
+            for row, vector in zip(block.rows(), block.vectors, strict=True):
+                new = {**row, **same[str(row["id"])].extra}
+                if new != row:
+                    pictures.append(same[str(row["id"])])
+                    rows.append(new)
+                    vectors.append(vector)
+        if rows:
+            self._upsert(pictures, rows, np.stack(vectors))
 
     def _take_again(self, picture: NewPicture) -> None:
         """Leave out a file that is named twice; two rows of one id may be two pictures.
@@ -233,6 +257,7 @@ class Adding:
         try:
             known = self._rows_of({picture.content for picture in self._reused})
             stored = self._store_fresh() | self._store_reused(known)
+            self._store_cells()
         except EclipticError:
             self._fresh, self._reused = [], []  # they are not tried twice
             raise
@@ -290,7 +315,7 @@ class Adding:
         if any(one["id"] == picture.id for one in others):
             self.summary.unchanged += 1  # only its time is another one
             return []
-        before = [str(one["id"]) for one in others if _is_gone(one)][:1]
+        before = [str(one["id"]) for one in others if is_gone(one)][:1]
         if before:
             self.summary.moved += 1
         elif changed:
@@ -331,9 +356,9 @@ class Adding:
             start = escape_surrogates(os.path.join(os.path.abspath(folder), ""))  # noqa: PTH100, PTH118
             where = Compare("path", "starts with", start)
             for block in self.parts.store.read(where=where, columns=["path"]):
-                gone |= dict.fromkeys(str(row["id"]) for row in block.rows() if _is_gone(row))
+                gone |= dict.fromkeys(str(row["id"]) for row in block.rows() if is_gone(row))
             rejects = [one for one in self.parts.rejects.ids() if one.startswith(start)]
-            self.parts.rejects.remove([one for one in rejects if _is_gone({"path": one})])
+            self.parts.rejects.remove([one for one in rejects if is_gone({"path": one})])
         self.summary.gone = list(gone)
 
 
@@ -358,25 +383,3 @@ def _place(picture: NewPicture) -> StoreRow:
     }
     assert row.keys() <= {"id", *COLUMNS}
     return row
-
-
-def _is_gone(row: StoreRow) -> bool:
-    """Whether the file of a row is no longer there; False for what never was a file.
-
-    What may not be looked at, or is on a disk with errors, is not gone.
-    """
-    path = row["path"]
-    if not isinstance(path, str):
-        return False
-    try:
-        os.lstat(unescape(path))
-    except OSError as error:
-        return error.errno in (errno.ENOENT, errno.ENOTDIR)
-    return False
-
-
-def unescape(path: str) -> str:
-    r"""The name of a file from its form in the store: \udcNN is a byte that is not UTF-8."""
-    if os.path.lexists(path):
-        return path
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), path)

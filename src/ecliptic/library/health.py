@@ -19,7 +19,6 @@ from ecliptic.index import (
     repair_table,
 )
 from ecliptic.inputs import open_image, read_bytes
-from ecliptic.library.adding import unescape
 from ecliptic.library.layout import (
     ABOUT,
     COLUMNS,
@@ -30,7 +29,7 @@ from ecliptic.library.layout import (
     write_about,
 )
 from ecliptic.library.models import known_name
-from ecliptic.library.pictures import make_thumbnail
+from ecliptic.library.pictures import make_thumbnail, unescape
 from ecliptic.library.rejected import RejectedPictures
 
 _AT_ONCE = 256  # thumbnails that are written together

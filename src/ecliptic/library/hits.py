@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecliptic.index import SearchPlan, StoreRow
-from ecliptic.library.adding import unescape
+from ecliptic.library.pictures import unescape
 
 FindThumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]  # JPEGs by content
 

@@ -1,8 +1,11 @@
 """`NewPicture`: a file that is read once, for its content, facts, thumbnail and pixels."""
 
+import errno
 import hashlib
 import io
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +26,7 @@ _SMALLER = 96  # pixels, of a thumbnail that is too large in every quality
 _TAKEN = ((36867, 36881), (306, 36880))
 _EXIF, _MAKE, _MODEL = 0x8769, 271, 272
 _EASY = ("RGB", "RGBA", "L", "LA")  # modes that are resized before they are flattened
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _LONGEST_CAMERA = 200  # characters
 _WHOLE = (1 << 63) - 1  # the largest time in nanoseconds that a table holds
 
@@ -158,3 +162,25 @@ def _text(value: Any) -> str:
 def folder_of(path: str) -> str | None:
     """The folder of a file; None if it is no file."""
     return str(Path(path).parent) if path else None
+
+
+def is_gone(row: Mapping[str, Any]) -> bool:
+    """Whether the file of a row is no longer there; False for what never was a file.
+
+    What may not be looked at, or is on a disk with errors, is not gone.
+    """
+    path = row["path"]
+    if not isinstance(path, str):
+        return False
+    try:
+        os.lstat(unescape(path))
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return False
+
+
+def unescape(path: str) -> str:
+    r"""The name of a file from its form in the store: \udcNN is a byte that is not UTF-8."""
+    if os.path.lexists(path):
+        return path
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), path)

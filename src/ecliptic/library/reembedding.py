@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ecliptic.engine import Clip, Item
 from ecliptic.index import Compare, Not, Store, StoreRow, open_store
-from ecliptic.library.adding import Adding, AddSummary, LibraryParts, unescape
+from ecliptic.library.adding import Adding, AddSummary, LibraryParts
 from ecliptic.library.layout import COLUMNS, LibraryAbout, write_about
-from ecliptic.library.pictures import NewPicture, find_file
+from ecliptic.library.pictures import NewPicture, find_file, unescape
 
 _FILES = Not(Compare("path", "is missing"))
 

@@ -9,6 +9,7 @@ from ecliptic.markup import Html
 from ecliptic.report.contact_sheet import Tile, contact_sheet, shorten_names
 
 _MOST_GROUPS = 200  # on a page
+_MOST_OTHERS = 50  # of a group
 
 
 def search_page(found: Sequence[LibraryHits], library: Library) -> Html:
@@ -21,7 +22,7 @@ def search_page(found: Sequence[LibraryHits], library: Library) -> Html:
     count = len(library)
     title = f"Search: {found[0].asked}" if len(found) == 1 else f"{len(found)} searches"
     lead = (
-        f"{library.folder.name}, {count:,} {'picture' if count == 1 else 'pictures'}, by "
+        f"{library.folder.name}, {_count(count, 'picture')}, by "
         f"{library.about.name}. The number on a picture is its cosine with the query; only "
         "compare cosines of one query."
     )
@@ -66,23 +67,30 @@ def duplicates_page(groups: Sequence[DuplicateGroup], library: Library) -> Html:
     more = f" The page shows the {_MOST_GROUPS} largest." if len(groups) > len(shown) else ""
     count = sum(len(group.others) for group in groups)
     lead = (
-        f"{library.folder.name}: {count:,} pictures in {len(groups):,} groups resemble another "
-        f"one. The first of each group is the one to keep: most pixels, then most bytes, then the "
-        f"oldest. Nothing was deleted.{more}"
+        f"{library.folder.name}: {_count(len(groups), 'group')} of pictures that resemble each "
+        f"other, with {_count(count, 'picture')} beside those to keep. The first of each group is "
+        "the one to keep: most pixels, then most bytes, then the oldest. Nothing was "
+        f"deleted.{more}"
     )
     sections = [(_name(group), _group_tiles(group, library)) for group in shown]
     return contact_sheet("Pictures that resemble each other", lead, [], sections)
 
 
 def _name(group: DuplicateGroup) -> str:
-    return f"{Path(str(group.keep['id'])).name} and {len(group.others)} more"
+    hidden = len(group.others) - _MOST_OTHERS
+    shown = f"; the page shows {_MOST_OTHERS} of them" if hidden > 0 else ""
+    return f"{Path(str(group.keep['id'])).name} and {len(group.others):,} more{shown}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _group_tiles(group: DuplicateGroup, library: Library) -> Iterable[Tile]:
-    rows: list[StoreRow] = [group.keep, *group.others]
+    rows: list[StoreRow] = [group.keep, *group.others[:_MOST_OTHERS]]
     small = library.thumbnails([str(row["content"]) for row in rows])
     short = shorten_names(str(row["id"]) for row in rows)
-    badges = ["keep", *(f"{score:.3f}" for score in group.scores)]
+    badges = ["keep", *(f"{score:.3f}" for score in group.scores[:_MOST_OTHERS])]
     for row, badge in zip(rows, badges, strict=True):
         size = f"{row['size'] / 1000:,.0f} kB" if isinstance(row["size"], int) else ""
         lines = _lines(_edges(row), size)

@@ -48,6 +48,9 @@ def image_files(path: str, *, warns: bool = True) -> Iterator[Item]:
 def _walk(path: str, *, warns: bool) -> Iterator[Item]:
     images, others, named = 0, 0, list[str]()
     for folder, below, files in os.walk(path):
+        if folder != path and _is_library(below, files):
+            below.clear()
+            continue
         below.sort()  # os.walk goes on in this order
         for file in sorted(files):
             place = os.path.join(folder, file)  # noqa: PTH118 keeps "./" as given
@@ -66,6 +69,11 @@ def _walk(path: str, *, warns: bool) -> Iterator[Item]:
         raise InputError(f"no images in {printable(path)}; {has}")
     if others and warns:
         warn(f"{printable(path)}: left out {which}", LeftOutWarning, stacklevel=2)
+
+
+def _is_library(folders: list[str], files: list[str]) -> bool:
+    """Whether a folder is a library of `ecliptic index`, which stands among its pictures."""
+    return "library.json" in files and any(name.startswith("items-") for name in folders)
 
 
 def _look_at(path: str) -> Item | None:
