@@ -194,3 +194,13 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(
     with Library.open(out) as library:
         assert len(library) == 400
         assert library.check(deep=True) == []
+
+
+def test_another_type_of_a_kept_column_is_refused(run: Any, photos: Path, out: Path) -> None:
+    table = photos.parent / "t.csv"
+    table.write_text(f"file,year\n{sorted(photos.glob('*.png'))[0]},1999\n")
+    words = ["index", table, "--column", "file", "-o", out]
+    assert run(*words, "--keep", "year:int").exit_code == 0
+    found = run(*words, "--keep", "year:float")
+    assert found.exit_code == 1
+    assert "holds int, not float; write --keep year:int" in " ".join(found.stderr.split())

@@ -252,3 +252,17 @@ def test_memory_of_the_model_is_not_needed_to_remove(
     with Library.open(library.folder) as opened:
         assert opened.remove([str(photos / "a.png"), "unknown"]) == 1
         assert len(opened) == 2
+
+
+def test_compaction_removes_thumbnails_of_pictures_that_are_gone(
+    library: Library, photos: Path
+) -> None:
+    library.add(photos)
+    gone = library.search(k=1, like=str(sorted(photos.rglob("*.png"))[0])).rows[0]
+    library.remove([str(gone["id"])])
+    library.compact()
+    assert library.thumbnails([str(gone["content"])])  # another process may be adding
+    library.compact(now=True)
+    assert not library.thumbnails([str(gone["content"])])
+    assert library.check(deep=True) == []
+    assert all(library.search("a cat").thumbnails())

@@ -1,7 +1,7 @@
 """`ecliptic index`: put pictures into a library, or bring it up to date."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -12,6 +12,7 @@ from ecliptic.cli.flags import Json, expands
 from ecliptic.cli.library_flags import USUAL, LibraryModelFlags, is_library, open_library, shorten
 from ecliptic.cli.output import MOST_REJECTS, count, on_terminal, print_json, say
 from ecliptic.cli.sources import ImageSources, Paths
+from ecliptic.errors import InputError
 
 if TYPE_CHECKING:
     from ecliptic.engine import Columns
@@ -164,11 +165,23 @@ def _open(
     if reembed:
         return open_library(out)
     if is_library(out):
-        return open_library(out, model)
+        library = open_library(out, model)
+        _check_types(sources.kept(), library.about.columns)
+        return library
     name = model.model or "mini"
     library = Library.create(out, model.clip_of(name), sources.kept(), source=name)
     say(f"new library {out}, with the model {library.about.name}")
     return library
+
+
+def _check_types(kept: "Mapping[str, ColumnType]", own: "Mapping[str, ColumnType]") -> None:
+    """Raise if --keep names another type than that of the library's column."""
+    for name, kind in kept.items():
+        if name in own and own[name] != kind:
+            raise InputError(
+                f"the column {name!r} of the library holds {own[name]}, not {kind}; write --keep "
+                f"{name}:{own[name]}."
+            )
 
 
 def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:

@@ -113,7 +113,11 @@ def compact(
     library: LibraryArgument = USUAL,
     now: Annotated[
         bool,
-        typer.Option("--now", help="Remove old versions too that a running search may use."),
+        typer.Option(
+            "--now",
+            help="Remove old versions too that a running search may use, and thumbnails of "
+            "pictures that are gone. Add nothing meanwhile.",
+        ),
     ] = False,
 ) -> None:
     """Join small files, and remove what is no longer used.

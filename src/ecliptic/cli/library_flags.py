@@ -21,9 +21,7 @@ WHERE_HELP = (
     "`ecliptic library info`."
 )
 Where = Annotated[str | None, typer.Option(help=WHERE_HELP, metavar="FILTER")]
-LibraryArgument = Annotated[
-    Path, typer.Argument(metavar="[LIBRARY]", help="Folder of the library.")
-]
+LibraryArgument = Annotated[Path, typer.Argument(metavar="LIBRARY", help="Folder of the library.")]
 PathsOnly = Annotated[
     bool, typer.Option("--paths0", help="Print only paths, each ended by NUL, for xargs -0.")
 ]

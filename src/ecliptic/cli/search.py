@@ -128,7 +128,7 @@ def search(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[LIBRARY] [TEXT]...",
+            metavar="LIBRARY TEXT",
             help="What to search for; each TEXT is a search of its own. The library comes first; "
             f"without one it is {USUAL}.",
             show_default=False,

@@ -10,6 +10,7 @@ from ecliptic.errors import CorruptFileError, EclipticError, ImageError, Storage
 from ecliptic.index import (
     KeyedTable,
     Repaired,
+    Store,
     StoreProblem,
     StoreRow,
     check_store,
@@ -166,3 +167,12 @@ def _rows_without(folder: Path, about: LibraryAbout, table: KeyedTable) -> Itera
                 if content and row["path"] and content not in there and str(content) not in seen:
                     seen.add(str(content))
                     yield row
+
+
+def remove_unused_thumbnails(store: Store, thumbnails: KeyedTable) -> None:
+    """Remove thumbnails of contents that no picture has; nothing may be added meanwhile."""
+    unused = set(thumbnails.ids())
+    for block in store.read(columns=["content"]):
+        unused.difference_update(str(content) for content in block.columns["content"])
+    if unused:
+        thumbnails.delete(sorted(unused))

@@ -22,7 +22,7 @@ from ecliptic.index import (
 from ecliptic.library.adding import Adding, AddSummary, LibraryParts
 from ecliptic.library.duplicates import DuplicateGroup, find_groups
 from ecliptic.library.facts import check_facts
-from ecliptic.library.health import check_library, repair_library
+from ecliptic.library.health import check_library, remove_unused_thumbnails, repair_library
 from ecliptic.library.hits import LibraryHits
 from ecliptic.library.importing import check_source, fill, own_columns
 from ecliptic.library.layout import (
@@ -373,7 +373,14 @@ class Library:
         return write_vectors(Path(path), blocks, store.schema, overwrite=overwrite)
 
     def compact(self, *, now: bool = False) -> None:
-        """Join small files, and remove what no reader needs; see `ecliptic.index.Store.compact`."""
+        """Join small files, and remove what no reader needs; see `ecliptic.index.Store.compact`.
+
+        Args:
+            now: also remove old versions that a running search may use, and thumbnails of pictures
+                that are no longer in the library. Nothing may be added meanwhile.
+        """
+        if now:
+            remove_unused_thumbnails(self._parts.store, self._parts.thumbnails)
         for part in (self._parts.store, self._parts.thumbnails, self._parts.rejects.table):
             part.compact(now=now)
 

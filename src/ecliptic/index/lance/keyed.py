@@ -80,6 +80,12 @@ class KeyedTable:
         table = self._table.reading(lambda dataset: dataset.to_table(columns, filter=wanted))
         return {row[ID]: row for row in table.to_pylist()}
 
+    def ids(self) -> list[str]:
+        """All ids, in no order that means something."""
+        table = self._table.reading(lambda dataset: dataset.to_table([ID]))
+        found: list[str] = table[ID].to_pylist()
+        return found
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows, in no order that means something."""
         scanner = self._table.newest().scanner(batch_size=_AT_ONCE)
