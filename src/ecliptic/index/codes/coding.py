@@ -9,7 +9,10 @@ scores. N rows, E vector size, Q queries.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from ecliptic.index.codes.lists import RowLists
 
 _AT_ONCE = 8192  # rows, so that no second copy of all vectors is in memory
 _LEVELS = 127  # of int8 on each side of 0
@@ -23,6 +26,8 @@ class Codes:
     scales: Tensor  # (N,) float32
     mean: Tensor  # (E,) float32
     offsets: Tensor  # (N,) int32, where each row stands in its data file
+    starts: Tensor  # (L + 1,) int32, where each list begins, and the end; (0,) without lists
+    lists: str = ""  # which lists; "" for none
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -46,6 +51,25 @@ class Codes:
         products *= queries.scales[:, None]
         return products.add_((queries.vectors @ self.mean)[:, None])
 
+    def score_lists(self, queries: "CodedQueries", chosen: Tensor) -> Tensor:
+        """(Q, N) scores of the rows in the lists `chosen`; minus infinity for all others."""
+        scores = torch.full((len(queries), len(self)), -torch.inf)
+        edges = torch.stack([self.starts[chosen], self.starts[chosen + 1]], 1).tolist()
+        for first, end in _join(edges):
+            scores[:, first:end] = self.score(queries, slice(first, end))
+        return scores
+
+
+def _join(ranges: list[list[int]]) -> list[list[int]]:
+    """Ranges of rows in ascending order, with neighbours as one; empty ones are left out."""
+    joined: list[list[int]] = []
+    for first, end in ranges:
+        if joined and joined[-1][1] == first:
+            joined[-1][1] = end
+        elif first < end:
+            joined.append([first, end])
+    return joined
+
 
 @dataclass(frozen=True)
 class CodedQueries:
@@ -59,13 +83,23 @@ class CodedQueries:
         return len(self.codes)
 
 
-def code_rows(vectors: Tensor, offsets: Tensor) -> Codes:
-    """Code (N, E) unit vectors; `offsets` is (N,) int32."""
+def code_rows(vectors: Tensor, offsets: Tensor, lists: RowLists | None = None) -> Codes:
+    """Code (N, E) unit vectors, in the order of the lists if there are some.
+
+    `offsets` is (N,) int32.
+    """
+    starts = torch.empty(0, dtype=torch.int32)
+    if lists is not None:
+        own = lists.assign(vectors)
+        order = own.argsort(stable=True)
+        counts = own.bincount(minlength=len(lists.centres))
+        starts = F.pad(counts.cumsum(0), (1, 0)).to(torch.int32)
+        vectors, offsets = vectors[order], offsets[order]
     mean = vectors.mean(0) if len(vectors) else vectors.new_zeros(vectors.shape[1])
-    starts = range(0, max(len(vectors), 1), _AT_ONCE)
-    parts = [_quantise(vectors[start : start + _AT_ONCE] - mean) for start in starts]
+    blocks = range(0, max(len(vectors), 1), _AT_ONCE)
+    parts = [_quantise(vectors[first : first + _AT_ONCE] - mean) for first in blocks]
     codes, scales = (torch.cat(some) for some in zip(*parts, strict=True))
-    return Codes(codes, scales, mean, offsets)
+    return Codes(codes, scales, mean, offsets, starts, lists.key if lists else "")
 
 
 def _multiply(queries: Tensor, rows: Tensor) -> Tensor:

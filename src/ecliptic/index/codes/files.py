@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ecliptic.errors import CorruptFileError, EclipticError, StorageError
 from ecliptic.index.codes.coding import Codes
+from ecliptic.index.codes.lists import NAME
 from ecliptic.storage import (
     drafts_of,
     make_folder,
@@ -24,8 +25,8 @@ from ecliptic.storage import (
 )
 
 SUFFIX = ".safetensors"
-_FORMAT = "1"  # increased when older codes cannot be used
-_TENSORS = ("codes", "scales", "mean", "offsets")
+_FORMAT = "2"  # increased when older codes cannot be used
+_TENSORS = ("codes", "scales", "mean", "offsets", "starts")
 
 
 def codes_path(folder: Path, data_file: str) -> Path:
@@ -64,11 +65,12 @@ def open_codes(
 
 def _write(path: Path, codes: Codes, data_file: str) -> None:
     tensors = {name: getattr(codes, name).contiguous() for name in _TENSORS}
-    write_safetensors(path, tensors, _describe(data_file) | {"sha256": _sum_up(tensors)})
+    about = _describe(data_file) | {"lists": codes.lists, "sha256": _sum_up(tensors)}
+    write_safetensors(path, tensors, about)
 
 
 def _describe(data_file: str) -> dict[str, str]:
-    """The metadata, but for the checksum."""
+    """The metadata, but for the lists and the checksum."""
     return {"format": _FORMAT, "data_file": data_file}
 
 
@@ -76,7 +78,8 @@ def _read(path: Path, data_file: str, rows: int) -> Codes | None:
     """The codes in a file; None if they cannot be used."""
     try:
         file = read_safetensors(path)
-        codes = Codes(*(file.tensors[name] for name in _TENSORS))
+        tensors = {name: file.tensors[name] for name in _TENSORS}
+        codes = Codes(**tensors, lists=file.metadata["lists"])
     except (EclipticError, OSError, KeyError):
         return None
     count, width = len(codes.offsets), codes.mean.numel()
@@ -95,11 +98,22 @@ def _read(path: Path, data_file: str, rows: int) -> Codes | None:
 def _are_sound(codes: Codes, rows: int) -> bool:
     """Whether each code is of another row of the file, and scores are numbers."""
     offsets = codes.offsets
+    if codes.lists:
+        if not _have_lists(codes):
+            return False
+        offsets = offsets.sort().values
     ascending = bool((offsets[1:] > offsets[:-1]).all())
     inside = int(offsets[0]) >= 0 and int(offsets[-1]) < rows
     return (
         ascending and inside and bool(codes.scales.isfinite().all() & codes.mean.isfinite().all())
     )
+
+
+def _have_lists(codes: Codes) -> bool:
+    """Whether the lists follow each other, and have all rows."""
+    starts = codes.starts
+    ends = len(starts) > 1 and int(starts[0]) == 0 and int(starts[-1]) == len(codes)
+    return starts.dtype == torch.int32 and ends and bool((starts[1:] >= starts[:-1]).all())
 
 
 def damaged_codes(folder: Path, data_files: Iterable[str]) -> list[Path]:
@@ -113,7 +127,10 @@ def _is_intact(path: Path, data_file: str) -> bool:
         file = read_safetensors(path)
     except (CorruptFileError, StorageError, OSError):
         return False
-    intact = file.metadata == _describe(data_file) | {"sha256": _sum_up(file.tensors)}
+    if file.metadata.get("format", _FORMAT) != _FORMAT:
+        return True  # of another version, which the next search makes again
+    about = _describe(data_file) | {"sha256": _sum_up(file.tensors)}
+    intact = about.items() <= file.metadata.items()
     for tensor in file.tensors.values():
         release(tensor)
     return intact
@@ -129,7 +146,7 @@ def remove_codes(folder: Path, kept: Iterable[str]) -> None:
     """
     if not folder.is_dir():
         return
-    names = {codes_path(folder, name).name for name in kept}
+    names = {NAME, *(codes_path(folder, name).name for name in kept)}
     old = [p for p in folder.iterdir() if p.name not in names and p.suffix == SUFFIX]
     for path in [*old, *drafts_of(folder, "")]:
         try:

@@ -18,6 +18,7 @@ from ecliptic.index.lance.view import View
 
 _SCORES = 1 << 24  # scores of codes, or of a scan, that are held at once: 64 MB
 _MORE = 30  # rows beyond k whose exact score is computed
+_MOST_OF_LISTS = 1000  # hits; for more, the whole map is looked at
 _ROUNDING = 1e-5  # of a cosine in float32
 _MOST_TIES = 1 << 14  # rows beyond the hits that are looked at, to tell equal scores by their ids
 _CODED = 0.01  # beyond the difference of the scores of equal vectors in two files of codes
@@ -37,7 +38,7 @@ def search_view(
     candidates = view.rows if mask is None else int(mask.sum())
     at_once = max(1, _SCORES // max(view.rows, 1))
     hits: list[Hits] = []
-    scored = 0
+    scored, probed = 0, 1.0
     for start in range(0, len(queries), at_once):
         some = queries[start : start + at_once]
         if exact:
@@ -45,11 +46,28 @@ def search_view(
             found = _finish(view, some, [_choose(row, k, _ROUNDING) for row in scores], k)
             scored += view.rows * len(some)
         else:
-            scores = view.score(code_queries(torch.from_numpy(some)), mask)
+            scores, probed = _score(view, some, mask, k)
             found, looked_at = _search_codes(view, some, scores, k)
             scored += looked_at
         hits += _with_columns(view, found, columns)
-    return SearchResult(tuple(hits), SearchPlan("scan" if exact else "map", candidates, scored))
+    plan = SearchPlan("scan" if exact else "map", candidates, scored, probed)
+    return SearchResult(tuple(hits), plan)
+
+
+def _score(
+    view: View, queries: NDArray[np.float32], mask: NDArray[np.bool_] | None, k: int
+) -> tuple[torch.Tensor, float]:
+    """(Q, n) scores by the codes, and the part of the rows that was looked at.
+
+    Only one query without a filter, for few hits, looks into lists: several together, or a filter,
+    need most of the lists.
+    """
+    coded = code_queries(torch.from_numpy(queries))
+    if view.lists is not None and len(queries) == 1 and mask is None and k <= _MOST_OF_LISTS:
+        scores, probed = view.score_near(coded)
+        if int((scores > -torch.inf).sum()) >= k + _MORE:
+            return scores, probed
+    return view.score(coded, mask), 1.0
 
 
 @dataclass(frozen=True)

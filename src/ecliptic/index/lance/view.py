@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ecliptic.index.codes.coding import CodedQueries, Codes, code_rows
 from ecliptic.index.codes.files import open_codes
+from ecliptic.index.codes.lists import SAMPLE, RowLists, find_lists, open_lists
 from ecliptic.index.columns import ID, VECTOR, ColumnTypes
 from ecliptic.index.filters.arrow import columns_of, passing
 from ecliptic.index.filters.parsing import print_filter
@@ -28,6 +29,7 @@ from ecliptic.index.lance.table import data_file, deletion_file
 _AT_ONCE = 8192  # rows that are read together
 _FILTERS = 16  # masks that are kept
 _COLUMN_BYTES = 256 << 20  # of columns that are kept in memory, all together
+GROUPED_FROM = 2_000_000  # rows of a table whose codes are grouped by lists
 _FEW = 0.2  # of the rows of a segment; so few are scored one by one, not all together
 
 
@@ -40,6 +42,7 @@ class TableSegment:
     start: int  # position of its first row
     live: int  # rows that are there
     folder: Path  # of the codes
+    lists: RowLists | None  # that the codes must have; None for any or none
 
     @cached_property
     def alive(self) -> NDArray[np.bool_] | None:
@@ -57,16 +60,21 @@ class TableSegment:
         return open_codes(self.folder, self.name, rows, self._make_codes, self._has_all)
 
     def _has_all(self, codes: Codes) -> bool:
-        """Whether each row has a code: a row that was deleted before the codes were made has none,
-        and `repair` may go back to a version in which it is there.
+        """Whether each row has a code, in the lists that are asked for.
+
+        A row that was deleted before the codes were made has none, and `repair` may go back to a
+        version in which it is there.
         """
+        if self.lists is not None and codes.lists != self.lists.key:
+            return False
         found = len(codes) if self.alive is None else self.alive[codes.offsets.numpy()].sum()
         return bool(found == self.live)
 
     def take_over(self, known: "TableSegment") -> None:
         """Take what was found about the same data file at another version."""
         cached, found = vars(known), list[str]()
-        if deletion_file(known.fragment) == deletion_file(self.fragment):
+        same_lists = (known.lists and known.lists.key) == (self.lists and self.lists.key)
+        if same_lists and deletion_file(known.fragment) == deletion_file(self.fragment):
             found = ["codes", "alive", "live_codes", "places"]
         elif "codes" in cached and self._has_all(known.codes):
             found = ["codes"]
@@ -84,7 +92,7 @@ class TableSegment:
             vectors[start:end] = torch.from_numpy(matrix(batch[VECTOR]).copy())
             offsets[start:end] = torch.from_numpy(_offsets(batch).astype(np.int32))
             start = end
-        return code_rows(vectors, offsets)
+        return code_rows(vectors, offsets, self.lists)
 
     @cached_property
     def live_codes(self) -> Tensor | None:
@@ -100,6 +108,13 @@ class TableSegment:
         if self.alive is None:
             return offsets
         return torch.from_numpy(np.cumsum(self.alive) - 1)[offsets]
+
+    def score_lists(self, queries: CodedQueries, chosen: Tensor) -> Tensor:
+        """(Q, n) scores of the rows in some lists; minus infinity for all others."""
+        scores = self.codes.score_lists(queries, chosen)
+        if self.live_codes is None:
+            return scores
+        return scores.masked_fill_(~self.live_codes, -torch.inf)
 
     def score(self, queries: CodedQueries, mask: NDArray[np.bool_] | None) -> Tensor:
         """(Q, n) scores by the codes; minus infinity for rows that are not there or filtered out.
@@ -136,10 +151,34 @@ class View:
         self.dataset = dataset
         self.version = dataset.version
         self.types = types
-        self.segments = list(_segments(dataset.get_fragments(), codes, before))
-        self.rows = sum(segment.live for segment in self.segments)
+        fragments = dataset.get_fragments()
+        self.rows = sum(fragment.count_rows() for fragment in fragments)
+        self.lists = self._open_lists(codes) if self.rows >= GROUPED_FROM else None
+        self.segments = list(_segments(fragments, codes, self.lists, before))
         self._columns: dict[str, Any] = {}  # of pyarrow
         self._masks: dict[str, NDArray[np.bool_]] = {}  # by the text of the filter
+
+    def _open_lists(self, codes: Path) -> RowLists:
+        width = self.dataset.schema.field(VECTOR).type.list_size
+
+        def make() -> RowLists:
+            step = max(1, self.rows // SAMPLE)
+            table = self.dataset.take(list(range(0, self.rows, step)), columns=[VECTOR])
+            return find_lists(torch.from_numpy(matrix(table[VECTOR]).copy()))
+
+        return open_lists(codes, width, make)
+
+    def score_near(self, queries: CodedQueries) -> tuple[Tensor, float]:
+        """Scores of the rows in the lists near one query, and the part of the rows that they have.
+
+        The scores are (1, n); those of all other rows are minus infinity.
+        """
+        assert self.lists is not None
+        parts = [segment.codes.starts.diff() for segment in self.segments]
+        sizes = torch.stack(parts).sum(0)  # (L,)
+        chosen = self.lists.choose(queries.vectors[0], sizes)
+        scores = [segment.score_lists(queries, chosen) for segment in self.segments]
+        return torch.cat(scores, 1), float(sizes[chosen].sum()) / float(sizes.sum())
 
     def mask(self, tree: Filter) -> NDArray[np.bool_]:
         """(N,) which rows pass a filter, by position."""
@@ -207,12 +246,14 @@ class View:
         return self.dataset.take(positions.tolist(), columns=[ID, *columns])
 
 
-def _segments(fragments: Iterable[Any], codes: Path, before: View | None) -> Iterator[TableSegment]:
+def _segments(
+    fragments: Iterable[Any], codes: Path, lists: RowLists | None, before: View | None
+) -> Iterator[TableSegment]:
     old = {segment.name: segment for segment in before.segments} if before else {}
     start = 0
     for fragment in fragments:
         live = fragment.count_rows()
-        segment = TableSegment(data_file(fragment), fragment, start, live, codes)
+        segment = TableSegment(data_file(fragment), fragment, start, live, codes, lists)
         if known := old.get(segment.name):
             segment.take_over(known)
         yield segment
