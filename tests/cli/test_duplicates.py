@@ -109,3 +109,23 @@ def test_what_is_refused(run: Any, here: Path, words: list[str], code: int, mess
 def test_without_a_library(run: Any) -> None:
     found = run("duplicates")
     assert (found.exit_code, "there is no library" in found.stderr) == (1, True)
+
+
+def test_paths0_leaves_out_what_is_not_safe_to_delete(
+    run: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = save_photo(tmp_path / "p" / "a.png", 0)
+    shutil.copy(first, tmp_path / "p" / "longer name.png")
+    (tmp_path / "p" / "link.png").symlink_to(first)
+    assert run("index", "p", "-o", "x.library", "-m", model).exit_code == 0
+    words = ("duplicates", "x.library", "--threshold", "1", "--paths0")
+    listed = run(*words)
+    assert b"link.png" not in listed.stdout_bytes
+    assert "one file" in listed.stderr
+    kept = {"a.png", "longer name.png", "link.png"} - {
+        Path(os.fsdecode(name)).name for name in listed.stdout_bytes.split(b"\0") if name
+    }
+    for name in kept:
+        (tmp_path / "p" / name).unlink()
+    assert run(*words).stdout_bytes == b""  # the one to keep is gone

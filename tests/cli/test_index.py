@@ -146,8 +146,11 @@ def test_another_model_is_refused_and_reembed_changes_to_it(
     assert "embed the pictures anew with --reembed" in found.stderr
     (photos / "b.png").unlink()
     found = run("index", "--reembed", "-o", out, "-m", other)
-    assert found.exit_code == 3  # one file is gone
-    assert "2 added, 1 rejected" in found.stderr
+    assert found.exit_code == 1
+    assert "The library keeps its old vectors" in found.stderr
+    assert run("index", photos, "-o", out, "--prune", "-m", model).exit_code == 0
+    found = run("index", "--reembed", "-o", out, "-m", other)
+    assert (found.exit_code, "2 unchanged" in found.stderr) == (0, True)
     found = run("search", out, "a cat")
     assert (found.exit_code, len(found.stdout.splitlines())) == (0, 3)
     assert run("index", photos, "-o", out).exit_code == 0
@@ -204,3 +207,17 @@ def test_another_type_of_a_kept_column_is_refused(run: Any, photos: Path, out: P
     found = run(*words, "--keep", "year:float")
     assert found.exit_code == 1
     assert "holds int, not float; write --keep year:int" in " ".join(found.stderr.split())
+
+
+def test_a_library_that_stays_empty_by_a_mistake_is_not_made(
+    run: Any, photos: Path, out: Path
+) -> None:
+    table = photos.parent / "t.csv"
+    table.write_text(f"file,year\n{sorted(photos.glob('*.png'))[0]},1999\n")
+    found = run("index", table, "--column", "fil", "-o", out)
+    assert (found.exit_code, out.exists()) == (1, False)
+    assert "is not made" in found.stderr
+    found = run("index", table, "--column", "file", "--keep", "year:int", "-o", out)
+    assert found.exit_code == 0
+    assert run("index", table, "--column", "fil", "-o", out).exit_code == 1
+    assert out.exists()

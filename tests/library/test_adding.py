@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ecliptic.engine import Clip, Item
-from ecliptic.errors import InputError, StorageError
+from ecliptic.errors import ConfigError, InputError, StorageError
 from ecliptic.library import Library
 from ecliptic.library.pictures import NewPicture
 from tests.library.photos import (
@@ -266,3 +266,24 @@ def test_compaction_removes_thumbnails_of_pictures_that_are_gone(
     assert not library.thumbnails([str(gone["content"])])
     assert library.check(deep=True) == []
     assert all(library.search("a cat").thumbnails())
+
+
+def test_e2_a_move_that_was_killed_half_way_is_finished(library: Library, photos: Path) -> None:
+    library.add(photos)
+    before = sorted(photos.rglob("*.png"))[0]
+    (row,) = [one for one in rows_of(library).values() if one["path"] == str(before)]
+    before.rename(photos / "moved.png")
+    library.add(photos)
+    put_back = {name: [row[name]] for name in library.store.schema.columns}
+    library.store.upsert(
+        [str(before)], vectors_of(library)[str(photos / "moved.png")][None], put_back
+    )
+    assert counts(library.add(photos)) == {"unchanged": 3, "moved": 1}
+    assert len(library) == 3
+
+
+@pytest.mark.parametrize("name", ["content", "path", "size"])
+def test_columns_that_a_library_fills_are_refused(tmp_path: Path, clip: Clip, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"every library has a column '{name}'"):
+        Library.create(tmp_path / "own.library", clip, {name: "string"})
+    assert not (tmp_path / "own.library").exists()

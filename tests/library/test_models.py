@@ -53,9 +53,14 @@ def test_reembedding_changes_the_model_at_once_and_keeps_the_rest(
         before = rows_of(library)
         old_items = library.folder / library.about.items
         (photos / "b.png").unlink()
-        summary = library.reembed(other_clip)
-        assert counts(summary) == {"added": 1, "rejected": 1}
-        assert summary.rejected[0].id == str(photos / "b.png")
+        with pytest.raises(
+            StorageError, match=r"1 pictures cannot be embedded anew.*keeps its old"
+        ):
+            library.reembed(other_clip)
+        assert rows_of(library) == before
+        assert old_items.exists()
+        assert library.remove([str(photos / "b.png")]) == 1
+        assert counts(library.reembed(other_clip)) == {"unchanged": 1}
         check_vectors(library, [photos / "a.png"])
         row = rows_of(library)[str(photos / "a.png")]
         assert (row["stars"], row["added"]) == (5, before[row["id"]]["added"])

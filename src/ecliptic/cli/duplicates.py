@@ -51,8 +51,7 @@ def duplicates(
     if json:
         print_json([_to_json(group) for group in groups])
     elif paths0:
-        rows = (row for group in groups for row in group.others)
-        print_names0(str(row["path"]) for row in rows if row["path"])
+        _print_removable(groups)
     else:
         _print(groups, shown=_SHOWN)
     if page:
@@ -63,6 +62,28 @@ def duplicates(
         say(f"groups in {page}")
     others = sum(len(group.others) for group in groups)
     say(f"{count(len(groups), 'group')}, {count(others, 'picture')} beside those to keep")
+
+
+def _print_removable(groups: "Sequence[DuplicateGroup]") -> None:
+    """Print the files beside those to keep, if both are as they were indexed, and are two files."""
+    from ecliptic.library import unchanged_file
+
+    left = 0
+    names: list[str] = []
+    for group in groups:
+        kept = unchanged_file(group.keep)
+        for row in group.others:
+            path = unchanged_file(row)
+            if kept is None or path is None or path.samefile(kept):
+                left += 1
+            else:
+                names.append(str(path))
+    print_names0(names)
+    if left:
+        say(
+            f"{count(left, 'picture')} not printed: the file, or the one to keep, is gone or "
+            "changed since it was indexed, or both are one file"
+        )
 
 
 def _print(groups: "Sequence[DuplicateGroup]", shown: int) -> None:

@@ -1,7 +1,9 @@
 """`ecliptic index`: put pictures into a library, or bring it up to date."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -12,7 +14,7 @@ from ecliptic.cli.flags import Json, expands
 from ecliptic.cli.library_flags import USUAL, LibraryModelFlags, is_library, open_library, shorten
 from ecliptic.cli.output import MOST_REJECTS, count, on_terminal, print_json, say
 from ecliptic.cli.sources import ImageSources, Paths
-from ecliptic.errors import InputError
+from ecliptic.errors import EclipticError, InputError
 
 if TYPE_CHECKING:
     from ecliptic.engine import Columns
@@ -130,13 +132,31 @@ def index(
     they are not tried again until they change.
     """
     update.check(sources, model)
+    made = not is_library(out)
     library = _open(out, model, sources, reembed=update.reembed)
-    summary = update.run(library, sources, model)
+    with _unmade(library, made=made):
+        summary = update.run(library, sources, model)
     _report(library, summary, prune=update.prune)
     if json:
         print_json(_to_json(library, summary))
     leave(INTERRUPTED, when=summary.interrupted)
     leave(REJECTED, when=bool(summary.rejected))
+
+
+@contextmanager
+def _unmade(library: "Library", *, made: bool) -> "Iterator[None]":
+    """Remove a library that was made just now, if a source cannot be read and it stays empty.
+
+    Otherwise it would keep its columns and its model, which may be a part of the mistake.
+    """
+    try:
+        yield
+    except EclipticError:
+        if made and not len(library) and not len(library.rejects):
+            library.close()
+            shutil.rmtree(library.folder)
+            say(f"{library.folder} is not made")
+        raise
 
 
 def _check_prune(sources: IndexSources, *, prune: bool) -> None:
@@ -198,7 +218,7 @@ def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
         (summary.added, "added"),
         (summary.changed, "changed"),
         (summary.moved, "moved"),
-        (summary.copied, "copies of others"),
+        (summary.copied, "copied"),
         (summary.removed, "removed"),
         (summary.unchanged, "unchanged"),
         (len(summary.rejected), "rejected"),

@@ -126,7 +126,8 @@ def compact(
     """
     before = _size(library)
     open_library(library).compact(now=now)
-    say(f"{library}: {before:,} MB before, {_size(library):,} MB now")
+    kept = "" if now else "; old versions stay for an hour, --now removes them"
+    say(f"{library}: {before:,} MB before, {_size(library):,} MB now{kept}")
 
 
 def _size(folder: Path) -> float:

@@ -9,7 +9,10 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.library.adding import AddSummary as AddSummary
-    from ecliptic.library.duplicates import DuplicateGroup as DuplicateGroup
+    from ecliptic.library.duplicates import (
+        DuplicateGroup as DuplicateGroup,
+        unchanged_file as unchanged_file,
+    )
     from ecliptic.library.health import (
         check_library as check_library,
         repair_library as repair_library,

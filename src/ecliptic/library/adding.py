@@ -5,7 +5,6 @@ next one finds what is stored and does the rest. What is unchanged is not read, 
 or is a copy, is not embedded again. Memory holds one batch.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -348,18 +347,6 @@ class Adding:
         for place, one in refused.items():  # a name that no store can hold
             self._reject(pictures[place], one.reason)
         return [picture for place, picture in enumerate(pictures) if place not in refused]
-
-    def find_gone(self, folders: Iterable[str]) -> None:
-        """Note the pictures below `folders` whose files are no longer there, and forget rejects."""
-        gone: dict[str, None] = {}
-        for folder in folders:
-            start = escape_surrogates(os.path.join(os.path.abspath(folder), ""))  # noqa: PTH100, PTH118
-            where = Compare("path", "starts with", start)
-            for block in self.parts.store.read(where=where, columns=["path"]):
-                gone |= dict.fromkeys(str(row["id"]) for row in block.rows() if is_gone(row))
-            rejects = [one for one in self.parts.rejects.ids() if one.startswith(start)]
-            self.parts.rejects.remove([one for one in rejects if is_gone({"path": one})])
-        self.summary.gone = list(gone)
 
 
 def _new_row(picture: NewPicture) -> StoreRow:

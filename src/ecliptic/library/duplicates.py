@@ -10,12 +10,15 @@ that a thousand copies are not a million pairs.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from ecliptic.errors import InputError
 from ecliptic.index import ColumnValue, Filter, NearPairs, Store, StoreRow
+from ecliptic.library.pictures import unescape
 
+EPOCH = datetime(1970, 1, 1)
 MOST_PAIRS = 2_000_000  # that are held in memory, about 400 MB
 _FACTS = ("path", "size", "modified", "content", "width", "height", "folder", "name")
 _Near = dict[str, list[tuple[str, float]]]  # by id: the ids that resemble it, with their cosines
@@ -37,6 +40,19 @@ class DuplicateGroup:
     def same(self) -> int:
         """How many of the others have the same bytes as the one to keep."""
         return sum(map(self.is_copy, self.others))
+
+
+def unchanged_file(row: StoreRow) -> Path | None:
+    """The file of a picture, if its size and time are those that were indexed; else None."""
+    if not isinstance(row["path"], str):
+        return None
+    path = Path(unescape(row["path"]))
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    modified = EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000)
+    return path if (found.st_size, modified) == (row["size"], row["modified"]) else None
 
 
 def find_groups(store: Store, threshold: float, where: Filter | str | None) -> list[DuplicateGroup]:

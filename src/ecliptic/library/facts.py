@@ -9,6 +9,7 @@ from typing import Any
 
 from ecliptic.errors import ConfigError, ImageError, did_you_mean
 from ecliptic.index import ColumnType, ColumnValue, fit
+from ecliptic.library.layout import COLUMNS
 
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -22,6 +23,15 @@ def check_facts(names: tuple[str, ...], columns: Mapping[str, ColumnType]) -> No
             raise ConfigError(
                 f"the library has no column {name!r} to fill from a table; {near} Columns are "
                 "chosen when a library is made."
+            )
+
+
+def check_own_columns(columns: Mapping[str, ColumnType]) -> None:
+    """Raise ConfigError for a column that every library fills by itself."""
+    for name in columns:
+        if name in COLUMNS:
+            raise ConfigError(
+                f"every library has a column {name!r} and fills it by itself; rename yours."
             )
 
 

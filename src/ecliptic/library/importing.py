@@ -9,6 +9,7 @@ from ecliptic.index import ColumnType, ColumnValue, RefusedRow, RowBlock, Store,
 from ecliptic.library.layout import COLUMNS
 from ecliptic.library.pictures import folder_of
 
+_FILLED = ("content", "size", "modified", "mtime_ns", "added")  # what `add` relies on
 PATHS = ("path", "image_path")  # columns that may hold the file of a picture
 
 
@@ -43,7 +44,8 @@ def fill(store: Store, source: VectorSource) -> list[RefusedRow]:
     for block in source.blocks():
         if block.vectors is None:
             raise StorageError("the source gives rows without vectors.")
-        written = store.upsert(block.ids, block.vectors, _columns(block))
+        columns = _columns(block, own="space" in source.facts)
+        written = store.upsert(block.ids, block.vectors, columns)
         refused += [RefusedRow(count + one.row, one.id, one.reason) for one in written.refused]
         if written.replaced or written.repeated:
             raise StorageError(
@@ -54,9 +56,12 @@ def fill(store: Store, source: VectorSource) -> list[RefusedRow]:
     return refused
 
 
-def _columns(block: RowBlock) -> dict[str, list[ColumnValue | None]]:
-    """The columns of a block, with those of a library that a path tells."""
-    columns = dict(block.columns)
+def _columns(block: RowBlock, *, own: bool) -> dict[str, list[ColumnValue | None]]:
+    """The columns of a block, with those of a library that a path tells.
+
+    Columns of other tools that have the names of what `add` fills and relies on are left out.
+    """
+    columns = {name: values for name, values in block.columns.items() if own or name not in _FILLED}
     paths = next((columns[name] for name in PATHS if name in columns), None)
     if paths is not None:
         given = [path if isinstance(path, str) and path else None for path in paths]
@@ -72,7 +77,7 @@ def own_columns(source: VectorSource) -> Iterator[tuple[str, ColumnType]]:
     for name, kind in source.columns.items():
         if name not in COLUMNS:
             yield name, kind
-        elif COLUMNS[name] != kind:
+        elif COLUMNS[name] != kind and name not in _FILLED:
             raise StorageError(
                 f"the column {name!r} of the source holds {kind}, but that of a library "
                 f"{COLUMNS[name]}; rename it, or leave it out."

@@ -65,7 +65,10 @@ def _key(text: str) -> int:
 
 
 def _content_key(value: ColumnValue | None) -> int:
-    return int(value[:16], 16) if isinstance(value, str) and value else 0
+    try:
+        return int(value[:16], 16) if isinstance(value, str) and value else 0
+    except ValueError:  # an imported column that holds something else
+        return 0
 
 
 def _number(value: ColumnValue | None) -> int:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from ecliptic.engine import Clip, Columns, Item, load
 from ecliptic.errors import ConfigError, StorageError
@@ -13,6 +13,7 @@ from ecliptic.index import (
     KeyedTable,
     RefusedRow,
     Repaired,
+    Store,
     StoreProblem,
     VectorSource,
     WrittenVectors,
@@ -21,18 +22,12 @@ from ecliptic.index import (
 )
 from ecliptic.library.adding import Adding, AddSummary, LibraryParts
 from ecliptic.library.duplicates import DuplicateGroup, find_groups
-from ecliptic.library.facts import check_facts
+from ecliptic.library.facts import check_facts, check_own_columns
+from ecliptic.library.gone import find_gone
 from ecliptic.library.health import check_library, remove_unused_thumbnails, repair_library
 from ecliptic.library.hits import LibraryHits
 from ecliptic.library.importing import check_source, fill, own_columns
-from ecliptic.library.layout import (
-    ABOUT,
-    REJECTS,
-    THUMBNAILS,
-    is_unused,
-    read_about,
-    write_about,
-)
+from ecliptic.library.layout import ABOUT, REJECTS, THUMBNAILS, is_unused, read_about, write_about
 from ecliptic.library.models import check_clip, describe, items_of, name_source, watched_folder
 from ecliptic.library.queries import LibraryQuery, Wanted
 from ecliptic.library.reembedding import Reembedding, count_without_file, remove_items
@@ -46,8 +41,7 @@ PictureSources = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item
 class Library:
     """Pictures that are indexed once and searched by words and by pictures.
 
-    Several processes may use one library at a time. Nothing that `add` reported is lost when a
-    process is killed.
+    Several processes may use one library at a time. What `add` reported outlives a kill.
     """
 
     def __init__(self, folder: Path, clip: Clip | None = None) -> None:
@@ -93,6 +87,7 @@ class Library:
                 f"{folder} exists and holds {what}; open it, or choose another path."
             )
         model = load(clip) if isinstance(clip, str) else clip
+        check_own_columns(columns or {})
         about = describe(model, source or clip, columns or {})
         make_folder(folder)
         open_store(folder / about.items, about.schema()).close()
@@ -228,7 +223,8 @@ class Library:
         adding.run(items())
         summary = adding.summary
         if not summary.interrupted:
-            adding.find_gone(folders)
+            summary.gone, left = find_gone(self._parts, folders)
+            summary.moved += left
             if prune and summary.gone:
                 summary.removed = self.remove(summary.gone)
         return summary
@@ -395,6 +391,6 @@ class Library:
         return {id_: row["jpeg"] for id_, row in found.items()}
 
     @property
-    def store(self) -> Any:
+    def store(self) -> Store:
         """The store of the items, for what this class does not offer."""
         return self._parts.store

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ecliptic.engine import Clip, Item
+from ecliptic.errors import StorageError
 from ecliptic.index import Compare, Not, Store, StoreRow, open_store
 from ecliptic.library.adding import Adding, AddSummary, LibraryParts
 from ecliptic.library.layout import COLUMNS, LibraryAbout, write_about
@@ -26,9 +27,28 @@ class Reembedding:
         parts = LibraryParts(store, self._old.thumbnails, self._old.rejects)
         adding = Adding(parts, clip, advance, retry=True, batch_size=None, find=self._find)
         adding.run(self._items())
-        if not adding.summary.interrupted:
-            write_about(self._folder, self._about)
-        return adding.summary
+        summary = adding.summary
+        if summary.interrupted:
+            return summary
+        if summary.rejected:
+            first = summary.rejected[0]
+            raise StorageError(
+                f"{len(summary.rejected)} pictures cannot be embedded anew, such as {first.id}: "
+                f"{first.reason} The library keeps its old vectors. Bring the files back, or "
+                "remove these pictures (`ecliptic index --prune`, `ecliptic library remove`), and "
+                "begin again; what is embedded is kept."
+            )
+        self._remove_stale(store)
+        write_about(self._folder, self._about)
+        return summary
+
+    def _remove_stale(self, store: Store) -> None:
+        """Remove rows that were removed from the old vectors after an earlier run."""
+        stale = {id_ for block in store.read(columns=[]) for id_ in block.ids}
+        for block in self._old.store.read(columns=[]):
+            stale.difference_update(block.ids)
+        if stale:
+            store.delete(ids=sorted(stale))
 
     def _items(self) -> Iterator[Item]:
         kept = ["added", *(name for name in self._about.columns if name not in COLUMNS)]

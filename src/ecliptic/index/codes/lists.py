@@ -21,6 +21,7 @@ NAME = "lists.safetensors"
 COUNT = 256  # lists
 SAMPLE = 128 * COUNT  # rows that the centres are found from
 SHARE = 0.25  # of the rows, in the lists that a query looks into
+_GROWTH = 2  # times the rows, for which lists are made anew
 _ROUNDS = 10  # of k-means
 _AT_ONCE = 1 << 15  # rows that are assigned together
 
@@ -73,27 +74,33 @@ def find_lists(sample: Tensor, count: int = COUNT) -> RowLists:
     return lists
 
 
-def open_lists(folder: Path, width: int, make: Callable[[], RowLists]) -> RowLists:
-    """The lists of a table, from its folder of codes; made and written if there are none."""
+def open_lists(folder: Path, width: int, rows: int, make: Callable[[], RowLists]) -> RowLists:
+    """The lists of a table, from its folder of codes; made and written if there are none.
+
+    They are made anew when the table has twice the `rows` that it had, whose content may differ.
+    """
     path = folder / NAME
-    found = _read(path, width)
+    found = _read(path, width, rows)
     if found is not None:
         return found
     lists = make()
     try:
         make_folder(folder)
         tensors = {"centres": lists.centres.contiguous()}
-        replace_file(path, partial(write_safetensors, tensors=tensors, metadata={"key": lists.key}))
+        about = {"key": lists.key, "rows": str(rows)}
+        replace_file(path, partial(write_safetensors, tensors=tensors, metadata=about))
     except StorageError:  # it may only be read: they stay in memory
         return lists
-    return _read(path, width) or lists
+    return _read(path, width, rows) or lists
 
 
-def _read(path: Path, width: int) -> RowLists | None:
+def _read(path: Path, width: int, rows: int) -> RowLists | None:
     try:
         file = read_safetensors(path)
+        if rows >= _GROWTH * int(file.metadata["rows"]):
+            return None
         lists = RowLists(file.tensors["centres"].clone())
-    except (EclipticError, OSError, KeyError):
+    except (EclipticError, OSError, KeyError, ValueError):
         return None
     centres = lists.centres
     fits = centres.ndim == 2 and centres.shape[1] == width and centres.dtype == torch.float32

@@ -46,7 +46,8 @@ def search_view(
             found = _finish(view, some, [_choose(row, k, _ROUNDING) for row in scores], k)
             scored += view.rows * len(some)
         else:
-            scores, probed = _score(view, some, mask, k)
+            near = len(queries) == 1 and mask is None and k <= _MOST_OF_LISTS
+            scores, probed = _score(view, some, mask, k, near=near)
             found, looked_at = _search_codes(view, some, scores, k)
             scored += looked_at
         hits += _with_columns(view, found, columns)
@@ -55,7 +56,12 @@ def search_view(
 
 
 def _score(
-    view: View, queries: NDArray[np.float32], mask: NDArray[np.bool_] | None, k: int
+    view: View,
+    queries: NDArray[np.float32],
+    mask: NDArray[np.bool_] | None,
+    k: int,
+    *,
+    near: bool,
 ) -> tuple[torch.Tensor, float]:
     """(Q, n) scores by the codes, and the part of the rows that was looked at.
 
@@ -63,7 +69,7 @@ def _score(
     need most of the lists.
     """
     coded = code_queries(torch.from_numpy(queries))
-    if view.lists is not None and len(queries) == 1 and mask is None and k <= _MOST_OF_LISTS:
+    if view.lists is not None and near:
         scores, probed = view.score_near(coded)
         if int((scores > -torch.inf).sum()) >= k + _MORE:
             return scores, probed

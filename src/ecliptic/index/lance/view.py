@@ -166,7 +166,7 @@ class View:
             table = self.dataset.take(list(range(0, self.rows, step)), columns=[VECTOR])
             return find_lists(torch.from_numpy(matrix(table[VECTOR]).copy()))
 
-        return open_lists(codes, width, make)
+        return open_lists(codes, width, self.rows, make)
 
     def score_near(self, queries: CodedQueries) -> tuple[Tensor, float]:
         """Scores of the rows in the lists near one query, and the part of the rows that they have.
