@@ -173,7 +173,7 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(
     code = (
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored under nohup
-        "from ecliptic.library import adding\n"
+        "from ecliptic.library.filling import adding\n"
         "adding.MOST_ROWS = 8\n"
         "from ecliptic.cli.main import run\n"
         "run()\n"

@@ -271,7 +271,7 @@ def test_parquet_holds_images_as_bytes_or_as_hugging_face_has_them(tmp_path: Pat
     rows = [{"bytes": b"png", "path": "a.png"}, {"bytes": None, "path": "b.png"}]
     file = write_parquet(tmp_path / "t.parquet", image=rows, raw=[b"1", b"2"])
     assert list(read_items(file, Columns("image"))) == [
-        Item("a.png", b"png"),
+        Item("a.png", b"png", archive=str(file)),
         Item("b.png", str(tmp_path / "b.png")),
     ]
     first, second = read_items(file, Columns("raw"))

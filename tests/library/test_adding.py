@@ -10,7 +10,7 @@ import pytest
 from ecliptic.engine import Clip, Item
 from ecliptic.errors import ConfigError, InputError, StorageError
 from ecliptic.library import Library
-from ecliptic.library.pictures import NewPicture
+from ecliptic.library.filling.pictures import NewPicture
 from tests.library.photos import (
     check_vectors,
     counts,
@@ -193,7 +193,7 @@ def test_files_that_may_not_be_looked_at_are_not_gone(
         raise PermissionError(13, "Permission denied", path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ecliptic.library.pictures.os.lstat", refuse)
+        patch.setattr("ecliptic.library.filling.pictures.os.lstat", refuse)
         assert counts(library.add(photos, prune=True)) == {"unchanged": 2}
     assert library.add(photos).gone == [str(photos / "a.png")]
 

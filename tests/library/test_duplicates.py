@@ -12,8 +12,9 @@ import pytest
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, FilterError, InputError
 from ecliptic.index import Store, StoreSchema, open_store
-from ecliptic.library import Library, duplicates
-from ecliptic.library.duplicates import find_groups
+from ecliptic.library import Library
+from ecliptic.library.finding import duplicates
+from ecliptic.library.finding.duplicates import find_groups
 from ecliptic.library.layout import COLUMNS
 from tests.library.photos import save_photo
 from tests.waiting import at_most

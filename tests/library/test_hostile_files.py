@@ -9,7 +9,7 @@ import pytest
 
 from ecliptic.inputs import Preprocess
 from ecliptic.library import Library
-from ecliptic.library.pictures import NewPicture
+from ecliptic.library.filling.pictures import NewPicture
 from tests.engine.models import draw
 from tests.library.photos import check_vectors, counts, rows_of, save_photo, vectors_of
 from tests.waiting import special_files

@@ -10,8 +10,9 @@ import ecliptic
 from ecliptic.checkpoints import write
 from ecliptic.engine import Clip, Columns, Item
 from ecliptic.errors import ConfigError, SpaceMismatchError, StorageError
-from ecliptic.library import Library, library as library_module
-from ecliptic.library.adding import Adding
+from ecliptic.library import Library, making
+from ecliptic.library.filling.adding import Adding
+from ecliptic.library.filling.reembedding import Reembedding
 from tests import tiny
 from tests.library.photos import check_vectors, counts, rows_of, save_photo, vectors_of
 
@@ -106,7 +107,7 @@ def test_rows_without_a_file_cannot_be_embedded_anew(
     library: Library, photos: Path, other_clip: Clip
 ) -> None:
     library.add([photos, Item("row", (photos / "a.png").read_bytes() + b"!")])
-    with pytest.raises(ConfigError, match=r"1 pictures .* came from tables"):
+    with pytest.raises(ConfigError, match=r"1 pictures .* came from tars or tables"):
         library.reembed(other_clip)
     assert len(library) == 4
 
@@ -159,7 +160,7 @@ def test_a1_a_killed_creation_can_be_repeated(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(library_module, "write_about", kill)
+        patch.setattr(making, "write_about", kill)
         with pytest.raises(SystemExit):
             Library.create(tmp_path / "x.library", clip)
     with Library.create(tmp_path / "x.library", clip) as library:
@@ -173,3 +174,44 @@ def test_a1_a_killed_creation_can_be_repeated(
         with Library.open(library.folder, clip) as again:
             assert counts(again.add(photos)) == {"added": 3}
             assert again.check(deep=True) == []
+
+
+def test_a_picture_that_is_added_during_a_reembedding_is_in_the_new_vectors(
+    library: Library, other_clip: Clip, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add(photos)
+    other = Library.open(library.folder, library.clip)  # as another process
+    late, after = save_photo(photos / "late.png", 70), photos / "after.png"
+    embed = Adding._embed
+
+    def add_meanwhile(adding: Adding, pictures: Any) -> None:
+        monkeypatch.setattr(Adding, "_embed", embed)
+        assert counts(other.add(late)) == {"added": 1}
+        embed(adding, pictures)
+
+    monkeypatch.setattr(Adding, "_embed", add_meanwhile)
+    library.reembed(other_clip)
+    check_vectors(library, [*sorted(photos.rglob("*.png"))])
+    save_photo(after, 71)
+    with pytest.raises(StorageError, match="has the vectors of another model now"):
+        other.add(after)
+    assert len(library) == 4
+
+
+def test_pictures_that_were_removed_do_not_come_back_after_a_stopped_reembedding(
+    library: Library, other_clip: Clip, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add(photos)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reembedding, "_remove_stale", stop)
+        with pytest.raises(KeyboardInterrupt):
+            library.reembed(other_clip)
+    gone = sorted(rows_of(library))[0]
+    library.remove([gone])
+    library.reembed(other_clip)
+    assert gone not in rows_of(library)
+    assert len(library) == 2

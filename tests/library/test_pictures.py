@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ecliptic.engine import Clip, image_item
 from ecliptic.library import Library
-from ecliptic.library.pictures import LARGEST_THUMBNAIL, make_thumbnail
+from ecliptic.library.filling.pictures import LARGEST_THUMBNAIL, find_file, make_thumbnail
 from tests.engine.models import draw
 from tests.library.photos import rows_of
 
@@ -164,3 +165,18 @@ def test_width_height_format_and_damaged_metadata(library: Library, tmp_path: Pa
     assert rows["a.jpg"]["taken"] is None
     small = library.thumbnails([row["content"] for row in rows.values()])
     assert sorted(opened(data).size for data in small.values()) == [(30, 20), (33, 22), (48, 32)]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_width_and_height_are_those_of_the_upright_picture(
+    tmp_path: Path, clip: Clip, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation  # EXIF 2.32, table 4
+    path = tmp_path / "a.jpg"
+    draw(0, 60, 20).save(path, exif=exif)
+    picture = find_file(image_item(str(path))).read(clip.preprocessor)
+    picture.prepare(clip.preprocessor)
+    upright = (20, 60) if orientation >= 5 else (60, 20)
+    assert (picture.facts["width"], picture.facts["height"]) == upright
+    assert Image.open(io.BytesIO(picture.thumbnail)).size == upright

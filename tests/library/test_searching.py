@@ -11,8 +11,8 @@ from PIL import Image
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, EclipticError, FilterError, InputError
 from ecliptic.library import Library
-from ecliptic.library.queries import LibraryQuery
-from ecliptic.library.searching import CANDIDATES, choose_diverse
+from ecliptic.library.finding.queries import LibraryQuery
+from ecliptic.library.finding.searching import CANDIDATES, choose_diverse
 from tests.engine.models import draw
 from tests.library.photos import save_photo, vectors_of
 
@@ -237,3 +237,20 @@ def test_a_query_is_described_for_people(filled: Library) -> None:
     assert parts[1].endswith("…")
     assert parts[2:4] == ["like 01.png x 0.5", "like a picture"]
     assert parts[4:] == ['less "snow"', 'less "rain" x 1', "less 02.png"]
+
+
+def test_the_rank_is_that_of_the_score_also_with_diversity(library: Library, photos: Path) -> None:
+    for seed in range(30, 50):
+        save_photo(photos / f"{seed}.png", seed)
+    library.add(photos)
+    plain = library.search("a cat", k=23)
+    ranks = dict(zip(plain.ids, plain.ranks, strict=True))
+    assert list(plain.ranks) == list(range(1, 24))
+    diverse = library.search("a cat", k=10, diversity=0.9)
+    assert [ranks[id_] for id_ in diverse.ids] == list(diverse.ranks)
+    assert list(diverse.ranks) != list(range(1, 11))
+
+
+def test_one_text_is_no_list_of_queries(library: Library) -> None:
+    with pytest.raises(InputError, match="queries must be a list, got the one text 'abc'"):
+        library.search_each("abc")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from ecliptic.engine import Clip, Columns
 from ecliptic.errors import ConfigError, InputError, MissingColumnError
 from ecliptic.library import Library
-from tests.library.photos import check_vectors, counts, rows_of
+from tests.library.photos import check_vectors, counts, rows_of, save_photo
 
 
 def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -69,7 +70,7 @@ def test_a_parquet_file_of_bytes_with_ids(library: Library, photos: Path) -> Non
     table = photos / "hf.parquet"
     pq.write_table(pa.table({"image": pictures, "n": [1, 2]}), table)
     assert counts(library.add(table, columns=Columns("image"))) == {"added": 2}
-    assert set(rows_of(library)) == {"a.png", f"{table}, row 2"}
+    assert set(rows_of(library)) == {f"{table}/a.png", f"{table}, row 2"}
     assert counts(library.add(table, columns=Columns("image"))) == {"unchanged": 2}
     assert counts(library.add(table, columns=Columns("image", "n"))) == {"copied": 2}
     assert {"1", "2"} < set(rows_of(library))
@@ -114,3 +115,38 @@ def test_a_column_that_is_missing_names_those_there(library: Library, photos: Pa
     table = write_csv(photos / "t.csv", [{"file": "a.png"}])
     with pytest.raises(MissingColumnError, match="file"):
         library.add(table, columns=Columns("path"))
+
+
+def test_rows_of_two_tables_with_the_same_inner_names_are_two_pictures(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for shard, name in (("one", "a.png"), ("two", "b.png")):
+        (photos / shard).mkdir()
+        inner = {"bytes": (photos / name).read_bytes(), "path": "0.png"}
+        pq.write_table(pa.table({"image": [inner]}), photos / shard / "t.parquet")
+    for shard in ("one", "two"):
+        monkeypatch.chdir(photos / shard)
+        assert counts(library.add("t.parquet", columns=Columns("image"))) == {"added": 1}
+    again = library.add(photos / "one" / "t.parquet", columns=Columns("image"))
+    assert counts(again) == {"unchanged": 1}
+    assert set(rows_of(library)) == {f"{photos}/{s}/t.parquet/0.png" for s in ("one", "two")}
+
+
+def test_columns_of_users_stay_with_their_file(tmp_path: Path, clip: Clip, photos: Path) -> None:
+    (table := tmp_path / "t.csv").write_text(f"file,year\n{photos / 'a.png'},1999\n")
+    with Library.create(tmp_path / "own.library", clip, {"year": "int"}) as library:
+        library.add(table, columns=Columns("file", facts=("year",)))
+        first = rows_of(library)[str(photos / "a.png")]
+        save_photo(photos / "a.png", 77)  # another content
+        shutil.copy(photos / "a.png", photos / "copy.png")
+        library.add(photos)
+        rows = rows_of(library)
+        changed, copy = rows[str(photos / "a.png")], rows[str(photos / "copy.png")]
+        assert changed["content"] != first["content"]
+        assert (changed["year"], changed["added"]) == (1999, first["added"])
+        assert (copy["year"], copy["added"] > first["added"]) == (None, True)
+        (photos / "a.png").rename(photos / "moved.png")
+        assert counts(library.add(photos))["moved"] == 1
+        moved = rows_of(library)[str(photos / "moved.png")]
+        assert (moved["year"], moved["added"]) == (1999, first["added"])

@@ -15,8 +15,9 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 import ecliptic
-from ecliptic.library import Library, adding
-from ecliptic.library.library import ABOUT
+from ecliptic.library import Library
+from ecliptic.library.filling import adding
+from ecliptic.library.layout import ABOUT
 
 clip = ecliptic.load(sys.argv[1])
 folder, photos = sys.argv[2:]

@@ -4,9 +4,11 @@ All that does not depend on the engine is here: checks of what comes in, and the
 out. N rows, E vector size, Q queries, K hits.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +29,9 @@ from ecliptic.index.columns import ID
 from ecliptic.index.filters.parsing import parse_filter
 from ecliptic.index.filters.tree import Filter, check_filter
 from ecliptic.index.schema import RowBlock, StoreRow, StoreSchema
+
+if TYPE_CHECKING:
+    from ecliptic.index.formats.writing import WrittenVectors
 
 MOST_HITS = 100_000  # of one query
 
@@ -230,6 +235,23 @@ class Store(ABC):
         if isinstance(where, str):
             return parse_filter(where, self.schema.columns)
         return check_filter(where, self.schema.columns)  # type: ignore[arg-type] # it refuses others
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        where: Filter | str | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> "WrittenVectors":
+        """Write ids, vectors and columns as .parquet, .npy, .index (FAISS) or .usearch.
+
+        Raises:
+            StorageError: the file exists, has another suffix, or cannot be written.
+        """
+        from ecliptic.index.formats.writing import write_vectors  # the other tools wait until here
+
+        blocks = self.read(where=where, vectors=True)
+        return write_vectors(Path(path), blocks, self.schema, overwrite=overwrite)
 
     @abstractmethod
     def check(self, *, deep: bool = False) -> list[StoreProblem]:

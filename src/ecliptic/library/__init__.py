@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.library.adding import AddSummary as AddSummary
-    from ecliptic.library.duplicates import (
+    from ecliptic.library.filling.adding import AddSummary as AddSummary
+    from ecliptic.library.filling.rejected import RejectedPicture as RejectedPicture
+    from ecliptic.library.finding.duplicates import (
         DuplicateGroup as DuplicateGroup,
         unchanged_file as unchanged_file,
     )
+    from ecliptic.library.finding.hits import LibraryHits as LibraryHits
+    from ecliptic.library.finding.queries import LibraryQuery as LibraryQuery
     from ecliptic.library.health import (
         check_library as check_library,
         repair_library as repair_library,
     )
-    from ecliptic.library.hits import LibraryHits as LibraryHits
     from ecliptic.library.library import Library as Library
     from ecliptic.library.models import watched_folder as watched_folder
-    from ecliptic.library.queries import LibraryQuery as LibraryQuery
-    from ecliptic.library.rejected import RejectedPicture as RejectedPicture
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -20,6 +20,8 @@ from ecliptic.index import (
     repair_table,
 )
 from ecliptic.inputs import open_image, read_bytes
+from ecliptic.library.filling.pictures import make_thumbnail, unescape
+from ecliptic.library.filling.rejected import RejectedPictures
 from ecliptic.library.layout import (
     ABOUT,
     COLUMNS,
@@ -30,8 +32,6 @@ from ecliptic.library.layout import (
     write_about,
 )
 from ecliptic.library.models import known_name
-from ecliptic.library.pictures import make_thumbnail, unescape
-from ecliptic.library.rejected import RejectedPictures
 
 _AT_ONCE = 256  # thumbnails that are written together
 

@@ -8,6 +8,7 @@ photos.library/
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from ecliptic.errors import CorruptFileError, StorageError
 from ecliptic.index import ColumnType, StoreSchema
-from ecliptic.storage import read_json, replace_file, text_writer
+from ecliptic.storage import make_folder, read_json, replace_file, text_writer
 
 ABOUT = "library.json"
 THUMBNAILS, REJECTS = "thumbnails", "rejects"
@@ -73,6 +74,26 @@ def is_unused(folder: Path) -> bool:
     return all(path.name.startswith(("items-", f".{ABOUT}.")) for path in folder.iterdir())
 
 
+def begin_again(folder: Path) -> None:
+    """Make the folder of a library, without what a killed process left in it."""
+    make_folder(folder)
+    for path in folder.glob("items-*"):
+        shutil.rmtree(path)
+
+
+def check_current(folder: Path, about: LibraryAbout) -> None:
+    """Raise unless a library still has the vectors that it had when it was opened.
+
+    Raises:
+        StorageError: another process changed its model.
+    """
+    if read_about(folder).items != about.items:
+        raise StorageError(
+            f"{folder} has the vectors of another model now, as another process embedded it anew; "
+            "open it again and repeat this step."
+        )
+
+
 def read_about(folder: Path) -> LibraryAbout:
     """Read `library.json`.
 
@@ -82,10 +103,13 @@ def read_about(folder: Path) -> LibraryAbout:
     """
     path = folder / ABOUT
     if not path.is_file():
-        raise StorageError(
-            f"{folder} is no library: it has no {ABOUT}; make one with `ecliptic index`, or check "
-            "the path."
+        lost = next(folder.glob("items-*"), None) is not None
+        fix = (
+            "`ecliptic library repair` writes it again"
+            if lost
+            else ("make one with `ecliptic index`, or check the path")
         )
+        raise StorageError(f"{folder} is no library: it has no {ABOUT}; {fix}.")
     try:
         content: dict[str, Any] = read_json(path)
         version = content.get("format")

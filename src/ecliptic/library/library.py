@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from ecliptic.engine import Clip, Columns, Item, load
-from ecliptic.errors import ConfigError, StorageError
+from ecliptic.errors import InputError
 from ecliptic.index import (
     ColumnType,
     Filter,
@@ -15,25 +16,25 @@ from ecliptic.index import (
     Repaired,
     Store,
     StoreProblem,
+    StoreRow,
     VectorSource,
     WrittenVectors,
     open_store,
-    write_vectors,
 )
-from ecliptic.library.adding import Adding, AddSummary, LibraryParts
-from ecliptic.library.duplicates import DuplicateGroup, find_groups
-from ecliptic.library.facts import check_facts, check_own_columns
-from ecliptic.library.gone import find_gone
+from ecliptic.library.filling.adding import Adding, AddSummary, LibraryParts
+from ecliptic.library.filling.facts import check_facts
+from ecliptic.library.filling.gone import find_gone
+from ecliptic.library.filling.importing import check_source, fill, own_columns
+from ecliptic.library.filling.reembedding import Reembedding, remove_items
+from ecliptic.library.filling.rejected import RejectedPictures
+from ecliptic.library.finding.duplicates import DuplicateGroup, find_groups
+from ecliptic.library.finding.hits import LibraryHits
+from ecliptic.library.finding.queries import LibraryQuery, Wanted
+from ecliptic.library.finding.searching import HowToFind, find_hits
 from ecliptic.library.health import check_library, remove_unused_thumbnails, repair_library
-from ecliptic.library.hits import LibraryHits
-from ecliptic.library.importing import check_source, fill, own_columns
-from ecliptic.library.layout import ABOUT, REJECTS, THUMBNAILS, is_unused, read_about, write_about
-from ecliptic.library.models import check_clip, describe, items_of, name_source, watched_folder
-from ecliptic.library.queries import LibraryQuery, Wanted
-from ecliptic.library.reembedding import Reembedding, count_without_file, remove_items
-from ecliptic.library.rejected import RejectedPictures
-from ecliptic.library.searching import HowToFind, find_hits
-from ecliptic.storage import make_folder
+from ecliptic.library.layout import REJECTS, THUMBNAILS, check_current, read_about
+from ecliptic.library.making import check_free, make_library
+from ecliptic.library.models import check_clip, describe, items_of, load_own, watched_folder
 
 PictureSources = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item]
 
@@ -55,11 +56,17 @@ class Library:
         self.about = read_about(folder)
         if self._clip is not None:
             check_clip(self.folder, self.about, self._clip)
-        self._parts = LibraryParts(
+        self._opened = LibraryParts(
             open_store(folder / self.about.items),
             KeyedTable(folder / THUMBNAILS, {"jpeg": "bytes"}),
             RejectedPictures(folder / REJECTS),
         )
+
+    @property
+    def _parts(self) -> LibraryParts:
+        """The tables, unless another process changed the model since they were opened."""
+        check_current(self.folder, self.about)
+        return self._opened
 
     @classmethod
     def create(
@@ -80,19 +87,10 @@ class Library:
         Raises:
             StorageError: something is there, or it cannot be written.
         """
-        folder = Path(path)
-        if folder.exists() and not is_unused(folder):
-            what = "a library" if (folder / ABOUT).exists() else "something else"
-            raise StorageError(
-                f"{folder} exists and holds {what}; open it, or choose another path."
-            )
+        check_free(Path(path))
         model = load(clip) if isinstance(clip, str) else clip
-        check_own_columns(columns or {})
-        about = describe(model, source or clip, columns or {})
-        make_folder(folder)
-        open_store(folder / about.items, about.schema()).close()
-        write_about(folder, about)  # last, because a folder without it is no library
-        return cls(folder, model)
+        make_library(Path(path), model, source or clip, columns or {})
+        return cls(Path(path), model)
 
     @classmethod
     def from_vectors(
@@ -121,8 +119,16 @@ class Library:
         model = load(clip) if isinstance(clip, str) else clip
         check_source(vectors, model.card, vectors.kind)
         columns = dict(own_columns(vectors))
-        library = cls.create(path, model, columns, source=source or name_source(clip))
-        return library, fill(library.store, vectors)
+        refused: list[RefusedRow] = []
+        check_free(Path(path))
+        make_library(
+            Path(path),
+            model,
+            source or clip,
+            columns,
+            lambda store: refused.extend(fill(store, vectors)),
+        )
+        return cls(Path(path), model), refused
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], clip: Clip | str | None = None) -> "Library":
@@ -147,10 +153,9 @@ class Library:
 
     def close(self) -> None:
         """Give back what it holds."""
-        self._parts.store.close()
+        self._opened.store.close()
 
     def __len__(self) -> int:
-        """The number of pictures."""
         return len(self._parts.store)
 
     def __repr__(self) -> str:
@@ -160,13 +165,7 @@ class Library:
     def clip(self) -> Clip:
         """The model; loaded when it is first needed."""
         if self._clip is None:
-            if not self.about.model:
-                raise ConfigError(
-                    f"{self.folder} was made with {self.about.name}, but not from a name or path "
-                    "that is known; pass the model to Library.open."
-                )
-            clip = load(self.about.model)
-            check_clip(self.folder, self.about, clip)
+            clip = load_own(self.folder, self.about)
             self._clip = clip
         return self._clip
 
@@ -208,7 +207,8 @@ class Library:
             InputError, StorageError: a source that cannot be read, or a full disk.
         """
         clip = self.clip
-        adding = Adding(self._parts, clip, advance, retry=retry, batch_size=batch_size)
+        check = partial(check_current, self.folder, self.about)
+        adding = Adding(self._parts, clip, advance, check, retry=retry, batch_size=batch_size)
         if columns is not None:
             check_facts(columns.facts, self.about.columns)
         given = [pictures] if isinstance(pictures, str | os.PathLike) else pictures
@@ -232,6 +232,13 @@ class Library:
     def remove(self, ids: Sequence[str]) -> int:
         """Remove pictures from the library, not from the disk; returns how many were there."""
         return self._parts.store.delete(ids=ids)
+
+    def rows(
+        self, where: Filter | str | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[StoreRow]:
+        """The pictures that pass a filter, each as its id and its columns, in no certain order."""
+        for block in self._parts.store.read(where=where, columns=columns):
+            yield from block.rows()
 
     def search(
         self,
@@ -264,9 +271,8 @@ class Library:
             InputError: nothing to search for, or an unknown id or file.
             FilterError: the filter cannot be read.
         """
-        query = LibraryQuery.of(query, like, unlike)
         how = HowToFind(k, where, offset, diversity, exact)
-        return find_hits(self._parts.store, [query], lambda: self.clip, how, self.thumbnails)[0]
+        return self._find([LibraryQuery.of(query, like, unlike)], how)[0]
 
     def search_each(
         self,
@@ -284,9 +290,13 @@ class Library:
 
         The other arguments are those of `search`, and count for every query.
         """
-        found = [LibraryQuery.of(query, like, unlike) for query in queries]
+        if isinstance(queries, str):
+            raise InputError(f"queries must be a list, got the one text {queries!r}.")
         how = HowToFind(k, where, offset, diversity, exact)
-        return find_hits(self._parts.store, found, lambda: self.clip, how, self.thumbnails)
+        return self._find([LibraryQuery.of(query, like, unlike) for query in queries], how)
+
+    def _find(self, queries: list[LibraryQuery], how: HowToFind) -> list[LibraryHits]:
+        return find_hits(self._parts.store, queries, lambda: self.clip, how, self.thumbnails)
 
     def duplicates(
         self, threshold: float = 0.95, where: Filter | str | None = None
@@ -312,28 +322,23 @@ class Library:
         """Embed all pictures anew with another model; `source` as for `create`.
 
         The old vectors are used until the new ones are complete; a run that was stopped goes on
-        where it was. Pictures whose files are gone or cannot be read are left out, and told.
+        where it was. Another process may add pictures until the change, and then opens it again.
 
         Raises:
-            ConfigError: some pictures came from tables and have no file; index these again.
+            ConfigError: some pictures came from tars or tables and have no file of their own.
+            StorageError: a file is gone or cannot be read; the library keeps its old vectors.
         """
         model = load(clip) if isinstance(clip, str) else clip
-        if count := count_without_file(self._parts.store):
-            raise ConfigError(
-                f"{count} pictures of {self.folder} came from tables and have no file, so they "
-                "cannot be embedded anew; make another library from their tables."
-            )
         about = describe(model, source or clip, self.about.columns)
-        if about.space != self.about.space:
-            summary = Reembedding(self.folder, self._parts, about).run(model, advance)
-            if summary.interrupted:
-                return summary
-            self._parts.store.close()
-            self._clip = model
+        if about.space == self.about.space:
+            return AddSummary(unchanged=len(self))
+        summary = Reembedding(self.folder, self._parts, about).run(model, advance)
+        if not summary.interrupted:
+            self._opened.store.close()
+            before, self._clip = self.about, model
             self._open()
-            remove_items(self.folder, self.about)
-            return summary
-        return AddSummary(unchanged=len(self))
+            remove_items(self.folder, before)
+        return summary
 
     def check(self, *, deep: bool = False) -> list[StoreProblem]:
         """What is wrong with its files; empty when it is sound.
@@ -348,6 +353,7 @@ class Library:
 
         `repair_library` does the same for a library that does not open.
         """
+        self.close()
         done = repair_library(self.folder, drop=drop)
         self._open()
         return done
@@ -364,9 +370,7 @@ class Library:
         Raises:
             StorageError: the file exists, has another suffix, or cannot be written.
         """
-        store = self._parts.store
-        blocks = store.read(where=where, vectors=True)
-        return write_vectors(Path(path), blocks, store.schema, overwrite=overwrite)
+        return self._parts.store.export(path, where, overwrite=overwrite)
 
     def compact(self, *, now: bool = False) -> None:
         """Join small files, and remove what no reader needs; see `ecliptic.index.Store.compact`.

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
-from ecliptic.engine import Clip, Columns, Item, image_item, is_table, is_tar, read_items
-from ecliptic.errors import InputError, SpaceMismatchError, warn
+from ecliptic.engine import Clip, Columns, Item, image_item, is_table, is_tar, load, read_items
+from ecliptic.errors import ConfigError, InputError, SpaceMismatchError, warn
 from ecliptic.index import ColumnType
 from ecliptic.library.layout import LibraryAbout
 
@@ -89,3 +89,20 @@ def watched_folder(given: str | os.PathLike[str]) -> str:
     parts = Path(path).parts
     plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
     return str(Path(*plain)) if plain else "."
+
+
+def load_own(folder: Path, about: LibraryAbout) -> Clip:
+    """Load the model that made a library.
+
+    Raises:
+        ConfigError: it was not made from a name or path that is known.
+        SpaceMismatchError: what has its name is another model now.
+    """
+    if not about.model:
+        raise ConfigError(
+            f"{folder} was made with {about.name}, but not from a name or path that is known; pass "
+            "the model to Library.open."
+        )
+    clip = load(about.model)
+    check_clip(folder, about, clip)
+    return clip

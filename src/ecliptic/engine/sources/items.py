@@ -17,7 +17,7 @@ class Item:
     name: str  # for people, and the id of its vector
     value: str | bytes  # the text; or the image's path, or its encoded bytes
     error: EclipticError | None = None  # why it cannot be used
-    archive: str = ""  # the tar that holds it, whose path the name begins with
+    archive: str = ""  # the tar or table that holds it, if its name is unique only in there
     facts: Mapping[str, Any] = field(default_factory=dict)  # other columns of its row of a table
 
 

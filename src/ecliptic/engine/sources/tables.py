@@ -66,6 +66,8 @@ def read_table(path: str, columns: Columns) -> Iterator[Item]:
     names = [name for name in (columns.value, columns.id) if name is not None]
     for number, row in read_rows(path, list(dict.fromkeys([*names, *columns.facts]))):
         item = row_item(row, columns, Path(path).parent, name_row(path, number))
+        if isinstance(item.value, bytes) and columns.id is None:
+            item = replace(item, archive=path)
         if columns.facts and isinstance(row, dict):
             item = replace(item, facts={name: row.get(name) for name in columns.facts})
         yield item

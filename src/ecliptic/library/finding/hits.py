@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecliptic.index import SearchPlan, StoreRow
-from ecliptic.library.pictures import unescape
+from ecliptic.library.filling.pictures import unescape
 
 FindThumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]  # JPEGs by content
 
@@ -19,7 +19,7 @@ class LibraryHits:
     asked: str  # for people: what was searched for
     rows: Sequence[StoreRow]  # each with its id and all columns
     scores: Sequence[float]  # cosines with the query
-    offset: int  # hits before the first one
+    ranks: Sequence[int]  # places among the pictures that passed the filter by score, from 1
     plan: SearchPlan  # how it was found; `candidates` pictures passed the filter
     _thumbnails: FindThumbnails = field(repr=False, compare=False)
 
@@ -34,13 +34,8 @@ class LibraryHits:
 
     @property
     def paths(self) -> list[Path | None]:
-        """The files of the pictures; None for those from tables."""
+        """The files of the pictures; None for those from tars and tables."""
         return [Path(unescape(str(path))) if (path := row["path"]) else None for row in self.rows]
-
-    @property
-    def ranks(self) -> list[int]:
-        """The place of each hit among the pictures that passed the filter, from 1."""
-        return list(range(self.offset + 1, self.offset + 1 + len(self.rows)))
 
     def thumbnails(self) -> list[bytes | None]:
         """A small JPEG of each hit; None where there is none."""

@@ -9,26 +9,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecliptic.engine import Clip, Item, escape_surrogates
+from ecliptic.engine import Clip, Item
 from ecliptic.errors import EclipticError, InputError
 from ecliptic.index import Compare, KeyedTable, Store, StoreRow
 from ecliptic.inputs import Reject, decode_many
-from ecliptic.library.facts import read_facts
-from ecliptic.library.known import KnownFiles
-from ecliptic.library.layout import COLUMNS
-from ecliptic.library.pictures import NewPicture, find_file, folder_of, is_gone, name_picture
-from ecliptic.library.rejected import RejectedPicture, RejectedPictures
+from ecliptic.library.filling.facts import read_facts
+from ecliptic.library.filling.known import KnownFiles
+from ecliptic.library.filling.pictures import NewPicture, find_file, is_gone, name_picture
+from ecliptic.library.filling.rejected import RejectedPicture, RejectedPictures
+from ecliptic.library.filling.rows import kept_of, make_row, read_kept
 
 MOST_ROWS = 4096  # of a commit
 LONGEST = 10.0  # seconds between commits
-_EPOCH = datetime(1970, 1, 1)
 _Stored = tuple[NewPicture, NDArray[np.float32]]
 _Contents = dict[str, tuple[list[StoreRow], NDArray[np.float32]]]
 
@@ -72,6 +69,7 @@ class Adding:
         parts: LibraryParts,
         clip: Clip,
         advance: Callable[[int], object],
+        check: Callable[[], object] = lambda: None,
         *,
         retry: bool,
         batch_size: int | None,
@@ -79,6 +77,7 @@ class Adding:
     ) -> None:
         self.parts, self._clip, self._advance = parts, clip, advance
         self._retry, self._batch_size, self._find = retry, batch_size, find
+        self._check = check  # raises before a commit if these parts are no longer used
         self._columns = parts.store.schema.columns
         self._known = KnownFiles(parts.store)
         self.summary = AddSummary()
@@ -87,6 +86,7 @@ class Adding:
         self._states: dict[str, str] = {}  # "new" or "changed", of the pictures on their way
         self._same: dict[str, NewPicture] = {}  # unchanged files with cells of a table
         self._again: list[NewPicture] = []  # of a content that is no longer there
+        self._moved: set[str] = set()  # old ids of files that moved
         self._noted = 0  # rejects that are stored
         self._failure: EclipticError | None = None  # of a source
         self._committed = time.monotonic()
@@ -124,9 +124,7 @@ class Adding:
         for item in items:
             picture = NewPicture(item, name_picture(item))
             try:
-                cells = read_facts(
-                    item.facts, self._columns
-                )  # a reject is of the row, not the file
+                cells = read_facts(item.facts, self._columns)  # a reject is of the row
                 picture = self._find(item) if item.value else picture
                 state = self._known.look_up(picture.id, picture.size, picture.mtime_ns)
                 if state == "again":
@@ -254,6 +252,7 @@ class Adding:
         Ctrl-C within it leaves everything to the next call, which may safely store it again.
         """
         try:
+            self._check()
             known = self._rows_of({picture.content for picture in self._reused})
             stored = self._store_fresh() | self._store_reused(known)
             self._store_cells()
@@ -275,7 +274,9 @@ class Adding:
         small = {one.content: one.thumbnail for one in pictures if one.thumbnail}
         if small:
             self.parts.thumbnails.upsert(list(small), {"jpeg": list(small.values())})
-        rows = [_new_row(picture) for picture in pictures]
+        changed = [one.id for one in pictures if self._states.get(one.id) == "changed"]
+        kept = read_kept(self.parts.store, changed)
+        rows = [make_row(picture, picture.facts, kept.get(picture.id, {})) for picture in pictures]
         stored = self._upsert(pictures, rows, np.stack([vector for _, vector in self._fresh]))
         self._known.add_contents(picture.content for picture in stored)
         for picture in stored:
@@ -286,18 +287,25 @@ class Adding:
         return {picture.id for picture in stored}
 
     def _store_reused(self, known: _Contents) -> set[str]:
-        """Store files whose content is known, with the vector and the facts of that content."""
+        """Store files whose content is known, with the vector and the facts of that content.
+
+        A moved file keeps what users gave it; a copy does not inherit it.
+        """
+        changed = [one.id for one in self._reused if self._states.get(one.id) == "changed"]
+        own = read_kept(self.parts.store, changed)
         done, pictures, rows, vectors, old = set[str](), [], [], [], []
         for picture in self._reused:
             if picture.content not in known:  # its row was replaced or deleted meanwhile
                 self._again.append(picture)
                 continue
             others, vector = known[picture.content]
-            source = next((one for one in others if one["id"] == picture.id), others[0])
-            old += self._count_reuse(picture, others)
-            row = {**source, **_place(picture), **picture.extra}
+            before = self._count_reuse(picture, others)
+            kept = own.get(picture.id, {}) if before is None else kept_of(before)
+            if before is not None and before["id"] != picture.id:
+                old.append(str(before["id"]))
+            row = make_row(picture, others[0], kept)
             done.add(picture.id)
-            if row != source:
+            if row != before:
                 pictures.append(picture)
                 rows.append(row)
                 vectors.append(vector)
@@ -308,20 +316,23 @@ class Adding:
             self.parts.store.delete(ids=old)
         return done
 
-    def _count_reuse(self, picture: NewPicture, others: list[StoreRow]) -> list[str]:
-        """Count a file of a known content; returns the ids of the file that it was before."""
+    def _count_reuse(self, picture: NewPicture, others: list[StoreRow]) -> StoreRow | None:
+        """Count a file of a known content; returns the row that it had, also at another place."""
         changed = self._states.pop(picture.id, "new") == "changed"
-        if any(one["id"] == picture.id for one in others):
-            self.summary.unchanged += 1  # only its time is another one
-            return []
-        before = [str(one["id"]) for one in others if is_gone(one)][:1]
-        if before:
-            self.summary.moved += 1
-        elif changed:
+        for one in others:
+            if one["id"] == picture.id:
+                self.summary.unchanged += 1  # only its time is another one
+                return one
+        for one in others:
+            if is_gone(one) and one["id"] not in self._moved:
+                self._moved.add(str(one["id"]))
+                self.summary.moved += 1
+                return one
+        if changed:
             self.summary.changed += 1
         else:
             self.summary.copied += 1
-        return before
+        return None
 
     def _rows_of(self, contents: set[str]) -> _Contents:
         """By content: the rows with it, and their vector."""
@@ -347,26 +358,3 @@ class Adding:
         for place, one in refused.items():  # a name that no store can hold
             self._reject(pictures[place], one.reason)
         return [picture for place, picture in enumerate(pictures) if place not in refused]
-
-
-def _new_row(picture: NewPicture) -> StoreRow:
-    added = datetime.now(UTC).replace(tzinfo=None)
-    return {"added": added, **picture.facts, **_place(picture), **picture.extra}
-
-
-def _place(picture: NewPicture) -> StoreRow:
-    """The columns that tell where a picture is, and which bytes it had."""
-    path = escape_surrogates(picture.path)
-    modified = _EPOCH + timedelta(microseconds=picture.mtime_ns // 1000)
-    row: StoreRow = {
-        "id": picture.id,
-        "path": path or None,
-        "name": Path(path).name if path else picture.item.name,
-        "folder": folder_of(path),
-        "size": picture.size,
-        "modified": modified if path else None,
-        "mtime_ns": picture.mtime_ns,
-        "content": picture.content,
-    }
-    assert row.keys() <= {"id", *COLUMNS}
-    return row

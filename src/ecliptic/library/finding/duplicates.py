@@ -10,15 +10,15 @@ that a thousand copies are not a million pairs.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ecliptic.errors import InputError
 from ecliptic.index import ColumnValue, Filter, NearPairs, Store, StoreRow
-from ecliptic.library.pictures import unescape
+from ecliptic.library.filling.pictures import unescape
+from ecliptic.library.filling.rows import modified_of
 
-EPOCH = datetime(1970, 1, 1)
 MOST_PAIRS = 2_000_000  # that are held in memory, about 400 MB
 _FACTS = ("path", "size", "modified", "content", "width", "height", "folder", "name")
 _Near = dict[str, list[tuple[str, float]]]  # by id: the ids that resemble it, with their cosines
@@ -51,8 +51,8 @@ def unchanged_file(row: StoreRow) -> Path | None:
         found = path.stat()
     except (OSError, ValueError):
         return None
-    modified = EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000)
-    return path if (found.st_size, modified) == (row["size"], row["modified"]) else None
+    now = found.st_size, modified_of(found.st_mtime_ns)
+    return path if now == (row["size"], row["modified"]) else None
 
 
 def find_groups(store: Store, threshold: float, where: Filter | str | None) -> list[DuplicateGroup]:

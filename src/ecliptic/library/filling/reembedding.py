@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ecliptic.engine import Clip, Item
-from ecliptic.errors import StorageError
+from ecliptic.errors import ConfigError, StorageError
 from ecliptic.index import Compare, Not, Store, StoreRow, open_store
-from ecliptic.library.adding import Adding, AddSummary, LibraryParts
+from ecliptic.library.filling.adding import Adding, AddSummary, LibraryParts
+from ecliptic.library.filling.pictures import NewPicture, find_file, unescape
 from ecliptic.library.layout import COLUMNS, LibraryAbout, write_about
-from ecliptic.library.pictures import NewPicture, find_file, unescape
 
 _FILES = Not(Compare("path", "is missing"))
 
@@ -22,14 +22,27 @@ class Reembedding:
         self._extra: dict[str, StoreRow] = {}  # what a picture keeps of its old row
 
     def run(self, clip: Clip, advance: Callable[[int], object]) -> AddSummary:
-        """Embed all files; the library changes to the new vectors at the end, all at once."""
+        """Embed all files; the library changes to the new vectors at the end, all at once.
+
+        Raises:
+            ConfigError: some pictures have no file of their own.
+            StorageError: a file cannot be read; the library keeps its old vectors.
+        """
+        if count := count_without_file(self._old.store):
+            raise ConfigError(
+                f"{count} pictures of {self._folder} came from tars or tables and have no file of "
+                "their own, so they cannot be embedded anew; make another library of their sources."
+            )
         store = open_store(self._folder / self._about.items, self._about.schema())
         parts = LibraryParts(store, self._old.thumbnails, self._old.rejects)
         adding = Adding(parts, clip, advance, retry=True, batch_size=None, find=self._find)
-        adding.run(self._items())
         summary = adding.summary
-        if summary.interrupted:
-            return summary
+        seen: set[str] = set()
+        while new := self._ids() - seen:  # another process may add pictures meanwhile
+            seen |= new
+            adding.run(self._items(new))
+            if summary.interrupted:
+                return summary
         if summary.rejected:
             first = summary.rejected[0]
             raise StorageError(
@@ -44,16 +57,19 @@ class Reembedding:
 
     def _remove_stale(self, store: Store) -> None:
         """Remove rows that were removed from the old vectors after an earlier run."""
-        stale = {id_ for block in store.read(columns=[]) for id_ in block.ids}
-        for block in self._old.store.read(columns=[]):
-            stale.difference_update(block.ids)
+        stale = {id_ for block in store.read(columns=[]) for id_ in block.ids} - self._ids()
         if stale:
             store.delete(ids=sorted(stale))
 
-    def _items(self) -> Iterator[Item]:
+    def _ids(self) -> set[str]:
+        return {
+            id_ for block in self._old.store.read(where=_FILES, columns=[]) for id_ in block.ids
+        }
+
+    def _items(self, ids: set[str]) -> Iterator[Item]:
         kept = ["added", *(name for name in self._about.columns if name not in COLUMNS)]
         for block in self._old.store.read(where=_FILES, columns=["path", *kept]):
-            self._extra = {str(row["id"]): row for row in block.rows()}
+            self._extra = {str(row["id"]): row for row in block.rows() if row["id"] in ids}
             for id_, row in self._extra.items():
                 yield Item(id_, unescape(str(row["path"])))
 
@@ -71,7 +87,5 @@ def count_without_file(store: Store) -> int:
 
 
 def remove_items(folder: Path, about: LibraryAbout) -> None:
-    """Remove the vectors of another model, which are no longer used."""
-    for path in folder.glob("items-*"):
-        if path.name != about.items:
-            shutil.rmtree(path)
+    """Remove the vectors of a model that is no longer used."""
+    shutil.rmtree(folder / about.items)

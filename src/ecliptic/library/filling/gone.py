@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from ecliptic.engine import escape_surrogates
 from ecliptic.index import Compare, Store
-from ecliptic.library.adding import LibraryParts
-from ecliptic.library.pictures import is_gone
+from ecliptic.library.filling.adding import LibraryParts
+from ecliptic.library.filling.pictures import is_gone
 
 _AT_ONCE = 4096  # contents that are looked up together
 

@@ -16,7 +16,7 @@ from PIL import Image
 from ecliptic.engine import Item, escape_surrogates
 from ecliptic.errors import ImageError
 from ecliptic.index import ColumnValue
-from ecliptic.inputs import WHITE, Preprocess, flatten, read_bytes
+from ecliptic.inputs import WHITE, Preprocess, flatten, orientation, read_bytes
 
 THUMBNAIL = 160  # pixels of the longer edge
 LARGEST_THUMBNAIL = 8192  # bytes
@@ -27,6 +27,7 @@ _TAKEN = ((36867, 36881), (306, 36880))
 _EXIF, _MAKE, _MODEL = 0x8769, 271, 272
 _EASY = ("RGB", "RGBA", "L", "LA")  # modes that are resized before they are flattened
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+_TURNED = range(5, 9)  # EXIF orientations that swap width and height
 _LONGEST_CAMERA = 200  # characters
 _WHOLE = (1 << 63) - 1  # the largest time in nanoseconds that a table holds
 
@@ -69,9 +70,10 @@ class NewPicture:
             self.data = b""
 
     def _look(self, image: Image.Image) -> None:
+        lying = (orientation(image) or 1) in _TURNED
         self.facts = {
-            "width": image.width,
-            "height": image.height,
+            "width": image.height if lying else image.width,  # as it is shown
+            "height": image.width if lying else image.height,
             "format": (image.format or "").lower() or None,
             **_read_exif(image),
         }
@@ -97,13 +99,15 @@ def find_file(item: Item) -> NewPicture:
 
 
 def name_picture(item: Item) -> str:
-    """The id: of a file its absolute path, of a member of a tar that of the tar and its name."""
+    """The id: of a file its absolute path; of what a tar or table holds, that and its name."""
     if isinstance(item.value, str) and item.value:
         return escape_surrogates(os.path.abspath(item.value))  # noqa: PTH100 keeps links
     if not item.archive:
         return item.name
-    member = item.name.removeprefix(escape_surrogates(item.archive))
-    return os.path.abspath(item.archive) + member  # noqa: PTH100 Path.resolve follows links
+    archive = escape_surrogates(item.archive)
+    member = item.name.removeprefix(archive)
+    joint = "" if member != item.name else "/"  # rows of tables may have names of their own
+    return escape_surrogates(os.path.abspath(item.archive)) + joint + member  # noqa: PTH100 links
 
 
 def make_thumbnail(image: Image.Image) -> bytes:

@@ -13,8 +13,8 @@ from ecliptic.checks import check_count, check_range
 from ecliptic.engine import Clip
 from ecliptic.errors import InputError
 from ecliptic.index import Filter, Hits, Store
-from ecliptic.library.hits import FindThumbnails, LibraryHits
-from ecliptic.library.queries import LibraryQuery
+from ecliptic.library.finding.hits import FindThumbnails, LibraryHits
+from ecliptic.library.finding.queries import LibraryQuery
 
 CANDIDATES = 1000  # rows that a diverse search chooses from; one number, so that pages join
 
@@ -65,7 +65,7 @@ def find_hits(
     found = store.search(vectors, how.pool, how.where, names, exact=how.exact)
     answers = []
     for query, hits in zip(queries, found.hits, strict=True):
-        empty = LibraryHits(query.describe(), (), (), how.offset, found.plan, thumbnails)
+        empty = LibraryHits(query.describe(), (), (), (), found.plan, thumbnails)
         answers.append(_choose(store, hits, how, empty))
     return answers
 
@@ -81,7 +81,8 @@ def _choose(store: Store, hits: Hits, how: HowToFind, empty: LibraryHits) -> Lib
         {"id": hits.ids[i], **{name: values[i] for name, values in hits.columns.items()}}
         for i in order
     ]
-    return replace(empty, rows=rows, scores=[float(hits.scores[i]) for i in order])
+    scores, ranks = [float(hits.scores[i]) for i in order], [int(i) + 1 for i in order]
+    return replace(empty, rows=rows, scores=scores, ranks=ranks)
 
 
 def _vectors(store: Store, ids: tuple[str, ...]) -> NDArray[np.float32]:

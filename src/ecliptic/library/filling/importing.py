@@ -6,8 +6,8 @@ from pathlib import Path
 from ecliptic.engine import Card
 from ecliptic.errors import SpaceMismatchError, StorageError
 from ecliptic.index import ColumnType, ColumnValue, RefusedRow, RowBlock, Store, VectorSource
+from ecliptic.library.filling.pictures import folder_of
 from ecliptic.library.layout import COLUMNS
-from ecliptic.library.pictures import folder_of
 
 _FILLED = ("content", "size", "modified", "mtime_ns", "added")  # what `add` relies on
 PATHS = ("path", "image_path")  # columns that may hold the file of a picture

@@ -1,0 +1,1 @@
+"""From files to rows: planned, read once, embedded, stored; and what became of them later."""

@@ -1,0 +1,1 @@
+"""From a query to pictures: words and pictures as one vector, hits, copies."""

@@ -1,0 +1,69 @@
+"""Libraries of vectors that were computed before: whole or not at all, and beside `add`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecliptic.engine import Clip
+from ecliptic.errors import StorageError
+from ecliptic.index import RowBlock, VectorSource, open_vectors
+from ecliptic.library import Library
+from tests.library.photos import counts, rows_of, vectors_of
+
+
+@pytest.fixture
+def source(clip: Clip) -> VectorSource:
+    vectors = np.random.default_rng(0).standard_normal((6, clip.card.embed)).astype(np.float32)
+
+    def blocks() -> Iterator[RowBlock]:
+        for start in (0, 3):
+            ids = tuple(f"row {n}" for n in range(start, start + 3))
+            columns = {"caption": [f"text {id_}" for id_ in ids], "content": ["an article"] * 3}
+            yield RowBlock(ids, columns, vectors[start : start + 3])
+
+    kinds = {"caption": "string", "content": "string"}
+    return VectorSource("npy", 6, clip.card.embed, kinds, blocks)  # type: ignore[arg-type]
+
+
+def test_columns_that_adding_relies_on_are_left_out(
+    tmp_path: Path, clip: Clip, source: VectorSource, photos: Path
+) -> None:
+    library, refused = Library.from_vectors(tmp_path / "x.library", source, clip)
+    assert (len(library), refused) == (6, [])
+    assert {row["content"] for row in library.rows()} == {None}
+    (row,) = library.rows('caption = "text row 4"', columns=["caption"])
+    assert row == {"id": "row 4", "caption": "text row 4"}
+    assert counts(library.add(photos)) == {"added": 3}
+
+
+def test_an_import_that_fails_leaves_no_library_and_can_be_repeated(
+    tmp_path: Path, clip: Clip, source: VectorSource
+) -> None:
+    def broken() -> Iterator[RowBlock]:
+        first, _ = source.blocks()
+        yield first
+        yield first
+
+    folder = tmp_path / "x.library"
+    with pytest.raises(StorageError, match="3 rows near row 3 have an id that came before"):
+        Library.from_vectors(folder, replace(source, blocks=broken), clip)
+    with pytest.raises(StorageError, match="is no library"):
+        Library.open(folder, clip)
+    library, _ = Library.from_vectors(folder, source, clip)
+    assert len(library) == 6
+
+
+def test_an_export_is_imported_as_it_was(library: Library, photos: Path, tmp_path: Path) -> None:
+    library.add(photos)
+    written = library.export(tmp_path / "v.parquet")
+    assert written.rows == 3
+    again, _ = Library.from_vectors(
+        tmp_path / "again.library", open_vectors(tmp_path / "v.parquet"), library.clip
+    )
+    assert rows_of(again) == rows_of(library)
+    before = vectors_of(library)
+    assert all((vector == before[id_]).all() for id_, vector in vectors_of(again).items())
+    assert counts(again.add(photos)) == {"unchanged": 3}
