@@ -9,8 +9,8 @@ from hypothesis import example, given, strategies as st
 
 from ecliptic.errors import FilterError
 from ecliptic.index import And, Compare, Not, Or, parse_filter, print_filter
-from ecliptic.index.columns import fit
-from ecliptic.index.filters.arrow import arrow_type, passing
+from ecliptic.index.columns import arrow_type, fit
+from ecliptic.index.filters.arrow import passing
 from ecliptic.index.filters.matching import matches
 from ecliptic.index.filters.tree import check_filter
 from tests.index.filter_trees import KINDS, ROWS, TREES, TYPES

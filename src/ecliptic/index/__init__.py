@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ColumnValue as ColumnValue,
         check_column_types as check_column_types,
         fit as fit,
+        read_text as read_text,
     )
     from ecliptic.index.filters.parsing import (
         parse_filter as parse_filter,

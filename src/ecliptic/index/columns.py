@@ -24,6 +24,8 @@ KEYWORDS = frozenset(  # of filters, so no column can have these names
     ("and", "or", "not", "in", "is", "contains", "starts", "with", "missing")
 )
 _NAME = re.compile("[a-z][a-z0-9_]{0,62}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _WHOLE = range(-(1 << 63), 1 << 63)
 
 
@@ -123,3 +125,39 @@ _FITTERS: dict[str, Any] = {
     "bool": _fit_bool,
     "timestamp": _fit_timestamp,
 }
+
+
+def read_text(text: str, kind: ColumnType) -> Any:
+    """What a text stands for in a column: cells of CSV and values of filters are texts.
+
+    A text that is no truth value stays as it is, which `fit` refuses.
+
+    Raises:
+        ValueError: it is no number, or no date or time of ISO 8601.
+    """
+    if kind == "bool":
+        return _BOOLS.get(text.strip().lower(), text)
+    if kind == "timestamp":
+        return datetime.fromisoformat(text.strip())
+    if kind == "string":
+        return text
+    if not _NUMBER.fullmatch(text.strip()):  # Python also takes 1_000 and other digits
+        raise ValueError(f"it must be a number, got {text!r}")
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def arrow_type(kind: str) -> Any:
+    """The type of pyarrow that holds a column."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "timestamp": pa.timestamp("us"),
+    }
+    return types[kind]

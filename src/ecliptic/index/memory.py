@@ -20,6 +20,7 @@ from ecliptic.index.batches import RowBatch
 from ecliptic.index.columns import ID, ColumnValue
 from ecliptic.index.filters.matching import matches
 from ecliptic.index.filters.tree import Filter
+from ecliptic.index.requests import ReadRequest, SearchRequest
 from ecliptic.index.schema import RowBlock, StoreRow, StoreSchema
 from ecliptic.index.store import Store
 
@@ -67,20 +68,14 @@ class MemoryStore(Store):
         rows = self._rows.items()
         return tuple(id_ for id_, row in rows if tree is None or matches(tree, row))
 
-    def _search(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        exact: bool,  # noqa: ARG002 - it always is
-    ) -> SearchResult:
-        ids = self._passing(tree)
+    def _search(self, wanted: SearchRequest) -> SearchResult:
+        ids = self._passing(wanted.tree)
         matrix = self._matrix(ids)
-        values = self._columns(ids, columns)
-        hits = tuple(best(ids, exact_scores(matrix, query), k, values) for query in queries)
-        return SearchResult(hits, SearchPlan("scan", len(ids), len(ids) * len(queries)))
+        values = self._columns(ids, wanted.columns)
+        hits = tuple(
+            best(ids, exact_scores(matrix, query), wanted.k, values) for query in wanted.queries
+        )
+        return SearchResult(hits, SearchPlan("scan", len(ids), len(ids) * len(wanted.queries)))
 
     def _columns(
         self, ids: tuple[str, ...], names: tuple[str, ...]
@@ -91,15 +86,14 @@ class MemoryStore(Store):
         shape = (len(ids), self.schema.width)
         return np.array([self._vectors[id_] for id_ in ids], dtype=np.float32).reshape(shape)
 
-    def _read(
-        self,
-        ids: tuple[str, ...] | None,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        vectors: bool,
-    ) -> Iterator[RowBlock]:
-        names = self._passing(tree) if ids is None else tuple(i for i in ids if i in self._rows)
+    def _read(self, wanted: ReadRequest) -> Iterator[RowBlock]:
+        names = (
+            self._passing(wanted.tree)
+            if wanted.ids is None
+            else tuple(i for i in wanted.ids if i in self._rows)
+        )
         yield RowBlock(
-            names, self._columns(names, columns), self._matrix(names) if vectors else None
+            names,
+            self._columns(names, wanted.columns),
+            self._matrix(names) if wanted.vectors else None,
         )

@@ -28,6 +28,7 @@ from ecliptic.index.batches import RowBatch, check_ids, check_queries, check_row
 from ecliptic.index.columns import ID
 from ecliptic.index.filters.parsing import parse_filter
 from ecliptic.index.filters.tree import Filter, check_filter
+from ecliptic.index.requests import ReadRequest, SearchRequest
 from ecliptic.index.schema import RowBlock, StoreRow, StoreSchema
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Store(ABC):
         if check_count("k", k) > MOST_HITS:
             raise ConfigError(f"k must be at most {MOST_HITS}, got {k}.")
         tree = None if where is None else self.read_filter(where)
-        return self._search(queries, k, tree, self._check_names(columns), exact=exact)
+        return self._search(SearchRequest(queries, k, tree, self._check_names(columns), exact))
 
     def _with_columns(
         self, hits: Sequence[Hits], plan: SearchPlan, columns: tuple[str, ...]
@@ -140,7 +141,7 @@ class Store(ABC):
         if not columns:
             return SearchResult(tuple(hits), plan)
         ids = tuple(dict.fromkeys(id_ for one in hits for id_ in one.ids))
-        blocks = self._read(ids, None, columns, vectors=False) if ids else ()
+        blocks = self._read(ReadRequest(ids, None, columns, vectors=False)) if ids else ()
         rows = {str(row[ID]): row for block in blocks for row in block.rows()}
         empty: StoreRow = dict.fromkeys(columns)  # of a row that was deleted meanwhile
         filled = []
@@ -172,7 +173,7 @@ class Store(ABC):
         self, threshold: float, tree: Filter | None, without: frozenset[str]
     ) -> Iterator[NearPairs]:
         """Search for each row; an engine may have a quicker way."""
-        for block in self._read(None, tree, (), vectors=True):
+        for block in self._read(ReadRequest(None, tree, (), vectors=True)):
             for id_, vector in zip(block.ids, block.vectors, strict=True):  # type: ignore[arg-type]
                 if id_ in without:
                     continue
@@ -220,7 +221,7 @@ class Store(ABC):
         names = tuple(self.schema.columns) if columns is None else self._check_names(columns)
         tree = None if where is None else self.read_filter(where)
         given = None if ids is None else check_ids(ids)
-        return self._read(given, tree, names, vectors=vectors)
+        return self._read(ReadRequest(given, tree, names, vectors))
 
     def _check_names(self, columns: Sequence[str]) -> tuple[str, ...]:
         known = self.schema.columns
@@ -289,22 +290,7 @@ class Store(ABC):
     def _delete_where(self, tree: Filter) -> int: ...
 
     @abstractmethod
-    def _search(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        exact: bool,
-    ) -> SearchResult: ...
+    def _search(self, wanted: SearchRequest) -> SearchResult: ...
 
     @abstractmethod
-    def _read(
-        self,
-        ids: tuple[str, ...] | None,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        vectors: bool,
-    ) -> Iterator[RowBlock]: ...
+    def _read(self, wanted: ReadRequest) -> Iterator[RowBlock]: ...

@@ -14,7 +14,8 @@ from ecliptic.index import MemoryStore, StoreSchema
 from tests.index.servers.cases import SCHEMA, WIDTH, fill, read_all
 
 psycopg = pytest.importorskip("psycopg", reason="pip install ecliptic[postgres]")
-postgres = pytest.importorskip("ecliptic.index.servers.postgres")
+from ecliptic.index.servers import postgres  # noqa: E402 - a skip comes first
+
 PostgresStore = postgres.PostgresStore
 ROWS = np.random.default_rng(5).normal(size=(300, WIDTH)).astype(np.float32)
 IDS = [f"row {number}" for number in range(300)]
@@ -178,6 +179,7 @@ def test_a_store_made_again_by_another_is_not_written(postgres_url: str, admin: 
 
 def test_a_table_of_somebody_else_is_left_alone(postgres_url: str, admin: Any) -> None:
     name = postgres_url.rpartition("=")[2]
+    admin.execute("CREATE EXTENSION IF NOT EXISTS vector")  # this test may be the first one
     admin.execute(f"CREATE TABLE {name} (id int)")
     with pytest.raises(StorageError, match="is no store; use another name"):
         PostgresStore.open(postgres_url, SCHEMA)

@@ -10,7 +10,8 @@ from ecliptic.errors import ConfigError, MissingExtraError, StorageError
 from tests.index.servers.cases import SCHEMA
 
 psycopg = pytest.importorskip("psycopg", reason="pip install ecliptic[postgres]")
-PostgresStore = pytest.importorskip("ecliptic.index.servers.postgres").PostgresStore
+from ecliptic.index.servers.postgres import PostgresStore  # noqa: E402 - a skip comes first
+
 SECRET = "s3cr@t"
 
 

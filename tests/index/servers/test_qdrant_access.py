@@ -12,7 +12,7 @@ from ecliptic.errors import ConfigError, StorageError
 from tests.index.servers.cases import SCHEMA
 
 pytest.importorskip("qdrant_client", reason="pip install ecliptic[qdrant]")
-QdrantStore = pytest.importorskip("ecliptic.index.servers.qdrant").QdrantStore
+from ecliptic.index.servers.qdrant import QdrantStore
 
 
 class _Server(ThreadingHTTPServer):

@@ -9,22 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecliptic.index.columns import ID, ColumnTypes
+from ecliptic.index.columns import ID, ColumnTypes, arrow_type
 from ecliptic.index.filters.tree import And, Compare, Filter, Not
-
-
-def arrow_type(kind: str) -> Any:
-    """The type of pyarrow that holds a column."""
-    import pyarrow as pa
-
-    types = {
-        "string": pa.string(),
-        "int": pa.int64(),
-        "float": pa.float64(),
-        "bool": pa.bool_(),
-        "timestamp": pa.timestamp("us"),
-    }
-    return types[kind]
 
 
 def columns_of(tree: Filter) -> set[str]:

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ecliptic.errors import FilterError
-from ecliptic.index.columns import ID, KEYWORDS, ColumnType, ColumnTypes, ColumnValue, fit
+from ecliptic.index.columns import (
+    ID,
+    KEYWORDS,
+    ColumnType,
+    ColumnTypes,
+    ColumnValue,
+    fit,
+    read_text,
+)
 from ecliptic.index.filters.tree import (
     DEEPEST,
     And,
@@ -24,7 +32,6 @@ from ecliptic.index.filters.tree import (
     Or,
     check_column,
     check_filter,
-    read_time,
 )
 
 LONGEST = 1 << 16  # characters of a filter, 65,536
@@ -44,7 +51,6 @@ _VALUES: dict[ColumnType, str] = {
     "bool": "true or false",
     "timestamp": "a time, such as 2024-05-01 or 2024-05-01T12:30,",
 }
-_BOOLS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 @dataclass(frozen=True)
@@ -198,24 +204,11 @@ class _Parser:
         if word.key in KEYWORDS:
             raise self._fail("a value, with quotes around it if it is a word of filters,", word)
         try:
-            value = fit(_read_value(word.text, kind), kind)
+            value = fit(read_text(word.text, kind), kind)
         except ValueError:
             raise self._fail(_VALUES[kind], word) from None
         assert value is not None
         return value
-
-
-def _read_value(text: str, kind: ColumnType) -> ColumnValue:
-    if kind == "string":
-        return text
-    if kind == "timestamp":
-        return read_time(text)
-    if kind == "bool":
-        return _BOOLS.get(text.lower(), text)  # `fit` refuses another text
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
 
 
 def print_filter(tree: Filter) -> str:

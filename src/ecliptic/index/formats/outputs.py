@@ -4,7 +4,6 @@ N rows, E vector size.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.errors import StorageError
-from ecliptic.index.columns import ID, VECTOR, ColumnType
+from ecliptic.index.columns import ID, VECTOR, arrow_type
 from ecliptic.index.formats.row_tables import FACTS, INSTEAD
 from ecliptic.index.schema import RowBlock, StoreSchema
 from ecliptic.storage import import_parquet, open_draft
@@ -46,7 +45,7 @@ class TableOutput:
         fields = {ID: self._pa.string()}
         if vectors:
             fields[VECTOR] = self._pa.list_(self._pa.float32(), schema.width)
-        fields |= {name: self._type(kind) for name, kind in schema.columns.items()}
+        fields |= {name: arrow_type(kind) for name, kind in schema.columns.items()}
         facts = json.dumps(dict(schema.facts)).encode()
         self._schema = self._pa.schema(list(fields.items()), metadata={FACTS: facts})
         self._file = open_draft(draft)  # pyarrow opens only names in UTF-8
@@ -56,17 +55,6 @@ class TableOutput:
             compression={name: "snappy" for name in fields if name != VECTOR} or "none",
             use_dictionary=[name for name, kind in schema.columns.items() if kind == "string"],
         )
-
-    def _type(self, kind: ColumnType) -> Any:
-        pa = self._pa
-        types: Mapping[str, Any] = {
-            "string": pa.string(),
-            "int": pa.int64(),
-            "float": pa.float64(),
-            "bool": pa.bool_(),
-            "timestamp": pa.timestamp("us"),
-        }
-        return types[kind]
 
     def add(self, block: RowBlock, vectors: NDArray[np.float32]) -> None:
         """Write some rows, as a row group.

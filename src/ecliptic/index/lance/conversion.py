@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecliptic.index.batches import RowBatch
-from ecliptic.index.columns import ID, VECTOR
-from ecliptic.index.filters.arrow import arrow_type
+from ecliptic.index.columns import ID, VECTOR, arrow_type
 from ecliptic.index.lance.table import KEY
 from ecliptic.index.schema import RowBlock, StoreSchema
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ecliptic.index.answers import Repaired, StoreProblem
-from ecliptic.index.columns import ID
-from ecliptic.index.filters.arrow import arrow_type
+from ecliptic.index.columns import ID, arrow_type
 from ecliptic.index.lance.checking import find_problems, repair_table
 from ecliptic.index.lance.table import KEPT, KEY, LanceTable, manifests
 

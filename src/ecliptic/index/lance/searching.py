@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ecliptic.index.answers import Hits, SearchPlan, SearchResult, best, exact_scores
 from ecliptic.index.codes.coding import code_queries
 from ecliptic.index.columns import ID, VECTOR
-from ecliptic.index.filters.tree import Filter
 from ecliptic.index.lance.conversion import matrix
 from ecliptic.index.lance.view import View
+from ecliptic.index.requests import SearchRequest
 
 _SCORES = 1 << 24  # scores of codes, or of a scan, that are held at once: 64 MB
 _MORE = 30  # rows beyond k whose exact score is computed
@@ -24,34 +24,28 @@ _MOST_TIES = 1 << 14  # rows beyond the hits that are looked at, to tell equal s
 _CODED = 0.01  # beyond the difference of the scores of equal vectors in two files of codes
 
 
-def search_view(
-    view: View,
-    queries: NDArray[np.float32],
-    k: int,
-    tree: Filter | None,
-    columns: tuple[str, ...],
-    *,
-    exact: bool,
-) -> SearchResult:
-    """The K best rows for each of (Q, E) queries."""
-    mask = None if tree is None else view.mask(tree)
+def search_view(view: View, wanted: SearchRequest) -> SearchResult:
+    """The K best rows for each of the (Q, E) queries."""
+    mask = None if wanted.tree is None else view.mask(wanted.tree)
     candidates = view.rows if mask is None else int(mask.sum())
     at_once = max(1, _SCORES // max(view.rows, 1))
     hits: list[Hits] = []
     scored, probed = 0, 1.0
-    for start in range(0, len(queries), at_once):
-        some = queries[start : start + at_once]
-        if exact:
+    for start in range(0, len(wanted.queries), at_once):
+        some = wanted.queries[start : start + at_once]
+        if wanted.exact:
             scores = _scan(view, some, mask)
-            found = _finish(view, some, [_choose(row, k, _ROUNDING) for row in scores], k)
+            found = _finish(
+                view, some, [_choose(row, wanted.k, _ROUNDING) for row in scores], wanted.k
+            )
             scored += view.rows * len(some)
         else:
-            near = len(queries) == 1 and mask is None and k <= _MOST_OF_LISTS
-            scores, probed = _score(view, some, mask, k, near=near)
-            found, looked_at = _search_codes(view, some, scores, k)
+            near = len(wanted.queries) == 1 and mask is None and wanted.k <= _MOST_OF_LISTS
+            scores, probed = _score(view, some, mask, wanted.k, near=near)
+            found, looked_at = _search_codes(view, some, scores, wanted.k)
             scored += looked_at
-        hits += _with_columns(view, found, columns)
-    plan = SearchPlan("scan" if exact else "map", candidates, scored, probed)
+        hits += _with_columns(view, found, wanted.columns)
+    plan = SearchPlan("scan" if wanted.exact else "map", candidates, scored, probed)
     return SearchResult(tuple(hits), plan)
 
 

@@ -37,6 +37,7 @@ from ecliptic.index.lance.pairs import near_pairs
 from ecliptic.index.lance.searching import search_view
 from ecliptic.index.lance.table import KEPT, LanceTable
 from ecliptic.index.lance.view import View
+from ecliptic.index.requests import ReadRequest, SearchRequest
 from ecliptic.index.schema import RowBlock, StoreSchema
 from ecliptic.index.store import Store
 from ecliptic.storage import read_json, replace_file, text_writer
@@ -122,18 +123,8 @@ class LanceStore(Store):
         self._tidy()
         return deleted
 
-    def _search(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        exact: bool,
-    ) -> SearchResult:
-        return self._table.reading(
-            lambda dataset: search_view(self._view(dataset), queries, k, tree, columns, exact=exact)
-        )
+    def _search(self, wanted: SearchRequest) -> SearchResult:
+        return self._table.reading(lambda dataset: search_view(self._view(dataset), wanted))
 
     def _near_pairs(
         self, threshold: float, tree: Filter | None, without: frozenset[str]
@@ -142,22 +133,18 @@ class LanceStore(Store):
         mask = np.ones(view.rows, np.bool_) if tree is None else view.mask(tree)
         if without:
             mask = mask & ~view.mask_of_ids(tuple(without))
-        yield from near_pairs(view, threshold, mask)
+        with explained(self.folder, "read"):
+            yield from near_pairs(view, threshold, mask)
 
-    def _read(
-        self,
-        ids: tuple[str, ...] | None,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        vectors: bool,
-    ) -> Iterator[RowBlock]:
-        names = [ID, *columns, *([VECTOR] if vectors else [])]
-        if ids is None and tree is None:
+    def _read(self, wanted: ReadRequest) -> Iterator[RowBlock]:
+        names = [ID, *wanted.columns, *([VECTOR] if wanted.vectors else [])]
+        if wanted.ids is None and wanted.tree is None:
             scanner = self._table.newest().scanner(columns=names, batch_size=_AT_ONCE)
             yield from self._blocks(scanner.to_batches())
             return
-        view, positions = self._table.reading(lambda dataset: self._find(dataset, ids, tree))
+        view, positions = self._table.reading(
+            lambda dataset: self._find(dataset, wanted.ids, wanted.tree)
+        )
         starts = range(0, len(positions), _AT_ONCE)
         yield from self._blocks(
             view.take(positions[start : start + _AT_ONCE], names[1:]) for start in starts

@@ -20,6 +20,7 @@ from ecliptic.index.answers import Hits, Repaired, SearchPlan, SearchResult, Sto
 from ecliptic.index.batches import RowBatch
 from ecliptic.index.columns import ID, VECTOR
 from ecliptic.index.filters.tree import Filter
+from ecliptic.index.requests import ReadRequest, SearchRequest
 from ecliptic.index.schema import RowBlock, StoreSchema
 from ecliptic.index.servers.address import ServerAddress, read_address
 from ecliptic.index.servers.candidates import (
@@ -195,26 +196,27 @@ class PostgresStore(Store):
             self._hold(cursor)
             return cursor.execute(statement, values).rowcount
 
-    def _search(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        exact: bool,
-    ) -> SearchResult:
-        condition = filter_to_sql(tree, self.schema.columns)
+    def _search(self, wanted: SearchRequest) -> SearchResult:
+        condition = filter_to_sql(wanted.tree, self.schema.columns)
         with self._link.reading() as cursor:
             candidates = self._count(cursor, condition)
-            graph = not exact and tree is None and self._prefers_graph(cursor, k, candidates)
-            answers = [self._nearest(cursor, q, k, condition, graph=graph) for q in queries]
-            if graph and any(len(hits.ids) < min(k, candidates) for hits, _ in answers):
+            graph = (
+                not wanted.exact
+                and wanted.tree is None
+                and self._prefers_graph(cursor, wanted.k, candidates)
+            )
+            answers = [
+                self._nearest(cursor, q, wanted.k, condition, graph=graph) for q in wanted.queries
+            ]
+            if graph and any(len(hits.ids) < min(wanted.k, candidates) for hits, _ in answers):
                 graph = False  # rows that were deleted since the last VACUUM fill the graph
-                answers = [self._nearest(cursor, q, k, condition, graph=False) for q in queries]
+                answers = [
+                    self._nearest(cursor, q, wanted.k, condition, graph=False)
+                    for q in wanted.queries
+                ]
         scored = sum(rows for _, rows in answers)
         plan = SearchPlan("graph" if graph else "scan", candidates, scored)
-        return self._with_columns([hits for hits, _ in answers], plan, columns)
+        return self._with_columns([hits for hits, _ in answers], plan, wanted.columns)
 
     def _prefers_graph(self, cursor: PostgresCursor, k: int, rows: int) -> bool:
         """Whether a graph is there and worth it; then the transaction is set to use it."""
@@ -258,29 +260,26 @@ class PostgresStore(Store):
         block = self._block(self._select(cursor, keys, (), vectors=True), (), vectors=True)
         return block.ids, block.vectors  # type: ignore[return-value] # they were asked for
 
-    def _read(
-        self,
-        ids: tuple[str, ...] | None,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        vectors: bool,
-    ) -> Iterator[RowBlock]:
-        if ids is not None:
-            keys = _make_keys(ids)
+    def _read(self, wanted: ReadRequest) -> Iterator[RowBlock]:
+        if wanted.ids is not None:
+            keys = _make_keys(wanted.ids)
             for at in range(0, max(len(keys), 1), BLOCK):
                 with self._link.reading() as cursor:
-                    rows = self._select(cursor, keys[at : at + BLOCK], columns, vectors=vectors)
-                yield self._block(rows, columns, vectors=vectors)
+                    rows = self._select(
+                        cursor, keys[at : at + BLOCK], wanted.columns, vectors=wanted.vectors
+                    )
+                yield self._block(rows, wanted.columns, vectors=wanted.vectors)
             return
-        test, values = filter_to_sql(tree, self.schema.columns)
-        statement = self._selection(test, columns, vectors=vectors)
+        test, values = filter_to_sql(wanted.tree, self.schema.columns)
+        statement = self._selection(test, wanted.columns, vectors=wanted.vectors)
         with self._link.streaming("rows") as cursor:
             cursor.execute(statement, values)
             rows = cursor.fetchmany(BLOCK)
-            yield self._block(rows, columns, vectors=vectors)  # one block even of no rows
+            yield self._block(
+                rows, wanted.columns, vectors=wanted.vectors
+            )  # one block even of no rows
             while rows := cursor.fetchmany(BLOCK):
-                yield self._block(rows, columns, vectors=vectors)
+                yield self._block(rows, wanted.columns, vectors=wanted.vectors)
 
     def _select(
         self,

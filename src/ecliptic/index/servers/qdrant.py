@@ -22,6 +22,7 @@ from ecliptic.index.answers import Hits, Repaired, SearchPlan, SearchResult, Sto
 from ecliptic.index.batches import RowBatch
 from ecliptic.index.columns import ID
 from ecliptic.index.filters.tree import Filter
+from ecliptic.index.requests import ReadRequest, SearchRequest
 from ecliptic.index.schema import RowBlock, StoreSchema
 from ecliptic.index.servers.address import read_address
 from ecliptic.index.servers.candidates import (
@@ -174,21 +175,16 @@ class QdrantStore(Store):
         with self._link.told("some rows may be deleted; delete again, which does no harm"):
             self._client.delete(self._name, chosen, wait=True)
 
-    def _search(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        exact: bool,
-    ) -> SearchResult:
-        condition = self._translate(tree)
+    def _search(self, wanted: SearchRequest) -> SearchResult:
+        condition = self._translate(wanted.tree)
         candidates = self._count(condition)
-        answers = [self._nearest(query, k, condition, exact=exact) for query in queries]
+        answers = [
+            self._nearest(query, wanted.k, condition, exact=wanted.exact)
+            for query in wanted.queries
+        ]
         scored = sum(rows for _, rows in answers)
-        plan = SearchPlan("scan" if exact else "graph", candidates, scored)
-        return self._with_columns([hits for hits, _ in answers], plan, columns)
+        plan = SearchPlan("scan" if wanted.exact else "graph", candidates, scored)
+        return self._with_columns([hits for hits, _ in answers], plan, wanted.columns)
 
     def _nearest(
         self, query: NDArray[np.float32], k: int, condition: models.Filter | None, *, exact: bool
@@ -213,25 +209,18 @@ class QdrantStore(Store):
         pairs = ((block.ids, block.vectors) for block in blocks if block.vectors is not None)
         return rank_exactly(pairs, query, k)
 
-    def _read(
-        self,
-        ids: tuple[str, ...] | None,
-        tree: Filter | None,
-        columns: tuple[str, ...],
-        *,
-        vectors: bool,
-    ) -> Iterator[RowBlock]:
-        keys = list_payload_keys(columns, self.schema)
-        if ids is not None:
-            pages = self._retrieve(_make_ids(ids), keys, vectors=vectors)
+    def _read(self, wanted: ReadRequest) -> Iterator[RowBlock]:
+        keys = list_payload_keys(wanted.columns, self.schema)
+        if wanted.ids is not None:
+            pages = self._retrieve(_make_ids(wanted.ids), keys, vectors=wanted.vectors)
         else:
-            pages = self._scroll(self._translate(tree), keys, vectors=vectors)
+            pages = self._scroll(self._translate(wanted.tree), keys, vectors=wanted.vectors)
         empty = True
         for points in pages:
             empty = False
-            yield read_points(points, columns, self.schema, vectors=vectors)
+            yield read_points(points, wanted.columns, self.schema, vectors=wanted.vectors)
         if empty:
-            yield read_points([], columns, self.schema, vectors=vectors)
+            yield read_points([], wanted.columns, self.schema, vectors=wanted.vectors)
 
     def _scroll(
         self, condition: models.Filter | None, keys: list[str], *, vectors: bool

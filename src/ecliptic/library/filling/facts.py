@@ -4,14 +4,11 @@ CSV holds texts only, so a text becomes what its column holds: a number, true or
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from ecliptic.errors import ConfigError, ImageError, did_you_mean
-from ecliptic.index import ColumnType, ColumnValue, fit
+from ecliptic.index import ColumnType, ColumnValue, fit, read_text
 from ecliptic.library.layout import COLUMNS
-
-_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def check_facts(names: tuple[str, ...], columns: Mapping[str, ColumnType]) -> None:
@@ -50,21 +47,6 @@ def _read(name: str, value: Any, kind: ColumnType) -> ColumnValue | None:
     if value is None or (value == "" and kind != "string"):
         return None
     try:
-        return fit(_from_text(value, kind) if isinstance(value, str) else value, kind)
+        return fit(read_text(value, kind) if isinstance(value, str) else value, kind)
     except ValueError as error:
         raise ImageError(f"its {name} cannot be stored: {error}.") from None
-
-
-def _from_text(text: str, kind: ColumnType) -> Any:
-    """What a text stands for.
-
-    Raises:
-        ValueError: for nothing of this type.
-    """
-    if kind == "int":
-        return int(text)
-    if kind == "float":
-        return float(text)
-    if kind == "bool":
-        return _BOOLS.get(text.strip().lower(), text)
-    return datetime.fromisoformat(text) if kind == "timestamp" else text
