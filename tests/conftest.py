@@ -31,6 +31,13 @@ hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let long tests take an hour; the others have the seconds of pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow") or item.get_closest_marker("fuzz"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of data sets and golden numbers beside the checkout."""

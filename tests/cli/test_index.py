@@ -97,7 +97,7 @@ def test_many_rejects_are_counted(run: Any, model: str, photos: Path, out: Path)
     [
         ([], "name images, folders or tables"),
         (["photos", "--cache", "c"], "--cache does nothing here"),
-        (["photos/a.png", "--prune"], "--prune needs a folder or a glob"),
+        (["photos/a.png", "--prune"], "--prune needs a folder, a glob, a tar or a table"),
         (["photos", "--reembed", "-m", "mini"], "leave PATH out"),
         (["--reembed"], "--reembed needs --model"),
         (["--reembed", "-m", "mini", "--prune", "--retry"], "--prune, --retry: no effect"),

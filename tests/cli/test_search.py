@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,39 @@ def test_no_library_and_an_empty_one(run: Any, model: str, tmp_path: Path) -> No
     found = run("search", tmp_path / "e.library", "a cat")
     assert found.exit_code == 0
     assert "the library is empty" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photos", "a cat"], "photos is a folder but no library; `ecliptic index photos`"),
+        (["a cat", "x.library"], "the library comes first: ecliptic search x.library 'a cat'"),
+        (["x.library", "a cat", "--unlike", "p/none.png"], "looks like a picture, but there is no"),
+    ],
+)
+def test_mistyped_names_are_no_words(run: Any, here: Path, words: list[str], message: str) -> None:
+    found = run("search", *words)
+    assert found.exit_code == 1
+    assert message in " ".join(found.stderr.split())
+
+
+def test_the_filter_is_a_part_of_what_was_asked(run: Any, here: Path) -> None:
+    found = run("search", "x.library", "a cat", "--where", "width > 0", "--json")
+    assert json.loads(found.stdout)[0]["query"] == '"a cat", where width > 0'
+
+
+def test_members_of_tars_are_named_where_files_are_needed(
+    run: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_photo(tmp_path / "a.png", 0)
+    with tarfile.open("t.tar", "w") as tar:
+        tar.add("a.png")
+    assert run("index", "t.tar", "-o", "t.library", "-m", model).exit_code == 0
+    found = run("search", "t.library", "a cat", "--paths0")
+    assert found.stdout == ""
+    assert found.stderr == "1 hit not printed: in a tar or a table, no file of its own\n"
+    found = run("search", "t.library", "a cat", "--copy-to", "out")
+    assert f"not copied, in a tar or a table, no file of its own: {tmp_path}/t.tar/a.png" in (
+        " ".join(found.stderr.split())
+    )

@@ -1,6 +1,7 @@
 """Small pictures in files, and what a library holds."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,9 @@ def check_vectors(library: Library, paths: list[Path]) -> None:
     expected = library.clip.encode_image(sorted(map(str, paths))).numpy()
     np.testing.assert_allclose([found[id_] for id_ in sorted(found)], expected, atol=1e-5)
     assert library.check(deep=True) == []
+
+
+def stored_thumbnails(library: Library, contents: Iterable[str]) -> dict[str, bytes]:
+    """The thumbnails in the table of a library, by content."""
+    found = library._parts.thumbnails.get(list(contents))
+    return {content: cells["jpeg"] for content, cells in found.items()}

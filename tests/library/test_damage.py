@@ -11,7 +11,7 @@ from ecliptic.errors import CorruptFileError, EclipticError, StorageError
 from ecliptic.index.lance.table import manifests
 from ecliptic.library import Library, check_library, repair_library
 from tests.index.test_full_disk import disk, fill  # noqa: F401 a fixture
-from tests.library.photos import check_vectors, counts, rows_of, save_photo
+from tests.library.photos import check_vectors, counts, rows_of, save_photo, stored_thumbnails
 
 DERIVED = ["thumbnails", "rejects"]
 
@@ -45,7 +45,7 @@ def check_sound(filled: Library, photos: Path, clip: Clip) -> None:
         opened.add(photos)
         check_vectors(opened, sorted(p for p in photos.rglob("*.png") if p.name != "broken.png"))
         contents = {str(row["content"]) for row in rows_of(opened).values()}
-        assert opened.thumbnails(list(contents)).keys() == contents
+        assert stored_thumbnails(opened, contents).keys() == contents
         assert [Path(one.id).name for one in opened.rejects] == ["broken.png"]
 
 
@@ -108,7 +108,7 @@ def test_thumbnails_whose_files_are_gone_are_told(filled: Library, photos: Path)
     (photos / "a.png").unlink()
     save_photo(photos / "b.png", 77)
     done = repair_library(filled.folder)
-    assert "made 1 thumbnails again" in done.actions
+    assert "made 1 missing thumbnails" in done.actions
     assert any(action.startswith("2 thumbnails are missing") for action in done.actions)
 
 

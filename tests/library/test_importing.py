@@ -1,11 +1,13 @@
 """Libraries of vectors that were computed before: whole or not at all, and beside `add`."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ecliptic.engine import Clip
 from ecliptic.errors import StorageError
@@ -37,6 +39,27 @@ def test_columns_that_adding_relies_on_are_left_out(
     (row,) = library.rows('caption = "text row 4"', columns=["caption"])
     assert row == {"id": "row 4", "caption": "text row 4"}
     assert counts(library.add(photos)) == {"added": 3}
+
+
+def test_pictures_of_an_import_are_shown_from_their_files(
+    tmp_path: Path, clip: Clip, source: VectorSource, photos: Path
+) -> None:
+    paths = [str(photos / "a.png"), str(photos / "b.png"), "/nowhere/c.png"]
+    first = next(iter(source.blocks()))
+
+    def blocks() -> Iterator[RowBlock]:
+        yield replace(first, columns={"image_path": paths})
+
+    named = replace(source, rows=3, columns={"image_path": "string"}, blocks=blocks)
+    library, _ = Library.from_vectors(tmp_path / "x.library", named, clip)
+    hits = library.search("a cat")
+    small = dict(zip(hits.ids, hits.thumbnails(), strict=True))
+    assert small["row 2"] is None
+    for id_, path in (("row 0", paths[0]), ("row 1", paths[1])):
+        shown = Image.open(io.BytesIO(small[id_] or b""))
+        with Image.open(path) as picture:
+            assert shown.size == picture.size
+    assert small["row 0"] != small["row 1"]
 
 
 def test_an_import_that_fails_leaves_no_library_and_can_be_repeated(

@@ -14,7 +14,14 @@ import pytest
 
 from ecliptic.engine import Clip
 from ecliptic.library import Library
-from tests.library.photos import check_vectors, rows_of, save_photo, touch, vectors_of
+from tests.library.photos import (
+    check_vectors,
+    rows_of,
+    save_photo,
+    stored_thumbnails,
+    touch,
+    vectors_of,
+)
 from tests.library.workers import nursery
 
 PHOTOS = 300
@@ -49,7 +56,7 @@ def check_rows(library: Library, clip: Clip) -> None:
     if same:
         expected = clip.encode_image(same).numpy()
         np.testing.assert_allclose([vectors[id_] for id_ in same], expected, atol=1e-5)
-    small = library.thumbnails([str(row["content"]) for row in rows.values()])
+    small = stored_thumbnails(library, [str(row["content"]) for row in rows.values()])
     assert small.keys() == {row["content"] for row in rows.values()}
 
 

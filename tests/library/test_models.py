@@ -14,7 +14,14 @@ from ecliptic.library import Library, making
 from ecliptic.library.filling.adding import Adding
 from ecliptic.library.filling.reembedding import Reembedding
 from tests import tiny
-from tests.library.photos import check_vectors, counts, rows_of, save_photo, vectors_of
+from tests.library.photos import (
+    check_vectors,
+    counts,
+    rows_of,
+    save_photo,
+    stored_thumbnails,
+    vectors_of,
+)
 
 
 def test_another_model_is_refused_with_both_fingerprints(
@@ -69,7 +76,7 @@ def test_reembedding_changes_the_model_at_once_and_keeps_the_rest(
         assert not old_items.exists()
         with pytest.raises(SpaceMismatchError):
             Library.open(library.folder, clip)
-        assert library.thumbnails([row["content"]])
+        assert stored_thumbnails(library, [row["content"]])
 
 
 def test_e2_an_interrupted_reembedding_goes_on(

@@ -11,9 +11,10 @@ from PIL import Image
 
 from ecliptic.engine import Clip, image_item
 from ecliptic.library import Library
-from ecliptic.library.filling.pictures import LARGEST_THUMBNAIL, find_file, make_thumbnail
+from ecliptic.library.filling.pictures import find_file
+from ecliptic.library.filling.thumbnails import LARGEST_THUMBNAIL, make_thumbnail
 from tests.engine.models import draw
-from tests.library.photos import rows_of
+from tests.library.photos import rows_of, stored_thumbnails
 
 MAKE, MODEL, TIME, EXIF = 271, 272, 306, 0x8769
 TAKEN, ZONE, OTHER_ZONE = 36867, 36881, 36880
@@ -163,7 +164,7 @@ def test_width_height_format_and_damaged_metadata(library: Library, tmp_path: Pa
     facts = [(row["width"], row["height"], row["format"]) for _, row in sorted(rows.items())]
     assert facts == [(48, 32, "jpeg"), (30, 20, "png"), (33, 22, "webp")]
     assert rows["a.jpg"]["taken"] is None
-    small = library.thumbnails([row["content"] for row in rows.values()])
+    small = stored_thumbnails(library, [row["content"] for row in rows.values()])
     assert sorted(opened(data).size for data in small.values()) == [(30, 20), (33, 22), (48, 32)]
 
 

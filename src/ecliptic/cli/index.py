@@ -1,6 +1,7 @@
 """`ecliptic index`: put pictures into a library, or bring it up to date."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -160,10 +161,13 @@ def _unmade(library: "Library", *, made: bool) -> "Iterator[None]":
 
 
 def _check_prune(sources: IndexSources, *, prune: bool) -> None:
-    from ecliptic.library import watched_folder
+    from ecliptic.library import may_lose
 
-    if prune and not any(map(watched_folder, sources.inputs or ())):
-        raise typer.BadParameter("--prune needs a folder or a glob among PATH; it looks below it.")
+    if prune and not any(map(may_lose, sources.inputs or ())):
+        raise typer.BadParameter(
+            "--prune needs a folder, a glob, a tar or a table among PATH; it looks there for what "
+            "is gone."
+        )
 
 
 def _check_reembed(sources: IndexSources, model: LibraryModelFlags, unused: list[str]) -> None:
@@ -214,6 +218,8 @@ def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
         say(f"{count(summary.rejected_before, 'picture')} rejected before; --retry tries again")
     if summary.gone:
         _say_gone(summary.gone, prune=prune)
+    if summary.away:
+        _say_away(summary.away, library.folder)
     parts = [
         (summary.added, "added"),
         (summary.changed, "changed"),
@@ -234,6 +240,15 @@ def _say_gone(gone: Iterable[str], *, prune: bool) -> None:
     more = f" and {len(names) - MOST_GONE:,} more" if len(names) > MOST_GONE else ""
     fix = "" if prune else "; --prune removes them from the library"
     say(f"{count(len(names), 'file')} gone: {', '.join(names[:MOST_GONE])}{more}{fix}")
+
+
+def _say_away(away: list[str], library: Path) -> None:
+    folder = os.path.commonpath(os.path.dirname(name) for name in away)  # noqa: PTH120 of any name
+    say(
+        f"{count(len(away), 'file')} gone, perhaps with a disk that is not connected, so they stay "
+        f"in the library: {shorten(folder)}. To remove them: ecliptic library remove {library} "
+        f"--where \"path starts with '{folder}'\""
+    )
 
 
 def _to_json(library: "Library", summary: "AddSummary") -> dict[str, Any]:

@@ -86,8 +86,18 @@ class QueryFlags:
 
 
 def _picture(text: str) -> "str | Path":
-    """A path if there is such a file, else words."""
-    return Path(text) if os.path.isfile(text) else text  # noqa: PTH113 Path fails on long texts
+    """A path if there is such a file, else words.
+
+    Raises:
+        InputError: it has the form of a path, but there is no such file.
+    """
+    from ecliptic.engine import IMAGE_SUFFIXES
+
+    if os.path.isfile(text):  # noqa: PTH113 Path fails on long texts
+        return Path(text)
+    if os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 of any text
+        raise InputError(f"--unlike {text} looks like a picture, but there is no such file.")
+    return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +178,14 @@ def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
             f"there is no library in {first}; check the path, or make one with "
             f"`ecliptic index FOLDER --out {first}`."
         )
+    if os.path.isdir(first):  # noqa: PTH112 Path fails on long texts
+        raise InputError(
+            f"{first} is a folder but no library; `ecliptic index {first}` makes one of it. To "
+            "search for this word, put it after the library."
+        )
+    for later in words[1:]:
+        if later.rstrip("/").endswith(".library") or is_library(Path(later)):
+            raise InputError(f"the library comes first: ecliptic search {later} {first!r}.")
     return USUAL, list(words)
 
 
@@ -176,7 +194,10 @@ def _print(found: "Sequence[LibraryHits]", *, paths0: bool, json: bool, filtered
         print_json([{"query": hits.asked, "hits": hits.to_json()} for hits in found])
         return
     if paths0:
-        print_names0(str(path) for hits in found for path in hits.paths if path is not None)
+        paths = [path for hits in found for path in hits.paths]
+        print_names0(dict.fromkeys(str(path) for path in paths if path is not None))
+        if without := paths.count(None):
+            say(f"{count(without, 'hit')} not printed: in a tar or a table, no file of its own")
         return
     for number, hits in enumerate(found):
         if number:
@@ -211,9 +232,10 @@ def _copy(found: "Sequence[LibraryHits]", folder: Path, *, force: bool) -> None:
     make_folder(folder)
     copied = 0
     for number, hits in enumerate(found, start=1):
-        for rank, path in zip(hits.ranks, hits.paths, strict=True):
+        for rank, id_, path in zip(hits.ranks, hits.ids, hits.paths, strict=True):
             if path is None or not path.is_file():
-                say(f"not copied, as there is no such file: {path or 'a row of a table'}")
+                why = "in a tar or a table, no file of its own" if path is None else "it is gone"
+                say(f"not copied, {why}: {id_}")
                 continue
             start = f"{number}-" if len(found) > 1 else ""
             target = folder / _name_copy(f"{start}{rank:03}-", path.name)

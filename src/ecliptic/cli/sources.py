@@ -187,12 +187,14 @@ class EmbedSources(ItemSources):
 
 
 def check_tables(paths: Iterable[str], column: str | None) -> None:
-    """Raise if a table among `paths` is missing, or if there is one and no `column`."""
+    """Raise if a table among `paths` is missing, or `column` is, or is there without a table."""
     from ecliptic.cli.texts import refuse_missing_files
     from ecliptic.engine import is_table
 
     tables = [path for path in paths if is_table(path)]
     refuse_missing_files(tables)
+    if column and not tables:
+        raise typer.BadParameter("--column is for tables, and no PATH is one.")
     if tables and not column:
         raise typer.BadParameter(
             f"the table {tables[0]} needs --column, the name of the column to read."

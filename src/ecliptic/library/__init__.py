@@ -9,6 +9,7 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.library.filling.adding import AddSummary as AddSummary
+    from ecliptic.library.filling.given import may_lose as may_lose
     from ecliptic.library.filling.rejected import RejectedPicture as RejectedPicture
     from ecliptic.library.finding.duplicates import (
         DuplicateGroup as DuplicateGroup,
@@ -21,6 +22,5 @@ if TYPE_CHECKING:
         repair_library as repair_library,
     )
     from ecliptic.library.library import Library as Library
-    from ecliptic.library.models import watched_folder as watched_folder
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -1,6 +1,5 @@
 """Checks and mends the folders of a library, also of one that does not open."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,9 +18,8 @@ from ecliptic.index import (
     repair_store,
     repair_table,
 )
-from ecliptic.inputs import open_image, read_bytes
-from ecliptic.library.filling.pictures import make_thumbnail, unescape
 from ecliptic.library.filling.rejected import RejectedPictures
+from ecliptic.library.filling.thumbnails import read_thumbnail
 from ecliptic.library.layout import (
     ABOUT,
     COLUMNS,
@@ -135,12 +133,8 @@ def _make_thumbnails(folder: Path, about: LibraryAbout) -> list[str]:
     small: dict[str, bytes] = {}
     made = failed = 0
     for row in _rows_without(folder, about, table):
-        content = str(row["content"])
         try:
-            data = read_bytes(unescape(str(row["path"])))
-            if hashlib.sha256(data).hexdigest() != content:
-                raise ImageError("the file has another content now.")
-            small[content] = make_thumbnail(open_image(data))
+            small[str(row["content"])] = read_thumbnail(row)
         except ImageError:
             failed += 1
             continue
@@ -150,7 +144,7 @@ def _make_thumbnails(folder: Path, about: LibraryAbout) -> list[str]:
             small = {}
     if small:
         table.upsert(list(small), {"jpeg": list(small.values())})
-    actions = [f"made {made} thumbnails again"] if made else []
+    actions = [f"made {made} missing thumbnails"] if made else []
     gone = f"{failed} thumbnails are missing, because their files are gone or changed"
     return [*actions, gone] if failed else actions
 

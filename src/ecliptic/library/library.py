@@ -1,12 +1,12 @@
 """`Library`: a folder of vectors, facts and thumbnails of pictures that can be searched."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
 
-from ecliptic.engine import Clip, Columns, Item, load
+from ecliptic.engine import Clip, Columns, load
 from ecliptic.errors import InputError
 from ecliptic.index import (
     ColumnType,
@@ -23,10 +23,12 @@ from ecliptic.index import (
 )
 from ecliptic.library.filling.adding import Adding, AddSummary, LibraryParts
 from ecliptic.library.filling.facts import check_facts
+from ecliptic.library.filling.given import GivenSources, PictureSources
 from ecliptic.library.filling.gone import find_gone
 from ecliptic.library.filling.importing import check_source, fill, own_columns
 from ecliptic.library.filling.reembedding import Reembedding, remove_items
 from ecliptic.library.filling.rejected import RejectedPictures
+from ecliptic.library.filling.thumbnails import find_thumbnails
 from ecliptic.library.finding.duplicates import DuplicateGroup, find_groups
 from ecliptic.library.finding.hits import LibraryHits
 from ecliptic.library.finding.queries import LibraryQuery, Wanted
@@ -34,9 +36,7 @@ from ecliptic.library.finding.searching import HowToFind, find_hits
 from ecliptic.library.health import check_library, remove_unused_thumbnails, repair_library
 from ecliptic.library.layout import REJECTS, THUMBNAILS, check_current, read_about
 from ecliptic.library.making import check_free, make_library
-from ecliptic.library.models import check_clip, describe, items_of, load_own, watched_folder
-
-PictureSources = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item]
+from ecliptic.library.models import check_clip, describe, load_own
 
 
 class Library:
@@ -194,8 +194,8 @@ class Library:
             pictures: files, folders, globs, tables, or items of `ecliptic.engine`.
             columns: which column of tables holds the pictures, which the ids, and which fill
                 columns of the library.
-            prune: remove pictures whose files are gone, of those below the given folders and
-                the folders of globs.
+            prune: remove pictures whose files are gone, of those in the given folders, tars and
+                tables; but not where a disk may be missing.
             retry: try again what was rejected before and did not change.
             batch_size: pictures that are embedded at a time.
             advance: called with the number of pictures done since the last call.
@@ -204,29 +204,24 @@ class Library:
             counts, rejects with reasons, and the ids of files that are gone.
 
         Raises:
-            InputError, StorageError: a source that cannot be read, or a full disk.
+            InputError, StorageError: a source that cannot be read, after the others were read; or
+                a full disk.
         """
         clip = self.clip
         check = partial(check_current, self.folder, self.about)
         adding = Adding(self._parts, clip, advance, check, retry=retry, batch_size=batch_size)
         if columns is not None:
             check_facts(columns.facts, self.about.columns)
-        given = [pictures] if isinstance(pictures, str | os.PathLike) else pictures
-        folders: list[str] = []
-
-        def items() -> Iterator[Item]:
-            for one in given:
-                if not isinstance(one, Item) and (folder := watched_folder(one)):
-                    folders.append(folder)
-                yield from items_of(one, columns)
-
-        adding.run(items())
+        sources = GivenSources(pictures, columns, self._parts.store)
+        adding.run(sources.items())
         summary = adding.summary
         if not summary.interrupted:
-            summary.gone, left = find_gone(self._parts, folders)
-            summary.moved += left
+            gone = find_gone(self._parts, sources, adding.was_seen)
+            summary.gone, summary.away = gone.ids, gone.away
+            summary.moved += gone.moved
             if prune and summary.gone:
                 summary.removed = self.remove(summary.gone)
+        sources.raise_failure()
         return summary
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -389,10 +384,12 @@ class Library:
         """The pictures that could not be used, with reasons."""
         return self._parts.rejects
 
-    def thumbnails(self, contents: Sequence[str]) -> dict[str, bytes]:
-        """JPEGs of at most 8,192 bytes, by the SHA-256 of the pictures' bytes."""
-        found = self._parts.thumbnails.get(list(dict.fromkeys(contents)))
-        return {id_: row["jpeg"] for id_, row in found.items()}
+    def thumbnails(self, rows: Sequence[StoreRow]) -> list[bytes | None]:
+        """A JPEG of at most 8,192 bytes for each row; None where there is none.
+
+        What has none in the library, such as pictures that were imported, is read from its file.
+        """
+        return find_thumbnails(self._parts.thumbnails, rows)
 
     @property
     def store(self) -> Store:

@@ -1,14 +1,11 @@
-"""What a library says of its model, and what it is given to add."""
+"""What a library says of its model."""
 
-import glob
-import itertools
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
-from ecliptic.engine import Clip, Columns, Item, image_item, is_table, is_tar, load, read_items
-from ecliptic.errors import ConfigError, InputError, SpaceMismatchError, warn
+from ecliptic.engine import Clip, load
+from ecliptic.errors import ConfigError, SpaceMismatchError, warn
 from ecliptic.index import ColumnType
 from ecliptic.library.layout import LibraryAbout
 
@@ -55,40 +52,6 @@ def name_source(clip: Clip | str) -> str:
 def known_name(name: str) -> str:
     """The name of a model if `load` takes it, else ""."""
     return name if name in {"mini", *catalog.names()} else ""
-
-
-def items_of(given: str | os.PathLike[str] | Item, columns: Columns | None) -> Iterable[Item]:
-    """The items of one thing that `Library.add` is given."""
-    if isinstance(given, Item):
-        return [given]
-    path = os.fspath(given)
-    if isinstance(given, os.PathLike) and not (
-        os.path.isdir(path) or is_table(path) or is_tar(path)  # noqa: PTH112 of a name as it is
-    ):
-        return [image_item(path)]  # never a pattern, nor standard input
-    return _read(path, columns) if columns else read_items(path, Columns())
-
-
-def _read(given: str, columns: Columns) -> Iterator[Item]:
-    for item in read_items(given, columns):
-        if columns.id and is_table(given) and isinstance(item.value, str) and item.value:
-            raise InputError(
-                f"{given} holds paths, and a library names files by their paths; leave out the "
-                "column of ids, or keep it as a column of the library."
-            )
-        yield item
-
-
-def watched_folder(given: str | os.PathLike[str]) -> str:
-    """The folder whose files are looked for when they are gone; "" for single files and tables."""
-    path = os.fspath(given)
-    if os.path.isdir(path):  # noqa: PTH112 Path.is_dir fails on long names
-        return path
-    if not isinstance(given, str) or os.path.lexists(path) or not glob.has_magic(path):
-        return ""
-    parts = Path(path).parts
-    plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
-    return str(Path(*plain)) if plain else "."
 
 
 def load_own(folder: Path, about: LibraryAbout) -> Clip:

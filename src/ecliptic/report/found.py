@@ -39,7 +39,7 @@ def _tiles(hits: LibraryHits) -> list[Tile]:
         Tile(
             small,
             short[str(row["id"])],
-            _lines(f"rank {rank:,} {passed}", _size(row)),
+            _lines(_folder(row), f"rank {rank:,} {passed}", _size(row)),
             f"{score:.3f}",
         )
         for rank, row, score, small in rows
@@ -54,6 +54,12 @@ def _size(row: Mapping[str, ColumnValue | None]) -> str:
     taken = row.get("taken")
     day = f", {taken:%Y-%m-%d}" if taken and not isinstance(taken, str | int | float) else ""
     return f"{_edges(row)}{day}".removeprefix(", ")
+
+
+def _folder(row: Mapping[str, ColumnValue | None]) -> str:
+    """The last folder of a file; not the others, which tell about whoever shares the page."""
+    folder = row["folder"]
+    return f"in {Path(folder).name}/" if isinstance(folder, str) else ""
 
 
 def _edges(row: Mapping[str, ColumnValue | None]) -> str:
@@ -88,12 +94,12 @@ def _count(number: int, noun: str) -> str:
 
 def _group_tiles(group: DuplicateGroup, library: Library) -> Iterable[Tile]:
     rows: list[StoreRow] = [group.keep, *group.others[:_MOST_OTHERS]]
-    small = library.thumbnails([str(row["content"]) for row in rows])
+    small = library.thumbnails(rows)
     short = shorten_names(str(row["id"]) for row in rows)
     badges = ["keep", *(f"{score:.3f}" for score in group.scores[:_MOST_OTHERS])]
-    for row, badge in zip(rows, badges, strict=True):
+    for row, badge, jpeg in zip(rows, badges, small, strict=True):
         size = f"{row['size'] / 1000:,.0f} kB" if isinstance(row["size"], int) else ""
-        lines = _lines(_edges(row), size)
+        lines = _lines(_folder(row), _edges(row), size)
         if row is not group.keep and group.is_copy(row):
             lines.append("the same bytes")
-        yield Tile(small.get(str(row["content"])), short[str(row["id"])], lines, badge)
+        yield Tile(jpeg, short[str(row["id"])], lines, badge)

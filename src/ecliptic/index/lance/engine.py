@@ -17,6 +17,9 @@ _PANIC = "PanicException"  # of Rust, at damaged files; it derives from BaseExce
 _MISSING = ("Not found", "not found", "No such file")
 _FULL = ("No space left", "StorageFull", "os error 28")
 _FORBIDDEN = ("Permission denied", "os error 13", "Read-only file system", "os error 30")
+# With three CPUs or fewer, Lance computes in a single thread, and work that waits for other work
+# there waits for ever (lance-format/lance#7642). On one CPU it reads and writes in one thread too.
+_LEAST_THREADS = {"LANCE_CPU_THREADS": 4, "LANCE_IO_THREADS": 8}
 _LONGEST = 300  # characters of a message of Lance that are quoted
 
 
@@ -32,6 +35,8 @@ def import_lance() -> Any:
             "a store cannot be used in a process that was forked after the first use of one; "
             "start processes by the method `spawn`, and open it in each of them."
         )
+    for name, least in _LEAST_THREADS.items():
+        os.environ.setdefault(name, str(max(least, (os.cpu_count() or 1) - 2)))
     try:
         import lance
     except ImportError:

@@ -20,7 +20,8 @@ from ecliptic.index import Compare, KeyedTable, Store, StoreRow
 from ecliptic.inputs import Reject, decode_many
 from ecliptic.library.filling.facts import read_facts
 from ecliptic.library.filling.known import KnownFiles
-from ecliptic.library.filling.pictures import NewPicture, find_file, is_gone, name_picture
+from ecliptic.library.filling.pictures import NewPicture, find_file, name_picture
+from ecliptic.library.filling.places import is_lost
 from ecliptic.library.filling.rejected import RejectedPicture, RejectedPictures
 from ecliptic.library.filling.rows import kept_of, make_row, read_kept
 
@@ -42,6 +43,7 @@ class AddSummary:
     rejected: list[RejectedPicture] = field(default_factory=list)
     rejected_before: int = 0  # files that are as they were when they were rejected
     gone: list[str] = field(default_factory=list)  # ids of files that are no longer there
+    away: list[str] = field(default_factory=list)  # the same, but perhaps a disk is not connected
     removed: int = 0  # of these, with `prune`
     interrupted: bool = False  # by Ctrl-C; what was embedded is stored
 
@@ -84,22 +86,21 @@ class Adding:
         self._fresh: list[_Stored] = []  # embedded, not stored yet
         self._reused: list[NewPicture] = []  # of a known content, not stored yet
         self._states: dict[str, str] = {}  # "new" or "changed", of the pictures on their way
+        self._sound: list[str] = []  # were rejected, and are again as they are stored
         self._same: dict[str, NewPicture] = {}  # unchanged files with cells of a table
         self._again: list[NewPicture] = []  # of a content that is no longer there
         self._moved: set[str] = set()  # old ids of files that moved
         self._noted = 0  # rejects that are stored
-        self._failure: EclipticError | None = None  # of a source
         self._committed = time.monotonic()
 
     def run(self, items: Iterable[Item]) -> None:
         """Add all items; Ctrl-C ends it early, with what was embedded.
 
         Raises:
-            EclipticError: a source cannot be read, or the disk is full; what came before is stored,
-                if it can be.
+            EclipticError: the disk is full, for example; what came before is stored, if it can be.
         """
         try:
-            self._embed(self._read(self._plan(self._until_error(items))))
+            self._embed(self._read(self._plan(items)))
             self._commit()
             again, self._again = self._again, []
             self._embed(self._read(iter(again), reuse=False))
@@ -109,15 +110,10 @@ class Adding:
             self._commit()
             raise
         self._commit()
-        if self._failure is not None:
-            raise self._failure
 
-    def _until_error(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items before the first error of their source, which is raised after the work."""
-        try:
-            yield from items
-        except EclipticError as error:
-            self._failure = error
+    def was_seen(self, id_: str) -> bool:
+        """Whether a picture with this id was among the items."""
+        return self._known.was_looked_up(id_)
 
     def _plan(self, items: Iterable[Item]) -> Iterator[NewPicture]:
         """The pictures that are new or changed."""
@@ -149,6 +145,8 @@ class Adding:
         """Count a file that is as it was; cells of its row in a table may be others."""
         self.summary.unchanged += 1
         self._advance(1)
+        if self.parts.rejects.has(picture.id):
+            self._sound.append(picture.id)
         if picture.extra:
             self._same[picture.id] = picture
             if len(self._same) >= MOST_ROWS:
@@ -235,8 +233,9 @@ class Adding:
             self._commit_if_due()
 
     def _reject(self, picture: NewPicture, error: object) -> None:
-        self._states.pop(picture.id, None)
         reason = str(error).removeprefix(picture.item.name).lstrip(": ")
+        if self._states.pop(picture.id, None) == "changed":
+            reason += " It is still found as it was before."
         rejected = RejectedPicture(picture.id, reason, picture.size, picture.mtime_ns)
         self.summary.rejected.append(rejected)
         self._advance(1)
@@ -260,7 +259,8 @@ class Adding:
             self._fresh, self._reused = [], []  # they are not tried twice
             raise
         self._fresh, self._reused = [], []
-        self.parts.rejects.remove(list(stored))
+        self.parts.rejects.remove([*stored, *self._sound])
+        self._sound = []
         rejected = self.summary.rejected[self._noted :]
         self.parts.rejects.add(list({one.id: one for one in rejected}.values()))
         self._noted += len(rejected)
@@ -324,7 +324,7 @@ class Adding:
                 self.summary.unchanged += 1  # only its time is another one
                 return one
         for one in others:
-            if is_gone(one) and one["id"] not in self._moved:
+            if one["id"] not in self._moved and is_lost(one):
                 self._moved.add(str(one["id"]))
                 self.summary.moved += 1
                 return one

@@ -6,7 +6,7 @@ from pathlib import Path
 from ecliptic.engine import Card
 from ecliptic.errors import SpaceMismatchError, StorageError
 from ecliptic.index import ColumnType, ColumnValue, RefusedRow, RowBlock, Store, VectorSource
-from ecliptic.library.filling.pictures import folder_of
+from ecliptic.library.filling.places import folder_of
 from ecliptic.library.layout import COLUMNS
 
 _FILLED = ("content", "size", "modified", "mtime_ns", "added")  # what `add` relies on

@@ -48,6 +48,10 @@ class KnownFiles:
         same = self._sizes[place] == size and self._times[place] == mtime_ns
         return "same" if same else "changed"
 
+    def was_looked_up(self, id_: str) -> bool:
+        """Whether `look_up` was asked for this id."""
+        return _key(id_) in self._asked
+
     def has_content(self, content: str) -> bool:
         """Whether a picture with these bytes was stored, before or in this run."""
         key = _content_key(content)

@@ -1,14 +1,9 @@
 """`NewPicture`: a file that is read once, for its content, facts, thumbnail and pixels."""
 
-import errno
 import hashlib
-import io
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -16,17 +11,12 @@ from PIL import Image
 from ecliptic.engine import Item, escape_surrogates
 from ecliptic.errors import ImageError
 from ecliptic.index import ColumnValue
-from ecliptic.inputs import WHITE, Preprocess, flatten, orientation, read_bytes
+from ecliptic.inputs import Preprocess, orientation, read_bytes
+from ecliptic.library.filling.thumbnails import make_thumbnail
 
-THUMBNAIL = 160  # pixels of the longer edge
-LARGEST_THUMBNAIL = 8192  # bytes
-_QUALITIES = (80, 60, 40, 20)
-_SMALLER = 96  # pixels, of a thumbnail that is too large in every quality
 # EXIF 2.32: DateTimeOriginal with OffsetTimeOriginal, DateTime with OffsetTime
 _TAKEN = ((36867, 36881), (306, 36880))
 _EXIF, _MAKE, _MODEL = 0x8769, 271, 272
-_EASY = ("RGB", "RGBA", "L", "LA")  # modes that are resized before they are flattened
-_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _TURNED = range(5, 9)  # EXIF orientations that swap width and height
 _LONGEST_CAMERA = 200  # characters
 _WHOLE = (1 << 63) - 1  # the largest time in nanoseconds that a table holds
@@ -110,23 +100,6 @@ def name_picture(item: Item) -> str:
     return escape_surrogates(os.path.abspath(item.archive)) + joint + member  # noqa: PTH100 links
 
 
-def make_thumbnail(image: Image.Image) -> bytes:
-    """A JPEG of at most 8,192 bytes, upright, without metadata."""
-    if image.mode not in _EASY:
-        image = flatten(image, WHITE)
-    scale = min(1.0, THUMBNAIL / max(image.size))
-    to = [max(1, round(edge * scale)) for edge in image.size]
-    small = flatten(image.resize(to, Image.Resampling.BICUBIC, reducing_gap=2.0), WHITE)
-    for edge in (THUMBNAIL, _SMALLER):
-        small.thumbnail((edge, edge))
-        for quality in _QUALITIES:
-            out = io.BytesIO()
-            small.save(out, "JPEG", quality=quality, comment=b"")
-            if out.tell() <= LARGEST_THUMBNAIL:
-                return out.getvalue()
-    return b""
-
-
 def _read_exif(image: Image.Image) -> dict[str, ColumnValue | None]:
     """When and with which camera a photograph was taken; damaged metadata counts as none."""
     try:
@@ -161,30 +134,3 @@ def _read_camera(tags: dict[int, Any]) -> str | None:
 def _text(value: Any) -> str:
     """The text of a tag; "" for other values, which damaged files have."""
     return value.strip("\0 ") if isinstance(value, str) else ""
-
-
-def folder_of(path: str) -> str | None:
-    """The folder of a file; None if it is no file."""
-    return str(Path(path).parent) if path else None
-
-
-def is_gone(row: Mapping[str, Any]) -> bool:
-    """Whether the file of a row is no longer there; False for what never was a file.
-
-    What may not be looked at, or is on a disk with errors, is not gone.
-    """
-    path = row["path"]
-    if not isinstance(path, str):
-        return False
-    try:
-        os.lstat(unescape(path))
-    except OSError as error:
-        return error.errno in (errno.ENOENT, errno.ENOTDIR)
-    return False
-
-
-def unescape(path: str) -> str:
-    r"""The name of a file from its form in the store: \udcNN is a byte that is not UTF-8."""
-    if os.path.lexists(path):
-        return path
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), path)

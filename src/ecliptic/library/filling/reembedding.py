@@ -8,7 +8,8 @@ from ecliptic.engine import Clip, Item
 from ecliptic.errors import ConfigError, StorageError
 from ecliptic.index import Compare, Not, Store, StoreRow, open_store
 from ecliptic.library.filling.adding import Adding, AddSummary, LibraryParts
-from ecliptic.library.filling.pictures import NewPicture, find_file, unescape
+from ecliptic.library.filling.pictures import NewPicture, find_file
+from ecliptic.library.filling.places import unescape
 from ecliptic.library.layout import COLUMNS, LibraryAbout, write_about
 
 _FILES = Not(Compare("path", "is missing"))

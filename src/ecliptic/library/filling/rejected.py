@@ -37,6 +37,10 @@ class RejectedPictures:
         """The ids of all of them."""
         return list(self._known)
 
+    def has(self, id_: str) -> bool:
+        """Whether a picture with this id was rejected, as it is or as it was."""
+        return id_ in self._known
+
     def is_known(self, id_: str, size: int, mtime_ns: int) -> bool:
         """Whether this file was rejected as it is."""
         return self._known.get(id_) == (size, mtime_ns)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ecliptic.engine import escape_surrogates
 from ecliptic.index import Store, StoreRow
-from ecliptic.library.filling.pictures import NewPicture, folder_of
+from ecliptic.library.filling.pictures import NewPicture
+from ecliptic.library.filling.places import folder_of
 from ecliptic.library.layout import COLUMNS
 
 FACTS = ("width", "height", "format", "taken", "camera")  # of the bytes alone

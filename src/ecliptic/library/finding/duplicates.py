@@ -16,7 +16,7 @@ from typing import Any
 
 from ecliptic.errors import InputError
 from ecliptic.index import ColumnValue, Filter, NearPairs, Store, StoreRow
-from ecliptic.library.filling.pictures import unescape
+from ecliptic.library.filling.places import unescape
 from ecliptic.library.filling.rows import modified_of
 
 MOST_PAIRS = 2_000_000  # that are held in memory, about 400 MB

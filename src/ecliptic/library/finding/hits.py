@@ -1,15 +1,15 @@
 """`LibraryHits`: what a search of a library found."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ecliptic.index import SearchPlan, StoreRow
-from ecliptic.library.filling.pictures import unescape
+from ecliptic.library.filling.places import unescape
 
-FindThumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]  # JPEGs by content
+FindThumbnails = Callable[[Sequence[StoreRow]], list[bytes | None]]
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,7 @@ class LibraryHits:
 
     def thumbnails(self) -> list[bytes | None]:
         """A small JPEG of each hit; None where there is none."""
-        contents = [str(row["content"]) for row in self.rows]
-        found = self._thumbnails(contents)
-        return [found.get(content) for content in contents]
+        return self._thumbnails(self.rows)
 
     def to_json(self) -> list[dict[str, Any]]:
         """For each hit its rank, score and columns, as JSON values."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ecliptic.checks import check_count, check_range
 from ecliptic.engine import Clip
 from ecliptic.errors import InputError
-from ecliptic.index import Filter, Hits, Store
+from ecliptic.index import Filter, Hits, Store, print_filter
 from ecliptic.library.finding.hits import FindThumbnails, LibraryHits
 from ecliptic.library.finding.queries import LibraryQuery
 
@@ -38,6 +38,13 @@ class HowToFind:
                 f"with `diversity` only the best {CANDIDATES} hits can be shown, but offset and k "
                 f"ask for {self.last}; ask for fewer, or set diversity to 0."
             )
+
+    def describe(self, query: LibraryQuery) -> str:
+        """The query and the filter, for people."""
+        if self.where is None:
+            return query.describe()
+        where = self.where if isinstance(self.where, str) else print_filter(self.where)
+        return f"{query.describe()}, where {where}"
 
     @property
     def last(self) -> int:
@@ -65,7 +72,7 @@ def find_hits(
     found = store.search(vectors, how.pool, how.where, names, exact=how.exact)
     answers = []
     for query, hits in zip(queries, found.hits, strict=True):
-        empty = LibraryHits(query.describe(), (), (), (), found.plan, thumbnails)
+        empty = LibraryHits(how.describe(query), (), (), (), found.plan, thumbnails)
         answers.append(_choose(store, hits, how, empty))
     return answers
 
