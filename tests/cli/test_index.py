@@ -221,3 +221,10 @@ def test_a_library_that_stays_empty_by_a_mistake_is_not_made(
     assert found.exit_code == 0
     assert run("index", table, "--column", "fil", "-o", out).exit_code == 1
     assert out.exists()
+
+
+def test_a_name_without_a_file_makes_no_library(run: Any, photos: Path, out: Path) -> None:
+    found = run("index", photos.parent / "*.nothing", "-o", out, "--json")
+    assert (found.exit_code, out.exists()) == (3, False)
+    assert json.loads(found.stdout)["pictures"] == 0
+    assert f"nothing was found, so {out} is not made" in " ".join(found.stderr.split())

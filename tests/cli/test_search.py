@@ -247,3 +247,10 @@ def test_members_of_tars_are_named_where_files_are_needed(
     assert f"not copied, in a tar or a table, no file of its own: {tmp_path}/t.tar/a.png" in (
         " ".join(found.stderr.split())
     )
+
+
+def test_hits_whose_files_are_gone_say_so(run: Any, here: Path) -> None:
+    before = run("search", "x.library", "a cat").stdout
+    assert "(gone)" not in before
+    sorted((here / "photos").glob("*.png"))[0].unlink()
+    assert run("search", "x.library", "a cat").stdout.count("(gone)") == 1

@@ -80,6 +80,8 @@ def test_members_that_left_a_tar_are_gone(library: Library, photos: Path, tmp_pa
     library.add(tar)
     pack(tar, ["b.png", "sub/c.png"], photos)
     summary = library.add(tar)
+    (row,) = library.rows('name = "c.png"')
+    assert (row["folder"], row["path"]) == (f"{tar}/sub", None)
     assert counts(summary) == {"added": 1, "unchanged": 1, "gone": 1}
     assert summary.gone == [f"{tar}/a.png"]
     assert library.add(tar, prune=True).removed == 1

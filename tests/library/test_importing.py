@@ -62,6 +62,25 @@ def test_pictures_of_an_import_are_shown_from_their_files(
     assert small["row 0"] != small["row 1"]
 
 
+def test_files_of_an_import_are_not_added_twice(
+    tmp_path: Path, clip: Clip, source: VectorSource, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    first = next(iter(source.blocks()))
+    ids = ("a.png", str(photos / "b.png"), "https://example.org/c.png")
+
+    def blocks() -> Iterator[RowBlock]:
+        yield replace(first, ids=ids, columns={"image_path": list(ids)})
+
+    named = replace(source, rows=3, columns={"image_path": "string"}, blocks=blocks)
+    library, _ = Library.from_vectors(tmp_path / "x.library", named, clip)
+    files = [str(photos / "a.png"), str(photos / "b.png"), None]
+    assert [row["path"] for row in rows_of(library).values()] == files
+    assert rows_of(library)[ids[2]]["folder"] is None
+    assert counts(library.add(photos)) == {"changed": 2, "added": 1}
+    assert len(library) == 4
+
+
 def test_an_import_that_fails_leaves_no_library_and_can_be_repeated(
     tmp_path: Path, clip: Clip, source: VectorSource
 ) -> None:

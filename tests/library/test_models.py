@@ -1,5 +1,6 @@
 """A library holds vectors of one model: another one is refused, or embeds everything anew."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,18 @@ def test_pictures_that_were_removed_do_not_come_back_after_a_stopped_reembedding
     library.reembed(other_clip)
     assert gone not in rows_of(library)
     assert len(library) == 2
+
+
+def test_a_model_of_the_same_space_is_noted_as_its_source(
+    library: Library, photos: Path, model: Path, tmp_path: Path
+) -> None:
+    library.add(photos)
+    before = vectors_of(library)
+    shutil.copytree(model, moved := tmp_path / "moved")
+    assert counts(library.reembed(str(moved))) == {"unchanged": 3}
+    assert vectors_of(library).keys() == before.keys()
+    with Library.open(library.folder) as opened:
+        assert opened.about.model == str(moved)
+        assert len(opened.search("a cat")) == 3
+    with pytest.warns(UserWarning, match="keeps its vectors.*precision"):
+        library.reembed(ecliptic.load(str(model), precision="bf16"))

@@ -1,5 +1,6 @@
 """Searches of a library against plain arithmetic on the same vectors."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -151,14 +152,19 @@ def test_filters_leave_out_rows_before_they_are_ranked(filled: Library) -> None:
 
 def slow_diversity(scores: Any, vectors: Any, k: int, d: float) -> list[int]:
     """Maximal marginal relevance as it is written down."""
+
+    def scale(value: float, values: Any) -> float:
+        return float((value - np.min(values)) / (np.max(values) - np.min(values)))
+
     chosen: list[int] = []
+    likeness = vectors @ vectors.T
     while len(chosen) < min(k, len(scores)):
         best, most = -1, -np.inf
         for row in range(len(scores)):
             if row in chosen:
                 continue
-            near = max((float(vectors[row] @ vectors[c]) for c in chosen), default=0.0)
-            value = (1 - d) * float(scores[row]) - d * near
+            near = max((scale(likeness[row, c], likeness) for c in chosen), default=0.0)
+            value = (1 - d) * scale(scores[row], scores) - d * near
             if value > most + 1e-7:
                 best, most = row, value
         chosen.append(best)
@@ -254,3 +260,31 @@ def test_the_rank_is_that_of_the_score_also_with_diversity(library: Library, pho
 def test_one_text_is_no_list_of_queries(library: Library) -> None:
     with pytest.raises(InputError, match="queries must be a list, got the one text 'abc'"):
         library.search_each("abc")
+
+
+def test_hits_are_read_one_by_one_and_printed_short(library: Library, photos: Path) -> None:
+    library.add(photos)
+    found = library.search("a cat", k=2)
+    assert [hit["rank"] for hit in found] == [1, 2]
+    assert [(hit["id"], hit["score"]) for hit in found] == list(
+        zip(found.ids, found.scores, strict=True)
+    )
+    assert repr(found) == (
+        f"LibraryHits('\"a cat\"', 2 hits, the best {found.ids[0]!r} at {found.scores[0]:.3f})"
+    )
+    assert repr(library.search("a cat", offset=9)) == "LibraryHits('\"a cat\"', 0 hits)"
+
+
+def test_like_a_file_that_changed_is_like_what_it_is_now(library: Library, photos: Path) -> None:
+    library.add(photos)
+    one, two = str(photos / "a.png"), str(photos / "b.png")
+    assert library.search(like=one).ids[0] == one
+    shutil.copy(two, one)
+    assert library.search(like=one).ids[0] == two
+    (photos / "a.png").unlink()
+    assert library.search(like=one).ids[0] == one  # as it was
+
+
+def test_a_wrong_filter_is_told_before_the_model_is_loaded(filled: Library) -> None:
+    with Library.open(filled.folder) as opened, pytest.raises(FilterError, match="widht"):
+        opened.search("a cat", where="widht > 3")  # its model is not known

@@ -5,6 +5,8 @@ import io
 import json
 import shutil
 import sys
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,11 @@ def test_a_parquet_file_of_bytes_with_ids(library: Library, photos: Path) -> Non
     table = photos / "hf.parquet"
     pq.write_table(pa.table({"image": pictures, "n": [1, 2]}), table)
     assert counts(library.add(table, columns=Columns("image"))) == {"added": 2}
-    assert set(rows_of(library)) == {f"{table}/a.png", f"{table}, row 2"}
+    rows = rows_of(library)
+    assert {id_: (row["name"], row["folder"]) for id_, row in rows.items()} == {
+        f"{table}/a.png": ("a.png", str(table)),
+        f"{table}, row 2": ("hf.parquet, row 2", str(table)),
+    }
     assert counts(library.add(table, columns=Columns("image"))) == {"unchanged": 2}
     assert counts(library.add(table, columns=Columns("image", "n"))) == {"copied": 2}
     assert {"1", "2"} < set(rows_of(library))
@@ -102,7 +108,7 @@ def test_columns_of_a_table_fill_columns_of_the_library(
         rows[0]["stars"], rows[1]["stars"] = "4", "1"
         write_csv(table, rows)
         again = library.add(table, columns=Columns("file", facts=("stars", "who")))
-        assert counts(again) == {"unchanged": 2, "added": 1}
+        assert counts(again) == {"unchanged": 1, "changed": 1, "added": 1}
         row = rows_of(library)[str(photos / "a.png")]
         assert (row["stars"], row["who"], row["width"]) == (4, "Ann", 40)
         assert list(library.rejects) == []
@@ -150,3 +156,40 @@ def test_columns_of_users_stay_with_their_file(tmp_path: Path, clip: Clip, photo
         assert counts(library.add(photos))["moved"] == 1
         moved = rows_of(library)[str(photos / "moved.png")]
         assert (moved["year"], moved["added"]) == (1999, first["added"])
+
+
+def test_cells_of_a_file_that_came_before_its_table_are_kept(
+    tmp_path: Path, clip: Clip, photos: Path
+) -> None:
+    table = write_csv(tmp_path / "t.csv", [{"file": "photos/a.png", "year": "1999"}])
+    columns = Columns("file", facts=("year",))
+    with Library.create(tmp_path / "own.library", clip, {"year": "int"}) as library:
+        assert counts(library.add([photos, table], columns=columns)) == {"added": 3}
+        assert rows_of(library)[str(photos / "a.png")]["year"] == 1999
+
+
+def test_cells_of_other_types_become_values_of_their_column(
+    tmp_path: Path, clip: Clip, photos: Path
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = ["a.png", "b.png", "sub/c.png"]
+    cells = {
+        "year": [1999.0, float("nan"), None],
+        "price": [Decimal("1.50"), None, None],
+        "day": [date(2024, 5, 1), None, None],
+    }
+    pq.write_table(pa.table({"file": names, **cells}), table := photos / "t.parquet")
+    types: Any = {"year": "int", "price": "float", "day": "timestamp"}
+    with Library.create(tmp_path / "own.library", clip, types) as library:
+        assert counts(library.add(table, columns=Columns("file", facts=tuple(cells)))) == {
+            "added": 3
+        }
+        rows = [rows_of(library)[str(photos / name)] for name in names]
+        assert [row["year"] for row in rows] == [1999, None, None]
+        assert (rows[0]["price"], rows[0]["day"]) == (1.5, datetime(2024, 5, 1))
+
+
+def test_columns_that_every_hit_has_are_refused(tmp_path: Path, clip: Clip) -> None:
+    with pytest.raises(ConfigError, match="every hit has its own 'score'"):
+        Library.create(tmp_path / "own.library", clip, {"score": "float"})
+    assert not (tmp_path / "own.library").exists()

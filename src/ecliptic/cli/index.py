@@ -140,6 +140,8 @@ def index(
     _report(library, summary, prune=update.prune)
     if json:
         print_json(_to_json(library, summary))
+    if made and not len(library) and not any(one.size for one in summary.rejected):
+        _unmake(library)
     leave(INTERRUPTED, when=summary.interrupted)
     leave(REJECTED, when=bool(summary.rejected))
 
@@ -154,10 +156,14 @@ def _unmade(library: "Library", *, made: bool) -> "Iterator[None]":
         yield
     except EclipticError:
         if made and not len(library) and not len(library.rejects):
-            library.close()
-            shutil.rmtree(library.folder)
-            say(f"{library.folder} is not made")
+            _unmake(library)
         raise
+
+
+def _unmake(library: "Library") -> None:
+    library.close()
+    shutil.rmtree(library.folder)
+    say(f"nothing was found, so {library.folder} is not made")
 
 
 def _check_prune(sources: IndexSources, *, prune: bool) -> None:

@@ -1,5 +1,6 @@
 """`ecliptic library`: facts about a library, its health, and its vectors as files."""
 
+import itertools
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,10 @@ from ecliptic.cli.output import count, print_facts, print_json, print_table, pri
 
 if TYPE_CHECKING:
     from ecliptic.index import Repaired
+    from ecliptic.library import Library
+
+_LOOKED_AT = 1000  # rows, for examples
+_WIDEST = 44  # characters of an example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +31,7 @@ app = typer.Typer(
 @app.command(cls=HelpfulCommand)
 @expands
 def info(*, library: LibraryArgument = USUAL, json: Json = False) -> None:
-    """Say what a library holds, and which columns a filter can use."""
+    """Say what a library holds, and which columns a filter can use, with an example of each."""
     opened = open_library(library)
     facts: dict[str, Any] = {
         "pictures": len(opened),
@@ -41,7 +46,20 @@ def info(*, library: LibraryArgument = USUAL, json: Json = False) -> None:
     columns = facts.pop("columns")
     print_facts({name: f"{v:,}" if isinstance(v, int) else v for name, v in facts.items()})
     print_text("")
-    print_table(("column", "type"), [("id", "string"), *columns.items()])
+    examples = _find_examples(opened)
+    rows = [(name, kind, examples.get(name, "")) for name, kind in columns.items()]
+    print_table(("column", "type", "such as"), [("id", "string", examples.get("id", "")), *rows])
+
+
+def _find_examples(library: "Library") -> dict[str, str]:
+    """A value of each column, as it is, or its end."""
+    found: dict[str, str] = {}
+    for row in itertools.islice(library.rows(), _LOOKED_AT):
+        for name, value in row.items():
+            if value is not None and name not in found:
+                text = str(value)
+                found[name] = text if len(text) <= _WIDEST else f"…{text[1 - _WIDEST :]}"
+    return found
 
 
 @app.command(cls=HelpfulCommand)

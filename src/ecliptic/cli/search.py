@@ -204,12 +204,17 @@ def _print(found: "Sequence[LibraryHits]", *, paths0: bool, json: bool, filtered
             print_text("")
         if len(found) > 1:
             print_text(hits.asked)
-        rows = zip(hits.ranks, hits.scores, hits.ids, strict=True)
-        shown = [(f"{rank:,}", f"{score:.3f}", shorten(name)) for rank, score, name in rows]
+        shown = [(f"{hit['rank']:,}", f"{hit['score']:.3f}", _name(hit)) for hit in hits]
         if shown:
             print_table(("rank ", "score ", "picture"), shown)
         else:
             say(_explain_none(hits, filtered=filtered))
+
+
+def _name(hit: "dict[str, Any]") -> str:
+    from ecliptic.library import is_gone
+
+    return shorten(hit["id"]) + (" (gone)" if is_gone(hit) else "")
 
 
 def _explain_none(hits: "LibraryHits", *, filtered: bool) -> str:

@@ -24,7 +24,7 @@ _FORMAT = 1  # increased when older versions cannot read the new libraries
 COLUMNS: dict[str, ColumnType] = {
     "path": "string",  # absolute; missing for what is no file
     "name": "string",  # the last part of the path
-    "folder": "string",
+    "folder": "string",  # of a file; or the tar or table, with the folder in it
     "size": "int",  # bytes
     "modified": "timestamp",
     "mtime_ns": "int",  # the same, exactly
@@ -36,6 +36,7 @@ COLUMNS: dict[str, ColumnType] = {
     "camera": "string",
     "added": "timestamp",
 }
+HIT = ("rank", "score")  # what a hit has beside its columns
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from ecliptic.library.finding.searching import HowToFind, find_hits
 from ecliptic.library.health import check_library, remove_unused_thumbnails, repair_library
 from ecliptic.library.layout import REJECTS, THUMBNAILS, check_current, read_about
 from ecliptic.library.making import check_free, make_library
-from ecliptic.library.models import check_clip, describe, load_own
+from ecliptic.library.models import change_source, check_clip, describe, load_own
 
 
 class Library:
@@ -165,8 +165,7 @@ class Library:
     def clip(self) -> Clip:
         """The model; loaded when it is first needed."""
         if self._clip is None:
-            clip = load_own(self.folder, self.about)
-            self._clip = clip
+            self._clip = load_own(self.folder, self.about)
         return self._clip
 
     def use(self, clip: Clip) -> None:
@@ -318,14 +317,19 @@ class Library:
 
         The old vectors are used until the new ones are complete; a run that was stopped goes on
         where it was. Another process may add pictures until the change, and then opens it again.
+        For a model of the same space, only the place is noted from which it is loaded.
 
         Raises:
             ConfigError: some pictures came from tars or tables and have no file of their own.
             StorageError: a file is gone or cannot be read; the library keeps its old vectors.
+
+        Warns:
+            UserWarning: the model differs in precision or preparation only; the vectors stay.
         """
         model = load(clip) if isinstance(clip, str) else clip
         about = describe(model, source or clip, self.about.columns)
         if about.space == self.about.space:
+            self.about = change_source(self.folder, self.about, about)
             return AddSummary(unchanged=len(self))
         summary = Reembedding(self.folder, self._parts, about).run(model, advance)
         if not summary.interrupted:
@@ -338,8 +342,7 @@ class Library:
     def check(self, *, deep: bool = False) -> list[StoreProblem]:
         """What is wrong with its files; empty when it is sound.
 
-        Args:
-            deep: read every byte and compare checksums; otherwise names and sizes.
+        With `deep`, every byte is read and checksums are compared; otherwise names and sizes.
         """
         return check_library(self.folder, deep=deep)
 

@@ -1,13 +1,14 @@
 """What a library says of its model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
 from ecliptic.engine import Clip, load
 from ecliptic.errors import ConfigError, SpaceMismatchError, warn
 from ecliptic.index import ColumnType
-from ecliptic.library.layout import LibraryAbout
+from ecliptic.library.layout import LibraryAbout, write_about
 
 
 def check_clip(folder: Path, about: LibraryAbout, clip: Clip) -> None:
@@ -47,6 +48,24 @@ def name_source(clip: Clip | str) -> str:
     if isinstance(clip, str):
         return str(Path(clip).absolute()) if Path(clip).exists() else clip
     return known_name(clip.card.name)
+
+
+def change_source(folder: Path, about: LibraryAbout, now: LibraryAbout) -> LibraryAbout:
+    """Note the place from which a model of the same space is loaded.
+
+    Warns:
+        UserWarning: its vectors would differ a little, by precision or preparation.
+    """
+    if now.exact != about.exact:
+        warn(
+            f"{folder} keeps its vectors: {now.name} is of their space, and differs in precision "
+            "or preparation of images only; to embed anew, make another library.",
+            stacklevel=None,
+        )
+    changed = replace(about, model=now.model)
+    if changed != about:
+        write_about(folder, changed)
+    return changed
 
 
 def known_name(name: str) -> str:

@@ -36,7 +36,7 @@ class AddSummary:
     """What became of the pictures of one call of `add`."""
 
     added: int = 0
-    changed: int = 0  # files whose content is another one than before
+    changed: int = 0  # whose content, or cells of a table, are others than before
     moved: int = 0  # files with the content of a file that is gone; not embedded again
     copied: int = 0  # files with the content of another file; not embedded again
     unchanged: int = 0
@@ -87,7 +87,8 @@ class Adding:
         self._reused: list[NewPicture] = []  # of a known content, not stored yet
         self._states: dict[str, str] = {}  # "new" or "changed", of the pictures on their way
         self._sound: list[str] = []  # were rejected, and are again as they are stored
-        self._same: dict[str, NewPicture] = {}  # unchanged files with cells of a table
+        self._same: dict[str, NewPicture] = {}  # files with cells of a table that may be new
+        self._unchanged: set[str] = set()  # of these, files that are as they were
         self._again: list[NewPicture] = []  # of a content that is no longer there
         self._moved: set[str] = set()  # old ids of files that moved
         self._noted = 0  # rejects that are stored
@@ -123,10 +124,10 @@ class Adding:
                 cells = read_facts(item.facts, self._columns)  # a reject is of the row
                 picture = self._find(item) if item.value else picture
                 state = self._known.look_up(picture.id, picture.size, picture.mtime_ns)
+                picture.extra |= cells
                 if state == "again":
                     self._take_again(picture)
                     continue
-                picture.extra |= cells
                 if item.error is not None and not self._was_rejected(picture):
                     raise item.error
             except EclipticError as error:
@@ -149,26 +150,32 @@ class Adding:
             self._sound.append(picture.id)
         if picture.extra:
             self._same[picture.id] = picture
+            self._unchanged.add(picture.id)
             if len(self._same) >= MOST_ROWS:
                 self._store_cells()
 
     def _store_cells(self) -> None:
-        """Store cells of tables that changed while their files did not."""
-        same, self._same = self._same, {}
+        """Store cells of tables of files that are stored; others wait for their file."""
         pictures, rows, vectors = [], [], []
-        for block in self.parts.store.read(ids=list(same), vectors=True) if same else ():
+        same = list(self._same)
+        for block in self.parts.store.read(ids=same, vectors=True) if same else ():
             assert block.vectors is not None
             for row, vector in zip(block.rows(), block.vectors, strict=True):
-                new = {**row, **same[str(row["id"])].extra}
+                picture = self._same.pop(str(row["id"]))
+                new = {**row, **picture.extra}
                 if new != row:
-                    pictures.append(same[str(row["id"])])
+                    pictures.append(picture)
                     rows.append(new)
                     vectors.append(vector)
         if rows:
-            self._upsert(pictures, rows, np.stack(vectors))
+            stored = self._upsert(pictures, rows, np.stack(vectors))
+            as_before = [one for one in stored if one.id in self._unchanged]
+            self.summary.unchanged -= len(as_before)
+            self.summary.changed += len(as_before)
+        self._unchanged = set()
 
     def _take_again(self, picture: NewPicture) -> None:
-        """Leave out a file that is named twice; two rows of one id may be two pictures.
+        """Take only the cells of a file that is named twice; two rows of an id may be two pictures.
 
         Raises:
             InputError: it is no file.
@@ -176,6 +183,8 @@ class Adding:
         if not picture.path:
             raise InputError("its id came before in this run; each row needs its own.")
         self._advance(1)
+        if picture.extra:
+            self._same[picture.id] = picture
 
     def _was_rejected(self, picture: NewPicture) -> bool:
         """Whether the file was rejected as it is, and is not tried again."""

@@ -4,11 +4,13 @@ CSV holds texts only, so a text becomes what its column holds: a number, true or
 """
 
 from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from ecliptic.errors import ConfigError, ImageError, did_you_mean
 from ecliptic.index import ColumnType, ColumnValue, fit, read_text
-from ecliptic.library.layout import COLUMNS
+from ecliptic.library.layout import COLUMNS, HIT
 
 
 def check_facts(names: tuple[str, ...], columns: Mapping[str, ColumnType]) -> None:
@@ -26,6 +28,8 @@ def check_facts(names: tuple[str, ...], columns: Mapping[str, ColumnType]) -> No
 def check_own_columns(columns: Mapping[str, ColumnType]) -> None:
     """Raise ConfigError for a column that every library fills by itself."""
     for name in columns:
+        if name in HIT:
+            raise ConfigError(f"every hit has its own {name!r}; rename the column {name!r}.")
         if name in COLUMNS:
             raise ConfigError(
                 f"every library has a column {name!r} and fills it by itself; rename yours."
@@ -44,9 +48,18 @@ def read_facts(
 
 
 def _read(name: str, value: Any, kind: ColumnType) -> ColumnValue | None:
-    if value is None or (value == "" and kind != "string"):
+    if value is None or value != value or (value == "" and kind != "string"):  # NaN is not equal
         return None
     try:
-        return fit(read_text(value, kind) if isinstance(value, str) else value, kind)
+        return fit(read_text(value, kind) if isinstance(value, str) else _plain(value), kind)
     except ValueError as error:
         raise ImageError(f"its {name} cannot be stored: {error}.") from None
+
+
+def _plain(value: Any) -> Any:
+    """A value of Parquet as the columns know it: decimals as floats, dates as midnight."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day)
+    return value

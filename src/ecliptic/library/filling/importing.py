@@ -1,7 +1,8 @@
 """Makes a library of vectors that another tool computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from ecliptic.engine import Card
 from ecliptic.errors import SpaceMismatchError, StorageError
@@ -45,7 +46,7 @@ def fill(store: Store, source: VectorSource) -> list[RefusedRow]:
         if block.vectors is None:
             raise StorageError("the source gives rows without vectors.")
         columns = _columns(block, own="space" in source.facts)
-        written = store.upsert(block.ids, block.vectors, columns)
+        written = store.upsert(_ids(block, columns), block.vectors, columns)
         refused += [RefusedRow(count + one.row, one.id, one.reason) for one in written.refused]
         if written.replaced or written.repeated:
             raise StorageError(
@@ -64,12 +65,25 @@ def _columns(block: RowBlock, *, own: bool) -> dict[str, list[ColumnValue | None
     columns = {name: values for name, values in block.columns.items() if own or name not in _FILLED}
     paths = next((columns[name] for name in PATHS if name in columns), None)
     if paths is not None:
-        given = [path if isinstance(path, str) and path else None for path in paths]
+        given = [path if _is_file_name(path) else None for path in paths]
         files = [str(Path(path).absolute()) if path else None for path in given]
         columns["path"] = list(files)
         columns["name"] = [Path(path).name if path else None for path in files]
         columns["folder"] = [folder_of(path or "") for path in files]
     return columns
+
+
+def _ids(block: RowBlock, columns: Mapping[str, Sequence[ColumnValue | None]]) -> list[str]:
+    """The ids; a path becomes what `add` names its file, so that it is not added twice."""
+    if "path" not in columns:
+        return list(block.ids)
+    named = zip(block.ids, columns["path"], strict=True)
+    return [str(path) if path == str(Path(id_).absolute()) else id_ for id_, path in named]
+
+
+def _is_file_name(value: ColumnValue | None) -> TypeGuard[str]:
+    """Whether a value can be the path of a file; an address of the web is none."""
+    return isinstance(value, str) and bool(value) and "://" not in value
 
 
 def own_columns(source: VectorSource) -> Iterator[tuple[str, ColumnType]]:

@@ -1,5 +1,6 @@
 """The row of a picture: where it is, what its bytes tell, and what users gave it."""
 
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,10 +52,18 @@ def _place(picture: NewPicture) -> StoreRow:
     return {
         "id": picture.id,
         "path": path or None,
-        "name": Path(path).name if path else picture.item.name,
-        "folder": folder_of(path),
+        "name": Path(path or picture.item.name).name,
+        "folder": folder_of(path) or _archive_folder(picture),
         "size": picture.size,
         "modified": modified_of(picture.mtime_ns) if path else None,
         "mtime_ns": picture.mtime_ns,
         "content": picture.content,
     }
+
+
+def _archive_folder(picture: NewPicture) -> str | None:
+    """The tar or table of a picture, or the folder in a tar; None for a picture of neither."""
+    if not picture.item.archive:
+        return None
+    archive = escape_surrogates(os.path.abspath(picture.item.archive))  # noqa: PTH100 keeps links
+    return folder_of(picture.id) if picture.id.startswith(f"{archive}{os.sep}") else archive

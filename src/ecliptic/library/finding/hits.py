@@ -1,7 +1,7 @@
 """`LibraryHits`: what a search of a library found."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ecliptic.library.filling.places import unescape
 FindThumbnails = Callable[[Sequence[StoreRow]], list[bytes | None]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LibraryHits:
     """Pictures of a library, the best first."""
 
@@ -26,6 +26,15 @@ class LibraryHits:
     def __len__(self) -> int:
         """The number of hits."""
         return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each hit with its rank, its score, its id and all columns."""
+        for rank, score, row in zip(self.ranks, self.scores, self.rows, strict=True):
+            yield {"rank": rank, "score": score, **row}
+
+    def __repr__(self) -> str:
+        best = f", the best {self.ids[0]!r} at {self.scores[0]:.3f}" if len(self) else ""
+        return f"LibraryHits({self.asked!r}, {len(self)} hits{best})"
 
     @property
     def ids(self) -> list[str]:
@@ -43,8 +52,5 @@ class LibraryHits:
 
     def to_json(self) -> list[dict[str, Any]]:
         """For each hit its rank, score and columns, as JSON values."""
-        hits = zip(self.ranks, self.scores, self.rows, strict=True)
-        return [
-            {"rank": rank, "score": round(score, 6), **json.loads(json.dumps(row, default=str))}
-            for rank, score, row in hits
-        ]
+        hits: list[dict[str, Any]] = json.loads(json.dumps(list(self), default=str))
+        return [{**hit, "score": round(hit["score"], 6)} for hit in hits]

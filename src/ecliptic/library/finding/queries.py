@@ -19,9 +19,12 @@ from ecliptic.checks import check_number
 from ecliptic.engine import Clip, escape_surrogates
 from ecliptic.errors import InputError
 from ecliptic.index import Store
+from ecliptic.library.filling.places import is_gone
+from ecliptic.library.finding.duplicates import unchanged_file
 
 Wanted = Any  # words, a picture in any form, an id; or one of these and its weight
 LESS = 0.5  # the weight of a part of `unlike`
+_FILE = ("path", "size", "modified")
 _LONGEST = 60  # characters of a part in the description
 
 
@@ -147,8 +150,12 @@ def _stored_vector(store: Store, value: str) -> NDArray[np.float64] | None:
     """The vector of the picture with this id, or of the file with this path; None without one."""
     names = (value, os.path.abspath(value))  # noqa: PTH100 follows no links
     ids = list(dict.fromkeys(map(escape_surrogates, names)))
-    for block in store.read(ids=ids, columns=[], vectors=True):
-        if block.ids and block.vectors is not None:
-            found: NDArray[np.float64] = block.vectors[0].astype(np.float64)
+    names = [name for name in _FILE if name in store.schema.columns]  # a store may be no library
+    for block in store.read(ids=ids, columns=names, vectors=True):
+        assert block.vectors is not None
+        for row, vector in zip(block.rows(), block.vectors, strict=True):
+            if row.get("path") and not is_gone(row) and unchanged_file(row) is None:
+                continue  # the file is embedded as it is now
+            found: NDArray[np.float64] = vector.astype(np.float64)
             return found
     return None

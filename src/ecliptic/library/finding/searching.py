@@ -67,9 +67,10 @@ def find_hits(
     """The hits of each query from `offset` to `offset + k`; see `Library.search`."""
     if not queries:
         return []
+    tree = None if how.where is None else store.read_filter(how.where)  # before models are loaded
     vectors = np.stack([query.vector(store, load) for query in queries])
     names = list(store.schema.columns)
-    found = store.search(vectors, how.pool, how.where, names, exact=how.exact)
+    found = store.search(vectors, how.pool, tree, names, exact=how.exact)
     answers = []
     for query, hits in zip(queries, found.hits, strict=True):
         empty = LibraryHits(how.describe(query), (), (), (), found.plan, thumbnails)
@@ -108,7 +109,9 @@ def choose_diverse(
     """Maximal marginal relevance: near the query, and unlike what was chosen before.
 
     Each step takes the row with the largest (1 - d) * score - d * (largest cosine with a chosen
-    row). Source: Carbonell and Goldstein 1998, "The use of MMR", with lambda = 1 - d.
+    row). Both are first scaled to 0 to 1 over all rows, because the cosines of words with pictures
+    and those of two pictures have other ranges. Source: Carbonell and Goldstein 1998, "The use of
+    MMR", with lambda = 1 - d; the scaling is ours.
 
     Args:
         scores: (N,) cosines with the query.
@@ -119,14 +122,21 @@ def choose_diverse(
     Returns:
         (K,) numbers of the rows, in the order in which they were chosen.
     """
-    nearest = np.full(len(scores), -1.0, dtype=np.float32)  # to a chosen row
-    left = np.ones(len(scores), dtype=np.bool_)
+    if not len(scores):
+        return np.array([], dtype=np.int64)
+    near = _scale(vectors @ vectors.T)
+    wanted = (1 - diversity) * _scale(scores)
+    likeness = np.zeros(len(scores), dtype=np.float32)  # to the nearest chosen row
     chosen: list[int] = []
-    while len(chosen) < min(k, len(scores)):
-        likeness = nearest if chosen else np.zeros_like(nearest)
-        value = np.where(left, (1 - diversity) * scores - diversity * likeness, -np.inf)
-        best = int(value.argmax())
+    for _ in range(min(k, len(scores))):
+        best = int((wanted - diversity * likeness).argmax())
         chosen.append(best)
-        left[best] = False
-        nearest = np.maximum(nearest, vectors @ vectors[best])
+        wanted[best] = -np.inf
+        likeness = np.maximum(likeness, near[best])
     return np.array(chosen, dtype=np.int64)
+
+
+def _scale(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """From 0, the smallest value, to 1, the largest one; 0 if all are equal."""
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
