@@ -32,7 +32,7 @@ test-all: $(VENV)/.dev  ## run the tests of full-size models too; in one process
 	$(BIN)/python -m pytest -m "not fuzz"
 
 fuzz: $(VENV)/.dev  ## throw mutated files, hostile texts and kill -9 at it; MINUTES=4 SEED=... ROUND=...
-	MINUTES="$(MINUTES)" SEED="$(SEED)" ROUND="$(ROUND)" $(BIN)/python -m pytest -m fuzz -s tests/fuzz
+	MINUTES="$(MINUTES)" SEED="$(SEED)" ROUND="$(ROUND)" $(BIN)/python -m pytest -m fuzz -s
 
 check: $(VENV)/.dev  ## check format, lint and types
 	$(BIN)/ruff format --check $(CODE)

@@ -68,7 +68,7 @@ def survive(tmp_path: Path, model: Path, clip: Clip, rounds: int) -> None:
     with nursery(model, folder, photos) as workers:
         for number in range(rounds):
             child = workers.start("add")
-            killer = threading.Timer(draw.uniform(0, 1.2), _kill, [child])
+            killer = threading.Timer(draw.uniform(0, 1.2), kill, [child])
             killer.start()
             killed += workers.read("ended")[1] == "9"
             killer.cancel()
@@ -95,7 +95,8 @@ def await_true(look: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def _kill(child: int) -> None:
+def kill(child: int) -> None:
+    """Kill a process that may have ended."""
     try:
         os.kill(child, signal.SIGKILL)
     except ProcessLookupError:

@@ -148,8 +148,8 @@ def _encode(part: QueryPart, store: Store, load: Callable[[], Clip]) -> NDArray[
 
 def _stored_vector(store: Store, value: str) -> NDArray[np.float64] | None:
     """The vector of the picture with this id, or of the file with this path; None without one."""
-    names = (value, os.path.abspath(value))  # noqa: PTH100 follows no links
-    ids = list(dict.fromkeys(map(escape_surrogates, names)))
+    both = (value, os.path.abspath(value))  # noqa: PTH100 follows no links
+    ids = list(dict.fromkeys(map(escape_surrogates, both)))
     names = [name for name in _FILE if name in store.schema.columns]  # a store may be no library
     for block in store.read(ids=ids, columns=names, vectors=True):
         assert block.vectors is not None
