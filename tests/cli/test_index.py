@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -228,3 +229,19 @@ def test_a_name_without_a_file_makes_no_library(run: Any, photos: Path, out: Pat
     assert (found.exit_code, out.exists()) == (3, False)
     assert json.loads(found.stdout)["pictures"] == 0
     assert f"nothing was found, so {out} is not made" in " ".join(found.stderr.split())
+
+
+def test_pictures_of_a_missing_disk_stay_until_they_are_removed_by_name(
+    run: Any, photos: Path, out: Path, model: str
+) -> None:
+    run("index", photos, "-o", out, "-m", model)
+    photos.rename(photos.with_name("elsewhere"))
+    found = run("index", photos, "-o", out, "--prune")
+    assert found.exit_code == 0
+    told = " ".join(found.stderr.split())
+    assert "gone, perhaps with a disk that is not connected" in told
+    before = run("library", "info", out, "--json").stdout
+    assert json.loads(before)["pictures"] > 0
+    words = shlex.split(told[told.index("To remove them: ") :].partition("ecliptic ")[2])
+    assert run(*words[: words.index("--where") + 2]).exit_code == 0
+    assert json.loads(run("library", "info", out, "--json").stdout)["pictures"] == 0

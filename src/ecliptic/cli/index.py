@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
+import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -55,9 +56,9 @@ class IndexSources(ImageSources):
         """The columns of tables that are read."""
         return dataclasses.replace(super().columns(), facts=tuple(self.kept()))
 
-    def check(self) -> None:
+    def check(self, vanished: Collection[str] = ()) -> None:
         """Raise before the work as for images, and if --keep has nothing to keep from."""
-        super().check()
+        super().check(vanished)
         from ecliptic.engine import is_table
 
         if self.keep and not any(map(is_table, self.inputs or ())):
@@ -80,12 +81,12 @@ class UpdateFlags:
     ] = False
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per batch.")] = None
 
-    def check(self, sources: IndexSources, model: LibraryModelFlags) -> None:
-        """Raise before the work for flags that do nothing."""
+    def check(self, sources: IndexSources, model: LibraryModelFlags, library: Path) -> None:
+        """Raise before the work for flags that do nothing, and for paths of nothing."""
         if model.cache is not None:
             raise typer.BadParameter("--cache does nothing here: the library keeps the vectors.")
         if not self.reembed:
-            sources.check()
+            sources.check(_find_vanished(sources, library))
             _check_prune(sources, prune=self.prune)
             return
         unused = {"--prune": self.prune, "--retry": self.retry}
@@ -132,7 +133,7 @@ def index(
     goes on where it was. Pictures that cannot be used are named on stderr, and the exit code is 3;
     they are not tried again until they change.
     """
-    update.check(sources, model)
+    update.check(sources, model, out)
     made = not is_library(out)
     library = _open(out, model, sources, reembed=update.reembed)
     with _unmade(library, made=made):
@@ -164,6 +165,17 @@ def _unmake(library: "Library") -> None:
     library.close()
     shutil.rmtree(library.folder)
     say(f"nothing was found, so {library.folder} is not made")
+
+
+def _find_vanished(sources: IndexSources, library: Path) -> list[str]:
+    """The named paths that are gone, but of which the library has pictures."""
+    gone = [path for path in sources.inputs or () if not os.path.lexists(path)]
+    if not gone or not is_library(library):
+        return []
+    from ecliptic.library import has_pictures
+
+    store = open_library(library).store
+    return [path for path in gone if has_pictures(store, path)]
 
 
 def _check_prune(sources: IndexSources, *, prune: bool) -> None:
@@ -249,11 +261,14 @@ def _say_gone(gone: Iterable[str], *, prune: bool) -> None:
 
 
 def _say_away(away: list[str], library: Path) -> None:
+    from ecliptic.index import Compare, print_filter
+
     folder = os.path.commonpath(os.path.dirname(name) for name in away)  # noqa: PTH120 of any name
+    where = print_filter(Compare("path", "starts with", f"{folder}{os.sep}"))
+    remove = shlex.join(["ecliptic", "library", "remove", str(library), "--where", where])
     say(
         f"{count(len(away), 'file')} gone, perhaps with a disk that is not connected, so they stay "
-        f"in the library: {shorten(folder)}. To remove them: ecliptic library remove {library} "
-        f"--where \"path starts with '{folder}'\""
+        f"in the library: {shorten(folder)}. To remove them: {remove}"
     )
 
 

@@ -1,7 +1,7 @@
 """Flags that name images, texts and stored vectors, for all commands that read many of them."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, groupby
 from pathlib import Path
@@ -47,14 +47,18 @@ class ImageSources:
 
     takes_vectors: ClassVar[bool] = True
 
-    def check(self) -> None:
-        """Raise before the work if there is no input, a named path is missing or --column is."""
+    def check(self, vanished: Collection[str] = ()) -> None:
+        """Raise before the work if there is no input, a named path is missing or --column is.
+
+        `vanished` are named paths that need not be there.
+        """
         from ecliptic.cli.texts import refuse_missing_files, refuse_missing_paths
 
         if not (self.inputs or self.given_texts()):
             raise typer.BadParameter(f"name images, folders or tables{self._or_texts()}.")
         refuse_missing_files(path for path in self.inputs or () if self.is_stored(path))
         others = [path for path in self.inputs or () if not self.is_stored(path)]
+        others = [path for path in others if path not in vanished]
         check_tables(others, self.column)
         refuse_missing_paths(others)
 
@@ -142,11 +146,11 @@ class ItemSources(ImageSources):
         """Whether texts are given beside the paths."""
         return bool(self.text or self.texts)
 
-    def check(self) -> None:
+    def check(self, vanished: Collection[str] = ()) -> None:
         """Raise before the work as for images, and if a text is the name of a file of texts."""
         from ecliptic.cli.texts import TEXT_SUFFIXES, is_file
 
-        super().check()
+        super().check(vanished)
         for text in self.text or ():
             if text.lower().endswith(TEXT_SUFFIXES) and is_file(text):
                 raise typer.BadParameter(

@@ -173,6 +173,7 @@ class Adding:
             self.summary.unchanged -= len(as_before)
             self.summary.changed += len(as_before)
         self._unchanged = set()
+        self._same = {id_: one for id_, one in self._same.items() if id_ in self._states}
 
     def _take_again(self, picture: NewPicture) -> None:
         """Take only the cells of a file that is named twice; two rows of an id may be two pictures.
