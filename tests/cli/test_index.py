@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +45,7 @@ def test_a_new_library_and_the_next_runs(run: Any, model: str, photos: Path, out
     found = run("index", photos, "-o", out)
     assert found.stderr.splitlines() == [
         f"1 file gone: {photos}/b.png; --prune removes them from the library",
-        f"1 moved, 1 unchanged; {out} has 3 pictures",
+        f"1 moved, 1 unchanged, 1 gone; {out} has 3 pictures",
     ]
     found = run("index", photos, "-o", out, "--prune")
     assert found.stderr.splitlines()[-1] == f"1 removed, 2 unchanged; {out} has 2 pictures"
@@ -215,7 +214,8 @@ def test_a_library_that_stays_empty_by_a_mistake_is_not_made(
 ) -> None:
     table = photos.parent / "t.csv"
     table.write_text(f"file,year\n{sorted(photos.glob('*.png'))[0]},1999\n")
-    found = run("index", table, "--column", "fil", "-o", out)
+    (empty := photos.parent / "empty").mkdir()
+    found = run("index", empty, "-o", out)
     assert (found.exit_code, out.exists()) == (1, False)
     assert "is not made" in found.stderr
     found = run("index", table, "--column", "file", "--keep", "year:int", "-o", out)
@@ -231,17 +231,41 @@ def test_a_name_without_a_file_makes_no_library(run: Any, photos: Path, out: Pat
     assert f"nothing was found, so {out} is not made" in " ".join(found.stderr.split())
 
 
-def test_pictures_of_a_missing_disk_stay_until_they_are_removed_by_name(
+def test_pictures_of_a_missing_disk_stay_until_all_are_pruned(
     run: Any, photos: Path, out: Path, model: str
 ) -> None:
     run("index", photos, "-o", out, "-m", model)
+    before = json.loads(run("library", "info", out, "--json").stdout)["pictures"]
     photos.rename(photos.with_name("elsewhere"))
     found = run("index", photos, "-o", out, "--prune")
     assert found.exit_code == 0
     told = " ".join(found.stderr.split())
-    assert "gone, perhaps with a disk that is not connected" in told
-    before = run("library", "info", out, "--json").stdout
-    assert json.loads(before)["pictures"] > 0
-    words = shlex.split(told[told.index("To remove them: ") :].partition("ecliptic ")[2])
-    assert run(*words[: words.index("--where") + 2]).exit_code == 0
+    assert f"{before} files gone, perhaps with a disk that is not connected: " in told
+    assert "they stay in the library, --prune-all removes them" in told
+    assert json.loads(run("library", "info", out, "--json").stdout)["pictures"] == before
+    assert run("index", photos, "-o", out, "--prune-all").exit_code == 0
     assert json.loads(run("library", "info", out, "--json").stdout)["pictures"] == 0
+
+
+def test_a_wrong_column_is_told_before_a_library_is_made(run: Any, photos: Path, out: Path) -> None:
+    table = photos.parent / "t.csv"
+    table.write_text("file\na.png\n")
+    found = run("index", photos, table, "--column", "fil", "-o", out)
+    assert (found.exit_code, out.exists()) == (1, False)
+    assert "has no column 'fil'" in found.stderr
+    assert "new library" not in found.stderr
+
+
+def test_a_table_that_is_gone_is_pruned_with_its_column(
+    run: Any, photos: Path, out: Path, model: str
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = photos.parent / "t.parquet"
+    images = [path.read_bytes() for path in sorted(photos.glob("*.png"))]
+    pq.write_table(pa.table({"image": images}), table)
+    words = ["index", table, "--column", "image", "-o", out]
+    assert run(*words, "-m", model).exit_code == 0
+    table.unlink()
+    found = run(*words, "--prune")
+    assert found.exit_code == 0, found.stderr
+    assert f"{len(images)} removed" in found.stderr

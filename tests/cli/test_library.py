@@ -104,7 +104,7 @@ def test_rejects(run: Any, library: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_remove(run: Any, library: Path, tmp_path: Path) -> None:
     found = run("library", "remove", library)
-    assert (found.exit_code, "--where says" in found.stderr) == (2, True)
+    assert (found.exit_code, "--where FILTER says" in found.stderr) == (2, True)
     found = run("library", "remove", library, "--where", "widht > 1")
     assert (found.exit_code, "did you mean 'width'" in found.stderr) == (1, True)
     found = run("library", "remove", library, "--where", "width >= 31")

@@ -216,6 +216,8 @@ def test_no_library_and_an_empty_one(run: Any, model: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["x.librari", "a cat"], "there is no library x.librari; did you mean x.library?"),
+        (["x.library", "photos/a.png"], "photos/a.png is a picture, no words"),
         (["photos", "a cat"], "photos is a folder but no library; `ecliptic index photos`"),
         (["a cat", "x.library"], "the library comes first: ecliptic search x.library 'a cat'"),
         (["x.library", "a cat", "--unlike", "p/none.png"], "looks like a picture, but there is no"),

@@ -76,9 +76,9 @@ def test_d17_a_text_has_this_tree(text: str) -> None:
 
 
 REFUSED = {
-    "": ("name of a column at character 1, but has the end", 0),
+    "": ("name of a column at character 1, but ends there; put all of it in quotes", 0),
     "size": ("needs =, !=", 4),
-    "size >": ("needs a value at character 7, but has the end", 6),
+    "size >": ("needs a value at character 7, but ends there", 6),
     "size > 1 size": ("`and`, `or` or the end at character 10", 9),
     "(size > 1": (r"`\)` at character 10", 9),
     "size > 1; drop table x": ("a whole number of at most 64 bits at character 8, but has '1;'", 7),

@@ -62,23 +62,52 @@ def test_pictures_of_an_import_are_shown_from_their_files(
     assert small["row 0"] != small["row 1"]
 
 
+def of_files(source: VectorSource, photos: Path, kind: str) -> tuple[tuple[str, ...], VectorSource]:
+    """The ids, and three rows of a.png, of b.png and of a picture in the web."""
+    web = "https://example.org/c.png"
+    paths = ("a.png", str(photos / "b.png"), web)
+    ids = {"numbers": ("1", "2", "3"), "odd": ("sub/../a.png", f"/{photos}/b.png", web)}.get(
+        kind, paths
+    )
+    columns = {"caption": ["x", "y", "z"]}
+    if kind != "ids":
+        columns["image_path"] = list(paths if kind == "numbers" else ids)
+    block = replace(next(iter(source.blocks())), ids=ids, columns=columns)
+    return ids, replace(
+        source,
+        rows=3,
+        columns=dict.fromkeys(columns, "string"),  # type: ignore[arg-type]
+        blocks=lambda: iter([block]),
+        id_column="image_path" if kind == "ids" else "",
+    )
+
+
+@pytest.mark.parametrize("kind", ["numbers", "paths", "odd", "ids"])
 def test_files_of_an_import_are_not_added_twice(
-    tmp_path: Path, clip: Clip, source: VectorSource, photos: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    clip: Clip,
+    other_clip: Clip,
+    source: VectorSource,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     monkeypatch.chdir(photos)
-    first = next(iter(source.blocks()))
-    ids = ("a.png", str(photos / "b.png"), "https://example.org/c.png")
-
-    def blocks() -> Iterator[RowBlock]:
-        yield replace(first, ids=ids, columns={"image_path": list(ids)})
-
-    named = replace(source, rows=3, columns={"image_path": "string"}, blocks=blocks)
+    ids, named = of_files(source, photos, kind)
     library, _ = Library.from_vectors(tmp_path / "x.library", named, clip)
     files = [str(photos / "a.png"), str(photos / "b.png"), None]
     assert [row["path"] for row in rows_of(library).values()] == files
-    assert rows_of(library)[ids[2]]["folder"] is None
     assert counts(library.add(photos)) == {"changed": 2, "added": 1}
     assert len(library) == 4
+    assert rows_of(library)[ids[0] if kind == "numbers" else str(files[0])]["caption"] == "x"
+    assert counts(library.add(photos)) == {"unchanged": 3}
+    library.remove([ids[2]])  # it has no file
+    before = set(rows_of(library))
+    assert library.reembed(other_clip).added == 3
+    assert set(rows_of(library)) == before
+    (photos / "a.png").unlink()
+    assert library.add(photos, prune=True).removed == 1
+    library.close()
 
 
 def test_an_import_that_fails_leaves_no_library_and_can_be_repeated(

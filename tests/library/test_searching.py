@@ -288,3 +288,13 @@ def test_like_a_file_that_changed_is_like_what_it_is_now(library: Library, photo
 def test_a_wrong_filter_is_told_before_the_model_is_loaded(filled: Library) -> None:
     with Library.open(filled.folder) as opened, pytest.raises(FilterError, match="widht"):
         opened.search("a cat", where="widht > 3")  # its model is not known
+
+
+def test_a_gone_file_is_found_by_its_path_in_any_form(library: Library, photos: Path) -> None:
+    library.add(photos)
+    (photos / "a.png").unlink()
+    assert library.search(like=photos / "a.png").ids[0] == str(photos / "a.png")
+    with pytest.raises(InputError, match="neither a picture of the library nor a file"):
+        library.search(like=photos / "none.png")
+    with pytest.raises(InputError, match="at most 1e"):
+        library.search("a cat", unlike=[("a dog", 1e308)])

@@ -7,6 +7,7 @@ import shutil
 import sys
 from datetime import date, datetime
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,69 @@ def test_columns_that_every_hit_has_are_refused(tmp_path: Path, clip: Clip) -> N
     with pytest.raises(ConfigError, match="every hit has its own 'score'"):
         Library.create(tmp_path / "own.library", clip, {"score": "float"})
     assert not (tmp_path / "own.library").exists()
+
+
+def test_cells_that_python_cannot_hold_reject_their_row(
+    tmp_path: Path, clip: Clip, photos: Path
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = ["a.png", "b.png", "sub/c.png"]
+    odd = pa.array([0, 10**12, 1], pa.timestamp("s"))
+    pq.write_table(pa.table({"file": names, "time": odd}), table := photos / "t.parquet")
+    with Library.create(tmp_path / "own.library", clip, {"time": "timestamp"}) as library:
+        summary = library.add(table, columns=Columns("file", facts=("time",)))
+        assert counts(summary) == {"added": 2, "rejected": 1}
+        assert summary.rejected[0].id == f"{table}, row 2"
+        assert "its time cannot be read" in summary.rejected[0].reason
+
+
+def test_a_row_of_json_without_a_cell_leaves_the_cell(
+    tmp_path: Path, clip: Clip, photos: Path
+) -> None:
+    one, two = photos / "1.jsonl", photos / "2.jsonl"
+    one.write_text('{"file": "a.png", "year": 5}\n')
+    two.write_text('{"file": "a.png"}\n')
+    columns = Columns("file", facts=("year",))
+    with Library.create(tmp_path / "own.library", clip, {"year": "int"}) as library:
+        library.add([one, two], columns=columns)
+        library.add(two, columns=columns)
+        assert rows_of(library)[str(photos / "a.png")]["year"] == 5
+
+
+def test_cells_go_with_the_picture_not_with_the_number_of_its_row(
+    tmp_path: Path, clip: Clip, photos: Path
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    first, second, third = ((photos / n).read_bytes() for n in ("a.png", "b.png", "sub/c.png"))
+    table = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"image": [first, second], "year": [2001, 2002]}), table)
+    with Library.create(tmp_path / "own.library", clip, {"year": "int"}) as library:
+        library.add(table, columns=Columns("image", facts=("year",)))
+        pq.write_table(pa.table({"image": [third, first, second]}), table)
+        library.add(table, columns=Columns("image"))
+        years = {row["content"]: row["year"] for row in rows_of(library).values()}
+        contents = [sha256(data).hexdigest() for data in (first, second, third)]
+        assert [years[content] for content in contents] == [2001, 2002, None]
+
+
+def test_a_row_without_a_picture_is_forgotten_when_it_has_one(
+    library: Library, photos: Path
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = photos / "t.parquet"
+    for images in ([None], [(photos / "a.png").read_bytes()]):
+        pq.write_table(pa.table({"image": pa.array(images, pa.binary())}), table)
+        library.add(table, columns=Columns("image"))
+    assert list(library.rejects) == []
+    library.add(str(photos / "*.nothing"))
+    assert list(library.rejects) == []  # a name is no picture that could become good
+
+
+def test_numbers_in_a_column_of_texts_say_what_to_do(
+    tmp_path: Path, clip: Clip, photos: Path
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"file": ["a.png"], "year": [1]}), table := photos / "t.parquet")
+    with Library.create(tmp_path / "own.library", clip, {"year": "string"}) as library:
+        (reject,) = library.add(table, columns=Columns("file", facts=("year",))).rejected
+        assert "give the column its type, such as year:int" in reject.reason

@@ -19,7 +19,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("hires_steps", "hires_prompt", "hires_negative"),
         *("head", "backbone", "train"),
         *("like", "unlike", "like_weight", "unlike_weight", "where"),
-        *("keep", "names", "prune", "retry", "reembed", "deep", "drop", "now"),
+        *("keep", "names", "prune", "prune_all", "retry", "reembed", "deep", "drop", "now"),
     ),
     "Model": (
         *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shlex
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,10 +58,14 @@ class IndexSources(ImageSources):
     def check(self, vanished: Collection[str] = ()) -> None:
         """Raise before the work as for images, and if --keep has nothing to keep from."""
         super().check(vanished)
-        from ecliptic.engine import is_table
+        from ecliptic.engine import is_table, read_items
 
-        if self.keep and not any(map(is_table, self.inputs or ())):
+        tables = [path for path in self.inputs or () if is_table(path)]
+        if self.keep and not tables:
             raise typer.BadParameter("--keep is for tables, and no PATH is one.")
+        for table in tables:
+            if table not in vanished:
+                next(iter(read_items(table, self.columns())), None)  # raises for a wrong column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +74,13 @@ class UpdateFlags:
 
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove pictures whose files are gone.")
+    ] = False
+    prune_all: Annotated[
+        bool,
+        typer.Option(
+            "--prune-all",
+            help="The same, also where a folder is empty or gone, as a disk that is not connected.",
+        ),
     ] = False
     retry: Annotated[bool, typer.Option("--retry", help="Try again what was rejected before.")] = (
         False
@@ -87,9 +97,9 @@ class UpdateFlags:
             raise typer.BadParameter("--cache does nothing here: the library keeps the vectors.")
         if not self.reembed:
             sources.check(_find_vanished(sources, library))
-            _check_prune(sources, prune=self.prune)
+            _check_prune(sources, prune=self.prune or self.prune_all)
             return
-        unused = {"--prune": self.prune, "--retry": self.retry}
+        unused = {"--prune": self.prune, "--prune-all": self.prune_all, "--retry": self.retry}
         unused["--batch-size"] = self.batch_size is not None
         _check_reembed(sources, model, [flag for flag, given in unused.items() if given])
 
@@ -108,7 +118,7 @@ class UpdateFlags:
             return library.add(
                 sources.inputs or [],
                 columns=sources.columns(),
-                prune=self.prune,
+                prune="all" if self.prune_all else self.prune,
                 retry=self.retry,
                 batch_size=self.batch_size,
                 advance=advance,
@@ -138,7 +148,7 @@ def index(
     library = _open(out, model, sources, reembed=update.reembed)
     with _unmade(library, made=made):
         summary = update.run(library, sources, model)
-    _report(library, summary, prune=update.prune)
+    _report(library, summary, update)
     if json:
         print_json(_to_json(library, summary))
     if made and not len(library) and not any(one.size for one in summary.rejected):
@@ -226,7 +236,7 @@ def _check_types(kept: "Mapping[str, ColumnType]", own: "Mapping[str, ColumnType
             )
 
 
-def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
+def _report(library: "Library", summary: "AddSummary", update: UpdateFlags) -> None:
     """Say what became of the pictures."""
     for reject in summary.rejected[:MOST_REJECTS]:
         say(f"rejected {shorten(reject.id)}: {reject.reason}")
@@ -234,10 +244,11 @@ def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
         say(f"and {more:,} more; `ecliptic library rejects {library.folder}` lists them")
     if summary.rejected_before:
         say(f"{count(summary.rejected_before, 'picture')} rejected before; --retry tries again")
-    if summary.gone:
-        _say_gone(summary.gone, prune=prune)
-    if summary.away:
-        _say_away(summary.away, library.folder)
+    pruned = update.prune or update.prune_all
+    _say_gone(summary.gone, "gone", "" if pruned else "; --prune removes them from the library")
+    why = "gone, perhaps with a disk that is not connected"
+    fix = "" if update.prune_all else "; they stay in the library, --prune-all removes them"
+    _say_gone(summary.away, why, fix)
     parts = [
         (summary.added, "added"),
         (summary.changed, "changed"),
@@ -246,6 +257,7 @@ def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
         (summary.removed, "removed"),
         (summary.unchanged, "unchanged"),
         (len(summary.rejected), "rejected"),
+        (len(summary.gone) + len(summary.away) - summary.removed, "gone"),
     ]
     told = ", ".join(f"{number:,} {what}" for number, what in parts if number) or "nothing to do"
     if summary.interrupted:
@@ -253,23 +265,11 @@ def _report(library: "Library", summary: "AddSummary", *, prune: bool) -> None:
     say(f"{told}; {library.folder} has {count(len(library), 'picture')}")
 
 
-def _say_gone(gone: Iterable[str], *, prune: bool) -> None:
+def _say_gone(gone: Iterable[str], why: str, fix: str) -> None:
     names = [shorten(name) for name in gone]
-    more = f" and {len(names) - MOST_GONE:,} more" if len(names) > MOST_GONE else ""
-    fix = "" if prune else "; --prune removes them from the library"
-    say(f"{count(len(names), 'file')} gone: {', '.join(names[:MOST_GONE])}{more}{fix}")
-
-
-def _say_away(away: list[str], library: Path) -> None:
-    from ecliptic.index import Compare, print_filter
-
-    folder = os.path.commonpath(os.path.dirname(name) for name in away)  # noqa: PTH120 of any name
-    where = print_filter(Compare("path", "starts with", f"{folder}{os.sep}"))
-    remove = shlex.join(["ecliptic", "library", "remove", str(library), "--where", where])
-    say(
-        f"{count(len(away), 'file')} gone, perhaps with a disk that is not connected, so they stay "
-        f"in the library: {shorten(folder)}. To remove them: {remove}"
-    )
+    if names:
+        more = f" and {len(names) - MOST_GONE:,} more" if len(names) > MOST_GONE else ""
+        say(f"{count(len(names), 'file')} {why}: {', '.join(names[:MOST_GONE])}{more}{fix}")
 
 
 def _to_json(library: "Library", summary: "AddSummary") -> dict[str, Any]:

@@ -178,7 +178,7 @@ def remove(
 ) -> None:
     """Remove pictures that pass a filter; their files stay."""
     if where is None:
-        raise typer.BadParameter("--where says which pictures to remove.")
+        raise typer.BadParameter("--where FILTER says which pictures to remove; it is missing.")
     removed = open_library(library).store.delete(where=where)
     say(f"{count(removed, 'picture')} removed from {library}; the files are as they were")
 

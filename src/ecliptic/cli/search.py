@@ -4,6 +4,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,11 +65,12 @@ class QueryFlags:
         bool, typer.Option("--exact", help="Compute the exact score of every picture.")
     ] = False
 
-    def options(self) -> dict[str, Any]:
+    def options(self, library: "Library") -> dict[str, Any]:
         """Arguments of `Library.search`."""
+        less = [(_picture(text, library), self.unlike_weight) for text in self.unlike or ()]
         return {
             "like": [(path, self.like_weight) for path in self.like or ()] or None,
-            "unlike": [(_picture(text), self.unlike_weight) for text in self.unlike or ()] or None,
+            "unlike": less or None,
             "where": self.where,
             "diversity": self.diversity,
             "exact": self.exact,
@@ -85,19 +87,28 @@ class QueryFlags:
                 raise typer.BadParameter(f"--{name}-weight must be above 0.")
 
 
-def _picture(text: str) -> "str | Path":
-    """A path if there is such a file, else words.
+def _picture(text: str, library: "Library") -> "str | Path":
+    """A path if there is such a file, else words or an id of the library.
 
     Raises:
-        InputError: it has the form of a path, but there is no such file.
+        InputError: it has the form of a path, but there is no such picture.
     """
-    from ecliptic.engine import IMAGE_SUFFIXES
+    from ecliptic.library import has_pictures
 
     if os.path.isfile(text):  # noqa: PTH113 Path fails on long texts
         return Path(text)
-    if os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 of any text
-        raise InputError(f"--unlike {text} looks like a picture, but there is no such file.")
+    if _looks_like_picture(text) and not has_pictures(library.store, text):
+        raise InputError(
+            f"--unlike {text} looks like a picture, but there is no such file, and none in the "
+            "library."
+        )
     return text
+
+
+def _looks_like_picture(text: str) -> bool:
+    from ecliptic.engine import IMAGE_SUFFIXES
+
+    return os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 of any text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +150,8 @@ def search(
         list[str] | None,
         typer.Argument(
             metavar="LIBRARY TEXT",
-            help="What to search for; each TEXT is a search of its own. The library comes first; "
-            f"without one it is {USUAL}.",
+            help="The library, and what to search for; each TEXT is a search of its own. Without "
+            f"a library it is {USUAL}.",
             show_default=False,
         ),
     ] = None,
@@ -158,8 +169,9 @@ def search(
     if not texts and not query.like and not query.unlike:
         raise typer.BadParameter("give words to search for, --like or --unlike.")
     hits.check()
+    _check_texts(texts)
     library = open_library(folder, model)
-    options = {**query.options(), "k": hits.k, "offset": hits.offset}
+    options = {**query.options(library), "k": hits.k, "offset": hits.offset}
     found = library.search_each(texts, **options) if texts else [library.search(None, **options)]
     _print(found, paths0=hits.paths0, json=hits.json, filtered=query.where is not None)
     if hits.copy_to is not None:
@@ -178,6 +190,11 @@ def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
             f"there is no library in {first}; check the path, or make one with "
             f"`ecliptic index FOLDER --out {first}`."
         )
+    if near := _find_near(first):
+        raise InputError(
+            f"there is no library {first}; did you mean {near}? To search for this word, put the "
+            "library before it."
+        )
     if os.path.isdir(first):  # noqa: PTH112 Path fails on long texts
         raise InputError(
             f"{first} is a folder but no library; `ecliptic index {first}` makes one of it. To "
@@ -187,6 +204,25 @@ def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
         if later.rstrip("/").endswith(".library") or is_library(Path(later)):
             raise InputError(f"the library comes first: ecliptic search {later} {first!r}.")
     return USUAL, list(words)
+
+
+def _find_near(name: str) -> str:
+    """A library beside it with nearly the same name; "" without one."""
+    if not name or len(name) > _LONGEST_NAME:
+        return ""
+    folder, last = os.path.split(name.rstrip("/"))
+    try:
+        beside = [path.name for path in Path(folder or ".").iterdir() if is_library(path)]
+    except OSError:
+        return ""
+    near = get_close_matches(last, beside, 1)
+    return os.path.join(folder, near[0]) if near else ""  # noqa: PTH118 as it was written
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    for text in texts:
+        if os.path.isfile(text) or _looks_like_picture(text):  # noqa: PTH113 Path fails
+            raise InputError(f"{text} is a picture, no words; to find more like it, pass --like.")
 
 
 def _print(found: "Sequence[LibraryHits]", *, paths0: bool, json: bool, filtered: bool) -> None:
@@ -221,7 +257,10 @@ def _explain_none(hits: "LibraryHits", *, filtered: bool) -> str:
     if hits.plan.candidates:
         return f"no more hits: only {count(hits.plan.candidates, 'picture')} can be found"
     if filtered:
-        return "no hits: no picture passes the filter"
+        return (
+            "no hits: no picture passes the filter; upper and lower case differ, and `ecliptic "
+            "library info` shows a value of each column"
+        )
     return "no hits: the library is empty; `ecliptic index` fills it"
 
 

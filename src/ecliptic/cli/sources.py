@@ -58,9 +58,8 @@ class ImageSources:
             raise typer.BadParameter(f"name images, folders or tables{self._or_texts()}.")
         refuse_missing_files(path for path in self.inputs or () if self.is_stored(path))
         others = [path for path in self.inputs or () if not self.is_stored(path)]
-        others = [path for path in others if path not in vanished]
-        check_tables(others, self.column)
-        refuse_missing_paths(others)
+        check_tables(others, self.column, vanished)
+        refuse_missing_paths(path for path in others if path not in vanished)
 
     def is_stored(self, path: str) -> bool:
         """Whether `path` has the suffix of a file of vectors, and is read as one."""
@@ -190,13 +189,16 @@ class EmbedSources(ItemSources):
     takes_vectors: ClassVar[bool] = False
 
 
-def check_tables(paths: Iterable[str], column: str | None) -> None:
-    """Raise if a table among `paths` is missing, or `column` is, or is there without a table."""
+def check_tables(paths: Iterable[str], column: str | None, vanished: Collection[str] = ()) -> None:
+    """Raise if a table among `paths` is missing, or `column` is, or is there without a table.
+
+    `vanished` need not be there.
+    """
     from ecliptic.cli.texts import refuse_missing_files
     from ecliptic.engine import is_table
 
     tables = [path for path in paths if is_table(path)]
-    refuse_missing_files(tables)
+    refuse_missing_files(path for path in tables if path not in vanished)
     if column and not tables:
         raise typer.BadParameter("--column is for tables, and no PATH is one.")
     if tables and not column:

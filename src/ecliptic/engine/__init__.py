@@ -66,7 +66,7 @@ if TYPE_CHECKING:
         read_rows as read_rows,
         row_item as row_item,
     )
-    from ecliptic.engine.sources.tars import is_tar as is_tar
+    from ecliptic.engine.sources.tars import is_tar as is_tar, tar_has_end as tar_has_end
     from ecliptic.engine.vectors import (
         Comparable as Comparable,
         Vectors as Vectors,

@@ -257,6 +257,8 @@ def load_image(image: Image.Image, source: ImageSource) -> None:
 
 
 def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
+    if not data:
+        raise ImageError(f"{name} is empty, a file of 0 bytes.", source=name)
     try:
         image = Image.open(io.BytesIO(data), formats=_keep_readable(limits.formats))
     except UnidentifiedImageError as reason:

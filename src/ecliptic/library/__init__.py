@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.library.filling.adding import AddSummary as AddSummary
     from ecliptic.library.filling.given import (
         has_pictures as has_pictures,
         may_lose as may_lose,
     )
+    from ecliptic.library.filling.parts import AddSummary as AddSummary
     from ecliptic.library.filling.places import is_gone as is_gone
     from ecliptic.library.filling.rejected import RejectedPicture as RejectedPicture
     from ecliptic.library.finding.duplicates import (

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from ecliptic.engine import Clip, Columns, load
 from ecliptic.errors import InputError
@@ -21,11 +21,12 @@ from ecliptic.index import (
     WrittenVectors,
     open_store,
 )
-from ecliptic.library.filling.adding import Adding, AddSummary, LibraryParts
+from ecliptic.library.filling.adding import Adding
 from ecliptic.library.filling.facts import check_facts
 from ecliptic.library.filling.given import GivenSources, PictureSources
 from ecliptic.library.filling.gone import find_gone
 from ecliptic.library.filling.importing import check_source, fill, own_columns
+from ecliptic.library.filling.parts import AddSummary, LibraryParts
 from ecliptic.library.filling.reembedding import Reembedding, remove_items
 from ecliptic.library.filling.rejected import RejectedPictures
 from ecliptic.library.filling.thumbnails import find_thumbnails
@@ -182,7 +183,7 @@ class Library:
         pictures: PictureSources,
         *,
         columns: Columns | None = None,
-        prune: bool = False,
+        prune: bool | Literal["all"] = False,
         retry: bool = False,
         batch_size: int | None = None,
         advance: Callable[[int], object] = lambda _: None,
@@ -194,7 +195,7 @@ class Library:
             columns: which column of tables holds the pictures, which the ids, and which fill
                 columns of the library.
             prune: remove pictures whose files are gone, of those in the given folders, tars and
-                tables; but not where a disk may be missing.
+                tables; but not where a disk may be missing, unless it is "all".
             retry: try again what was rejected before and did not change.
             batch_size: pictures that are embedded at a time.
             advance: called with the number of pictures done since the last call.
@@ -206,20 +207,19 @@ class Library:
             InputError, StorageError: a source that cannot be read, after the others were read; or
                 a full disk.
         """
-        clip = self.clip
         check = partial(check_current, self.folder, self.about)
-        adding = Adding(self._parts, clip, advance, check, retry=retry, batch_size=batch_size)
+        adding = Adding(self._parts, self.clip, advance, check, retry=retry, batch_size=batch_size)
         if columns is not None:
             check_facts(columns.facts, self.about.columns)
         sources = GivenSources(pictures, columns, self._parts.store)
         adding.run(sources.items())
         summary = adding.summary
         if not summary.interrupted:
-            gone = find_gone(self._parts, sources, adding.was_seen)
+            gone = find_gone(self._parts, sources, adding.missing, adding.was_seen)
             summary.gone, summary.away = gone.ids, gone.away
             summary.moved += gone.moved
-            if prune and summary.gone:
-                summary.removed = self.remove(summary.gone)
+            if prune and (ids := gone.ids + (gone.away if prune == "all" else [])):
+                summary.removed = self.remove(ids)
         sources.raise_failure()
         return summary
 

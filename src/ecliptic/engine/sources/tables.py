@@ -7,7 +7,7 @@ data sets have it; pyarrow reads it.
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -66,10 +66,11 @@ def read_table(path: str, columns: Columns) -> Iterator[Item]:
     names = [name for name in (columns.value, columns.id) if name is not None]
     for number, row in read_rows(path, list(dict.fromkeys([*names, *columns.facts]))):
         item = row_item(row, columns, Path(path).parent, name_row(path, number))
-        if isinstance(item.value, bytes) and columns.id is None:
+        if not (isinstance(item.value, str) and item.value) and columns.id is None:
             item = replace(item, archive=path)
         if columns.facts and isinstance(row, dict):
-            item = replace(item, facts={name: row.get(name) for name in columns.facts})
+            there = [name for name in columns.facts if name in row]  # a row of JSON may lack some
+            item = replace(item, facts={name: row[name] for name in there})
         yield item
 
 
@@ -153,17 +154,36 @@ def _refuse_long(path: str, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _read_parquet(path: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_parquet(path: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     pa, file = open_parquet(path, "a .csv")
     number = 0
     try:
         check_columns(path, file.schema_arrow.names, names)
         for batch in file.iter_batches(batch_size=_AT_ONCE, columns=list(names)):
-            for row in batch.to_pylist():
+            for row in _to_rows(batch):
                 number += 1
                 yield number, row
     except pa.ArrowException as error:
         raise StorageError(f"{printable(path)} cannot be read: {error}.") from None
+
+
+def _to_rows(batch: Any) -> Iterable[dict[str, Any] | str]:
+    """The rows of a batch of pyarrow; an error message for one with a value that Python lacks."""
+    try:
+        found: list[dict[str, Any]] = batch.to_pylist()
+        return found
+    except (ValueError, OverflowError):  # a text of no UTF-8, a time beyond the year 9999
+        return [_to_row(batch, number) for number in range(batch.num_rows)]
+
+
+def _to_row(batch: Any, number: int) -> dict[str, Any] | str:
+    row: dict[str, Any] = {}
+    for name in batch.schema.names:
+        try:
+            row[name] = batch.column(name)[number].as_py()
+        except (ValueError, OverflowError) as error:
+            return f"its {name} cannot be read: {error}."
+    return row
 
 
 def check_columns(

@@ -14,6 +14,7 @@ from ecliptic.inputs import DEFAULT_LIMITS
 from ecliptic.storage import Member, TarFile
 
 SUFFIX = ".tar"
+_END = 1024  # bytes of the two empty blocks
 
 
 def is_tar(path: str) -> bool:
@@ -46,6 +47,18 @@ def tar_items(path: str) -> Iterator[Item]:
         raise InputError(f"no images in {printable(path)}; it has {others} other files.")
     if others:
         warn(f"{printable(path)}: left out {others} members that are no images", LeftOutWarning)
+
+
+def tar_has_end(path: str) -> bool:
+    """Whether a tar ends as its writer meant it to, with two empty blocks.
+
+    One that was cut between two members reads like a whole one otherwise.
+    """
+    tar = TarFile(Path(path))
+    try:
+        return tar.size >= _END and not any(tar.read(tar.size - _END, _END))
+    finally:
+        tar.close()
 
 
 def _read(tar: TarFile, member: Member, path: str) -> Item:

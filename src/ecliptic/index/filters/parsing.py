@@ -125,9 +125,10 @@ class _Parser:
         return found
 
     def _fail(self, needed: str, word: _Word) -> FilterError:
-        got = f"{word.text!r}" if word.text or word.quoted else "the end"
+        found = word.text or word.quoted
+        got = f"has {word.text!r} there." if found else "ends there; put all of it in quotes."
         return FilterError(
-            f"the filter needs {needed} at character {word.place + 1}, but has {got} there.",
+            f"the filter needs {needed} at character {word.place + 1}, but {got}",
             place=word.place,
         )
 

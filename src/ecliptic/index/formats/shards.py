@@ -57,6 +57,7 @@ def open_shards(
         columns=table.columns.types if table else {},
         blocks=partial(_read, files, tables, table),
         notes=_notes(folder, sorted(arrays), table),
+        id_column=(table.id or "") if table else "",
     )
 
 

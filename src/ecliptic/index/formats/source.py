@@ -35,6 +35,7 @@ class VectorSource:
     blocks: Callable[[], Iterator[RowBlock]] = field(repr=False)  # each call begins anew
     notes: tuple[str, ...] = ()  # sentences: what was left out, renamed or cannot be got back
     facts: Mapping[str, str] = field(default_factory=dict)  # of the maker, if the files tell them
+    id_column: str = ""  # from which the ids are; "" if they are numbers or of another kind
 
 
 def check_vectors(where: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

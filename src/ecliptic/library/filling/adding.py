@@ -6,9 +6,8 @@ or is a copy, is not embedded again. Memory holds one batch.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,51 +15,25 @@ from numpy.typing import NDArray
 
 from ecliptic.engine import Clip, Item
 from ecliptic.errors import EclipticError, InputError
-from ecliptic.index import Compare, KeyedTable, Store, StoreRow
+from ecliptic.index import Compare, StoreRow
 from ecliptic.inputs import Reject, decode_many
 from ecliptic.library.filling.facts import read_facts
 from ecliptic.library.filling.known import KnownFiles
-from ecliptic.library.filling.pictures import NewPicture, find_file, name_picture
-from ecliptic.library.filling.places import is_lost
-from ecliptic.library.filling.rejected import RejectedPicture, RejectedPictures
+from ecliptic.library.filling.parts import AddSummary, LibraryParts
+from ecliptic.library.filling.pictures import (
+    NewPicture,
+    find_file,
+    is_numbered,
+    name_picture,
+)
+from ecliptic.library.filling.places import is_gone, is_lost, is_there
+from ecliptic.library.filling.rejected import RejectedPicture
 from ecliptic.library.filling.rows import kept_of, make_row, read_kept
 
 MOST_ROWS = 4096  # of a commit
 LONGEST = 10.0  # seconds between commits
 _Stored = tuple[NewPicture, NDArray[np.float32]]
 _Contents = dict[str, tuple[list[StoreRow], NDArray[np.float32]]]
-
-
-@dataclass
-class AddSummary:
-    """What became of the pictures of one call of `add`."""
-
-    added: int = 0
-    changed: int = 0  # whose content, or cells of a table, are others than before
-    moved: int = 0  # files with the content of a file that is gone; not embedded again
-    copied: int = 0  # files with the content of another file; not embedded again
-    unchanged: int = 0
-    rejected: list[RejectedPicture] = field(default_factory=list)
-    rejected_before: int = 0  # files that are as they were when they were rejected
-    gone: list[str] = field(default_factory=list)  # ids of files that are no longer there
-    away: list[str] = field(default_factory=list)  # the same, but perhaps a disk is not connected
-    removed: int = 0  # of these, with `prune`
-    interrupted: bool = False  # by Ctrl-C; what was embedded is stored
-
-    @property
-    def seen(self) -> int:
-        """The number of pictures that were looked at."""
-        done = self.added + self.changed + self.moved + self.copied + self.unchanged
-        return done + len(self.rejected) + self.rejected_before
-
-
-@dataclass
-class LibraryParts:
-    """The tables of a library, for the modules that work on them."""
-
-    store: Store
-    thumbnails: KeyedTable
-    rejects: RejectedPictures
 
 
 class Adding:
@@ -91,7 +64,8 @@ class Adding:
         self._unchanged: set[str] = set()  # of these, files that are as they were
         self._again: list[NewPicture] = []  # of a content that is no longer there
         self._moved: set[str] = set()  # old ids of files that moved
-        self._noted = 0  # rejects that are stored
+        self._to_note: dict[str, RejectedPicture] = {}  # rejects that are not stored yet
+        self.missing: list[str] = []  # ids of files that were named and are gone
         self._committed = time.monotonic()
 
     def run(self, items: Iterable[Item]) -> None:
@@ -119,19 +93,23 @@ class Adding:
     def _plan(self, items: Iterable[Item]) -> Iterator[NewPicture]:
         """The pictures that are new or changed."""
         for item in items:
-            picture = NewPicture(item, name_picture(item))
+            picture, state = NewPicture(item, name_picture(item)), ""
             try:
-                cells = read_facts(item.facts, self._columns)  # a reject is of the row
                 picture = self._find(item) if item.value else picture
+                picture.id = self._known.id_of(picture.id)
                 state = self._known.look_up(picture.id, picture.size, picture.mtime_ns)
-                picture.extra |= cells
+                self._read_cells(picture)
                 if state == "again":
                     self._take_again(picture)
                     continue
                 if item.error is not None and not self._was_rejected(picture):
                     raise item.error
             except EclipticError as error:
-                self._reject(picture, error)
+                if self._is_missing(picture):
+                    self.missing.append(picture.id)
+                    self._advance(1)
+                else:
+                    self._reject(picture, error, stored=state in ("same", "changed"))
                 continue
             if state == "same":
                 self._note_same(picture)
@@ -141,6 +119,26 @@ class Adding:
             else:
                 self._states[picture.id] = state
                 yield picture
+
+    def _read_cells(self, picture: NewPicture) -> None:
+        """Read the cells of its row in a table.
+
+        Raises:
+            ImageError: one does not fit its column. The row is tried again in the next run.
+        """
+        try:
+            picture.extra |= read_facts(picture.item.facts, self._columns)
+        except EclipticError:
+            picture.size = picture.mtime_ns = 0
+            raise
+
+    def _is_missing(self, picture: NewPicture) -> bool:
+        """Whether the library has a file that was named, as in a table, and is not there."""
+        value = picture.item.value
+        if not isinstance(value, str) or not value or is_there(value):
+            return False
+        picture.id = self._known.id_of(picture.id)
+        return self._known.has(picture.id)
 
     def _note_same(self, picture: NewPicture) -> None:
         """Count a file that is as it was; cells of its row in a table may be others."""
@@ -242,12 +240,14 @@ class Adding:
             self._advance(len(part.kept))
             self._commit_if_due()
 
-    def _reject(self, picture: NewPicture, error: object) -> None:
+    def _reject(self, picture: NewPicture, error: object, *, stored: bool = False) -> None:
         reason = str(error).removeprefix(picture.item.name).lstrip(": ")
-        if self._states.pop(picture.id, None) == "changed":
+        if stored or self._states.pop(picture.id, None) == "changed":
             reason += " It is still found as it was before."
         rejected = RejectedPicture(picture.id, reason, picture.size, picture.mtime_ns)
         self.summary.rejected.append(rejected)
+        if picture.item.value or picture.item.archive:  # else it is only a name without a file
+            self._to_note[picture.id] = rejected
         self._advance(1)
 
     def _commit_if_due(self) -> None:
@@ -271,9 +271,8 @@ class Adding:
         self._fresh, self._reused = [], []
         self.parts.rejects.remove([*stored, *self._sound])
         self._sound = []
-        rejected = self.summary.rejected[self._noted :]
-        self.parts.rejects.add(list({one.id: one for one in rejected}.values()))
-        self._noted += len(rejected)
+        self.parts.rejects.add(list(self._to_note.values()))
+        self._to_note = {}
         self._committed = time.monotonic()
 
     def _store_fresh(self) -> set[str]:
@@ -284,7 +283,7 @@ class Adding:
         small = {one.content: one.thumbnail for one in pictures if one.thumbnail}
         if small:
             self.parts.thumbnails.upsert(list(small), {"jpeg": list(small.values())})
-        changed = [one.id for one in pictures if self._states.get(one.id) == "changed"]
+        changed = [one.id for one in pictures if self._keeps_cells(one)]
         kept = read_kept(self.parts.store, changed)
         rows = [make_row(picture, picture.facts, kept.get(picture.id, {})) for picture in pictures]
         stored = self._upsert(pictures, rows, np.stack([vector for _, vector in self._fresh]))
@@ -301,7 +300,7 @@ class Adding:
 
         A moved file keeps what users gave it; a copy does not inherit it.
         """
-        changed = [one.id for one in self._reused if self._states.get(one.id) == "changed"]
+        changed = [one.id for one in self._reused if self._keeps_cells(one)]
         own = read_kept(self.parts.store, changed)
         done, pictures, rows, vectors, old = set[str](), [], [], [], []
         for picture in self._reused:
@@ -310,7 +309,7 @@ class Adding:
                 continue
             others, vector = known[picture.content]
             before = self._count_reuse(picture, others)
-            kept = own.get(picture.id, {}) if before is None else kept_of(before)
+            kept = kept_of(before) if before else _inherit(picture, own, others)
             if before is not None and before["id"] != picture.id:
                 old.append(str(before["id"]))
             row = make_row(picture, others[0], kept)
@@ -325,6 +324,10 @@ class Adding:
         if old:
             self.parts.store.delete(ids=old)
         return done
+
+    def _keeps_cells(self, picture: NewPicture) -> bool:
+        """Whether a picture of another content keeps what users gave its id before."""
+        return self._states.get(picture.id) == "changed" and not is_numbered(picture.item)
 
     def _count_reuse(self, picture: NewPicture, others: list[StoreRow]) -> StoreRow | None:
         """Count a file of a known content; returns the row that it had, also at another place."""
@@ -368,3 +371,11 @@ class Adding:
         for place, one in refused.items():  # a name that no store can hold
             self._reject(pictures[place], one.reason)
         return [picture for place, picture in enumerate(pictures) if place not in refused]
+
+
+def _inherit(picture: NewPicture, own: Mapping[str, StoreRow], others: list[StoreRow]) -> StoreRow:
+    """What a file of a known content keeps: of itself, or of one whose file is not there."""
+    if is_numbered(picture.item):
+        return kept_of(others[0])  # the row of a table is now another one
+    away = (kept_of(one) for one in others if is_gone(one))
+    return own.get(picture.id) or next(away, {})

@@ -17,11 +17,11 @@ def check_facts(names: tuple[str, ...], columns: Mapping[str, ColumnType]) -> No
     """Raise ConfigError unless the library has all of these columns."""
     for name in names:
         if name not in columns:
-            own = ", ".join(columns) or "none"
-            near = did_you_mean(name, columns) or f"its own columns are {own}."
+            own = f"its own are {', '.join(columns)}." if columns else "it has none of its own."
+            near = did_you_mean(name, columns) or own
             raise ConfigError(
                 f"the library has no column {name!r} to fill from a table; {near} Columns are "
-                "chosen when a library is made."
+                "chosen when a library is made; make another one to have them."
             )
 
 
@@ -53,7 +53,8 @@ def _read(name: str, value: Any, kind: ColumnType) -> ColumnValue | None:
     try:
         return fit(read_text(value, kind) if isinstance(value, str) else _plain(value), kind)
     except ValueError as error:
-        raise ImageError(f"its {name} cannot be stored: {error}.") from None
+        fix = f"; give the column its type, such as {name}:int" if kind == "string" else ""
+        raise ImageError(f"its {name} cannot be stored: {error}{fix}.") from None
 
 
 def _plain(value: Any) -> Any:

@@ -5,20 +5,21 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ecliptic.engine import (
     STDIN,
     Columns,
     Item,
-    escape_surrogates,
     image_item,
     is_table,
     is_tar,
     read_items,
+    tar_has_end,
 )
 from ecliptic.errors import EclipticError, InputError, warn
 from ecliptic.index import Compare, Filter, Or, Store
-from ecliptic.library.filling.places import is_there
+from ecliptic.library.filling.places import is_there, name_file
 
 PictureSources = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item]
 
@@ -31,6 +32,8 @@ class GivenSources:
 
     def __init__(self, given: PictureSources, columns: Columns | None, store: Store) -> None:
         self._given = [given] if isinstance(given, str | os.PathLike) else given
+        if not isinstance(self._given, Iterable):
+            _check(given)  # raises
         self._columns, self._store = columns, store
         self.places: list[str] = []  # files and folders, below which pictures may be gone
         # Tars and tables that were read to their end, and whose pictures have ids of their names.
@@ -43,10 +46,9 @@ class GivenSources:
             if isinstance(one, Item):
                 yield one
                 continue
-            path = os.fspath(one)
-            if not is_there(path) and has_pictures(self._store, path):
+            path = _check(one)
+            if path != STDIN and not is_there(path) and has_pictures(self._store, path):
                 self.places.append(path)
-                self.archives.append(path)
                 continue
             if folder := watched_folder(one):
                 self.places.append(folder)
@@ -56,8 +58,14 @@ class GivenSources:
                 if not (folder and has_pictures(self._store, folder)):
                     self._failures.append(error)
                     continue
-            if is_tar(path) or (is_table(path) and not (self._columns and self._columns.id)):
+            if self._is_whole(path):
                 self.archives.append(path)
+
+    def _is_whole(self, path: str) -> bool:
+        """Whether all was seen of a tar or table whose pictures have ids of their names in it."""
+        if is_tar(path):
+            return tar_has_end(path)
+        return is_table(path) and not (self._columns and self._columns.id)
 
     def raise_failure(self) -> None:
         """Raise what the first source raised that could not be read.
@@ -87,6 +95,20 @@ class GivenSources:
             yield item
 
 
+def _check(given: Any) -> str:
+    """The path of a source.
+
+    Raises:
+        InputError: it is no path, or none of any file.
+    """
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else given
+    if not isinstance(path, str):
+        raise InputError(f"{given!r} is no path; pass files, folders, globs or tables.")
+    if not path or "\0" in path:
+        raise InputError(f"{path!r} names no file or folder; is a variable empty?")
+    return path
+
+
 def may_lose(given: str) -> bool:
     """Whether pictures of this source may be gone: it is a folder, a glob, a tar, a table, or gone.
 
@@ -104,7 +126,7 @@ def has_pictures(store: Store, place: str) -> bool:
 
 def below(place: str) -> Filter:
     """The rows of a file, and of what is below a folder or in a tar or table."""
-    name = escape_surrogates(os.path.abspath(place))  # noqa: PTH100 Path.resolve follows links
+    name = name_file(place)
     inside = name.rstrip(os.sep) + os.sep
     return Or(
         (

@@ -1,14 +1,22 @@
 """Pictures of a library whose files are no longer there."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from ecliptic.engine import escape_surrogates
-from ecliptic.index import Compare, Filter, Store
-from ecliptic.library.filling.adding import LibraryParts
+from ecliptic.engine import is_table, is_tar
+from ecliptic.index import Compare, Store, StoreRow
 from ecliptic.library.filling.given import GivenSources, below, within
-from ecliptic.library.filling.places import is_gone, is_lost, is_there, may_be_away
+from ecliptic.library.filling.parts import LibraryParts
+from ecliptic.library.filling.places import (
+    is_gone,
+    is_lost,
+    is_there,
+    may_be_away,
+    name_file,
+    unescape,
+)
+from ecliptic.library.filling.rows import kept_of
 
 _AT_ONCE = 4096  # contents that are looked up together
 
@@ -23,55 +31,87 @@ class GonePictures:
 
 
 def find_gone(
-    parts: LibraryParts, sources: GivenSources, was_seen: Callable[[str], bool]
+    parts: LibraryParts,
+    sources: GivenSources,
+    missing: Collection[str],
+    was_seen: Callable[[str], bool],
 ) -> GonePictures:
     """The pictures of the sources whose files are gone; rejects of such files are forgotten.
-
-    A picture whose content another file has was moved, and the run that moved it was killed: its
-    old row is removed.
 
     Args:
         parts: of the library.
         sources: as they were read.
+        missing: ids of files that were named one by one, as in a table, and are gone.
         was_seen: whether a picture with this id was in a source.
     """
     found = GonePictures()
-    lost: dict[str, str] = {}
+    lost: dict[str, StoreRow] = {}
     for place in sources.places:
-        name = escape_surrogates(os.path.abspath(place))  # noqa: PTH100 keeps links
-        there = is_there(place)
-        for block in parts.store.read(where=below(place), columns=["path", "content"]):
-            for row in filter(is_gone, block.rows()):
-                if may_be_away(str(row["path"])) or not (there or row["path"] == name):
+        name, there = name_file(place), is_there(place)
+        beside = is_there(os.path.dirname(name))  # noqa: PTH120 of any name
+        single = is_tar(place) or is_table(place)
+        for block in parts.store.read(where=below(place)):
+            for row in block.rows():
+                file = row["path"] or (name if single else _archive_of(str(row["id"]), name))
+                if not is_gone({"path": file}):
+                    continue
+                if may_be_away(str(file)) or not (there or (file == name and beside)):
                     found.away.append(str(row["id"]))
                 else:
-                    lost[str(row["id"])] = str(row["content"])
+                    lost[str(row["id"])] = row
         rejects = [one for one in parts.rejects.ids() if one.startswith(f"{name}{os.sep}")]
-        rejects = [one for one in rejects if is_lost({"path": one})]
-        parts.rejects.remove(rejects)
-    others = _contents_there(parts.store, sorted(set(lost.values())))
-    moved = sorted(id_ for id_, content in lost.items() if content in others)
-    found.moved = parts.store.delete(ids=moved) if moved else 0
-    found.ids = [id_ for id_, content in lost.items() if content not in others]
+        parts.rejects.remove([one for one in rejects if is_lost({"path": one})])
+    for block in parts.store.read(ids=list(missing)) if missing else ():
+        for row in block.rows():
+            if may_be_away(str(row["path"])):
+                found.away.append(str(row["id"]))
+            else:
+                lost[str(row["id"])] = row
+    moved = _find_moved(parts.store, list(lost.values()))
+    found.moved = parts.store.delete(ids=sorted(moved)) if moved else 0
+    found.ids = [id_ for id_ in lost if id_ not in moved]
     for archive in sources.archives:
         found.ids += _gone_members(parts.store, archive, was_seen)
+    found.ids, found.away = list(dict.fromkeys(found.ids)), list(dict.fromkeys(found.away))
     return found
+
+
+def _archive_of(id_: str, place: str) -> str | None:
+    """The tar or table that holds a picture without a file of its own, if its id tells it.
+
+    It is the first part of the id below the folder `place` that is no folder.
+    """
+    if not id_.startswith(place):
+        return None
+    for end in range(len(place) + 1, len(id_)):
+        ends = id_[end] == os.sep or id_.startswith(", row ", end)
+        if ends and not os.path.isdir(unescape(id_[:end])):  # noqa: PTH112 of any name
+            return id_[:end]
+    return None
 
 
 def _gone_members(store: Store, archive: str, was_seen: Callable[[str], bool]) -> Iterable[str]:
     """What was in a tar or a table, and is no longer in it."""
-    where: Filter = within(escape_surrogates(os.path.abspath(archive)))  # noqa: PTH100 keeps links
-    for block in store.read(where=where, columns=["path"]):
+    for block in store.read(where=within(name_file(archive)), columns=["path"]):
         rows = (row for row in block.rows() if row["path"] is None)
         yield from (str(row["id"]) for row in rows if not was_seen(str(row["id"])))
 
 
-def _contents_there(store: Store, contents: list[str]) -> set[str]:
-    """Those of these contents that a file has which is there."""
+def _find_moved(store: Store, lost: list[StoreRow]) -> set[str]:
+    """The ids of rows that a run left behind which was killed while it moved them.
+
+    The new row has the content of the old one, and all that users gave it, and its file is there.
+    """
     found: set[str] = set()
+    contents = sorted({str(row["content"]) for row in lost if row["content"]})
     for start in range(0, len(contents), _AT_ONCE):
+        there: dict[str, list[StoreRow]] = {}
         where = Compare("content", "in", tuple(contents[start : start + _AT_ONCE]))
-        for block in store.read(where=where, columns=["path", "content"]):
-            rows = [row for row in block.rows() if row["path"] is not None]
-            found |= {str(row["content"]) for row in rows if not is_gone(row)}
+        for block in store.read(where=where):
+            for row in block.rows():
+                if row["path"] and os.path.isfile(unescape(str(row["path"]))):  # noqa: PTH113
+                    there.setdefault(str(row["content"]), []).append(kept_of(row))
+        found |= {
+            str(row["id"]) for row in lost if kept_of(row) in there.get(str(row["content"]), [])
+        }
     return found

@@ -7,7 +7,7 @@ from typing import TypeGuard
 from ecliptic.engine import Card
 from ecliptic.errors import SpaceMismatchError, StorageError
 from ecliptic.index import ColumnType, ColumnValue, RefusedRow, RowBlock, Store, VectorSource
-from ecliptic.library.filling.places import folder_of
+from ecliptic.library.filling.places import folder_of, name_file
 from ecliptic.library.layout import COLUMNS
 
 _FILLED = ("content", "size", "modified", "mtime_ns", "added")  # what `add` relies on
@@ -45,7 +45,7 @@ def fill(store: Store, source: VectorSource) -> list[RefusedRow]:
     for block in source.blocks():
         if block.vectors is None:
             raise StorageError("the source gives rows without vectors.")
-        columns = _columns(block, own="space" in source.facts)
+        columns = _columns(block, source)
         written = store.upsert(_ids(block, columns), block.vectors, columns)
         refused += [RefusedRow(count + one.row, one.id, one.reason) for one in written.refused]
         if written.replaced or written.repeated:
@@ -57,17 +57,22 @@ def fill(store: Store, source: VectorSource) -> list[RefusedRow]:
     return refused
 
 
-def _columns(block: RowBlock, *, own: bool) -> dict[str, list[ColumnValue | None]]:
+def _columns(block: RowBlock, source: VectorSource) -> dict[str, Sequence[ColumnValue | None]]:
     """The columns of a block, with those of a library that a path tells.
 
     Columns of other tools that have the names of what `add` fills and relies on are left out.
     """
-    columns = {name: values for name, values in block.columns.items() if own or name not in _FILLED}
+    own = "space" in source.facts
+    columns: dict[str, Sequence[ColumnValue | None]] = {
+        name: values for name, values in block.columns.items() if own or name not in _FILLED
+    }
     paths = next((columns[name] for name in PATHS if name in columns), None)
+    if paths is None and source.id_column in PATHS:
+        paths = block.ids
     if paths is not None:
         given = [path if _is_file_name(path) else None for path in paths]
-        files = [str(Path(path).absolute()) if path else None for path in given]
-        columns["path"] = list(files)
+        files = [name_file(path) if path else None for path in given]
+        columns["path"] = files
         columns["name"] = [Path(path).name if path else None for path in files]
         columns["folder"] = [folder_of(path or "") for path in files]
     return columns
@@ -78,7 +83,7 @@ def _ids(block: RowBlock, columns: Mapping[str, Sequence[ColumnValue | None]]) -
     if "path" not in columns:
         return list(block.ids)
     named = zip(block.ids, columns["path"], strict=True)
-    return [str(path) if path == str(Path(id_).absolute()) else id_ for id_, path in named]
+    return [str(path) if path and path == name_file(id_) else id_ for id_, path in named]
 
 
 def _is_file_name(value: ColumnValue | None) -> TypeGuard[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecliptic.index import ColumnValue, Store
 
-_FILE = ("size", "mtime_ns", "content")
+_FILE = ("path", "size", "mtime_ns", "content")
 _NONE = -1
 
 
@@ -19,12 +19,15 @@ class KnownFiles:
     """The files of a store as they were when they were added."""
 
     def __init__(self, store: Store) -> None:
+        self._ids: dict[str, str] = {}  # by path, of imported pictures with other ids
         ids, sizes, times, contents = list[int](), list[int](), list[int](), list[int]()
         for block in store.read(columns=_FILE):
             ids += map(_key, block.ids)
             sizes += [_number(value) for value in block.columns["size"]]
             times += [_number(value) for value in block.columns["mtime_ns"]]
             contents += [_content_key(value) for value in block.columns["content"]]
+            pairs = zip(block.columns["path"], block.ids, strict=True)
+            self._ids |= {str(path): id_ for path, id_ in pairs if path and path != id_}
         keys = np.array(ids, dtype=np.uint64)
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
@@ -36,6 +39,16 @@ class KnownFiles:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def id_of(self, path: str) -> str:
+        """The id of a file: its path, unless it was imported under another one."""
+        return self._ids.get(path, path)
+
+    def has(self, id_: str) -> bool:
+        """Whether there is a picture with this id."""
+        key = _key(id_)
+        place = int(np.searchsorted(self._keys, np.uint64(key)))
+        return place < len(self._keys) and int(self._keys[place]) == key
 
     def look_up(self, id_: str, size: int, mtime_ns: int) -> str:
         """ "new", "changed", "same", or "again" for an id that was looked up before."""

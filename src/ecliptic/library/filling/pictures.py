@@ -12,6 +12,7 @@ from ecliptic.engine import Item, escape_surrogates
 from ecliptic.errors import ImageError
 from ecliptic.index import ColumnValue
 from ecliptic.inputs import Preprocess, orientation, read_bytes
+from ecliptic.library.filling.places import absolute, name_file
 from ecliptic.library.filling.thumbnails import make_thumbnail
 
 # EXIF 2.32: DateTimeOriginal with OffsetTimeOriginal, DateTime with OffsetTime
@@ -78,7 +79,7 @@ def find_file(item: Item) -> NewPicture:
     """
     if isinstance(item.value, bytes):
         return NewPicture(item, name_picture(item))
-    path = os.path.abspath(item.value)  # noqa: PTH100 Path.resolve follows links
+    path = absolute(item.value)
     try:
         found = os.stat(path)  # noqa: PTH116 of a name as it is
     except (OSError, ValueError) as error:
@@ -91,13 +92,17 @@ def find_file(item: Item) -> NewPicture:
 def name_picture(item: Item) -> str:
     """The id: of a file its absolute path; of what a tar or table holds, that and its name."""
     if isinstance(item.value, str) and item.value:
-        return escape_surrogates(os.path.abspath(item.value))  # noqa: PTH100 keeps links
+        return name_file(item.value)
     if not item.archive:
         return item.name
-    archive = escape_surrogates(item.archive)
-    member = item.name.removeprefix(archive)
+    member = item.name.removeprefix(escape_surrogates(item.archive))
     joint = "" if member != item.name else "/"  # rows of tables may have names of their own
-    return escape_surrogates(os.path.abspath(item.archive)) + joint + member  # noqa: PTH100 links
+    return name_file(item.archive) + joint + member
+
+
+def is_numbered(item: Item) -> bool:
+    """Whether the id is the number of a row, which is of another picture when rows are added."""
+    return bool(item.archive) and name_picture(item).startswith(f"{name_file(item.archive)}, ")
 
 
 def _read_exif(image: Image.Image) -> dict[str, ColumnValue | None]:

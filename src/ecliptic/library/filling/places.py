@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ecliptic.engine import escape_surrogates
+
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 # Below these, systems show disks that come and go; the second level may be the user's name.
 _DISKS = ("/media", "/mnt", "/run/media", "/Volumes")
@@ -26,13 +28,28 @@ def is_there(path: str) -> bool:
     return True
 
 
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The absolute name of a file; links are kept."""
+    found = os.path.abspath(path)  # noqa: PTH100 Path.resolve follows links
+    return found[1:] if found.startswith("//") else found  # POSIX leaves open what `//` means
+
+
+def name_file(path: str | os.PathLike[str]) -> str:
+    """The absolute name of a file as ids have it: bytes that are no UTF-8 are escaped."""
+    return escape_surrogates(absolute(path))
+
+
 def is_gone(row: Mapping[str, Any]) -> bool:
     """Whether the file of a row is no longer there; False for what never was a file.
 
-    What may not be looked at, or is on a disk with errors, is not gone.
+    What may not be looked at, or is on a disk with errors, is not gone. A folder that has the name
+    now is not the file.
     """
     path = row["path"]
-    return isinstance(path, str) and not is_there(unescape(path))
+    if not isinstance(path, str):
+        return False
+    name = unescape(path)
+    return not is_there(name) or os.path.isdir(name)  # noqa: PTH112 of any name
 
 
 def may_be_away(path: str) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 from ecliptic.engine import Clip, Item
 from ecliptic.errors import ConfigError, StorageError
 from ecliptic.index import Compare, Not, Store, StoreRow, open_store
-from ecliptic.library.filling.adding import Adding, AddSummary, LibraryParts
+from ecliptic.library.filling.adding import Adding
+from ecliptic.library.filling.parts import AddSummary, LibraryParts
 from ecliptic.library.filling.pictures import NewPicture, find_file
 from ecliptic.library.filling.places import unescape
 from ecliptic.library.layout import COLUMNS, LibraryAbout, write_about
@@ -53,6 +54,11 @@ class Reembedding:
                 "begin again; what is embedded is kept."
             )
         self._remove_stale(store)
+        if left := len(self._ids()) - len(store):
+            raise StorageError(
+                f"{left} pictures have no new vector, which must not be; the library keeps its old "
+                "vectors. Please report it."
+            )
         write_about(self._folder, self._about)
         return summary
 
@@ -76,6 +82,7 @@ class Reembedding:
 
     def _find(self, item: Item) -> NewPicture:
         picture = find_file(item)
+        picture.id = item.name  # an imported picture may have another id than its path
         row = self._extra[item.name]
         picture.extra = {name: row[name] for name in row if name not in ("id", "path")}
         return picture

@@ -8,7 +8,7 @@ from pathlib import Path
 from ecliptic.engine import escape_surrogates
 from ecliptic.index import Store, StoreRow
 from ecliptic.library.filling.pictures import NewPicture
-from ecliptic.library.filling.places import folder_of
+from ecliptic.library.filling.places import folder_of, name_file
 from ecliptic.library.layout import COLUMNS
 
 FACTS = ("width", "height", "format", "taken", "camera")  # of the bytes alone
@@ -65,5 +65,5 @@ def _archive_folder(picture: NewPicture) -> str | None:
     """The tar or table of a picture, or the folder in a tar; None for a picture of neither."""
     if not picture.item.archive:
         return None
-    archive = escape_surrogates(os.path.abspath(picture.item.archive))  # noqa: PTH100 keeps links
+    archive = name_file(picture.item.archive)
     return folder_of(picture.id) if picture.id.startswith(f"{archive}{os.sep}") else archive

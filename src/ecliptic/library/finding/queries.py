@@ -25,6 +25,7 @@ from ecliptic.library.finding.duplicates import unchanged_file
 Wanted = Any  # words, a picture in any form, an id; or one of these and its weight
 LESS = 0.5  # the weight of a part of `unlike`
 _FILE = ("path", "size", "modified")
+_HEAVIEST = 1e6
 _LONGEST = 60  # characters of a part in the description
 
 
@@ -108,9 +109,10 @@ def _weighted(given: Wanted, usual: float) -> Iterator[tuple[Any, float]]:
     for part in parts:
         if isinstance(part, tuple) and len(part) == 2:
             weight = check_number("a weight", part[1], "pass a number above 0.")
-            if weight <= 0:
+            if not 0 < weight <= _HEAVIEST:
                 raise InputError(
-                    f"a weight must be above 0, got {weight:g}; use `unlike` for less."
+                    f"a weight must be above 0 and at most {_HEAVIEST:g}, got {weight:g}; use "
+                    "`unlike` for less."
                 )
             yield part[0], weight
         else:
@@ -128,13 +130,15 @@ def _is_path(value: Any) -> bool:
 
 def _encode(part: QueryPart, store: Store, load: Callable[[], Clip]) -> NDArray[np.float64]:
     """(E,) of unit length."""
-    value = part.value
+    value, picture = part.value, part.picture
+    if isinstance(value, os.PathLike) and not os.path.exists(value):  # noqa: PTH110 of any name
+        value, picture = os.fspath(value), True  # perhaps it is in the library
     if isinstance(value, str):
-        may_be_stored = part.picture or part.weight < 0
+        may_be_stored = picture or part.weight < 0
         stored = _stored_vector(store, value) if may_be_stored else None
         if stored is not None:
             return stored
-        if not part.picture:
+        if not picture:
             found: NDArray[np.float64] = load().encode_text([value]).numpy()[0].astype(np.float64)
             return found
         if not os.path.exists(value):  # noqa: PTH110 of a name as it is
