@@ -232,10 +232,10 @@ def test_a_missing_column_is_named(run: Run, model: str, labels: Path, rules: Pa
         (["a.png", "--rules", "r.toml", "--force"], "--force does nothing without --out, --page"),
         (
             ["a.png", "--rules", "r.toml", "--column", "x"],
-            "--column names a column of a table, but",
+            "--column has no effect without a table",
         ),
         (["a.npy", "--rules", "r.toml", "--column", "x"], "there is no file a.npy"),
-        (["a.png", "--rules", "r.toml", "--id", "x"], "--id names a column of a table of images"),
+        (["a.png", "--rules", "r.toml", "--id", "x"], "--id has no effect without a table"),
         (["a.png", "--rules", "p.pt"], "p.pt must be a .toml file of concepts, or a .safetensors"),
         (
             ["--rules", "r.toml", "--tune", "t", "--recall", "95"],

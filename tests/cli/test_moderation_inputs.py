@@ -120,7 +120,7 @@ def test_flags_that_prepare_images_need_one(run: Run, model: str, tmp_path: Path
     words = ["moderate", vectors, "-m", model, "--preprocess", "robust", "--rules"]
     assert run(*words, tmp_path / "e.toml").exit_code == 0, "the example is an image"
     asked = ["moderate", vectors, "--rules", tmp_path / "r.toml", "--column", "x"]
-    assert "--column names a column of a table" in " ".join(run(*asked).stderr.split())
+    assert "--column has no effect without a table" in " ".join(run(*asked).stderr.split())
 
 
 @pytest.mark.parametrize(

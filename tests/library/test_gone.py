@@ -262,3 +262,12 @@ def test_two_slashes_name_the_same_folder(library: Library, photos: Path) -> Non
 def test_what_is_no_path_is_told(library: Library, given: Any, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         library.add(given)
+
+
+def test_an_empty_folder_inside_of_the_named_one_is_only_empty(
+    library: Library, photos: Path
+) -> None:
+    library.add(photos)
+    (photos / "sub" / "c.png").unlink()
+    summary = library.add(photos, prune=True)
+    assert (summary.gone, summary.removed) == ([str(photos / "sub" / "c.png")], 1)

@@ -158,22 +158,10 @@ def _check_images(sources: ImageSources, chosen: HeadFlags, given: dict[str, Any
         raise typer.BadParameter(f"--page {page} must end in .html.")
     if sources.inputs or chosen.train is None:
         sources.check()
-        _check_columns(sources)
         return
     given |= {"--column": sources.column, "--id": sources.id_column}
     if used := [flag for flag, value in given.items() if value is not None]:
         raise typer.BadParameter(f"{used[0]} has no effect without images; name some as PATH.")
-
-
-def _check_columns(sources: ImageSources) -> None:
-    """Raise a usage error for columns of a table without a table."""
-    from ecliptic.engine import is_table
-
-    if any(is_table(path) and not sources.is_stored(path) for path in sources.inputs or ()):
-        return
-    for flag, value in (("--column", sources.column), ("--id", sources.id_column)):
-        if value is not None:
-            raise typer.BadParameter(f"{flag} has no effect without a table; leave it out.")
 
 
 def _find_head(

@@ -55,9 +55,9 @@ class IndexSources(ImageSources):
         """The columns of tables that are read."""
         return dataclasses.replace(super().columns(), facts=tuple(self.kept()))
 
-    def check(self, vanished: Collection[str] = ()) -> None:
+    def check(self, vanished: Collection[str] = (), *, other_table: bool = False) -> None:
         """Raise before the work as for images, and if --keep has nothing to keep from."""
-        super().check(vanished)
+        super().check(vanished, other_table=other_table)
         from ecliptic.engine import is_table, read_items
 
         tables = [path for path in self.inputs or () if is_table(path)]

@@ -31,7 +31,7 @@ app = typer.Typer(
 @app.command(cls=HelpfulCommand)
 @expands
 def info(*, library: LibraryArgument = USUAL, json: Json = False) -> None:
-    """Say what a library holds, and which columns a filter can use, with an example of each."""
+    """Say what a library holds, and which columns a filter can use."""
     opened = open_library(library)
     facts: dict[str, Any] = {
         "pictures": len(opened),

@@ -91,7 +91,7 @@ def _check(
     queue.check(sources.inputs)
     rules.check()
     if sources.inputs:
-        sources.check()
+        sources.check(other_table=bool(labelled.tune or labelled.audit))
     elif not (labelled.tune or labelled.audit or labelled.save):
         raise typer.BadParameter("name images, folders or tables to moderate.")
     from ecliptic.engine import is_table
@@ -99,8 +99,6 @@ def _check(
     tables = [p for p in sources.inputs or () if is_table(p) and not sources.is_stored(p)]
     if sources.id_column and not tables:
         raise typer.BadParameter("--id names a column of a table of images, but there is none.")
-    if sources.column and not (tables or labelled.tune or labelled.audit):
-        raise typer.BadParameter("--column names a column of a table, but there is none.")
 
 
 def _check_model(

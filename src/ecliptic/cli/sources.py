@@ -47,19 +47,33 @@ class ImageSources:
 
     takes_vectors: ClassVar[bool] = True
 
-    def check(self, vanished: Collection[str] = ()) -> None:
+    def check(self, vanished: Collection[str] = (), *, other_table: bool = False) -> None:
         """Raise before the work if there is no input, a named path is missing or --column is.
 
-        `vanished` are named paths that need not be there.
+        Args:
+            vanished: named paths that need not be there.
+            other_table: another flag names a table, of which --column may be.
         """
         from ecliptic.cli.texts import refuse_missing_files, refuse_missing_paths
 
         if not (self.inputs or self.given_texts()):
             raise typer.BadParameter(f"name images, folders or tables{self._or_texts()}.")
         refuse_missing_files(path for path in self.inputs or () if self.is_stored(path))
+        if not other_table:
+            self.check_columns()
         others = [path for path in self.inputs or () if not self.is_stored(path)]
         check_tables(others, self.column, vanished)
         refuse_missing_paths(path for path in others if path not in vanished)
+
+    def check_columns(self) -> None:
+        """Raise a usage error for columns of a table without a table."""
+        from ecliptic.engine import is_table
+
+        if any(is_table(path) and not self.is_stored(path) for path in self.inputs or ()):
+            return
+        for flag, value in (("--column", self.column), ("--id", self.id_column)):
+            if value is not None:
+                raise typer.BadParameter(f"{flag} has no effect without a table; leave it out.")
 
     def is_stored(self, path: str) -> bool:
         """Whether `path` has the suffix of a file of vectors, and is read as one."""
@@ -145,11 +159,11 @@ class ItemSources(ImageSources):
         """Whether texts are given beside the paths."""
         return bool(self.text or self.texts)
 
-    def check(self, vanished: Collection[str] = ()) -> None:
+    def check(self, vanished: Collection[str] = (), *, other_table: bool = False) -> None:
         """Raise before the work as for images, and if a text is the name of a file of texts."""
         from ecliptic.cli.texts import TEXT_SUFFIXES, is_file
 
-        super().check(vanished)
+        super().check(vanished, other_table=other_table)
         for text in self.text or ():
             if text.lower().endswith(TEXT_SUFFIXES) and is_file(text):
                 raise typer.BadParameter(
@@ -190,7 +204,7 @@ class EmbedSources(ItemSources):
 
 
 def check_tables(paths: Iterable[str], column: str | None, vanished: Collection[str] = ()) -> None:
-    """Raise if a table among `paths` is missing, or `column` is, or is there without a table.
+    """Raise if a table among `paths` is missing, or `column` is.
 
     `vanished` need not be there.
     """
@@ -199,8 +213,6 @@ def check_tables(paths: Iterable[str], column: str | None, vanished: Collection[
 
     tables = [path for path in paths if is_table(path)]
     refuse_missing_files(path for path in tables if path not in vanished)
-    if column and not tables:
-        raise typer.BadParameter("--column is for tables, and no PATH is one.")
     if tables and not column:
         raise typer.BadParameter(
             f"the table {tables[0]} needs --column, the name of the column to read."

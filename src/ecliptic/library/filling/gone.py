@@ -55,7 +55,9 @@ def find_gone(
                 file = row["path"] or (name if single else _archive_of(str(row["id"]), name))
                 if not is_gone({"path": file}):
                     continue
-                if may_be_away(str(file)) or not (there or (file == name and beside)):
+                if may_be_away(str(file), unescape(name)) or not (
+                    there or (file == name and beside)
+                ):
                     found.away.append(str(row["id"]))
                 else:
                     lost[str(row["id"])] = row

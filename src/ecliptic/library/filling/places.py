@@ -52,16 +52,17 @@ def is_gone(row: Mapping[str, Any]) -> bool:
     return not is_there(name) or os.path.isdir(name)  # noqa: PTH112 of any name
 
 
-def may_be_away(path: str) -> bool:
+def may_be_away(path: str, place: str = "") -> bool:
     """Whether a file that is gone may be on a disk that is not connected now.
 
     So it is if the nearest folder that is there is empty, as a place of a disk is, or is a folder
-    in which disks appear.
+    in which disks appear. An empty folder inside of `place` is only one without pictures.
     """
     for folder in Path(unescape(path)).parents:
         if is_there(str(folder)):
             disks = str(folder) in _DISKS or str(folder.parent) in _DISKS
-            return disks or is_empty(folder)
+            inside = bool(place) and Path(place) in folder.parents
+            return disks or (is_empty(folder) and not inside)
     return False
 
 
