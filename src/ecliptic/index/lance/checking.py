@@ -13,7 +13,7 @@ from typing import Any
 from ecliptic.errors import StorageError
 from ecliptic.index.answers import Repaired, StoreProblem
 from ecliptic.index.lance.checksums import TABLE, Checksums
-from ecliptic.index.lance.engine import explained, import_lance
+from ecliptic.index.lance.engine import explained, import_lance, open_dataset
 from ecliptic.index.lance.table import (
     LOCK,
     WAIT,
@@ -139,7 +139,7 @@ def _fails_to_open(folder: Path) -> str:
     """Why the newest version cannot be read; "" if it can."""
     try:
         with explained(folder, "read"):
-            import_lance().dataset(str(folder / TABLE)).count_rows()
+            open_dataset(folder / TABLE).count_rows()
     except StorageError as error:
         return str(error)
     checksums, newest = Checksums(folder), manifests(folder)[0]

@@ -20,6 +20,7 @@ _FORBIDDEN = ("Permission denied", "os error 13", "Read-only file system", "os e
 # With three CPUs or fewer, Lance computes in a single thread, and work that waits for other work
 # there waits for ever (lance-format/lance#7642). On one CPU it reads and writes in one thread too.
 _LEAST_THREADS = {"LANCE_CPU_THREADS": 4, "LANCE_IO_THREADS": 8}
+_CACHE = 32 << 20  # bytes
 _LONGEST = 300  # characters of a message of Lance that are quoted
 
 
@@ -50,6 +51,17 @@ def import_lance() -> Any:
 def _first_process() -> int:
     """The process that used Lance first: this one, or the one it was forked from."""
     return os.getpid()
+
+
+def open_dataset(path: Path) -> Any:
+    """Open a table of Lance.
+
+    What Lance remembers of each version is limited, because by default it grows up to gigabytes in
+    a process that reads while others write.
+    """
+    return import_lance().dataset(
+        str(path), metadata_cache_size_bytes=_CACHE, index_cache_size_bytes=_CACHE
+    )
 
 
 def is_failure(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ecliptic.errors import StorageError
 from ecliptic.index.columns import ID
 from ecliptic.index.lance.checksums import NAME, TABLE, Checksums
-from ecliptic.index.lance.engine import explained, import_lance, is_missing
+from ecliptic.index.lance.engine import explained, import_lance, is_missing, open_dataset
 from ecliptic.storage import WriterLock, drafts_of, make_folder, sync_files
 
 LOCK = "writer.lock"
@@ -51,7 +51,7 @@ class LanceTable:
         path = str(folder / TABLE)
         with WriterLock(folder / LOCK).hold(WAIT), explained(folder, "written"):
             if manifests(folder):  # of a killed process
-                dataset = lance.dataset(path)
+                dataset = open_dataset(folder / TABLE)
                 _check_unused(folder, dataset, schema)
             else:
                 dataset = lance.write_dataset(schema.empty_table(), path, mode="create")
@@ -59,10 +59,9 @@ class LanceTable:
         return cls(folder)
 
     def _open(self) -> Any:
-        path = self.folder / TABLE
-        if not path.is_dir():
+        if not (self.folder / TABLE).is_dir():
             raise StorageError(f"there is no table in {self.folder}; check the path.")
-        return import_lance().dataset(str(path))
+        return open_dataset(self.folder / TABLE)
 
     def newest(self) -> Any:
         """The dataset of Lance at its newest version; this object stays at that version.
