@@ -69,6 +69,7 @@ def killed_writers(folder: Path, what: str, rounds: int, seed: int) -> Iterator[
             if early:
                 killer.start()
             while not (line := nursery.stdout.readline()).startswith("ended"):
+                assert line, "the process that starts writers ended"
                 lines.append(line)
                 if len(lines) == 1 and not early:
                     killer.start()

@@ -33,8 +33,8 @@ class IndexSources(ImageSources):
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            help="Column of the tables to keep and filter by, with its type: year:int. A new "
-            "library gets these columns.",
+            help="Column of the tables to keep and filter by, with its type (string, int, float, "
+            "bool, timestamp): year:int. A new library gets these columns.",
             metavar="NAME[:TYPE]",
         ),
     ] = None
