@@ -20,7 +20,7 @@ _FORBIDDEN = ("Permission denied", "os error 13", "Read-only file system", "os e
 # With three CPUs or fewer, Lance computes in a single thread, and work that waits for other work
 # there waits for ever (lance-format/lance#7642). On one CPU it reads and writes in one thread too.
 _LEAST_THREADS = {"LANCE_CPU_THREADS": 4, "LANCE_IO_THREADS": 8}
-_CACHE = 32 << 20  # bytes
+_METADATA, _INDEXES = 16 << 20, 1 << 20  # bytes that Lance may remember; it has no indexes here
 _LONGEST = 300  # characters of a message of Lance that are quoted
 
 
@@ -60,7 +60,7 @@ def open_dataset(path: Path) -> Any:
     a process that reads while others write.
     """
     return import_lance().dataset(
-        str(path), metadata_cache_size_bytes=_CACHE, index_cache_size_bytes=_CACHE
+        str(path), metadata_cache_size_bytes=_METADATA, index_cache_size_bytes=_INDEXES
     )
 
 
