@@ -45,12 +45,12 @@ def find_gone(
         was_seen: whether a picture with this id was in a source.
     """
     found = GonePictures()
-    lost: dict[str, StoreRow] = {}
+    ids: list[str] = []  # of files that are gone for good, or moved
     for place in sources.places:
         name, there = name_file(place), is_there(place)
         beside = is_there(os.path.dirname(name))  # noqa: PTH120 of any name
         single = is_tar(place) or is_table(place)
-        for block in parts.store.read(where=below(place)):
+        for block in parts.store.read(where=below(place), columns=["path"]):
             for row in block.rows():
                 file = row["path"] or (name if single else _archive_of(str(row["id"]), name))
                 if not is_gone({"path": file}):
@@ -60,18 +60,16 @@ def find_gone(
                 ):
                     found.away.append(str(row["id"]))
                 else:
-                    lost[str(row["id"])] = row
+                    ids.append(str(row["id"]))
         rejects = [one for one in parts.rejects.ids() if one.startswith(f"{name}{os.sep}")]
         parts.rejects.remove([one for one in rejects if is_lost({"path": one})])
-    for block in parts.store.read(ids=list(missing)) if missing else ():
+    for block in parts.store.read(ids=list(missing), columns=["path"]) if missing else ():
         for row in block.rows():
-            if may_be_away(str(row["path"])):
-                found.away.append(str(row["id"]))
-            else:
-                lost[str(row["id"])] = row
-    moved = _find_moved(parts.store, list(lost.values()))
+            (found.away if may_be_away(str(row["path"])) else ids).append(str(row["id"]))
+    lost = [row for block in parts.store.read(ids=ids) for row in block.rows()] if ids else []
+    moved = _find_moved(parts.store, lost)
     found.moved = parts.store.delete(ids=sorted(moved)) if moved else 0
-    found.ids = [id_ for id_ in lost if id_ not in moved]
+    found.ids = [id_ for id_ in ids if id_ not in moved]
     for archive in sources.archives:
         found.ids += _gone_members(parts.store, archive, was_seen)
     found.ids, found.away = list(dict.fromkeys(found.ids)), list(dict.fromkeys(found.away))

@@ -46,17 +46,18 @@ class KnownFiles:
 
     def has(self, id_: str) -> bool:
         """Whether there is a picture with this id."""
-        key = _key(id_)
+        return self._find(_key(id_)) is not None
+
+    def _find(self, key: int) -> int | None:
         place = int(np.searchsorted(self._keys, np.uint64(key)))
-        return place < len(self._keys) and int(self._keys[place]) == key
+        return place if place < len(self._keys) and int(self._keys[place]) == key else None
 
     def look_up(self, id_: str, size: int, mtime_ns: int) -> str:
         """ "new", "changed", "same", or "again" for an id that was looked up before."""
         if (key := _key(id_)) in self._asked:
             return "again"
         self._asked.add(key)
-        place = int(np.searchsorted(self._keys, np.uint64(key)))
-        if place == len(self._keys) or int(self._keys[place]) != key:
+        if (place := self._find(key)) is None:
             return "new"
         same = self._sizes[place] == size and self._times[place] == mtime_ns
         return "same" if same else "changed"
