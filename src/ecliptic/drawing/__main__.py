@@ -8,7 +8,7 @@ import torch
 
 from ecliptic.drawing.data import read_drawings
 from ecliptic.drawing.settings import DrawingSettings
-from ecliptic.drawing.training import Progress, train_drawing
+from ecliptic.drawing.training import DrawingProgress, train_drawing
 from ecliptic.engine import load
 from ecliptic.settings import load_toml
 
@@ -30,7 +30,7 @@ def main() -> None:
     train_drawing(settings, drawings, clip.card.space, given.out, say)
 
 
-def say(progress: Progress) -> None:
+def say(progress: DrawingProgress) -> None:
     """One line for people."""
     print(
         f"step {progress.step}  loss {progress.loss:.4f}  {progress.seconds:.2f} s a step",

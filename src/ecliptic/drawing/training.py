@@ -7,7 +7,7 @@ B batch, E vector size, N drawings, S picture size.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from ecliptic.drawing.data import TrainingDrawings
 from ecliptic.drawing.settings import ConditionSettings, DrawingSettings, TimeSettings
 from ecliptic.errors import CheckpointError
+from ecliptic.guidance import generator_of
 from ecliptic.model import DrawingNet
 from ecliptic.settings import to_dict
 from ecliptic.storage import make_folder, read_safetensors, replace_file, write_safetensors
 
 STATE = "state.safetensors"
+_FREE = ("name", "steps", "cooldown", "log_every", "keep_every", "concepts")
 _LEAST_TIME = 0.05  # nearer to the picture, the loss of the velocity would have no bound
 
 
 @dataclass(frozen=True)
-class Progress:
+class DrawingProgress:
     """What is reported while the training goes on."""
 
     step: int  # steps that are done
@@ -41,7 +43,7 @@ def train_drawing(
     drawings: TrainingDrawings,
     space: str,
     folder: Path,
-    report: Callable[[Progress], object],
+    report: Callable[[DrawingProgress], object],
 ) -> DrawingNet:
     """Train the drawing model, or go on where `folder` stopped; return the averaged network.
 
@@ -68,7 +70,7 @@ def train_drawing(
         losses.append(trainer.step(drawings))
         if trainer.done % settings.log_every == 0:
             seconds = (time.monotonic() - started) / len(losses)
-            report(Progress(trainer.done, sum(losses) / len(losses), seconds))
+            report(DrawingProgress(trainer.done, sum(losses) / len(losses), seconds))
             losses, started = [], time.monotonic()
         if trainer.done % settings.keep_every == 0 or trainer.done == settings.steps:
             replace_file(folder / STATE, trainer.write)
@@ -91,7 +93,7 @@ class _Trainer:
     def step(self, drawings: TrainingDrawings) -> float:
         """One step; returns its loss."""
         settings = self.settings
-        random = torch.Generator().manual_seed(settings.seed << 32 | self.done)
+        random = generator_of(settings.seed, self.done)
         rows = torch.multinomial(drawings.weights, settings.batch, True, generator=random)
         x0 = drawings.pixels[rows].float().div_(127.5).sub_(1)  # (B, 3, S, S)
         vectors, known = draw_vectors(drawings, rows, settings.condition, random)
@@ -129,7 +131,7 @@ class _Trainer:
         tensors, metadata = read_safetensors(path)
         about = json.loads(metadata.get("about", "{}"))
         self.done = int(about.pop("step", -1))
-        if about != self._about():
+        if _decisive(about) != _decisive(self._about()):
             raise CheckpointError(
                 f"{path} is the state of a training with other settings, or of another CLIP; take "
                 "another folder with --out, or remove it to begin anew."
@@ -150,6 +152,12 @@ class _Trainer:
         settings: dict[str, Any] = to_dict(self.settings)
         settings["data"].pop("root")
         return {"settings": settings, "space": self.space}
+
+
+def _decisive(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same to go on; the length of the training and its reports may change."""
+    settings = {k: v for k, v in about.get("settings", {}).items() if k not in _FREE}
+    return {"settings": settings, "space": about.get("space")}
 
 
 def velocity_loss(

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.guidance.clip_loss import ClipLoss as ClipLoss
+    from ecliptic.guidance.chance import generator_of as generator_of
+    from ecliptic.guidance.clip_guided import (
+        DiffusionModel as DiffusionModel,
+        clip_guided_diffusion as clip_guided_diffusion,
+    )
+    from ecliptic.guidance.clip_loss import (
+        ClipLoss as ClipLoss,
+        ImagePrompt as ImagePrompt,
+        encode_prompts as encode_prompts,
+    )
     from ecliptic.guidance.cutouts import Cutouts as Cutouts
     from ecliptic.guidance.distances import (
         cosine_distance as cosine_distance,

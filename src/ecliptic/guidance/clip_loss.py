@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from ecliptic.checks import check_count, check_finite
 from ecliptic.engine import Clip, is_out_of_memory
 from ecliptic.errors import ConfigError, NumericalError, ShapeError, did_you_mean
+from ecliptic.guidance.chance import generator_of
 from ecliptic.guidance.cutouts import Cut, CutoutPlan, CutoutSchedule
 from ecliptic.guidance.distances import DISTANCES, Distance
 
@@ -101,7 +102,7 @@ class ClipLoss:
                 "images must be (B, 3, H, W) numbers 0..1, got "
                 f"{tuple(images.shape)} of {images.dtype}."
             )
-        random = torch.Generator().manual_seed(self.seed << 32 | self._calls)
+        random = generator_of(self.seed, self._calls)
         self._calls += 1
         size = max(each.preprocessor.spec.size for each in self.clips)
         cuts = self.cutouts.at(self._noise).plan(images.shape[2], images.shape[3], size, random)
@@ -154,7 +155,8 @@ class ClipLoss:
         with torch.set_grad_enabled(grad):
             loss = torch.stack([self._distance(x, cuts, n) for n in range(len(self.clips))])
             loss = loss.mean(dim=0)  # (B,)
-        return loss.detach().float(), torch.autograd.grad(loss.sum(), x)[0] if grad else images
+            slope = torch.autograd.grad(loss.sum(), x)[0] if grad else images
+        return loss.detach().float(), slope
 
     def _distance(self, images: Tensor, cuts: list[Cut], number: int) -> Tensor:
         """(B,) weighted distance of one model, averaged over the cutouts."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ecliptic.checks import check_count
 from ecliptic.errors import ConfigError, NumericalError, SamplingStoppedError, ShapeError
+from ecliptic.guidance.chance import generator_of
 from ecliptic.guidance.guiding import Denoiser, check_prediction
 from ecliptic.guidance.parametrisations import (
     Parametrisation,
@@ -170,7 +171,7 @@ class _Run:
 
 def _noises(like: Tensor, seed: int) -> Iterator[Tensor]:
     """Endless noise; sample i has a stream of its own."""
-    streams = [torch.Generator().manual_seed((seed << 16) + i) for i in range(len(like))]
+    streams = [generator_of(seed, number) for number in range(len(like))]
     while True:
         rows = [torch.randn(like.shape[1:], generator=stream) for stream in streams]
         yield torch.stack(rows).to(like.device, like.dtype)
