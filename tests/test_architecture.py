@@ -43,6 +43,7 @@ LAYERS = {
     "library": 5,
     "plots": 5,
     "report": 6,
+    "drawing": 6,
     "server": 6,
     "cli": 7,
     "compat": 7,

@@ -22,6 +22,7 @@ EclipticError
 ├── MissingTowerError      the checkpoint has no image (or no text) tower
 ├── SpaceMismatchError     vectors of two different embedding spaces
 ├── NumericalError         the model produced NaN or infinity for an item
+│   └── SamplingStoppedError   a step of a diffusion run did; it carries what was reached
 ├── ProcessError           another process of a training died or hangs
 ├── StorageError           vectors, tables or cache entries that cannot be read or written
 │   └── MissingColumnError     a table without a column that is read
@@ -236,6 +237,20 @@ class SpaceMismatchError(EclipticError, ValueError):
 
 class NumericalError(EclipticError, ArithmeticError):
     """The model produced NaN or infinity for an item."""
+
+
+class SamplingStoppedError(NumericalError):
+    """A step of a diffusion run gave NaN or infinity.
+
+    Args:
+        message: what happened.
+        step: how many steps were done before it.
+        reached: (B, ...) the last prediction of the image that was finite; None before the first.
+    """
+
+    def __init__(self, message: str, step: int, reached: object) -> None:
+        super().__init__(message)
+        self.step, self.reached = step, reached
 
 
 class ProcessError(EclipticError):

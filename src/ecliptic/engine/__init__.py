@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecliptic.engine.batches import numerical_error as numerical_error
+    from ecliptic.engine.batches import (
+        is_out_of_memory as is_out_of_memory,
+        numerical_error as numerical_error,
+    )
     from ecliptic.engine.cache import EmbeddingCache as EmbeddingCache
     from ecliptic.engine.card import Card as Card
     from ecliptic.engine.clip import Clip as Clip

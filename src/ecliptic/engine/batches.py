@@ -23,7 +23,7 @@ class Batcher:
             try:
                 done.append(encode(rows[start : start + self.size]))
             except RuntimeError as error:
-                if self.size == 1 or not _is_out_of_memory(error):
+                if self.size == 1 or not is_out_of_memory(error):
                     raise
                 self.size = max(1, min(self.size, len(rows) - start) // 2)
                 continue
@@ -46,7 +46,7 @@ def numerical_error(name: str, more: int = 0) -> NumericalError:
     )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """CUDA has an error class for it, CPU and Metal only messages."""
     words = ("can't allocate memory", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

@@ -48,7 +48,7 @@ def adapt_generator(
         steps: of Adam.
         rate: of Adam, without momentum as in the authors' ZSSGAN/train.py.
         report: called after each step with its number, from 1, and its loss.
-        seed: of the inputs and views.
+        seed: of the inputs; the loss has its own.
 
     Raises:
         ConfigError: steps or a rate that cannot be, or nothing that can be trained.
@@ -64,7 +64,7 @@ def adapt_generator(
     frozen = copy.deepcopy(generator)
     adam = torch.optim.Adam(trained, lr=rate, betas=(0.0, 0.99))
     random = torch.Generator().manual_seed(seed)
-    loss.restart(seed)
+    loss.restart()
     losses: list[float] = []
     for step in range(steps):
         z = sample(random)

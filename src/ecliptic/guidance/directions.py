@@ -46,7 +46,7 @@ class DirectionalLoss:
             picture: (1 or B, 3, H, W) values 0 to 1, before the change; None: given in each call.
             templates: texts with a `{}`; the direction is the mean over them.
             views: compare views of both pictures; None compares the pictures alone.
-            seed: of the views, until `optimise` begins its own.
+            seed: of the views.
 
         Raises:
             ConfigError: the two texts are equal, or the model sees no difference.
@@ -67,11 +67,12 @@ class DirectionalLoss:
         _ = clip.model.image_tower  # raises without one
         self.clip, self.views, self.picture = clip, views, picture
         self.direction = direction.to(clip.device)
-        self.restart(seed)
+        self.seed = seed
+        self.restart()
 
-    def restart(self, seed: int) -> None:
-        """Begin the random views of `seed` again; `optimise` calls it."""
-        self._generator = torch.Generator().manual_seed(seed)
+    def restart(self) -> None:
+        """Begin again with the views of the first call."""
+        self._generator = torch.Generator().manual_seed(self.seed)
 
     def __call__(self, images: Tensor, before: Tensor | None = None) -> Tensor:
         """(B,) losses of pictures (B, 3, H, W) values 0 to 1, differentiable.
@@ -119,34 +120,3 @@ def direction_distance(before: Tensor, after: Tensor, direction: Tensor) -> Tens
     change = after - before
     length = torch.linalg.vector_norm(change, dim=-1).clamp(min=SHORTEST)
     return 1 - (change @ direction.to(change)) / length
-
-
-class KeepLoss:
-    """How far a picture is from the one at the start: pixels, and what the model sees."""
-
-    def __init__(
-        self, picture: Tensor, pixels: float = 1.0, clip: Clip | None = None, seen: float = 0.0
-    ) -> None:
-        """Weigh the two.
-
-        Args:
-            picture: (1 or B, 3, H, W) values 0 to 1, at the start.
-            pixels: weight of the mean squared difference of values.
-            clip: needed for `seen`.
-            seen: weight of 1 minus the cosine of the two vectors.
-
-        Raises:
-            ConfigError: `seen` without a model.
-        """
-        if seen and clip is None:
-            raise ConfigError("seen compares what a model sees; pass clip too.")
-        self.picture, self.pixels, self.clip, self.seen = picture, pixels, clip, seen
-        with torch.no_grad():
-            self._vectors = see(clip, picture) if clip and seen else None
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B,) losses."""
-        loss = self.pixels * (images - self.picture).square().mean((1, 2, 3))
-        if self._vectors is not None and self.clip is not None:
-            loss = loss + self.seen * (1 - (see(self.clip, images) * self._vectors).sum(1))
-        return loss

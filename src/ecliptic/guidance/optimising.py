@@ -1,7 +1,7 @@
 """Changes a canvas step by step until a loss of its picture is small.
 
 The loss is any function of pictures, (B, 3, H, W) values 0 to 1 -> (B,), smaller is better. On CPU
-the same seed gives the same picture: random numbers of the loss are drawn from the seed too.
+the same canvas, loss and seed give the same picture: a loss that has a `restart` is begun again.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 from ecliptic.checks import check_count, check_finite, is_finite
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.guidance.canvases.canvas import Adjustable, Canvas
-from ecliptic.guidance.views import Loss
+from ecliptic.guidance.weighted import ImageLoss
 
 FRAMES = 8  # pictures of the way
 SLOWEST = 0.1  # share of the rates in the last step; they fall along a cosine
@@ -47,34 +47,9 @@ class Optimised:
 Report = Callable[[int, float], object]  # gets the steps done and the loss before the last one
 
 
-class Terms:
-    """A loss that is the weighted sum of others."""
-
-    def __init__(self, *terms: tuple[Loss, float]) -> None:
-        """Take (loss, weight) pairs; a negative weight makes the loss large.
-
-        Raises:
-            ConfigError: no terms, or a weight that is not finite.
-        """
-        if not terms:
-            raise ConfigError("a loss needs at least one term; pass (loss, weight) pairs.")
-        for _, weight in terms:
-            check_finite(weight, "the weight of a loss", "pass a finite one.", ConfigError)
-        self.terms = terms
-
-    def restart(self, seed: int) -> None:
-        """Begin the random numbers of every term again."""
-        for loss, _ in self.terms:
-            _restart(loss, seed)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B,) the sum."""
-        return torch.stack([weight * loss(images) for loss, weight in self.terms]).sum(0)
-
-
 def optimise(
     canvas: Canvas,
-    loss: Loss,
+    loss: ImageLoss,
     steps: int,
     *,
     frames: int = FRAMES,
@@ -92,7 +67,7 @@ def optimise(
         steps: of Adam.
         frames: pictures of the way to keep: the first, the last and some between; 1 keeps the last.
         report: called after each step with its number, from 1, and the loss before it.
-        seed: of the random numbers of the loss.
+        seed: of torch's random numbers, for a loss that uses these.
 
     Raises:
         ConfigError: steps or frames that cannot be; a loss that does not depend on the canvas.
@@ -107,7 +82,7 @@ def optimise(
         raise ConfigError("the canvas has no parameters, so nothing can change.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        _restart(loss, seed)
+        _restart(loss)
         return _Run(canvas, loss, steps, given, _places(frames, steps)).go(report)
 
 
@@ -117,7 +92,7 @@ class _Run:
     def __init__(
         self,
         canvas: Canvas,
-        loss: Loss,
+        loss: ImageLoss,
         steps: int,
         given: Sequence[Adjustable],
         places: set[int],
@@ -149,7 +124,12 @@ class _Run:
         picture = self.canvas.render()
         if step == 0:
             _check_picture(picture)
-        rows = self.loss(picture)
+        try:
+            rows = self.loss(picture)
+        except NumericalError as error:  # of the model
+            if step == 0:
+                raise
+            return f"{error} This was in step {step + 1}"
         if step == 0:
             _check_loss(rows, picture)
         value = float(rows.detach().mean())
@@ -193,10 +173,12 @@ def _places(frames: int, steps: int) -> set[int]:
     return {round(steps * n / (frames - 1)) for n in range(frames)}
 
 
-def _restart(loss: Loss, seed: int) -> None:
+def _restart(loss: ImageLoss) -> None:
     """Begin the random numbers of a loss again, if it has any of its own."""
     if hasattr(loss, "restart"):
-        loss.restart(seed)
+        loss.restart()
+    for part, _ in getattr(loss, "parts", ()):  # of a WeightedLoss
+        _restart(part)
 
 
 def _check_picture(picture: Tensor) -> None:

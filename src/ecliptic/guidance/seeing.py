@@ -1,13 +1,13 @@
-"""What a model sees in pictures, with gradients to their values.
+"""What a model sees in pictures as unit vectors, with gradients to their values.
 
 B pictures, H high, W wide, E vector size.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.engine import Clip
+from ecliptic.guidance.clip_loss import encode_pixels
 
 
 def see(clip: Clip, images: Tensor) -> Tensor:
@@ -19,14 +19,9 @@ def see(clip: Clip, images: Tensor) -> Tensor:
     Raises:
         MissingTowerError: the checkpoint has no image side.
     """
-    tower = clip.model.image_tower
     spec = clip.preprocessor.spec
-    weight = next(tower.parameters())
     square = (spec.size, spec.size)
-    images = images.to(weight.device)
     if images.shape[-2:] != square:
         mode = spec.interpolation
         images = F.interpolate(images, square, mode=mode, antialias=True, align_corners=False)
-    mean, std = (torch.tensor(x).to(images)[:, None, None] for x in (spec.mean, spec.std))
-    vectors = tower(((images.clamp(0, 1) - mean) / std).to(weight.dtype))
-    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+    return F.normalize(encode_pixels(clip, images.clamp(0, 1)), dim=-1)

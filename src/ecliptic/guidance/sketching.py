@@ -5,15 +5,12 @@ Source: Frans, Soros, Witkowski 2021, CLIPDraw, arXiv:2106.14843.
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ecliptic.checks import check_count
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError
 from ecliptic.guidance.canvases.strokes import WHITE, StrokesCanvas
+from ecliptic.guidance.clip_loss import ClipLoss
 from ecliptic.guidance.optimising import Optimised, Report, optimise
-from ecliptic.guidance.seeing import see
 from ecliptic.guidance.views import OverViews, Views
 
 SMALLEST, LARGEST = 16, 1024  # pixels of a side
@@ -62,19 +59,6 @@ class Sketch:
         return self.canvas.svg(self.text)
 
 
-class Likeness:
-    """1 minus the cosine of a picture with a text."""
-
-    def __init__(self, clip: Clip, text: str) -> None:
-        self.clip = clip
-        self.vector = clip.encode_text(text).to(clip.device)  # (1, E)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B,) losses, 0 to 2."""
-        seen = see(self.clip, images)
-        return 1 - (seen * self.vector.to(seen)).sum(1)
-
-
 def sketch(
     text: str, clip: Clip, settings: SketchSettings | None = None, report: Report | None = None
 ) -> Sketch:
@@ -92,12 +76,9 @@ def sketch(
         NumericalError: the model gives NaN before the first step.
     """
     how = settings or SketchSettings()
-    likeness = Likeness(clip, text)
+    likeness = ClipLoss(clip, text, cutouts=0, distance="cosine")
     canvas = StrokesCanvas.blank(how.strokes, (how.size, how.size), how.paper, how.seed)
-    with torch.no_grad():
-        before = 1 - float(likeness(canvas.render()))
-    loss = OverViews(likeness, Views(how.views, "perspective", how.paper[0]))
+    before = float(likeness.similarity(canvas.render())[0, 0])
+    loss = OverViews(likeness, Views(how.views, "perspective", how.paper[0]), how.seed)
     way = optimise(canvas, loss, how.steps, report=report, seed=how.seed)
-    with torch.no_grad():
-        after = 1 - float(likeness(way.picture))
-    return Sketch(text, canvas, way, before, after)
+    return Sketch(text, canvas, way, before, float(likeness.similarity(way.picture)[0, 0]))

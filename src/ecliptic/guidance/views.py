@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.checks import check_choice, check_count
+from ecliptic.guidance.weighted import ImageLoss
 
-Loss = Callable[[Tensor], Tensor]  # (B, 3, H, W) values 0 to 1 -> (B,), smaller is better
 Kind = Literal["perspective", "jitter"]
 
 # CLIPDraw's torchvision transforms: RandomPerspective(distortion_scale=0.5), then
@@ -59,13 +59,13 @@ class Views:
 class OverViews:
     """A loss that is the mean of another one over views, drawn anew in each call."""
 
-    def __init__(self, loss: Loss, views: Views | None = None, seed: int = 0) -> None:
-        self.loss, self.views = loss, views or Views()
-        self.restart(seed)
+    def __init__(self, loss: ImageLoss, views: Views | None = None, seed: int = 0) -> None:
+        self.loss, self.views, self.seed = loss, views or Views(), seed
+        self.restart()
 
-    def restart(self, seed: int) -> None:
-        """Begin the random views of `seed` again; `optimise` calls it."""
-        self._generator = torch.Generator().manual_seed(seed)
+    def restart(self) -> None:
+        """Begin again with the views of the first call."""
+        self._generator = torch.Generator().manual_seed(self.seed)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B,) means over the views."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ViTConfig as ViTConfig,
         check_activation as check_activation,
     )
+    from ecliptic.model.drawing import DrawingConfig as DrawingConfig, DrawingNet as DrawingNet
     from ecliptic.model.initialise import random_model as random_model
     from ecliptic.model.layers import (
         Attention as Attention,

@@ -9,6 +9,11 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.train import losses as losses
+    from ecliptic.train.data import (
+        DrawingExamples as DrawingExamples,
+        open_drawings as open_drawings,
+        vary_caption as vary_caption,
+    )
     from ecliptic.train.effects import find_notes as find_notes
     from ecliptic.train.environment import ResumeWarning as ResumeWarning
     from ecliptic.train.explanation import Explanation as Explanation, explain as explain

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
         caption_ids as caption_ids,
         tokenize as tokenize,
     )
-    from ecliptic.train.data.drawings import DrawingExamples as DrawingExamples
+    from ecliptic.train.data.drawings import (
+        DrawingExamples as DrawingExamples,
+        open_drawings as open_drawings,
+        vary_caption as vary_caption,
+    )
     from ecliptic.train.data.examples import (
         Conceptual as Conceptual,
         Example as Example,

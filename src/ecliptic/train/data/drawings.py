@@ -92,7 +92,7 @@ class DrawingExamples:
         """A drawing of the concept, and a caption of it."""
         drawing = random.choice(self.groups[index])
         caption = self._caption(drawing, random)
-        return Example(drawing.key, self._read(drawing), caption, concept=drawing.name)
+        return Example(drawing.key, self.read(drawing), caption, concept=drawing.name)
 
     def _caption(self, drawing: Drawing, random: Random) -> str:
         if self.config.captions == "names":
@@ -107,7 +107,7 @@ class DrawingExamples:
 
     def picture(self, index: int) -> ImageSource:
         """The first drawing of the concept."""
-        return self._read(self.groups[index][0])
+        return self.read(self.groups[index][0])
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -125,7 +125,8 @@ class DrawingExamples:
         parts += [self.held_out.fingerprint()] if self.held_out else []
         return join_fingerprints(parts)
 
-    def _read(self, drawing: Drawing) -> ImageSource:
+    def read(self, drawing: Drawing) -> ImageSource:
+        """The picture of a drawing; with `ink`, a grey one is ink on clear paper."""
         data = self.tars.read(*drawing.place)
         if self.config.ink == "none":
             return data
