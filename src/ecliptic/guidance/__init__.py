@@ -20,31 +20,25 @@ if TYPE_CHECKING:
     from ecliptic.guidance.canvases.rasteriser import Strokes as Strokes, rasterise as rasterise
     from ecliptic.guidance.canvases.strokes import StrokesCanvas as StrokesCanvas
     from ecliptic.guidance.canvases.svg import write_svg as write_svg
+    from ecliptic.guidance.clip_loss import ClipLoss as ClipLoss
+    from ecliptic.guidance.cutouts import Cutouts as Cutouts
     from ecliptic.guidance.directions import DirectionalLoss as DirectionalLoss
+    from ecliptic.guidance.distances import (
+        cosine_distance as cosine_distance,
+        spherical_distance as spherical_distance,
+    )
     from ecliptic.guidance.editing import (
         WAYS as WAYS,
         Edit as Edit,
         EditSettings as EditSettings,
         edit as edit,
     )
+    from ecliptic.guidance.guiding import guided as guided
     from ecliptic.guidance.optimising import (
         Frame as Frame,
         Optimised as Optimised,
         optimise as optimise,
     )
-    from ecliptic.guidance.sketching import (
-        Sketch as Sketch,
-        SketchSettings as SketchSettings,
-        sketch as sketch,
-    )
-    from ecliptic.guidance.views import OverViews as OverViews, Views as Views
-    from ecliptic.guidance.clip_loss import ClipLoss as ClipLoss
-    from ecliptic.guidance.cutouts import Cutouts as Cutouts
-    from ecliptic.guidance.distances import (
-        cosine_distance as cosine_distance,
-        spherical_distance as spherical_distance,
-    )
-    from ecliptic.guidance.guiding import guided as guided
     from ecliptic.guidance.parametrisations import (
         Parametrisation as Parametrisation,
         from_x0 as from_x0,
@@ -69,6 +63,12 @@ if TYPE_CHECKING:
         karras_schedule as karras_schedule,
         stored_schedule as stored_schedule,
     )
+    from ecliptic.guidance.sketching import (
+        Sketch as Sketch,
+        SketchSettings as SketchSettings,
+        sketch as sketch,
+    )
+    from ecliptic.guidance.views import OverViews as OverViews, Views as Views
     from ecliptic.guidance.weighted import WeightedLoss as WeightedLoss
 
 __getattr__, __dir__ = lazy_names(__name__)
