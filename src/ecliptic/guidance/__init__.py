@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         WAYS as WAYS,
         Edit as Edit,
         EditSettings as EditSettings,
+        check_way as check_way,
         edit as edit,
+        to_bytes as to_bytes,
     )
     from ecliptic.guidance.guiding import guided as guided
     from ecliptic.guidance.optimising import (

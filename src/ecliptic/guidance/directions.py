@@ -49,9 +49,11 @@ class DirectionalLoss:
             seed: of the views.
 
         Raises:
-            ConfigError: the two texts are equal, or the model sees no difference.
+            ConfigError: the two texts are equal, one is empty, or the model sees no difference.
             MissingTowerError: the checkpoint lacks a side.
         """
+        if not source.strip() or not target.strip():
+            raise ConfigError("a text is empty; name what the picture shows, and what it should.")
         if fold_label(source) == fold_label(target):
             raise ConfigError(
                 f"the texts {source!r} and {target!r} are the same for the model, so there is no "
@@ -118,5 +120,5 @@ def direction_distance(before: Tensor, after: Tensor, direction: Tensor) -> Tens
         direction: (E,) of length 1.
     """
     change = after - before
-    length = torch.linalg.vector_norm(change, dim=-1).clamp(min=SHORTEST)
+    length: Tensor = torch.linalg.vector_norm(change, dim=-1).clamp(min=SHORTEST)
     return 1 - (change @ direction.to(change)) / length

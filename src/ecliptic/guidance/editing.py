@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ecliptic.checks import check_choice, check_count, check_range
@@ -113,7 +114,8 @@ def check_way(way: str, settings: EditSettings) -> Way:
     check_choice("way", way, WAYS)
     if settings.strokes is not None and "strokes" not in WAYS[way].settings:
         raise ConfigError(
-            f"strokes has no effect on the way {way!r}; leave it out, or take the way 'strokes'."
+            f"strokes={settings.strokes} has no effect on the way {way!r}; leave it out, or pass "
+            'way="strokes".'
         )
     return WAYS[way]
 
@@ -191,10 +193,10 @@ def read_mask(source: ImageSource, picture: Tensor) -> Tensor:
     return mask
 
 
-def to_bytes(picture: Tensor) -> np.ndarray:  # type: ignore[type-arg]
+def to_bytes(picture: Tensor) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 of the first of (B, 3, H, W) values 0 to 1."""
     rgb = picture[0].detach().clamp(0, 1).mul(255).round().byte()
-    return rgb.permute(1, 2, 0).cpu().numpy()
+    return np.asarray(rgb.permute(1, 2, 0).cpu())
 
 
 def _shrink(picture: Tensor, size: int) -> Tensor:

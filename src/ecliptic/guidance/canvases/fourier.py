@@ -104,10 +104,13 @@ def _scale(high: int, wide: int) -> Tensor:
     """(H, W // 2 + 1) factors of the coefficients: 1/f, and 1 / 4 as in lucid's `fft_image`."""
     down, right = torch.fft.fftfreq(high), torch.fft.rfftfreq(wide)
     frequency = (down[:, None].double() ** 2 + right.double() ** 2).sqrt()
-    return (high * wide) ** 0.5 / frequency.clamp(min=1 / max(high, wide)) / 4
+    slowest = frequency.clamp(min=1 / max(high, wide))
+    scale: Tensor = (high * wide) ** 0.5 / slowest / 4
+    return scale
 
 
 def _colour_matrix() -> Tensor:
     """(3, 3) independent colours to red, green, blue; scaled as lucid's `to_valid_rgb` does."""
     matrix = torch.tensor(COLOURS, dtype=torch.float64)
-    return matrix / torch.linalg.vector_norm(matrix, dim=0).max()
+    longest: Tensor = torch.linalg.vector_norm(matrix, dim=0).max()
+    return matrix / longest
