@@ -20,9 +20,22 @@ def read(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def test_a_sketch_is_an_svg_with_a_page(run: Any, tmp_path: Path) -> None:
+def test_a_sketch_is_an_svg_with_a_page(run: Any, model: str, tmp_path: Path) -> None:
     out, page = tmp_path / "cat.svg", tmp_path / "cat.html"
-    result = run("sketch", "a cat", *QUICK, "--strokes", "5", "-o", out, "--page", page, "--json")
+    result = run(
+        "sketch",
+        "a cat",
+        *QUICK,
+        "-m",
+        model,
+        "--strokes",
+        "5",
+        "-o",
+        out,
+        "--page",
+        page,
+        "--json",
+    )
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["steps"] == 2
@@ -36,19 +49,23 @@ def test_a_sketch_is_an_svg_with_a_page(run: Any, tmp_path: Path) -> None:
         assert words in written
 
 
-def test_a_sketch_can_be_a_png_and_repeats_with_its_seed(run: Any, tmp_path: Path) -> None:
+def test_a_sketch_can_be_a_png_and_repeats_with_its_seed(
+    run: Any, model: str, tmp_path: Path
+) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         words = ("--strokes", "3", "--seed", seed, "-o", tmp_path / f"{name}.png")
-        assert run("sketch", "a cat", *QUICK, *words).exit_code == 0
+        assert run("sketch", "a cat", *QUICK, "-m", model, *words).exit_code == 0
     a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert a == b != c
     assert read(tmp_path / "a.png").shape == (768, 768, 3)
 
 
-def test_an_edit_keeps_the_size_and_says_how_well_it_went(run: Any, tmp_path: Path) -> None:
+def test_an_edit_keeps_the_size_and_says_how_well_it_went(
+    run: Any, model: str, tmp_path: Path
+) -> None:
     out, page = tmp_path / "tiger.png", tmp_path / "tiger.html"
     words = ("--from", "a cat", "--to", "a tiger")
-    result = run("edit", CAT, *words, *QUICK, "-o", out, "--page", page)
+    result = run("edit", CAT, *words, *QUICK, "-m", model, "-o", out, "--page", page)
     assert result.exit_code == 0, result.stderr
     assert "cosine of changes" in result.stdout
     assert f"picture in {out}, page in {page}" in result.stderr
@@ -58,19 +75,19 @@ def test_an_edit_keeps_the_size_and_says_how_well_it_went(run: Any, tmp_path: Pa
         assert text in written
 
 
-def test_an_edit_with_strokes_can_be_an_svg(run: Any, tmp_path: Path) -> None:
+def test_an_edit_with_strokes_can_be_an_svg(run: Any, model: str, tmp_path: Path) -> None:
     words = ("--from", "a cat", "--to", "a dog", "--way", "strokes", "--strokes", "7")
-    result = run("edit", CAT, *words, *QUICK, "-o", tmp_path / "dog.svg")
+    result = run("edit", CAT, *words, *QUICK, "-m", model, "-o", tmp_path / "dog.svg")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "dog.svg").read_text().count("<path") == 7
 
 
-def test_a_mask_keeps_the_bytes_outside(run: Any, tmp_path: Path) -> None:
+def test_a_mask_keeps_the_bytes_outside(run: Any, model: str, tmp_path: Path) -> None:
     mask = np.zeros((96, 96), np.uint8)
     mask[:48] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     words = ("--from", "a cat", "--to", "a tiger", "--mask", tmp_path / "mask.png")
-    result = run("edit", CAT, *words, *QUICK, "-o", tmp_path / "out.png")
+    result = run("edit", CAT, *words, *QUICK, "-m", model, "-o", tmp_path / "out.png")
     assert result.exit_code == 0, result.stderr
     before, after = (read(path) for path in (CAT, tmp_path / "out.png"))
     assert np.array_equal(before[48:], after[48:])
@@ -94,7 +111,7 @@ def test_a_mask_keeps_the_bytes_outside(run: Any, tmp_path: Path) -> None:
         ),
         (["edit", "CAT", "--from", "a", "--to", "b", "-o", "x.svg"], 2, "an SVG holds strokes"),
         (
-            [*"edit CAT --from a --to b --way strokes --mask CAT -o x.svg".split()],
+            ["edit", "CAT", "--from=a", "--to=b", "--way=strokes", "--mask=CAT", "-o", "x.svg"],
             2,
             "cannot hold the picture outside the mask",
         ),
@@ -112,7 +129,7 @@ def test_what_cannot_work_is_refused_before_the_work(
     run: Any, words: list[str], code: int, said: str
 ) -> None:
     Path("old.svg").write_text("precious")
-    result = run(*(str(CAT) if word == "CAT" else word for word in words))
+    result = run(*(word.replace("CAT", str(CAT)) for word in words))
     assert result.exit_code == code, result.stderr
     assert said in " ".join(result.stderr.split())
     assert Path("old.svg").read_text() == "precious"
@@ -120,7 +137,7 @@ def test_what_cannot_work_is_refused_before_the_work(
 
 
 def test_a_work_that_breaks_keeps_the_best_and_fails(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ecliptic.guidance.views import OverViews
 
@@ -133,7 +150,7 @@ def test_a_work_that_breaks_keeps_the_best_and_fails(
 
     monkeypatch.setattr(OverViews, "__call__", breaking)
     words = ("--steps", "5", "--size", "24", "--strokes", "3", "-o", tmp_path / "cat.svg")
-    result = run("sketch", "a cat", *words)
+    result = run("sketch", "a cat", "-m", model, *words)
     assert result.exit_code == 1
     assert "stopped early: the loss became nan in step 3; the picture is that" in result.stderr
     assert (tmp_path / "cat.svg").exists()

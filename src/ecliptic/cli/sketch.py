@@ -27,9 +27,9 @@ _LARGE = 768  # pixels of a PNG's side
 def sketch(
     text: Annotated[str, typer.Argument(help="What to draw.", metavar="TEXT")],
     *,
-    strokes: Annotated[int, typer.Option(help="Strokes of the drawing.", min=1, max=2000)] = 48,
-    drawn_steps: StepsFlag = 200,
-    drawn_size: SizeFlag = 96,
+    strokes: Annotated[int, typer.Option(help="Strokes of the drawing.", min=1, max=2000)] = 40,
+    drawn_steps: StepsFlag = 150,
+    drawn_size: SizeFlag = 64,
     model: JudgeFlags,
     out: Out = Path("sketch.svg"),
     page: PageFlag = None,

@@ -97,8 +97,8 @@ class DirectionalLoss:
             )
         B = len(images)
         if self.views is not None:  # the same views of both
-            maps = self.views.draw(self._generator)
-            images, before = self.views.look(images, maps), self.views.look(before, maps)
+            draw = self.views.draw(self._generator)
+            images, before = self.views.look(images, draw), self.views.look(before, draw)
         with torch.no_grad():
             seen = see(self.clip, before)
         after = see(self.clip, images)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.checks import check_choice, check_count
+from ecliptic.checks import check_choice, check_count, check_range
 from ecliptic.guidance.weighted import ImageLoss
 
 Kind = Literal["perspective", "jitter"]
@@ -27,33 +27,60 @@ SHIFT, SCALE, TURN = 8 / 224, (0.9, 1.1), 10 * pi / 180
 
 
 @dataclass(frozen=True)
+class Draw:
+    """The random numbers of one look."""
+
+    maps: Tensor  # (V, 3, 3) from places of a view to places of the picture, both -1 to 1
+    radius: int = 0  # of the blur, pixels
+    seed: int = 0  # of the noise
+
+
+@dataclass(frozen=True)
 class Views:
-    """How many views of a picture, and what they differ in."""
+    """How many views of a picture, and what they differ in.
+
+    Blur and noise hide what is smaller than things of which a model should see the shape.
+    """
 
     count: int = 8
     kind: Kind = "perspective"  # as CLIPDraw; "jitter" as lucid
     fill: float = 1.0  # the grey beyond the edge, 0 to 1; 1 is white
+    blur: int = 0  # largest radius in pixels; that of each look is drawn from 0 to this
+    noise: float = 0.0  # standard deviation of normal noise on the values
 
     def __post_init__(self) -> None:
         check_count("the number of views", self.count)
         check_choice("kind", self.kind, _MAPS)
+        check_count("blur", self.blur, least=0)
+        check_range("noise", self.noise)
+        check_range("fill", self.fill, 0, 1)
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """(V, 3, 3) random maps from places of a view to places of the picture, -1 to 1."""
-        return _MAPS[self.kind](self.count, generator)
+    def draw(self, generator: torch.Generator) -> Draw:
+        """Draw what the next look needs."""
+        maps = _MAPS[self.kind](self.count, generator)
+        radius = int(torch.randint(self.blur + 1, (), generator=generator))
+        return Draw(maps, radius, int(torch.randint(2**31, (), generator=generator)))
 
-    def look(self, images: Tensor, maps: Tensor) -> Tensor:
+    def look(self, images: Tensor, draw: Draw) -> Tensor:
         """(B * V, 3, H, W) the views of each picture one after the other, differentiable."""
         B, _, high, wide = images.shape
         grid = F.affine_grid(
             torch.eye(2, 3).to(images)[None], [1, 3, high, wide], align_corners=False
         )
         places = torch.cat([grid[0], torch.ones_like(grid[0, ..., :1])], dim=-1)  # (H, W, 3)
-        mapped = torch.einsum("vij,hwj->vhwi", maps.to(images), places)
+        mapped = torch.einsum("vij,hwj->vhwi", draw.maps.to(images), places)
         mapped = mapped[..., :2] / mapped[..., 2:]  # (V, H, W, 2)
-        many = images.repeat_interleave(len(maps), dim=0) - self.fill
+        many = images.repeat_interleave(self.count, dim=0) - self.fill
         seen = F.grid_sample(many, mapped.repeat(B, 1, 1, 1), align_corners=False)
-        return seen + self.fill  # beyond the edge grid_sample gives 0
+        seen = seen + self.fill  # beyond the edge grid_sample gives 0
+        if draw.radius:
+            side = 2 * draw.radius + 1
+            seen = F.avg_pool2d(seen, side, 1, draw.radius, count_include_pad=False)
+        if self.noise:
+            random = torch.Generator().manual_seed(draw.seed)
+            noise = torch.randn(self.count, 3, high, wide, generator=random).to(images)
+            seen = (seen + self.noise * noise.repeat(B, 1, 1, 1)).clamp(0, 1)
+        return seen
 
 
 class OverViews:

@@ -16,9 +16,10 @@ from ecliptic.guidance.canvases.rasteriser import Strokes, rasterise
 from ecliptic.guidance.canvases.svg import write_svg
 
 RATES = (0.006, 0.0015, 0.02, 0.01)  # of points and widths (shares), colours, opacities; a step
-WIDTHS = (0.006, 0.15)  # least and largest width, share of the shorter side
+WIDTHS = (0.006, 0.4)  # least and largest width, share of the shorter side
 BEYOND = 0.2  # share of the side by which points may leave the paper
 WHITE = (1.0, 1.0, 1.0)
+FAINT, INWARDS = 0.2, 0.7  # opacity at the start; share of the side on which strokes begin
 LAYERS = (0.3, 0.3, 0.4)  # shares of the strokes of a painted picture, coarse to fine
 COARSE, FINE = 0.13, 0.03  # their widths, shares of the shorter side
 
@@ -69,6 +70,9 @@ class StrokesCanvas:
     ) -> "StrokesCanvas":
         """Random curves, as in CLIPDraw: starts anywhere, three short steps, random colours.
 
+        Other than there they are wide and faint and lie around the middle: strokes that are no part
+        of the thing then vanish, while thin opaque ones stay as clutter.
+
         Raises:
             ConfigError: fewer than one stroke.
         """
@@ -76,15 +80,14 @@ class StrokesCanvas:
         generator = torch.Generator().manual_seed(seed)
         high, wide = size
         side = min(size)
-        shape = torch.tensor([wide / side, high / side])
-        start = (0.1 + 0.8 * torch.rand(count, 1, 2, generator=generator)) * shape
+        start = 0.1 + 0.8 * torch.rand(count, 1, 2, generator=generator)
         steps = 0.3 * (torch.rand(count, 3, 2, generator=generator) - 0.5)
-        points = torch.cat([start, start + steps.cumsum(1)], dim=1)
+        points = 0.5 + INWARDS * (torch.cat([start, start + steps.cumsum(1)], dim=1) - 0.5)
         strokes = Strokes(
-            points,
-            0.02 + 0.05 * torch.rand(count, generator=generator),
+            points * torch.tensor([wide / side, high / side]),
+            0.04 + 0.1 * torch.rand(count, generator=generator),
             torch.rand(count, 3, generator=generator),
-            0.5 + 0.5 * torch.rand(count, generator=generator),
+            torch.full((count,), FAINT),
         )
         return cls(strokes.scaled(side), size, paper)
 
