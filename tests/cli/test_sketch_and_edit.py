@@ -121,7 +121,7 @@ def test_a_mask_keeps_the_bytes_outside(run: Any, model: str, tmp_path: Path) ->
         (
             ["edit", "CAT", "--from", "a", "--to", "b", "--keep", "nan"],
             2,
-            "--keep must be a number",
+            "must be 0 or more",
         ),
     ],
 )

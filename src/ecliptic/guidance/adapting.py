@@ -5,7 +5,6 @@ as it was; for the same input, the change from its picture should follow the tex
 """
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,16 +70,22 @@ def adapt_generator(
         with torch.no_grad():
             before = frozen(z)
         value = loss(generator(z), before).mean()
-        gradients = torch.autograd.grad(value, trained, allow_unused=True)
-        finite = all(is_finite(one) for one in gradients if one is not None)
-        if not math.isfinite(float(value)) or not finite:
+        if not _set_gradients(value, trained):
             notice = f"the loss or its gradient became NaN or infinite in step {step + 1}."
             return Adapted(tuple(losses), notice)
-        for weight, gradient in zip(trained, gradients, strict=True):
-            weight.grad = gradient
         adam.step()
         adam.zero_grad()
         losses.append(float(value.detach()))
         if report is not None:
             report(step + 1, losses[-1])
     return Adapted(tuple(losses))
+
+
+def _set_gradients(value: Tensor, weights: list[nn.Parameter]) -> bool:
+    """Give each weight its gradient, and no other tensor; false if something is not finite."""
+    gradients = torch.autograd.grad(value, weights, allow_unused=True)
+    if not all(is_finite(one) for one in (value, *gradients) if one is not None):
+        return False
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
+    return True

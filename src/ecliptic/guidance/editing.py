@@ -21,7 +21,7 @@ from ecliptic.guidance.canvases.canvas import Canvas, MaskedCanvas, check_mask
 from ecliptic.guidance.canvases.fourier import FourierCanvas
 from ecliptic.guidance.canvases.strokes import StrokesCanvas
 from ecliptic.guidance.directions import DirectionalLoss, direction_distance
-from ecliptic.guidance.optimising import Optimised, Report, optimise
+from ecliptic.guidance.optimising import Optimised, StepReport, optimise
 from ecliptic.guidance.pixel_losses import PixelDifference
 from ecliptic.guidance.seeing import see
 from ecliptic.guidance.sketching import check_size
@@ -127,7 +127,7 @@ def edit(
     clip: Clip,
     way: str = "pixels",
     settings: EditSettings | None = None,
-    report: Report | None = None,
+    report: StepReport | None = None,
 ) -> Edit:
     """Change `picture` as `source` changes into `target`.
 

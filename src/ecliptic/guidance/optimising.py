@@ -44,7 +44,7 @@ class Optimised:
         return bool(self.notice)
 
 
-Report = Callable[[int, float], object]  # gets the steps done and the loss before the last one
+StepReport = Callable[[int, float], object]  # gets the steps done and the loss before the last one
 
 
 def optimise(
@@ -53,7 +53,7 @@ def optimise(
     steps: int,
     *,
     frames: int = FRAMES,
-    report: Report | None = None,
+    report: StepReport | None = None,
     seed: int = 0,
 ) -> Optimised:
     """Change the parameters of `canvas` by Adam so that `loss` of its picture becomes small.
@@ -105,7 +105,7 @@ class _Run:
         self.frames: list[Frame] = []
         self.best = (math.inf, [tensor.detach().clone() for tensor in self.tensors])
 
-    def go(self, report: Report | None) -> Optimised:
+    def go(self, report: StepReport | None) -> Optimised:
         for step in range(self.steps):
             if notice := self._step(step):
                 return self._stop(notice)

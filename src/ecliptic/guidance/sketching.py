@@ -12,7 +12,7 @@ from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError
 from ecliptic.guidance.canvases.strokes import WHITE, StrokesCanvas
 from ecliptic.guidance.clip_loss import ClipLoss
-from ecliptic.guidance.optimising import Optimised, Report, optimise
+from ecliptic.guidance.optimising import Optimised, StepReport, optimise
 from ecliptic.guidance.views import OverViews, Views
 from ecliptic.guidance.weighted import WeightedLoss
 from ecliptic.inputs import fill
@@ -68,7 +68,7 @@ class Sketch:
 
 
 def sketch(
-    text: str, clip: Clip, settings: SketchSettings | None = None, report: Report | None = None
+    text: str, clip: Clip, settings: SketchSettings | None = None, report: StepReport | None = None
 ) -> Sketch:
     """Draw `text` with strokes, from random ones.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ecliptic.checks import check_choice, check_count, check_range
 from ecliptic.guidance.weighted import ImageLoss
 
-Kind = Literal["perspective", "jitter"]
+ViewKind = Literal["perspective", "jitter"]
 
 # CLIPDraw's torchvision transforms: RandomPerspective(distortion_scale=0.5), then
 # RandomResizedCrop(scale=(0.7, 0.9)), here of the picture's own shape.
@@ -43,7 +43,7 @@ class Views:
     """
 
     count: int = 8
-    kind: Kind = "perspective"  # as CLIPDraw; "jitter" as lucid
+    kind: ViewKind = "perspective"  # as CLIPDraw; "jitter" as lucid
     fill: float = 1.0  # the grey beyond the edge, 0 to 1; 1 is white
     blur: int = 0  # largest radius in pixels; that of each look is drawn from 0 to this
     noise: float = 0.0  # standard deviation of normal noise on the values

@@ -50,10 +50,10 @@ def test_strokes_lie_over_each_other_in_order() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_pillow_draws_the_same(seed: int) -> None:
-    """Polylines at 8 times the size, averaged: mean difference below 0.005, none above 0.25."""
+    """Discs along the curve at 16 times the size: they differ by 0.003 on average, 0.25 at most."""
     strokes = replace(some_strokes(6, seed), opacities=torch.ones(6))
     found = rasterise(strokes, WHITE, SIZE)[0]
-    fine = 8
+    fine = 16
     image = Image.new("RGB", (SIZE[1] * fine, SIZE[0] * fine), "white")
     draw = ImageDraw.Draw(image)
     for points, width, colour in zip(
@@ -66,7 +66,7 @@ def test_pillow_draws_the_same(seed: int) -> None:
     values = np.asarray(image, dtype=np.float32).reshape(SIZE[0], fine, SIZE[1], fine, 3) / 255
     wanted = torch.from_numpy(values.mean((1, 3))).permute(2, 0, 1)
     difference = (found - wanted).abs()
-    assert difference.mean() < 0.005
+    assert difference.mean() < 0.003
     assert difference.max() < 0.25
 
 
@@ -153,10 +153,10 @@ def test_after_a_step_strokes_are_what_is_allowed() -> None:
     for one in canvas.parameters():
         one.tensor.detach().fill_(50.0)
     canvas.after_step()
-    strokes = canvas.strokes()
+    strokes = canvas.strokes().detached()
     assert strokes.colours.max() == 1
     assert strokes.opacities.max() == 1
-    assert strokes.widths.max() < 10
+    assert float(strokes.widths.max()) == pytest.approx(0.4 * 40)
     assert strokes.points.max() < 100
 
 
