@@ -68,7 +68,7 @@ class DirectionalLoss:
             )
         _ = clip.model.image_tower  # raises without one
         self.clip, self.views, self.picture = clip, views, picture
-        self.direction = direction.to(clip.device)
+        self.direction = direction
         self.seed = seed
         self.restart()
 

@@ -24,4 +24,5 @@ def see(clip: Clip, images: Tensor) -> Tensor:
     if images.shape[-2:] != square:
         mode = spec.interpolation
         images = F.interpolate(images, square, mode=mode, antialias=True, align_corners=False)
-    return F.normalize(encode_pixels(clip, images.clamp(0, 1)), dim=-1)
+    vectors = encode_pixels(clip, images.clamp(0, 1)).to(images.device)
+    return F.normalize(vectors, dim=-1)

@@ -92,12 +92,15 @@ def sketch(
     before = float(likeness.similarity(canvas.render())[0, 0])
     blur = max(1, round(BLUR * how.size / 64))
     views = Views(how.views, "perspective", sum(how.paper) / 3, blur, NOISE)
-    seen = OverViews(likeness, views, how.seed)
+
+    def judge(images: Tensor) -> Tensor:
+        return likeness(images.to(clip.device)).to(images.device)
+
     paper = canvas.paper[:, None, None]
 
     def ink(images: Tensor) -> Tensor:
         return (images - paper).abs().mean((1, 2, 3))
 
-    loss = WeightedLoss([(seen, 1.0), (ink, how.ink)])
+    loss = WeightedLoss([(OverViews(judge, views, how.seed), 1.0), (ink, how.ink)])
     way = optimise(canvas, loss, how.steps, report=report, seed=how.seed)
     return Sketch(text, canvas, way, before, float(likeness.similarity(way.picture)[0, 0]))
