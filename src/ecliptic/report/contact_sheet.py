@@ -63,7 +63,7 @@ _STYLE = """
 .tile div { padding: 0.5rem 0.7rem 0.6rem; }
 .tile h3, .tile li { margin: 0; font-size: 0.85rem; line-height: 1.35; overflow-wrap: anywhere; }
 .tile h3 { font-weight: 650; }
-.curve { width: 100%; height: auto; margin-top: 0.8rem; }
+.curve { display: block; width: 100%; max-width: 36rem; height: auto; margin-top: 0.8rem; }
 .tile ul { margin: 0.15rem 0 0; padding: 0; list-style: none; color: var(--soft); }
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ecliptic.markup import Html, tag
 
-WIDTH, HEIGHT = 640, 200  # units of the drawing; the page scales it
+WIDTH, HEIGHT = 480, 180  # units of the drawing; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 30
 MOST_POINTS = 400
 
@@ -44,5 +44,5 @@ def loss_curve(losses: Sequence[float]) -> Html:
 
 def _label(text: str, x: float, y: float, anchor: str) -> Html:
     return tag(
-        "text", text, x=str(x), y=str(y), text_anchor=anchor, fill="var(--soft)", font_size="13"
+        "text", text, x=str(x), y=str(y), text_anchor=anchor, fill="var(--soft)", font_size="15"
     )

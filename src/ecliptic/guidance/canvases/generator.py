@@ -52,6 +52,6 @@ class GeneratorCanvas:
     def drift(self, images: Tensor) -> Tensor:  # noqa: ARG002 it is a loss like others
         """(B,) squared distance of z from its start: a loss that keeps the picture.
 
-        Give it a weight in `WeightedLoss`; StyleCLIP uses 0.008 for the z of a whole generator.
+        Give it a weight in `WeightedLoss`; the default of StyleCLIP's script is 0.008.
         """
         return (self.z - self.start).square().flatten(1).sum(1)
