@@ -33,9 +33,12 @@ COMMANDS: dict[str, list[str]] = {  # each writes OUT, before which it would mis
     "captions": ["captions", "write", "TABLE", "--for", "sd1", "-e", NO_MODEL, "-o", "OUT"],
     "old captions": ["condition", "TABLE", "--for", "sd1", "-e", NO_MODEL, "-o", "OUT"],
     "demo": ["demo", "-m", NO_MODEL, "-o", "OUT.html"],
+    "sketch": ["sketch", "a cat", "-m", NO_MODEL, "-o", "OUT.svg", "--page", "OUT.html"],
+    "edit": ["edit", "IMAGE", "--from", "a", "--to", "b", "-m", NO_MODEL, "-o", "OUT.png"],
 }
 EXISTING = {"embed": [".npy", ".npy.json", ".npy.rejects.jsonl"], "similarity": [".png"],
             "condition": [".safetensors"], "page": [".html"], "demo": [".html"],
+            "sketch": [".svg", ".html"], "edit": [".png"],
             "captions": [".rejects.jsonl"], "old captions": [".rejects.jsonl"]}  # fmt: skip
 
 

@@ -45,6 +45,8 @@ TOUR: dict[str, list[Any]] = {
     "score": ["score", "pairs.csv"],
     "score of sets": ["score", DRAWINGS, DRAWINGS, "--metric", "cmmd"],
     "moderate": ["moderate", DRAWINGS, "--rules", "rules.toml"],
+    "sketch": ["sketch", "a cat", "--steps", "2", "--strokes", "3", "--page", "sketch.html"],
+    "edit": ["edit", CAT, "--from", "a cat", "--to", "a tiger", "--steps", "2", "-o", "t.png"],
     "tokens": ["tokens", "a photo of a cat"],
     "lint": ["lint", "a photo of  a cat"],
     "condition": ["condition", "a (red:1.3) fox", "--for", "sd1", "-e", "mini", "--any-size"],

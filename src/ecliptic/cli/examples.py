@@ -105,6 +105,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'ecliptic condition "a (red:1.3) fox" --for sdxl -e sdxl/ --dialect a1111',
         'ecliptic condition "a fox" --for sd1 -e ViT-L-14/openai -o fox.safetensors',
     ),
+    "sketch": (
+        'ecliptic sketch "a cat" --out cat.svg --page cat.html',
+        'ecliptic sketch "a red apple" --strokes 24 --seed 3 --out apple.png',
+    ),
+    "edit": (
+        'ecliptic edit cat.png --from "a cat" --to "a tiger" --out tiger.png',
+        'ecliptic edit cat.png --from "a cat" --to "a dog" --way strokes -o dog.svg',
+    ),
     "train": (
         "ecliptic train recipes/mini.toml --data drawings/",
         "ecliptic train recipes/mini.toml steps=100 optim.rate=1e-3 --explain",

@@ -49,6 +49,10 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         "max_sequence_length",
         "chunk_ends",
     ),
+    "Drawing": (
+        *("source_text", "target_text", "way", "mask", "near", "strokes", "stroke_count"),
+        *("drawn_steps", "drawn_size"),
+    ),
     "Output": (
         *("out", "layout", "top_k", "k", "offset", "diversity", "exact", "threshold", "plot"),
         *("page", "open_page", "copy_to", "paths0", "explain", "store", "calibrated"),

@@ -25,6 +25,7 @@ from ecliptic.cli import (
     demo,
     doctor,
     duplicates,
+    edit,
     embed,
     index,
     info,
@@ -35,6 +36,7 @@ from ecliptic.cli import (
     score,
     search,
     similarity,
+    sketch,
     tokens,
     train,
 )
@@ -146,6 +148,8 @@ for command in (
     tokens.tokens,
     lint.lint,
     condition.condition,
+    sketch.sketch,
+    edit.edit,
     train.train,
 ):
     app.command(cls=HelpfulCommand)(command)

@@ -46,6 +46,8 @@ FLAGS = {  # argument in Python -> flag
     "columns": "--columns",
     "method": "--method",
     "few_shot": "--method",
+    "strokes": "--strokes",
+    "way": "--way",
 }
 PHRASES = {  # what has another form on the command line, or none
     r"\bper_label=True": "--method per-label",

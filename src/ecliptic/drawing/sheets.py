@@ -38,4 +38,6 @@ def write_pictures(files: Sequence[Path], pictures: Sequence[Image.Image]) -> No
         StorageError: a file cannot be written.
     """
     for file, picture in zip(files, pictures, strict=True):
-        replace_file(file, stream_writer(lambda stream, picture=picture: picture.save(stream, "PNG")))  # type: ignore[misc]
+        replace_file(
+            file, stream_writer(lambda stream, picture=picture: picture.save(stream, "PNG"))
+        )  # type: ignore[misc]

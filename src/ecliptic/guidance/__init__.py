@@ -1,6 +1,7 @@
 """CLIP steers images: any diffusion model by the gradient of any loss, with CLIP's losses.
 
-`guided` steers a denoiser, `sample` runs one, `ClipLoss` says how far images are from prompts.
+`guided` steers a denoiser, `sample` runs one, `ClipLoss` says how far images are from prompts,
+`optimise` changes a canvas of pixels, strokes or a generator; `sketch` and `edit` use it.
 """
 
 from typing import TYPE_CHECKING
@@ -8,6 +9,17 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.guidance.adapting import Adapted as Adapted, adapt_generator as adapt_generator
+    from ecliptic.guidance.canvases.canvas import (
+        Adjustable as Adjustable,
+        Canvas as Canvas,
+        MaskedCanvas as MaskedCanvas,
+    )
+    from ecliptic.guidance.canvases.fourier import FourierCanvas as FourierCanvas
+    from ecliptic.guidance.canvases.generator import GeneratorCanvas as GeneratorCanvas
+    from ecliptic.guidance.canvases.rasteriser import Strokes as Strokes, rasterise as rasterise
+    from ecliptic.guidance.canvases.strokes import StrokesCanvas as StrokesCanvas
+    from ecliptic.guidance.canvases.svg import write_svg as write_svg
     from ecliptic.guidance.chance import generator_of as generator_of
     from ecliptic.guidance.clip_guided import (
         DiffusionModel as DiffusionModel,
@@ -19,11 +31,25 @@ if TYPE_CHECKING:
         encode_prompts as encode_prompts,
     )
     from ecliptic.guidance.cutouts import Cutouts as Cutouts
+    from ecliptic.guidance.directions import DirectionalLoss as DirectionalLoss
     from ecliptic.guidance.distances import (
         cosine_distance as cosine_distance,
         spherical_distance as spherical_distance,
     )
+    from ecliptic.guidance.editing import (
+        WAYS as WAYS,
+        Edit as Edit,
+        EditSettings as EditSettings,
+        check_way as check_way,
+        edit as edit,
+        to_bytes as to_bytes,
+    )
     from ecliptic.guidance.guiding import guided as guided
+    from ecliptic.guidance.optimising import (
+        Frame as Frame,
+        Optimised as Optimised,
+        optimise as optimise,
+    )
     from ecliptic.guidance.parametrisations import (
         Parametrisation as Parametrisation,
         from_x0 as from_x0,
@@ -48,6 +74,12 @@ if TYPE_CHECKING:
         karras_schedule as karras_schedule,
         stored_schedule as stored_schedule,
     )
+    from ecliptic.guidance.sketching import (
+        Sketch as Sketch,
+        SketchSettings as SketchSettings,
+        sketch as sketch,
+    )
+    from ecliptic.guidance.views import OverViews as OverViews, Views as Views
     from ecliptic.guidance.weighted import WeightedLoss as WeightedLoss
 
 __getattr__, __dir__ = lazy_names(__name__)

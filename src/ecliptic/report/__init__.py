@@ -9,6 +9,10 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.report.best_of import write_best_of as write_best_of
+    from ecliptic.report.canvas_pages import (
+        edit_page as edit_page,
+        sketch_page as sketch_page,
+    )
     from ecliptic.report.classification import classification_page as classification_page
     from ecliptic.report.found import (
         duplicates_page as duplicates_page,

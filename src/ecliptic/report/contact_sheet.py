@@ -13,7 +13,7 @@ from pathlib import Path
 from ecliptic import __version__
 from ecliptic.errors import ImageError
 from ecliptic.inputs import ImageSource
-from ecliptic.markup import Html, document, inline_image, join, tag
+from ecliptic.markup import Child, Html, document, inline_image, join, tag
 from ecliptic.report.questions import Picture
 from ecliptic.report.style import read_style
 
@@ -63,6 +63,7 @@ _STYLE = """
 .tile div { padding: 0.5rem 0.7rem 0.6rem; }
 .tile h3, .tile li { margin: 0; font-size: 0.85rem; line-height: 1.35; overflow-wrap: anywhere; }
 .tile h3 { font-weight: 650; }
+.curve { display: block; width: 100%; max-width: 36rem; height: auto; margin-top: 0.8rem; }
 .tile ul { margin: 0.15rem 0 0; padding: 0; list-style: none; color: var(--soft); }
 """
 
@@ -82,6 +83,7 @@ def contact_sheet(
     lead: str,
     tiles: Iterable[Tile],
     sections: Iterable[tuple[str, Iterable[Tile]]] | None = None,
+    figure: Child = "",
 ) -> Html:
     """The whole page.
 
@@ -90,6 +92,7 @@ def contact_sheet(
         lead: what the pictures are and how they were chosen, below the heading.
         tiles: the pictures in order.
         sections: headings with more pictures, below the others; those without any are left out.
+        figure: HTML below all pictures, such as a curve.
     """
     header = tag(
         "header",
@@ -102,6 +105,7 @@ def contact_sheet(
         "main",
         _show_tiles(list(tiles)),
         (tag("section", tag("h2", name), _show_tiles(some)) for name, some in filled if some),
+        figure,
     )
     note = f"Written by ecliptic {__version__}. This page loads nothing from the network."
     footer = tag("footer", tag("p", note))
