@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.drawing import draw as draw
     from ecliptic.engine import (
         Card as Card,
         Clip as Clip,

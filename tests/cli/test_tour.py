@@ -45,8 +45,13 @@ TOUR: dict[str, list[Any]] = {
     "score": ["score", "pairs.csv"],
     "score of sets": ["score", DRAWINGS, DRAWINGS, "--metric", "cmmd"],
     "moderate": ["moderate", DRAWINGS, "--rules", "rules.toml"],
+    "draw": ["draw", "a cat", "--steps", "2", "--count", "2", "-o", "cats.png"],
     "sketch": ["sketch", "a cat", "--steps", "2", "--strokes", "3", "--page", "sketch.html"],
     "edit": ["edit", CAT, "--from", "a cat", "--to", "a tiger", "--steps", "2", "-o", "t.png"],
+    "edit by drawing": [
+        *("edit", CAT, "--from", "a cat", "--to", "a dog", "--way", "drawing", "--steps", "2"),
+        *("-o", "redrawn.png"),
+    ],
     "tokens": ["tokens", "a photo of a cat"],
     "lint": ["lint", "a photo of  a cat"],
     "condition": ["condition", "a (red:1.3) fox", "--for", "sd1", "-e", "mini", "--any-size"],

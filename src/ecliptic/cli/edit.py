@@ -1,6 +1,7 @@
 """`ecliptic edit`: change a picture as one text changes into another."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,6 @@ from ecliptic.cli.canvas_flags import (
     JudgeFlags,
     PageFlag,
     Seed,
-    SizeFlag,
-    StepsFlag,
     check_suffix,
     report_work,
     step_bar,
@@ -23,9 +22,14 @@ from ecliptic.cli.flags import Force, Json, Out, check_written, expands
 from ecliptic.cli.texts import refuse_missing_files
 
 if TYPE_CHECKING:
-    from ecliptic.guidance import EditSettings
+    from ecliptic.drawing import RedrawSettings
+    from ecliptic.engine import Clip
+    from ecliptic.guidance import Edit, EditSettings
 
 SVG, PNG = ".svg", ".png"
+DRAWING = "drawing"  # the way that draws anew
+STRENGTH, KEEP = 0.7, 2.0
+EDIT_STEPS, DRAWN_STEPS, EDIT_SIZE = 120, 30, 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +38,10 @@ class EditFlags:
 
     way: Annotated[
         str,
-        typer.Option(help="How the picture is held: pixels or strokes.", metavar="pixels|strokes"),
+        typer.Option(
+            help="How the picture is held: pixels, strokes, or drawn anew.",
+            metavar="pixels|strokes|drawing",
+        ),
     ] = "pixels"
     mask: Annotated[
         Path | None,
@@ -43,33 +50,80 @@ class EditFlags:
         ),
     ] = None
     near: Annotated[
-        float, typer.Option("--keep", help="How strongly the picture is kept; 0: not.", min=0.0)
-    ] = 2.0
+        float | None,
+        typer.Option(
+            "--keep", help="How strongly the picture is kept; 0: not.", min=0.0, show_default="2"
+        ),
+    ] = None
     stroke_count: Annotated[
         int | None,
         typer.Option(
             "--strokes", help="Strokes, for --way strokes.", min=1, max=2000, show_default="96"
         ),
     ] = None
-    drawn_steps: StepsFlag = 120
-    drawn_size: SizeFlag = 96
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How much is drawn anew, 0 to 1, for --way drawing.", show_default=f"{STRENGTH}"
+        ),
+    ] = None
+    drawn_steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Steps of the work.", min=1, show_default="120; 30 to draw"),
+    ] = None
+    drawn_size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            help="Pixels of the longer side during the work.",
+            min=16,
+            max=1024,
+            show_default="96",
+        ),
+    ] = None
     seed: Seed = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the work."""
+        return self.drawn_steps or (DRAWN_STEPS if self.way == DRAWING else EDIT_STEPS)
 
     def settings(self) -> "EditSettings":
         """As the library takes them; a usage error for what has no effect."""
         from ecliptic.guidance import EditSettings, check_way
 
+        self._refuse({"--strength": self.strength})
         with checks_usage():
             settings = EditSettings(
-                steps=self.drawn_steps,
-                size=self.drawn_size,
-                keep=self.near,
+                steps=self.steps,
+                size=self.drawn_size or EDIT_SIZE,
+                keep=KEEP if self.near is None else self.near,
                 mask=self.mask,
                 strokes=self.stroke_count,
                 seed=self.seed,
             )
             check_way(self.way, settings)
         return settings
+
+    def redraw_settings(self) -> "RedrawSettings":
+        """Those of the way "drawing"."""
+        from ecliptic.drawing import DrawSettings, RedrawSettings
+
+        self._refuse(
+            {"--keep": self.near, "--size": self.drawn_size, "--strokes": self.stroke_count}
+        )
+        with checks_usage():
+            drawing = DrawSettings(steps=self.steps, seed=self.seed)
+            strength = STRENGTH if self.strength is None else self.strength
+            return RedrawSettings(strength, self.mask, drawing)
+
+    def _refuse(self, given: Mapping[str, object]) -> None:
+        """Raise a usage error for a flag without effect in this way."""
+        for name, value in given.items():
+            if value is not None:
+                raise typer.BadParameter(
+                    f"{name} has no effect with --way {self.way}; leave it out."
+                )
 
 
 @expands
@@ -95,16 +149,16 @@ def edit(
     strokes the picture is painted first, and the result can be an SVG.
     """
     _check_out(out, flags.way, flags.mask)
-    settings = flags.settings()
+    if flags.way == DRAWING and model.model != "mini":
+        raise typer.BadParameter("--way drawing draws with the built-in model; leave --model out.")
+    settings = flags.redraw_settings() if flags.way == DRAWING else flags.settings()
     read = [str(picture), *([str(flags.mask)] if flags.mask else [])]
     refuse_missing_files(read)
     outputs = [out, *([page] if page else [])]
     check_written(outputs, [*read, model.model], force=force, flags="--out")
-    from ecliptic.guidance import edit as change
-
     clip = model.clip()
-    with step_bar(settings.steps) as report:
-        found = change(picture, source_text, target_text, clip, flags.way, settings, report)
+    with step_bar(flags.steps) as report:
+        found = _change(picture, (source_text, target_text), clip, flags.way, settings, report)
     if out.suffix.lower() == SVG:
         write_text(out, found.svg(target_text))
     else:
@@ -116,6 +170,23 @@ def edit(
 
         written = page, edit_page(found, source_text, target_text, clip.card.name)
     report_work(facts, found.way, out, written, json=json)
+
+
+def _change(
+    picture: Path,
+    texts: tuple[str, str],
+    clip: "Clip",
+    way: str,
+    settings: "EditSettings | RedrawSettings",
+    report: Callable[[int, float], object],
+) -> "Edit":
+    """The edit, by the part of the library that has the way."""
+    from ecliptic.drawing import RedrawSettings, redraw
+    from ecliptic.guidance import edit as change
+
+    if isinstance(settings, RedrawSettings):
+        return redraw(picture, *texts, settings, report)
+    return change(picture, *texts, clip, way, settings, report)
 
 
 def _check_out(out: Path, way: str, mask: Path | None) -> None:

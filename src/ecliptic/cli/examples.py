@@ -105,6 +105,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'ecliptic condition "a (red:1.3) fox" --for sdxl -e sdxl/ --dialect a1111',
         'ecliptic condition "a fox" --for sd1 -e ViT-L-14/openai -o fox.safetensors',
     ),
+    "draw": (
+        'ecliptic draw "a cat" --out cats.png',
+        'ecliptic draw "a red apple" --count 4 --seed 2 --clip-guidance 2',
+    ),
     "sketch": (
         'ecliptic sketch "a cat" --out cat.svg --page cat.html',
         'ecliptic sketch "a red apple" --strokes 24 --seed 3 --out apple.png',
@@ -112,6 +116,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "edit": (
         'ecliptic edit cat.png --from "a cat" --to "a tiger" --out tiger.png',
         'ecliptic edit cat.png --from "a cat" --to "a dog" --way strokes -o dog.svg',
+        'ecliptic edit cat.png --from "a cat" --to "a bear" --way drawing -o bear.png',
     ),
     "train": (
         "ecliptic train recipes/mini.toml --data drawings/",

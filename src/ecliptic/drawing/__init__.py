@@ -22,11 +22,12 @@ if TYPE_CHECKING:
         read_drawing_model as read_drawing_model,
         write_drawing_model as write_drawing_model,
     )
-    from ecliptic.drawing.redrawing import redraw as redraw
+    from ecliptic.drawing.redrawing import RedrawSettings as RedrawSettings, redraw as redraw
     from ecliptic.drawing.settings import DrawingSettings as DrawingSettings
     from ecliptic.drawing.sheets import sheet as sheet, write_pictures as write_pictures
     from ecliptic.drawing.training import (
         DrawingProgress as DrawingProgress,
+        read_state as read_state,
         train_drawing as train_drawing,
     )
 

@@ -5,82 +5,137 @@ arXiv:2010.02502, section 4.3), so that what the words do not change stays. S pi
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor
 
-from ecliptic.drawing.drawings import (
-    SHIFT,
-    DrawSettings,
-    ImagePrompt,
-    steered,
-    to_unit,
+from ecliptic.drawing.drawings import SHIFT, DrawSettings, steered, to_unit
+from ecliptic.drawing.model import DrawingModel, load_drawing
+from ecliptic.errors import ConfigError
+from ecliptic.guidance import (
+    DirectionalLoss,
+    Edit,
+    Frame,
+    Optimised,
+    SampleStep,
+    encode_prompts,
+    flow_schedule,
+    generator_of,
+    judge_edit,
+    read_mask,
+    read_picture,
+    sample,
 )
-from ecliptic.drawing.model import DrawingModel
-from ecliptic.errors import ConfigError, ShapeError
-from ecliptic.guidance import SampleStep, encode_prompts, flow_schedule, generator_of, sample
+from ecliptic.inputs import ImageSource
 
 _FIRST = 0.04  # time at which the inversion begins, with as much noise
+_FRAMES = 6  # pictures of the way back
+
+
+@dataclass(frozen=True)
+class RedrawSettings:
+    """How a picture is drawn anew."""
+
+    strength: float = 0.7  # share of noise, above 0 and below 1; more changes more
+    mask: "ImageSource | None" = None  # white may change; as large as the picture
+    drawing: DrawSettings = field(default_factory=DrawSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength < 1:
+            raise ConfigError(f"strength must be above 0 and below 1, got {self.strength}.")
 
 
 def redraw(
-    model: DrawingModel,
-    picture: Tensor,
-    source: ImagePrompt,
-    target: ImagePrompt,
-    strength: float = 0.6,
-    settings: DrawSettings | None = None,
-    watch: Callable[[SampleStep], object] | None = None,
-) -> Tensor:
-    """Draw a picture anew with the words `target` in place of `source`.
+    picture: ImageSource,
+    source: str,
+    target: str,
+    settings: RedrawSettings | None = None,
+    report: Callable[[int, float], object] | None = None,
+    model: DrawingModel | None = None,
+) -> Edit:
+    """Draw `picture` anew with the text `target` in place of `source`.
+
+    The drawing model works at 64 x 64 pixels; the result has the size of the picture, and less
+    detail. Pixels where the mask is black stay exactly as they are.
 
     Args:
-        model: the drawing model.
-        picture: (3, S, S), values 0..1.
+        picture: a path, PIL image, bytes or array.
         source: what it shows.
         target: what it should show.
-        strength: share of the noise, above 0 and below 1; more changes more.
-        settings: guidance and steps of the way back.
-        watch: is called after each step of the way back.
-
-    Returns:
-        (3, S, S), values 0..1.
+        settings: None takes the defaults.
+        report: called after each step of the way back with its number, and 0.
+        model: another drawing model than the embedded one.
 
     Raises:
-        ConfigError: a strength out of range.
-        ShapeError: the picture has another size than the model's.
+        ImageError: the picture or the mask cannot be read.
+        ConfigError: equal texts, or a strength out of range.
+        ShapeError: the mask has another size than the picture.
     """
-    settings = settings or DrawSettings()
-    if not 0 < strength < 1:
-        raise ConfigError(f"strength must be above 0 and below 1, got {strength}.")
-    size = model.net.config.size
-    if picture.shape != (3, size, size):
-        raise ShapeError(
-            f"the drawing model redraws pictures of {size} x {size} pixels, got "
-            f"{tuple(picture.shape)}; resize the picture first."
-        )
-    there = encode_prompts(model.clip, [source])
-    back = encode_prompts(model.clip, [target])
-    schedule = flow_schedule(SHIFT)
-    times = schedule.times(settings.steps)
-    falling = torch.cat([torch.tensor([strength]), times[times < strength]])
-    rising = torch.cat([torch.tensor([_FIRST]), falling.flip(0)[falling.flip(0) > _FIRST]])
-    noise = torch.randn(1, 3, size, size, generator=generator_of(settings.seed, 0))
-    start = torch.lerp(picture[None] * 2 - 1, noise, _FIRST)
+    how, model = settings or RedrawSettings(), model or load_drawing()
+    whole = read_picture(picture)
+    mask = read_mask(how.mask, whole) if how.mask is not None else None
+    small = fit_square(whole, model.net.config.size)
+    loss = DirectionalLoss(model.clip, source, target, small, seed=how.drawing.seed)
+    frames = [Frame(0, small, 0.0)]
+    every = max(1, how.drawing.steps // _FRAMES)
+
+    def watch(step: SampleStep) -> None:
+        if step.number % every == 0 or step.number == step.steps:
+            frames.append(Frame(step.number, to_unit(step.x0).clamp(0, 1), 0.0))
+        if report is not None:
+            report(step.number, 0.0)
+
+    found = redraw_tensor(model, small, source, target, how, watch)
+    after = unfit_square(found, whole)
+    if mask is not None:
+        after = (whole + mask * (after - whole)).where(mask > 0, whole)
+    way = Optimised(found, (), tuple(frames))
+    return Edit(whole, after, way, None, *judge_edit(loss, small, found, target))
+
+
+def redraw_tensor(
+    model: DrawingModel,
+    picture: Tensor,
+    source: str,
+    target: str,
+    settings: RedrawSettings,
+    watch: Callable[[SampleStep], object] | None = None,
+) -> Tensor:
+    """As `redraw`, of a picture (1, 3, S, S) with values 0..1; gives the same."""
+    there, back = encode_prompts(model.clip, [source]), encode_prompts(model.clip, [target])
+    drawing = settings.drawing
+    times = flow_schedule(SHIFT).times(drawing.steps)
+    falling = torch.cat([torch.tensor([settings.strength]), times[times < settings.strength]])
+    rising = torch.cat([torch.tensor([_FIRST]), falling[falling > _FIRST].flip(0)])
+    noise = torch.randn(picture.shape, generator=generator_of(drawing.seed, 0))
+    start = torch.lerp(picture * 2 - 1, noise, _FIRST)
+    plain, pulled = model.denoiser(there, None, 1.0), steered(model, back, there, drawing)
     with torch.no_grad():
-        plain = model.denoiser(there, None, 1.0)
-        x = sample(plain, start, "x0", schedule, times=rising)
-        denoise = steered(model, back, there, settings)
-        x0 = sample(denoise, x, "x0", schedule, times=falling, watch=watch)
-    return to_unit(x0)[0].clamp(0, 1)
+        x = sample(plain, start, "x0", flow_schedule(), times=rising)
+        x0 = sample(pulled, x, "x0", flow_schedule(), times=falling, watch=watch)
+    return to_unit(x0).clamp(0, 1)
 
 
-def fit_picture(image: Image.Image, size: int) -> Image.Image:
-    """An RGB picture in the middle of a white square of `size` pixels."""
-    scale = size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    page = Image.new("RGB", (size, size), "white")
-    small = image.resize((width, height), Image.Resampling.BICUBIC)
-    page.paste(small, ((size - width) // 2, (size - height) // 2))
-    return page
+def fit_square(picture: Tensor, size: int) -> Tensor:
+    """(1, 3, H, W) in the middle of a white square: (1, 3, S, S)."""
+    high, wide = _inner(picture, size)
+    small = F.interpolate(picture, (high, wide), mode="bicubic", antialias=True).clamp(0, 1)
+    left, top = (size - wide) // 2, (size - high) // 2
+    return F.pad(small, (left, size - wide - left, top, size - high - top), value=1.0)
+
+
+def unfit_square(square: Tensor, like: Tensor) -> Tensor:
+    """The part of a square that `fit_square` filled, at the size of the picture."""
+    size = square.shape[-1]
+    high, wide = _inner(like, size)
+    left, top = (size - wide) // 2, (size - high) // 2
+    part = square[..., top : top + high, left : left + wide]
+    return F.interpolate(part, like.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _inner(picture: Tensor, size: int) -> tuple[int, int]:
+    high, wide = picture.shape[-2:]
+    share = size / max(high, wide)
+    return max(1, round(high * share)), max(1, round(wide * share))

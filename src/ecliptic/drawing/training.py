@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecliptic.checks import check_finite
 from ecliptic.drawing.data import TrainingDrawings
 from ecliptic.drawing.settings import ConditionSettings, DrawingSettings, TimeSettings
 from ecliptic.errors import CheckpointError
@@ -77,6 +78,19 @@ def train_drawing(
     return trainer.average
 
 
+def read_state(settings: DrawingSettings, space: str, folder: Path) -> DrawingNet:
+    """The averaged network of the last state in `folder`.
+
+    Raises:
+        CheckpointError: there is none, or it is of other settings.
+    """
+    if not (folder / STATE).exists():
+        raise CheckpointError(f"{folder} has no {STATE}; train first, or check --out.")
+    trainer = _Trainer(settings, space)
+    trainer.load(folder / STATE)
+    return trainer.average
+
+
 class _Trainer:
     """Network, optimiser and average; the randomness of a step is a function of its number."""
 
@@ -101,13 +115,15 @@ class _Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.done, settings)
         loss = velocity_loss(self.net, x0, t, vectors, known, random)
+        value = float(loss.detach())
+        check_finite(value, f"the loss of step {self.done + 1}", "take a lower rate.")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0, error_if_nonfinite=True)
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimiser.step()
         self.done += 1
         self._follow()
-        return float(loss.detach())
+        return value
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
         EditSettings as EditSettings,
         check_way as check_way,
         edit as edit,
+        judge_edit as judge_edit,
+        read_mask as read_mask,
+        read_picture as read_picture,
         to_bytes as to_bytes,
     )
     from ecliptic.guidance.guiding import guided as guided

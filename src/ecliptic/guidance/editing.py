@@ -93,7 +93,7 @@ class Edit:
     before: Tensor  # (1, 3, H, W) the picture, values 0 to 1
     after: Tensor  # (1, 3, H, W) of the same size
     way: Optimised  # at the size of the work
-    canvas: Canvas
+    canvas: Canvas | None  # None: it was drawn anew
     along: float  # cosine of the change of the picture with that of the words, -1 to 1
     moved: float  # how much nearer it is to the second text than it was: difference of cosines
 
@@ -166,7 +166,7 @@ def edit(
     held = WeightedLoss([(loss, 1.0), (PixelDifference(small), how.keep)])
     done = optimise(canvas, held, how.steps, report=report, seed=how.seed)
     after = _enlarge(whole, canvas, done.picture - start, mask)
-    return Edit(whole, after, done, canvas, *_judge(loss, small, done.picture, target))
+    return Edit(whole, after, done, canvas, *judge_edit(loss, small, done.picture, target))
 
 
 def read_picture(source: ImageSource) -> Tensor:
@@ -225,10 +225,21 @@ def _enlarge(whole: Tensor, canvas: Canvas, change: Tensor, mask: Tensor | None)
 
 
 @torch.no_grad()
-def _judge(
+def judge_edit(
     loss: DirectionalLoss, before: Tensor, after: Tensor, target: str
 ) -> tuple[float, float]:
-    """How well the change follows the words, and how much nearer the picture is to the second."""
+    """How an edit is measured.
+
+    Args:
+        loss: has the model and the direction of the words.
+        before: (1, 3, H, W), values 0..1.
+        after: (1, 3, H, W).
+        target: the second text.
+
+    Returns:
+        Cosine of the change of the picture with that of the words, and how much nearer the picture
+        is to the second text.
+    """
     seen = see(loss.clip, torch.cat([before, after]))
     along = 1 - direction_distance(seen[:1], seen[1:], loss.direction)
     cosines = seen.cpu() @ loss.clip.encode_text(target)[0]
