@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
-from ecliptic.guidance import Parametrisation, from_x0, guided, steer, to_x0
+from ecliptic.guidance import Parametrisation, WeightedLoss, from_x0, guided, steer, to_x0
 from tests.guidance.gaussian import KINDS
 
 
@@ -183,3 +183,22 @@ def test_levels_that_contradict_the_kind_are_refused() -> None:
     bad = {"alphas": lambda t: torch.ones(3), "sigmas": lambda t: 0.5}
     with pytest.raises(ShapeError, match="one for each of the 2 samples"):
         guided(lambda x, t: x, squares, 1.0, "eps", **bad)(x, t)  # type: ignore[arg-type]
+
+
+def test_a_weighted_loss_lets_its_parts_begin_again() -> None:
+    class Counting:
+        calls = 0
+
+        def __call__(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            return images.flatten(1).sum(dim=1)
+
+        def restart(self) -> None:
+            self.calls = 0
+
+    part = Counting()
+    loss = WeightedLoss([(part, 2.0), (squares, 1.0)])  # `squares` has nothing to restart
+    loss(torch.ones(2, 8))
+    assert part.calls == 1
+    loss.restart()
+    assert part.calls == 0
