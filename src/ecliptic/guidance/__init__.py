@@ -1,6 +1,7 @@
 """CLIP steers images: any diffusion model by the gradient of any loss, with CLIP's losses.
 
-`guided` steers a denoiser, `sample` runs one, `ClipLoss` says how far images are from prompts.
+`guided` steers a denoiser, `sample` runs one, `ClipLoss` says how far images are from prompts;
+`guided_pipeline` guides a pipeline of diffusers.
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
         steer as steer,
         to_x0 as to_x0,
     )
+    from ecliptic.guidance.pipelines.running import (
+        GuidedPipeline as GuidedPipeline,
+        guided_pipeline as guided_pipeline,
+    )
+    from ecliptic.guidance.pipelines.steps import GuidedStep as GuidedStep
     from ecliptic.guidance.pixel_losses import (
         PixelDifference as PixelDifference,
         out_of_range as out_of_range,
