@@ -154,7 +154,8 @@ class ClipLoss:
         with torch.set_grad_enabled(grad):
             loss = torch.stack([self._distance(x, cuts, n) for n in range(len(self.clips))])
             loss = loss.mean(dim=0)  # (B,)
-        return loss.detach().float(), torch.autograd.grad(loss.sum(), x)[0] if grad else images
+            slope = torch.autograd.grad(loss.sum(), x)[0] if grad else images
+        return loss.detach().float(), slope
 
     def _distance(self, images: Tensor, cuts: list[Cut], number: int) -> Tensor:
         """(B,) weighted distance of one model, averaged over the cutouts."""

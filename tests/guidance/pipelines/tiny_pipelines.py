@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ecliptic.engine import Clip
-from tests import peers
+from tests import peers, tiny
 from tests.diffusion import pipelines
-from tests.tiny import load_tiny
+from tests.engine.models import reload
 
 FAMILIES = ("sd1", "sd2", "sdxl", "sd3", "flux")
 STEPS = 4
@@ -23,7 +23,7 @@ SHIFTED = {"sd3", "flux"}  # VAEs with a shift
 @cache
 def clip() -> Clip:
     """A tiny CLIP."""
-    return load_tiny()
+    return reload(tiny.checkpoint("vit"), pipelines.room() / "clip.safetensors")
 
 
 def pipe(family: str, **scheduler: Any) -> Any:
