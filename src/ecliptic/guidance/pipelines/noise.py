@@ -40,7 +40,6 @@ SCHEDULERS: dict[str, Rule] = {
     "LMSDiscreteScheduler": "scaled",
     "KDPM2DiscreteScheduler": "scaled",
     "KDPM2AncestralDiscreteScheduler": "scaled",
-    "DPMSolverSDEScheduler": "scaled",
     "DPMSolverMultistepScheduler": "solver",
     "DPMSolverSinglestepScheduler": "solver",
     "UniPCMultistepScheduler": "solver",
@@ -62,7 +61,6 @@ PREDICTIONS: dict[str, Parametrisation] = {
 _MIDDLES: dict[str, Callable[[Any], Any]] = {  # sigma in the second half of a step
     "KDPM2DiscreteScheduler": lambda own: own.sigmas_interpol[own.step_index],
     "KDPM2AncestralDiscreteScheduler": lambda own: own.sigmas_interpol[own.step_index - 1],
-    "DPMSolverSDEScheduler": lambda own: own.mid_point_sigma,
 }
 
 
