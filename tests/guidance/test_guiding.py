@@ -5,8 +5,17 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
-from ecliptic.guidance import Parametrisation, WeightedLoss, from_x0, guided, steer, to_x0
+from ecliptic.guidance import (
+    ClipLoss,
+    Parametrisation,
+    WeightedLoss,
+    from_x0,
+    guided,
+    steer,
+    to_x0,
+)
 from tests.guidance.gaussian import KINDS
+from tests.guidance.pipelines.tiny_pipelines import clip
 
 
 def shares(kind: Parametrisation, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -202,3 +211,19 @@ def test_a_weighted_loss_lets_its_parts_begin_again() -> None:
     assert part.calls == 1
     loss.restart()
     assert part.calls == 0
+
+
+def test_a_clip_loss_of_inference_mode_has_a_gradient_outside() -> None:
+    with torch.inference_mode():
+        loss = ClipLoss(clip(), "a red fox", cutouts=1)
+    images = torch.rand(1, 3, 32, 32, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(images).sum(), images)
+    assert slope.abs().max() > 0
+
+
+def test_the_seed_of_a_clip_loss_changes_its_cutouts() -> None:
+    images = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    found = {
+        float(ClipLoss(clip(), "a red fox", cutouts=1, seed=seed)(images)) for seed in range(5)
+    }
+    assert len(found) == 5

@@ -24,6 +24,9 @@ from ecliptic.guidance.distances import DISTANCES, Distance
 
 ImagePrompt = str | Path | Image.Image | Tensor  # words, a picture, or its vector (E,)
 Measuring = Callable[[Tensor], tuple[Tensor, Tensor]]  # images -> loss (B,) and its gradient
+_GOLDEN = (
+    0x9E3779B1  # 2^32 over the golden ratio, odd (Knuth, The Art of Computer Programming, 6.4)
+)
 _LEAST_WEIGHT = 1e-3  # sum of the weights, as in the notebooks by K. Crowson
 
 
@@ -101,7 +104,9 @@ class ClipLoss:
                 "images must be (B, 3, H, W) numbers 0..1, got "
                 f"{tuple(images.shape)} of {images.dtype}."
             )
-        random = torch.Generator().manual_seed(self.seed << 32 | self._calls)
+        # the generator reads 32 bits; a golden step keeps the runs of different seeds far apart
+        mixed = (self.seed * _GOLDEN + self._calls) & 0xFFFFFFFF
+        random = torch.Generator().manual_seed(mixed)
         self._calls += 1
         size = max(each.preprocessor.spec.size for each in self.clips)
         cuts = self.cutouts.at(self._noise).plan(images.shape[2], images.shape[3], size, random)
@@ -205,6 +210,7 @@ def encode_pixels(clip: Clip, pixels: Tensor) -> Tensor:
     return clip.model.image_tower(normalised).float()  # type: ignore[no-any-return]
 
 
+@torch.inference_mode(False)  # its tensors become part of a gradient, wherever they are made
 def encode_prompts(clip: Clip, prompts: Sequence[ImagePrompt]) -> Tensor:
     """(P, E) float32 unit vectors of words, pictures and vectors, on the device of the model.
 
@@ -237,6 +243,7 @@ def _encode(clip: Clip, prompt: ImagePrompt) -> Tensor:
     return prompt.float().cpu()
 
 
+@torch.inference_mode(False)
 def _normalise(weights: Sequence[float] | None, count: int) -> Tensor:
     """(P,) weights divided by the absolute value of their sum."""
     numbers = [1.0] * count if weights is None else [float(weight) for weight in weights]

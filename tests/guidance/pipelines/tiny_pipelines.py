@@ -4,6 +4,7 @@ Text encoders and tokenizers are those of the tests of conditioning; denoisers a
 here. Images are 16 x 16 pixels from latents of 8 x 8 (FLUX: 16 x 16 from its 4 x 4 squares).
 """
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -37,6 +38,15 @@ def pipe(family: str, **scheduler: Any) -> Any:
     made = type(held)(**dict.fromkeys(pipelines.arguments(type(held))) | parts | dict(row.options))
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def half_pipe(family: str, dtype: torch.dtype) -> Any:
+    """The same in half precision, with text encoders of its own."""
+    made = pipe(family)
+    for name, part in made.components.items():
+        if name.startswith("text_encoder") and part is not None:
+            setattr(made, name, copy.deepcopy(part))
+    return made.to(dtype=dtype)
 
 
 def make_scheduler(family: str, name: str = "", **config: Any) -> Any:
