@@ -130,11 +130,21 @@ def similarities(family: str, dtype: torch.dtype) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+HALF = [(family, torch.float16) for family in FAMILIES] + [("sdxl", torch.bfloat16)]
+
+
+@pytest.mark.parametrize(("family", "dtype"), HALF)
 def test_half_precision_is_guided(family: str, dtype: torch.dtype) -> None:
     found = similarities(family, dtype)
     assert found == sorted(set(found)), found
+
+
+@pytest.mark.parametrize("decode", ["vae", "linear"])
+def test_a_block_of_inference_mode_decodes_with_gradients(decode: Any) -> None:
+    made = half_pipe("sdxl", torch.float16)
+    settings = {"scale": 10.0, "cutouts": 0, "decode": decode}
+    with torch.inference_mode(), guided_pipeline(made, clip(), "a fox", **settings) as guided:
+        assert torch.isfinite(draw(guided, "sdxl")).all()
 
 
 def test_a_vae_that_overflows_in_half_precision_is_copied() -> None:

@@ -49,6 +49,11 @@ def test_settings_of_cutouts_have_no_effect_beside_a_loss() -> None:
         begin(pipe("sd1"), None, None, loss=lambda x: x, cutouts=4, seed=1)
 
 
+def test_a_loss_that_is_no_function() -> None:
+    with pytest.raises(ConfigError, match="loss must be a function of images, got 5"):
+        begin(pipe("sd1"), None, None, loss=5)
+
+
 def test_neither_a_loss_nor_prompts() -> None:
     with pytest.raises(ConfigError, match="needs clip and prompts"):
         begin(pipe("sd1"), None, None)

@@ -38,6 +38,7 @@ class Decoder:
         overlap: latents that two tiles share.
     """
 
+    @torch.inference_mode(False)  # its tensors become part of a gradient
     def __init__(self, vae: Any, how: Decode, tile: int = TILE, overlap: int = OVERLAP) -> None:
         self.vae, self.how, self.tile, self.overlap = vae, how, tile, overlap
         if vae.dtype == torch.float16 and vae.config.get("force_upcast"):

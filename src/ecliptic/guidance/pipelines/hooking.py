@@ -60,9 +60,9 @@ def usable(value: Any) -> Any:
     """Arguments that can be part of a gradient; tensors of inference mode are copied."""
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {key: usable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return type(value)(usable(each) for each in value)
     return value
 

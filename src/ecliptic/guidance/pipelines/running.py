@@ -172,6 +172,8 @@ def _choose_loss(loss: ImageLoss | None, given: dict[str, Any]) -> ImageLoss:
                 f"{', '.join(extra)} of guided_pipeline would have no effect beside loss; give "
                 "them to the ClipLoss that is part of the loss, or leave loss out."
             )
+        if not callable(loss):
+            raise ConfigError(f"loss must be a function of images, got {loss!r}.")
         return loss
     if given["clip"] is None or given["prompts"] is None:
         raise ConfigError(
