@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ecliptic.errors import ConfigError
 
-Answer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+ForwardAnswer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 @contextmanager
-def answering(module: nn.Module, answer: Answer) -> Iterator[None]:
+def answering(module: nn.Module, answer: ForwardAnswer) -> Iterator[None]:
     """Let `answer(forward, args, kwargs)` be the forward of a module within the block.
 
     The module itself stays where it is, so its config, device, hooks and type are as before.

@@ -24,9 +24,9 @@ from torch import Tensor
 from ecliptic.errors import ConfigError, did_you_mean
 from ecliptic.guidance.parametrisations import Parametrisation
 
-Rule = Literal["table", "scaled", "solver", "edm", "flow"]
+NoiseRule = Literal["table", "scaled", "solver", "edm", "flow"]
 _NEAR = 1e-3  # how far the scale of a scheduler may be from the one that its sigma means
-SCHEDULERS: dict[str, Rule] = {
+SCHEDULERS: dict[str, NoiseRule] = {
     "DDIMScheduler": "table",
     "DDIMParallelScheduler": "table",
     "DDPMScheduler": "table",
@@ -121,7 +121,7 @@ def _check_kind(
     return kind
 
 
-def _check_pair(rule: Rule, kind: Parametrisation, name: str, flow_sigmas: bool) -> None:
+def _check_pair(rule: NoiseRule, kind: Parametrisation, name: str, flow_sigmas: bool) -> None:
     """Refuse predictions that contradict the noise levels."""
     if kind == "flow" and not (rule == "solver" and flow_sigmas):
         raise ConfigError(

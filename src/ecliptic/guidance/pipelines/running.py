@@ -20,7 +20,7 @@ from ecliptic.guidance.pipelines.families import (
 )
 from ecliptic.guidance.pipelines.hooking import answering, frozen
 from ecliptic.guidance.pipelines.noise import check_scheduler
-from ecliptic.guidance.pipelines.steps import GuidedRun, Steering, Watch
+from ecliptic.guidance.pipelines.steps import GuidedRun, Steering, StepWatch
 from ecliptic.guidance.weighted import ImageLoss, restart
 
 
@@ -87,7 +87,7 @@ def guided_pipeline(
     through: Through = "denoiser",
     clamp: float | None = None,
     save_memory: bool = False,
-    watch: Watch | None = None,
+    watch: StepWatch | None = None,
     seed: int | None = None,
 ) -> Iterator[GuidedPipeline]:
     """A block in which CLIP guides a pipeline of diffusers.

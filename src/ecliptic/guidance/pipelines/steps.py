@@ -36,7 +36,7 @@ class GuidedStep:
     images: Tensor  # (B, 3, H, W) the same as the loss saw it, about 0..1
 
 
-Watch = Callable[[GuidedStep], object]
+StepWatch = Callable[[GuidedStep], object]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Steering:
     through: Through
     clamp: float | None
     save_memory: bool
-    watch: Watch | None
+    watch: StepWatch | None
 
     def guides(self, number: int, steps: int) -> bool:
         """Whether call `number`, from 0, is guided."""
