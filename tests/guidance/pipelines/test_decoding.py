@@ -168,6 +168,17 @@ def test_float16_guides_as_float32_does() -> None:
     assert (found[0] - found[1]).norm() < 0.05 * found[0].norm()
 
 
+def test_saving_memory_in_float16_changes_no_number() -> None:
+    found = []
+    for save_memory in (False, True):
+        settings = {"scale": 100.0, "cutouts": 2, "save_memory": save_memory}
+        with guided_pipeline(
+            half_pipe("sd1", torch.float16), clip(), "a fox", **settings
+        ) as guided:
+            found.append(draw(guided, "sd1"))
+    assert torch.equal(*found)
+
+
 def test_a_gradient_too_small_for_float16_is_kept() -> None:
     def half(x: Tensor) -> Tensor:
         return (x.half() * 2).float()
