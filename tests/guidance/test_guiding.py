@@ -5,8 +5,17 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
-from ecliptic.guidance import Parametrisation, from_x0, guided, steer, to_x0
+from ecliptic.guidance import (
+    ClipLoss,
+    Parametrisation,
+    WeightedLoss,
+    from_x0,
+    guided,
+    steer,
+    to_x0,
+)
 from tests.guidance.gaussian import KINDS
+from tests.guidance.pipelines.tiny_pipelines import clip
 
 
 def shares(kind: Parametrisation, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -183,3 +192,38 @@ def test_levels_that_contradict_the_kind_are_refused() -> None:
     bad = {"alphas": lambda t: torch.ones(3), "sigmas": lambda t: 0.5}
     with pytest.raises(ShapeError, match="one for each of the 2 samples"):
         guided(lambda x, t: x, squares, 1.0, "eps", **bad)(x, t)  # type: ignore[arg-type]
+
+
+def test_a_weighted_loss_lets_its_parts_begin_again() -> None:
+    class Counting:
+        calls = 0
+
+        def __call__(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            return images.flatten(1).sum(dim=1)
+
+        def restart(self) -> None:
+            self.calls = 0
+
+    part = Counting()
+    loss = WeightedLoss([(part, 2.0), (squares, 1.0)])  # `squares` has nothing to restart
+    loss(torch.ones(2, 8))
+    assert part.calls == 1
+    loss.restart()
+    assert part.calls == 0
+
+
+def test_a_clip_loss_of_inference_mode_has_a_gradient_outside() -> None:
+    with torch.inference_mode():
+        loss = ClipLoss(clip(), "a red fox", cutouts=1)
+    images = torch.rand(1, 3, 32, 32, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(images).sum(), images)
+    assert slope.abs().max() > 0
+
+
+def test_the_seed_of_a_clip_loss_changes_its_cutouts() -> None:
+    images = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    found = {
+        float(ClipLoss(clip(), "a red fox", cutouts=1, seed=seed)(images)) for seed in range(5)
+    }
+    assert len(found) == 5

@@ -1,7 +1,8 @@
 """CLIP steers images: any diffusion model by the gradient of any loss, with CLIP's losses.
 
 `guided` steers a denoiser, `sample` runs one, `ClipLoss` says how far images are from prompts,
-`optimise` changes a canvas of pixels, strokes or a generator; `sketch` and `edit` use it.
+`guided_pipeline` guides a pipeline of diffusers, `optimise` changes a canvas of pixels, strokes or
+a generator; `sketch` and `edit` use it.
 """
 
 from typing import TYPE_CHECKING
@@ -59,6 +60,11 @@ if TYPE_CHECKING:
         steer as steer,
         to_x0 as to_x0,
     )
+    from ecliptic.guidance.pipelines.running import (
+        GuidedPipeline as GuidedPipeline,
+        guided_pipeline as guided_pipeline,
+    )
+    from ecliptic.guidance.pipelines.steps import GuidedStep as GuidedStep
     from ecliptic.guidance.pixel_losses import (
         PixelDifference as PixelDifference,
         out_of_range as out_of_range,

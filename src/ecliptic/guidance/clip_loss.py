@@ -61,7 +61,7 @@ class ClipLoss:
         weights: Sequence[float] | None = None,
         cutouts: CutoutPlan = 16,
         distance: Distance = "spherical",
-        at_once: int = 64,
+        at_once: int = 16,
         seed: int = 0,
     ) -> None:
         self.clips = (clip,) if isinstance(clip, Clip) else tuple(clip)
@@ -206,6 +206,7 @@ def encode_pixels(clip: Clip, pixels: Tensor) -> Tensor:
     return clip.model.image_tower(normalised).float()  # type: ignore[no-any-return]
 
 
+@torch.inference_mode(False)  # its tensors become part of a gradient, wherever they are made
 def encode_prompts(clip: Clip, prompts: Sequence[ImagePrompt]) -> Tensor:
     """(P, E) float32 unit vectors of words, pictures and vectors, on the device of the model.
 
@@ -214,7 +215,6 @@ def encode_prompts(clip: Clip, prompts: Sequence[ImagePrompt]) -> Tensor:
         ShapeError: a vector of another length.
     """
     rows = [_encode(clip, prompt) for prompt in prompts]
-    # a copy: vectors that were made in inference mode cannot be part of a gradient
     return F.normalize(torch.stack(rows).to(clip.device).clone(), dim=-1)
 
 
@@ -238,6 +238,7 @@ def _encode(clip: Clip, prompt: ImagePrompt) -> Tensor:
     return prompt.float().cpu()
 
 
+@torch.inference_mode(False)
 def _normalise(weights: Sequence[float] | None, count: int) -> Tensor:
     """(P,) weights divided by the absolute value of their sum."""
     numbers = [1.0] * count if weights is None else [float(weight) for weight in weights]

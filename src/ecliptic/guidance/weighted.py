@@ -45,6 +45,17 @@ class WeightedLoss:
         for loss, _ in self.parts:
             tell_noise(loss, noise)
 
+    def restart(self) -> None:
+        """Let each part begin again, as for a new run."""
+        for loss, _ in self.parts:
+            restart(loss)
+
+
+def restart(loss: ImageLoss) -> None:
+    """Call `loss.restart()` if the loss changes from call to call, such as by its cutouts."""
+    if (begin := getattr(loss, "restart", None)) is not None:
+        begin()
+
 
 def tell_noise(loss: ImageLoss, noise: float) -> None:
     """Call `loss.at(noise)` if the loss changes with the noise."""

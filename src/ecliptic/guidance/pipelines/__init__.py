@@ -1,0 +1,1 @@
+"""CLIP guides a pipeline of diffusers: its denoiser answers with guided predictions for a while."""
