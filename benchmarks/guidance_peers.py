@@ -19,7 +19,7 @@ from benchmarks.models import CACHE
 from ecliptic.checkpoints import Checkpoint, write
 from ecliptic.engine import Clip
 from ecliptic.guidance import ClipLoss, Cutouts, guided_pipeline, spherical_distance
-from ecliptic.guidance.clip_loss import encode_pixels
+from ecliptic.guidance.losses.clip_loss import encode_pixels
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import ClipConfig, ViTConfig, random_model
 from tests import peers

@@ -139,7 +139,7 @@ def test_what_cannot_work_is_refused_before_the_work(
 def test_a_work_that_breaks_keeps_the_best_and_fails(
     run: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ecliptic.guidance.views import OverViews
+    from ecliptic.guidance.losses.views import OverViews
 
     whole = OverViews.__call__
     calls: list[int] = []

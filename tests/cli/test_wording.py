@@ -20,6 +20,10 @@ from tests import tiny
 PACKAGE = Path(ecliptic.__file__).parent
 NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "identity": "of ConditionCache.load",
+    "through": "of guided",
+    "loss": "of guided_pipeline",
+    "prediction_type": "of a scheduler of diffusers",
+    "use_flow_sigmas": "of a scheduler of diffusers",
     "names": "of open_vectors; the flag has the same name",
     "table": "of the address of a server",
     "vectors": "of write_vectors, which a library always gives",

@@ -11,7 +11,7 @@ from torch import Tensor
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.guidance import ClipLoss, Cutouts, cosine_distance, spherical_distance
-from ecliptic.guidance.clip_loss import encode_pixels
+from ecliptic.guidance.losses.clip_loss import encode_pixels
 
 
 def images(count: int = 2, size: int = 40) -> Tensor:
@@ -115,7 +115,7 @@ def test_a_model_in_training_gets_no_gradient(clip: Clip) -> None:
 def test_memory_that_runs_out_means_fewer_at_a_time_and_is_said_once(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ecliptic.guidance import clip_loss
+    from ecliptic.guidance.losses import clip_loss
 
     def small(clip: Clip, pixels: Tensor) -> Tensor:
         if len(pixels) > 3:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.guidance import Cutouts
-from ecliptic.guidance.cutouts import CutoutSchedule
+from ecliptic.guidance.losses.cutouts import CutoutSchedule
 
 
 def published(power: float, height: int, width: int, size: int) -> Iterator[int]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ecliptic.engine import Clip, load
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.guidance import DirectionalLoss, Views, adapt_generator
-from ecliptic.guidance.directions import SHORTEST, direction_distance
-from ecliptic.guidance.seeing import see
+from ecliptic.guidance.losses.directions import SHORTEST, direction_distance
+from ecliptic.guidance.losses.seeing import see
 from ecliptic.scoring import directional_similarity
 from tests.guidance.slopes import check_slopes
 

@@ -26,17 +26,6 @@ if TYPE_CHECKING:
         DiffusionModel as DiffusionModel,
         clip_guided_diffusion as clip_guided_diffusion,
     )
-    from ecliptic.guidance.clip_loss import (
-        ClipLoss as ClipLoss,
-        ImagePrompt as ImagePrompt,
-        encode_prompts as encode_prompts,
-    )
-    from ecliptic.guidance.cutouts import Cutouts as Cutouts
-    from ecliptic.guidance.directions import DirectionalLoss as DirectionalLoss
-    from ecliptic.guidance.distances import (
-        cosine_distance as cosine_distance,
-        spherical_distance as spherical_distance,
-    )
     from ecliptic.guidance.editing import (
         WAYS as WAYS,
         Edit as Edit,
@@ -49,6 +38,25 @@ if TYPE_CHECKING:
         to_bytes as to_bytes,
     )
     from ecliptic.guidance.guiding import guided as guided
+    from ecliptic.guidance.losses.clip_loss import (
+        ClipLoss as ClipLoss,
+        ImagePrompt as ImagePrompt,
+        encode_prompts as encode_prompts,
+    )
+    from ecliptic.guidance.losses.cutouts import Cutouts as Cutouts
+    from ecliptic.guidance.losses.directions import DirectionalLoss as DirectionalLoss
+    from ecliptic.guidance.losses.distances import (
+        cosine_distance as cosine_distance,
+        spherical_distance as spherical_distance,
+    )
+    from ecliptic.guidance.losses.pixel_losses import (
+        PixelDifference as PixelDifference,
+        out_of_range as out_of_range,
+        saturation as saturation,
+        total_variation as total_variation,
+    )
+    from ecliptic.guidance.losses.views import OverViews as OverViews, Views as Views
+    from ecliptic.guidance.losses.weighted import WeightedLoss as WeightedLoss
     from ecliptic.guidance.optimising import (
         Frame as Frame,
         Optimised as Optimised,
@@ -65,12 +73,6 @@ if TYPE_CHECKING:
         guided_pipeline as guided_pipeline,
     )
     from ecliptic.guidance.pipelines.steps import GuidedStep as GuidedStep
-    from ecliptic.guidance.pixel_losses import (
-        PixelDifference as PixelDifference,
-        out_of_range as out_of_range,
-        saturation as saturation,
-        total_variation as total_variation,
-    )
     from ecliptic.guidance.sampling import (
         Recurrence as Recurrence,
         SampleStep as SampleStep,
@@ -88,7 +90,5 @@ if TYPE_CHECKING:
         SketchSettings as SketchSettings,
         sketch as sketch,
     )
-    from ecliptic.guidance.views import OverViews as OverViews, Views as Views
-    from ecliptic.guidance.weighted import WeightedLoss as WeightedLoss
 
 __getattr__, __dir__ = lazy_names(__name__)

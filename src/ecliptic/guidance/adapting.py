@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ecliptic.checks import check_count, check_range, is_finite
 from ecliptic.errors import ConfigError
-from ecliptic.guidance.directions import DirectionalLoss
+from ecliptic.guidance.losses.directions import DirectionalLoss
 
 Sample = Callable[[torch.Generator], Tensor]  # draws the inputs of a batch, (B, ...)
 

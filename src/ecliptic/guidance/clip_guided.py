@@ -10,10 +10,10 @@ from ecliptic.checks import check_count
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError
 from ecliptic.guidance.chance import generator_of
-from ecliptic.guidance.clip_loss import ClipLoss, ImagePrompt
-from ecliptic.guidance.cutouts import CutoutPlan
 from ecliptic.guidance.guiding import guided
-from ecliptic.guidance.parametrisations import check_parametrisation
+from ecliptic.guidance.losses.clip_loss import ClipLoss, ImagePrompt
+from ecliptic.guidance.losses.cutouts import CutoutPlan
+from ecliptic.guidance.parametrisations import Parametrisation, check_parametrisation
 from ecliptic.guidance.sampling import SampleStep, sample
 from ecliptic.guidance.schedules import stored_schedule
 
@@ -68,13 +68,7 @@ def clip_guided_diffusion(
         ConfigError: the model lacks an attribute, or a setting is wrong.
         SamplingStoppedError: a step gave NaN; the error carries what was reached.
     """
-    for name in ("alphas_cumprod", "shape"):
-        if not hasattr(diffusion_model, name):
-            raise ConfigError(
-                f"the diffusion model has no attribute {name!r}: set alphas_cumprod, the (T,) "
-                "products of 1 - beta, and shape, (3, height, width), beside its call (x, t)."
-            )
-    kind = check_parametrisation(getattr(diffusion_model, "parametrisation", "eps"))
+    kind = _check_model(diffusion_model)
     schedule = stored_schedule(diffusion_model.alphas_cumprod)
     denoise = guided(
         diffusion_model,
@@ -88,14 +82,17 @@ def clip_guided_diffusion(
     rows = range(check_count("count", count))
     noise = [torch.randn(diffusion_model.shape, generator=generator_of(seed, i)) for i in rows]
     with torch.no_grad():
-        x0 = sample(
-            denoise,
-            torch.stack(noise).to(clip.device),
-            kind,
-            schedule,
-            num_steps,
-            eta=eta,
-            seed=seed + 1,
-            watch=watch,
-        )
+        x = torch.stack(noise).to(clip.device)
+        x0 = sample(denoise, x, kind, schedule, num_steps, eta=eta, seed=seed + 1, watch=watch)
     return ((x0 + 1) / 2).clamp(0, 1)
+
+
+def _check_model(model: DiffusionModel) -> Parametrisation:
+    """What the model predicts; ConfigError if it lacks an attribute."""
+    for name in ("alphas_cumprod", "shape"):
+        if not hasattr(model, name):
+            raise ConfigError(
+                f"the diffusion model has no attribute {name!r}: set alphas_cumprod, the (T,) "
+                "products of 1 - beta, and shape, (3, height, width), beside its call (x, t)."
+            )
+    return check_parametrisation(getattr(model, "parametrisation", "eps"))

@@ -20,13 +20,13 @@ from ecliptic.errors import ConfigError
 from ecliptic.guidance.canvases.canvas import Canvas, MaskedCanvas, check_mask
 from ecliptic.guidance.canvases.fourier import FourierCanvas
 from ecliptic.guidance.canvases.strokes import StrokesCanvas
-from ecliptic.guidance.directions import DirectionalLoss, direction_distance
+from ecliptic.guidance.losses.directions import DirectionalLoss, direction_distance
+from ecliptic.guidance.losses.pixel_losses import PixelDifference
+from ecliptic.guidance.losses.seeing import see
+from ecliptic.guidance.losses.views import Views
+from ecliptic.guidance.losses.weighted import WeightedLoss
 from ecliptic.guidance.optimising import Optimised, StepReport, optimise
-from ecliptic.guidance.pixel_losses import PixelDifference
-from ecliptic.guidance.seeing import see
 from ecliptic.guidance.sketching import check_size
-from ecliptic.guidance.views import Views
-from ecliptic.guidance.weighted import WeightedLoss
 from ecliptic.inputs import ImageSource, ImageSpec, Preprocess
 
 STROKES = 96  # of a painted picture, if the settings do not say

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ecliptic.checks import check_finite
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
+from ecliptic.guidance.losses.weighted import ImageLoss, name_of, tell_noise
 from ecliptic.guidance.parametrisations import (
     Level,
     Parametrisation,
@@ -26,7 +27,6 @@ from ecliptic.guidance.parametrisations import (
     steer,
     to_x0,
 )
-from ecliptic.guidance.weighted import ImageLoss, name_of, tell_noise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # x (B, ...) and t -> prediction (B, ...)
 Through = Literal["denoiser", "x0"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from ecliptic.checks import check_count, check_finite, is_finite
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.guidance.canvases.canvas import Adjustable, Canvas
-from ecliptic.guidance.weighted import ImageLoss
+from ecliptic.guidance.losses.weighted import ImageLoss
 
 FRAMES = 8  # pictures of the way
 SLOWEST = 0.1  # share of the rates in the last step; they fall along a cosine

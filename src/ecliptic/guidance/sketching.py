@@ -11,10 +11,10 @@ from ecliptic.checks import check_count, check_range
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError
 from ecliptic.guidance.canvases.strokes import WHITE, StrokesCanvas
-from ecliptic.guidance.clip_loss import ClipLoss
+from ecliptic.guidance.losses.clip_loss import ClipLoss
+from ecliptic.guidance.losses.views import OverViews, Views
+from ecliptic.guidance.losses.weighted import WeightedLoss
 from ecliptic.guidance.optimising import Optimised, StepReport, optimise
-from ecliptic.guidance.views import OverViews, Views
-from ecliptic.guidance.weighted import WeightedLoss
 from ecliptic.inputs import fill
 
 TEMPLATES = ("{}", "a drawing of {}", "an icon of {}")  # the loss is the mean over them

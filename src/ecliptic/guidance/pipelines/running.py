@@ -8,9 +8,10 @@ from typing import Any
 from ecliptic.checks import check_count, check_number
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError
-from ecliptic.guidance.clip_loss import ClipLoss, ImagePrompt
-from ecliptic.guidance.cutouts import CutoutPlan
 from ecliptic.guidance.guiding import Through, guided
+from ecliptic.guidance.losses.clip_loss import ClipLoss, ImagePrompt
+from ecliptic.guidance.losses.cutouts import CutoutPlan
+from ecliptic.guidance.losses.weighted import ImageLoss, restart
 from ecliptic.guidance.parametrisations import Level
 from ecliptic.guidance.pipelines.decoding import Decode, Decoder, check_decode
 from ecliptic.guidance.pipelines.families import (
@@ -21,7 +22,6 @@ from ecliptic.guidance.pipelines.families import (
 from ecliptic.guidance.pipelines.hooking import answering, frozen
 from ecliptic.guidance.pipelines.noise import check_scheduler
 from ecliptic.guidance.pipelines.steps import GuidedRun, Steering, StepWatch
-from ecliptic.guidance.weighted import ImageLoss, restart
 
 
 class GuidedPipeline:

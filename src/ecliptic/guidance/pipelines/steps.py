@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ecliptic.errors import NumericalError, SamplingStoppedError
 from ecliptic.guidance.guiding import Through, guided
+from ecliptic.guidance.losses.weighted import ImageLoss, name_of, tell_noise
 from ecliptic.guidance.parametrisations import Level, Parametrisation
 from ecliptic.guidance.pipelines.decoding import Decoder
 from ecliptic.guidance.pipelines.families import DenoiserRow
 from ecliptic.guidance.pipelines.hooking import usable, widened
 from ecliptic.guidance.pipelines.noise import NoiseLevel, read_noise
 from ecliptic.guidance.pipelines.precision import keep_gradient
-from ecliptic.guidance.weighted import ImageLoss, name_of, tell_noise
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, ShapeError
-from ecliptic.guidance.seeing import see
-from ecliptic.guidance.views import Views
+from ecliptic.guidance.losses.seeing import see
+from ecliptic.guidance.losses.views import Views
 from ecliptic.inputs import Template, fill, fold_label
 from ecliptic.scoring import text_direction
 

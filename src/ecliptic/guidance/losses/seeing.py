@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.engine import Clip
-from ecliptic.guidance.clip_loss import encode_pixels
+from ecliptic.guidance.losses.clip_loss import encode_pixels
 
 
 def see(clip: Clip, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.checks import check_choice, check_count, check_range
-from ecliptic.guidance.weighted import ImageLoss
+from ecliptic.guidance.losses.weighted import ImageLoss
 
 ViewKind = Literal["perspective", "jitter"]
 

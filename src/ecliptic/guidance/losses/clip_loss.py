@@ -20,8 +20,8 @@ from ecliptic.checks import check_count, check_finite
 from ecliptic.engine import Clip, is_out_of_memory
 from ecliptic.errors import ConfigError, NumericalError, ShapeError, did_you_mean
 from ecliptic.guidance.chance import generator_of
-from ecliptic.guidance.cutouts import Cut, CutoutPlan, CutoutSchedule
-from ecliptic.guidance.distances import DISTANCES, Distance
+from ecliptic.guidance.losses.cutouts import Cut, CutoutPlan, CutoutSchedule
+from ecliptic.guidance.losses.distances import DISTANCES, Distance
 
 ImagePrompt = str | Path | Image.Image | Tensor  # words, a picture, or its vector (E,)
 Measuring = Callable[[Tensor], tuple[Tensor, Tensor]]  # images -> loss (B,) and its gradient
