@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from ecliptic.report.showcase.bundled import FOLDER
 from tests.cli.conftest import Run
 from tests.cli.page_blocks import blocks_of, run_page
@@ -44,3 +46,13 @@ def test_scores(run: Run) -> None:
     assert "new scores higher than old by 0." in shown[6]
     assert "chance of so large a value if both sets were of one distribution" in shown[7]
     assert "images of one name are exchanged" in shown[7]
+
+
+@pytest.mark.slow
+def test_guidance(run: Run) -> None:
+    done = run_page("guidance.md", run)
+    assert done.names["shift"]["guided"] == pytest.approx(1.0, abs=0.02)
+    assert done.names["shift"]["without the factor"] > 2
+    for name in ("apples.png", "cats.png", "apple.svg", "tiger.png", "dog.svg", "banana.png"):
+        assert Path(name).stat().st_size > 2_000, name
+    assert "<svg" in Path("apple.html").read_text(encoding="utf-8")

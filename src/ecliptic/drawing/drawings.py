@@ -26,7 +26,7 @@ from ecliptic.guidance import (
 )
 
 STEPS = 30
-SHIFT = 1.5  # of the schedule: more steps where there is much noise
+SHIFT = 3.0  # of the schedule: more steps where there is much noise, which decide the shape
 LATEST = 0.92  # time below which CLIP guides; above, a prediction says little of the drawing
 CLIP_UNIT = 60.0  # scale of the CLIP loss for clip_guidance = 1
 CUTOUTS = Cutouts(3, overview=1, smallest=44)

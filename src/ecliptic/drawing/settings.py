@@ -21,8 +21,8 @@ class ConditionSettings:
 class TimeSettings:
     """The normal distribution whose logistic is the time, 0 without noise and 1 noise alone."""
 
-    mean: float = 0.3
-    deviation: float = 1.0
+    mean: float = 1.4
+    deviation: float = 1.2
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Drawings as files: one sheet, or one file each."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -38,6 +39,4 @@ def write_pictures(files: Sequence[Path], pictures: Sequence[Image.Image]) -> No
         StorageError: a file cannot be written.
     """
     for file, picture in zip(files, pictures, strict=True):
-        replace_file(
-            file, stream_writer(lambda stream, picture=picture: picture.save(stream, "PNG"))
-        )  # type: ignore[misc]
+        replace_file(file, stream_writer(partial(picture.save, format="PNG")))

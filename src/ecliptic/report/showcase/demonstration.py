@@ -25,6 +25,7 @@ from ecliptic.report.showcase.answers import (
     search_texts,
 )
 from ecliptic.report.showcase.bundled import bundled_questions
+from ecliptic.report.showcase.drawn import draw_samples
 from ecliptic.report.showcase.gathering import GENERAL, gather
 from ecliptic.report.showcase.judging import judge_answers
 from ecliptic.report.showcase.page import write_page
@@ -97,6 +98,7 @@ def explore(
     judgements = clock.time(
         "judge", lambda: judge_answers(questions, answers.guesses, images, labels, model.card)
     )
+    drawn = clock.time("draw", draw_samples) if clip is None and questions.known else ()
     space, exact = clock.time("fingerprint", lambda: (model.card.space, model.card.exact))
     return DemoResult(
         path=out,
@@ -107,6 +109,7 @@ def explore(
         scope=Scope(questions.pictures, tuple(rejects), questions.offered, questions.known),
         answers=answers,
         judgements=judgements,
+        drawn=drawn,
         readings=_read(model, questions),
         timings=tuple(clock.timings),
         machine=_machine(),

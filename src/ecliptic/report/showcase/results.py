@@ -7,6 +7,7 @@ from typing import Any
 
 from ecliptic.inputs import Reject, TokenSpan
 from ecliptic.report.questions import Picture
+from ecliptic.report.showcase.drawn import Drawn
 from ecliptic.scoring import NONE_OF_THESE, Interval, PairedComparison, wilson
 
 
@@ -168,6 +169,7 @@ class DemoResult:
     scope: Scope
     answers: Answers
     judgements: Judgements
+    drawn: tuple[Drawn, ...]  # none unless it is the built-in model and its drawings
     readings: tuple[TokenReading, ...]
     timings: tuple[Timing, ...]
     machine: str

@@ -7,6 +7,7 @@ from pathlib import Path
 from ecliptic.markup import Html, inline_image, join, tag
 from ecliptic.plots import colour_at, ink_on
 from ecliptic.report.questions import Picture
+from ecliptic.report.showcase.drawn import show_drawn
 from ecliptic.report.showcase.facts import facts, list_rejects
 from ecliptic.report.showcase.judging_sections import show_captions, show_cautions, show_taste
 from ecliptic.report.showcase.results import DemoResult, Guess, Matrix, Search
@@ -269,6 +270,15 @@ _PARTS = (
         "ecliptic aesthetic IMAGES --train ratings.csv --page best.html",
         lambda result: show_taste(result.judgements),
         lambda result: int(result.judgements.taste is not None),
+    ),
+    _Part(
+        "Draw words",
+        "A small drawing model makes pictures from the vectors of words, and CLIP guides it. The "
+        "last one is a drawing from above, which was turned into noise and back with other words.",
+        "",
+        'ecliptic draw "a red apple"',
+        lambda result: show_drawn(result.drawn),
+        lambda result: len(result.drawn),
     ),
     _Part(
         "See the tokens of a text",
