@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.engine import Clip
-from ecliptic.errors import ConfigError, NumericalError, ShapeError
+from ecliptic.checkpoints import write
+from ecliptic.engine import Clip, load
+from ecliptic.errors import ConfigError, MissingTowerError, NumericalError, ShapeError
 from ecliptic.guidance import ClipLoss, Cutouts, cosine_distance, spherical_distance
 from ecliptic.guidance.losses.clip_loss import encode_pixels
+from tests import tiny
 
 
 def images(count: int = 2, size: int = 40) -> Tensor:
@@ -162,6 +164,12 @@ def test_bad_settings_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         ClipLoss(clip, prompts, **options)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_without_an_image_side_is_refused(tmp_path: Path) -> None:
+    write(tiny.checkpoint("text"), tmp_path / "text", layout="ecliptic")
+    with pytest.raises(MissingTowerError, match="image"):
+        ClipLoss(load(tmp_path / "text"), "a cat")
 
 
 def test_bad_images_are_refused(clip: Clip) -> None:

@@ -118,6 +118,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'ecliptic edit cat.png --from "a cat" --to "a dog" --way strokes -o dog.svg',
         'ecliptic edit cat.png --from "a cat" --to "a bear" --way drawing -o bear.png',
     ),
+    "guide": (
+        'ecliptic guide sd15/ "a red fox in the snow" --model ViT-L-14/openai',
+        'ecliptic guide sdxl/ "a fox" --scale 50 --decode linear -m ViT-B-32/openai',
+    ),
     "train": (
         "ecliptic train recipes/mini.toml --data drawings/",
         "ecliptic train recipes/mini.toml steps=100 optim.rate=1e-3 --explain",

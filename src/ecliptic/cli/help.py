@@ -51,7 +51,17 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
     ),
     "Drawing": (
         *("source_text", "target_text", "way", "mask", "near", "strokes", "stroke_count"),
-        *("drawn_steps", "drawn_size", "strength", "guidance", "clip_guidance", "each", "count"),
+        *(
+            "drawn_steps",
+            "drawn_size",
+            "strength",
+            "guidance",
+            "clip_guidance",
+            "each",
+            "count",
+            "scale",
+        ),
+        *("prompt", "cutouts", "decode"),
     ),
     "Output": (
         *("out", "layout", "top_k", "k", "offset", "diversity", "exact", "threshold", "plot"),

@@ -28,6 +28,7 @@ from ecliptic.cli import (
     duplicates,
     edit,
     embed,
+    guide,
     index,
     info,
     library,
@@ -152,6 +153,7 @@ for command in (
     draw.draw,
     sketch.sketch,
     edit.edit,
+    guide.guide,
     train.train,
 ):
     app.command(cls=HelpfulCommand)(command)

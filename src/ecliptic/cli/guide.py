@@ -1,0 +1,108 @@
+"""`ecliptic guide`: pictures by a pipeline of diffusers that CLIP guides."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecliptic.cli.canvas_flags import JudgeFlags, Seed, check_suffix, step_bar
+from ecliptic.cli.flags import Force, Json, Out, check_written, expands
+from ecliptic.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ecliptic.guidance import GuidedStep
+
+_COLUMNS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class GuideFlags:
+    """What the pipeline is told, and how strongly CLIP pulls."""
+
+    prompt: Annotated[
+        str | None, typer.Option(help="Prompt of the pipeline itself.", show_default="TEXT")
+    ] = None
+    scale: Annotated[
+        float, typer.Option(help="Strength of CLIP guidance; 0 has none, below 0 leads away.")
+    ] = 100.0
+    cutouts: Annotated[int, typer.Option(help="Squares that CLIP sees in a step.", min=0)] = 16
+    decode: Annotated[
+        str,
+        typer.Option(
+            help="How CLIP sees latents: by the VAE, in tiles, or by a linear map, the cheapest.",
+            metavar="vae|tiled|linear",
+        ),
+    ] = "vae"
+    count: Annotated[int, typer.Option(help="Pictures on the sheet.", min=1, max=64)] = 1
+    drawn_steps: Annotated[
+        int, typer.Option("--steps", help="Steps of the sampler.", min=1, max=1000)
+    ] = 50
+    seed: Seed = 0
+
+
+@expands
+def guide(
+    folder: Annotated[Path, typer.Argument(help="Folder of a pipeline.", metavar="PIPELINE")],
+    text: Annotated[str, typer.Argument(help="What CLIP looks for.", metavar="TEXT")],
+    *,
+    flags: GuideFlags,
+    model: JudgeFlags,
+    out: Out = Path("guided.png"),
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Make pictures of TEXT with a pipeline of diffusers, guided by CLIP.
+
+    PIPELINE is the folder of Stable Diffusion 1 or 2, SDXL, SD3 or FLUX. Choose a CLIP that knows
+    such pictures with --model: the built-in one knows drawings only. It needs diffusers.
+    """
+    check_suffix(out, (".png",))
+    check_written([out], [str(folder), model.model], force=force, flags="--out")
+    from ecliptic.drawing import sheet, write_pictures
+
+    with step_bar(flags.drawn_steps) as report:
+        pictures = _guide(folder, text, flags, model, report)
+    write_pictures([out], [sheet(pictures, _COLUMNS, 1)])
+    if json:
+        print_json({"text": text, "seed": flags.seed, "scale": flags.scale, "out": str(out)})
+    say(f"{len(pictures)} picture{'s' * (len(pictures) != 1)} in {out}")
+
+
+def _guide(
+    folder: Path,
+    text: str,
+    flags: GuideFlags,
+    model: JudgeFlags,
+    report: Callable[[int, float], object],
+) -> "list[Image.Image]":
+    """The pictures."""
+    import torch
+
+    from ecliptic.guidance import guided_pipeline, open_pipeline
+
+    clip = model.clip()
+    pipe = open_pipeline(folder, str(clip.device))
+
+    def watch(step: "GuidedStep") -> None:
+        report(step.number, 0.0)
+
+    given: dict[str, Any] = {
+        "num_inference_steps": flags.drawn_steps,
+        "num_images_per_prompt": flags.count,
+        "generator": torch.Generator().manual_seed(flags.seed),
+    }
+    with guided_pipeline(
+        pipe,
+        clip,
+        text,
+        scale=flags.scale,
+        cutouts=flags.cutouts,
+        decode=flags.decode,  # type: ignore[arg-type]
+        seed=flags.seed,
+        watch=watch,
+    ) as guided:
+        return list(guided(flags.prompt or text, **given).images)
