@@ -2,7 +2,7 @@
 
 `python -m benchmarks.drawing_judge --data DIR --out FILE` trains it, DIR has emoji/.
 It had no part in the training of the drawing model or of `mini`: another architecture, another
-seed, pixels alone and no text. It learns the names of the emoji of seven designs; the eighth,
+seed, pixels alone and no text. It learns the names of the emoji of six designs; another one,
 fxemoji, which neither it nor the drawing model was shown, says how good a judge it is.
 B batch, N names.
 """

@@ -154,3 +154,38 @@ def test_a_work_that_breaks_keeps_the_best_and_fails(
     assert result.exit_code == 1
     assert "stopped early: the loss became nan in step 3; the picture is that" in result.stderr
     assert (tmp_path / "cat.svg").exists()
+
+
+def test_a_picture_is_drawn_anew(run: Any, tmp_path: Path) -> None:
+    out, page = tmp_path / "dog.png", tmp_path / "dog.html"
+    words = ("edit", CAT, "--from", "a cat", "--to", "a dog", "--way", "drawing", "--steps", "3")
+    result = run(*words, "-o", out, "--page", page, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["steps"] == 2  # times below the strength
+    assert read(out).shape == read(CAT).shape
+    assert "Edited in 2 steps" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--way", "drwing"), "did you mean 'drawing'"),
+        (("--way", "drawing", "--keep", "1"), "--keep has no effect with --way drawing"),
+        (("--way", "drawing", "--strokes", "9"), "--strokes has no effect with --way drawing"),
+        (("--way", "drawing", "--strength", "1"), "strength must be above 0 and below 1"),
+        (("--strength", "0.5"), "--strength has no effect with --way pixels"),
+        (("--way", "drawing", "-m", "ViT-B-32/openai"), "leave --model out"),
+    ],
+)
+def test_flags_without_effect_are_refused(run: Any, flags: tuple[str, ...], message: str) -> None:
+    result = run("edit", CAT, "--from", "a cat", "--to", "a dog", "-o", "x.png", *flags)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_large_seeds_differ(run: Any, tmp_path: Path) -> None:
+    for seed in ("0", "4294967296", "99999999999999999999999"):
+        out = tmp_path / f"{seed}.svg"
+        words = ("sketch", "a cat", "--steps", "1", "--strokes", "2", "--size", "16")
+        assert run(*words, "--seed", seed, "-o", out).exit_code == 0
+    assert len({path.read_text() for path in tmp_path.glob("*.svg")}) == 3

@@ -12,6 +12,7 @@ from ecliptic.checkpoints import write
 from ecliptic.engine import Clip, load
 from ecliptic.errors import ConfigError, MissingTowerError, NumericalError, ShapeError
 from ecliptic.guidance import ClipLoss, Cutouts, cosine_distance, spherical_distance
+from ecliptic.guidance.losses import clip_loss
 from ecliptic.guidance.losses.clip_loss import encode_pixels
 from tests import tiny
 
@@ -56,6 +57,23 @@ def test_the_gradient_is_that_of_finite_differences(clip: Clip) -> None:
     )
 
 
+@pytest.mark.parametrize(("at_once", "most"), [(1, 1), (3, 3), (4, 4), (100, 60)])
+def test_never_more_are_encoded_at_once_than_asked(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch, at_once: int, most: int
+) -> None:
+    x, sizes = images(6), list[int]()
+
+    def count(clip: Clip, pixels: Tensor) -> Tensor:
+        sizes.append(len(pixels))
+        return encode_pixels(clip, pixels)
+
+    wanted = ClipLoss(clip, "a cat", cutouts=10)(x)
+    monkeypatch.setattr(clip_loss, "encode_pixels", count)
+    torch.testing.assert_close(ClipLoss(clip, "a cat", cutouts=10, at_once=at_once)(x), wanted)
+    assert max(sizes) <= most
+    assert sum(sizes) == 60
+
+
 def test_cutouts_a_few_at_a_time_give_the_same(clip: Clip) -> None:
     x = images()
     whole = ClipLoss(clip, "a cat", cutouts=10, at_once=100)
@@ -94,10 +112,12 @@ def test_pictures_and_vectors_are_prompts(clip: Clip, tmp_path: Path) -> None:
     torch.testing.assert_close(found[0], found[2])
 
 
-def test_two_models_count_equally(clip: Clip) -> None:
-    x = images()
-    once = ClipLoss(clip, "a cat", cutouts=3)(x)
-    torch.testing.assert_close(ClipLoss([clip, clip], "a cat", cutouts=3)(x), once)
+def test_two_models_count_equally(clip: Clip, tmp_path: Path) -> None:
+    write(tiny.checkpoint("vit", seed=5), tmp_path / "other", layout="ecliptic")
+    other, x = load(tmp_path / "other"), images()
+    each = [ClipLoss(one, "a cat", cutouts=3)(x) for one in (clip, other)]
+    assert not torch.allclose(each[0], each[1])
+    torch.testing.assert_close(ClipLoss([clip, other], "a cat", cutouts=3)(x), sum(each) / 2)
 
 
 def test_a_step_down_the_gradient_makes_the_loss_smaller(clip: Clip) -> None:
@@ -117,20 +137,20 @@ def test_a_model_in_training_gets_no_gradient(clip: Clip) -> None:
 def test_memory_that_runs_out_means_fewer_at_a_time_and_is_said_once(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ecliptic.guidance.losses import clip_loss
-
     def small(clip: Clip, pixels: Tensor) -> Tensor:
         if len(pixels) > 3:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return encode_pixels(clip, pixels)
 
     x = images()
-    wanted = ClipLoss(clip, "a cat", cutouts=12)(x)
+    wanted, seven = (ClipLoss(clip, "a cat", cutouts=12)(y) for y in (x, images(7)))
     monkeypatch.setattr(clip_loss, "encode_pixels", small)
     loss = ClipLoss(clip, "a cat", cutouts=12)
-    with pytest.warns(UserWarning, match="memory ran out with 24 cutouts at a time") as told:
-        torch.testing.assert_close(loss(x), wanted)
-    assert len(told) == 1
+    with pytest.warns(UserWarning, match="memory ran out with 16 cutouts at a time"):
+        found = loss(x)
+    torch.testing.assert_close(found, wanted)
+    loss.restart()
+    torch.testing.assert_close(loss(images(7)), seven)  # and no second warning, which is an error
     assert loss.at_once <= 3
     monkeypatch.setattr(clip_loss, "encode_pixels", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -157,6 +177,9 @@ def test_the_schedule_of_the_cutouts_follows_the_noise(clip: Clip) -> None:
         ("a", {"weights": [float("inf")]}, "must be finite"),
         ("a", {"distance": "sperical"}, "did you mean 'spherical'"),
         ("a", {"at_once": 0}, "at_once"),
+        ("a", {"seed": -1}, "seed"),
+        ("a", {"cutouts": [3]}, "pairs of a share of noise and Cutouts"),
+        ("a", {"cutouts": "16"}, "pairs of a share of noise and Cutouts"),
     ],
 )
 def test_bad_settings_are_refused(
@@ -178,5 +201,10 @@ def test_bad_images_are_refused(clip: Clip) -> None:
         loss(torch.rand(3, 20, 20))
     with pytest.raises(NumericalError, match="the CLIP loss is NaN"):
         loss(torch.full((1, 3, 20, 20), float("nan")))
+    with pytest.raises(ShapeError, match="the batch is 0"):
+        loss(torch.rand(0, 3, 20, 20))
+    later = ClipLoss(clip, "a cat", cutouts=[(1.0, Cutouts(1)), (0.3, Cutouts(1, smallest=99))])
+    with pytest.raises(ShapeError, match="at least 99 pixels do not fit"):
+        later(torch.rand(1, 3, 20, 20))  # at the first call, before that row is used
     with pytest.raises(ShapeError, match=r"must have the shape \(32,\)"):
         ClipLoss(clip, torch.ones(31))

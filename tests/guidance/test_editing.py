@@ -138,3 +138,12 @@ def test_a_model_without_a_side_is_refused(tmp_path: Path) -> None:
         ):
             with pytest.raises(MissingTowerError, match=said):
                 work()
+
+
+def test_what_is_transparent_in_a_mask_does_not_change(tmp_path: Path) -> None:
+    mask = Image.new("RGBA", (8, 4), (255, 255, 255, 0))
+    mask.paste((255, 255, 255, 255), (4, 0, 8, 4))
+    mask.save(tmp_path / "mask.png")
+    found = read_mask(tmp_path / "mask.png", torch.zeros(1, 3, 4, 8))
+    assert found[..., :4].max() == 0
+    assert found[..., 4:].min() == 1

@@ -104,11 +104,40 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_saving_memory_changes_no_number() -> None:
+def test_saving_memory_computes_twice_and_changes_no_number() -> None:
     net, x, t = tiny(), torch.randn(3, 8, dtype=torch.float64), torch.full((3,), 0.5).double()
-    plain = guided(lambda x, t: net(x), squares, 2.0, "flow")(x, t)
-    saved = guided(lambda x, t: net(x), squares, 2.0, "flow", save_memory=True)(x, t)
+    calls: list[int] = []
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        calls.append(len(x))
+        return net(x)  # type: ignore[no-any-return]
+
+    plain = guided(denoise, squares, 2.0, "flow")(x, t)
+    assert len(calls) == 1
+    saved = guided(denoise, squares, 2.0, "flow", save_memory=True)(x, t)
+    assert len(calls) == 3
     assert torch.equal(plain, saved)
+
+
+@pytest.mark.parametrize("through", ["denoiser", "x0"])
+def test_a_blend_is_seen_by_the_loss(through: str) -> None:
+    x, t = torch.full((1, 8), 2.0, dtype=torch.float64), torch.tensor([0.5]).double()
+    seen: list[Tensor] = []
+
+    def loss(images: Tensor) -> Tensor:
+        seen.append(images.detach())
+        return squares(images)
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return x - 1  # x0 = x - t (x - 1) = 1.5
+
+    found = guided(denoise, loss, 1.0, "flow", blend=True, through=through)(x, t)  # type: ignore[arg-type]
+    share = 0.5**0.5
+    torch.testing.assert_close(seen[0], torch.full_like(x, 1.5 * share + 2.0 * (1 - share)))
+    for_images = 2 * (float(seen[0][0, 0]) - 1)
+    jacobian = 0.5 if through == "denoiser" else 0.5 / 0.5  # a / (a^2 + s^2) of white data
+    g = for_images * (share * jacobian + (1 - share))
+    torch.testing.assert_close(found - denoise(x, t), torch.full_like(x, g))
 
 
 def test_a_clamp_limits_the_gradient_and_nothing_below_it() -> None:
@@ -153,6 +182,7 @@ def test_half_precision_stays_half() -> None:
         ({"parametrisation": "epsilon"}, ConfigError, "unknown parametrisation 'epsilon'.*eps"),
         ({"parametrisation": "v"}, ConfigError, "'v' needs both alphas and sigmas"),
         ({"scale": float("nan")}, ConfigError, "scale must be finite"),
+        ({"scale": "100"}, ConfigError, "scale must be a number, got '100'"),
         ({"through": "unet"}, ConfigError, 'through must be "denoiser" or "x0"'),
         ({"clamp": 0.0}, ConfigError, "clamp must be above 0"),
         ({"through": "x0", "save_memory": True}, ConfigError, "save_memory has no effect"),
@@ -214,8 +244,9 @@ def test_a_weighted_loss_lets_its_parts_begin_again() -> None:
 
 
 def test_a_clip_loss_of_inference_mode_has_a_gradient_outside() -> None:
+    model = clip()  # its weights are no tensors of inference mode
     with torch.inference_mode():
-        loss = ClipLoss(clip(), "a red fox", cutouts=1)
+        loss = ClipLoss(model, "a red fox", cutouts=1)
     images = torch.rand(1, 3, 32, 32, requires_grad=True)
     (slope,) = torch.autograd.grad(loss(images).sum(), images)
     assert slope.abs().max() > 0

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.guidance import (
+    OverViews,
     PixelDifference,
+    Views,
     WeightedLoss,
     cosine_distance,
     out_of_range,
@@ -91,6 +93,35 @@ def test_weights_must_be_numbers_and_parts_must_be_there() -> None:
         WeightedLoss([])
     with pytest.raises(ConfigError, match="weight of a loss must be finite"):
         WeightedLoss([(total_variation, math.inf)])
+
+
+def test_parts_that_give_one_number_for_all_are_refused() -> None:
+    with pytest.raises(ShapeError, match="one number for each of the 2 images, got the shape"):
+        WeightedLoss([(lambda x: x.square().sum(), 1.0)])(images())
+    with pytest.raises(ShapeError, match="3 start images for 2 images"):
+        PixelDifference(torch.zeros(3, 3, 5, 4))(images())
+
+
+def test_a_loss_over_views_begins_again_with_its_own() -> None:
+    told: list[object] = []
+
+    class Inner:
+        def __call__(self, images: Tensor) -> Tensor:
+            return images.mean(dim=(1, 2, 3))
+
+        def restart(self) -> None:
+            told.append("restart")
+
+        def at(self, noise: float) -> None:
+            told.append(noise)
+
+    loss = OverViews(Inner(), Views(2))
+    x = images().float().clamp(0, 1)
+    first = loss(x)
+    loss.restart()
+    assert torch.equal(loss(x), first)
+    loss.at(0.3)
+    assert told == ["restart", "restart", 0.3]
 
 
 def test_a_sum_remembers_its_parts() -> None:

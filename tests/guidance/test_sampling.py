@@ -59,6 +59,13 @@ def test_recurrences_are_counted_where_they_apply() -> None:
     again = Recurrence(10, first=0.8, last=0.5)
     sample(denoise, noise(2), "flow", flow_schedule(), 10, recurrence=again)
     assert len(calls) == 6 + 4 * 10
+    ends = Recurrence(10, first=0.3, last=0.1)
+    assert [ends.count(number, 10) for number in range(6, 10)] == [1, 10, 10, 10]
+
+
+def test_a_run_keeps_no_graph() -> None:
+    net = torch.nn.Linear(4, 4).double()
+    assert not sample(lambda x, t: net(x), noise(2), "flow", flow_schedule(), 3).requires_grad
 
 
 def test_a_seed_repeats_exactly_and_a_batch_is_its_samples() -> None:
@@ -77,6 +84,9 @@ def test_each_step_can_be_watched() -> None:
     assert [one.number for one in seen] == list(range(1, 8))
     assert torch.equal(seen[-1].x, last)
     torch.testing.assert_close(seen[-1].x0, last)
+    seen.clear()
+    sample(ideal("flow"), noise(2), "flow", flow_schedule(), 7, watch=seen.append, every=3)
+    assert [one.number for one in seen] == [3, 6, 7]
 
 
 def test_a_run_that_fails_keeps_what_was_reached() -> None:
@@ -109,6 +119,15 @@ def test_bad_input_is_refused() -> None:
         sample(ideal("flow"), noise(1), "flow", schedule, eta=2.0)
     with pytest.raises(ConfigError, match="steps"):
         sample(ideal("flow"), noise(1), "flow", schedule, 0)
+    zero = stored_schedule(torch.linspace(0.99, 0, 100))
+    with pytest.raises(ConfigError, match=r"'eps' begins with noise alone \(a = 0\)"):
+        sample(lambda x, t: x, noise(1), "eps", zero, 5)
+    with pytest.raises(ConfigError, match=r"begins with no noise \(s = 0\).*a little later"):
+        sample(ideal("flow"), noise(1), "flow", schedule, times=torch.tensor([0.0, 0.5]))
+    with pytest.raises(ConfigError, match="shift"):
+        flow_schedule(0.0)
+    with pytest.raises(ConfigError, match="rho"):
+        karras_schedule(rho=0.0)
     with pytest.raises(ShapeError, match="the batch is 0"):
         sample(ideal("flow"), noise(0), "flow", schedule)
     with pytest.raises(ConfigError, match="alphas_cumprod must fall"):

@@ -44,10 +44,10 @@ class JudgeFlags(IdentityFlags):
         return self.load(self.model, device=self.device, precision=self.precision)
 
 
-def check_suffix(out: Path, known: tuple[str, ...], why: str = "") -> None:
+def check_suffix(out: Path, known: tuple[str, ...]) -> None:
     """Raise a usage error unless the name of the output ends in one of `known`."""
     if out.suffix.lower() not in known:
-        raise typer.BadParameter(f"--out must end in {' or '.join(known)}, got {out}{why}.")
+        raise typer.BadParameter(f"--out must end in {' or '.join(known)}, got {out}.")
 
 
 @contextmanager

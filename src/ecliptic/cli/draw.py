@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecliptic.cli.canvas_flags import Seed, check_suffix, step_bar
+from ecliptic.cli.exits import checks_usage
 from ecliptic.cli.flags import Force, Json, Out, check_written, expands
 from ecliptic.cli.output import print_json, say
 
@@ -34,6 +35,13 @@ class DrawFlags:
     ] = 30
     seed: Seed = 0
 
+    def check(self) -> None:
+        """Raise a usage error for a value that cannot be."""
+        from ecliptic.drawing import DrawSettings
+
+        with checks_usage():
+            DrawSettings(self.guidance, self.clip_guidance, self.drawn_steps, self.seed)
+
 
 @expands
 def draw(
@@ -55,6 +63,7 @@ def draw(
     check_suffix(out, (".png",))
     if not text.strip():
         raise typer.BadParameter("TEXT is empty; say what to draw.")
+    flags.check()
     numbers = range(1, flags.count + 1)
     files = [out.with_stem(f"{out.stem}-{n}") for n in numbers] if each else [out]
     check_written(files, [], force=force, flags="--out")
@@ -64,7 +73,10 @@ def draw(
     write_pictures(files, pictures if each else [sheet(pictures, _COLUMNS, _LARGER)])
     if json:
         print_json({"text": text, "seed": flags.seed, "files": [str(file) for file in files]})
-    say(f"{flags.count} drawings in {files[0]}" + (f" to {files[-1]}" if len(files) > 1 else ""))
+    say(
+        f"{flags.count} drawing{'s' * (flags.count != 1)} in {files[0]}"
+        + (f" to {files[-1]}" if len(files) > 1 else "")
+    )
 
 
 def _draw(text: str, flags: DrawFlags) -> "list[Image.Image]":

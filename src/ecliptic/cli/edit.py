@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecliptic.checks import check_choice
 from ecliptic.cli.canvas_flags import (
     JudgeFlags,
     PageFlag,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SVG, PNG = ".svg", ".png"
 DRAWING = "drawing"  # the way that draws anew
+EDIT_WAYS = ("pixels", "strokes", DRAWING)
 STRENGTH, KEEP = 0.7, 2.0
 EDIT_STEPS, DRAWN_STEPS, EDIT_SIZE = 120, 30, 96
 
@@ -148,6 +150,8 @@ def edit(
     The change is made at --size and added to the picture, which keeps its own size. With --way
     strokes the picture is painted first, and the result can be an SVG.
     """
+    with checks_usage():
+        check_choice("way", flags.way, EDIT_WAYS)
     _check_out(out, flags.way, flags.mask)
     if flags.way == DRAWING and model.model != "mini":
         raise typer.BadParameter("--way drawing draws with the built-in model; leave --model out.")
@@ -181,11 +185,12 @@ def _change(
     report: Callable[[int, float], object],
 ) -> "Edit":
     """The edit, by the part of the library that has the way."""
-    from ecliptic.drawing import RedrawSettings, redraw
+    from ecliptic.drawing import EMBEDDED, RedrawSettings, read_drawing_model, redraw
     from ecliptic.guidance import edit as change
 
     if isinstance(settings, RedrawSettings):
-        return redraw(picture, *texts, settings, report)
+        model = read_drawing_model(EMBEDDED, clip)
+        return redraw(picture, *texts, settings, report, model)
     return change(picture, *texts, clip, way, settings, report)
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecliptic.checks import check_number
 from ecliptic.cli.canvas_flags import JudgeFlags, Seed, check_suffix, step_bar
+from ecliptic.cli.exits import checks_usage
 from ecliptic.cli.flags import Force, Json, Out, check_written, expands
 from ecliptic.cli.output import print_json, say
 
@@ -43,6 +45,14 @@ class GuideFlags:
     ] = 50
     seed: Seed = 0
 
+    def check(self) -> None:
+        """Raise a usage error for a value that cannot be, before anything is loaded."""
+        from ecliptic.guidance import check_decode
+
+        with checks_usage():
+            check_number("scale", self.scale, "pass a finite number, such as 100.")
+            check_decode(self.decode)
+
 
 @expands
 def guide(
@@ -61,6 +71,9 @@ def guide(
     such pictures with --model: the built-in one knows drawings only. It needs diffusers.
     """
     check_suffix(out, (".png",))
+    if not text.strip():
+        raise typer.BadParameter("TEXT is empty; say what CLIP should look for.")
+    flags.check()
     check_written([out], [str(folder), model.model], force=force, flags="--out")
     from ecliptic.drawing import sheet, write_pictures
 
@@ -80,9 +93,7 @@ def _guide(
     report: Callable[[int, float], object],
 ) -> "list[Image.Image]":
     """The pictures."""
-    import torch
-
-    from ecliptic.guidance import guided_pipeline, open_pipeline
+    from ecliptic.guidance import generator_of, guided_pipeline, open_pipeline
 
     clip = model.clip()
     pipe = open_pipeline(folder, str(clip.device))
@@ -93,7 +104,7 @@ def _guide(
     given: dict[str, Any] = {
         "num_inference_steps": flags.drawn_steps,
         "num_images_per_prompt": flags.count,
-        "generator": torch.Generator().manual_seed(flags.seed),
+        "generator": generator_of(flags.seed),
     }
     with guided_pipeline(
         pipe,
@@ -105,4 +116,4 @@ def _guide(
         seed=flags.seed,
         watch=watch,
     ) as guided:
-        return list(guided(flags.prompt or text, **given).images)
+        return list(guided(text if flags.prompt is None else flags.prompt, **given).images)

@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ecliptic.checks import check_count, check_finite
+from ecliptic.checks import check_count, check_number
 from ecliptic.drawing.model import DrawingModel, load_drawing
-from ecliptic.errors import ConfigError
 from ecliptic.guidance import (
     ClipLoss,
     Cutouts,
@@ -43,8 +42,9 @@ class DrawSettings:
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
+        check_count("seed", self.seed, least=0)
         for name in ("guidance", "clip_guidance"):
-            check_finite(getattr(self, name), name, "pass a number, such as 2.", ConfigError)
+            check_number(name, getattr(self, name), "pass a number, such as 2.")
 
 
 def draw(
@@ -69,7 +69,8 @@ def draw(
         clip_guidance: strength of CLIP guidance on top; 0 has none and is quicker.
         seed: of the noise; drawing i is the same whatever the count.
         steps: of the sampler.
-        unlike: what should not be drawn.
+        unlike: what should not be drawn: classifier-free guidance leads away from it in place of
+            from nothing in particular, and CLIP guidance has it with half the weight of the prompt.
         watch: is called after each step, with values -1..1.
         model: another drawing model than the embedded one.
 
@@ -101,9 +102,8 @@ def draw_tensor(
     noise = torch.stack(
         [torch.randn(3, size, size, generator=generator_of(settings.seed, i)) for i in range(count)]
     )
-    schedule = flow_schedule(SHIFT)
-    with torch.no_grad():
-        x0 = sample(denoise, noise, "x0", schedule, settings.steps, watch=watch)
+    noise = noise.to(model.clip.device)
+    x0 = sample(denoise, noise, "x0", flow_schedule(SHIFT), settings.steps, watch=watch)
     return to_unit(x0).clamp(0, 1)
 
 

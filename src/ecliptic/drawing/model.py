@@ -100,7 +100,7 @@ def read_drawing_model(path: Path, clip: Clip) -> DrawingModel:
             f"are {about['space'][:12]} and {clip.card.space[:12]}. Train it anew with the vectors "
             "of that model (recipes/drawing.toml), or load the model that it was trained with."
         )
-    return DrawingModel(net, clip)
+    return DrawingModel(net.to(clip.device), clip)
 
 
 def _build(config: DrawingConfig, tensors: Mapping[str, Tensor]) -> DrawingNet:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecliptic.checks import check_number
 from ecliptic.drawing.drawings import SHIFT, DrawSettings, steered, to_unit
 from ecliptic.drawing.model import DrawingModel, load_drawing
 from ecliptic.errors import ConfigError
@@ -43,6 +44,7 @@ class RedrawSettings:
     drawing: DrawSettings = field(default_factory=DrawSettings)
 
     def __post_init__(self) -> None:
+        check_number("strength", self.strength, "pass a share such as 0.7.")
         if not 0 < self.strength < 1:
             raise ConfigError(f"strength must be above 0 and below 1, got {self.strength}.")
 
@@ -65,7 +67,7 @@ def redraw(
         source: what it shows.
         target: what it should show.
         settings: None takes the defaults.
-        report: called after each step of the way back with its number, and 0.
+        report: called after each step of the way back with its number and the directional loss.
         model: another drawing model than the embedded one.
 
     Raises:
@@ -78,21 +80,28 @@ def redraw(
     mask = read_mask(how.mask, whole) if how.mask is not None else None
     small = fit_square(whole, model.net.config.size)
     loss = DirectionalLoss(model.clip, source, target, small, seed=how.drawing.seed)
-    frames = [Frame(0, small, 0.0)]
-    every = max(1, how.drawing.steps // _FRAMES)
+    losses: list[float] = []
+    frames = [Frame(0, small, _measure(loss, small))]
 
     def watch(step: SampleStep) -> None:
-        if step.number % every == 0 or step.number == step.steps:
-            frames.append(Frame(step.number, to_unit(step.x0).clamp(0, 1), 0.0))
+        seen = to_unit(step.x0).clamp(0, 1)
+        losses.append(_measure(loss, seen))
+        if step.number % max(1, step.steps // _FRAMES) == 0 or step.number == step.steps:
+            frames.append(Frame(step.number, seen, losses[-1]))
         if report is not None:
-            report(step.number, 0.0)
+            report(step.number, losses[-1])
 
     found = redraw_tensor(model, small, source, target, how, watch)
     after = unfit_square(found, whole)
     if mask is not None:
         after = (whole + mask * (after - whole)).where(mask > 0, whole)
-    way = Optimised(found, (), tuple(frames))
+    way = Optimised(found, tuple(losses), tuple(frames))
     return Edit(whole, after, way, None, *judge_edit(loss, small, found, target))
+
+
+@torch.no_grad()
+def _measure(loss: DirectionalLoss, picture: Tensor) -> float:
+    return float(loss(picture))
 
 
 def redraw_tensor(
@@ -108,14 +117,14 @@ def redraw_tensor(
     drawing = settings.drawing
     times = flow_schedule(SHIFT).times(drawing.steps)
     falling = torch.cat([torch.tensor([settings.strength]), times[times < settings.strength]])
-    rising = torch.cat([torch.tensor([_FIRST]), falling[falling > _FIRST].flip(0)])
+    first = min(_FIRST, settings.strength / 2)
+    rising = torch.cat([torch.tensor([first]), falling[falling > first].flip(0)])
     noise = torch.randn(picture.shape, generator=generator_of(drawing.seed, 0))
-    start = torch.lerp(picture * 2 - 1, noise, _FIRST)
+    start = torch.lerp(picture * 2 - 1, noise, first).to(model.clip.device)
     plain, pulled = model.denoiser(there, None, 1.0), steered(model, back, there, drawing)
-    with torch.no_grad():
-        x = sample(plain, start, "x0", flow_schedule(), times=rising)
-        x0 = sample(pulled, x, "x0", flow_schedule(), times=falling, watch=watch)
-    return to_unit(x0).clamp(0, 1)
+    x = sample(plain, start, "x0", flow_schedule(), times=rising)
+    x0 = sample(pulled, x, "x0", flow_schedule(), times=falling, watch=watch)
+    return to_unit(x0).clamp(0, 1).cpu()
 
 
 def fit_square(picture: Tensor, size: int) -> Tensor:

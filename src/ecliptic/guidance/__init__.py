@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         steer as steer,
         to_x0 as to_x0,
     )
+    from ecliptic.guidance.pipelines.decoding import check_decode as check_decode
     from ecliptic.guidance.pipelines.opening import open_pipeline as open_pipeline
     from ecliptic.guidance.pipelines.running import (
         GuidedPipeline as GuidedPipeline,

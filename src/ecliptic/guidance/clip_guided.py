@@ -81,9 +81,8 @@ def clip_guided_diffusion(
     )
     rows = range(check_count("count", count))
     noise = [torch.randn(diffusion_model.shape, generator=generator_of(seed, i)) for i in rows]
-    with torch.no_grad():
-        x = torch.stack(noise).to(clip.device)
-        x0 = sample(denoise, x, kind, schedule, num_steps, eta=eta, seed=seed + 1, watch=watch)
+    x = torch.stack(noise).to(clip.device)
+    x0 = sample(denoise, x, kind, schedule, num_steps, eta=eta, seed=seed + 1, watch=watch)
     return ((x0 + 1) / 2).clamp(0, 1)
 
 

@@ -27,8 +27,9 @@ from ecliptic.guidance.losses.views import Views
 from ecliptic.guidance.losses.weighted import WeightedLoss
 from ecliptic.guidance.optimising import Optimised, StepReport, optimise
 from ecliptic.guidance.sketching import check_size
-from ecliptic.inputs import ImageSource, ImageSpec, Preprocess
+from ecliptic.inputs import WHITE, ImageSource, ImageSpec, Preprocess
 
+BLACK = (0, 0, 0)
 STROKES = 96  # of a painted picture, if the settings do not say
 FIT = 60  # steps that fit strokes to the picture before the edit
 
@@ -169,26 +170,26 @@ def edit(
     return Edit(whole, after, done, canvas, *judge_edit(loss, small, done.picture, target))
 
 
-def read_picture(source: ImageSource) -> Tensor:
-    """(1, 3, H, W) values 0 to 1 of any image: upright, on white where it is transparent.
+def read_picture(source: ImageSource, ground: tuple[int, int, int] = WHITE) -> Tensor:
+    """(1, 3, H, W) values 0 to 1 of any image: upright, on `ground` where it is transparent.
 
     Raises:
         ImageError: it cannot be read.
     """
-    image = Preprocess(ImageSpec(), "robust").load(source)
+    image = Preprocess(ImageSpec(), "robust", ground).load(source)
     rgb = np.array(image.convert("RGB"), dtype=np.float32) / 255
     return torch.from_numpy(rgb).permute(2, 0, 1)[None]
 
 
 def read_mask(source: ImageSource, picture: Tensor) -> Tensor:
-    """(1, 1, H, W) values 0 to 1 of a mask for `picture`; white is 1.
+    """(1, 1, H, W) values 0 to 1 of a mask for `picture`; white is 1, what is transparent 0.
 
     Raises:
         ImageError: it cannot be read.
         ShapeError: it has another size than the picture.
         ConfigError: it is black everywhere.
     """
-    mask = read_picture(source).mean(1, keepdim=True)
+    mask = read_picture(source, BLACK).mean(1, keepdim=True)
     check_mask(mask, picture)
     return mask
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ecliptic.checks import check_finite
+from ecliptic.checks import check_finite, check_number
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.guidance.losses.weighted import ImageLoss, name_of, tell_noise
 from ecliptic.guidance.parametrisations import (
@@ -74,7 +74,11 @@ def guided(
         ConfigError: an unknown parametrisation, a missing schedule, a scale that is not finite.
     """
     kind = check_parametrisation(parametrisation)
-    check_finite(scale, "scale", "pass a finite number, such as 100.", ConfigError)
+    fix = "pass a finite number, such as 100, or one of each sample."
+    if isinstance(scale, Tensor):
+        check_finite(scale, "scale", fix, ConfigError)
+    else:
+        check_number("scale", scale, fix)
     if through not in ("denoiser", "x0"):
         raise ConfigError(f'through must be "denoiser" or "x0", got {through!r}.')
     if through == "x0" and save_memory:
@@ -125,9 +129,11 @@ class _Guided:
                 prediction = check_prediction(self.denoise(x, t), x)
                 x0 = self._estimate(prediction, x, a, s)
             x0.requires_grad_()
+            x = x.requires_grad_()  # a blend holds it too
             loss = self._measure(x0, x, a, s)
-            (slope,) = torch.autograd.grad(loss.sum(), x0)
-            return prediction, slope * (a / (a.square() + s.square()))
+            for_x0, direct = torch.autograd.grad(loss.sum(), (x0, x), allow_unused=True)
+            slope = for_x0 * (a / (a.square() + s.square()))
+            return prediction, slope if direct is None else slope + direct
         x = x.requires_grad_()
         if self.save_memory:
             prediction = checkpoint(self.denoise, x, t, use_reentrant=False)

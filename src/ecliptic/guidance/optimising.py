@@ -14,7 +14,8 @@ from torch import Tensor
 from ecliptic.checks import check_count, check_finite, is_finite
 from ecliptic.errors import ConfigError, NumericalError, ShapeError
 from ecliptic.guidance.canvases.canvas import Adjustable, Canvas
-from ecliptic.guidance.losses.weighted import ImageLoss
+from ecliptic.guidance.chance import generator_of
+from ecliptic.guidance.losses.weighted import ImageLoss, restart
 
 FRAMES = 8  # pictures of the way
 SLOWEST = 0.1  # share of the rates in the last step; they fall along a cosine
@@ -81,8 +82,8 @@ def optimise(
     if not given:
         raise ConfigError("the canvas has no parameters, so nothing can change.")
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        _restart(loss)
+        torch.manual_seed(generator_of(seed).initial_seed())
+        restart(loss)
         return _Run(canvas, loss, steps, given, _places(frames, steps)).go(report)
 
 
@@ -171,14 +172,6 @@ def _places(frames: int, steps: int) -> set[int]:
     if frames < 2:
         return {steps} if frames else set()
     return {round(steps * n / (frames - 1)) for n in range(frames)}
-
-
-def _restart(loss: ImageLoss) -> None:
-    """Begin the random numbers of a loss again, if it has any of its own."""
-    if hasattr(loss, "restart"):
-        loss.restart()
-    for part, _ in getattr(loss, "parts", ()):  # of a WeightedLoss
-        _restart(part)
 
 
 def _check_picture(picture: Tensor) -> None:

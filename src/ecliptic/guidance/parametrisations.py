@@ -81,7 +81,8 @@ def level(value: Level, x: Tensor, what: str) -> Tensor:
             f"{what} must be one number or one for each of the {len(x)} samples, got the shape "
             f"{tuple(tensor.shape)}."
         )
-    check_finite(tensor, what, "check the schedule.")
+    fix = "take a smaller one." if what == "scale" else "check the schedule."
+    check_finite(tensor, what, fix)
     dtype = torch.promote_types(x.dtype, torch.float32)
     return tensor.to(dtype).reshape(-1, *(1,) * (x.ndim - 1)).expand(len(x), *(1,) * (x.ndim - 1))
 

@@ -24,6 +24,8 @@ from ecliptic.guidance.parametrisations import (
 )
 from ecliptic.guidance.schedules import Schedule
 
+_ROUNDING = 1e-9  # of shares of a run
+
 
 @dataclass(frozen=True)
 class SampleStep:
@@ -59,12 +61,14 @@ class Recurrence:
     def count(self, number: int, steps: int) -> int:
         """How often step `number` is done."""
         left = 1 - number / steps
-        return self.times if self.last <= left <= self.first else 1
+        inside = self.last - _ROUNDING <= left <= self.first + _ROUNDING
+        return self.times if inside else 1
 
 
 ONCE = Recurrence()
 
 
+@torch.no_grad()
 def sample(
     denoise: Denoiser,
     noise: Tensor,
@@ -76,6 +80,7 @@ def sample(
     recurrence: Recurrence = ONCE,
     seed: int = 0,
     watch: Callable[[SampleStep], object] | None = None,
+    every: int = 1,
     times: Tensor | None = None,
 ) -> Tensor:
     """Turn noise into images, step by step.
@@ -90,7 +95,8 @@ def sample(
         recurrence: steps that are repeated.
         seed: of the noise that is added on the way; each sample has its own, so a batch gives the
             same as its samples one by one, up to the rounding of the denoiser.
-        watch: is called after each step.
+        watch: is called after every `every` steps, and after the last.
+        every: as above.
         times: (K + 1,) times in place of those of `schedule`; `noise` is then used as it is.
 
     Returns:
@@ -104,6 +110,7 @@ def sample(
         raise ConfigError(f"eta must be 0 to 1, got {eta}.")
     if not len(noise):
         raise ShapeError("noise has no samples: the batch is 0.")
+    check_count("every", every)
     t = (schedule.times(steps) if times is None else times).to(noise.device)
     run = _Run(denoise, kind, schedule, eta, _noises(noise, seed))
     x = noise * float(schedule.sigmas(t[:1])) if times is None else noise
@@ -121,7 +128,8 @@ def sample(
                     x0,
                 ) from None
             x = there if repeat == count - 1 else run.add_noise(there, t[number], t[number + 1])
-        if watch is not None and x0 is not None:
+        shown = (number + 1) % every == 0 or number + 2 == len(t)
+        if watch is not None and x0 is not None and shown:
             watch(SampleStep(number + 1, len(t) - 1, x, x0))
     return x
 
@@ -138,6 +146,12 @@ class _Run:
         """x at the next time, and x0."""
         (a, s), (b, r) = self._levels(x, t), self._levels(x, then)
         check_levels(self.kind, a, s)
+        if float(s.min()) <= 0 or (self.kind == "eps" and float(a.min()) <= 0):
+            what = "no noise (s = 0)" if float(s.min()) <= 0 else "noise alone (a = 0)"
+            raise ConfigError(
+                f"a step of {self.kind!r} begins with {what}, from which the other part cannot be "
+                "computed; give times that begin a little later."
+            )
         prediction = check_prediction(self.denoise(x, t.expand(len(x))), x)
         x0 = to_x0(self.kind, prediction, x, a.clamp(min=1e-8), s).to(x.dtype)
         noise = (x - a * x0) / s

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ecliptic.checks import check_count, check_finite
+from ecliptic.checks import check_count, check_finite, check_range
 from ecliptic.errors import ConfigError
 
 _LATEST = 0.999  # the time at which a run of the cosine schedule begins
@@ -34,7 +34,11 @@ def flow_schedule(shift: float = 1.0) -> Schedule:
     """Rectified flow: a = 1 - t, s = t; `shift` above 1 spends more steps on much noise.
 
     Source of the shift: Esser et al. 2024, arXiv:2403.03206, section 5.3.2.
+
+    Raises:
+        ConfigError: a shift that is not above 0.
     """
+    check_range("shift", shift, above=True)
 
     def spread(steps: int) -> Tensor:
         t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
@@ -89,6 +93,7 @@ def stored_schedule(alphas_cumprod: Tensor) -> Schedule:
 
 def karras_schedule(least: float = 0.03, most: float = 80.0, rho: float = 7.0) -> Schedule:
     """a = 1, s = sigma; the time is sigma itself (Karras et al. 2022, arXiv:2206.00364, eq. 5)."""
+    check_range("rho", rho, above=True)
     if not 0 < least < most < math.inf:
         raise ConfigError(f"least and most must be 0 < least < most, got {least} and {most}.")
 

@@ -179,3 +179,22 @@ def test_no_strokes_and_wrong_shapes_are_refused() -> None:
         StrokesCanvas(straight(1.0, 1.0), SIZE, rates=(0.1, 0.1, float("inf"), 0.1))
     with pytest.raises(ConfigError, match="at least one pixel, got 4 x 0"):
         rasterise(straight(1.0, 1.0), WHITE, (0, 4))
+
+
+def test_a_long_picture_keeps_its_places() -> None:
+    """The size of the work is rounded, 7 rows of 96 for 100 of 1300, so each axis has a factor."""
+    canvas = StrokesCanvas.blank(1, (7, 96))
+    points = torch.tensor([[[70.0, 3.5], [73.0, 3.5], [76.0, 3.5], [79.0, 3.5]]]) / 7
+    canvas.parameters()[0].tensor.data.copy_(points)
+    dark = 1 - canvas.enlarge((100, 1300))[0].mean(dim=(0, 1))
+    middle = float((dark * torch.arange(1300)).sum() / dark.sum())
+    assert middle == pytest.approx(74.5 / 96 * 1300, abs=8)
+
+
+def test_a_large_picture_is_drawn_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    canvas = StrokesCanvas.blank(5, (20, 30), seed=2)
+    with torch.no_grad():
+        whole = rasterise(canvas.strokes(), canvas.paper, canvas.size)
+        monkeypatch.setattr(rasteriser, "MOST_PIXELS", 30 * 7)
+        bands = rasterise(canvas.strokes(), canvas.paper, canvas.size)
+    torch.testing.assert_close(bands, whole)

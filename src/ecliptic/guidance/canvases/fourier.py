@@ -13,6 +13,7 @@ from torch import Tensor
 from ecliptic.checks import check_count, check_finite, check_range
 from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.guidance.canvases.canvas import Adjustable
+from ecliptic.guidance.chance import generator_of
 
 # Square root of the covariance of colours in ImageNet: `color_correlation_svd_sqrt` of lucid.
 COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
@@ -51,7 +52,7 @@ class FourierCanvas:
         high, wide = (check_count(f"the {n}", x) for n, x in zip(("height", "width"), size))  # noqa: B905
         check_count("batch", batch)
         check_range("noise", noise)
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(seed)
         shape = (batch, 3, high, wide // 2 + 1, 2)
         return cls(noise * torch.randn(shape, generator=generator), (high, wide))
 

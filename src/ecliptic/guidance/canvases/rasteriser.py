@@ -17,6 +17,7 @@ from ecliptic.errors import ConfigError, ShapeError
 
 LINES = 12  # of a stroke; those of a new sketch are off by 1/1000 of the side at most
 AT_ONCE = 4_000_000  # distances of pixels to lines in memory; more strokes are drawn in blocks
+MOST_PIXELS = 1 << 18  # of a picture that is drawn at once without gradients
 _TINY = 1e-12  # added to squared distances, whose root has no gradient at 0
 
 
@@ -74,6 +75,9 @@ def rasterise(strokes: Strokes, paper: Tensor, size: tuple[int, int]) -> Tensor:
     if min(size) < 1:
         raise ConfigError(f"a picture needs at least one pixel, got {wide} x {high}.")
     image = (paper[:, None] if paper.ndim == 1 else paper.flatten(1)).expand(3, high * wide)
+    band = max(1, MOST_PIXELS // wide)
+    if not torch.is_grad_enabled() and high > band:
+        return _draw_bands(strokes, image.reshape(3, high, wide), band)
     block = max(1, AT_ONCE // (high * wide * LINES))
     for first in range(0, len(strokes), block):
         some = strokes.part(first, first + block)
@@ -83,6 +87,17 @@ def rasterise(strokes: Strokes, paper: Tensor, size: tuple[int, int]) -> Tensor:
         else:
             image = _draw(image, size, *parts)
     return image.reshape(1, 3, high, wide)
+
+
+def _draw_bands(strokes: Strokes, paper: Tensor, band: int) -> Tensor:
+    """The strokes on a large picture (3, H, W), some rows at a time, so that memory is bounded."""
+    parts = []
+    for top in range(0, paper.shape[1], band):
+        rows = paper[:, top : top + band]
+        moved = strokes.points - strokes.points.new_tensor([0.0, top])
+        some = Strokes(moved, strokes.widths, strokes.colours, strokes.opacities)
+        parts.append(rasterise(some, rows, (rows.shape[1], rows.shape[2])))
+    return torch.cat(parts, dim=2)
 
 
 def curve(points: Tensor, count: int) -> Tensor:

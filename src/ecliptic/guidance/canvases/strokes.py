@@ -14,6 +14,7 @@ from ecliptic.guidance.canvases.canvas import Adjustable
 from ecliptic.guidance.canvases.fourier import check_picture
 from ecliptic.guidance.canvases.rasteriser import Strokes, rasterise
 from ecliptic.guidance.canvases.svg import write_svg
+from ecliptic.guidance.chance import generator_of
 
 RATES = (0.006, 0.0015, 0.02, 0.01)  # of points and widths (shares), colours, opacities; a step
 WIDTHS = (0.006, 0.4)  # least and largest width, share of the shorter side
@@ -77,7 +78,7 @@ class StrokesCanvas:
             ConfigError: fewer than one stroke.
         """
         check_count("the number of strokes", count)
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(seed)
         high, wide = size
         side = min(size)
         start = 0.1 + 0.8 * torch.rand(count, 1, 2, generator=generator)
@@ -112,7 +113,7 @@ class StrokesCanvas:
         """
         check_picture(picture)
         check_count("the number of strokes", count)
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(seed)
         image, size = picture[0].detach(), (picture.shape[-2], picture.shape[-1])
         edge = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
         paper = edge.median(dim=1).values
@@ -142,9 +143,17 @@ class StrokesCanvas:
         return rasterise(self.strokes(), self.paper, self.size)
 
     def enlarge(self, size: tuple[int, int]) -> Tensor:
-        """(1, 3, H, W) the drawing at another size of the same shape, without gradients."""
+        """(1, 3, H, W) the drawing at another size, without gradients.
+
+        Each axis has a factor of its own, since a rounded shape is never quite the same.
+        """
+        down, right = (new / old for new, old in zip(size, self.size, strict=True))
         with torch.no_grad():
-            return rasterise(self.strokes(min(size) / self._side), self.paper, size)
+            own = self.strokes()
+            points = own.points * own.points.new_tensor([right, down])
+            widths = own.widths * (down * right) ** 0.5
+            large = Strokes(points, widths, own.colours, own.opacities)
+            return rasterise(large, self.paper, size)
 
     @torch.no_grad()
     def after_step(self) -> None:

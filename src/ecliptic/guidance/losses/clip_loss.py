@@ -44,7 +44,7 @@ class ClipLoss:
         weights: one of each prompt; None: 1 for all.
         cutouts: how many, or settings, or a schedule of them; 0: the whole image alone.
         distance: "spherical" (half the squared angle) or "cosine" (1 - cosine).
-        at_once: cutouts that are encoded together, over all images; halved when memory runs out.
+        at_once: cutouts that are encoded together, at most; halved when memory runs out.
         seed: of the cutouts.
 
     Raises:
@@ -76,7 +76,7 @@ class ClipLoss:
         self.cutouts = CutoutSchedule.of(cutouts)
         self.at_once = check_count("at_once", at_once)
         self.weights = _normalise(weights, len(self.prompts))
-        self.seed = int(seed)
+        self.seed = check_count("seed", seed, least=0)
         for each in self.clips:
             _ = each.model.image_tower  # raises without one
         self.vectors = [encode_prompts(each, self.prompts) for each in self.clips]  # (P, E) each
@@ -102,9 +102,12 @@ class ClipLoss:
                 "images must be (B, 3, H, W) numbers 0..1, got "
                 f"{tuple(images.shape)} of {images.dtype}."
             )
+        if not len(images):
+            raise ShapeError("there are no images: the batch is 0.")
+        size = max(each.preprocessor.spec.size for each in self.clips)
+        self.cutouts.check(images.shape[2], images.shape[3], size)
         random = generator_of(self.seed, self._calls)
         self._calls += 1
-        size = max(each.preprocessor.spec.size for each in self.clips)
         cuts = self.cutouts.at(self._noise).plan(images.shape[2], images.shape[3], size, random)
         if images.requires_grad and torch.is_grad_enabled():
             loss: Tensor = _Collected.apply(  # type: ignore[no-untyped-call]
@@ -127,6 +130,10 @@ class ClipLoss:
 
     def _measure(self, images: Tensor, cuts: list[Cut], *, grad: bool) -> tuple[Tensor, Tensor]:
         """The loss (B,) and its gradient for the images (zeros without `grad`)."""
+        if len(images) > self.at_once:
+            halves = [self._measure(half, cuts, grad=grad) for half in images.tensor_split(2)]
+            losses, slopes = zip(*halves, strict=True)
+            return torch.cat(losses), torch.cat(slopes)
         total = images.new_zeros(len(images), dtype=torch.float32)
         slope = torch.zeros_like(images) if grad else images
         start = 0
@@ -136,6 +143,8 @@ class ClipLoss:
                 part, g = self._measure_some(images, some, grad=grad)
             except RuntimeError as error:
                 self._use_less(error, len(some) * len(images))
+                if self.at_once < len(images):
+                    return self._measure(images, cuts, grad=grad)  # from the beginning, by halves
                 continue
             total += part * (len(some) / len(cuts))
             if grad:
@@ -165,7 +174,7 @@ class ClipLoss:
         pixels = torch.cat([cut.take(images, size) for cut in cuts])  # (cutouts B, 3, S, S)
         found = encode_pixels(clip, pixels)[:, None]  # (cutouts B, 1, E)
         each = self.distance(found, vectors) @ self.weights.to(vectors.device)
-        return each.view(len(cuts), -1).mean(dim=0)
+        return each.view(len(cuts), -1).mean(dim=0).to(images.device)
 
     def _use_less(self, error: RuntimeError, used: int) -> None:
         """Take half as many at a time after memory ran out; raise anything else."""

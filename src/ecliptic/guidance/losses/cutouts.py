@@ -70,6 +70,17 @@ class Cutouts:
         if self.smallest is not None and (type(self.smallest) is not int or self.smallest < 1):
             raise ConfigError(f"smallest must be a number of pixels, got {self.smallest!r}.")
 
+    def range(self, height: int, width: int, size: int) -> tuple[int, int]:
+        """Smallest and largest side of a cutout; ShapeError if `smallest` does not fit."""
+        most = min(height, width)
+        least = min(most, size) if self.smallest is None else self.smallest
+        if least > most:
+            raise ShapeError(
+                f"cutouts of at least {least} pixels do not fit into an image of {width} x "
+                f"{height}; set smallest to at most {most}."
+            )
+        return least, most
+
     def plan(self, height: int, width: int, size: int, random: torch.Generator) -> list[Cut]:
         """Draw the cutouts of an image.
 
@@ -82,13 +93,7 @@ class Cutouts:
         Raises:
             ShapeError: `smallest` is larger than the image.
         """
-        most = min(height, width)
-        least = min(most, size) if self.smallest is None else self.smallest
-        if least > most:
-            raise ShapeError(
-                f"cutouts of at least {least} pixels do not fit into an image of {width} x "
-                f"{height}; set smallest to at most {most}."
-            )
+        least, most = self.range(height, width, size)
         cuts = [Cut(0, 0, None, *_VARIANTS[n % len(_VARIANTS)]) for n in range(self.overview)]
         for number in range(self.count):
             u = float(torch.rand((), generator=random, dtype=torch.float64))
@@ -123,6 +128,11 @@ class CutoutSchedule:
         if isinstance(given, int):
             given = Cutouts(given) if given else Cutouts(0, overview=1)
         rows = ((1.0, given),) if isinstance(given, Cutouts) else tuple(given)
+        if not all(_is_row(row) for row in rows):
+            raise ConfigError(
+                "a schedule of cutouts is pairs of a share of noise and Cutouts, such as "
+                f"[(1.0, Cutouts(8)), (0.4, Cutouts(16))], got {given!r}."
+            )
         shares = [share for share, _ in rows]
         if not shares or shares[0] != 1.0 or shares != sorted(set(shares), reverse=True):
             raise ConfigError(
@@ -130,9 +140,19 @@ class CutoutSchedule:
             )
         return cls(rows)
 
+    def check(self, height: int, width: int, size: int) -> None:
+        """Raise ShapeError if cutouts of any row do not fit into the images."""
+        for _, cutouts in self.rows:
+            cutouts.range(height, width, size)
+
     def at(self, noise: float) -> Cutouts:
         """The row of a share of noise."""
         return [cutouts for share, cutouts in self.rows if share >= min(noise, 1.0)][-1]
+
+
+def _is_row(row: object) -> bool:
+    pair = isinstance(row, tuple | list) and len(row) == 2
+    return pair and isinstance(row[0], int | float) and isinstance(row[1], Cutouts)
 
 
 def _square(images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ecliptic.engine import Clip
 from ecliptic.errors import ConfigError, ShapeError
+from ecliptic.guidance.chance import generator_of
 from ecliptic.guidance.losses.seeing import see
 from ecliptic.guidance.losses.views import Views
 from ecliptic.inputs import Template, fill, fold_label
@@ -74,7 +75,7 @@ class DirectionalLoss:
 
     def restart(self) -> None:
         """Begin again with the views of the first call."""
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator = generator_of(self.seed)
 
     def __call__(self, images: Tensor, before: Tensor | None = None) -> Tensor:
         """(B,) losses of pictures (B, 3, H, W) values 0 to 1, differentiable.

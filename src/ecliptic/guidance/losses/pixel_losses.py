@@ -53,5 +53,9 @@ class PixelDifference:
                 f"the start image is {tuple(self.start.shape)}, but the images are "
                 f"{tuple(images.shape)}; resize it to {images.shape[-1]} x {images.shape[-2]}."
             )
+        if self.start.ndim == 4 and len(self.start) not in (1, len(images)):
+            raise ShapeError(
+                f"{len(self.start)} start images for {len(images)} images; give one, or one each."
+            )
         start = self.start.to(images.device, images.dtype)
         return (images - start).square().mean(dim=(1, 2, 3))

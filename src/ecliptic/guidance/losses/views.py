@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.checks import check_choice, check_count, check_range
-from ecliptic.guidance.losses.weighted import ImageLoss
+from ecliptic.guidance.chance import generator_of
+from ecliptic.guidance.losses.weighted import ImageLoss, restart, tell_noise
 
 ViewKind = Literal["perspective", "jitter"]
 
@@ -92,7 +93,12 @@ class OverViews:
 
     def restart(self) -> None:
         """Begin again with the views of the first call."""
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator = generator_of(self.seed)
+        restart(self.loss)
+
+    def at(self, noise: float) -> None:
+        """Tell the loss how much noise is left, 1 to 0."""
+        tell_noise(self.loss, noise)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B,) means over the views."""

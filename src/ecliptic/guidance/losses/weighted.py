@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.checks import check_finite
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, ShapeError
 
 ImageLoss = Callable[[Tensor], Tensor]  # images or x0 (B, ...) -> (B,), made smaller
 
@@ -35,6 +35,11 @@ class WeightedLoss:
         values = {}
         for number, (loss, weight) in enumerate(self.parts):
             value = loss(images)
+            if value.shape != (len(images),):
+                raise ShapeError(
+                    f"the loss {name_of(loss)} must give one number for each of the {len(images)} "
+                    f"images, got the shape {tuple(value.shape)}; take the mean of the other axes."
+                )
             values[f"{number} {name_of(loss)}"] = value.detach()
             total = total + weight * value
         self.values = values

@@ -63,10 +63,11 @@ def check_diffusers() -> None:
         MissingExtraError: it cannot be imported.
     """
     try:
-        import diffusers  # noqa: F401
-    except ImportError as reason:
+        from diffusers import DiffusionPipeline  # noqa: F401 it is lazy: the name imports the rest
+    except (ImportError, RuntimeError) as reason:
         raise MissingExtraError(
-            f"guided_pipeline guides a pipeline of diffusers, which cannot be imported ({reason}); "
+            f"guided_pipeline guides a pipeline of diffusers, which cannot be imported "
+            f"({' '.join(str(reason).split())[:200]}); "
             "`pip install diffusers transformers`. `guided` and `sample` guide any other model."
         ) from reason
 
