@@ -208,8 +208,13 @@ def _notes(clip: Clip, wanted: list[str]) -> Iterator[str]:
 
 
 def _write_json(draft: Path, clip: Clip, export: Export) -> None:
-    facts = {"to": export.to, "opset": export.opset, "checked_with": export.checker}
-    facts |= {"files": [asdict(file) for file in export.files], "notes": list(export.notes)}
+    facts = {
+        "to": export.to,
+        "opset": export.opset,
+        "checked_with": export.checker,
+        "files": [asdict(file) for file in export.files],
+        "notes": list(export.notes),
+    }
     descriptions: dict[str, dict[str, Any]] = {ABOUT: describe_model(clip, facts)}
     if clip.model.image is not None:
         descriptions["image.json"] = describe_image(clip.preprocessor, clip.card.embed)
