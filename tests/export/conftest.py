@@ -1,7 +1,7 @@
 """Tiny models, and one export of each kind that several tests look at."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,13 +32,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Exports:
-    """Export the tiny model of a kind in both precisions, once."""
-    found: dict[tuple[str, str], Export] = {}
+    """Export the tiny model of a kind, once."""
+    found: dict[tuple[Any, ...], Export] = {}
 
-    def export(kind: str, to: str = "onnx") -> Export:
-        if (kind, to) not in found:
-            folder: Path = tmp_path_factory.mktemp("exports") / f"{kind}-{to}"
-            found[kind, to] = write_export(clips(kind), folder, to, ("fp32", "fp16"))  # type: ignore[arg-type]
-        return found[kind, to]
+    def export(kind: str, to: Any = "onnx", precisions: Any = ("fp32", "fp16")) -> Export:
+        key = (kind, to, precisions)
+        if key not in found:
+            folder = tmp_path_factory.mktemp("exports") / f"{kind}-{to}"
+            found[key] = write_export(clips(kind), folder, to, precisions)
+        return found[key]
 
     return export

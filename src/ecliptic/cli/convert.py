@@ -11,9 +11,14 @@ from ecliptic.cli.output import count, print_json, say
 from ecliptic.cli.wording import name_flags
 
 if TYPE_CHECKING:
-    from ecliptic.export import Export
+    from ecliptic.export import Export, ExportPrecision
 
-Layout = Literal["ecliptic", "openai", "open_clip", "transformers"]
+LayoutName = Literal["ecliptic", "openai", "open_clip", "transformers"]
+PRECISIONS: dict[str, tuple["ExportPrecision", ...]] = {
+    "fp32": ("fp32",),
+    "fp16": ("fp16",),
+    "both": ("fp32", "fp16"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +33,15 @@ class ExportFlags:
         ),
     ] = None
     precision: Annotated[
-        list[Literal["fp32", "fp16"]] | None,
-        typer.Option(help="Of an export; repeat for both.", show_default="fp32"),
+        Literal["fp32", "fp16", "both"] | None,
+        typer.Option(help="Of the files of --to.", show_default="fp32"),
     ] = None
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="OUT, as a flag.", metavar="PATH", show_default=False),
     ] = None
 
-    def check(self, layout: Layout | None) -> None:
+    def check(self, layout: LayoutName | None) -> None:
         """Raise for flags that would do nothing together."""
         if self.to and layout:
             raise typer.BadParameter(
@@ -73,7 +78,7 @@ def convert(
         ),
     ] = None,
     layout: Annotated[
-        Layout | None,
+        LayoutName | None,
         typer.Option(
             "--layout",
             "-l",
@@ -105,7 +110,7 @@ def convert(
 
 
 def _write(
-    source: str, out: Path, layout: Layout, identity: IdentityFlags, *, force: bool, json: bool
+    source: str, out: Path, layout: LayoutName, identity: IdentityFlags, *, force: bool, json: bool
 ) -> None:
     from ecliptic.checkpoints import write
 
@@ -131,7 +136,8 @@ def _export(
     assert flags.to  # narrows the type
     check_export(out, flags.to, overwrite=force)  # before a model is loaded
     clip = identity.load(source, device="cpu", precision="fp32")
-    made = write_export(clip, out, flags.to, flags.precision or ["fp32"], overwrite=force)
+    precisions = PRECISIONS[flags.precision or "fp32"]
+    made = write_export(clip, out, flags.to, precisions, overwrite=force)
     if json:
         print_json(made.to_dict())
     else:

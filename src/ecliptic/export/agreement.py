@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecliptic.checks import check_finite, is_finite
 from ecliptic.errors import ExportError
 from ecliptic.inputs import Preprocess, Tokenizer
 
@@ -31,7 +32,7 @@ class Agreement:
     @property
     def finite(self) -> bool:
         """Whether the file gave neither NaN nor infinity."""
-        return bool(np.isfinite([self.error, self.cosine]).all())
+        return is_finite([self.error, self.cosine])
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,16 @@ BOUNDS = MappingProxyType(
 def compare(
     run: Callable[[Tensor], Tensor], ours: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
 ) -> Agreement:
-    """Compare the vectors of `run` with ours on every batch."""
+    """Compare the vectors of `run` with ours on every batch.
+
+    Raises:
+        NumericalError: ours hold NaN or infinity.
+    """
     error, largest, cosine, rows = 0.0, 0.0, 1.0, 0
     for batch in batches:
         found, wanted = run(batch).double(), ours(batch).double()  # (N, E)
-        if not bool(found.isfinite().all()):
+        check_finite(wanted, "the vectors of the model", "repair its weights before an export.")
+        if not is_finite(found):
             return Agreement(float("nan"), float("nan"), rows + len(batch))
         error = max(error, float((found - wanted).abs().max()))
         largest = max(largest, float(wanted.abs().max()))

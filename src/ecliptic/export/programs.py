@@ -23,7 +23,7 @@ from ecliptic.errors import MissingExtraError
 from ecliptic.export.graphs import Graph
 
 ExportTarget: TypeAlias = Literal["onnx", "torch"]
-Run = Callable[[Tensor], Tensor]  # inputs -> vectors
+Encode = Callable[[Tensor], Tensor]  # inputs -> vectors
 
 OPSET = 18  # of ONNX: the first of torch's present exporter, read by onnxruntime 1.14 and later
 OUTPUT = "vectors"
@@ -38,7 +38,7 @@ class Program:
     suffix: str
     packages: tuple[str, ...]  # that write and check it, beside torch
     write: Callable[[Graph, Path, str], None]  # the last is JSON, stored inside the file
-    open: Callable[[Path, str], Run]  # the file, the name of the input
+    start: Callable[[Path, str], Encode]  # the file, the name of the input
     checker: str  # package that runs it
 
 
@@ -87,7 +87,7 @@ def _write_onnx(graph: Graph, path: Path, note: str) -> None:
         program.save(path)
 
 
-def _open_onnx(path: Path, name: str) -> Run:
+def _start_onnx(path: Path, name: str) -> Encode:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -109,10 +109,10 @@ def _write_torch(graph: Graph, path: Path, note: str) -> None:
         torch.export.save(program, path, extra_files={NOTE: note})
 
 
-def _open_torch(path: Path, _name: str) -> Run:
+def _start_torch(path: Path, _name: str) -> Encode:
     with _quiet():
         module = torch.export.load(path).module()
-    run: Run = torch.no_grad()(module)
+    run: Encode = torch.no_grad()(module)
     return run
 
 
@@ -133,8 +133,8 @@ def _quiet() -> Iterator[None]:
 PROGRAMS: Mapping[str, Program] = MappingProxyType(
     {
         "onnx": Program(
-            ".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _open_onnx, "onnxruntime"
+            ".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _start_onnx, "onnxruntime"
         ),
-        "torch": Program(".pt2", (), _write_torch, _open_torch, "torch"),
+        "torch": Program(".pt2", (), _write_torch, _start_torch, "torch"),
     }
 )

@@ -34,9 +34,9 @@ from ecliptic.export.graphs import Graph, graph_of
 from ecliptic.export.programs import (
     OPSET,
     PROGRAMS,
+    Encode,
     ExportTarget,
     Program,
-    Run,
     checker_of,
     find_program,
     require_packages,
@@ -104,6 +104,7 @@ def write_export(
         ConfigError: no such kind of file or precision.
         MissingExtraError: the packages of the extra `export` are not installed.
         ExportError: a tower cannot be exported, or its file gives other numbers.
+        NumericalError: the model itself gives NaN or infinity.
         StorageError: the folder exists, or cannot be written.
     """
     program, wanted, folder = find_program(to), _read_precisions(precisions), Path(folder)
@@ -159,7 +160,7 @@ def _write_towers(
         graph = graph_of(tower if precision == "fp32" else copy.deepcopy(tower).half())
         path = draft / _name(program, graph.tower, precision)
         about = {"tower": graph.tower, "precision": precision, "space": clip.card.space}
-        run = _write_and_open(program, graph, path, json.dumps({"name": clip.card.name, **about}))
+        run = _write_and_start(program, graph, path, json.dumps({"name": clip.card.name, **about}))
         agreement = compare(run, ours[graph.tower], _batches(clip, graph.tower))
         check_agreement(agreement, path.name, precision, checker_of(program))
         size = sum(found.stat().st_size for found in draft.glob(f"{path.name}*"))
@@ -168,10 +169,10 @@ def _write_towers(
         )
 
 
-def _write_and_open(program: Program, graph: Graph, path: Path, note: str) -> Run:
+def _write_and_start(program: Program, graph: Graph, path: Path, note: str) -> Encode:
     try:
         program.write(graph, path, note)
-        return program.open(path, graph.input)
+        return program.start(path, graph.input)
     except OSError:
         raise
     except Exception as reason:  # exporters and runtimes have no common class

@@ -1,7 +1,8 @@
 """Writes the files of a folder all or none: into a hidden folder first, then moved.
 
 For libraries that write several files by name, one of which names another. `replacing.py` writes
-single files, and sets of files whose writers take a path each.
+single files, and sets of files whose writers take a path each. A killed run leaves at most the
+hidden folder, `.NAME.….draft`.
 """
 
 import os
