@@ -91,11 +91,11 @@ def convert(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write MODEL to OUT in another layout, with identical tensors, or for other programs.
+    """Write MODEL to OUT in another layout, or for other programs.
 
-    If the layout cannot hold the model, nothing is written and the error says why. With --to,
-    each tower is a file of its own, with JSON beside it that says how to make its input. Every
-    file is run and compared with ecliptic; if one differs, nothing is written.
+    A layout has identical tensors; if it cannot hold the model, nothing is written and the error
+    says why. With --to, each tower is a file of its own, with JSON beside it that says how to make
+    its input. Every file is run and compared with ecliptic; if one differs, nothing is written.
     """
     from ecliptic.storage import check_folder, refuse_inputs
 
