@@ -10,6 +10,7 @@ import copy
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ecliptic.checks import check_choice
 from ecliptic.engine import Clip
-from ecliptic.errors import ConfigError, ExportError, StorageError
+from ecliptic.errors import ConfigError, EclipticError, ExportError, StorageError
 from ecliptic.export.agreement import (
     BOUNDS,
     Agreement,
@@ -34,7 +35,6 @@ from ecliptic.export.graphs import Graph, graph_of
 from ecliptic.export.programs import (
     OPSET,
     PROGRAMS,
-    Encode,
     ExportTarget,
     Program,
     checker_of,
@@ -160,8 +160,11 @@ def _write_towers(
         graph = graph_of(tower if precision == "fp32" else copy.deepcopy(tower).half())
         path = draft / _name(program, graph.tower, precision)
         about = {"tower": graph.tower, "precision": precision, "space": clip.card.space}
-        run = _write_and_start(program, graph, path, json.dumps({"name": clip.card.name, **about}))
-        agreement = compare(run, ours[graph.tower], _batches(clip, graph.tower))
+        note = json.dumps({"name": clip.card.name, **about})
+        with _explains(program, path.name):
+            program.write(graph, path, note)
+            run = program.start(path, graph.input)
+            agreement = compare(run, ours[graph.tower], _batches(clip, graph.tower))
         check_agreement(agreement, path.name, precision, checker_of(program))
         size = sum(found.stat().st_size for found in draft.glob(f"{path.name}*"))
         yield ExportedFile(
@@ -169,17 +172,18 @@ def _write_towers(
         )
 
 
-def _write_and_start(program: Program, graph: Graph, path: Path, note: str) -> Encode:
+@contextmanager
+def _explains(program: Program, name: str) -> Iterator[None]:
+    """Raise ExportError for what exporters and runtimes raise, which have no common class."""
     try:
-        program.write(graph, path, note)
-        return program.start(path, graph.input)
-    except OSError:
+        yield
+    except (OSError, EclipticError):
         raise
-    except Exception as reason:  # exporters and runtimes have no common class
+    except Exception as reason:
         first = str(reason).strip().splitlines()[:1] or [type(reason).__name__]
         raise ExportError(
-            f"{path.name} cannot be made with {checker_of(program)} and torch "
-            f"{torch.__version__}: {first[0][:500]}; try other versions, or the other kind of file."
+            f"{name} cannot be made with {checker_of(program)} and torch {torch.__version__}: "
+            f"{first[0][:500]}; try other versions, or the other kind of file."
         ) from reason
 
 
