@@ -151,7 +151,7 @@ def _say_export(made: "Export") -> None:
         found = file.agreement
         say(
             f"{file.file}: {file.precision}, {file.bytes:,} bytes; differs from ecliptic by "
-            f"{found.error:.1e} of the largest value, cosine {found.cosine:.6f} or more"
+            f"{found.error:.1e} of the largest value, worst cosine {found.cosine:.6f}"
         )
     opset = f", opset {made.opset}" if made.opset else ""
     files = count(len(made.files), "file")

@@ -31,7 +31,7 @@ from ecliptic.export.agreement import (
     token_batches,
 )
 from ecliptic.export.descriptions import describe_image, describe_model, describe_text
-from ecliptic.export.graphs import Graph, graph_of
+from ecliptic.export.graphs import graph_of
 from ecliptic.export.programs import (
     OPSET,
     PROGRAMS,
