@@ -38,6 +38,7 @@ LAYERS = {
     "adapters": 4,
     "train": 5,
     "diffusion": 5,
+    "export": 5,
     "guidance": 5,
     "tasks": 5,
     "library": 5,

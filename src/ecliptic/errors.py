@@ -26,6 +26,7 @@ EclipticError
 ├── ProcessError           another process of a training died or hangs
 ├── StorageError           vectors, tables or cache entries that cannot be read or written
 │   └── MissingColumnError     a table without a column that is read
+├── ExportError            an exported file that does not give the numbers of the model
 └── MissingExtraError      an optional dependency is not installed
 """
 
@@ -267,6 +268,10 @@ class MissingColumnError(StorageError):
     def __init__(self, message: str, *, header: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.header = tuple(header)  # the columns that it has
+
+
+class ExportError(EclipticError):
+    """A model that cannot be exported, or an exported file that gives other numbers."""
 
 
 class MissingExtraError(EclipticError, ImportError):

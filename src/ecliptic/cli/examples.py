@@ -61,6 +61,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "convert": (
         "ecliptic convert ViT-B-32.pt ViT-B-32 --layout transformers",
         "ecliptic convert hf:openai/clip-vit-base-patch32 model.pt --layout openai",
+        "ecliptic convert ViT-B-32/openai --to onnx --precision both -o onnx/",
     ),
     "doctor": (
         "ecliptic doctor ViT-B-32.pt ViT-B-32/openai",

@@ -64,7 +64,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("prompt", "cutouts", "decode"),
     ),
     "Output": (
-        *("out", "layout", "top_k", "k", "offset", "diversity", "exact", "threshold", "plot"),
+        *("out", "to", "layout", "top_k", "k", "offset", "diversity", "exact", "threshold", "plot"),
         *("page", "open_page", "copy_to", "paths0", "explain", "store", "calibrated"),
         *("least", "best", "save_head"),
         *("per_item", "examples", "level", "sample", "seed"),

@@ -21,6 +21,7 @@ FLAGS = {  # argument in Python -> flag
     "image_size": "--image-size",
     "batch_size": "--batch-size",
     "layout": "--layout",
+    "to": "--to",
     "overwrite": "--force",
     "encoders": "--encoders",
     "dialect": "--dialect",

@@ -9,6 +9,7 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.inputs.bpe import (
+        written_bytes as written_bytes,
         written_merges as written_merges,
         written_vocabulary as written_vocabulary,
     )

@@ -46,6 +46,12 @@ def written_vocabulary(merges: int = FULL_MERGES) -> list[str]:
     return [*BYTE_NAMES, *final, *joined, *SPECIALS]
 
 
+def written_bytes() -> list[str]:
+    """The character that stands for each byte in the vocabulary, in the order of the bytes."""
+    names = {byte: name for name, byte in BYTE_OF_NAME.items()}
+    return [names[byte] for byte in range(BYTES)]
+
+
 class BytePairs:
     """Joins bytes into ids by the first `merges` merges of CLIP's list.
 

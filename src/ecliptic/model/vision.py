@@ -73,7 +73,8 @@ class VisionTransformer(nn.Module):
         """(B, 3, S, S) -> (B, T, D), the input of the first block (after ln_pre)."""
         check_pixels(pixels, self.config.image_size)
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (B, G*G, D)
-        first = self.class_token.to(x.dtype).expand(len(x), 1, -1)
+        # not len(x), a constant to torch.export, which would fix the batch
+        first = self.class_token.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([first, x], dim=1) + self.positions.to(x.dtype)
         return self.ln_pre(x)  # type: ignore[no-any-return]
 

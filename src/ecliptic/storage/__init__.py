@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         select as select,
         transaction as transaction,
     )
+    from ecliptic.storage.draft_folders import fill_folder as fill_folder
     from ecliptic.storage.journals import (
         JournalPlace as JournalPlace,
         WriterLock as WriterLock,
