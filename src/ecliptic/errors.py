@@ -249,7 +249,7 @@ class SamplingStoppedError(NumericalError):
         reached: (B, ...) the last prediction of the image that was finite; None before the first.
     """
 
-    def __init__(self, message: str, step: int, reached: object) -> None:
+    def __init__(self, message: str, step: int = 0, reached: object = None) -> None:
         super().__init__(message)
         self.step, self.reached = step, reached
 

@@ -25,14 +25,14 @@ class DrawFlags:
     count: Annotated[int, typer.Option(help="Drawings on the sheet.", min=1, max=64)] = 8
     guidance: Annotated[
         float, typer.Option(help="Strength of the words: 1 to 5; more is clearer, less varied.")
-    ] = 2.0
+    ] = 3.0
     clip_guidance: Annotated[
         float, typer.Option(help="Strength of CLIP guidance on top; 0 is quicker.")
-    ] = 1.0
+    ] = 2.0
     unlike: Annotated[str | None, typer.Option(help="What it should not look like.")] = None
     drawn_steps: Annotated[
         int, typer.Option("--steps", help="Steps of the sampler.", min=1, max=1000)
-    ] = 30
+    ] = 24
     seed: Seed = 0
 
     def check(self) -> None:

@@ -31,7 +31,7 @@ SVG, PNG = ".svg", ".png"
 DRAWING = "drawing"  # the way that draws anew
 EDIT_WAYS = ("pixels", "strokes", DRAWING)
 STRENGTH, KEEP = 0.7, 2.0
-EDIT_STEPS, DRAWN_STEPS, EDIT_SIZE = 120, 30, 96
+EDIT_STEPS, DRAWN_STEPS, EDIT_SIZE = 120, 24, 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class EditFlags:
     ] = None
     drawn_steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Steps of the work.", min=1, show_default="120; 30 to draw"),
+        typer.Option("--steps", help="Steps of the work.", min=1, show_default="120; 24 to draw"),
     ] = None
     drawn_size: Annotated[
         int | None,

@@ -24,10 +24,10 @@ from ecliptic.guidance import (
     sample,
 )
 
-STEPS = 30
+GUIDANCE, CLIP_GUIDANCE, STEPS = 3.0, 2.0, 24
 SHIFT = 3.0  # of the schedule: more steps where there is much noise, which decide the shape
 LATEST = 0.92  # time below which CLIP guides; above, a prediction says little of the drawing
-CLIP_UNIT = 60.0  # scale of the CLIP loss for clip_guidance = 1
+CLIP_UNIT = 30.0  # scale of the CLIP loss for clip_guidance = 1
 CUTOUTS = Cutouts(3, overview=1, smallest=44)
 
 
@@ -35,8 +35,8 @@ CUTOUTS = Cutouts(3, overview=1, smallest=44)
 class DrawSettings:
     """How a drawing is made."""
 
-    guidance: float = 2.0  # strength of classifier-free guidance; 1 has none
-    clip_guidance: float = 1.0  # strength of CLIP guidance on top; 0 has none
+    guidance: float = GUIDANCE  # strength of classifier-free guidance; 1 has none
+    clip_guidance: float = CLIP_GUIDANCE  # strength of CLIP guidance on top; 0 has none
     steps: int = STEPS
     seed: int = 0
 
@@ -51,8 +51,8 @@ def draw(
     prompt: ImagePrompt,
     count: int = 1,
     *,
-    guidance: float = 2.0,
-    clip_guidance: float = 1.0,
+    guidance: float = GUIDANCE,
+    clip_guidance: float = CLIP_GUIDANCE,
     seed: int = 0,
     steps: int = STEPS,
     unlike: ImagePrompt | None = None,

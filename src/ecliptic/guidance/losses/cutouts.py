@@ -151,8 +151,9 @@ class CutoutSchedule:
 
 
 def _is_row(row: object) -> bool:
-    pair = isinstance(row, tuple | list) and len(row) == 2
-    return pair and isinstance(row[0], int | float) and isinstance(row[1], Cutouts)
+    if not isinstance(row, tuple | list) or len(row) != 2:
+        return False
+    return isinstance(row[0], int | float) and isinstance(row[1], Cutouts)
 
 
 def _square(images: Tensor) -> Tensor:

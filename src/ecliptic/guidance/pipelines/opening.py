@@ -33,7 +33,7 @@ def open_pipeline(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.
     from diffusers import DiffusionPipeline
 
     try:
-        pipe = DiffusionPipeline.from_pretrained(
+        pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
             str(folder), local_files_only=True, torch_dtype=dtype
         )
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ecliptic.drawing import DrawSettings, RedrawSettings, draw, redraw, to_image
+from ecliptic.drawing import RedrawSettings, draw, redraw, to_image
 from ecliptic.markup import Html, inline_image, tag
 from ecliptic.report.showcase.bundled import FOLDER
 
@@ -26,7 +26,7 @@ class Drawn:
 def draw_samples() -> tuple[Drawn, ...]:
     """Four drawings of words; then a bundled drawing, and what it was redrawn as."""
     drawn = [Drawn(words, _encode(draw(words)[0])) for words in WORDS]
-    settings = RedrawSettings(_STRENGTH, drawing=DrawSettings(guidance=3.0))
+    settings = RedrawSettings(_STRENGTH)
     edit = redraw(FOLDER / EDITED, SOURCE, TARGET, settings)
     pair = zip((SOURCE, f"redrawn as {TARGET}"), (edit.before, edit.after), strict=True)
     return (*drawn, *(Drawn(words, _encode(to_image(picture[0]))) for words, picture in pair))
