@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SVG, PNG = ".svg", ".png"
 DRAWING = "drawing"  # the way that draws anew
 EDIT_WAYS = ("pixels", "strokes", DRAWING)
-STRENGTH, KEEP = 0.7, 2.0
+STRENGTH, KEEP = 0.85, 2.0
 EDIT_STEPS, DRAWN_STEPS, EDIT_SIZE = 120, 24, 96
 
 

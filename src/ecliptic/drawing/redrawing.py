@@ -1,7 +1,9 @@
 """A picture is drawn anew as something else: it is turned into noise and back, with other words.
 
 The noise is found by the sampler's own steps in reverse (DDIM inversion: Song et al. 2021,
-arXiv:2010.02502, section 4.3), so that what the words do not change stays. S picture size.
+arXiv:2010.02502, section 4.3), so that what the words do not change stays. The inversion of a small
+model leaves much of the picture in the noise, so most of it is exchanged for new noise (as in
+SDEdit: Meng et al. 2022, arXiv:2108.01073). S picture size.
 """
 
 from collections.abc import Callable
@@ -32,6 +34,7 @@ from ecliptic.guidance import (
 from ecliptic.inputs import ImageSource
 
 _FIRST = 0.04  # time at which the inversion begins, with as much noise
+FRESH = 0.85  # share of the variance of the noise that is new
 _FRAMES = 6  # pictures of the way back
 
 
@@ -39,12 +42,12 @@ _FRAMES = 6  # pictures of the way back
 class RedrawSettings:
     """How a picture is drawn anew."""
 
-    strength: float = 0.7  # share of noise, above 0 and below 1; more changes more
+    strength: float = 0.85  # share of noise, above 0 and below 1; more changes more
     mask: "ImageSource | None" = None  # white may change; as large as the picture
     drawing: DrawSettings = field(default_factory=DrawSettings)
 
     def __post_init__(self) -> None:
-        check_number("strength", self.strength, "pass a share such as 0.7.")
+        check_number("strength", self.strength, "pass a share such as 0.85.")
         if not 0 < self.strength < 1:
             raise ConfigError(f"strength must be above 0 and below 1, got {self.strength}.")
 
@@ -99,6 +102,13 @@ def redraw(
     return Edit(whole, after, way, None, *judge_edit(loss, small, found, target))
 
 
+def _renew(x: Tensor, picture: Tensor, t: float, fresh: Tensor) -> Tensor:
+    """Exchange a part of the noise that the inversion found, which is nearly the picture itself."""
+    found = (x - (1 - t) * picture.to(x.device)) / t
+    mixed = (1 - FRESH) ** 0.5 * found + FRESH**0.5 * fresh.to(x.device)
+    return (1 - t) * picture.to(x.device) + t * mixed
+
+
 @torch.no_grad()
 def _measure(loss: DirectionalLoss, picture: Tensor) -> float:
     return float(loss(picture))
@@ -123,6 +133,7 @@ def redraw_tensor(
     start = torch.lerp(picture * 2 - 1, noise, first).to(model.clip.device)
     plain, pulled = model.denoiser(there, None, 1.0), steered(model, back, there, drawing)
     x = sample(plain, start, "x0", flow_schedule(), times=rising)
+    x = _renew(x, picture * 2 - 1, settings.strength, noise)
     x0 = sample(pulled, x, "x0", flow_schedule(), times=falling, watch=watch)
     return to_unit(x0).clamp(0, 1).cpu()
 

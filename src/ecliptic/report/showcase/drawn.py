@@ -12,7 +12,7 @@ from ecliptic.report.showcase.bundled import FOLDER
 WORDS = ("a red apple", "a rainbow", "a tulip", "a house")
 EDITED, SOURCE, TARGET = "strawberry.png", "a strawberry", "a banana"
 _LARGE = 128  # pixels on the page
-_STRENGTH = 0.85  # of the edit
+_STRENGTH = 0.93  # of the edit
 
 
 @dataclass(frozen=True)
