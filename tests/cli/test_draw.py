@@ -20,10 +20,15 @@ def test_a_sheet_and_single_files(run: Run) -> None:
     found = run("draw", "a cat", *QUICK, "--count", "3", "-o", "cats.png")
     assert found.exit_code == 0, found.stderr
     assert "3 drawings in cats.png" in found.stderr
-    assert Image.open("cats.png").size == (3 * 200 + 8, 200 + 8)
+    assert size("cats.png") == (3 * 200 + 8, 200 + 8)
     found = run("draw", "a cat", *QUICK, "--count", "2", "--each", "-o", "cat.png", "--json")
     assert json.loads(found.stdout)["files"] == ["cat-1.png", "cat-2.png"]
-    assert Image.open("cat-2.png").size == (64, 64)
+    assert size("cat-2.png") == (64, 64)
+
+
+def size(path: str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 def test_nothing_is_replaced_without_force(run: Run) -> None:

@@ -65,7 +65,7 @@ def guide(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Make pictures of TEXT with a pipeline of diffusers, guided by CLIP.
+    """Let CLIP guide a pipeline of diffusers towards TEXT.
 
     PIPELINE is the folder of Stable Diffusion 1 or 2, SDXL, SD3 or FLUX. Choose a CLIP that knows
     such pictures with --model: the built-in one knows drawings only. It needs diffusers.
