@@ -105,7 +105,7 @@ def redraw(
 def _renew(x: Tensor, picture: Tensor, t: float, fresh: Tensor) -> Tensor:
     """Exchange a part of the noise that the inversion found, which is nearly the picture itself."""
     found = (x - (1 - t) * picture.to(x.device)) / t
-    mixed = (1 - FRESH) ** 0.5 * found + FRESH**0.5 * fresh.to(x.device)
+    mixed: Tensor = (1 - FRESH) ** 0.5 * found + FRESH**0.5 * fresh.to(x.device)
     return (1 - t) * picture.to(x.device) + t * mixed
 
 

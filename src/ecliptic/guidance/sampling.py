@@ -128,10 +128,15 @@ def sample(
                     x0,
                 ) from None
             x = there if repeat == count - 1 else run.add_noise(there, t[number], t[number + 1])
-        shown = (number + 1) % every == 0 or number + 2 == len(t)
-        if watch is not None and x0 is not None and shown:
-            watch(SampleStep(number + 1, len(t) - 1, x, x0))
+        seen = x if x0 is None else x0
+        _show(watch, every, SampleStep(number + 1, len(t) - 1, x, seen))
     return x
+
+
+def _show(watch: Callable[[SampleStep], object] | None, every: int, step: SampleStep) -> None:
+    """Call `watch` if it is its turn."""
+    if watch is not None and (step.number % every == 0 or step.number == step.steps):
+        watch(step)
 
 
 @dataclass(frozen=True)

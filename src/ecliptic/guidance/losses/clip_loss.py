@@ -5,7 +5,6 @@ and what made the image (a denoiser, a decoder, strokes) is passed through once.
 B batch, P prompts, E vector size, S size of CLIP's images.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from ecliptic.checks import check_count, check_finite
 from ecliptic.engine import Clip, is_out_of_memory
-from ecliptic.errors import ConfigError, NumericalError, ShapeError, did_you_mean
+from ecliptic.errors import ConfigError, NumericalError, ShapeError, did_you_mean, warn
 from ecliptic.guidance.chance import generator_of
 from ecliptic.guidance.losses.cutouts import Cut, CutoutPlan, CutoutSchedule
 from ecliptic.guidance.losses.distances import DISTANCES, Distance
@@ -181,10 +180,9 @@ class ClipLoss:
         if not is_out_of_memory(error) or used <= 1 or self.at_once <= 1:
             raise error
         if not getattr(self, "_told", False):
-            warnings.warn(
+            warn(
                 f"memory ran out with {used} cutouts at a time; fewer are taken from now on, which "
-                "changes nothing but the time (at_once of the loss sets it).",
-                stacklevel=4,
+                "changes nothing but the time (at_once of the loss sets it)."
             )
             self._told = True
         self.at_once = max(1, min(self.at_once, used) // 2)

@@ -1,13 +1,12 @@
 """`guided_pipeline`: a block in which CLIP guides the user's own pipeline of diffusers."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ecliptic.checks import check_count, check_number
 from ecliptic.engine import Clip
-from ecliptic.errors import ConfigError
+from ecliptic.errors import ConfigError, warn
 from ecliptic.guidance.guiding import Through, guided
 from ecliptic.guidance.losses.clip_loss import ClipLoss, ImagePrompt
 from ecliptic.guidance.losses.cutouts import CutoutPlan
@@ -143,10 +142,9 @@ def guided_pipeline(
     finally:
         calls = made.close()
     if not calls:
-        warnings.warn(
+        warn(
             "the block of guided_pipeline ended and `guided` was never called; calls of the "
-            "pipeline itself are not guided.",
-            stacklevel=3,
+            "pipeline itself are not guided."
         )
 
 
