@@ -104,7 +104,7 @@ def test_a_file_states_its_opset_axes_and_space(clips: Clips, exports: Exports) 
         )
     told = image.get_modelmeta().custom_metadata_map["ecliptic"]
     assert clips("vit").card.space in told
-    onnx = pytest.importorskip("onnx")
+    onnx = pytest.importorskip("onnx", reason="pip install ecliptic[export]")
     model = onnx.load(folder / "text.onnx")
     assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
     onnx.checker.check_model(model)

@@ -22,6 +22,7 @@ from ecliptic.guidance import (
     generator_of,
     guided,
     sample,
+    to_bytes,
 )
 
 GUIDANCE, CLIP_GUIDANCE, STEPS = 3.0, 2.0, 24
@@ -137,5 +138,4 @@ def to_unit(x0: Tensor) -> Tensor:
 
 def to_image(picture: Tensor) -> Image.Image:
     """(3, S, S), values 0..1 -> a PIL image."""
-    values = picture.clamp(0, 1).mul(255).round().byte()
-    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_bytes(picture[None]))

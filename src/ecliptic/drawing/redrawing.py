@@ -83,22 +83,12 @@ def redraw(
     mask = read_mask(how.mask, whole) if how.mask is not None else None
     small = fit_square(whole, model.net.config.size)
     loss = DirectionalLoss(model.clip, source, target, small, seed=how.drawing.seed)
-    losses: list[float] = []
-    frames = [Frame(0, small, _measure(loss, small))]
-
-    def watch(step: SampleStep) -> None:
-        seen = to_unit(step.x0).clamp(0, 1)
-        losses.append(_measure(loss, seen))
-        if step.number % max(1, step.steps // _FRAMES) == 0 or step.number == step.steps:
-            frames.append(Frame(step.number, seen, losses[-1]))
-        if report is not None:
-            report(step.number, losses[-1])
-
-    found = redraw_tensor(model, small, source, target, how, watch)
+    seen = _WayBack(loss, small, report)
+    found = redraw_tensor(model, small, source, target, how, seen.watch)
     after = unfit_square(found, whole)
     if mask is not None:
         after = (whole + mask * (after - whole)).where(mask > 0, whole)
-    way = Optimised(found, tuple(losses), tuple(frames))
+    way = Optimised(found, tuple(seen.losses), tuple(seen.frames))
     return Edit(whole, after, way, None, *judge_edit(loss, small, found, target))
 
 
@@ -109,9 +99,28 @@ def _renew(x: Tensor, picture: Tensor, t: float, fresh: Tensor) -> Tensor:
     return (1 - t) * picture.to(x.device) + t * mixed
 
 
-@torch.no_grad()
-def _measure(loss: DirectionalLoss, picture: Tensor) -> float:
-    return float(loss(picture))
+class _WayBack:
+    """The directional losses of the steps, and some of their pictures."""
+
+    def __init__(
+        self, loss: DirectionalLoss, start: Tensor, report: Callable[[int, float], object] | None
+    ) -> None:
+        self.loss, self.report = loss, report
+        self.losses: list[float] = []
+        self.frames = [Frame(0, start, self._measure(start))]
+
+    def watch(self, step: SampleStep) -> None:
+        """Note a step."""
+        seen = to_unit(step.x0).clamp(0, 1)
+        self.losses.append(self._measure(seen))
+        if step.number % max(1, step.steps // _FRAMES) == 0 or step.number == step.steps:
+            self.frames.append(Frame(step.number, seen, self.losses[-1]))
+        if self.report is not None:
+            self.report(step.number, self.losses[-1])
+
+    @torch.no_grad()
+    def _measure(self, picture: Tensor) -> float:
+        return float(self.loss(picture))
 
 
 def redraw_tensor(

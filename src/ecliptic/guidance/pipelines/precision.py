@@ -37,13 +37,17 @@ def keep_gradient(function: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.
     return left
 
 
-class _Leave(torch.autograd.Function):
-    """Backward begins here: multiplies the gradient."""
+class _Passing(torch.autograd.Function):
+    """Changes nothing on the way forward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: _Factor) -> Tensor:
         ctx.factor = factor
         return x.view_as(x)
+
+
+class _Leave(_Passing):
+    """Backward begins here: multiplies the gradient."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -53,13 +57,8 @@ class _Leave(torch.autograd.Function):
         return grads[0] * ctx.factor.value, None
 
 
-class _Enter(torch.autograd.Function):
+class _Enter(_Passing):
     """Backward ends here: divides the gradient by the same."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: _Factor) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
