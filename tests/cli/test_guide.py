@@ -33,6 +33,8 @@ def test_other_folders_are_refused(run: Run, tmp_path: Path) -> None:
     found = run("guide", str(tmp_path), "a red fox")
     assert found.exit_code == 1
     assert "has no model_index.json, so it is no folder of a pipeline" in found.stderr
+    found = run("guide", str(tmp_path / "nowhere"), "a red fox")
+    assert "there is no folder" in found.stderr
     for flags, message in (
         (("-o", "x.jpg"), "--out must end in .png"),
         (("--decode", "fast"), "decode must be one of vae, tiled, linear, got 'fast'"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Seed = Annotated[int, typer.Option(help="Of the random numbers; the same gives the same.", min=0)]
 PageFlag = Annotated[
     Path | None,
-    typer.Option(help="Write the way and the loss as one HTML file.", metavar="FILE"),
+    typer.Option(help="Write the picture at several steps, and the loss, as HTML.", metavar="FILE"),
 ]
 StepsFlag = Annotated[
     int, typer.Option("--steps", help="Steps of the work; more take longer.", min=1)

@@ -49,7 +49,10 @@ def draw(
     *,
     flags: DrawFlags,
     each: Annotated[
-        bool, typer.Option("--each", help="Write each drawing as a file of its own, 64 pixels.")
+        bool,
+        typer.Option(
+            "--each", help="Write NAME-1.png, NAME-2.png, ... of 64 pixels, and no sheet."
+        ),
     ] = False,
     out: Out = Path("drawing.png"),
     force: Force = False,
@@ -58,7 +61,7 @@ def draw(
     """Draw TEXT: a sheet of small emoji-like drawings.
 
     The built-in drawing model knows simple things that it was shown as emoji and icons: animals,
-    food, vehicles, tools. It needs no download.
+    food, vehicles, tools. Scenes, people and writing do not work. It needs no download.
     """
     check_suffix(out, (".png",))
     if not text.strip():

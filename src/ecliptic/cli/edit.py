@@ -71,7 +71,12 @@ class EditFlags:
     ] = None
     drawn_steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Steps of the work.", min=1, show_default="120; 24 to draw"),
+        typer.Option(
+            "--steps",
+            help="Steps of the work; drawing anew does those below --strength.",
+            min=1,
+            show_default="120; 24 to draw",
+        ),
     ] = None
     drawn_size: Annotated[
         int | None,
@@ -167,7 +172,7 @@ def edit(
         write_text(out, found.svg(target_text))
     else:
         write_picture(out, found.after)
-    facts = {"cosine_of_changes": found.along, "nearer_to_the_text_by": found.moved}
+    facts = {"cosine_of_changes": found.along, "nearer_to_the_second_text_by": found.moved}
     written = None
     if page:
         from ecliptic.report import edit_page

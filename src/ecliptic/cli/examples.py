@@ -108,7 +108,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "draw": (
         'ecliptic draw "a cat" --out cats.png',
-        'ecliptic draw "a red apple" --count 4 --seed 2 --clip-guidance 2',
+        'ecliptic draw "a red apple" --count 4 --seed 2 --clip-guidance 0',
     ),
     "sketch": (
         'ecliptic sketch "a cat" --out cat.svg --page cat.html',

@@ -88,7 +88,8 @@ def redraw(
     after = unfit_square(found, whole)
     if mask is not None:
         after = (whole + mask * (after - whole)).where(mask > 0, whole)
-    way = Optimised(found, tuple(seen.losses), tuple(seen.frames))
+    before = (seen.frames[0].loss, *seen.losses[:-1])  # each step, as in `Optimised`
+    way = Optimised(found, before, tuple(seen.frames))
     return Edit(whole, after, way, None, *judge_edit(loss, small, found, target))
 
 

@@ -39,7 +39,7 @@ def edit_page(edit: Edit, source: str, target: str, model: str) -> Html:
     lead = (
         f"Edited in {len(edit.way.losses):,} steps. By {model} the cosine of the change of the "
         f"picture with the change of the words is {edit.along:.3f}; the cosine with “{target}” "
-        f"rose by {edit.moved:.3f}."
+        f"rose by {edit.moved:.3f}. That is what the model sees; a person may see something else."
     )
     tiles = [
         Tile(to_bytes(edit.before), "before", (source,)),

@@ -24,6 +24,8 @@ def open_pipeline(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.
         ConfigError: a pipeline that cannot be guided.
         MissingExtraError: diffusers is not installed.
     """
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}; check the path.")
     if not (folder / INDEX).is_file():
         raise CheckpointError(
             f"{folder} has no {INDEX}, so it is no folder of a pipeline; download one, such as "

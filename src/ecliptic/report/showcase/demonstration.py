@@ -98,7 +98,8 @@ def explore(
     judgements = clock.time(
         "judge", lambda: judge_answers(questions, answers.guesses, images, labels, model.card)
     )
-    drawn = clock.time("draw", draw_samples) if clip is None and questions.known else ()
+    with_drawings = clip is None and questions.known
+    drawn = clock.time("draw", lambda: draw_samples(model)) if with_drawings else ()
     space, exact = clock.time("fingerprint", lambda: (model.card.space, model.card.exact))
     return DemoResult(
         path=out,

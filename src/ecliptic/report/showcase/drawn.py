@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ecliptic.drawing import RedrawSettings, draw, redraw, to_image
+from ecliptic.drawing import (
+    EMBEDDED,
+    RedrawSettings,
+    draw,
+    read_drawing_model,
+    redraw,
+    to_image,
+)
+from ecliptic.engine import Clip
 from ecliptic.markup import Html, inline_image, tag
 from ecliptic.report.showcase.bundled import FOLDER
 
@@ -23,11 +31,16 @@ class Drawn:
     picture: bytes  # PNG
 
 
-def draw_samples() -> tuple[Drawn, ...]:
-    """Four drawings of words; then a bundled drawing, and what it was redrawn as."""
-    drawn = [Drawn(words, _encode(draw(words)[0])) for words in WORDS]
+def draw_samples(clip: Clip) -> tuple[Drawn, ...]:
+    """Four drawings of words; then a bundled drawing, and what it was redrawn as.
+
+    Args:
+        clip: the built-in model, which is loaded already.
+    """
+    model = read_drawing_model(EMBEDDED, clip)
+    drawn = [Drawn(words, _encode(draw(words, model=model)[0])) for words in WORDS]
     settings = RedrawSettings(_STRENGTH)
-    edit = redraw(FOLDER / EDITED, SOURCE, TARGET, settings)
+    edit = redraw(FOLDER / EDITED, SOURCE, TARGET, settings, model=model)
     pair = zip((SOURCE, f"redrawn as {TARGET}"), (edit.before, edit.after), strict=True)
     return (*drawn, *(Drawn(words, _encode(to_image(picture[0]))) for words, picture in pair))
 
