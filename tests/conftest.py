@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 _SOURCE = str(Path(__file__).parents[1] / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_SOURCE, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # transformers' warning after a fork
+# What tests measure is kept apart from what the user's own processes remember.
+_CACHE = tempfile.TemporaryDirectory(prefix="ecliptic-tests-")  # removed at the end
+os.environ["ECLIPTIC_CACHE"] = _CACHE.name
 os.environ.pop("COLUMNS", None)  # workers of xdist set it, and tables would be that narrow
 
 import hypothesis  # noqa: E402

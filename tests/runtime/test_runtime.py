@@ -62,9 +62,9 @@ def test_a_model_cast_afterwards_is_described_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("kind", "wanted"),
     [
-        ("vit", ["precision", "text", "image", "activation"]),
-        ("resnet", ["precision", "text", "image", "activation"]),
-        ("text", ["precision", "text", "activation"]),
+        ("vit", ["precision", "text", "image", "activation", "image kernels", "text kernels"]),
+        ("resnet", ["precision", "text", "image", "activation", "text kernels"]),
+        ("text", ["precision", "text", "activation", "text kernels"]),
         ("resnet_image", ["precision", "image"]),
     ],
 )

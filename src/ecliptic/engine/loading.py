@@ -16,7 +16,7 @@ from ecliptic.engine.clip import Clip
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
-from ecliptic.runtime import PrecisionName, Runtime, find_numerics
+from ecliptic.runtime import KernelMode, PrecisionName, Runtime, find_numerics
 from ecliptic.storage import release
 
 Precision: TypeAlias = (
@@ -30,6 +30,7 @@ def load(
     *,
     device: str = "auto",
     precision: Precision = "auto",
+    kernels: KernelMode = "auto",
     preprocess: PreprocessMode | Preprocess | None = None,
     image_size: int | None = None,
     part: str | None = None,
@@ -50,6 +51,8 @@ def load(
         device: "cpu", "cuda", "mps", ...; "auto" is CUDA if there is one, else CPU.
         precision: of the weights: "fp32", "bf16" or "fp16", also as torch spells them ("float16",
             `torch.float16`); "auto" is fp32.
+        kernels: "auto" measures once on each machine which operators are quickest, and uses those;
+            "plain" uses PyTorch's own, the same ones on every machine.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
             images upright, puts white behind transparency and scales 16 bit; both are the same for
             plain RGB. Or a `Preprocess` of your own. None is "robust" for the embedded model, which
@@ -79,7 +82,7 @@ def load(
     usual: PreprocessMode = "robust" if source == "mini" else "reference"
     pixels = choose_preprocess(checkpoint, preprocess or usual)
     model = build_model(checkpoint, numerics.weights, target)
-    runtime = Runtime(model, precision, target)
+    runtime = Runtime(model, precision, target, kernels)
     card = make_card(checkpoint, pixels, runtime)
     cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
     return Clip(runtime, card, checkpoint, pixels, cache)

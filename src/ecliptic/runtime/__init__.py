@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.runtime.kernels.choosing import KernelMode as KernelMode
+    from ecliptic.runtime.kernels.machine import (
+        instruction_sets as instruction_sets,
+        processor as processor,
+    )
     from ecliptic.runtime.precisions import (
         DTYPES as DTYPES,
         NUMERICS as NUMERICS,

@@ -1,26 +1,24 @@
 """Transformer blocks for inference: the same numbers with less work.
 
-Nothing here is trained or stored; every function takes the model's own modules. Four savings, all
-exact up to rounding: the last block is computed only for the tokens that are pooled, texts of
-different length are packed without padding, QuickGELU is one pass over memory (silu(1.702 x) /
-1.702, its factors absorbed by the matmuls around it), and residual sums are made in place.
+Every function takes the forms of the blocks (`kernels`), which compute norms and linear layers.
+Two savings here, both exact up to rounding: the last block is computed only for the tokens that
+are pooled, and texts of different length are packed without padding.
 B batch, T tokens, D width, H heads, N tokens of all rows without padding.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ecliptic.model import Attention, Block, QuickGELU
+from ecliptic.runtime.kernels.plain import BlockForm
 
-_SLOPE = 1.702  # of QuickGELU
 _WORTH_PACKING = 0.95  # share of tokens in use; above it, packing costs as much as it saves
 
 
 def run(
-    blocks: Iterable[nn.Module],
+    blocks: Sequence[BlockForm],
     x: Tensor,
     pooled: Tensor,
     *,
@@ -34,17 +32,19 @@ def run(
 
 
 def run_all(
-    blocks: Iterable[nn.Module], x: Tensor, *, causal: bool, mask: Tensor | None = None
+    blocks: Sequence[BlockForm], x: Tensor, *, causal: bool, mask: Tensor | None = None
 ) -> Tensor:
     """Run `blocks` on every token of (B, T, D); `x` is not changed."""
     for block in blocks:
-        assert isinstance(block, Block)  # narrows the type
-        x = block.attention(block.ln_1(x), causal=causal, mask=mask).add_(x)
-        x = _apply_mlp(block, block.ln_2(x)).add_(x)
+        q, k, v = _split(block.qkv(block.norm(x)), 3, block.heads)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal and mask is None
+        )
+        x = block.mlp(block.out(y.transpose(1, 2).flatten(2), x))
     return x
 
 
-def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor:
+def run_packed(blocks: Sequence[BlockForm], x: Tensor, pooled: Tensor) -> Tensor:
     """As causal `run`, without computing the tokens after `pooled[b]`; overwrites `x`.
 
     Norms and matmuls run on the N tokens in use, packed without padding; only attention, a small
@@ -60,57 +60,33 @@ def run_packed(blocks: Iterable[nn.Module], x: Tensor, pooled: Tensor) -> Tensor
     packed = rows[places]  # (N, D)
     buffer = x.new_zeros(B * T, 3 * D)  # zeros where there is no token: NaN there would spread
     for block in most:
-        packed = _run_packed_block(block, packed, places, buffer.view(B, T, 3 * D))
+        buffer[places] = block.qkv(block.norm(packed))
+        q, k, v = _split(buffer.view(B, T, 3 * D), 3, block.heads)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = y.transpose(1, 2).reshape(B * T, D)[places]  # (N, D)
+        packed = block.mlp(block.out(y, packed))
     rows.zero_()[places] = packed
     return _run_block_at(last, x, pooled, causal=True, mask=None)
 
 
-def _run_packed_block(block: nn.Module, x: Tensor, places: Tensor, buffer: Tensor) -> Tensor:
-    """Run a causal block on (N, D); `buffer` (B, T, 3 D) gets its qkv at `places` of the rows."""
-    assert isinstance(block, Block)
-    attention, (B, T, _), H = block.attention, buffer.shape, block.attention.heads
-    buffer.flatten(0, 1)[places] = attention.qkv(block.ln_1(x))
-    q, k, v = buffer.view(B, T, 3, H, -1).permute(2, 0, 3, 1, 4)  # each (B, H, T, D/H)
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    y = y.transpose(1, 2).reshape(B * T, -1)[places]  # (N, D)
-    x = attention.out(y).add_(x)
-    return _apply_mlp(block, block.ln_2(x)).add_(x)
-
-
 def _run_block_at(
-    block: nn.Module, x: Tensor, pooled: Tensor, *, causal: bool, mask: Tensor | None
+    block: BlockForm, x: Tensor, pooled: Tensor, *, causal: bool, mask: Tensor | None
 ) -> Tensor:
     """Run a block on (B, T, D), only for token `pooled[b]` of row b: (B, D)."""
-    assert isinstance(block, Block)
     rows, seen = torch.arange(len(x), device=x.device), None
     if mask is not None:
         seen = mask[rows, 0, pooled]  # (B, T), added to the scores
     elif causal:
         seen = torch.arange(x.shape[1], device=x.device) <= pooled[:, None]  # (B, T)
-    y = _attend_at(block.attention, block.ln_1(x), pooled, seen)
-    y = y.add_(x[rows, pooled])
-    return _apply_mlp(block, block.ln_2(y)).add_(y)
+    normed = block.norm(x)
+    (q,) = _split(block.query(normed[rows, pooled])[:, None], 1, block.heads)
+    k, v = _split(block.key_value(normed), 2, block.heads)
+    allowed = None if seen is None else seen[:, None, None]
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)  # (B, H, 1, D/H)
+    return block.mlp(block.out(y.flatten(1), x[rows, pooled]))
 
 
-def _attend_at(attention: Attention, x: Tensor, pooled: Tensor, seen: Tensor | None) -> Tensor:
-    """Attend with one query per row to the keys that `seen` (B, T) allows: (B, D)."""
-    B, T, D = x.shape
-    H, rows = attention.heads, torch.arange(B, device=x.device)
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    q = F.linear(x[rows, pooled], weight[:D], bias[:D]).view(B, 1, H, D // H).transpose(1, 2)
-    k, v = F.linear(x, weight[D:], bias[D:]).view(B, T, 2, H, D // H).permute(2, 0, 3, 1, 4)
-    mask = None if seen is None else seen[:, None, None]
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, 1, D/H)
-    return attention.out(y.flatten(1))  # type: ignore[no-any-return]
-
-
-def _apply_mlp(block: Block, x: Tensor) -> Tensor:
-    mlp = block.mlp
-    if not isinstance(mlp.activation, QuickGELU):
-        return mlp(x)  # type: ignore[no-any-return]
-    flat = x.view(-1, x.shape[-1])
-    up, down = mlp.up, mlp.down
-    hidden = torch.addmm(up.bias, flat, up.weight.T, beta=_SLOPE, alpha=_SLOPE)
-    hidden = F.silu(hidden, inplace=True)
-    y = torch.addmm(down.bias, hidden, down.weight.T, alpha=1 / _SLOPE)
-    return y.view(x.shape)
+def _split(x: Tensor, parts: int, heads: int) -> Tensor:
+    """(B, T, parts * D) -> (parts, B, H, T, D/H)."""
+    B, T, width = x.shape
+    return x.view(B, T, parts, heads, width // parts // heads).permute(2, 0, 3, 1, 4)

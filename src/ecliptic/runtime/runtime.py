@@ -6,12 +6,14 @@ the pooled token sees are computed. Equal rows are computed once. Use the towers
 gradients. B batch, T tokens, D width, S image side, E vector size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
+from ecliptic.checks import check_choice
 from ecliptic.errors import ConfigError
 from ecliptic.model import (
     ImageTower,
@@ -24,6 +26,15 @@ from ecliptic.model import (
     wanted_layer,
 )
 from ecliptic.runtime.blocks import run, run_all, run_packed
+from ecliptic.runtime.kernels.choosing import (
+    KERNELS,
+    KernelMode,
+    Measured,
+    every_range,
+)
+from ecliptic.runtime.kernels.memory import Measurements
+from ecliptic.runtime.kernels.plain import BlockForm
+from ecliptic.runtime.kernels.tower import TowerKernels
 from ecliptic.runtime.precisions import NUMERICS, find_numerics, name_of
 
 
@@ -39,8 +50,9 @@ class Choice:
 class Runtime:
     """Runs the towers of one model without gradients.
 
-    State that a precision or device needs beside the model's weights belongs here. The present
-    precisions need none, so a runtime always uses the current weights of its model.
+    The runtime always uses the current weights of its model: copies that kernels made of them are
+    made again after a change. Torch counts no writes to `tensor.data`, so those are not seen; use
+    `kernels="plain"` with them.
     """
 
     def __init__(
@@ -48,6 +60,7 @@ class Runtime:
         model: TwoTowers,
         precision: str | torch.dtype | None = None,
         device: torch.device | None = None,
+        kernels: KernelMode = "plain",
     ) -> None:
         """Move and cast `model` in place; the temperature stays float32.
 
@@ -55,11 +68,16 @@ class Runtime:
             model: with one tower or both.
             precision: "auto", "fp32", "bf16" or "fp16"; None leaves the weights as they are.
             device: None leaves them where they are.
+            kernels: "plain" for PyTorch's own operators; "auto" measures which kernels are quickest
+                for the sizes in use, once on each machine, and uses those.
 
         Raises:
-            ConfigError: no such precision.
+            ConfigError: no such precision, or no such mode of kernels.
         """
+        check_choice("kernels", kernels, get_args(KernelMode))
         self.model = model
+        memory = Measurements()
+        self._image, self._text = TowerKernels(kernels, memory), TowerKernels(kernels, memory)
         if precision is None and device is None:
             return
         dtype = None if precision is None else find_numerics(precision).weights
@@ -90,7 +108,9 @@ class Runtime:
         tokens = tokens.to(tower.positions.device)
         ends = end_positions(tokens, tower.config.end_of_text)
         x = tower.embed(tokens[:, : int(ends.max()) + 1])
-        return tower.project(tower.ln_final(run_packed(tower.blocks, x, ends)))
+        dtype, used = x.dtype, int(ends.sum()) + len(ends)
+        blocks, x = self._text.prepare(tower.blocks, x, used)
+        return tower.project(tower.ln_final(run_packed(blocks, x, ends).to(dtype)))
 
     @torch.no_grad()  # inference mode is not faster here, and training cannot use its tensors
     def text_outputs(
@@ -112,11 +132,14 @@ class Runtime:
         if embedded is None and mask is None:
             tokens, ends, copies = _drop_copies(tokens, ends)
         x, hiding = tower.embed(tokens, embedded), tower.hiding(tokens, mask)
-        sequence = state = None
+        dtype, sequence, state = x.dtype, None, None
+        blocks, x = self._text.prepare(tower.blocks, x)
+        hiding = None if hiding is None else hiding.to(x.dtype)
         if wanted is not None:
-            x = sequence = run_all(tower.blocks[:wanted], x, causal=True, mask=hiding)
+            x = run_all(blocks[:wanted], x, causal=True, mask=hiding)
+            sequence = x.to(dtype)
         if ends is not None:
-            state = tower.ln_final(_run_to_ends(tower.blocks[wanted or 0 :], x, ends, hiding))
+            state = tower.ln_final(_run_to_ends(blocks[wanted or 0 :], x, ends, hiding).to(dtype))
         if sequence is not None and final_norm:
             sequence = tower.ln_final(sequence)
         vectors = None if state is None else tower.project(state)
@@ -139,7 +162,10 @@ class Runtime:
             return tower(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
         x = tower.embed(pixels)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)  # the class token
-        return tower.ln_post(run(tower.blocks, x, first, causal=False)) @ tower.projection  # type: ignore[no-any-return]
+        dtype = x.dtype
+        blocks, x = self._image.prepare(tower.blocks, x)
+        state = run(blocks, x, first, causal=False).to(dtype)
+        return tower.ln_post(state) @ tower.projection  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def image_sequence(
@@ -154,8 +180,11 @@ class Runtime:
             MissingTowerError: there is no image tower.
         """
         tower = _check_transformer(self.model.image_tower, layer)
-        blocks = tower.blocks[: layer_index(layer, tower.config.depth)]
-        x = run_all(blocks, tower.embed(_move_to(tower, pixels)), causal=False)
+        count = layer_index(layer, tower.config.depth)
+        x = tower.embed(_move_to(tower, pixels))
+        dtype = x.dtype
+        blocks, x = self._image.prepare(tower.blocks, x)
+        x = run_all(blocks[:count], x, causal=False).to(dtype)
         return tower.ln_post(x) if final_norm else x
 
     def image_sequence_shape(self, layer: int) -> tuple[int, int]:
@@ -164,9 +193,26 @@ class Runtime:
         layer_index(layer, config.depth)
         return 1 + config.grid**2, config.width
 
+    def choose(self) -> tuple[Choice, ...]:
+        """Choose the kernels for every number of rows now, not at its first use; then `describe`.
+
+        It takes about 0.3 s for each tower and range of rows that was never measured on this
+        machine.
+        """
+        return self._describe(measure=True)
+
     def describe(self) -> tuple[Choice, ...]:
-        """What was chosen to run this model, and why."""
-        return tuple(_choices(self.model, self.precision, self.device))
+        """What was chosen to run this model, and why; measures nothing."""
+        return self._describe(measure=False)
+
+    def _describe(self, *, measure: bool) -> tuple[Choice, ...]:
+        choices = list(_choices(self.model, self.precision, self.device))
+        towers = (("image", self.model.image, self._image), ("text", self.model.text, self._text))
+        for name, tower, kernels in towers:
+            if tower is not None and not isinstance(tower, ModifiedResNet):
+                found = kernels.choices(tower.blocks, measure=measure)
+                choices.append(_describe_kernels(f"{name} kernels", kernels.mode, found))
+        return tuple(choices)
 
 
 def _first_weight(model: TwoTowers) -> Tensor:
@@ -216,6 +262,19 @@ def _choices(model: TwoTowers, precision: str, device: torch.device) -> Iterator
         )
 
 
+def _describe_kernels(what: str, mode: KernelMode, found: Sequence[Measured]) -> Choice:
+    if mode == "plain":
+        return Choice(what, "plain", 'PyTorch\'s own operators, as kernels="plain" asks')
+    used = {name for choice in found for name in choice.seconds}
+    if found and not used:
+        return Choice(what, "plain", "no other kernel fits this device, precision and model")
+    why = "; ".join(f"{name}: {KERNELS[name].why}" for name in KERNELS if name in used)
+    chosen = "; ".join(choice.describe() for choice in found)
+    if len(found) < len(every_range()):
+        chosen += "; measured at first use" if chosen else "measured at first use"
+    return Choice(what, chosen, why or "the quickest on this machine, for the sizes in use")
+
+
 def _check_transformer(tower: ImageTower, layer: int) -> VisionTransformer:
     if isinstance(tower, ModifiedResNet):
         raise ConfigError(
@@ -248,9 +307,11 @@ def _drop_copies(
     return tokens[firsts], None if ends is None else ends[firsts], repeats
 
 
-def _run_to_ends(blocks: nn.ModuleList, x: Tensor, ends: Tensor, mask: Tensor | None) -> Tensor:
+def _run_to_ends(
+    blocks: Sequence[BlockForm], x: Tensor, ends: Tensor, mask: Tensor | None
+) -> Tensor:
     """Run `blocks` and return their output at `ends`: (B, D); `x` is not changed."""
-    if not len(blocks):
+    if not blocks:
         return x[torch.arange(len(x), device=x.device), ends]
     if mask is not None:  # no token is cut: one that sees no token attends to all of them equally
         return run(blocks, x, ends, causal=True, mask=mask)

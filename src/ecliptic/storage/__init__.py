@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         read_whole_lines as read_whole_lines,
         sync_files as sync_files,
     )
+    from ecliptic.storage.kept import cache_folder as cache_folder
     from ecliptic.storage.mapping import release as release
     from ecliptic.storage.numpy_files import (
         map_npy as map_npy,

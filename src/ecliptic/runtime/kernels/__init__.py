@@ -1,0 +1,1 @@
+"""Forms of a transformer block for inference, each with one kind of kernel, and their choice."""

@@ -1,0 +1,130 @@
+"""A block whose linear layers are in oneDNN's order, with activation and residual in the matmuls.
+
+The packed weights are copies. Where the weights lie in a mapped file, its pages are given back, so
+that the model is in memory once; elsewhere the linear layers take their memory twice.
+B batch, T tokens, D width, N rows.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ecliptic.model import Block, QuickGELU, WeightState
+from ecliptic.runtime.kernels.operators import (
+    PostOp,
+    can_pack,
+    pack,
+    packed_linear,
+    packed_linear_add,
+)
+from ecliptic.runtime.kernels.plain import SLOPE
+from ecliptic.storage import release
+
+Packed: TypeAlias = tuple[Tensor, Tensor]  # weight in oneDNN's order, bias
+_ROWS = 400  # N that the packing is told; the order is the same for all but the smallest
+
+
+def is_packable(block: Block) -> bool:
+    """Whether the linear layers of `block` are plain ones on the CPU that this PyTorch can pack.
+
+    A layer that was replaced or has a hook is used as it is, never packed.
+    """
+    return all(
+        type(linear) is nn.Linear
+        and linear.weight.device.type == "cpu"
+        and can_pack(linear.weight.dtype)
+        and not linear._forward_hooks
+        and not linear._forward_pre_hooks
+        for linear in linears_of(block)
+    )
+
+
+def linears_of(block: Block) -> tuple[nn.Linear, nn.Linear, nn.Linear, nn.Linear]:
+    """The linear layers of `block`: queries, keys and values; output; up; down."""
+    return block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down
+
+
+def _packed(
+    linear: nn.Linear,
+    rows: slice = slice(None),
+    *,
+    scale: float = 1.0,
+    scale_bias: bool = False,
+) -> Packed:
+    """Pack some rows of a layer, times `scale`; the pages of its file are given back."""
+    with torch.no_grad():
+        weight, bias = linear.weight[rows], linear.bias[rows]
+        packed = pack(weight if scale == 1 else weight * scale, _ROWS)
+        bias = bias * scale if scale_bias else bias.clone()
+    release(linear.weight)
+    return packed, bias
+
+
+class PackedBlock:
+    """One block; each layer is packed when it is first used.
+
+    All copies are of the weights as they were when the form was made; `holds` tells if these are
+    still the weights of the block.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.heads, self._width = block.attention.heads, block.attention.out.out_features
+        quick = isinstance(block.mlp.activation, QuickGELU)
+        self._then: PostOp = "silu" if quick else "gelu"
+        self._slope = SLOPE if quick else 1.0  # of QuickGELU, part of the weights around it
+        self._state = WeightState.of(self._weights())
+
+    @cached_property
+    def _qkv(self) -> Packed:
+        return _packed(self.block.attention.qkv)
+
+    @cached_property
+    def _query(self) -> Packed:
+        return _packed(self.block.attention.qkv, slice(None, self._width))
+
+    @cached_property
+    def _key_value(self) -> Packed:
+        return _packed(self.block.attention.qkv, slice(self._width, None))
+
+    @cached_property
+    def _out(self) -> Packed:
+        return _packed(self.block.attention.out)
+
+    @cached_property
+    def _up(self) -> Packed:
+        return _packed(self.block.mlp.up, scale=self._slope, scale_bias=True)
+
+    @cached_property
+    def _down(self) -> Packed:
+        return _packed(self.block.mlp.down, scale=1 / self._slope)
+
+    def _weights(self) -> Iterator[Tensor]:
+        for linear in linears_of(self.block):
+            yield from (linear.weight, linear.bias)
+
+    def holds(self, block: Block) -> bool:
+        """Whether this is the form of `block` as it is: no weight written, replaced or moved."""
+        return block is self.block and self._state.holds(self._weights())
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.block.ln_1(x)  # type: ignore[no-any-return]
+
+    def qkv(self, normed: Tensor) -> Tensor:
+        return packed_linear(normed, *self._qkv)
+
+    def query(self, normed: Tensor) -> Tensor:
+        return packed_linear(normed, *self._query)
+
+    def key_value(self, normed: Tensor) -> Tensor:
+        return packed_linear(normed, *self._key_value)
+
+    def out(self, y: Tensor, x: Tensor) -> Tensor:
+        return packed_linear_add(y, *self._out, x)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        hidden = packed_linear(self.block.ln_2(x), *self._up, self._then)
+        return packed_linear_add(hidden, *self._down, x)

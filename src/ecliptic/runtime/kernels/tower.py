@@ -1,0 +1,86 @@
+"""The blocks of one tower in the forms of their kernels. N rows: tokens of all items."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecliptic.model import Block
+from ecliptic.runtime.kernels.choosing import (
+    KERNELS,
+    Kernel,
+    KernelMode,
+    Measured,
+    choose,
+    every_range,
+    limit_of,
+    recall,
+)
+from ecliptic.runtime.kernels.memory import Measurements
+from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
+from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
+
+
+class TowerKernels:
+    """Gives each block of a tower the form that is quickest for the number of rows."""
+
+    def __init__(self, mode: KernelMode, memory: Measurements) -> None:
+        self.mode = mode
+        self._memory = memory
+        self._chosen: dict[tuple[int, torch.dtype, torch.device], Measured] = {}
+        self._packed: dict[int, PackedBlock] = {}  # by the place in the tower
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: packed weights are made again."""
+        return vars(self) | {"_packed": {}}
+
+    def choices(self, blocks: nn.ModuleList, *, measure: bool = False) -> list[Measured]:
+        """The choice for each range of rows that is known; `measure` finds out the others."""
+        if self.mode == "plain" or not len(blocks):
+            return []
+        first = _as_block(blocks[0])
+        find = choose if measure else recall
+        found = [find(first, rows, self._memory) for rows in every_range()]
+        return [choice for choice in found if choice is not None]
+
+    def prepare(
+        self, blocks: nn.ModuleList, x: Tensor, rows: int | None = None
+    ) -> tuple[list[BlockForm], Tensor]:
+        """The form of every block for `x` (B, T, D), and `x` in their dtype.
+
+        Args:
+            blocks: all blocks of the tower.
+            x: the input of the first one.
+            rows: N, tokens that are computed; None for all of `x`.
+        """
+        kernel = self._kernel(blocks, rows or x.shape[0] * x.shape[1])
+        x = x if kernel.dtype is None else x.to(kernel.dtype)
+        if kernel.form is not PackedBlock:
+            return [kernel.form(_as_block(block)) for block in blocks], x
+        return [self._pack(place, _as_block(block)) for place, block in enumerate(blocks)], x
+
+    def _kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
+        """The kernel for `rows` rows; measured at the first use of a range."""
+        if self.mode == "plain" or not len(blocks):
+            return KERNELS["plain"]
+        first = _as_block(blocks[0])
+        weight = first.mlp.up.weight
+        place = limit_of(rows), weight.dtype, weight.device
+        if place not in self._chosen:
+            self._chosen[place] = choose(first, rows, self._memory)
+        return KERNELS[self._chosen[place].chosen]
+
+    def _pack(self, place: int, block: Block) -> BlockForm:
+        """The packed form of the block at `place`; the plain one if it cannot be packed."""
+        if not is_packable(block):
+            self._packed.pop(place, None)
+            return PlainBlock(block)
+        known = self._packed.get(place)
+        if known is None or not known.holds(block):
+            known = self._packed[place] = PackedBlock(block)
+        return known
+
+
+def _as_block(block: nn.Module) -> Block:
+    assert isinstance(block, Block)  # narrows the type of a ModuleList's items
+    return block
