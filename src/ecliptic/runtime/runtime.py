@@ -29,7 +29,7 @@ from ecliptic.runtime.blocks import run, run_all, run_packed
 from ecliptic.runtime.kernels.choosing import (
     KERNELS,
     KernelMode,
-    Measured,
+    KernelChoice,
     every_range,
 )
 from ecliptic.runtime.kernels.memory import Measurements
@@ -262,7 +262,7 @@ def _choices(model: TwoTowers, precision: str, device: torch.device) -> Iterator
         )
 
 
-def _describe_kernels(what: str, mode: KernelMode, found: Sequence[Measured]) -> Choice:
+def _describe_kernels(what: str, mode: KernelMode, found: Sequence[KernelChoice]) -> Choice:
     if mode == "plain":
         return Choice(what, "plain", 'PyTorch\'s own operators, as kernels="plain" asks')
     used = {name for choice in found for name in choice.seconds}

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         read_whole_lines as read_whole_lines,
         sync_files as sync_files,
     )
-    from ecliptic.storage.kept import cache_folder as cache_folder
     from ecliptic.storage.mapping import release as release
     from ecliptic.storage.numpy_files import (
         map_npy as map_npy,
@@ -54,7 +53,11 @@ if TYPE_CHECKING:
         check_outputs as check_outputs,
         refuse_inputs as refuse_inputs,
     )
-    from ecliptic.storage.paths import check_path as check_path, make_folder as make_folder
+    from ecliptic.storage.paths import (
+        cache_folder as cache_folder,
+        check_path as check_path,
+        make_folder as make_folder,
+    )
     from ecliptic.storage.pickled.torch_files import (
         TorchArchive as TorchArchive,
         read_torch as read_torch,

@@ -1,4 +1,4 @@
-"""Checks the names of files before they are used, and makes folders.
+"""Checks the names of files before they are used, makes folders, and names the cache folder.
 
 The system's calls raise ValueError and UnicodeEncodeError for names that no file can have.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ecliptic.errors import EclipticError, StorageError
 
+CACHE_VARIABLE = "ECLIPTIC_CACHE"  # of the environment; names another cache folder
 _QUOTED = 200  # characters of a name in a message
 
 
@@ -62,3 +63,15 @@ def make_folder(folder: Path, error: Callable[[str], EclipticError] = StorageErr
             f"the folder {folder} cannot be made: {problem.strerror}; pass a folder you may write "
             "to."
         ) from problem
+
+
+def cache_folder() -> Path:
+    """The folder for what can be measured or made again; it need not exist and may be deleted.
+
+    It is `$ECLIPTIC_CACHE`, else `ecliptic` in `$XDG_CACHE_HOME` or in `~/.cache`. Raises
+    RuntimeError when the user has no home folder.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    above = os.environ.get("XDG_CACHE_HOME")
+    return (Path(above) if above else Path.home() / ".cache") / "ecliptic"

@@ -9,7 +9,7 @@ import torch
 
 from ecliptic.runtime import Runtime, instruction_sets, processor
 from ecliptic.runtime.kernels import choosing, machine
-from ecliptic.runtime.kernels.choosing import Measured, choose, limit_of, recall
+from ecliptic.runtime.kernels.choosing import KernelChoice, choose, limit_of, recall
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.operators import can_pack
 from tests import tiny
@@ -155,7 +155,7 @@ def test_a_gain_within_the_noise_is_no_reason_to_change(tmp_path: Path) -> None:
     memory = Measurements(tmp_path / "kernels.json")
     for plain, chosen in ((1.02, "plain"), (1.04, "packed")):
         found = choosing._decide(16, {"plain": plain, "packed": 1.0})
-        assert found == Measured(16, chosen, {"plain": plain, "packed": 1.0})
+        assert found == KernelChoice(16, chosen, {"plain": plain, "packed": 1.0})
     assert memory.get("nothing") is None
 
 

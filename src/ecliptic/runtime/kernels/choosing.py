@@ -51,7 +51,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType({row.name: row for row in _ROWS
 
 
 @dataclass(frozen=True)
-class Measured:
+class KernelChoice:
     """The outcome of one choice."""
 
     rows: int  # N that it holds for: up to this limit, or 0 for more than the last one
@@ -86,7 +86,7 @@ def limit_of(rows: int) -> int:
     return next((limit for limit in ROWS if rows <= limit), 0)
 
 
-def choose(block: Block, rows: int, memory: Measurements) -> Measured:
+def choose(block: Block, rows: int, memory: Measurements) -> KernelChoice:
     """The quickest kernel for `rows` rows; measured in about 0.3 s unless it is remembered."""
     if (known := recall(block, rows, memory)) is not None:
         return known
@@ -96,19 +96,19 @@ def choose(block: Block, rows: int, memory: Measurements) -> Measured:
     return _decide(limit, seconds)
 
 
-def recall(block: Block, rows: int, memory: Measurements) -> Measured | None:
+def recall(block: Block, rows: int, memory: Measurements) -> KernelChoice | None:
     """What `choose` gives if it need not measure; else None."""
     limit, names = limit_of(rows), {kernel.name for kernel in candidates(block)}
     if names == {"plain"}:
-        return Measured(limit, "plain", {})
+        return KernelChoice(limit, "plain", {})
     seconds = memory.get(_key(block, limit))
     return _decide(limit, seconds) if seconds is not None and seconds.keys() == names else None
 
 
-def _decide(limit: int, seconds: Mapping[str, float]) -> Measured:
+def _decide(limit: int, seconds: Mapping[str, float]) -> KernelChoice:
     best = min(seconds, key=lambda name: seconds[name])
     worth = seconds["plain"] > _GAIN * seconds[best]
-    return Measured(limit, best if worth else "plain", seconds)
+    return KernelChoice(limit, best if worth else "plain", seconds)
 
 
 def _key(block: Block, limit: int) -> str:

@@ -10,7 +10,7 @@ from ecliptic.runtime.kernels.choosing import (
     KERNELS,
     Kernel,
     KernelMode,
-    Measured,
+    KernelChoice,
     choose,
     every_range,
     limit_of,
@@ -27,14 +27,14 @@ class TowerKernels:
     def __init__(self, mode: KernelMode, memory: Measurements) -> None:
         self.mode = mode
         self._memory = memory
-        self._chosen: dict[tuple[int, torch.dtype, torch.device], Measured] = {}
+        self._chosen: dict[tuple[int, torch.dtype, torch.device], KernelChoice] = {}
         self._packed: dict[int, PackedBlock] = {}  # by the place in the tower
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: packed weights are made again."""
         return vars(self) | {"_packed": {}}
 
-    def choices(self, blocks: nn.ModuleList, *, measure: bool = False) -> list[Measured]:
+    def choices(self, blocks: nn.ModuleList, *, measure: bool = False) -> list[KernelChoice]:
         """The choice for each range of rows that is known; `measure` finds out the others."""
         if self.mode == "plain" or not len(blocks):
             return []
