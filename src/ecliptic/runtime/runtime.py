@@ -28,8 +28,8 @@ from ecliptic.model import (
 from ecliptic.runtime.blocks import run, run_all, run_packed
 from ecliptic.runtime.kernels.choosing import (
     KERNELS,
-    KernelMode,
     KernelChoice,
+    KernelMode,
     every_range,
 )
 from ecliptic.runtime.kernels.memory import Measurements
@@ -271,7 +271,7 @@ def _describe_kernels(what: str, mode: KernelMode, found: Sequence[KernelChoice]
     why = "; ".join(f"{name}: {KERNELS[name].why}" for name in KERNELS if name in used)
     chosen = "; ".join(choice.describe() for choice in found)
     if len(found) < len(every_range()):
-        chosen += "; measured at first use" if chosen else "measured at first use"
+        chosen += "; measured when it is used" if chosen else "measured when it is used"
     return Choice(what, chosen, why or "the quickest on this machine, for the sizes in use")
 
 

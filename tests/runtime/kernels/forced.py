@@ -7,7 +7,7 @@ import pytest
 
 from ecliptic.model import TwoTowers
 from ecliptic.runtime import Runtime
-from ecliptic.runtime.kernels import choosing
+from ecliptic.runtime.kernels import choosing, tower
 from ecliptic.runtime.kernels.choosing import Kernel
 
 
@@ -20,6 +20,7 @@ def force(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[str, ...]]:
         return {kernel.name: 0.001 if kernel.name == name else 1.0 for kernel in found}
 
     monkeypatch.setattr(choosing, "_measure", measure)
+    monkeypatch.setattr(tower, "_PATIENCE", 0)
     monkeypatch.setattr(choosing.Measurements, "_read", lambda self: {})  # what others measured
     return asked
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ecliptic.runtime import Runtime, instruction_sets, processor
-from ecliptic.runtime.kernels import choosing, machine
+from ecliptic.runtime.kernels import choosing, machine, tower
 from ecliptic.runtime.kernels.choosing import KernelChoice, choose, limit_of, recall
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.operators import can_pack
@@ -109,13 +109,13 @@ def test_a_choice_is_made_for_each_range_of_rows_when_it_is_used(
 ) -> None:
     asked = force(monkeypatch, "packed")
     runtime = Runtime(tiny.model(tiny.checkpoint("vit")), kernels="auto")
-    assert runtime.describe()[-2].chosen == "measured at first use"
+    assert runtime.describe()[-2].chosen == "measured when it is used"
     assert not asked
     runtime.image(PIXELS)  # 34 tokens
     runtime.image(PIXELS)
     assert asked == [("plain", "packed")]
     assert runtime.describe()[-2].chosen == (
-        "packed up to 128 rows (plain 1e+03 ms, packed 1 ms); measured at first use"
+        "packed up to 128 rows (plain 1e+03 ms, packed 1 ms); measured when it is used"
     )
     choices = runtime.choose()
     assert len(asked) == 8  # four ranges of two towers
@@ -123,11 +123,34 @@ def test_a_choice_is_made_for_each_range_of_rows_when_it_is_used(
     assert "weights in oneDNN's order" in choices[-1].why
 
 
+@needs_packing
+def test_nothing_is_measured_or_packed_for_a_few_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = force(monkeypatch, "packed")
+    monkeypatch.setattr(tower, "_PATIENCE", 100)
+    runtime = Runtime(tiny.model(tiny.checkpoint("vit")), kernels="auto")
+    for _ in range(2):
+        runtime.image(PIXELS)  # 34 tokens
+    assert not asked
+    assert not runtime._image._packed
+    runtime.image(PIXELS)
+    assert len(asked) == 1
+    assert runtime._image._packed
+    assert not runtime._text._packed
+
+
+def test_half_precision_is_measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = force(monkeypatch, "widened")
+    monkeypatch.setattr(tower, "_PATIENCE", 100)
+    model = tiny.model(tiny.checkpoint("vit")).bfloat16()
+    Runtime(model, kernels="auto").image(PIXELS)
+    assert asked
+    assert {"plain", "widened"} <= set(asked[0])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_without_the_private_operators_everything_works(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ecliptic.runtime.kernels.choosing.can_pack", lambda dtype: False)
     monkeypatch.setattr("ecliptic.runtime.kernels.packed.can_pack", lambda dtype: False)
     asked = force(monkeypatch, "packed")
     model = tiny.model(tiny.checkpoint("vit")).to(dtype)

@@ -111,7 +111,6 @@ def test_companions_change_a_vector_only_by_rounding(
 def test_widened_blocks_are_nearer_to_the_stored_weights_than_plain_ones(
     dtype: torch.dtype, activation: Activation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ecliptic.runtime.kernels.choosing.can_pack", lambda dtype: False)
     monkeypatch.setattr("ecliptic.runtime.kernels.packed.can_pack", lambda dtype: False)
     made = tiny.checkpoint("vit", activation)
     stored = make("vit", activation).to(dtype)
@@ -133,7 +132,6 @@ def test_widened_blocks_are_nearer_to_the_stored_weights_than_plain_ones(
 
 
 def test_a_mask_reaches_widened_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecliptic.runtime.kernels.choosing.can_pack", lambda dtype: False)
     monkeypatch.setattr("ecliptic.runtime.kernels.packed.can_pack", lambda dtype: False)
     stored, tokens = make().bfloat16(), tiny.tokens(tiny.checkpoint("vit"))
     mask = torch.ones_like(tokens, dtype=torch.bool)

@@ -17,7 +17,6 @@ from torch import Tensor
 from ecliptic.model import Block
 from ecliptic.runtime.kernels.machine import processor
 from ecliptic.runtime.kernels.memory import Measurements
-from ecliptic.runtime.kernels.operators import can_pack
 from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
 from ecliptic.runtime.kernels.widened import WidenedBlock
@@ -71,7 +70,7 @@ def candidates(block: Block) -> list[Kernel]:
     found = [KERNELS["plain"]]
     if is_packable(block):
         found.append(KERNELS["packed"])
-    if weight.device.type == "cpu" and weight.dtype in _HALVES and not can_pack(weight.dtype):
+    if weight.device.type == "cpu" and weight.dtype in _HALVES:
         found.append(KERNELS["widened"])
     return found
 

@@ -9,8 +9,8 @@ from ecliptic.model import Block
 from ecliptic.runtime.kernels.choosing import (
     KERNELS,
     Kernel,
-    KernelMode,
     KernelChoice,
+    KernelMode,
     choose,
     every_range,
     limit_of,
@@ -20,13 +20,20 @@ from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
 
+_PATIENCE = 512  # rows; about as much work as packing costs more than it saves
+
 
 class TowerKernels:
-    """Gives each block of a tower the form that is quickest for the number of rows."""
+    """Gives each block of a tower the form that is quickest for the number of rows.
+
+    In float32 the plain form is used until some rows were computed: packing all weights takes as
+    long as a few images, which a program that needs one vector would not get back.
+    """
 
     def __init__(self, mode: KernelMode, memory: Measurements) -> None:
         self.mode = mode
         self._memory = memory
+        self._computed = 0  # rows, until there are enough
         self._chosen: dict[tuple[int, torch.dtype, torch.device], KernelChoice] = {}
         self._packed: dict[int, PackedBlock] = {}  # by the place in the tower
 
@@ -60,11 +67,15 @@ class TowerKernels:
         return [self._pack(place, _as_block(block)) for place, block in enumerate(blocks)], x
 
     def _kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
-        """The kernel for `rows` rows; measured at the first use of a range."""
+        """The kernel for `rows` rows; measured once for each range."""
         if self.mode == "plain" or not len(blocks):
             return KERNELS["plain"]
         first = _as_block(blocks[0])
         weight = first.mlp.up.weight
+        if weight.dtype == torch.float32 and self._computed < _PATIENCE:
+            self._computed += rows
+            if self._computed < _PATIENCE:
+                return KERNELS["plain"]
         place = limit_of(rows), weight.dtype, weight.device
         if place not in self._chosen:
             self._chosen[place] = choose(first, rows, self._memory)
