@@ -69,10 +69,13 @@ class VisionTransformer(nn.Module):
         pooled = last[:, 0]
         return TowerStates(hidden, attention, last, pooled, pooled @ self.projection)
 
-    def embed(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, T, D), the input of the first block (after ln_pre)."""
+    def embed(self, pixels: Tensor, embedded: Tensor | None = None) -> Tensor:
+        """(B, 3, S, S) -> (B, T, D), the input of the first block (after ln_pre).
+
+        `embedded`, (B, G*G, D), replaces the convolution.
+        """
         check_pixels(pixels, self.config.image_size)
-        x = self.patch(pixels).flatten(2).transpose(1, 2)  # (B, G*G, D)
+        x = self.patch(pixels).flatten(2).transpose(1, 2) if embedded is None else embedded
         # not len(x), a constant to torch.export, which would fix the batch
         first = self.class_token.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([first, x], dim=1) + self.positions.to(x.dtype)

@@ -35,6 +35,7 @@ from ecliptic.runtime.kernels.choosing import (
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.plain import BlockForm
 from ecliptic.runtime.kernels.tower import TowerKernels
+from ecliptic.runtime.patches import embed_images
 from ecliptic.runtime.precisions import NUMERICS, find_numerics, name_of
 
 
@@ -108,9 +109,10 @@ class Runtime:
         tokens = tokens.to(tower.positions.device)
         ends = end_positions(tokens, tower.config.end_of_text)
         x = tower.embed(tokens[:, : int(ends.max()) + 1])
-        dtype, used = x.dtype, int(ends.sum()) + len(ends)
-        blocks, x = self._text.prepare(tower.blocks, x, used)
-        return tower.project(tower.ln_final(run_packed(blocks, x, ends).to(dtype)))
+        kernel = self._text.kernel(tower.blocks, int(ends.sum()) + len(ends))
+        blocks = self._text.forms(tower.blocks, kernel)
+        state = run_packed(blocks, kernel.cast(x), ends).to(x.dtype)
+        return tower.project(tower.ln_final(state))
 
     @torch.no_grad()  # inference mode is not faster here, and training cannot use its tensors
     def text_outputs(
@@ -132,8 +134,10 @@ class Runtime:
         if embedded is None and mask is None:
             tokens, ends, copies = _drop_copies(tokens, ends)
         x, hiding = tower.embed(tokens, embedded), tower.hiding(tokens, mask)
+        kernel = self._text.kernel(tower.blocks, tokens.numel())
+        blocks = self._text.forms(tower.blocks, kernel)
         dtype, sequence, state = x.dtype, None, None
-        blocks, x = self._text.prepare(tower.blocks, x)
+        x = kernel.cast(x)
         hiding = None if hiding is None else hiding.to(x.dtype)
         if wanted is not None:
             x = run_all(blocks[:wanted], x, causal=True, mask=hiding)
@@ -160,11 +164,9 @@ class Runtime:
             _check_eval(tower)
             # Channels last: convolutions on CPU then do not reorder their inputs and outputs.
             return tower(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
-        x = tower.embed(pixels)
+        blocks, x = self._start(tower, pixels)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)  # the class token
-        dtype = x.dtype
-        blocks, x = self._image.prepare(tower.blocks, x)
-        state = run(blocks, x, first, causal=False).to(dtype)
+        state = run(blocks, x, first, causal=False).to(pixels.dtype)
         return tower.ln_post(state) @ tower.projection  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -181,11 +183,16 @@ class Runtime:
         """
         tower = _check_transformer(self.model.image_tower, layer)
         count = layer_index(layer, tower.config.depth)
-        x = tower.embed(_move_to(tower, pixels))
-        dtype = x.dtype
-        blocks, x = self._image.prepare(tower.blocks, x)
-        x = run_all(blocks[:count], x, causal=False).to(dtype)
+        pixels = _move_to(tower, pixels)
+        blocks, x = self._start(tower, pixels)
+        x = run_all(blocks[:count], x, causal=False).to(pixels.dtype)
         return tower.ln_post(x) if final_norm else x
+
+    def _start(self, tower: VisionTransformer, pixels: Tensor) -> tuple[list[BlockForm], Tensor]:
+        """The blocks of `tower` in the forms for `pixels`, and the input of the first, (B, T, D)."""
+        kernel = self._image.kernel(tower.blocks, len(pixels) * len(tower.positions))
+        x = embed_images(tower, pixels, kernel)
+        return self._image.forms(tower.blocks, kernel), kernel.cast(x)
 
     def image_sequence_shape(self, layer: int) -> tuple[int, int]:
         """(T, D) of the `image_sequence` of each image; raises the same errors."""

@@ -40,6 +40,10 @@ class Kernel:
     why: str
     dtype: torch.dtype | None = None
 
+    def cast(self, x: Tensor) -> Tensor:
+        """`x` in the dtype of the activations."""
+        return x if self.dtype is None else x.to(self.dtype)
+
 
 _ROWS_OF_TABLE = (
     Kernel("plain", PlainBlock, "PyTorch's own linear layers"),

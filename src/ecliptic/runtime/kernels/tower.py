@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ecliptic.model import Block
 from ecliptic.runtime.kernels.choosing import (
@@ -50,24 +50,8 @@ class TowerKernels:
         found = [find(first, rows, self._memory) for rows in every_range()]
         return [choice for choice in found if choice is not None]
 
-    def prepare(
-        self, blocks: nn.ModuleList, x: Tensor, rows: int | None = None
-    ) -> tuple[list[BlockForm], Tensor]:
-        """The form of every block for `x` (B, T, D), and `x` in their dtype.
-
-        Args:
-            blocks: all blocks of the tower.
-            x: the input of the first one.
-            rows: N, tokens that are computed; None for all of `x`.
-        """
-        kernel = self._kernel(blocks, rows or x.shape[0] * x.shape[1])
-        x = x if kernel.dtype is None else x.to(kernel.dtype)
-        if kernel.form is not PackedBlock:
-            return [kernel.form(_as_block(block)) for block in blocks], x
-        return [self._pack(place, _as_block(block)) for place, block in enumerate(blocks)], x
-
-    def _kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
-        """The kernel for `rows` rows; measured once for each range."""
+    def kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
+        """The kernel for `rows` rows of a tower with these blocks; measured once for each range."""
         if self.mode == "plain" or not len(blocks):
             return KERNELS["plain"]
         first = _as_block(blocks[0])
@@ -80,6 +64,12 @@ class TowerKernels:
         if place not in self._chosen:
             self._chosen[place] = choose(first, rows, self._memory)
         return KERNELS[self._chosen[place].chosen]
+
+    def forms(self, blocks: nn.ModuleList, kernel: Kernel) -> list[BlockForm]:
+        """The form of every block of the tower; a block that cannot be packed is plain."""
+        if kernel.form is not PackedBlock:
+            return [kernel.form(_as_block(block)) for block in blocks]
+        return [self._pack(place, _as_block(block)) for place, block in enumerate(blocks)]
 
     def _pack(self, place: int, block: Block) -> BlockForm:
         """The packed form of the block at `place`; the plain one if it cannot be packed."""
