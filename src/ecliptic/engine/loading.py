@@ -52,7 +52,8 @@ def load(
         precision: of the weights: "fp32", "bf16" or "fp16", also as torch spells them ("float16",
             `torch.float16`); "auto" is fp32.
         kernels: "auto" measures once on each machine which operators are quickest, and uses those;
-            "plain" uses PyTorch's own, the same ones on every machine.
+            "plain" uses PyTorch's own, the same ones on every machine; "compiled" compiles whole
+            towers with `torch.compile`, for vectors in large numbers, above all on GPUs.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
             images upright, puts white behind transparency and scales 16 bit; both are the same for
             plain RGB. Or a `Preprocess` of your own. None is "robust" for the embedded model, which

@@ -26,6 +26,7 @@ from ecliptic.model import (
     wanted_layer,
 )
 from ecliptic.runtime.blocks import run, run_all, run_packed
+from ecliptic.runtime.compiled import CompiledTowers
 from ecliptic.runtime.kernels.choosing import (
     KERNELS,
     KernelChoice,
@@ -70,7 +71,9 @@ class Runtime:
             precision: "auto", "fp32", "bf16" or "fp16"; None leaves the weights as they are.
             device: None leaves them where they are.
             kernels: "plain" for PyTorch's own operators; "auto" measures which kernels are quickest
-                for the sizes in use, once on each machine, and uses those.
+                for the sizes in use, once on each machine, and uses those; "compiled" has whole
+                towers compiled by `torch.compile`, for vectors in large numbers, above all on GPUs.
+                Hidden layers are computed by the plain kernels then.
 
         Raises:
             ConfigError: no such precision, or no such mode of kernels.
@@ -79,6 +82,7 @@ class Runtime:
         self.model = model
         memory = Measurements()
         self._image, self._text = TowerKernels(kernels, memory), TowerKernels(kernels, memory)
+        self._compiled = CompiledTowers() if kernels == "compiled" else None
         if precision is None and device is None:
             return
         dtype = None if precision is None else find_numerics(precision).weights
@@ -108,6 +112,8 @@ class Runtime:
         tower = self.model.text_tower
         tokens = tokens.to(tower.positions.device)
         ends = end_positions(tokens, tower.config.end_of_text)
+        if self._compiled is not None:
+            return self._compiled.text(tower, tokens, ends)
         x = tower.embed(tokens[:, : int(ends.max()) + 1])
         kernel = self._text.kernel(tower.blocks, int(ends.sum()) + len(ends))
         blocks = self._text.forms(tower.blocks, kernel)
@@ -162,6 +168,9 @@ class Runtime:
         pixels = _move_to(tower, pixels)
         if isinstance(tower, ModifiedResNet):
             _check_eval(tower)
+        if self._compiled is not None:
+            return self._compiled.image(tower, pixels)
+        if isinstance(tower, ModifiedResNet):
             # Channels last: convolutions on CPU then do not reorder their inputs and outputs.
             return tower(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
         blocks, x = self._start(tower, pixels)
@@ -189,7 +198,7 @@ class Runtime:
         return tower.ln_post(x) if final_norm else x
 
     def _start(self, tower: VisionTransformer, pixels: Tensor) -> tuple[list[BlockForm], Tensor]:
-        """The blocks of `tower` in the forms for `pixels`, and the input of the first, (B, T, D)."""
+        """The blocks of `tower` in the forms for `pixels`, and their input (B, T, D)."""
         kernel = self._image.kernel(tower.blocks, len(pixels) * len(tower.positions))
         x = embed_images(tower, pixels, kernel)
         return self._image.forms(tower.blocks, kernel), kernel.cast(x)
@@ -272,6 +281,8 @@ def _choices(model: TwoTowers, precision: str, device: torch.device) -> Iterator
 def _describe_kernels(what: str, mode: KernelMode, found: Sequence[KernelChoice]) -> Choice:
     if mode == "plain":
         return Choice(what, "plain", 'PyTorch\'s own operators, as kernels="plain" asks')
+    if mode == "compiled":
+        return Choice(what, "compiled by torch.compile", 'kernels="compiled" asks for it')
     used = {name for choice in found for name in choice.seconds}
     if found and not used:
         return Choice(what, "plain", "no other kernel fits this device, precision and model")

@@ -253,5 +253,7 @@ def test_plain_kernels_are_never_measured(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_another_mode_is_refused() -> None:
-    with pytest.raises(ConfigError, match="kernels must be one of auto, plain, got 'quick'"):
+    with pytest.raises(
+        ConfigError, match="kernels must be one of auto, plain, compiled, got 'quick'"
+    ):
         Runtime(make(), kernels="quick")  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
 from ecliptic.runtime.kernels.widened import WidenedBlock
 
-KernelMode: TypeAlias = Literal["auto", "plain"]
+KernelMode: TypeAlias = Literal["auto", "plain", "compiled"]
 ROWS = (16, 128, 1024)  # limits of the ranges of N that are measured apart
 _MORE = 4 * ROWS[-1]  # N that stands for all above the last limit
 _BUDGET = 0.25  # seconds of one choice

@@ -43,7 +43,7 @@ class TowerKernels:
 
     def choices(self, blocks: nn.ModuleList, *, measure: bool = False) -> list[KernelChoice]:
         """The choice for each range of rows that is known; `measure` finds out the others."""
-        if self.mode == "plain" or not len(blocks):
+        if self.mode != "auto" or not len(blocks):
             return []
         first = _as_block(blocks[0])
         find = choose if measure else recall
@@ -52,7 +52,7 @@ class TowerKernels:
 
     def kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
         """The kernel for `rows` rows of a tower with these blocks; measured once for each range."""
-        if self.mode == "plain" or not len(blocks):
+        if self.mode != "auto" or not len(blocks):
             return KERNELS["plain"]
         first = _as_block(blocks[0])
         weight = first.mlp.up.weight

@@ -1,0 +1,103 @@
+"""Towers compiled by `torch.compile`: fewer and larger kernels, and CUDA graphs on NVIDIA GPUs.
+
+One program holds for every number of items, so an odd last batch compiles nothing anew. A CUDA
+graph is recorded for each size, so batches and lengths are padded to a few sizes.
+B batch, T tokens, D width, E vector size, S image side.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecliptic.errors import ConfigError
+from ecliptic.model import ModifiedResNet, TextTower, VisionTransformer
+from ecliptic.runtime.blocks import run
+from ecliptic.runtime.kernels.plain import PlainBlock
+
+BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)  # items; above them, multiples of the last
+LENGTHS = (8, 16, 24, 32, 48, 64)  # tokens; above them, the whole context
+Backend = str | Callable[[Any, Any], Any]
+
+
+class CompiledTowers:
+    """Compiles each tower when it is first used, which takes seconds to a minute."""
+
+    def __init__(self, backend: Backend = "inductor") -> None:
+        self.backend = backend
+        self._programs: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: programs are compiled again."""
+        return {"backend": self.backend, "_programs": {}}
+
+    def image(self, tower: VisionTransformer | ModifiedResNet, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) pixels on the tower's device and in its dtype -> (B, E) raw vectors."""
+        count = len(pixels)
+        size = padded_size(count, BATCHES)
+        work = _run_resnet if isinstance(tower, ModifiedResNet) else _run_image
+        return self._call(work, tower, _repeat_last(pixels, size))[:count]
+
+    def text(self, tower: TextTower, tokens: Tensor, ends: Tensor) -> Tensor:
+        """(B, T) ids and (B,) places of their ends of text -> (B, E) raw vectors."""
+        count, context = len(tokens), tokens.shape[1]
+        length = min(padded_size(int(ends.max()) + 1, LENGTHS), context)
+        size = padded_size(count, BATCHES)
+        tokens, ends = _repeat_last(tokens[:, :length], size), _repeat_last(ends, size)
+        return self._call(_run_text, tower, tokens, ends)[:count]
+
+    def _call(self, work: Callable[..., Tensor], tower: Any, *inputs: Tensor) -> Tensor:
+        for given in inputs:
+            torch._dynamo.mark_dynamic(given, 0)
+        if work is _run_text:
+            torch._dynamo.mark_dynamic(inputs[0], 1)
+        try:
+            # a copy, because a CUDA graph writes its next result to the same place
+            return self._program(work, inputs[0].device)(tower, *inputs).clone()
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            raise ConfigError(
+                f"torch.compile cannot compile this tower here ({_first_line(error.inner_exception)}); install "
+                'the compiler that it names, or load with kernels="auto".'
+            ) from error
+
+    def _program(self, work: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+        if work not in self._programs:
+            graphs = device.type == "cuda" and self.backend == "inductor"
+            self._programs[work] = torch.compile(
+                work,
+                backend=self.backend,
+                fullgraph=True,
+                mode="reduce-overhead" if graphs else None,
+            )
+        return self._programs[work]
+
+
+def padded_size(size: int, sizes: tuple[int, ...]) -> int:
+    """The first of `sizes` that is not below `size`; above all, a multiple of the last."""
+    return next((s for s in sizes if s >= size), -(-size // sizes[-1]) * sizes[-1])
+
+
+def _repeat_last(rows: Tensor, size: int) -> Tensor:
+    """`rows`, and copies of the last one, to `size` rows: ordinary values, never NaN."""
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
+
+
+def _run_resnet(tower: ModifiedResNet, pixels: Tensor) -> Tensor:
+    return tower(pixels)  # type: ignore[no-any-return]
+
+
+def _run_image(tower: VisionTransformer, pixels: Tensor) -> Tensor:
+    x = tower.embed(pixels)
+    first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)  # the class token
+    state = run([PlainBlock(block) for block in tower.blocks], x, first, causal=False)  # type: ignore[arg-type]
+    return tower.ln_post(state) @ tower.projection  # type: ignore[no-any-return]
+
+
+def _run_text(tower: TextTower, tokens: Tensor, ends: Tensor) -> Tensor:
+    blocks = [PlainBlock(block) for block in tower.blocks]  # type: ignore[arg-type]
+    return tower.project(tower.ln_final(run(blocks, tower.embed(tokens), ends, causal=True)))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
