@@ -43,6 +43,7 @@ LAYERS = {
     "tasks": 5,
     "library": 5,
     "plots": 5,
+    "speed": 5,
     "report": 7,
     "drawing": 6,
     "server": 7,

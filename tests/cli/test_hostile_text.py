@@ -134,6 +134,11 @@ COMMANDS: dict[str, Words] = {
     "convert": lambda at, _: ["convert", at / f"model {BYTES}", at / f"out {BYTES}"],
     "convert over a file": lambda at, _: ["convert", at / f"model {BYTES}", at / "labels" / BYTES],
     "doctor": lambda at, model: ["doctor", at / f"model {BYTES}", model, "-t", TEXT],
+    "bench": lambda at, _: [
+        *("bench", at / f"model {BYTES}", "--batch", "1", "--seconds", ".01", "--peer", "none"),
+    ],
+    "bench of nothing": lambda at, _: ["bench", "--random", TEXT],
+    "bench of batches": lambda at, _: ["bench", "--batch", TEXT],
     "doctor of nothing": lambda at, model: ["doctor", f"{TEXT}", model],
     "demo": lambda at, model: ["demo", "-m", at / f"model {BYTES}", "-o", at / f"{BYTES}.html"],
     "train without data": lambda at, _: ["train", at / "recipe", "--data", at / f"no {BYTES}"],
@@ -151,7 +156,7 @@ COMMANDS: dict[str, Words] = {
 PROMPTS = ("condition", "captions write")
 MENTION_NOTHING = {
     *("models", "models found", "lint with a model", "a number that is none"),
-    *("info",),  # the model has its own name
+    *("info", "bench"),  # the model has its own name
 }
 
 

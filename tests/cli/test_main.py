@@ -122,6 +122,7 @@ JSON_COMMANDS = {
     "info": ["info", "MODEL", "--json", "--fingerprint"],
     "convert": ["convert", "MODEL", "TMP/out", "--json"],
     "doctor": ["doctor", "MODEL", "MODEL", "--json"],
+    "bench": ["bench", "MODEL", "--batch", "1", "--seconds", ".01", "--peer", "none", "--json"],
     "embed": ["embed", "IMAGES", "-t", "a cat", "-m", "MODEL", "-o", "TMP/v.npy", "--json"],
     "similarity": ["similarity", "IMAGES", "-t", "a cat", "-m", "MODEL", "--json"],
     "classify": ["classify", "IMAGES", "-l", "cat,dog", "-m", "MODEL", "--json"],

@@ -20,6 +20,7 @@ TOUR: dict[str, list[Any]] = {
     "info": ["info", "mini"],
     "convert": ["convert", "mini", "copy"],
     "doctor": ["doctor", "mini", "copy"],
+    "bench": ["bench", "--batch", "1", "--seconds", "0.01", "--peer", "none"],
     "embed": ["embed", DRAWINGS, "-o", "drawings.npy"],
     "similarity": [
         "similarity",

@@ -67,6 +67,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ecliptic doctor ViT-B-32.pt ViT-B-32/openai",
         'ecliptic doctor model/ open_clip:ViT-B-32/openai --image a.png --text "a cat"',
     ),
+    "bench": (
+        "ecliptic bench",
+        "ecliptic bench --random ViT-B-32 --batch 1,32 --seconds 30",
+        "ecliptic bench ViT-L-14/openai --device cuda --precision bf16 --json",
+    ),
     "embed": (
         "ecliptic embed photos/ --model ViT-B-32/openai --out photos.npy",
         "ecliptic embed captions.csv --column caption --kind text --out vectors.npy",

@@ -49,6 +49,13 @@ Device = Annotated[
 PrecisionFlag = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Dtype of the computation.")
 ]
+PreprocessFlag = Annotated[
+    Literal["reference", "robust"] | None,
+    typer.Option(
+        help="reference: as published; robust: handles EXIF, alpha and 16 bits.",
+        show_default="reference; robust for mini",
+    ),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only files on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
@@ -171,13 +178,7 @@ class ModelFlags(IdentityFlags):
     model: ModelName = "mini"
     device: Device = "auto"
     precision: PrecisionFlag = "auto"
-    preprocess: Annotated[
-        Literal["reference", "robust"] | None,
-        typer.Option(
-            help="reference: as published; robust: handles EXIF, alpha and 16 bits.",
-            show_default="reference; robust for mini",
-        ),
-    ] = None
+    preprocess: PreprocessFlag = None
     image_size: Annotated[
         int | None, typer.Option(help="Pixels per side, instead of the trained size.", min=1)
     ] = None

@@ -22,7 +22,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         *("keep", "names", "prune", "prune_all", "retry", "reembed", "deep", "drop", "now"),
     ),
     "Model": (
-        *("model", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),
+        *("model", "random", "family", "encoders", "t5", "no_t5", "lora", "loras", "inversion"),
         *(
             "any_size",
             "device",
@@ -34,6 +34,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
             "offline",
         ),
     ),
+    "Measuring": ("batch", "seconds", "peer"),
     "Labelled images": (
         *("calibrate", "method", "abstain", "classifier", "evaluate"),
         *("tune", "recall", "wanted_precision", "confidence", "save"),

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from ecliptic import __version__
 from ecliptic.cli import (
     aesthetic,
+    bench,
     captions,
     classify,
     condition,
@@ -138,6 +139,7 @@ for command in (
     info.info,
     convert.convert,
     doctor.doctor,
+    bench.bench,
     index.index,
     search.search,
     duplicates.duplicates,

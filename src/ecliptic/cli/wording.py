@@ -49,6 +49,7 @@ FLAGS = {  # argument in Python -> flag
     "few_shot": "--method",
     "strokes": "--strokes",
     "way": "--way",
+    "seconds": "--seconds",
 }
 PHRASES = {  # what has another form on the command line, or none
     r"\bper_label=True": "--method per-label",
