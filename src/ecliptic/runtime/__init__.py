@@ -7,8 +7,8 @@ from ecliptic.lazy import lazy_names
 if TYPE_CHECKING:
     from ecliptic.runtime.kernels.choosing import KernelMode as KernelMode
     from ecliptic.runtime.kernels.machine import (
-        instruction_sets as instruction_sets,
         processor as processor,
+        processor_facts as processor_facts,
     )
     from ecliptic.runtime.precisions import (
         DTYPES as DTYPES,

@@ -3,11 +3,10 @@
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from ecliptic.storage import open_regular
+from ecliptic.runtime import processor_facts
 
 _SETS = {  # what kernels use -> names in the flags of Linux; x86, then ARM
     "x86": {
@@ -56,7 +55,7 @@ def read_load() -> float | None:
 
 def describe_machine(device: torch.device, load: float | None = None) -> MachineFacts:
     """The machine that this process runs on; `load` is that of `read_load` at some time."""
-    facts = _read_processor()
+    facts = processor_facts()
     has, lacks = _sort_instructions(facts.get("flags") or facts.get("Features") or "")
     affinity = getattr(os, "sched_getaffinity", None)
     return MachineFacts(
@@ -71,17 +70,6 @@ def describe_machine(device: torch.device, load: float | None = None) -> Machine
         accelerator=_name_accelerator(device),
         load=load,
     )
-
-
-def _read_processor() -> dict[str, str]:
-    """The facts of the first processor that Linux lists; nothing elsewhere."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return {}
-    with open_regular(path) as file:
-        lines = file.read().decode(errors="replace").partition("\n\n")[0].splitlines()
-    pairs = (line.partition(":") for line in lines)
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _sort_instructions(flags: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
