@@ -54,7 +54,8 @@ def test_instruction_sets_are_those_of_one_family(
 
 
 def test_without_the_files_of_linux_nothing_is_invented(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecliptic.speed.machine.Path.exists", lambda path: False)
+    monkeypatch.setattr("ecliptic.speed.memory.Path.exists", lambda path: False)
+    monkeypatch.setattr(machine, "processor_facts", dict)
     facts = machine.describe_machine(CPU)
     assert (facts.instructions, facts.lacking) == ((), ())
     assert facts.torch_uses == torch.backends.cpu.get_cpu_capability()

@@ -56,8 +56,9 @@ class CompiledTowers:
             # a copy, because a CUDA graph writes its next result to the same place
             return self._program(work, inputs[0].device)(tower, *inputs).clone()
         except torch._dynamo.exc.BackendCompilerFailed as error:
+            reason = _first_line(error.inner_exception)
             raise ConfigError(
-                f"torch.compile cannot compile this tower here ({_first_line(error.inner_exception)}); install "
+                f"torch.compile cannot compile this tower here ({reason}); install "
                 'the compiler that it names, or load with kernels="auto".'
             ) from error
 
