@@ -26,15 +26,19 @@ def measure(fn: Callable[[], object], repeats: int, warmup: int) -> list[float]:
 
 
 def measure_in_turns(
-    fns: dict[str, Callable[[], object]], repeats: int, warmup: int = 2
+    fns: dict[str, Callable[[], object]], repeats: int, warmup: int = 2, settle: int = 0
 ) -> dict[str, list[float]]:
-    """Seconds of every function, one call of each per round, so that other load affects all."""
+    """Seconds of every function, one call of each per round, so that other load affects all.
+
+    `settle` calls go before each measured one, where the work is so short that the memory which
+    the others left scattered would count.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in fns}
     for fn in fns.values():
         measure(fn, repeats=0, warmup=warmup)
     for _ in range(repeats):
         for name, fn in fns.items():
-            seconds[name] += measure(fn, repeats=1, warmup=0)
+            seconds[name] += measure(fn, repeats=1, warmup=settle)
     return seconds
 
 

@@ -64,7 +64,7 @@ def main(texts: list[str]) -> None:
     """Print the captions per second of each contender."""
     words = sum(len(text.split()) for text in texts) / len(texts)
     print(f"{len(texts)} captions of {words:.1f} words in batches of {BATCH}")
-    seconds = measure_in_turns(contenders(texts), repeats=9, warmup=1)
+    seconds = measure_in_turns(contenders(texts), repeats=9, warmup=1, settle=1)
     report("tokenizer", seconds, len(texts), "captions", "ecliptic")
 
 
