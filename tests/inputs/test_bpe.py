@@ -7,10 +7,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ecliptic.inputs.bpe import BYTE_ID, BYTES, BytePairs, byte_pairs
+from ecliptic.inputs import written_bytes, written_merges, written_vocabulary
+from ecliptic.inputs.bpe import BYTE_OF_NAME, WORD_END, byte_pairs
 from ecliptic.inputs.specs import FULL_MERGES
 from tests.inputs.texts import FIXED
 
+NAMES, VOCABULARY = written_bytes(), written_vocabulary()
+RANKS = {tuple(line.split(" ")): rank for rank, line in enumerate(written_merges())}
 WORDS = st.one_of(
     st.binary(min_size=1, max_size=40),
     st.text("abeinrst", min_size=1, max_size=60).map(str.encode),
@@ -18,30 +21,42 @@ WORDS = st.one_of(
 )
 
 
-def merge_naively(word: bytes, pairs: BytePairs) -> list[int]:
-    """The definition: repeatedly join every place of the lowest merge, from the left."""
-    symbols = [BYTE_ID[byte] for byte in word]
-    symbols[-1] += BYTES
-    while True:
-        found = [pairs.pair(a, b) for a, b in pairwise(symbols)]
-        lowest = min((id_ for id_ in found if id_ is not None), default=None)
-        if lowest is None:
-            return symbols
-        joined: list[int] = []
+def merge_naively(word: bytes, *, ends: bool = True) -> list[str]:
+    """The definition: repeatedly join every place of the first merge of the list, from the left."""
+    symbols = [NAMES[byte] for byte in word]
+    symbols[-1] += WORD_END if ends else ""
+    while found := [RANKS[pair] for pair in pairwise(symbols) if pair in RANKS]:
+        lowest, joined = min(found), list[str]()
         while symbols:
-            if len(symbols) > 1 and pairs.pair(symbols[0], symbols[1]) == lowest:
-                joined.append(lowest)
+            if RANKS.get(tuple(symbols[:2])) == lowest:
+                joined.append("".join(symbols[:2]))
                 del symbols[:2]
             else:
                 joined.append(symbols.pop(0))
         symbols = joined
+    return symbols
 
 
 @given(WORDS)
 @settings(FIXED, max_examples=500)
 def test_merging_equals_its_definition(word: bytes) -> None:
-    pairs = byte_pairs(FULL_MERGES)
-    assert pairs.encode_word(word) == merge_naively(word, pairs)
+    ids = byte_pairs(FULL_MERGES).encode_word(word)
+    assert [VOCABULARY[id_] for id_ in ids] == merge_naively(word)
+
+
+def test_the_bytes_of_each_symbol_are_merged_to_it() -> None:
+    """`BytePairs` relies on it, since it looks up words and neighbours by their names.
+
+    A word with the name of a symbol is merged to it. Neighbours whose names join to that of a
+    symbol are joined by its merge: no merge has crossed the ends of the two, so their bytes alone
+    would be merged to these two as well, and then on to the symbol. No name is written twice, and
+    no names inside a word join to that of an end, which has "</w>".
+    """
+    assert len(set(VOCABULARY)) == len(VOCABULARY)
+    assert not any(name.endswith("</w") or name in ("w>", "/w>") for name in VOCABULARY)
+    for name in VOCABULARY[:-2]:
+        word = bytes(BYTE_OF_NAME[char] for char in name.removesuffix(WORD_END))
+        assert merge_naively(word, ends=name.endswith(WORD_END)) == [name]
 
 
 @pytest.mark.parametrize("merges", [0, 1, 500, 8000, FULL_MERGES])

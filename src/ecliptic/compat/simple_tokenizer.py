@@ -25,6 +25,8 @@ from ecliptic.inputs import (
 class ReadingSpecials(Tokenizer):
     """A tokenizer that reads one project's `specials`, its start and end of text, in a text."""
 
+    reads_specials = True
+
     def __init__(self, spec: TokenizerSpec, specials: tuple[str, str]) -> None:
         super().__init__(spec)
         self._ids = dict(zip(specials, (spec.start_of_text, spec.end_of_text), strict=True))

@@ -9,7 +9,7 @@ import gzip
 from bisect import bisect_right
 from functools import cached_property, lru_cache
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 from ecliptic.inputs.specs import FULL_MERGES, SPECIALS
@@ -20,6 +20,8 @@ WORD_END = "</w>"  # mark of a symbol at the end of a word
 MERGED_AWAY = -1  # in place of a symbol that was joined to the one on its left
 UNKNOWN = -2  # in place of all that follows in an open word
 _BYTES_PER_ID = 8  # read first of a long word; most ids have fewer
+_SHORT = 64  # bytes; up to here, looking through all pairs takes half the time of a heap
+_NEVER = 1 << 16  # in place of the id of two symbols that no merge joins
 MERGES_FILE = Path(__file__).with_name("merges.txt.gz")
 
 # openai/CLIP clip/simple_tokenizer.py `bytes_to_unicode`: printable bytes come first in the
@@ -29,11 +31,12 @@ BYTE_ORDER = (*PRINTABLE, *(byte for byte in range(BYTES) if byte not in PRINTAB
 BYTE_ID = {byte: id_ for id_, byte in enumerate(BYTE_ORDER)}
 BYTE_NAMES = [*map(chr, PRINTABLE), *map(chr, range(BYTES, 2 * BYTES - len(PRINTABLE)))]
 BYTE_OF_NAME = dict(zip(BYTE_NAMES, BYTE_ORDER, strict=True))
+_NAME_OF_BYTE = {byte: name for name, byte in BYTE_OF_NAME.items()}
 
 
 def written_merges(merges: int = FULL_MERGES) -> list[str]:
     """The first `merges` lines of the merge list, such as "i n"."""
-    return gzip.decompress(MERGES_FILE.read_bytes()).decode().split("\n")[:merges]
+    return _read_merges().split("\n")[:merges]
 
 
 def written_vocabulary(merges: int = FULL_MERGES) -> list[str]:
@@ -42,29 +45,32 @@ def written_vocabulary(merges: int = FULL_MERGES) -> list[str]:
     Start and end of text come last.
     """
     final = (name + WORD_END for name in BYTE_NAMES)
-    joined = (line.replace(" ", "") for line in written_merges(merges))
+    joined = _read_merges().replace(" ", "").split("\n")[:merges]
     return [*BYTE_NAMES, *final, *joined, *SPECIALS]
+
+
+def _read_merges() -> str:
+    return gzip.decompress(MERGES_FILE.read_bytes()).decode()
 
 
 def written_bytes() -> list[str]:
     """The character that stands for each byte in the vocabulary, in the order of the bytes."""
-    names = {byte: name for name, byte in BYTE_OF_NAME.items()}
-    return [names[byte] for byte in range(BYTES)]
+    return [_NAME_OF_BYTE[byte] for byte in range(BYTES)]
 
 
 class BytePairs:
     """Joins bytes into ids by the first `merges` merges of CLIP's list.
 
-    Looks up a pair as "left right", the form of the list: building the table from ids instead
-    takes twice as long and makes the first call noticeably slower.
+    Both a whole word and two neighbours are looked up by their name in one table. This is exact,
+    since the bytes of each symbol are merged to it; `tests/inputs/test_bpe.py` checks all of them
+    and says why it is enough.
     """
 
     def __init__(self, merges: int = FULL_MERGES) -> None:
-        lines = written_merges(merges)
-        self._merged = dict(zip(lines, count(FIRST_MERGE)))  # "left right" -> merged id
-        self._names = [*BYTE_NAMES, *(name + WORD_END for name in BYTE_NAMES)]
+        self._merges = merges
+        self._names = written_vocabulary(merges)[: -len(SPECIALS)]
+        self._ids = dict(zip(self._names, count()))  # the end of a word is a part of the name
         self._pieces: dict[int, bytes] = {}  # filled by `piece`
-        self._names += "\n".join(lines).replace(" ", "").split("\n") if lines else []
 
     def __len__(self) -> int:
         return len(self._names)
@@ -73,9 +79,32 @@ class BytePairs:
         """Ids of one word, the last byte as a word-final id; none for `b""`."""
         if not word:
             return []
+        written = word.decode("latin-1").translate(_NAME_OF_BYTE) + WORD_END
+        whole = self._ids.get(written)
+        if whole is not None:
+            return [whole]
+        if len(word) <= _SHORT:
+            return self._merge_short([*written[: len(word) - 1], written[len(word) - 1 :]])
         symbols = [BYTE_ID[byte] for byte in word]
         symbols[-1] += BYTES
         return _Merging(symbols, self).run()
+
+    def _merge_short(self, symbols: list[str]) -> list[int]:
+        """Ids of a word that is no symbol: joins the first place of the lowest merge each time.
+
+        The same as all places in one round, since new neighbours have later merges.
+        """
+        ids, names = self._ids, self._names
+        merges = [ids.get(left + right, _NEVER) for left, right in pairwise(symbols)]
+        while (lowest := min(merges)) < _NEVER:
+            place = merges.index(lowest)
+            symbols[place : place + 2] = [names[lowest]]
+            del merges[place]
+            if place:
+                merges[place - 1] = ids.get(symbols[place - 1] + symbols[place], _NEVER)
+            if place < len(merges):
+                merges[place] = ids.get(symbols[place] + symbols[place + 1], _NEVER)
+        return [ids[symbol] for symbol in symbols]
 
     def encode_beginning(self, word: bytes, count: int, *, whole: bool = True) -> list[int]:
         """The first `count` ids of a word, for the price of its beginning.
@@ -111,13 +140,13 @@ class BytePairs:
     def by_left(self) -> dict[str, list[int]]:
         """The ids of the merges that begin with each symbol, in order; for open words."""
         found: dict[str, list[int]] = {}
-        for pair, merged in self._merged.items():
-            found.setdefault(pair.partition(" ")[0], []).append(merged)
+        for merged, line in enumerate(written_merges(self._merges), FIRST_MERGE):
+            found.setdefault(line.partition(" ")[0], []).append(merged)
         return found
 
     def pair(self, left: int, right: int) -> int | None:
         """Id of two neighbouring symbols joined; None if the list does not join them."""
-        return self._merged.get(f"{self._names[left]} {self._names[right]}")
+        return self._ids.get(self._names[left] + self._names[right])
 
     def next_merge(self, left: int, above: int) -> int | None:
         """The first merge with an id over `above` that may join `left` to an unknown symbol."""

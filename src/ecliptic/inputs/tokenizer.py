@@ -6,6 +6,7 @@ dropped silently. N texts, T tokens of context. Never imports torch.
 """
 
 import itertools
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from ecliptic.errors import ConfigError, TextError, TextTooLongError, warn
 from ecliptic.inputs.beginnings import chunks, repaired_beginnings, words
-from ecliptic.inputs.bpe import byte_pairs
-from ecliptic.inputs.cleaning import Span, clean, clean_with_offsets
+from ecliptic.inputs.bpe import BytePairs, byte_pairs
+from ecliptic.inputs.cleaning import Span, clean_with_offsets, repair
 from ecliptic.inputs.specs import SPECIALS, TokenizerSpec
 
 Overflow = Literal["warn", "error", "truncate"]
@@ -35,6 +36,8 @@ _LONE_SURROGATE = regex.compile(
 )
 _CACHED_CHUNKS = 1 << 16  # entries; a full cache is cleared
 _CACHED_LENGTH = 32  # characters; longer chunks are rare and take memory
+_ID_BYTES = 2  # of a packed id
+_STRIP = 1 << 10  # rows that are put into the array at once
 _LONG = 1 << 12  # characters; of a longer text, a row takes only the beginning
 _SEARCHED = 1 << 13  # characters in which the dropped part is searched
 _DROPPED = 400  # tokens of the dropped part that are given where it is behind them
@@ -65,16 +68,41 @@ class TokenBatch:
         return tuple((row, find()) for row, find in self.cut.items())
 
 
+class _Chunks(dict[str, bytes]):
+    """Packed ids of chunks of clean text, without white space; encodes what it lacks."""
+
+    def __init__(self, pairs: BytePairs) -> None:
+        super().__init__()
+        self._pairs = pairs
+
+    def __missing__(self, chunk: str) -> bytes:
+        """Ids of the words in `chunk`; kept if it is short."""
+        words = [chunk] if chunk.isascii() and chunk.isalpha() else WORD.findall(chunk)
+        if len(words) == 1:
+            packed = _pack(self._pairs.encode_word(words[0].encode()))
+        else:
+            packed = b"".join(map(self.__getitem__, words))
+        if len(chunk) <= _CACHED_LENGTH:
+            if len(self) >= _CACHED_CHUNKS:
+                self.clear()
+            self[chunk] = packed
+        return packed
+
+
 class Tokenizer:
     """CLIP's byte-pair tokenizer; `spec` sets the merges, the context and the padding.
 
     Threads may share it: its only state is a cache of words.
     """
 
+    reads_specials = False  # whether special strings in the texts of a batch become their ids
+
     def __init__(self, spec: TokenizerSpec | None = None) -> None:
         self.spec = spec or TokenizerSpec()
         self.pairs = byte_pairs(self.spec.merges)
-        self._chunks: dict[str, list[int]] = {}  # ids of words seen before
+        self._chunks = _Chunks(self.pairs)
+        self._start = _pack([self.spec.start_of_text])
+        self._tail = _pack([self.spec.end_of_text, *[self.spec.pad] * (self.spec.context - 2)])
         self._special_ids = dict.fromkeys(START_SPELLINGS, self.spec.start_of_text)
         self._special_ids |= dict.fromkeys(END_SPELLINGS, self.spec.end_of_text)
 
@@ -85,15 +113,7 @@ class Tokenizer:
         each reference does so for its own strings. Leave it off for text from users.
         Raises TextError unless `text` is a `str` of whole characters.
         """
-        check_text(text)
-        cleaned = clean(text)
-        if specials:
-            return [id_ for _, ids in self.words(cleaned, specials=True) for id_ in ids]
-        ids: list[int] = []
-        known = self._chunks
-        for chunk in cleaned.split():
-            ids += known.get(chunk) or self._encode_chunk(chunk)
-        return ids
+        return list(memoryview(self._encode(text, specials)).cast("H"))
 
     def words(self, cleaned: str, *, specials: bool = False) -> Iterator[tuple[Span, list[int]]]:
         """Yield (span in `cleaned`, ids) of every word of a clean text."""
@@ -124,20 +144,22 @@ class Tokenizer:
     def _batch(self, texts: str | Iterable[str], overflow: Overflow) -> TokenBatch:
         if overflow not in ("warn", "error", "truncate"):
             raise ConfigError(f'overflow must be "warn", "error" or "truncate", not {overflow!r}.')
-        rows, spec, room = _list_texts(texts), self.spec, self.spec.context - 2
-        ids = np.full((len(rows), spec.context), spec.pad, dtype=np.int64)  # (N, T)
-        lengths = np.empty(len(rows), dtype=np.int64)  # (N,)
-        cut: dict[int, Callable[[], str]] = {}
-        for row, text in enumerate(rows):
-            found = self._encode_row(text, row, room + 1)
-            if len(found) > room:
-                cut[row] = partial(self._find_dropped, text)
-                del found[room:]
-            lengths[row] = length = len(found) + 2
-            ids[row, :length] = [spec.start_of_text, *found, spec.end_of_text]
+        rows, context = _list_texts(texts), self.spec.context
+        ids = np.empty((len(rows), context), dtype=np.int64)  # (N, T)
+        sizes: list[int] = []  # of the packed ids
+        for first in range(0, len(rows), _STRIP):
+            strip = slice(first, first + _STRIP)
+            packed = [self._encode_row(text, row) for row, text in enumerate(rows[strip], first)]
+            sizes += map(len, packed)
+            ids[strip] = np.frombuffer(self._frame(packed), dtype=np.uint16).reshape(-1, context)
+        lengths = np.array(sizes, dtype=np.int64) // _ID_BYTES + 2  # (N,)
+        cut = {
+            row: partial(self._find_dropped, rows[row])
+            for row in np.flatnonzero(lengths > context).tolist()
+        }
         if cut and overflow != "truncate":
             self._report_cuts(cut, overflow)
-        return TokenBatch(ids, lengths, cut)
+        return TokenBatch(ids, np.minimum(lengths, context), cut)
 
     def _find_dropped(self, text: str) -> str:
         """The characters of `text` from its first token without a place, as they were given."""
@@ -153,13 +175,31 @@ class Tokenizer:
         room = self.spec.context - 2
         return self.decode(self.encode_beginning(text, room + _DROPPED)[room:]).strip()
 
-    def _encode_row(self, text: str, row: int, count: int) -> list[int]:
+    def _encode_row(self, text: str, row: int) -> bytes:
+        """Packed ids of a text; of a long one, at most one more than there is room for."""
         try:
             if isinstance(text, str) and len(text) > _LONG:
-                return self.encode_beginning(text, count)
-            return self.encode(text)
+                return _pack(self.encode_beginning(text, self.spec.context - 1))
+            return self._encode(text, self.reads_specials)
         except TextError as error:
             raise TextError(f"text {row}: {error}", place=error.place) from None
+
+    def _encode(self, text: str, specials: bool) -> bytes:
+        """Packed ids of a text."""
+        plain = isinstance(text, str) and text.isascii() and text.isprintable() and "&" not in text
+        if not plain:  # most texts are; the checks would take half as long again
+            check_text(text)
+            text = repair(text)
+        if specials and "<" in text:  # each special string begins with it
+            words = self.words(" ".join(text.split()).lower(), specials=True)
+            return _pack([id_ for _, ids in words for id_ in ids])
+        return b"".join(map(self._chunks.__getitem__, text.lower().split()))
+
+    def _frame(self, packed: list[bytes]) -> bytes:
+        """Whole rows: start, as many ids as there is room for, end and padding."""
+        start, tail, room = self._start, self._tail, len(self._tail) - _ID_BYTES
+        kept = (ids[:room] for ids in packed)
+        return b"".join([start + ids + tail[: len(tail) - len(ids)] for ids in kept])
 
     def encode_beginning(self, text: str, count: int) -> list[int]:
         """The first `count` ids of `encode(text)`, or all, for the price of a beginning of `text`.
@@ -184,17 +224,6 @@ class Tokenizer:
             ids += self.pairs.encode_beginning(word.encode(), left, whole=whole)
             if len(ids) >= count:
                 break
-        return ids
-
-    def _encode_chunk(self, chunk: str) -> list[int]:
-        """Ids of the words in `chunk`, which has no white space; cached when short."""
-        ids: list[int] = []
-        for word in WORD.findall(chunk):
-            ids += self.pairs.encode_word(word.encode())
-        if len(chunk) <= _CACHED_LENGTH:
-            if len(self._chunks) >= _CACHED_CHUNKS:
-                self._chunks.clear()
-            self._chunks[chunk] = ids
         return ids
 
     def _decode_id(self, id_: int) -> bytes:
@@ -224,6 +253,11 @@ class Tokenizer:
             raise TextTooLongError(f'{message}, or pass overflow="truncate" to cut them.')
         message += ', or pass overflow="truncate" to cut them without this warning.'
         warn(message, TruncationWarning, stacklevel=None)
+
+
+def _pack(ids: list[int]) -> bytes:
+    """Two bytes for each id; the vocabulary has at most 49,408."""
+    return array("H", ids).tobytes()
 
 
 def check_text(text: str) -> None:
