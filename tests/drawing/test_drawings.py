@@ -68,7 +68,7 @@ def test_clip_guidance_raises_the_similarity_to_the_words() -> None:
     judge = ClipLoss(model.clip, "a red apple", cutouts=0)
 
     def similarity(scale: float) -> float:
-        found = draw_tensor(model, "a red apple", 4, DrawSettings(1.0, scale, 12, 0))
+        found = draw_tensor(model, "a red apple", 2, DrawSettings(1.0, scale, 8, 0))
         return float(judge.similarity(found).mean())
 
     assert similarity(-2.0) < similarity(0.0) < similarity(3.0)
@@ -94,7 +94,7 @@ def test_a_picture_is_a_prompt() -> None:
 
 def test_a_judge_that_had_no_part_in_it_recognises_common_things(judge: Judge) -> None:
     model = load_drawing()
-    settings = DrawSettings(clip_guidance=0.0, steps=16)
+    settings = DrawSettings(clip_guidance=0.0, steps=8)
     drawings = torch.cat([draw_tensor(model, name, 2, settings) for name in COMMON])
     truth = [name for name in COMMON for _ in range(2)]
     ranks = judge.ranks(drawings, truth, judge.names)

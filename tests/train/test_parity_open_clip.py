@@ -69,8 +69,15 @@ def train_ours(loss: LossConfig, bias: float | None, micro: int) -> Trainee:
     return trainee
 
 
-@pytest.mark.parametrize("micro", [0, 5])
-@pytest.mark.parametrize("kind", ["InfoNCE", "SigLIP"])
+@pytest.mark.parametrize(
+    ("kind", "micro"),
+    [
+        ("InfoNCE", 5),
+        ("SigLIP", 0),
+        pytest.param("InfoNCE", 0, marks=pytest.mark.slow),
+        pytest.param("SigLIP", 5, marks=pytest.mark.slow),
+    ],
+)
 def test_twenty_steps_are_open_clips(kind: str, micro: int) -> None:
     bias = None if kind == "InfoNCE" else -10.0
     config = InfoNCEConfig if bias is None else SigLIPConfig

@@ -43,8 +43,8 @@ def measure(rows: int, kind: str) -> float:
 
 @pytest.mark.parametrize("kind", ["nce", "sig", "kl"])
 def test_memory_is_far_below_that_of_the_matrix(kind: str) -> None:
-    least = min(measure(4096, kind) for _ in range(2))  # noise of the allocator only adds
-    assert least < 100  # the matrix alone has 64 MiB, and autograd holds four
+    tries = (measure(4096, kind) for _ in range(2))  # noise of the allocator only adds
+    assert any(found < 100 for found in tries)  # the matrix has 64 MiB, and autograd holds four
 
 
 @pytest.mark.slow

@@ -3,19 +3,20 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.multiprocessing import ProcessRaisedException
 
+from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec
 from ecliptic.model import ResNetConfig
 from ecliptic.train.batch import Batch, Negatives
 from ecliptic.train.processes import join, whole
 from ecliptic.train.processes.world import World
+from ecliptic.train.processes.wrapping import distribute
 from ecliptic.train.settings import (
     DataSettings,
     DistillationConfig,
@@ -174,20 +175,12 @@ def test_only_one_of_two_processes_has_negatives() -> None:
     run_together(check_negatives_of_one_rank, 2)
 
 
-def test_a_resnet_in_training_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProcessRaisedException, match="batch norms of this model"):
-        run_together(train_resnet, 2, tmp_path)
-
-
-def train_resnet(rank: int, out: Path) -> None:
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_a_resnet_in_training_is_refused(kind: Literal["ddp", "fsdp"]) -> None:
     model = replace(SIZES, image=ResNetConfig(image_size=32, width=8, depths=(1, 1, 1, 1), heads=4))
-    fields = {"model": model, "image_spec": ImageSpec(size=32)}
-    open_stepper_together(tiny_settings(**fields))
-
-
-def open_stepper_together(settings: TrainSettings) -> None:
-    with join(settings.processes, "cpu") as world:
-        open_stepper(settings, world)
+    trainee, _, _ = open_start(tiny_settings(model=model, image_spec=ImageSpec(size=32)))
+    with pytest.raises(ConfigError, match="batch norms of this model"):
+        distribute(trainee, kind, torch.device("cpu"))
 
 
 @pytest.mark.slow
