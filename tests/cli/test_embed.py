@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from ecliptic.cli.main import app
@@ -26,6 +27,18 @@ def test_vectors_are_those_of_the_api(run: Any, model: str, images: Path, tmp_pa
     expected = torch.cat([vectors, clip.encode_text("a cat")])
     np.testing.assert_allclose(stored.vectors, expected.numpy(), atol=1e-6)
     assert not Path(f"{out}.rejects.jsonl").exists()
+
+
+@pytest.mark.parametrize("pixels", ["close", "fast"])
+def test_pixels_are_those_of_the_flag(run: Any, model: str, tmp_path: Path, pixels: Any) -> None:
+    photo, out = tmp_path / "photo.jpg", tmp_path / "v.npy"
+    noise = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photo)
+    assert run("embed", photo, "-m", model, "--pixels", pixels, "-o", out).exit_code == 0
+    clip, exact = load(model, pixels=pixels), load(model)
+    stored = load_vectors(out, clip.card)
+    np.testing.assert_allclose(stored.vectors, clip.encode_image(photo).numpy(), atol=1e-6)
+    assert not np.array_equal(stored.vectors, exact.encode_image(photo).numpy())
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])

@@ -113,7 +113,11 @@ def test_flags_that_prepare_images_need_one(run: Run, model: str, tmp_path: Path
     (tmp_path / "e.toml").write_text(EXAMPLES)
     asked = ["moderate", vectors, "-m", model, "--rules", tmp_path / "r.toml"]
     assert run(*asked).exit_code == 0, "the flag is not given"
-    for flag in (("--preprocess", "reference"), ("--image-size", "16")):
+    for flag in (
+        ("--preprocess", "reference"),
+        ("--pixels", "fast"),
+        ("--image-size", "16"),
+    ):
         found = run(*asked, *flag)
         assert found.exit_code == 2
         assert f"{flag[0]} prepares images, but all that are" in " ".join(found.stderr.split())

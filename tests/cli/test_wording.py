@@ -66,7 +66,7 @@ NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "context": "a field of TokenizerSpec",
     "formats": "a field of ImageLimits",
     "frames": "a field of ImageLimits",
-    "pixels": "a field of ImageLimits",
+    "pixels": "a field of ImageLimits, and of calls in Python",
     "file_bytes": "a field of ImageLimits",
 }
 

@@ -33,6 +33,7 @@ from ecliptic.errors import (
     NumericalError,
     ShapeError,
 )
+from ecliptic.inputs import Preprocess
 from ecliptic.runtime import Runtime
 from tests import peers, tiny
 from tests.diffusion import pipelines
@@ -119,6 +120,16 @@ def test_robust_preprocessing_stays_robust() -> None:
     image = Image.new("RGBA", (36, 36), (0, 0, 0, 0))  # on white, not on black
     found, _ = encode_images(robust, image, PLAIN)
     close(found, encode_images(clip(), Image.new("RGB", (36, 36), "white"), PLAIN)[0])
+
+
+def test_other_pixels_are_used_or_refused() -> None:
+    spec = clip().preprocessor.spec
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 401, 3), np.uint8))
+    for pixels in ("close", "fast"):
+        near = Preprocess(spec, pixels=pixels)  # type: ignore[arg-type]
+        assert torch.equal(crop_centre(near, image), torch.from_numpy(near(image)))
+        with pytest.raises(ConfigError, match=f"pixels='{pixels}' has no meaning.*'exact'"):
+            resize_blurred(near, image)
 
 
 def test_an_image_too_long_to_resize_is_refused() -> None:

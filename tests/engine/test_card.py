@@ -133,6 +133,9 @@ def test_other_models_have_other_spaces(
         {"precision": "fp16"},
         {"preprocess": "robust"},
         {"preprocess": Preprocess(ImageSpec(size=32), "robust", background=(0, 0, 0))},
+        {"pixels": "close"},
+        {"pixels": "fast"},
+        {"preprocess": "robust", "pixels": "fast"},
     ],
 )
 def test_what_only_changes_numbers_keeps_the_space(

@@ -174,6 +174,24 @@ def test_a_given_activation_is_used(path: Path, clip: Clip) -> None:
     assert not torch.allclose(other.encode_text("a"), clip.encode_text("a"), atol=1e-4)
 
 
+def test_pixels_are_chosen_beside_the_preprocessing(path: Path) -> None:
+    for name in ("close", "fast"):
+        for mode in ("reference", "robust"):
+            clip = ecliptic.load(path, preprocess=mode, pixels=name)  # type: ignore[arg-type]
+            assert (clip.preprocessor.mode, clip.preprocessor.pixels) == (mode, name)
+            assert (clip.card.preprocess["pixels"], clip.card.preprocess["preprocess"]) == (
+                name,
+                mode,
+            )
+    assert ecliptic.load(path).preprocessor.pixels == "exact"
+    own = Preprocess(ImageSpec(size=32), pixels="fast")
+    assert ecliptic.load(path, preprocess=own).preprocessor.pixels == "fast"
+    with pytest.raises(ConfigError, match=r"pixels='close', but .* makes 'fast' pixels; leave"):
+        ecliptic.load(path, preprocess=own, pixels="close")
+    with pytest.raises(ConfigError, match="pixels must be 'exact', 'close' or 'fast'"):
+        ecliptic.load(path, pixels="exactly")  # type: ignore[arg-type]
+
+
 def test_a_preprocess_of_ones_own_is_used_said_and_saved(
     path: Path, clip: Clip, tmp_path: Path
 ) -> None:

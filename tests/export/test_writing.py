@@ -97,6 +97,14 @@ def test_the_model_of_another_precision_or_in_train_mode_is_exported_as_fp32_and
     torch.testing.assert_close(found.detach(), exact.runtime.image(pixels), rtol=0, atol=1e-4)
 
 
+def test_other_pixels_are_noted_since_the_steps_make_the_exact_ones(tmp_path: Path) -> None:
+    write(tiny.checkpoint("image"), tmp_path / "model")
+    clip = ecliptic.load(tmp_path / "model", pixels="close")
+    made = write_export(clip, tmp_path / "out", "torch")
+    note = "here images become close pixels; the steps of image.json make the exact ones"
+    assert note in made.notes
+
+
 def test_what_is_missing_or_unknown_is_named(
     clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ecliptic.errors import ConfigError, ImageError, ImageLimitError, ShapeError
 from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
-from ecliptic.inputs.image import centre_box, scale_shorter_side
+from ecliptic.inputs.resizing import centre_box, scale_shorter_side
 from tests import peers
 from tests.inputs.drawn_images import FIXTURES, SHARED, manifest, needs_shared, noise
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ecliptic.engine import Clip, image_item
+from ecliptic.inputs import ImageSpec, Preprocess
 from ecliptic.library import Library
 from ecliptic.library.filling.pictures import find_file
 from ecliptic.library.filling.thumbnails import LARGEST_THUMBNAIL, make_thumbnail
@@ -181,3 +182,22 @@ def test_width_and_height_are_those_of_the_upright_picture(
     upright = (20, 60) if orientation >= 5 else (60, 20)
     assert (picture.facts["width"], picture.facts["height"]) == upright
     assert Image.open(io.BytesIO(picture.thumbnail)).size == upright
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_facts_and_thumbnail_are_of_the_file_where_it_is_decoded_smaller(
+    tmp_path: Path, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise(1601, 1203).save(tmp_path / "a.jpg", exif=exif)
+    item = image_item(str(tmp_path / "a.jpg"))
+    facts, sizes = [], []
+    for pixels in ("exact", "fast"):
+        prepare = Preprocess(ImageSpec(size=16), "robust", pixels=pixels)  # type: ignore[arg-type]
+        picture = find_file(item).read(prepare)
+        picture.prepare(prepare)
+        facts.append((picture.facts["width"], picture.facts["height"]))
+        sizes.append(opened(picture.thumbnail).size)
+    assert facts == [(1601, 1203) if orientation == 1 else (1203, 1601)] * 2
+    assert sizes == [(160, 120) if orientation == 1 else (120, 160)] * 2

@@ -14,6 +14,8 @@ from ecliptic.cli.flags import (
     Device,
     IdentityFlags,
     Json,
+    KernelsFlag,
+    PixelsFlag,
     PrecisionFlag,
     PreprocessFlag,
     expands,
@@ -72,7 +74,9 @@ def bench(
     measured: SpeedFlags,
     device: Device = "auto",
     precision: PrecisionFlag = "auto",
+    kernels: KernelsFlag = "auto",
     preprocess: PreprocessFlag = None,
+    pixels: PixelsFlag = None,
     identity: IdentityFlags,
     json: Json = False,
 ) -> None:
@@ -91,7 +95,14 @@ def bench(
 
         def load() -> "Clip":
             flags = identity if random is None else IdentityFlags()
-            return flags.load(source, device=device, precision=precision, preprocess=preprocess)
+            return flags.load(
+                source,
+                device=device,
+                precision=precision,
+                kernels=kernels,
+                preprocess=preprocess,
+                pixels=pixels,
+            )
 
         report = measure_speed(load, resolve_device(device), settings, say)
     if json:

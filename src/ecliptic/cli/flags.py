@@ -56,6 +56,17 @@ PreprocessFlag = Annotated[
         show_default="reference; robust for mini",
     ),
 ]
+PixelsFlag = Annotated[
+    Literal["exact", "close", "fast"] | None,
+    typer.Option(
+        help="exact: every bit; close: within 1 level of 255; fast: JPEGs decoded smaller.",
+        show_default="exact",
+    ),
+]
+KernelsFlag = Annotated[
+    Literal["auto", "plain", "compiled"],
+    typer.Option(help="auto: the quickest here; plain: PyTorch's own; compiled: for GPUs."),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only files on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
@@ -178,7 +189,9 @@ class ModelFlags(IdentityFlags):
     model: ModelName = "mini"
     device: Device = "auto"
     precision: PrecisionFlag = "auto"
+    kernels: KernelsFlag = "auto"
     preprocess: PreprocessFlag = None
+    pixels: PixelsFlag = None
     image_size: Annotated[
         int | None, typer.Option(help="Pixels per side, instead of the trained size.", min=1)
     ] = None
@@ -189,7 +202,7 @@ class ModelFlags(IdentityFlags):
 
     def clip(self, source: str = "") -> "Clip":
         """The model, or the one called `source`, ready to encode."""
-        names = ("device", "precision", "preprocess", "image_size", "cache")
+        names = ("device", "precision", "kernels", "preprocess", "pixels", "image_size", "cache")
         return self.load(source or self.model, **{name: getattr(self, name) for name in names})
 
     def note_unused(self) -> None:

@@ -110,6 +110,7 @@ def _check_model(
     prepared = (
         ("--image-size", model.image_size),
         ("--preprocess", model.preprocess),
+        ("--pixels", model.pixels),
     )
     flags = [flag for flag, given in prepared if given]
     stored = bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))

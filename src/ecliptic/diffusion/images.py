@@ -68,11 +68,19 @@ def resize_blurred(preprocess: Preprocess, source: Any) -> Tensor:
     Like the pipeline, this ignores EXIF rotation and transparency; rotate and flatten such images
     first.
 
+    Raises:
+        ConfigError: the clip makes "close" or "fast" pixels, which need another resize.
+
     Source: diffusers pipeline_stable_video_diffusion.py `_resize_with_antialiasing`: on values of
     -1 to 1, a Gaussian of (scale - 1) / 2 pixels, then bicubic between the corners' centres.
     """
     if _is_ready(source):
         return torch.from_numpy(preprocess(source))
+    if preprocess.pixels != "exact":
+        raise ConfigError(
+            f"this family blurs images before it resizes them, so pixels={preprocess.pixels!r} has "
+            "no meaning; load the model with pixels='exact'."
+        )
     rgb = np.asarray(open_image(source, preprocess.limits).convert("RGB"), dtype=np.float32)
     height, width, _ = rgb.shape
     if min(height, width) < 2:
@@ -94,12 +102,14 @@ def crop_centre(preprocess: Preprocess, source: Any) -> Tensor:
     """Resize an image and crop its centre as diffusers' feature extractors do: (3, S, S) pixels.
 
     They crop from floor((n - S) / 2), which open_clip rounds to the nearest, and convert to RGB
-    before they resize. A clip loaded with `preprocess="robust"` uses its own preprocessing.
+    before they resize. A clip loaded with `preprocess="robust"`, or with other pixels than "exact",
+    uses its own preprocessing.
 
     Source: transformers image_processing_clip.py, image_transforms.py `center_crop`.
     """
     spec, limits = preprocess.spec, preprocess.limits
-    if _is_ready(source) or spec.resize == "squash" or preprocess.mode == "robust":
+    own = preprocess.mode == "robust" or preprocess.pixels != "exact"
+    if _is_ready(source) or spec.resize == "squash" or own:
         return torch.from_numpy(preprocess(source))
     image = open_image(source, limits).convert("RGB")
     width, height = (int(spec.size * edge / min(image.size)) for edge in image.size)

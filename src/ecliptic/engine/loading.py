@@ -14,7 +14,7 @@ from ecliptic.engine.cache import EmbeddingCache
 from ecliptic.engine.card import Card
 from ecliptic.engine.clip import Clip
 from ecliptic.errors import ConfigError, warn
-from ecliptic.inputs import ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
+from ecliptic.inputs import Exactness, ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
 from ecliptic.runtime import KernelMode, PrecisionName, Runtime, find_numerics
 from ecliptic.storage import release
@@ -32,6 +32,7 @@ def load(
     precision: Precision = "auto",
     kernels: KernelMode = "auto",
     preprocess: PreprocessMode | Preprocess | None = None,
+    pixels: Exactness | None = None,
     image_size: int | None = None,
     part: str | None = None,
     activation: Activation | None = None,
@@ -81,27 +82,27 @@ def load(
     if image_size is not None:
         checkpoint = resize(checkpoint, image_size)
     usual: PreprocessMode = "robust" if source == "mini" else "reference"
-    pixels = choose_preprocess(checkpoint, preprocess or usual)
+    prepare = choose_preprocess(checkpoint, preprocess or usual, pixels)
     model = build_model(checkpoint, numerics.weights, target)
     runtime = Runtime(model, precision, target, kernels)
-    card = make_card(checkpoint, pixels, runtime)
+    card = make_card(checkpoint, prepare, runtime)
     cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
-    return Clip(runtime, card, checkpoint, pixels, cache)
+    return Clip(runtime, card, checkpoint, prepare, cache)
 
 
-def make_card(checkpoint: Checkpoint, pixels: Preprocess | None, runtime: Runtime) -> Card:
+def make_card(checkpoint: Checkpoint, prepare: Preprocess | None, runtime: Runtime) -> Card:
     """Describe the checkpoint as it runs, with the preprocessing in use."""
     calibration, notes = checkpoint.calibration, checkpoint.notes
-    if calibration and pixels and pixels.spec != checkpoint.image_spec:
+    if calibration and prepare and prepare.spec != checkpoint.image_spec:
         calibration = None
         notes = (*notes, "the calibration is not used: images are prepared in another way")
     return Card(
         name=checkpoint.name,
         layout=checkpoint.layout,
         config=checkpoint.config,
-        image_spec=pixels.spec if pixels else None,
+        image_spec=prepare.spec if prepare else None,
         tokenizer_spec=checkpoint.tokenizer_spec,
-        preprocess=pixels.fingerprint_fields() if pixels else {},
+        preprocess=prepare.fingerprint_fields() if prepare else {},
         precision=runtime.precision,
         device=str(runtime.model.logit_scale.device),
         calibration=calibration,
@@ -207,17 +208,23 @@ def resize(checkpoint: Checkpoint, size: int) -> Checkpoint:
 
 
 def choose_preprocess(
-    checkpoint: Checkpoint, preprocess: PreprocessMode | Preprocess
+    checkpoint: Checkpoint, preprocess: PreprocessMode | Preprocess, pixels: Exactness | None = None
 ) -> Preprocess | None:
     """The preprocessing to use: the given one, or the checkpoint's; None without an image tower.
 
     Raises:
-        ConfigError: an unknown mode, or pixels of a size that the image tower does not take.
+        ConfigError: an unknown mode, pixels of a size that the image tower does not take, or
+            `pixels` that are not those of the given preprocessing.
     """
     if checkpoint.image_spec is None:
         return None
     if not isinstance(preprocess, Preprocess):
-        return Preprocess(checkpoint.image_spec, preprocess)
+        return Preprocess(checkpoint.image_spec, preprocess, pixels=pixels or "exact")
+    if pixels not in (None, preprocess.pixels):
+        raise ConfigError(
+            f"pixels={pixels!r}, but the given preprocess makes {preprocess.pixels!r} pixels; "
+            f"leave pixels out, or make it with Preprocess(..., pixels={pixels!r})."
+        )
     size = checkpoint.image_spec.size
     if preprocess.spec.size != size:
         raise ConfigError(

@@ -208,6 +208,9 @@ def _notes(clip: Clip, wanted: list[str]) -> Iterator[str]:
     for tower in TOWERS:
         if getattr(clip.model, tower) is None:
             yield f"the model has no {tower} tower, so there is no {tower} file"
+    if clip.model.image is not None and clip.preprocessor.pixels != "exact":
+        made = clip.preprocessor.pixels
+        yield f"here images become {made} pixels; the steps of image.json make the exact ones"
     if "fp32" in wanted and clip.runtime.precision != "fp32":
         yield f"the weights are those of {clip.runtime.precision}, written as fp32"
 

@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     from ecliptic.inputs.flattening import flatten as flatten, orientation as orientation
     from ecliptic.inputs.image import (
         WHITE as WHITE,
+        Exactness as Exactness,
         Preprocess as Preprocess,
         PreprocessMode as PreprocessMode,
-        resize_image as resize_image,
-        scale_shorter_side as scale_shorter_side,
     )
     from ecliptic.inputs.lint_rules import lint as lint, unreadable as unreadable
-    from ecliptic.inputs.pool import Reject as Reject, decode_many as decode_many
+    from ecliptic.inputs.pool import (
+        Reject as Reject,
+        available_cores as available_cores,
+        decode_many as decode_many,
+    )
     from ecliptic.inputs.prompt_templates import (
         PLACE as PLACE,
         Template as Template,
@@ -40,6 +43,10 @@ if TYPE_CHECKING:
         fold_label as fold_label,
         template_sets as template_sets,
         templates as templates,
+    )
+    from ecliptic.inputs.resizing import (
+        resize_image as resize_image,
+        scale_shorter_side as scale_shorter_side,
     )
     from ecliptic.inputs.specs import (
         SPECIALS as SPECIALS,

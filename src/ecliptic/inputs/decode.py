@@ -10,13 +10,14 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import IO, TYPE_CHECKING, NoReturn, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ecliptic.errors import ConfigError, EclipticError, ImageError, ImageLimitError
@@ -38,8 +39,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # Pillow's name
 PLAIN = 9  # of all other images: 4, and 5 while they become RGB
 _HEAVY = {"JPEG": 10, "MPO": 10, "WEBP": 17, "AVIF": 16}
 _HEAVY_CMYK = 15
+JPEG = ("JPEG", "MPO")
 _FREE_TILE = 4 << 20  # pixels; a tile of a TIFF may be so large, or 4 times the image
 
+_DecodeJpeg: TypeAlias = Callable[  # encoded bytes, (width, height), memory -> (H, W, 3)
+    [memoryview, tuple[int, int], NDArray[np.uint8]], NDArray[np.uint8]
+]
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
 _shared_image = threading.Lock()
 
@@ -254,6 +259,88 @@ def load_image(image: Image.Image, source: ImageSource) -> None:
     """Decode `image`, which `identify_image` gave for `source`, in place."""
     with _shared_image if image is source else nullcontext():  # may be twice in a batch
         image.load()
+
+
+def reduce_jpeg(image: Image.Image, shorter: float, longer: int = 1) -> int:
+    """Let an encoded JPEG be decoded at 1/2, 1/4 or 1/8 of its size; returns the 2, 4 or 8.
+
+    Other images, and those that would become too small, stay as they are: 1.
+
+    Args:
+        image: from `identify_image`, not decoded yet; its size changes, rounded up.
+        shorter: pixels that its shorter side keeps at least.
+        longer: pixels that its longer side keeps at least.
+    """
+    if image.format not in JPEG:
+        return 1
+    low, high = sorted(image.size)
+    for scale in (8, 4, 2):
+        if low // scale >= shorter and high // scale >= longer:
+            image.draft("", (image.width // scale, image.height // scale))
+            return scale
+    return 1
+
+
+def is_quick(image: Image.Image) -> bool:
+    """Whether `read_jpeg` takes an image from `identify_image` that is not decoded yet."""
+    file = getattr(image, "fp", None)
+    known = image.format in JPEG and image.mode == "RGB" and isinstance(file, io.BytesIO)
+    return known and find_jpeg_decoder() is not None
+
+
+def read_jpeg(image: Image.Image, buffer: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """(H, W, 3) of an encoded JPEG by simplejpeg, in the bits of Pillow and half the time.
+
+    The result lies in `buffer`, of 3 bytes for each pixel or more. It is None where something
+    in the file is unusual, so that Pillow must decode or refuse it.
+    """
+    decode = find_jpeg_decoder()
+    try:
+        return decode(cast("Any", image).fp.getbuffer(), image.size, buffer) if decode else None
+    except Exception:  # as for a damaged file, of which Pillow says what is wrong
+        return None
+
+
+@cache
+def find_jpeg_decoder() -> _DecodeJpeg | None:
+    """simplejpeg, where it is installed and trusted.
+
+    It is trusted when it decodes small images, with each sampling of colours and at each scale, as
+    this Pillow does: some builds of Pillow have other libraries.
+    """
+    try:
+        from simplejpeg import decode_jpeg
+    except ImportError:
+        return None
+
+    def decode(
+        data: memoryview, size: tuple[int, int], buffer: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        width, height = size
+        found: NDArray[np.uint8] = decode_jpeg(
+            data, "RGB", min_height=height, min_width=width, buffer=buffer
+        )
+        if found.shape != (height, width, 3):
+            raise ValueError(f"simplejpeg gives {found.shape}, not {height} rows of {width} pixels")
+        return found
+
+    return decode if all(map(partial(_decodes_alike, decode), (0, 1, 2))) else None
+
+
+def _decodes_alike(decode: _DecodeJpeg, sampling: int) -> bool:
+    slope = np.add.outer(np.arange(45), np.arange(83))[..., None] * np.array([1, 3, 7])
+    encoded = io.BytesIO()
+    Image.fromarray((slope % 256).astype(np.uint8)).save(encoded, "JPEG", subsampling=sampling)
+    for scale in (1, 2, 4, 8):
+        with Image.open(io.BytesIO(encoded.getvalue())) as image:
+            image.draft("", (83 // scale, 45 // scale))
+            try:
+                found = decode(encoded.getbuffer(), image.size, np.empty(45 * 83 * 3, np.uint8))
+            except Exception:  # whatever another version may raise
+                return False
+            if not np.array_equal(found, np.asarray(image)):
+                return False
+    return True
 
 
 def _identify(data: bytes, limits: ImageLimits, name: str) -> Image.Image:

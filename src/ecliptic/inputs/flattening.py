@@ -32,6 +32,8 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LYING = (5, 6, 7, 8)  # rows of the file are columns of the picture
+FROM_BELOW, FROM_RIGHT = (3, 4, 6, 7), (2, 3, 7, 8)  # first of all, rows or columns are reversed
 _exif_lock = threading.Lock()  # Pillow parses EXIF on first use; two threads may share an image
 _STRIP = 1 << 18  # pixels that are converted at once
 _DEEP = ("I", "F")  # and I;16 in its byte orders
@@ -92,6 +94,15 @@ def orientation(image: Image.Image) -> int | None:
 def _turn_upright(image: Image.Image) -> Image.Image:
     method = _TO_UPRIGHT.get(orientation(image) or 0)
     return image if method is None else image.transpose(method)
+
+
+def turn_rows(rows: NDArray[np.uint8], orientation: int | None) -> NDArray[np.uint8]:
+    """(H, W, 3) turned and mirrored as an EXIF orientation says."""
+    if orientation not in _TO_UPRIGHT:
+        return rows
+    rows = rows[::-1] if orientation in FROM_BELOW else rows
+    rows = rows[:, ::-1] if orientation in FROM_RIGHT else rows
+    return np.ascontiguousarray(rows.swapaxes(0, 1) if orientation in LYING else rows)
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -3,38 +3,82 @@
 `reference` equals open_clip's `image_transform` (torchvision's Resize, CenterCrop, ToTensor,
 Normalize on PIL images) bit for bit, with its oddities: it resizes palettes before they become
 RGB, ignores EXIF orientation and clips 16 bits. `robust` first makes the image upright RGB
-(`flattening.py`). Uses only NumPy, so that decoding workers need no torch.
+(`flattening.py`).
+
+Beside this, `pixels` says how near the pixels are to those of Pillow: "exact" is the same bits,
+"close" resizes with torch's 8-bit kernel, and "fast" decodes a JPEG at 1/2 to 1/8 of its size. The
+two are apart because speed has nothing to do with orientation and transparency. Only "close" and
+"fast" import torch, when they are first used, so workers that decode need none for "exact".
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ecliptic.errors import ConfigError, ImageLimitError, ShapeError
+from ecliptic.errors import ConfigError, ShapeError
 from ecliptic.inputs.arrays import ready_pixels
 from ecliptic.inputs.decode import (
     DEFAULT_LIMITS,
+    JPEG,
     ImageLimits,
     ImageSource,
     count_cost,
     decoding,
     describe,
     identify_image,
+    is_quick,
     load_image,
+    read_jpeg,
+    reduce_jpeg,
 )
-from ecliptic.inputs.flattening import Colour, flatten
-from ecliptic.inputs.pool import budget
-from ecliptic.inputs.specs import ImageSpec, Interpolation
+from ecliptic.inputs.flattening import (
+    FROM_BELOW,
+    FROM_RIGHT,
+    LYING,
+    Colour,
+    flatten,
+    orientation,
+    turn_rows,
+)
+from ecliptic.inputs.pool import budget, spare
+from ecliptic.inputs.resizing import (
+    FILTERS,
+    Cropping,
+    RgbRows,
+    can_be_close,
+    centre_box,
+    check_growth,
+    is_worthwhile,
+    resize_closely,
+    resize_image,
+    scale_shorter_side,
+    shrink_exactly,
+    size_of,
+)
+from ecliptic.inputs.specs import ImageSpec
 
 PreprocessMode = Literal["reference", "robust"]
-Look = Callable[[Image.Image], object]
+Exactness = Literal["exact", "close", "fast"]
+
+
+class Look(Protocol):
+    """Sees a decoded image and the (width, height) of its file."""
+
+    def __call__(self, image: Image.Image, size: tuple[int, int]) -> object: ...  # noqa: D102
+
 
 WHITE: Colour = (255, 255, 255)
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+LOOKED_AT = 320  # pixels of the longer side that `look` sees at least, unless the file has fewer
+ERRORS = {  # of `pixels`, against "exact", in levels of 0 to 255
+    "close": "at most 1 level",
+    "fast": "mean 0.7 levels on photographs, at most 1.4 on one",
+}
+_MARGIN = 1.5  # a JPEG is decoded at a size of at least so many times the wanted one
 
 
 @dataclass(frozen=True)
@@ -46,10 +90,13 @@ class Preprocess:
     background: Colour = WHITE  # behind transparency; robust only
     icc: Literal["srgb"] | None = None  # convert embedded profiles; robust only
     limits: ImageLimits = DEFAULT_LIMITS
+    pixels: Exactness = "exact"  # "close": within 1 level; "fast": scaled decoding, mean of ERRORS
 
     def __post_init__(self) -> None:
         if self.mode not in ("reference", "robust"):
             raise ConfigError(f"mode must be 'reference' or 'robust', not {self.mode!r}.")
+        if self.pixels not in ("exact", "close", "fast"):
+            raise ConfigError(f"pixels must be 'exact', 'close' or 'fast', not {self.pixels!r}.")
         if self.icc not in (None, "srgb"):
             raise ConfigError(f"icc must be None or 'srgb', not {self.icc!r}.")
         if len(self.background) != 3 or not all(0 <= c <= 255 for c in self.background):
@@ -65,7 +112,8 @@ class Preprocess:
         Args:
             source: anything `open_image` takes, or floats that are already pixels.
             name: the name in messages; None means `describe(source)`.
-            look: called with the whole image when it is decoded; it may not change the image.
+            look: called with the decoded image and the (width, height) of its file; it may not
+                change the image. With "fast" pixels the image may be smaller than its file.
 
         Raises:
             ImageError: the image cannot be used; the message says why.
@@ -94,9 +142,14 @@ class Preprocess:
         with decoding(name):
             images = [identify_image(source, self.limits, name)]
             with budget.take(count_cost(images[0])):
-                return self._load(images.pop(), source, None)
+                return self._load(images.pop(), source)
 
-    def _load(self, image: Image.Image, source: ImageSource, look: Look | None) -> Image.Image:
+    def _load(
+        self,
+        image: Image.Image,
+        source: ImageSource,
+        look: Callable[[Image.Image], object] | None = None,
+    ) -> Image.Image:
         load_image(image, source)
         if look is not None:
             look(image)
@@ -104,10 +157,25 @@ class Preprocess:
             return flatten(image, self.background, srgb=self.icc == "srgb")
         return image
 
-    def _prepare(
-        self, image: Image.Image, source: ImageSource, look: Look | None
-    ) -> NDArray[np.uint8]:
-        return np.asarray(self._fit(self._load(image, source, look)).convert("RGB"))
+    def _prepare(self, image: Image.Image, source: ImageSource, look: Look | None) -> RgbRows:
+        size, own = image.size, image is not source
+        scale = 1
+        if self.pixels == "fast" and own:
+            scale = reduce_jpeg(image, _MARGIN * self.spec.size, LOOKED_AT if look else 1)
+        turn = orientation(image) if self.mode == "robust" and image.format in JPEG else None
+        quick = own and look is None and not self._has_profile(image) and is_quick(image)
+        with spare.take(image.width * image.height * 3 * quick) as buffer:
+            rows = read_jpeg(image, buffer) if quick else None
+            if rows is not None:
+                picture: Image.Image | RgbRows = turn_rows(rows, turn)
+            else:
+                picture = self._load(image, source, partial(look, size=size) if look else None)
+            if scale > 1:
+                return self._fit_reduced(picture, (size[0] / scale, size[1] / scale), turn)
+            return self._fit(picture)
+
+    def _has_profile(self, image: Image.Image) -> bool:
+        return self.icc is not None and bool(image.info.get("icc_profile"))
 
     def normalize(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., 3, H, W) pixels of (..., H, W, 3) RGB: (v / 255 - mean) / std.
@@ -127,54 +195,69 @@ class Preprocess:
         return pixels  # (..., 3, H, W)
 
     def fingerprint_fields(self) -> dict[str, str]:
-        """The settings beside `spec` that change the pixels, as strings."""
+        """The settings beside `spec` that change the pixels, and the error of `pixels`."""
+        near = {}
+        if self.pixels != "exact":
+            near = {"pixels": self.pixels, "error": ERRORS[self.pixels]}
         if self.mode == "reference":
-            return {"preprocess": "reference"}
+            return {"preprocess": "reference", **near}
         background = "#{:02x}{:02x}{:02x}".format(*self.background)
-        return {"preprocess": "robust", "background": background, "icc": self.icc or "none"}
+        return {
+            "preprocess": "robust",
+            "background": background,
+            "icc": self.icc or "none",
+            **near,
+        }
 
-    def _fit(self, image: Image.Image) -> Image.Image:
-        size = self.spec.size
-        squash = self.spec.resize == "squash"
-        to = (size, size) if squash else scale_shorter_side(size, *image.size)
-        image = resize_image(image, to, self.spec.interpolation, self.limits)
-        return image if squash else image.crop(centre_box(size, *image.size))
+    def _cut(self, size: tuple[float, float]) -> Cropping:
+        side = self.spec.size
+        if self.spec.resize == "squash":
+            return Cropping(side, side, 0, 0, side)
+        to = scale_shorter_side(side, *size)
+        return Cropping(*to, *centre_box(side, *to)[:2], side)
+
+    def _fit(self, picture: Image.Image | RgbRows) -> RgbRows:
+        """(size, size, 3) of the whole image."""
+        size, filter_ = size_of(picture), self.spec.interpolation
+        cut = self._cut(size)
+        to = (cut.width, cut.height)
+        check_growth(size, to, self.limits)
+        if isinstance(picture, Image.Image) and self.pixels != "exact" and picture.mode == "L":
+            picture = picture.convert("RGB")  # three equal planes
+        if self.pixels != "exact" and can_be_close(picture, cut, filter_):
+            return resize_closely(picture, cut, filter_)
+        rows = None if isinstance(picture, Image.Image) else picture
+        if rows is not None and is_worthwhile(rows, cut, filter_):
+            return shrink_exactly(rows, cut, filter_)
+        image = resize_image(_as_image(picture), to, filter_, self.limits)
+        box = (cut.left, cut.top, cut.left + cut.size, cut.top + cut.size)
+        return np.asarray(image.crop(box).convert("RGB"))
+
+    def _fit_reduced(
+        self, picture: Image.Image | RgbRows, size: tuple[float, float], turn: int | None
+    ) -> RgbRows:
+        """(size, size, 3) of a JPEG that was decoded at a part of its size.
+
+        Args:
+            picture: upright.
+            size: width and height of the file divided by the scale. What is above it in the image
+                shows nothing: 4001 pixels become 500.125, decoded as 501.
+            turn: the orientation by which the picture was made upright.
+        """
+        image, side = _as_image(picture), self.spec.size
+        lying = turn in LYING
+        width, height = size[::-1] if lying else size
+        left = image.width - width if turn in (FROM_BELOW if lying else FROM_RIGHT) else 0.0
+        top = image.height - height if turn in (FROM_RIGHT if lying else FROM_BELOW) else 0.0
+        cut = self._cut((width, height))
+        across, down = width / cut.width, height / cut.height
+        left, top = left + cut.left * across, top + cut.top * down
+        right = min(left + side * across, image.width)
+        bottom = min(top + side * down, image.height)
+        filter_ = FILTERS[self.spec.interpolation]
+        square = image.resize((side, side), filter_, box=(left, top, right, bottom))
+        return np.asarray(square.convert("RGB"))
 
 
-def resize_image(
-    image: Image.Image, to: tuple[int, int], interpolation: Interpolation, limits: ImageLimits
-) -> Image.Image:
-    """Resize to (width, height), as torchvision's Resize does with a PIL image.
-
-    Raises:
-        ImageLimitError: the result would have more pixels than `limits` allow.
-    """
-    if image.size == to:
-        return image
-    if to[0] * to[1] > limits.pixels:  # 1x20000 would grow to 224x4480000
-        raise ImageLimitError(
-            f"an image of {image.width}x{image.height} would grow to {to[0]}x{to[1]} when "
-            f"its shorter side is resized, over the limit of {limits.pixels} pixels; "
-            "crop it first."
-        )
-    return image.resize(to, _FILTERS[interpolation])
-
-
-def scale_shorter_side(size: int, width: int, height: int) -> tuple[int, int]:
-    """(width, height) with a shorter side of `size`; the longer side is rounded down.
-
-    Source: torchvision/transforms/functional.py `_compute_resized_output_size`.
-    """
-    if width <= height:
-        return size, int(size * height / width)
-    return int(size * width / height), size
-
-
-def centre_box(size: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the central square; halves round to the even neighbour.
-
-    Source: torchvision/transforms/functional.py `center_crop`. It never pads here: after
-    `scale_shorter_side` no side is shorter than `size`.
-    """
-    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
-    return left, top, left + size, top + size
+def _as_image(picture: Image.Image | RgbRows) -> Image.Image:
+    return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)

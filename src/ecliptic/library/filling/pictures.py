@@ -60,11 +60,11 @@ class NewPicture:
         finally:
             self.data = b""
 
-    def _look(self, image: Image.Image) -> None:
+    def _look(self, image: Image.Image, size: tuple[int, int]) -> None:
         lying = (orientation(image) or 1) in _TURNED
         self.facts = {
-            "width": image.height if lying else image.width,  # as it is shown
-            "height": image.width if lying else image.height,
+            "width": size[lying],  # as it is shown
+            "height": size[not lying],
             "format": (image.format or "").lower() or None,
             **_read_exif(image),
         }
