@@ -1,6 +1,7 @@
 """Images: every kind in one list, order, rejects, laziness, and errors that name the image."""
 
 import io
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ecliptic.engine import Clip, EmbeddingCache, images
-from ecliptic.engine.images import content_of
+from ecliptic.engine.images import ImageEncoder, content_of, find_copies
 from ecliptic.errors import ConfigError, ImageError, InputError, MissingTowerError, NumericalError
 from ecliptic.inputs import ImageLimits, ImageSpec, Preprocess
 from ecliptic.inputs.pool import available_cores
@@ -176,8 +177,77 @@ def test_a_stream_is_read_as_it_is_used(clip: Clip) -> None:
     assert (first.kept, second.kept) == ((0, 1), (2, 3))
     assert len(second.vectors) == 2
     threads = available_cores()
-    assert read <= 4 + 4 * threads  # images that are decoded ahead
+    assert read <= 4 + 4 * threads + 2  # the images of the next batch, and those in the threads
     stream.close()  # type: ignore[attr-defined]
+
+
+def test_the_next_batch_is_decoded_while_the_tower_computes(clip: Clip) -> None:
+    """Else a tower on another device would wait for images after every batch."""
+    size, decoded, waited = 32, 0, []
+    more = threading.Condition()
+
+    class Counting(Preprocess):
+        def __call__(self, source: Any, **options: Any) -> Any:
+            nonlocal decoded
+            pixels = super().__call__(source, **options)
+            with more:
+                decoded += 1
+                more.notify_all()
+            return pixels
+
+    def encode(pixels: Tensor) -> Tensor:
+        wanted = min((len(waited) + 2) * size, 4 * size)
+        with more:
+            waited.append(more.wait_for(lambda: decoded >= wanted, timeout=20))
+        return pixels.flatten(1)[:, :5]
+
+    encoder = ImageEncoder(Counting(ImageSpec(size=8)), encode, (5,))
+    parts = list(encoder.stream([draw(seed) for seed in range(4 * size)], size))
+    assert waited == [True] * 4
+    assert [len(part.vectors) for part in parts] == [size] * 4
+
+
+def test_equal_pixels_of_a_batch_are_computed_once(
+    clip: Clip, cached: Clip, png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever they come from; each keeps its row, its place and its key in the cache."""
+    (tmp_path / "copy.png").write_bytes(png.read_bytes())
+    array = np.asarray(draw())
+    draw().save(tmp_path / "other.bmp")
+    sources = [png, SEVEN[1], array, tmp_path / "copy.png", SEVEN[2], tmp_path / "other.bmp", png]
+    wanted = torch.cat([clip.encode_image(source) for source in (png, SEVEN[1], SEVEN[2])])
+    calls = Calls.of("image", monkeypatch)
+    found = cached.encode_image(sources, batch_size=7)
+    assert calls.sizes == [3]
+    torch.testing.assert_close(found, wanted[[0, 1, 0, 0, 2, 0, 0]])
+    again = cached.encode_image(sources, batch_size=7)
+    assert calls.sizes == [3]
+    assert torch.equal(again, found)
+
+
+def test_copies_are_found_by_all_their_values() -> None:
+    first = np.zeros((3, 40, 40), np.float32)
+    unlike = first.copy()
+    unlike[2, 39, 38] = 1e-6  # none of the values that are compared first
+    other = np.ones((3, 40, 40), np.float32)
+    rows = [first, other, unlike, first.copy(), unlike.copy(), -first]
+    assert find_copies(rows) == ([0, 1, 2, 5], [0, 1, 2, 0, 2, 3])
+    assert find_copies([]) == ([], [])
+
+
+def test_a_copy_of_an_image_beyond_the_numbers_is_rejected_too(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(runtime: Runtime, pixels: Tensor) -> Tensor:
+        rows = torch.ones(len(pixels), 32)
+        rows[pixels.flatten(1).amax(1) > 100] = torch.inf
+        return rows
+
+    monkeypatch.setattr(Runtime, "image", overflowing)
+    loud = torch.full((3, 32, 32), 1000.0)
+    found = clip.encode_image([loud, SEVEN[0], loud.clone()], on_error="reject")
+    assert found.kept == (1,)
+    assert [reject.index for reject in found.rejected] == [0, 2]
 
 
 def test_a_stream_of_one_image_is_one(clip: Clip, png: Path) -> None:
