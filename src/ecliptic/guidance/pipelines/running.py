@@ -18,7 +18,7 @@ from ecliptic.guidance.pipelines.families import (
     check_diffusers,
     recognise_pipeline,
 )
-from ecliptic.guidance.pipelines.hooking import answering, frozen
+from ecliptic.guidance.pipelines.hooking import answering
 from ecliptic.guidance.pipelines.noise import check_scheduler
 from ecliptic.guidance.pipelines.steps import GuidedRun, Steering, StepWatch
 
@@ -61,7 +61,7 @@ class GuidedPipeline:
         restart(self.loss)
         denoiser = getattr(self.pipe, row.denoiser)
         run = GuidedRun(self.pipe, row, kind, self.loss, self._decoder, self._steering)
-        with frozen(denoiser, self._decoder.vae), answering(denoiser, run.answer):
+        with answering(denoiser, run.answer):
             return self.pipe(*args, **kwargs)
 
     def close(self) -> int:

@@ -20,7 +20,7 @@ from ecliptic.guidance.losses.weighted import ImageLoss, name_of, tell_noise
 from ecliptic.guidance.parametrisations import Level, Parametrisation
 from ecliptic.guidance.pipelines.decoding import Decoder
 from ecliptic.guidance.pipelines.families import DenoiserRow
-from ecliptic.guidance.pipelines.hooking import usable, widened
+from ecliptic.guidance.pipelines.hooking import frozen, usable, widened
 from ecliptic.guidance.pipelines.noise import NoiseLevel, read_noise
 from ecliptic.guidance.pipelines.precision import keep_gradient
 
@@ -92,7 +92,9 @@ class GuidedRun:
         number, self.number = self.number, self.number + 1
         try:
             if self.steering.guides(number, steps):
-                return (self._guide(_Call(self, forward, args, kwargs), steps),)
+                # in guided steps only: PyTorch may choose other kernels for frozen weights
+                with frozen(getattr(self.pipe, self.row.denoiser), self.decoder.vae):
+                    return (self._guide(_Call(self, forward, args, kwargs), steps),)
             found = forward(*args, **kwargs)
             if not torch.isfinite(found[0]).all():
                 raise NumericalError("the denoiser gave NaN or infinity.")
