@@ -4,6 +4,7 @@ import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,31 @@ def test_the_next_batch_is_decoded_while_the_tower_computes(clip: Clip) -> None:
     parts = list(encoder.stream([draw(seed) for seed in range(4 * size)], size))
     assert waited == [True] * 4
     assert [len(part.vectors) for part in parts] == [size] * 4
+
+
+def test_a_gpu_computes_a_batch_while_the_next_one_is_made(
+    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: rows are waited for when the next batch was started, and come out in order."""
+    images = [Image.new("RGB", (40, 40), (n * 20, 10, 90)) for n in range(9)]
+    sources: list[Any] = [*images[:4], b"no image", *images[4:]]
+    wanted = clip.encode_image(sources, on_error="reject")
+    encoder, events = clip.image_encoder(), []
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        events.append("start")
+        return clip.runtime.image(pixels)
+
+    monkeypatch.setattr("ecliptic.engine.images._Running.waits", True)
+    encoder = replace(encoder, encode=encode)
+    parts = []
+    for part in encoder.stream(sources, 4, normalize=True, reject=True):
+        events.append("rows")
+        parts.append(part)
+    assert events == ["start", "start", "rows", "start", "rows", "rows"]
+    assert [place for part in parts for place in part.kept] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert [reject.index for part in parts for reject in part.rejected] == [4]
+    torch.testing.assert_close(torch.cat([part.vectors for part in parts]), wanted.vectors)
 
 
 def test_equal_pixels_of_a_batch_are_computed_once(

@@ -11,7 +11,7 @@ import ecliptic
 from ecliptic.engine import load
 from ecliptic.errors import ConfigError, MissingTowerError
 from ecliptic.model import TwoTowers
-from ecliptic.runtime import NUMERICS, Runtime
+from ecliptic.runtime import NUMERICS, Runtime, runtime as runtime_module
 from tests import tiny
 from tests.engine.models import reload
 
@@ -125,3 +125,28 @@ def test_nothing_else_runs_a_tower_for_inference() -> None:
         if _touches_a_tower(node)
     }
     assert not found, f"use `Runtime` for inference: {sorted(found)}"
+
+
+def test_pixels_for_a_gpu_are_page_locked_and_converted_there() -> None:
+    """A stand-in records the order; the copy itself needs a GPU."""
+    steps: list[Any] = []
+
+    class Pixels:
+        device = torch.device("cpu")
+
+        def pin_memory(self) -> "Pixels":
+            steps.append("pin")
+            return self
+
+        def to(self, *given: Any, **options: Any) -> "Pixels":
+            steps.append((given, options))
+            return self
+
+    class Tower:
+        def parameters(self) -> Any:
+            yield type("Weight", (), {"device": torch.device("cuda"), "dtype": torch.bfloat16})
+
+    move: Any = runtime_module._move_to
+    move(Tower(), Pixels())
+    cuda = torch.device("cuda")
+    assert steps == ["pin", ((cuda,), {"non_blocking": True}), ((cuda, torch.bfloat16), {})]

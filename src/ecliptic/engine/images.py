@@ -59,6 +59,21 @@ class _Ready:
 
 
 @dataclass(frozen=True)
+class _Running:
+    """A batch that was given to the tower, and what was ready beside it."""
+
+    done: RowsByPlace  # rows of the cache, and rejects
+    todo: dict[int, _Ready]
+    rows: Tensor | None  # of the images that differ, on the device of the tower
+    copies: list[int]  # the row of each image of `todo`
+
+    @property
+    def waits(self) -> bool:
+        """Whether the rows are still being computed: on a GPU, not on a CPU."""
+        return self.rows is not None and self.rows.device.type != "cpu"
+
+
+@dataclass(frozen=True)
 class ImageEncoder:
     """Turns images into vectors, or into another output of the image tower."""
 
@@ -90,6 +105,7 @@ class ImageEncoder:
         batcher = Batcher(batch_size)
         done: RowsByPlace = {}
         todo: dict[int, _Ready] = {}
+        running: _Running | None = None  # on a GPU, which computes while the next batch is made
         decoded = decode_many(
             images,
             self._choose(prepare),
@@ -104,12 +120,19 @@ class ImageEncoder:
                     done[index] = item.vector
                 else:
                     todo[index] = item
-                if len(todo) == batcher.size or len(done) == _WAITING * batcher.size:
-                    self._encode(done, todo, batcher, reject=reject)
-                    yield self._collect(done, normalize=normalize)
-        if done or todo:
-            self._encode(done, todo, batcher, reject=reject)
-            yield self._collect(done, normalize=normalize)
+                if len(todo) < batcher.size and len(done) < _WAITING * batcher.size:
+                    continue
+                earlier, running = running, self._start(done, todo, batcher)
+                done, todo = {}, {}
+                if earlier is not None:
+                    yield self._finish(earlier, normalize=normalize, reject=reject)
+                if not running.waits:
+                    yield self._finish(running, normalize=normalize, reject=reject)
+                    running = None
+        last = self._start(done, todo, batcher) if done or todo else None
+        for batch in (running, last):
+            if batch is not None:
+                yield self._finish(batch, normalize=normalize, reject=reject)
 
     def _choose(self, prepare: Callable[[Any], tuple[str, Any]] | None) -> Callable[[Any], _Ready]:
         if prepare is not None:
@@ -131,35 +154,37 @@ class ImageEncoder:
             return _Ready(name, key=key, vector=torch.from_numpy(found))
         return _Ready(name, self.preprocess(source, name=name), key)
 
-    def _encode(
-        self, done: RowsByPlace, todo: dict[int, _Ready], batcher: Batcher, *, reject: bool
-    ) -> None:
-        """Encode the images in `todo` and move them to `done`."""
+    def _start(self, done: RowsByPlace, todo: dict[int, _Ready], batcher: Batcher) -> "_Running":
+        """Give the images in `todo` to the tower; a GPU goes on computing afterwards."""
         if not todo:
-            return
+            return _Running(done, todo, None, [])
         items = list(todo.values())
         first, copies = find_copies([item.pixels for item in items])
         pixels = torch.from_numpy(np.stack([items[place].pixels for place in first]))
-        rows = batcher.run(self.encode, pixels).float().cpu()
-        if len(first) < len(items):
-            rows = rows[copies]
-        if not reject:
-            check_rows(rows, lambda i: items[i].name)
-        done |= zip(todo, rows, strict=True)
-        for i in rows_not_finite(rows):
-            place, name = list(todo)[i], items[i].name
-            done[place] = Reject(place, name, numerical_error(name))
+        return _Running(done, todo, batcher.run(self.encode, pixels), copies)
+
+    def _finish(self, running: "_Running", *, normalize: bool, reject: bool) -> Encoded:
+        """Wait for the tower, and collect the rows of its images and those that were ready."""
+        done, todo = running.done, running.todo
+        if running.rows is not None:
+            items = list(todo.values())
+            rows = running.rows.float().cpu()[running.copies]
+            if not reject:
+                check_rows(rows, lambda i: items[i].name)
+            done |= zip(todo, rows, strict=True)
+            for i in rows_not_finite(rows):
+                place, name = list(todo)[i], items[i].name
+                done[place] = Reject(place, name, numerical_error(name))
         if self.cache is not None:
             keys = {item.key: done[place] for place, item in todo.items()}
             self.cache.put({k: r.numpy() for k, r in keys.items() if k and isinstance(r, Tensor)})
-        todo.clear()
+        return self._collect(done, normalize=normalize)
 
     def _collect(self, done: RowsByPlace, *, normalize: bool) -> Encoded:
         """Take the rows out of `done`, in order."""
         places = sorted(done)
         rows = {i: row for i in places if isinstance(row := done[i], Tensor)}
         rejected = tuple(row for i in places if isinstance(row := done[i], Reject))
-        done.clear()
         vectors = torch.stack(list(rows.values())) if rows else torch.empty(0, *self.shape)
         vectors = F.normalize(vectors, dim=-1) if normalize else vectors
         return Encoded(vectors, tuple(rows), rejected)

@@ -237,8 +237,11 @@ def _first_weight(model: TwoTowers) -> Tensor:
 
 
 def _move_to(tower: ImageTower, pixels: Tensor) -> Tensor:
-    """Move `pixels` to the device and dtype of `tower`."""
+    """Move `pixels` to the device and dtype of `tower`; a GPU copies them while it computes."""
     weight = next(tower.parameters())
+    if weight.device.type == "cuda" and pixels.device.type == "cpu":
+        # page-locked, so that nobody waits; converted there, because a CPU would convert first
+        pixels = pixels.pin_memory().to(weight.device, non_blocking=True)
     return pixels.to(weight.device, weight.dtype)
 
 
