@@ -24,14 +24,15 @@ def load_ours(name: str) -> Encode:
     return ecliptic.load(make_checkpoint(name, "ecliptic", "image")).encode_image
 
 
-def load_open_clip(name: str) -> Encode:
+def load_open_clip(name: str, dtype: torch.dtype = torch.float32) -> Encode:
     library, config = peers.open_clip(), sizes(name, "image")
     table = library.get_model_config(name)
     tower = library.model._build_vision_tower(config.embed, table["vision_cfg"]).eval()
     weights = read(make_checkpoint(name, "ecliptic", "image")).weights
     theirs = openai_keys(config).from_native(weights)
     tower.load_state_dict({key.removeprefix("visual."): value for key, value in theirs.items()})
-    return lambda pixels: F.normalize(tower(pixels), dim=-1)
+    tower.to(dtype)
+    return lambda pixels: F.normalize(tower(pixels.to(dtype)).float(), dim=-1)
 
 
 def load_transformers(name: str) -> Encode:

@@ -7,7 +7,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 
@@ -43,9 +42,11 @@ def measure_in_turns(
 
 
 def machine() -> str:
-    """The machine of a measurement: processor, cores this process may use, Python version."""
+    """The machine of a measurement: processor, instructions, usable cores, Python version."""
+    from ecliptic.runtime import processor  # imports torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, Python {platform.python_version()}"
+    return f"{processor()}, {cores} cores, Python {platform.python_version()}"
 
 
 def report(bench: str, rates: dict[str, list[float]], work: float, unit: str, ours: str) -> None:
@@ -93,13 +94,6 @@ def report_seconds(bench: str, taken: dict[str, list[float]]) -> None:
     line: dict[str, Any] = {"bench": bench, "unit": "s", "machine": machine()}
     line["seconds"] = {name: round(median, 4) for name, median in medians.items()}
     print(json.dumps(line))
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _wait_for_device() -> None:
