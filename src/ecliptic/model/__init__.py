@@ -27,6 +27,20 @@ if TYPE_CHECKING:
         QuickGELU as QuickGELU,
         activation_of as activation_of,
     )
+    from ecliptic.model.quantised import (
+        LARGEST_BYTE as LARGEST_BYTE,
+        LARGEST_CODE as LARGEST_CODE,
+        LARGEST_PAIR as LARGEST_PAIR,
+        LINEARS as LINEARS,
+        SAME_SPACE as SAME_SPACE,
+        TENSORS as TENSORS,
+        LayerError as LayerError,
+        Quantisation as Quantisation,
+        QuantisationReport as QuantisationReport,
+        QuantisedLinear as QuantisedLinear,
+        TowerAgreement as TowerAgreement,
+        to_bytes as to_bytes,
+    )
     from ecliptic.model.resnet import ModifiedResNet as ModifiedResNet
     from ecliptic.model.states import (
         TextOutputs as TextOutputs,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ecliptic.runtime.describing import Choice as Choice
     from ecliptic.runtime.kernels.choosing import KernelMode as KernelMode
     from ecliptic.runtime.kernels.machine import (
         processor as processor,
@@ -17,6 +18,6 @@ if TYPE_CHECKING:
         PrecisionName as PrecisionName,
         find_numerics as find_numerics,
     )
-    from ecliptic.runtime.runtime import Choice as Choice, Runtime as Runtime
+    from ecliptic.runtime.runtime import Runtime as Runtime
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -7,8 +7,7 @@ gradients. B batch, T tokens, D width, S image side, E vector size.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from ecliptic.errors import ConfigError
 from ecliptic.model import (
     ImageTower,
     ModifiedResNet,
+    Quantisation,
     TextOutputs,
     TwoTowers,
     VisionTransformer,
@@ -27,26 +27,19 @@ from ecliptic.model import (
 )
 from ecliptic.runtime.blocks import run, run_all, run_packed
 from ecliptic.runtime.compiled import CompiledTowers
-from ecliptic.runtime.kernels.choosing import (
-    KERNELS,
-    KernelChoice,
-    KernelMode,
-    every_range,
+from ecliptic.runtime.describing import (
+    Choice,
+    describe_bytes,
+    describe_int8,
+    describe_kernels,
+    describe_model,
 )
+from ecliptic.runtime.kernels.choosing import KernelMode
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.plain import BlockForm
 from ecliptic.runtime.kernels.tower import TowerKernels
 from ecliptic.runtime.patches import embed_images
-from ecliptic.runtime.precisions import NUMERICS, find_numerics, name_of
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One decision of the runtime."""
-
-    what: str  # "precision", "text", "image", "activation"
-    chosen: str
-    why: str
+from ecliptic.runtime.precisions import find_numerics, name_of
 
 
 class Runtime:
@@ -63,6 +56,7 @@ class Runtime:
         precision: str | torch.dtype | None = None,
         device: torch.device | None = None,
         kernels: KernelMode = "plain",
+        quantisation: Quantisation | None = None,
     ) -> None:
         """Move and cast `model` in place; the temperature stays float32.
 
@@ -74,26 +68,67 @@ class Runtime:
                 for the sizes in use, once on each machine, and uses those; "compiled" has whole
                 towers compiled by `torch.compile`, for vectors in large numbers, above all on GPUs.
                 Hidden layers are computed by the plain kernels then.
+            quantisation: int8 layers of this model, which is float32 on the CPU; they are used
+                until a weight of their tower changes.
 
         Raises:
-            ConfigError: no such precision, or no such mode of kernels.
+            ConfigError: no such precision, or no such mode of kernels, or int8 layers for a model
+                of another precision or device, or for compiled towers.
         """
         check_choice("kernels", kernels, get_args(KernelMode))
-        self.model = model
+        self.model, self.kernels = model, kernels
         memory = Measurements()
         self._image, self._text = TowerKernels(kernels, memory), TowerKernels(kernels, memory)
         self._compiled = CompiledTowers() if kernels == "compiled" else None
-        if precision is None and device is None:
+        self._quantisation = quantisation
+        if precision is not None or device is not None:
+            _place(model, device, None if precision is None else find_numerics(precision).weights)
+        self._quantise()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the int8 layers only if they are those of the weights."""
+        return vars(self) | {"_quantisation": self.quantisation}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._quantise()
+
+    def _quantise(self) -> None:
+        """Let the kernels of each tower use its int8 layers."""
+        if self._quantisation is None:
             return
-        dtype = None if precision is None else find_numerics(precision).weights
-        for tower in (model.image, model.text):
-            if tower is not None:
-                tower.to(device, dtype)
-        model.logit_scale.data = model.logit_scale.data.to(device, torch.float32)
+        if self._compiled is not None:
+            raise ConfigError(
+                'int8 has kernels of its own; use kernels="auto" or "plain" in place of "compiled".'
+            )
+        weight = _first_weight(self.model)
+        if weight.dtype != torch.float32 or weight.device.type != "cpu":
+            raise ConfigError(
+                f"int8 runs on the CPU beside float32, but the model is {name_of(weight.dtype)} on "
+                f'{weight.device}; load it with precision="fp32" and device="cpu".'
+            )
+        for name, blocks, kernels in self._transformers():
+            places = range(len(blocks))
+            kernels.quantise(blocks, [self._quantisation.of_block(name, n) for n in places])
+
+    def _transformers(self) -> Iterator[tuple[str, nn.ModuleList, TowerKernels]]:
+        """The name, the blocks and the kernels of each tower that has blocks."""
+        if isinstance(self.model.image, VisionTransformer):
+            yield "image", self.model.image.blocks, self._image
+        if self.model.text is not None:
+            yield "text", self.model.text.blocks, self._text
+
+    @property
+    def quantisation(self) -> Quantisation | None:
+        """The int8 layers; None if there are none, or once a weight of a block changed."""
+        holds = all(kernels.is_quantised(blocks) for _, blocks, kernels in self._transformers())
+        return self._quantisation if holds else None
 
     @property
     def precision(self) -> str:
-        """The precision of the towers: "fp32", ..., or torch's name of another dtype."""
+        """The precision of the towers: "fp32", "int8", ..., or torch's name of another dtype."""
+        if self._quantisation is not None and self.quantisation is not None:
+            return "int8"
         return name_of(_first_weight(self.model).dtype)
 
     @property
@@ -222,13 +257,25 @@ class Runtime:
         return self._describe(measure=False)
 
     def _describe(self, *, measure: bool) -> tuple[Choice, ...]:
-        choices = list(_choices(self.model, self.precision, self.device))
-        towers = (("image", self.model.image, self._image), ("text", self.model.text, self._text))
-        for name, tower, kernels in towers:
-            if tower is not None and not isinstance(tower, ModifiedResNet):
-                found = kernels.choices(tower.blocks, measure=measure)
-                choices.append(_describe_kernels(f"{name} kernels", kernels.mode, found))
+        int8 = self.quantisation if self._quantisation else None
+        choices = list(describe_model(self.model, self.precision, self.device))
+        if int8 is not None:
+            choices[0] = describe_int8(self.model, int8)
+        for name, blocks, kernels in self._transformers():
+            if int8 is not None:
+                choices.append(describe_bytes(f"{name} kernels", kernels.mode))
+                continue
+            found = kernels.choices(blocks, measure=measure)
+            choices.append(describe_kernels(f"{name} kernels", kernels.mode, found))
         return tuple(choices)
+
+
+def _place(model: TwoTowers, device: torch.device | None, dtype: torch.dtype | None) -> None:
+    """Move and cast the towers in place; the temperature is only moved."""
+    for tower in (model.image, model.text):
+        if tower is not None:
+            tower.to(device, dtype)
+    model.logit_scale.data = model.logit_scale.data.to(device, torch.float32)
 
 
 def _first_weight(model: TwoTowers) -> Tensor:
@@ -243,57 +290,6 @@ def _move_to(tower: ImageTower, pixels: Tensor) -> Tensor:
         # page-locked, so that nobody waits; converted there, because a CPU would convert first
         pixels = pixels.pin_memory().to(weight.device, non_blocking=True)
     return pixels.to(weight.device, weight.dtype)
-
-
-def _choices(model: TwoTowers, precision: str, device: torch.device) -> Iterator[Choice]:
-    numerics = NUMERICS.get(precision)
-    yield Choice(
-        "precision",
-        f"{numerics.describe() if numerics else precision} on {device}",
-        numerics.why if numerics else "the weights were cast to it after loading",
-    )
-    if model.text is not None:
-        yield Choice(
-            "text",
-            "packed, up to each end of text; the last block only for that token",
-            "attention is causal, so tokens after the end of text do not change a vector",
-        )
-    if isinstance(model.image, ModifiedResNet):
-        yield Choice(
-            "image", "channels last", "convolutions then read values that are neighbours in memory"
-        )
-    elif model.image is not None:
-        yield Choice(
-            "image",
-            "the last block only for the class token",
-            "the vector needs no other token of that block",
-        )
-    activations = {
-        tower.activation
-        for tower in (model.config.image, model.config.text)
-        if tower is not None and hasattr(tower, "activation")
-    }
-    if "quick_gelu" in activations:
-        yield Choice(
-            "activation",
-            "QuickGELU as SiLU, with its factor in the matmuls around it",
-            "x sigmoid(1.702 x) is silu(1.702 x) / 1.702: one pass over memory, not three",
-        )
-
-
-def _describe_kernels(what: str, mode: KernelMode, found: Sequence[KernelChoice]) -> Choice:
-    if mode == "plain":
-        return Choice(what, "plain", 'PyTorch\'s own operators, as kernels="plain" asks')
-    if mode == "compiled":
-        return Choice(what, "compiled by torch.compile", 'kernels="compiled" asks for it')
-    used = {name for choice in found for name in choice.seconds}
-    if found and not used:
-        return Choice(what, "plain", "no other kernel fits this device, precision and model")
-    why = "; ".join(f"{name}: {KERNELS[name].why}" for name in KERNELS if name in used)
-    chosen = "; ".join(choice.describe() for choice in found)
-    if len(found) < len(every_range()):
-        chosen += "; measured when it is used" if chosen else "measured when it is used"
-    return Choice(what, chosen, why or "the quickest on this machine, for the sizes in use")
 
 
 def _check_transformer(tower: ImageTower, layer: int) -> VisionTransformer:

@@ -1,16 +1,20 @@
 """The one home of PyTorch's private operators: linear layers whose weight oneDNN has reordered.
 
-`torch.ops.mkldnn` has no public name; TorchInductor calls the same operators when it freezes a
-model on the CPU (torch/_inductor/fx_passes/mkldnn_fusion.py). They may change with any release of
-PyTorch, so `can_pack` asks for each by name, and the forms of `plain.py` need none of them.
+`torch.ops.mkldnn` and `torch.ops.onednn` have no public names; TorchInductor calls the same
+operators when it freezes a model on the CPU (torch/_inductor/fx_passes/mkldnn_fusion.py and
+quantization.py). They may change with any release of PyTorch, so `can_pack` and
+`can_multiply_bytes` ask for each by name, and the plain forms need none of them.
 N rows, K inputs, M outputs.
 """
 
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from ecliptic.model import LARGEST_BYTE, LARGEST_CODE, LARGEST_PAIR
 
 PostOp = Literal["none", "gelu", "silu"]
 _NAMES = {"none": ("none", ""), "gelu": ("gelu", "none"), "silu": ("swish", "")}  # of oneDNN
@@ -50,3 +54,89 @@ def packed_linear_add(x: Tensor, packed: Tensor, bias: Tensor, other: Tensor) ->
     """(..., K) and (..., M) -> (..., M): `x W^T + b + other` in one pass."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, packed, bias, "add")
     return y
+
+
+@dataclass(frozen=True)
+class PackedBytes:
+    """A linear layer of bytes and int8 in oneDNN's order; see `ecliptic.model.QuantisedLinear`."""
+
+    weight: Tensor  # in oneDNN's order
+    scales: Tensor  # (M,) float32
+    zeros: Tensor  # (M,) int32, all 0
+    bias: Tensor  # (M,) float32
+    scale: float  # of the inputs
+    zero: int
+
+    @classmethod
+    def of(
+        cls, weight: Tensor, scales: Tensor, bias: Tensor, scale: float, zero: int
+    ) -> "PackedBytes":
+        """Pack (M, K) int8 weights: a copy."""
+        packed = torch.ops.onednn.qlinear_prepack(weight.contiguous(), None)
+        return cls(packed, scales, torch.zeros(len(scales), dtype=torch.int32), bias, scale, zero)
+
+    def _arguments(self, x: Tensor) -> tuple[Any, ...]:
+        return x, self.scale, self.zero, self.weight, self.scales, self.zeros
+
+    def multiply(self, x: Tensor, then: PostOp = "none") -> Tensor:
+        """(..., K) uint8 -> (..., M) float32: `then(x W^T + b)`."""
+        out = self.bias, 1.0, 0, torch.float32
+        return _bytes_operator()(*self._arguments(x), *out, *_post_op(then))  # type: ignore[no-any-return]
+
+    def multiply_to_bytes(self, x: Tensor, then: PostOp, scale: float, zero: int) -> Tensor:
+        """(..., K) uint8 -> (..., M) uint8: `then(x W^T + b) / scale + zero`, rounded."""
+        out = self.bias, scale, zero, torch.uint8
+        return _bytes_operator()(*self._arguments(x), *out, *_post_op(then))  # type: ignore[no-any-return]
+
+    def multiply_add(self, x: Tensor, other: Tensor) -> Tensor:
+        """(..., K) uint8 and (..., M) float32 -> (..., M): `x W^T + b + other`."""
+        out = other, self.bias, 1.0, 0, torch.float32, 1.0, 0, "add", 1.0
+        return _bytes_operator().binary(*self._arguments(x), *out, *_post_op("none"))  # type: ignore[no-any-return]
+
+
+@cache
+def can_multiply_bytes() -> bool:
+    """Whether this PyTorch and this CPU multiply bytes with int8, and give the exact sums."""
+    operators, names = torch.ops.onednn, ("qlinear_prepack", "qlinear_pointwise")
+    if not torch.backends.mkldnn.is_available() or not all(hasattr(operators, n) for n in names):  # type: ignore[no-untyped-call]
+        return False
+    try:
+        return all(_is_exact(rows, inputs) for rows, inputs in ((1, 64), (40, 300)))
+    except (RuntimeError, TypeError):  # another signature, or no kernel for this CPU
+        return False
+
+
+def can_pack_bytes(weight: Tensor) -> bool:
+    """Whether `PackedBytes` is exact for (M, K) int8 weights of this size.
+
+    With more than 256 columns and no whole number of fours, oneDNN pairs other columns than
+    `QuantisedLinear` does.
+    """
+    return weight.shape[1] % 4 == 0 and can_multiply_bytes()
+
+
+def _is_exact(rows: int, inputs: int) -> bool:
+    """Compare the largest sums that `QuantisedLinear` allows, and others, with exact ones."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randint(0, LARGEST_BYTE + 1, (rows, inputs), dtype=torch.uint8, generator=random)
+    weight = torch.randint(-127, 128, (32, inputs), dtype=torch.int16, generator=random)
+    first = weight[:, ::2]
+    weight[:, 1::2].clamp_(-LARGEST_PAIR - first, LARGEST_PAIR - first)
+    weight = weight.clamp_(-LARGEST_CODE, LARGEST_CODE).char()
+    x[0], weight[0, ::2], weight[0, 1::2] = LARGEST_BYTE, LARGEST_CODE, LARGEST_PAIR - LARGEST_CODE
+    weight[16:] = -weight[:16]
+    other, ones, zeros = torch.ones(rows, 32), torch.ones(32), torch.zeros(32)
+    packed = PackedBytes.of(weight, ones, zeros, 1.0, 3)
+    wanted = (x.long() - 3) @ weight.long().T  # (N, 32)
+    return torch.equal(packed.multiply(x).long(), wanted) and torch.equal(
+        packed.multiply_add(x, other).long(), wanted + 1
+    )
+
+
+def _bytes_operator() -> Any:
+    return torch.ops.onednn.qlinear_pointwise
+
+
+def _post_op(then: PostOp) -> tuple[str, list[Any], str]:
+    name, algorithm = _NAMES[then]
+    return name, [], algorithm

@@ -126,5 +126,12 @@ class PackedBlock:
         return packed_linear_add(y, *self._out, x)
 
     def mlp(self, x: Tensor) -> Tensor:
-        hidden = packed_linear(self.block.ln_2(x), *self._up, self._then)
+        return self.narrow(self.widen(x), x)
+
+    def widen(self, x: Tensor) -> Tensor:
+        """(N, D) -> the hidden layer of the MLP; of QuickGELU it is `SLOPE` times as large."""
+        return packed_linear(self.block.ln_2(x), *self._up, self._then)
+
+    def narrow(self, hidden: Tensor, x: Tensor) -> Tensor:
+        """The hidden layer as `widen` gives it, and (N, D) residual -> (N, D), their sum."""
         return packed_linear_add(hidden, *self._down, x)

@@ -72,8 +72,25 @@ class PlainBlock:
         mlp, normed = self.block.mlp, self.block.ln_2(x)
         if not isinstance(mlp.activation, QuickGELU):
             return mlp(normed).add_(x)  # type: ignore[no-any-return]
-        flat, up, down = normed.view(-1, x.shape[-1]), mlp.up, mlp.down
-        hidden = torch.addmm(up.bias, flat, up.weight.T, beta=SLOPE, alpha=SLOPE)
-        hidden = F.silu(hidden, inplace=True)
-        y = torch.addmm(down.bias, hidden, down.weight.T, alpha=1 / SLOPE)
+        return self.narrow(self._silu(normed), x)
+
+    def widen(self, x: Tensor) -> Tensor:
+        """(N, D) -> the hidden layer of the MLP; of QuickGELU it is `SLOPE` times as large."""
+        mlp, normed = self.block.mlp, self.block.ln_2(x)
+        if isinstance(mlp.activation, QuickGELU):
+            return self._silu(normed)
+        return mlp.activation(mlp.up(normed))  # type: ignore[no-any-return]
+
+    def narrow(self, hidden: Tensor, x: Tensor) -> Tensor:
+        """The hidden layer as `widen` gives it, and (N, D) residual -> (N, D), their sum."""
+        mlp = self.block.mlp
+        if not isinstance(mlp.activation, QuickGELU):
+            return mlp.down(hidden).add_(x)  # type: ignore[no-any-return]
+        flat = hidden.view(-1, hidden.shape[-1])
+        y = torch.addmm(mlp.down.bias, flat, mlp.down.weight.T, alpha=1 / SLOPE)
         return y.view(x.shape).add_(x)
+
+    def _silu(self, normed: Tensor) -> Tensor:
+        up, flat = self.block.mlp.up, normed.view(-1, normed.shape[-1])
+        hidden = torch.addmm(up.bias, flat, up.weight.T, beta=SLOPE, alpha=SLOPE)
+        return F.silu(hidden, inplace=True).view(*normed.shape[:-1], -1)

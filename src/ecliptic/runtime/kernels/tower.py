@@ -1,11 +1,12 @@
 """The blocks of one tower in the forms of their kernels. N rows: tokens of all items."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from ecliptic.model import Block
+from ecliptic.model import Block, QuantisedLinear
 from ecliptic.runtime.kernels.choosing import (
     KERNELS,
     Kernel,
@@ -19,7 +20,9 @@ from ecliptic.runtime.kernels.choosing import (
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
+from ecliptic.runtime.kernels.quantised import QuantisedBlock
 
+BYTES = Kernel("bytes", PlainBlock, "int8 layers")  # their forms are `quantise`'s
 _PATIENCE = 512  # rows; about as much work as packing costs more than it saves
 
 
@@ -36,10 +39,27 @@ class TowerKernels:
         self._computed = 0  # rows, until there are enough
         self._chosen: dict[tuple[int, torch.dtype, torch.device], KernelChoice] = {}
         self._packed: dict[int, PackedBlock] = {}  # by the place in the tower
+        self._quantised: list[QuantisedBlock] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: packed weights are made again."""
-        return vars(self) | {"_packed": {}}
+        """For pickle and copy: packed weights are made again, int8 forms by `quantise`."""
+        return vars(self) | {"_packed": {}, "_quantised": []}
+
+    def quantise(
+        self, blocks: nn.ModuleList, layers: Sequence[Mapping[str, QuantisedLinear]]
+    ) -> None:
+        """From now on run `blocks` in int8, with these layers of each, until a weight changes."""
+        self._quantised = [
+            QuantisedBlock(_as_block(block), some, plain=self.mode == "plain")
+            for block, some in zip(blocks, layers, strict=True)
+        ]
+
+    def is_quantised(self, blocks: nn.ModuleList) -> bool:
+        """Whether `quantise` was called and no weight of `blocks` changed since."""
+        return len(blocks) == len(self._quantised) > 0 and all(
+            form.holds(_as_block(block))
+            for form, block in zip(self._quantised, blocks, strict=True)
+        )
 
     def choices(self, blocks: nn.ModuleList, *, measure: bool = False) -> list[KernelChoice]:
         """The choice for each range of rows that is known; `measure` finds out the others."""
@@ -52,6 +72,8 @@ class TowerKernels:
 
     def kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
         """The kernel for `rows` rows of a tower with these blocks; measured once for each range."""
+        if self.is_quantised(blocks):
+            return KERNELS["plain"] if self.mode == "plain" else BYTES
         if self.mode != "auto" or not len(blocks):
             return KERNELS["plain"]
         first = _as_block(blocks[0])
@@ -67,6 +89,8 @@ class TowerKernels:
 
     def forms(self, blocks: nn.ModuleList, kernel: Kernel) -> list[BlockForm]:
         """The form of every block of the tower; a block that cannot be packed is plain."""
+        if self.is_quantised(blocks):
+            return list(self._quantised)
         if kernel.form is not PackedBlock:
             return [kernel.form(_as_block(block)) for block in blocks]
         return [self._pack(place, _as_block(block)) for place, block in enumerate(blocks)]

@@ -1,0 +1,1 @@
+"""Finds the int8 layers of a model: what goes through it, which steps fit, which layers suffer."""

@@ -1,0 +1,75 @@
+"""Records the inputs of every linear layer of a block, without hooks. D width, N rows, K inputs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ecliptic.model import Block, QuickGELU
+from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
+
+SAMPLE = 1024  # rows of each layer's inputs that are kept
+
+
+class Recorder(PlainBlock):
+    """A block that passes the inputs of its linear layers to `take`, by their names in it."""
+
+    def __init__(self, block: Block, take: Callable[[str, Tensor], None]) -> None:
+        super().__init__(block)
+        self._take = take
+        self._slope = SLOPE if isinstance(block.mlp.activation, QuickGELU) else 1.0
+
+    def norm(self, x: Tensor) -> Tensor:
+        """As the plain block, like all that follow."""
+        normed = super().norm(x)
+        self._take("attention.qkv", normed)
+        return normed
+
+    def out(self, y: Tensor, x: Tensor) -> Tensor:
+        """(N, D) heads and residual -> (N, D)."""
+        self._take("attention.out", y)
+        return super().out(y, x)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        self._take("mlp.up", self.block.ln_2(x))
+        hidden = self.widen(x)
+        self._take("mlp.down", hidden / self._slope)
+        return self.narrow(hidden, x)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is known of the inputs of one linear layer."""
+
+    rows: Tensor  # (N, K), some of them
+    low: Tensor  # (K,), the smallest of all
+    high: Tensor  # (K,), the largest of all
+
+    def divide(self, smoothing: Tensor) -> "Inputs":
+        """The same, each column divided by its number of (K,)."""
+        return Inputs(self.rows / smoothing, self.low / smoothing, self.high / smoothing)
+
+
+class Sample:
+    """Some rows of a layer's inputs, an even share of all that pass, and the range of all."""
+
+    def __init__(self, calls: int) -> None:
+        """`calls` is how many times rows will come."""
+        self._each = -(-SAMPLE // calls)
+        self._parts: list[Tensor] = []
+        self._low: list[Tensor] = []
+        self._high: list[Tensor] = []
+
+    def add(self, x: Tensor) -> None:
+        """Look at (N, K) inputs, and keep some rows."""
+        places = torch.linspace(0, len(x) - 1, min(self._each, len(x))).long()
+        self._parts.append(x[places].clone())
+        self._low.append(x.amin(dim=0))
+        self._high.append(x.amax(dim=0))
+
+    def end(self) -> Inputs:
+        """What was found in all calls."""
+        low, high = torch.stack(self._low).amin(dim=0), torch.stack(self._high).amax(dim=0)
+        return Inputs(torch.cat(self._parts), low, high)
