@@ -37,7 +37,7 @@ def test_the_key_table_knows_every_tensor_of_the_model(kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "reads 1; a newer ecliptic wrote it"),
+        ({"format": 3}, "reads 1 and 2; a newer ecliptic wrote it"),
         ({"config": {"embd": 3}}, "did you mean 'embed'"),
         ({"config": []}, "config must be a table"),
         ({"config": None}, "config must be a table"),

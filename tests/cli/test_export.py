@@ -34,10 +34,16 @@ def test_convert_to_torch_says_what_it_wrote(run: Any, tmp_path: Path) -> None:
     [
         (["--to", "tflite", "-o", "out"], "tflite"),
         (["--to", "onnx", "-o", "out", "--layout", "openai"], "--layout does nothing with --to"),
-        (["out", "--precision", "fp16"], "--precision does nothing without --to"),
+        (["out", "--precision", "fp16"], "--precision fp16 does nothing without --to"),
         (["out", "-o", "other"], "both out and --out other are given"),
         (["--to", "onnx"], "missing OUT"),
-        (["--to", "onnx", "-o", "out", "--precision", "int8"], "int8"),
+        (["--to", "onnx", "-o", "out", "--precision", "int8"], "leave --to out, or use fp16"),
+        (["out", "--precision", "int8", "--layout", "openai"], "--layout openai cannot hold int8"),
+        (["out", "--min-cosine", "0.99"], "--min-cosine does nothing without --precision int8"),
+        (["out", "--calibrate", "x"], "--calibrate does nothing without --precision int8"),
+        (["out", "--texts", "x"], "--texts does nothing without --precision int8"),
+        (["out", "--report", "x"], "--report does nothing without --precision int8"),
+        (["out", "--precision", "int8", "--min-cosine", "1"], "must be above 0 and below 1"),
     ],
 )
 def test_flags_that_do_nothing_are_refused_by_name(

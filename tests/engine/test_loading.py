@@ -38,7 +38,7 @@ def check_same(one: Clip, other: Clip, least: float = 1 - 1e-6) -> None:
         ),
         ({"device": "cuda:x"}, "no device is called 'cuda:x'"),
         ({"device": None}, "no device is called None"),
-        ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16, fp16, got 'fp8'"),
+        ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16, fp16, int8, got 'fp8'"),
     ],
 )
 def test_devices_and_precisions_are_checked_before_anything_is_fetched(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ClipConfig
+from ecliptic.model import ClipConfig, Quantisation
 from ecliptic.scoring import Calibration
 
 
@@ -22,3 +22,4 @@ class Checkpoint:
     layout: str = ""  # of the file that it was read from: "ecliptic", "openai", ...
     calibration: Calibration | None = None  # of this model as it is
     notes: tuple[str, ...] = ()  # repairs and guesses made while reading
+    quantisation: Quantisation | None = None  # int8 layers; `weights` hold them as float32 too

@@ -101,9 +101,14 @@ def write(
         raise UnsupportedLayoutError(f"cannot write layout {layout!r}; use one of {known}.")
     _check_suffix(Path(path), layout)
     notes: tuple[str, ...] = _WRITERS[layout].write(checkpoint, Path(path), overwrite=overwrite)
-    if checkpoint.calibration is None or layout == native.NAME:
+    if layout == native.NAME:
         return notes
-    return (*notes, f"the {layout} layout does not store the calibration of the card")
+    left_out = {
+        "the calibration of the card": checkpoint.calibration,
+        "int8 layers; their weights are written as float32": checkpoint.quantisation,
+    }
+    lost = [what for what, value in left_out.items() if value is not None]
+    return (*notes, *(f"the {layout} layout does not store {what}" for what in lost))
 
 
 def _check_suffix(path: Path, layout: Layout) -> None:

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
         resolve_device as resolve_device,
     )
     from ecliptic.engine.progress import progress_bar as progress_bar
+    from ecliptic.engine.quantising import (
+        MIN_COSINE as MIN_COSINE,
+        find_quantisation as find_quantisation,
+    )
     from ecliptic.engine.rejects import Rejects as Rejects
     from ecliptic.engine.sources.counting import (
         count_items as count_items,

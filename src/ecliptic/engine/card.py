@@ -2,10 +2,11 @@
 
 Vectors of one `space` may be compared, texts with images and fp32 with bf16: it covers the weights,
 activation, heads, eps and how inputs are prepared. It leaves out the padding id, because nothing
-after the end of text changes a vector, and layouts of one model pad differently. Raw vectors of one
-`exact` are the same numbers: it is space plus precision and preprocessing mode, and a part of the
-keys of the cache. A card describes the weights at the time when it was made; `Clip.card` makes
-another after they change.
+after the end of text changes a vector, and layouts of one model pad differently. int8 has the space
+of fp32 if its vectors are as near as those of bf16. Raw vectors of one `exact` are the same
+numbers: it is space plus precision, int8 layers and preprocessing mode, and a part of the keys of
+the cache. A card describes the weights at the time when it was made; `Clip.card` makes another
+after they change.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ClipConfig, writes
+from ecliptic.model import ClipConfig, Quantisation, writes
 from ecliptic.scoring import Calibration
 from ecliptic.settings import to_dict
 
@@ -35,11 +36,12 @@ class Card:
     image_spec: ImageSpec | None
     tokenizer_spec: TokenizerSpec | None
     preprocess: Mapping[str, str]  # mode and its options
-    precision: str  # "fp32", "bf16" or "fp16"
+    precision: str  # "fp32", "bf16", "fp16" or "int8"
     device: str
     notes: tuple[str, ...]  # repairs and decisions made while reading
     weights: Mapping[str, Tensor] = field(repr=False, compare=False)
     calibration: Calibration | None = None  # temperature and level of "none of these"
+    quantisation: Quantisation | None = field(default=None, repr=False, compare=False)
     _made_of: list[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +69,10 @@ class Card:
                 f"the weights of {self.name} changed since this card was made, so it cannot give "
                 "their fingerprint; read `clip.card` again."
             )
-        identity = self._identity()
+        int8 = self.quantisation
+        if int8 and int8.space and int8.keeps_space:
+            return int8.space
+        identity = self._identity() | ({"int8": int8.digest()} if int8 else {})
         (identity["tokenizer_spec"] or {}).pop("pad", None)
         identity["config"].get("image", {}).pop("block", None)  # the names of the weights tell it
         digest = hashlib.sha256(_to_bytes(identity))
@@ -80,7 +85,8 @@ class Card:
     def exact(self) -> str:
         """SHA-256 of everything that decides the numbers of a vector, except rounding."""
         how = {"space": self.space, "precision": self.precision, "layer": "projection"}
-        return hashlib.sha256(_to_bytes(how | dict(self.preprocess))).hexdigest()
+        int8 = {"int8": self.quantisation.digest()} if self.quantisation else {}
+        return hashlib.sha256(_to_bytes(how | int8 | dict(self.preprocess))).hexdigest()
 
     def choose_calibration(self, wanted: bool | None) -> Calibration | None:
         """The calibration if it is wanted; None asks for it if there is one.
@@ -111,6 +117,7 @@ class Card:
             precision=precision,
             device=device,
             calibration=self.calibration if same else None,
+            quantisation=self.quantisation if precision == "int8" else None,
             notes=tuple(dict.fromkeys((*self.notes, *note))),
         )
 
@@ -126,6 +133,7 @@ class Card:
             "preprocess": dict(self.preprocess),
             **self._identity(),
             "calibration": to_dict(self.calibration),
+            **({"int8": to_dict(self.quantisation.report)} if self.quantisation else {}),
             "notes": list(self.notes),
         }
 

@@ -10,6 +10,7 @@ N items, T texts, I images, L labels, E vector size, S image side.
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, overload
@@ -41,7 +42,7 @@ from ecliptic.inputs import (
     fill,
     templates as template_set,
 )
-from ecliptic.model import TwoTowers, WeightState
+from ecliptic.model import Quantisation, TwoTowers, WeightState
 from ecliptic.runtime import Runtime
 from ecliptic.scoring import cosine, ensemble, probabilities
 
@@ -345,8 +346,7 @@ class Clip:
     ) -> tuple[str, ...]:
         """Write the model as it is now; weights unchanged since loading keep their stored dtype.
 
-        Returns notes on what the layout does not store. Raises UnsupportedLayoutError when the
-        layout cannot hold this model.
+        Returns notes on what it does not store; UnsupportedLayoutError if it cannot hold the model.
         """
         checkpoint = Checkpoint(
             config=self._checkpoint.config,
@@ -356,8 +356,15 @@ class Clip:
             name=self._card.name,
             layout=self._checkpoint.layout,
             calibration=self.card.calibration,
+            quantisation=self.runtime.quantisation,
         )
         return write(checkpoint, path, layout, overwrite=overwrite)
+
+    def quantised(self, int8: Quantisation) -> "Clip":
+        """The same model with these int8 layers of it, and the same weights."""
+        runtime = Runtime(self.model, kernels=self.runtime.kernels, quantisation=int8)
+        card = replace(self.card, precision="int8", quantisation=int8)
+        return Clip(runtime, card, self._checkpoint, self._preprocess, self._cache)
 
     def _tokens(self, texts: Texts, overflow: Overflow) -> TokenBatch:
         rows = self.model.text_tower.config.vocabulary

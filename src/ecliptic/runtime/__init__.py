@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         PrecisionName as PrecisionName,
         find_numerics as find_numerics,
     )
+    from ecliptic.runtime.quantising.searching import quantise as quantise
     from ecliptic.runtime.runtime import Runtime as Runtime
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -1,6 +1,6 @@
 """The precisions in which models are stored and computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -48,17 +48,18 @@ _SPELLINGS: Mapping[str, str] = MappingProxyType(  # of torch
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType({row.name: row.weights for row in _ROWS})
 
 
-def find_numerics(precision: str | torch.dtype) -> Numerics:
+def find_numerics(precision: str | torch.dtype, others: Sequence[str] = ()) -> Numerics:
     """The row called `precision`, also as torch spells it ("float16", `torch.float16`).
 
-    "auto" is fp32.
+    "auto" is fp32. `others` are named with the rows in the error: the caller knows them.
 
     Raises:
         ConfigError: no such precision.
     """
     spelled = str(precision).removeprefix("torch.")
     name = _SPELLINGS.get(spelled, spelled)
-    check_choice("precision", name, ["auto", *NUMERICS])
+    if name not in ("auto", *NUMERICS):
+        check_choice("precision", name, ["auto", *NUMERICS, *others])
     return NUMERICS["fp32" if name == "auto" else name]
 
 

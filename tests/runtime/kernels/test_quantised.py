@@ -31,7 +31,7 @@ from ecliptic.runtime.kernels.operators import PackedBytes, can_multiply_bytes, 
 from ecliptic.runtime.kernels.plain import PlainBlock
 from ecliptic.runtime.kernels.quantised import PlainBytes, QuantisedBlock
 from ecliptic.runtime.quantising.fitting import fit, fit_weight, outputs_of
-from ecliptic.runtime.quantising.recording import Inputs
+from ecliptic.runtime.quantising.recording import LayerInputs
 from tests import tiny
 
 needs_bytes = pytest.mark.skipif(
@@ -68,7 +68,7 @@ def layers_of(block: Block, x: Tensor) -> dict[str, QuantisedLinear]:
     found = {}
     for name, rows in inputs.items():
         linear: Any = block.get_submodule(name)
-        seen = Inputs(rows, rows.amin(0), rows.amax(0))
+        seen = LayerInputs(rows, rows.amin(0), rows.amax(0))
         found[name] = fit(linear.weight, linear.bias, seen, smooth=name != "mlp.down")
     return found
 
@@ -197,7 +197,7 @@ def test_a_fitted_layer_is_near_and_its_mean_error_is_none() -> None:
     sizes = torch.ones(64)
     sizes[::16] = 60  # few columns are far larger, as in the norms of large models
     rows, weight, bias = torch.randn(400, 64) * sizes, torch.randn(32, 64) / sizes, torch.randn(32)
-    seen = Inputs(rows, rows.amin(0), rows.amax(0))
+    seen = LayerInputs(rows, rows.amin(0), rows.amax(0))
     wanted = F.linear(rows, weight, bias)
     errors = []
     for smooth in (False, True):

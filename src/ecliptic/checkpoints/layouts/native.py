@@ -1,7 +1,8 @@
 """ecliptic's own layout: weights in safetensors, and JSON that states all settings.
 
 A folder holds `model.safetensors` and `ecliptic.json`; a single `.safetensors` file has the same
-JSON in its metadata. The layout can hold every model and every spec.
+JSON in its metadata. The layout can hold every model and every spec, and int8 layers, which have a
+format of their own.
 """
 
 import json
@@ -14,7 +15,7 @@ from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checkpoints.identity.assemble import assemble
 from ecliptic.checkpoints.identity.hints import Hints, Stated
 from ecliptic.checkpoints.key_tables import KeyTable, Rule
-from ecliptic.checkpoints.layouts import openai
+from ecliptic.checkpoints.layouts import int8_layers, openai
 from ecliptic.checkpoints.layouts.writing import json_writer, tensor_writer, write_files
 from ecliptic.checkpoints.source import Source
 from ecliptic.errors import ConfigError, CorruptFileError
@@ -26,6 +27,7 @@ from ecliptic.storage import parse_json
 
 NAME = "ecliptic"
 FORMAT = 1  # increased when older versions of ecliptic cannot read the new files
+INT8_FORMAT = 2  # of files with int8 layers
 CONFIG, WEIGHTS = "ecliptic.json", "model.safetensors"
 
 # Fields that no tensor's shape shows: a wrong value would pass every other check.
@@ -56,38 +58,49 @@ def read(source: Source, hints: Hints) -> Checkpoint:
     else:
         card = parse_json(state.metadata[NAME], f"{source.path}: its {NAME} metadata")
     stated, name = _parse_card(card, source.path)
-    checkpoint = assemble(state.tensors, TABLE, stated, hints, layout=NAME, what=str(source.path))
+    tensors, int8 = state.tensors, None
+    if card["format"] == INT8_FORMAT:
+        tensors, int8 = int8_layers.read_layers(tensors, card.get(int8_layers.KEY, {}), source.path)
+    checkpoint = assemble(tensors, TABLE, stated, hints, layout=NAME, what=str(source.path))
+    if int8 is not None and checkpoint.config == stated.config:
+        checkpoint = replace(checkpoint, quantisation=int8)
+    elif int8 is not None:
+        note = "the int8 layers in the file are not used: they are those of other settings"
+        checkpoint = replace(checkpoint, notes=(*checkpoint.notes, note))
     return checkpoint if hints.name or not name else replace(checkpoint, name=name)
 
 
 def write(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
     """Write a folder, or one file if `path` ends in `.safetensors`; there are no notes."""
-    card = _make_card(checkpoint)
+    card, tensors = _make_card(checkpoint), int8_layers.stored_tensors(checkpoint)
     if path.suffix == ".safetensors":
-        files = {path.name: tensor_writer(checkpoint.weights, **{NAME: json.dumps(card)})}
+        files = {path.name: tensor_writer(tensors, **{NAME: json.dumps(card)})}
         write_files(path.parent, files, overwrite=overwrite)
     else:
-        files = {WEIGHTS: tensor_writer(checkpoint.weights), CONFIG: json_writer(card)}
+        files = {WEIGHTS: tensor_writer(tensors), CONFIG: json_writer(card)}
         write_files(path, files, overwrite=overwrite)
     return ()
 
 
 def _make_card(checkpoint: Checkpoint) -> dict[str, Any]:
     towers = {"image": None, "text": None}  # a missing tower is written as null
+    int8 = checkpoint.quantisation
     return {
-        "format": FORMAT,
+        "format": INT8_FORMAT if int8 else FORMAT,
         "name": checkpoint.name,
         "config": towers | to_dict(checkpoint.config),
         "image_spec": to_dict(checkpoint.image_spec),
         "tokenizer_spec": to_dict(checkpoint.tokenizer_spec),
         **({"calibration": to_dict(checkpoint.calibration)} if checkpoint.calibration else {}),
+        **({int8_layers.KEY: int8_layers.stored_facts(int8)} if int8 else {}),
     }
 
 
 def _parse_card(card: Mapping[str, Any], path: Path) -> tuple[Stated, str]:
-    if card.get("format") != FORMAT:
+    if card.get("format") not in (FORMAT, INT8_FORMAT):
         raise CorruptFileError(
-            f"{path} has format {card.get('format')!r}, this ecliptic reads {FORMAT}; a newer "
+            f"{path} has format {card.get('format')!r}, this ecliptic reads {FORMAT} and "
+            f"{INT8_FORMAT}; a newer "
             "ecliptic wrote it (upgrade), or its JSON is damaged."
         )
     _check_towers(card.get("config"), path)

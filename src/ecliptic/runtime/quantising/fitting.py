@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecliptic.model import LARGEST_BYTE, LARGEST_CODE, LARGEST_PAIR, QuantisedLinear
-from ecliptic.runtime.quantising.recording import Inputs
+from ecliptic.runtime.quantising.recording import LayerInputs
 
-STRENGTHS = (0.0, 0.35, 0.5, 0.65)  # of smoothing; 0 is none
+STRENGTHS = (0.0, 0.5)  # of smoothing; 0 is none
 _CUTS = (1.0, 0.9, 0.8)  # shares of a range of inputs
 _WEIGHT_CUTS = (2.0, 1.8, 1.65, 1.5, 1.38, 1.26, 1.14, 1.02)  # steps of a row
 _TINY = 1e-12
 
 
 @torch.no_grad()
-def fit(weight: Tensor, bias: Tensor, inputs: Inputs, *, smooth: bool) -> QuantisedLinear:
+def fit(weight: Tensor, bias: Tensor, inputs: LayerInputs, *, smooth: bool) -> QuantisedLinear:
     """The int8 layer with the smallest error on the rows of `inputs`.
 
     Args:
@@ -48,7 +48,7 @@ def outputs_of(layer: QuantisedLinear, inputs: Tensor) -> Tensor:
     return F.linear(steps, layer.weight.float() * (layer.scales * layer.scale)[:, None], layer.bias)
 
 
-def smoothing_of(weight: Tensor, inputs: Inputs, strength: float) -> Tensor:
+def smoothing_of(weight: Tensor, inputs: LayerInputs, strength: float) -> Tensor:
     """(K,) divisors of the inputs."""
     if not strength:
         return torch.ones(weight.shape[1])
@@ -59,7 +59,7 @@ def smoothing_of(weight: Tensor, inputs: Inputs, strength: float) -> Tensor:
 
 
 def _fit(
-    weight: Tensor, bias: Tensor, inputs: Inputs, strength: float, *, quick: bool = False
+    weight: Tensor, bias: Tensor, inputs: LayerInputs, strength: float, *, quick: bool = False
 ) -> QuantisedLinear:
     """The layer with a smoothing of this strength; `quick` tries one range."""
     smoothing = smoothing_of(weight, inputs, strength)
@@ -70,7 +70,7 @@ def _fit(
     return QuantisedLinear(codes, scales, bias, smoothing, scale, zero)
 
 
-def fit_inputs(inputs: Inputs, importance: Tensor, cuts: Sequence[float]) -> tuple[float, int]:
+def fit_inputs(inputs: LayerInputs, importance: Tensor, cuts: Sequence[float]) -> tuple[float, int]:
     """Step and zero of the inputs, whose squared errors count by `importance` (K,).
 
     Few cuts are tried: a vector whose tokens lie outside the range suffers more than others gain.

@@ -12,7 +12,7 @@ from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
 SAMPLE = 1024  # rows of each layer's inputs that are kept
 
 
-class Recorder(PlainBlock):
+class RecordingBlock(PlainBlock):
     """A block that passes the inputs of its linear layers to `take`, by their names in it."""
 
     def __init__(self, block: Block, take: Callable[[str, Tensor], None]) -> None:
@@ -40,19 +40,19 @@ class Recorder(PlainBlock):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class LayerInputs:
     """What is known of the inputs of one linear layer."""
 
     rows: Tensor  # (N, K), some of them
     low: Tensor  # (K,), the smallest of all
     high: Tensor  # (K,), the largest of all
 
-    def divide(self, smoothing: Tensor) -> "Inputs":
+    def divide(self, smoothing: Tensor) -> "LayerInputs":
         """The same, each column divided by its number of (K,)."""
-        return Inputs(self.rows / smoothing, self.low / smoothing, self.high / smoothing)
+        return LayerInputs(self.rows / smoothing, self.low / smoothing, self.high / smoothing)
 
 
-class Sample:
+class InputSample:
     """Some rows of a layer's inputs, an even share of all that pass, and the range of all."""
 
     def __init__(self, calls: int) -> None:
@@ -69,7 +69,7 @@ class Sample:
         self._low.append(x.amin(dim=0))
         self._high.append(x.amax(dim=0))
 
-    def end(self) -> Inputs:
+    def end(self) -> LayerInputs:
         """What was found in all calls."""
         low, high = torch.stack(self._low).amin(dim=0), torch.stack(self._high).amax(dim=0)
-        return Inputs(torch.cat(self._parts), low, high)
+        return LayerInputs(torch.cat(self._parts), low, high)
