@@ -56,6 +56,6 @@ def test_images_and_texts_of_the_user_are_counted(run: Any, tmp_path: Path) -> N
     assert result.exit_code == 0, result.stderr
     towers = json.loads(result.stdout)["towers"]
     assert [(tower["inputs"], tower["calibrated_on"]) for tower in towers] == [(10, 10), (12, 12)]
-    few = run(*command, input="one\n")
+    few = run(*command, "--force", input="one\n")
     assert few.exit_code == 1
     assert "needs 20 inputs of the text tower or more, got 1" in few.stderr

@@ -81,6 +81,11 @@ def test_wrong_encoders_are_refused() -> None:
         conditioner("svd", encoders=pipelines.encoders("svd"), any_size=True)("a cat")
 
 
+def test_int8_is_refused_because_hidden_states_were_not_compared() -> None:
+    with pytest.raises(ConfigError, match="not by the hidden states that a diffusion model reads"):
+        conditioner("sd1", "mini", precision="int8")
+
+
 @pytest.mark.parametrize("source", ["mini", "file"])
 def test_one_encoder_does_not_stand_for_two(source: str, tmp_path: Path) -> None:
     if source == "file":

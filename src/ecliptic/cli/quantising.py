@@ -73,7 +73,9 @@ class Int8Flags:
         """The images to calibrate on; None for the bundled ones."""
         from ecliptic.engine import image_files
 
-        return self.calibrate and _thin([item.value for item in image_files(self.calibrate)])
+        if self.calibrate is None:
+            return None
+        return _thin([item.value for item in image_files(self.calibrate)])
 
     def lines(self) -> list[str] | None:
         """The texts to calibrate on; None for the bundled ones."""

@@ -1,6 +1,6 @@
 """`conditioner` finds and loads the encoders of a family."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Never
 
@@ -53,12 +53,13 @@ def conditioner(
         loras: the files that prompts in A1111's dialect may name as `<lora:name:0.8>`: a mapping
             from name to path, or a folder that is searched for `name.safetensors`.
         any_size: take encoders of sizes that no released model of the family has.
-        device, precision, offline: as in `load`.
+        device, precision, offline: as in `load`, but for int8, whose promise is about vectors, not
+            hidden states.
         **unknown: none; names of diffusers' arguments are answered with ours.
 
     Raises:
         ConfigError: an unknown family, a folder of another family, the wrong number of encoders,
-            or encoders of sizes that no released model of the family has.
+            int8, or encoders of sizes that no released model of the family has.
         CheckpointError, UnknownModelError: an encoder cannot be loaded.
     """
     refuse_unknown(unknown, names_of(conditioner))
@@ -69,10 +70,12 @@ def conditioner(
         check_family(row, pipeline)
     t5_folder = find_t5(row, pipeline, t5)
     sources = _list_sources(row, given)
+    _refuse_int8(precision, sources)
+    stored: Precision = "fp32" if precision == "auto" else precision  # auto may be int8
     clips = [
         source
         if isinstance(source, Clip)
-        else load(source, part=folder, device=device, precision=precision, offline=offline)
+        else load(source, part=folder, device=device, precision=stored, offline=offline)
         for source, folder in zip(sources, _folders(row), strict=False)  # images are optional
     ]
     if len(given) < len(sources):
@@ -190,6 +193,15 @@ def _list_sources(family: Family, given: list[EncoderSource]) -> list[EncoderSou
     return given
 
 
+def _refuse_int8(precision: Precision, sources: Iterable[object]) -> None:
+    given = [source for source in sources if isinstance(source, Clip)]
+    if precision == "int8" or any(clip.card.precision == "int8" for clip in given):
+        raise ConfigError(
+            "int8 was compared with float32 by vectors, not by the hidden states that a diffusion "
+            'model reads; load the encoders with precision="fp32" or "bf16".'
+        )
+
+
 def _name_encoders(family: Family) -> str:
     names: list[str] = [rule.part for rule in family.encoders]
     names += ["an image encoder"] if family.image else []
@@ -209,5 +221,5 @@ def _load_t5(
     """Load T5 to where `clip` is."""
     if folder is None or family.language is None:
         return None
-    dtype = None if precision == "auto" else DTYPES[clip.card.precision]
+    dtype = None if precision == "auto" else DTYPES.get(clip.card.precision)
     return LanguageEncoder(folder, family.language.length, device=clip.device, dtype=dtype)

@@ -4,7 +4,7 @@ It does tokenizing, decoding, batches, devices, precision and caching. Vectors a
 and unit length by default. The cache holds vectors of the model as loaded, so it is not used after
 the weights change; torch counts no writes to `tensor.data`, so those are not seen. The other items
 of a batch change a vector only by rounding: cosine above 1 - 1e-6 in fp32, 1 - 1e-3 in half
-precision.
+precision and int8.
 N items, T texts, I images, L labels, E vector size, S image side.
 """
 

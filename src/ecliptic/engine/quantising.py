@@ -17,7 +17,7 @@ from ecliptic.checkpoints import Checkpoint
 from ecliptic.engine.clip import Clip
 from ecliptic.engine.image_lists import Images, image_items
 from ecliptic.errors import ConfigError
-from ecliptic.inputs import Preprocess, fill, templates
+from ecliptic.inputs import Preprocess, fill, open_image, templates
 from ecliptic.model import Quantisation, VisionTransformer
 from ecliptic.runtime import quantise as quantise_model
 
@@ -125,7 +125,7 @@ def bundled_images() -> list[Image.Image]:
     The order of the drawings is always the same and their number even, so a drawing is either
     calibrated on or compared, never both.
     """
-    drawings = [Image.open(path).convert("RGB") for path in sorted(_DRAWINGS.glob("*.png"))]
+    drawings = [open_image(path).convert("RGB") for path in sorted(_DRAWINGS.glob("*.png"))]
     mirrored = [drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for drawing in drawings]
     parts = [_crop(drawing, *part) for part in _PARTS for drawing in drawings]
     return [*drawings, *mirrored, *parts]

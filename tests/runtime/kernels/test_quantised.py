@@ -241,6 +241,24 @@ def test_int8_is_used_until_a_weight_changes(model: TwoTowers) -> None:
     assert runtime.describe()[-1].chosen == "plain"
 
 
+def test_a_layer_with_a_hook_is_used_as_it_is(model: TwoTowers) -> None:
+    runtime, pixels = quantised(model), torch.ones(2, 3, 32, 32)
+    block: Any = model.image_tower.blocks[0]  # type: ignore[union-attr, index]
+    hook = block.attention.out.register_forward_hook(lambda module, given, found: found * 2)
+    assert runtime.precision == "fp32"
+    with torch.no_grad():
+        torch.testing.assert_close(runtime.image(pixels), model.encode_image(pixels))
+    hook.remove()
+    assert runtime.precision == "int8"
+
+
+@torch.no_grad()
+def test_companions_change_a_vector_little(model: TwoTowers) -> None:
+    runtime, pixels = quantised(model), tiny.pixels(tiny.checkpoint("vit"), 40)
+    alone = torch.cat([runtime.image(pixel[None]) for pixel in pixels])
+    assert float(F.cosine_similarity(runtime.image(pixels), alone).min()) > 1 - 1e-3
+
+
 def test_pickled_int8_gives_the_same_vectors(model: TwoTowers) -> None:
     runtime, pixels = quantised(model), torch.ones(2, 3, 32, 32)
     again = pickle.loads(pickle.dumps(runtime))

@@ -32,12 +32,16 @@ def is_packable(block: Block) -> bool:
 
     A layer that was replaced or has a hook is used as it is, never packed.
     """
+    return has_plain_linears(block) and all(
+        linear.weight.device.type == "cpu" and can_pack(linear.weight.dtype)
+        for linear in linears_of(block)
+    )
+
+
+def has_plain_linears(block: Block) -> bool:
+    """Whether no linear layer of `block` was replaced or has a hook."""
     return all(
-        type(linear) is nn.Linear
-        and linear.weight.device.type == "cpu"
-        and can_pack(linear.weight.dtype)
-        and not linear._forward_hooks
-        and not linear._forward_pre_hooks
+        type(linear) is nn.Linear and not linear._forward_hooks and not linear._forward_pre_hooks
         for linear in linears_of(block)
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ecliptic.model import Block, QuantisedLinear, QuickGELU, WeightState, to_bytes
 from ecliptic.runtime.kernels.operators import PackedBytes, PostOp, can_pack_bytes
-from ecliptic.runtime.kernels.packed import PackedBlock, is_packable, linears_of
+from ecliptic.runtime.kernels.packed import PackedBlock, has_plain_linears, is_packable
 from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
 from ecliptic.storage import release
 
@@ -77,8 +77,8 @@ class QuantisedBlock:
 
     def holds(self, block: Block) -> bool:
         """Whether this is the form of `block` as it is: no weight written, replaced or moved."""
-        plain = all(type(linear) is nn.Linear for linear in linears_of(block))
-        return block is self.block and plain and self._state.holds(self._weights())
+        same = block is self.block and has_plain_linears(block)
+        return same and self._state.holds(self._weights())
 
     @cached_property
     def _norm_1(self) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecliptic.errors import ConfigError
 from ecliptic.model import (
@@ -27,9 +27,9 @@ from ecliptic.runtime.kernels.quantised import QuantisedBlock
 from ecliptic.runtime.quantising.fitting import fit
 from ecliptic.runtime.quantising.recording import InputSample, RecordingBlock
 from ecliptic.runtime.quantising.towers import (
-    BATCH,
     Step,
     TowerMeasure,
+    batches_of,
     blocks_of,
     measures_of,
     vectors_of,
@@ -117,17 +117,18 @@ def _fit_all(measure: TowerMeasure, inputs: Tensor) -> dict[str, QuantisedLinear
     for place, block in enumerate(blocks):
         for part in LINEARS:
             linear = block.get_submodule(part)
+            assert isinstance(linear, nn.Linear)  # narrows the type
             inputs_of = samples[place].pop(part).end()
             smooth = part != "mlp.down"  # its inputs are made by the layer before, as bytes
             linears[_name(measure, place, part)] = fit(
-                linear.weight.float(), linear.bias.float(), inputs_of, smooth=smooth
+                linear.weight, linear.bias, inputs_of, smooth=smooth
             )
     return linears
 
 
 def _record(measure: TowerMeasure, inputs: Tensor) -> list[dict[str, InputSample]]:
     """Inputs of every layer, of each block by their names in it; pooled tokens count twice."""
-    batches, blocks = inputs.split(BATCH), blocks_of(measure)
+    batches, blocks = batches_of(inputs), blocks_of(measure)
     calls = 2 * len(batches)
     samples = [{part: InputSample(calls) for part in LINEARS} for _ in blocks]
     now: list[Step] = []

@@ -14,7 +14,7 @@ from ecliptic.model import Block, TextTower, TwoTowers, VisionTransformer, end_p
 from ecliptic.runtime.blocks import run, run_all, run_packed
 from ecliptic.runtime.kernels.plain import BlockForm
 
-BATCH = 32  # inputs at a time
+_BATCH = 32  # inputs at a time
 
 
 class ImageMeasure:
@@ -72,10 +72,14 @@ def blocks_of(measure: TowerMeasure) -> list[Block]:
     return list(measure.tower.blocks)  # type: ignore[arg-type]
 
 
+def batches_of(inputs: Tensor) -> list[Tensor]:
+    """Some inputs at a time."""
+    return list(torch.split(inputs, _BATCH))
+
+
 def vectors_of(measure: TowerMeasure, forms: Sequence[BlockForm], inputs: Tensor) -> Tensor:
     """(N, E) raw vectors of N inputs, a batch at a time."""
-    parts = [measure.finish(forms, *measure.start(part)) for part in inputs.split(BATCH)]
-    return torch.cat(parts)
+    return torch.cat([measure.finish(forms, *measure.start(x)) for x in batches_of(inputs)])
 
 
 @dataclass(frozen=True)
