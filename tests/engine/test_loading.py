@@ -128,7 +128,7 @@ def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path:
 )
 def test_precisions_may_be_spelled_as_torch_does(path: Path, spelling: Any, name: str) -> None:
     assert ecliptic.load(path, precision=spelling).card.precision == name
-    with pytest.raises(ConfigError, match="must be one of auto, fp32, bf16, fp16, got 'float64'"):
+    with pytest.raises(ConfigError, match="auto, fp32, bf16, fp16, int8, got 'float64'"):
         ecliptic.load(path, precision=torch.float64)
 
 

@@ -52,7 +52,13 @@ def test_a_loaded_model_is_calibrated_and_keeps_the_space(clip: Clip, floats: Pa
     assert clip.card.space == plain.card.space
     assert clip.card.exact != plain.card.exact
     assert "int8 on cpu" in repr(clip)
-    assert clip.card.to_dict()["int8"]["wanted"] == 0.999
+    assert clip.card.to_dict()["int8"] == {
+        "wanted": 0.999,
+        "worst": {"image": report.towers[0].worst, "text": report.towers[1].worst},
+        "mean": {"image": report.towers[0].mean, "text": report.towers[1].mean},
+        "layers": 20,
+        "in_fp32": len(report.kept),
+    }
     assert clip.similarity(plain.encode_text(TEXTS), clip.encode_image([draw(0)])).shape == (3, 1)
 
 

@@ -70,12 +70,9 @@ def conditioner(
         check_family(row, pipeline)
     t5_folder = find_t5(row, pipeline, t5)
     sources = _list_sources(row, given)
-    _refuse_int8(precision, sources)
-    stored: Precision = "fp32" if precision == "auto" else precision  # auto may be int8
+    how: Any = {"device": device, "precision": _check_precision(precision, sources)}
     clips = [
-        source
-        if isinstance(source, Clip)
-        else load(source, part=folder, device=device, precision=stored, offline=offline)
+        source if isinstance(source, Clip) else load(source, part=folder, offline=offline, **how)
         for source, folder in zip(sources, _folders(row), strict=False)  # images are optional
     ]
     if len(given) < len(sources):
@@ -193,13 +190,15 @@ def _list_sources(family: Family, given: list[EncoderSource]) -> list[EncoderSou
     return given
 
 
-def _refuse_int8(precision: Precision, sources: Iterable[object]) -> None:
+def _check_precision(precision: Precision, sources: Iterable[object]) -> Precision:
+    """The precision to load in, never int8, which "auto" is for a file with int8 layers."""
     given = [source for source in sources if isinstance(source, Clip)]
     if precision == "int8" or any(clip.card.precision == "int8" for clip in given):
         raise ConfigError(
             "int8 was compared with float32 by vectors, not by the hidden states that a diffusion "
             'model reads; load the encoders with precision="fp32" or "bf16".'
         )
+    return "fp32" if precision == "auto" else precision
 
 
 def _name_encoders(family: Family) -> str:

@@ -133,7 +133,7 @@ class Card:
             "preprocess": dict(self.preprocess),
             **self._identity(),
             "calibration": to_dict(self.calibration),
-            **({"int8": to_dict(self.quantisation.report)} if self.quantisation else {}),
+            **({"int8": self.quantisation.report.summary()} if self.quantisation else {}),
             "notes": list(self.notes),
         }
 

@@ -8,6 +8,7 @@ How they are found and computed is left to `runtime`. N rows, K inputs, M output
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,6 +126,16 @@ class QuantisationReport:
     def kept(self) -> tuple[str, ...]:
         """The layers that are left in float32."""
         return tuple(layer.name for layer in self.layers if layer.kept)
+
+    def summary(self) -> dict[str, Any]:
+        """The few numbers that a card shows."""
+        return {
+            "wanted": self.wanted,
+            "worst": {tower.tower: tower.worst for tower in self.towers},
+            "mean": {tower.tower: tower.mean for tower in self.towers},
+            "layers": len(self.layers),
+            "in_fp32": len(self.kept),
+        }
 
 
 @dataclass(frozen=True, eq=False)
