@@ -95,14 +95,8 @@ def bench(
 
         def load() -> "Clip":
             flags = identity if random is None else IdentityFlags()
-            return flags.load(
-                source,
-                device=device,
-                precision=precision,
-                kernels=kernels,
-                preprocess=preprocess,
-                pixels=pixels,
-            )
+            how = {"kernels": kernels, "preprocess": preprocess, "pixels": pixels}
+            return flags.load(source, device=device, precision=precision, **how)
 
         report = measure_speed(load, resolve_device(device), settings, say)
     if json:
