@@ -66,6 +66,13 @@ def test_changed_weights_are_seen() -> None:
     torch.testing.assert_close(runtime.image(pixels), 2 * before)
 
 
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_no_images_are_no_rows(kind: str) -> None:
+    made = tiny.checkpoint(kind)
+    runtime, _ = compiled(kind)
+    assert runtime.image(tiny.pixels(made, 2)[:0]).shape == (0, 32)
+
+
 def test_a_compiler_that_fails_is_named() -> None:
     def broken(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no C++ compiler was found.\nmore lines")

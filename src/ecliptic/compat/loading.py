@@ -78,6 +78,7 @@ def _load(source: str | Path, placement: Placement, implied: Implied | None = No
         source,
         device=placement.device,
         precision=placement.precision,
+        kernels="plain",  # scripts change these models in ways that torch does not count
         image_size=placement.image_size,
         activation=placement.activation or (implied.activation if implied else None),
         heads=implied.heads if implied else None,

@@ -42,6 +42,7 @@ class Card:
     weights: Mapping[str, Tensor] = field(repr=False, compare=False)
     calibration: Calibration | None = None  # temperature and level of "none of these"
     quantisation: Quantisation | None = field(default=None, repr=False, compare=False)
+    widened: tuple[str, ...] = ()  # towers stored in half precision and computed in float32
     _made_of: list[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,8 +86,11 @@ class Card:
     def exact(self) -> str:
         """SHA-256 of everything that decides the numbers of a vector, except rounding."""
         how = {"space": self.space, "precision": self.precision, "layer": "projection"}
-        int8 = {"int8": self.quantisation.digest()} if self.quantisation else {}
-        return hashlib.sha256(_to_bytes(how | int8 | dict(self.preprocess))).hexdigest()
+        if self.quantisation:
+            how["int8"] = self.quantisation.digest()
+        if self.widened:
+            how["widened"] = ", ".join(self.widened)
+        return hashlib.sha256(_to_bytes(how | dict(self.preprocess))).hexdigest()
 
     def choose_calibration(self, wanted: bool | None) -> Calibration | None:
         """The calibration if it is wanted; None asks for it if there is one.
@@ -101,7 +105,13 @@ class Card:
             )
         return None if wanted is False else self.calibration
 
-    def renew(self, weights: Mapping[str, Tensor], precision: str, device: str) -> "Card":
+    def renew(
+        self,
+        weights: Mapping[str, Tensor],
+        precision: str,
+        device: str,
+        widened: tuple[str, ...] = (),
+    ) -> "Card":
         """The card of the model as it is now.
 
         A tensor of `weights` that did not change is the one of this card, as after a move to
@@ -118,6 +128,7 @@ class Card:
             device=device,
             calibration=self.calibration if same else None,
             quantisation=self.quantisation if precision == "int8" else None,
+            widened=widened,
             notes=tuple(dict.fromkeys((*self.notes, *note))),
         )
 

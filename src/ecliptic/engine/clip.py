@@ -94,9 +94,8 @@ class Clip:
         `tensor.data`, so after those save the model and load it again.
         """
         if not self._carded.holds(_weights(self.model)):
-            self._card = self._card.renew(
-                self._collect_weights(), self.runtime.precision, str(self.device)
-            )
+            how = (self.runtime.precision, str(self.device), self.runtime.widened)
+            self._card = self._card.renew(self._collect_weights(), *how)
             self._carded = WeightState.of(_weights(self.model))
         return self._card
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from ecliptic.checks import rows_not_finite
 from ecliptic.engine.batches import Batcher, check_rows, numerical_error
 from ecliptic.engine.cache import EmbeddingCache, key_of
+from ecliptic.errors import EclipticError
 from ecliptic.inputs import (
     Preprocess,
     Reject,
@@ -103,36 +104,30 @@ class ImageEncoder:
                 a thread; for items that are no images themselves. The cache is not used then.
         """
         batcher = Batcher(batch_size)
-        done: RowsByPlace = {}
-        todo: dict[int, _Ready] = {}
-        running: _Running | None = None  # on a GPU, which computes while the next batch is made
         decoded = decode_many(
             images,
             self._choose(prepare),
             ahead=None if prepare else 4 * available_cores() + batcher.size,
             on_error="reject" if reject else "raise",
         )
-        with closing(decoded):  # type: ignore[type-var]
-            for index, item in decoded:
-                if isinstance(item, Reject):
-                    done[index] = item
-                elif item.vector is not None:
-                    done[index] = item.vector
-                else:
-                    todo[index] = item
-                if len(todo) < batcher.size and len(done) < _WAITING * batcher.size:
-                    continue
-                earlier, running = running, self._start(done, todo, batcher)
-                done, todo = {}, {}
-                if earlier is not None:
-                    yield self._finish(earlier, normalize=normalize, reject=reject)
-                if not running.waits:
-                    yield self._finish(running, normalize=normalize, reject=reject)
-                    running = None
-        last = self._start(done, todo, batcher) if done or todo else None
-        for batch in (running, last):
-            if batch is not None:
-                yield self._finish(batch, normalize=normalize, reject=reject)
+        finish = partial(self._finish, normalize=normalize, reject=reject)
+        running: _Running | None = None  # on a GPU, which computes while the next batch is made
+        try:
+            with closing(decoded):  # type: ignore[type-var]
+                for done, todo in _batches(decoded, batcher):
+                    batch = self._start(done, todo, batcher)
+                    if running is not None:
+                        yield finish(running)
+                    running = batch
+                    if not batch.waits:
+                        yield finish(batch)
+                        running = None
+        except EclipticError:
+            if running is not None and running.waits:
+                self._finish(running, normalize=normalize, reject=True)  # for the cache
+            raise
+        if running is not None:
+            yield finish(running)
 
     def _choose(self, prepare: Callable[[Any], tuple[str, Any]] | None) -> Callable[[Any], _Ready]:
         if prepare is not None:
@@ -154,7 +149,7 @@ class ImageEncoder:
             return _Ready(name, key=key, vector=torch.from_numpy(found))
         return _Ready(name, self.preprocess(source, name=name), key)
 
-    def _start(self, done: RowsByPlace, todo: dict[int, _Ready], batcher: Batcher) -> "_Running":
+    def _start(self, done: RowsByPlace, todo: dict[int, _Ready], batcher: Batcher) -> _Running:
         """Give the images in `todo` to the tower; a GPU goes on computing afterwards."""
         if not todo:
             return _Running(done, todo, None, [])
@@ -163,7 +158,7 @@ class ImageEncoder:
         pixels = torch.from_numpy(np.stack([items[place].pixels for place in first]))
         return _Running(done, todo, batcher.run(self.encode, pixels), copies)
 
-    def _finish(self, running: "_Running", *, normalize: bool, reject: bool) -> Encoded:
+    def _finish(self, running: _Running, *, normalize: bool, reject: bool) -> Encoded:
         """Wait for the tower, and collect the rows of its images and those that were ready."""
         done, todo = running.done, running.todo
         if running.rows is not None:
@@ -188,6 +183,26 @@ class ImageEncoder:
         vectors = torch.stack(list(rows.values())) if rows else torch.empty(0, *self.shape)
         vectors = F.normalize(vectors, dim=-1) if normalize else vectors
         return Encoded(vectors, tuple(rows), rejected)
+
+
+def _batches(
+    decoded: Iterable[tuple[int, _Ready | Reject]], batcher: Batcher
+) -> Iterator[tuple[RowsByPlace, dict[int, _Ready]]]:
+    """What is ready, and the images for the tower, as soon as these are enough for a batch."""
+    done: RowsByPlace = {}
+    todo: dict[int, _Ready] = {}
+    for index, item in decoded:
+        if isinstance(item, Reject):
+            done[index] = item
+        elif item.vector is not None:
+            done[index] = item.vector
+        else:
+            todo[index] = item
+        if len(todo) == batcher.size or len(done) == _WAITING * batcher.size:
+            yield done, todo
+            done, todo = {}, {}
+    if done or todo:
+        yield done, todo
 
 
 def find_copies(pixels: Sequence[NDArray[np.float32]]) -> tuple[list[int], list[int]]:

@@ -60,6 +60,8 @@ def load(
         min_cosine: for int8, the smallest cosine of any compared vector with that of fp32, 0.9998
             by default: layers are kept in fp32 until it holds.
         kernels: "auto" measures once on each machine which operators are quickest, and uses those;
+            they may copy the weights of linear layers, which a model that is not used in its
+            stored precision then holds twice;
             "plain" uses PyTorch's own, the same ones on every machine; "compiled" compiles whole
             towers with `torch.compile`, for vectors in large numbers, above all on GPUs.
         preprocess: "reference" reproduces the released numbers bit for bit; "robust" first turns
@@ -120,6 +122,7 @@ def make_card(checkpoint: Checkpoint, prepare: Preprocess | None, runtime: Runti
         notes=notes,
         weights=checkpoint.weights,
         quantisation=runtime.quantisation,
+        widened=runtime.widened,
     )
 
 

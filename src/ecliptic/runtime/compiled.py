@@ -35,6 +35,8 @@ class CompiledTowers:
     def image(self, tower: VisionTransformer | ModifiedResNet, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) pixels on the tower's device and in its dtype -> (B, E) raw vectors."""
         count = len(pixels)
+        if not count:
+            return pixels.new_empty(0, _embed_of(tower))
         size = padded_size(count, BATCHES)
         work = _run_resnet if isinstance(tower, ModifiedResNet) else _run_image
         return self._call(work, tower, _repeat_last(pixels, size))[:count]
@@ -42,6 +44,8 @@ class CompiledTowers:
     def text(self, tower: TextTower, tokens: Tensor, ends: Tensor) -> Tensor:
         """(B, T) ids and (B,) places of their ends of text -> (B, E) raw vectors."""
         count, context = len(tokens), tokens.shape[1]
+        if not count:
+            return tower.positions.new_empty(0, _embed_of(tower))
         length = min(padded_size(int(ends.max()) + 1, LENGTHS), context)
         size = padded_size(count, BATCHES)
         tokens, ends = _repeat_last(tokens[:, :length], size), _repeat_last(ends, size)
@@ -72,6 +76,13 @@ class CompiledTowers:
                 mode="reduce-overhead" if graphs else None,
             )
         return self._programs[work]
+
+
+def _embed_of(tower: VisionTransformer | ModifiedResNet | TextTower) -> int:
+    """E of a tower."""
+    if isinstance(tower, ModifiedResNet):
+        return tower.pool.out.out_features
+    return tower.config.width if tower.projection is None else tower.projection.shape[1]
 
 
 def padded_size(size: int, sizes: tuple[int, ...]) -> int:

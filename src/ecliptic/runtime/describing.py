@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ecliptic.model import ModifiedResNet, Quantisation, TwoTowers
-from ecliptic.runtime.kernels.choosing import KERNELS, KernelChoice, KernelMode, every_range
+from ecliptic.runtime.kernels.choosing import KERNELS, KernelChoice, KernelMode
 from ecliptic.runtime.kernels.operators import can_multiply_bytes
 from ecliptic.runtime.precisions import NUMERICS
 
@@ -80,8 +80,10 @@ def describe_bytes(what: str, mode: KernelMode) -> Choice:
     return Choice(what, "plain", why)
 
 
-def describe_kernels(what: str, mode: KernelMode, found: Sequence[KernelChoice]) -> Choice:
-    """The kernels of a tower, with what was measured."""
+def describe_kernels(
+    what: str, mode: KernelMode, found: Sequence[KernelChoice], *, missing: bool
+) -> Choice:
+    """The kernels of a tower, with what was measured; `missing` if some ranges were not."""
     if mode == "plain":
         return Choice(what, "plain", 'PyTorch\'s own operators, as kernels="plain" asks')
     if mode == "compiled":
@@ -91,6 +93,6 @@ def describe_kernels(what: str, mode: KernelMode, found: Sequence[KernelChoice])
         return Choice(what, "plain", "no other kernel fits this device, precision and model")
     why = "; ".join(f"{name}: {KERNELS[name].why}" for name in KERNELS if name in used)
     chosen = "; ".join(choice.describe() for choice in found)
-    if len(found) < len(every_range()):
+    if missing:
         chosen += "; measured when it is used" if chosen else "measured when it is used"
     return Choice(what, chosen, why or "the quickest on this machine, for the sizes in use")

@@ -244,6 +244,21 @@ class Runtime:
         layer_index(layer, config.depth)
         return 1 + config.grid**2, config.width
 
+    @property
+    def widened(self) -> tuple[str, ...]:
+        """Towers stored in half precision and computed in float32: "image", "text".
+
+        Their vectors differ from those of `kernels="plain"` by more than rounding. It is measured
+        on this machine, once.
+        """
+        halves = (torch.bfloat16, torch.float16)
+        return tuple(
+            name
+            for name, blocks, kernels in self._transformers()
+            if _first_weight(self.model).dtype in halves
+            and any(one.chosen == "widened" for one in kernels.choices(blocks, measure=True))
+        )
+
     def choose(self) -> tuple[Choice, ...]:
         """Choose the kernels for every number of rows now, not at its first use; then `describe`.
 
@@ -266,7 +281,9 @@ class Runtime:
                 choices.append(describe_bytes(f"{name} kernels", kernels.mode))
                 continue
             found = kernels.choices(blocks, measure=measure)
-            choices.append(describe_kernels(f"{name} kernels", kernels.mode, found))
+            missing = kernels.lacks(blocks, found)
+            what = f"{name} kernels"
+            choices.append(describe_kernels(what, kernels.mode, found, missing=missing))
         return tuple(choices)
 
 

@@ -1,7 +1,6 @@
 """The first calls of each row: they warm up, give vectors to compare, and tell how long it takes.
 
-In them the runtime chooses its kernels and a device compiles and allocates, so they are not
-measured.
+In them the runtime packs weights and a device compiles and allocates, so they are not measured.
 """
 
 import math

@@ -7,6 +7,7 @@ copies a tensor gives its pages back with `release`, or the weights would be in 
 import math
 import mmap
 import sys
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 WIDEST = 8  # bytes of the widest dtype of weights
+_PAGE_OUT = 21  # MADV_PAGEOUT of Linux, which Python's mmap does not name
 _MAPS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # those in use, by address
 
 
@@ -38,9 +40,22 @@ def release(tensor: Tensor) -> None:
     """Give back the pages of a mapped file under `tensor`, which was copied or is not needed.
 
     Its values stay: the next use reads the pages again. Pages that it shares with its neighbours
-    stay in memory, and other memory is left alone. Nothing may have been written to the tensor.
+    stay in memory, and other memory is left alone. Nothing may have been written to the tensor;
+    `page_out` is for those of others.
     """
-    if sys.platform == "win32" or tensor.device.type != "cpu":
+    if hasattr(mmap, "MADV_DONTNEED"):
+        _advise(tensor, mmap.MADV_DONTNEED)
+
+
+def page_out(tensor: Tensor) -> None:
+    """As `release`, but what was written to the tensor is kept; does nothing before Linux 5.4."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # the system does not know it
+            _advise(tensor, _PAGE_OUT)
+
+
+def _advise(tensor: Tensor, advice: int) -> None:
+    if tensor.device.type != "cpu":
         return
     storage = tensor.untyped_storage()
     first, after = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
@@ -51,7 +66,7 @@ def release(tensor: Tensor) -> None:
         start = -(-(first - base) // mmap.PAGESIZE) * mmap.PAGESIZE
         end = (after - base) // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end:
-            memory.madvise(mmap.MADV_DONTNEED, start, end - start)
+            memory.madvise(advice, start, end - start)
         return
 
 

@@ -7,12 +7,22 @@ from typing import Any
 import pytest
 import torch
 
+from ecliptic.engine import load
+from ecliptic.model import Block
 from ecliptic.runtime import Runtime, processor
 from ecliptic.runtime.kernels import choosing, machine, tower
-from ecliptic.runtime.kernels.choosing import KernelChoice, choose, limit_of, recall
+from ecliptic.runtime.kernels.choosing import (
+    ALL,
+    KernelChoice,
+    choose,
+    range_of,
+    recall,
+    rows_measured,
+)
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.operators import can_pack
 from tests import tiny
+from tests.engine.models import save
 from tests.runtime.kernels.forced import force
 
 PIXELS = torch.ones(2, 3, 32, 32)
@@ -27,12 +37,13 @@ def block() -> Any:
 
 @needs_packing
 def test_the_candidates_are_measured_and_the_quickest_is_taken(tmp_path: Path) -> None:
-    found = choose(block(), 34, Measurements(tmp_path / "kernels.json"))
+    found = choose(block(), 128, Measurements(tmp_path / "kernels.json"))
     assert found.rows == 128
     assert set(found.seconds) == {"plain", "packed"}
     assert all(0 < seconds < 60 for seconds in found.seconds.values())
     gain = found.seconds["plain"] / found.seconds["packed"]
-    assert found.chosen == ("packed" if gain > 1.03 else "plain")
+    assert found.chosen == ("packed" if gain > 1.05 else "plain")
+    assert found.measured == 128
 
 
 @needs_packing
@@ -40,7 +51,7 @@ def test_what_was_measured_is_remembered_by_other_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cache" / "kernels.json"
-    first = choose(block(), 34, Measurements(path))
+    first = choose(block(), 128, Measurements(path))
     (key,) = json.loads(path.read_text())
     assert key.startswith(processor())
     assert torch.__version__.partition("+")[0] in key
@@ -49,11 +60,11 @@ def test_what_was_measured_is_remembered_by_other_processes(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(choosing, "_measure", refuse)
-    assert choose(block(), 100, Measurements(path)) == first
-    assert recall(block(), 100, Measurements(path)) == first
-    assert recall(block(), 2000, Measurements(path)) is None
+    assert choose(block(), 128, Measurements(path)) == first
+    assert recall(block(), 128, Measurements(path)) == first
+    assert recall(block(), 0, Measurements(path)) is None
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
-    assert recall(block(), 100, Measurements(path)) is None
+    assert recall(block(), 128, Measurements(path)) is None
 
 
 @pytest.mark.parametrize(
@@ -115,11 +126,11 @@ def test_a_choice_is_made_for_each_range_of_rows_when_it_is_used(
     runtime.image(PIXELS)
     assert asked == [("plain", "packed")]
     assert runtime.describe()[-2].chosen == (
-        "packed up to 128 rows (plain 1e+03 ms, packed 1 ms); measured when it is used"
+        "packed up to 128 rows (of 128: plain 1e+03 ms, packed 1 ms); measured when it is used"
     )
     choices = runtime.choose()
-    assert len(asked) == 8  # four ranges of two towers
-    assert "packed above 1,024 rows" in choices[-1].chosen
+    assert len(asked) == 6  # three ranges of two towers
+    assert "packed above 128 rows" in choices[-1].chosen
     assert "weights in oneDNN's order" in choices[-1].why
 
 
@@ -176,17 +187,42 @@ def test_operators_are_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_gain_within_the_noise_is_no_reason_to_change(tmp_path: Path) -> None:
     memory = Measurements(tmp_path / "kernels.json")
-    for plain, chosen in ((1.02, "plain"), (1.04, "packed")):
-        found = choosing._decide(16, {"plain": plain, "packed": 1.0})
-        assert found == KernelChoice(16, chosen, {"plain": plain, "packed": 1.0})
+    for plain, chosen in ((1.04, "plain"), (1.06, "packed")):
+        found = choosing._decide(block(), 16, {"plain": plain, "packed": 1.0})
+        assert found == KernelChoice(16, chosen, {"plain": plain, "packed": 1.0}, 16)
     assert memory.get("nothing") is None
 
 
-@pytest.mark.parametrize(
-    ("rows", "limit"), [(1, 16), (16, 16), (17, 128), (1024, 1024), (1025, 0), (10**9, 0)]
-)
+@pytest.mark.parametrize(("rows", "limit"), [(1, 16), (16, 16), (17, 128), (129, 0), (10**9, 0)])
 def test_rows_fall_in_ranges(rows: int, limit: int) -> None:
-    assert limit_of(rows) == limit
+    assert range_of(rows, torch.float32) == limit
+    assert range_of(rows, torch.bfloat16) == ALL
+
+
+def test_wide_blocks_are_measured_with_fewer_rows() -> None:
+    wide = Block(1664, 16, 8192, "gelu", 1e-5)
+    assert [rows_measured(wide, limit) for limit in (16, 128, 0)] == [16, 39, 39]
+    assert [rows_measured(block(), limit) for limit in (16, 128, 0, ALL)] == [16, 128, 512, 128]
+
+
+def test_what_was_chosen_beforehand_is_used_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, "packed")
+    monkeypatch.setattr(tower, "_PATIENCE", 10**6)
+    runtime = Runtime(tiny.model(tiny.checkpoint("vit")), kernels="auto")
+    runtime.choose()
+    runtime.image(PIXELS[:1])
+    assert runtime._image._packed
+
+
+def test_the_card_tells_what_was_widened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = save(tiny.checkpoint("vit"), tmp_path / "vit")
+    force(monkeypatch, "widened")
+    wide = load(path, precision="bf16")
+    plain = load(path, precision="bf16", kernels="plain")
+    assert (wide.card.widened, plain.card.widened) == (("image", "text"), ())
+    assert wide.card.space == plain.card.space
+    assert wide.card.exact != plain.card.exact
+    assert load(path).card.exact == load(path, kernels="plain").card.exact
 
 
 def test_the_processor_has_a_name_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:

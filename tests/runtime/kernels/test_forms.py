@@ -3,6 +3,7 @@
 import copy
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor, nn
 
+import ecliptic
 from ecliptic.errors import ConfigError
 from ecliptic.model import Activation, TwoTowers, random_model
 from ecliptic.runtime import Runtime
@@ -19,6 +21,7 @@ from ecliptic.runtime.kernels import packed as packed_module
 from ecliptic.runtime.kernels.operators import can_pack
 from ecliptic.runtime.kernels.packed import PackedBlock
 from tests import tiny
+from tests.engine.models import save
 from tests.runtime.kernels.forced import force, forced
 
 KINDS = ["vit", "odd", "cut"]
@@ -175,6 +178,15 @@ def _add_a_hook(model: TwoTowers) -> None:
     block.attention.out.register_forward_hook(lambda module, given, found: found * 2)
 
 
+def _replace_the_activation(model: TwoTowers) -> None:
+    model.image_tower.blocks[1].mlp.activation = nn.ReLU()  # type: ignore[union-attr, index]
+
+
+def _add_a_hook_to_the_mlp(model: TwoTowers) -> None:
+    for block in model.image_tower.blocks:  # type: ignore[union-attr]
+        block.mlp.register_forward_hook(lambda module, given, found: found * 2)
+
+
 def _load_other_weights(model: TwoTowers) -> None:
     other = tiny.model(tiny.checkpoint("vit", seed=1))
     model.load_state_dict(other.state_dict())
@@ -189,18 +201,67 @@ def _load_other_weights(model: TwoTowers) -> None:
         _replace_a_layer,
         _replace_a_block,
         _add_a_hook,
+        _replace_the_activation,
+        _add_a_hook_to_the_mlp,
         _load_other_weights,
     ],
 )
-def test_a_changed_model_is_packed_again(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, pixels = make(), torch.ones(2, 3, 32, 32)
-    runtime = forced(monkeypatch, model, "packed")
+@pytest.mark.parametrize("kernel", ["packed", "widened"])
+def test_a_changed_model_is_computed_as_it_is(
+    kernel: str, change: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = kernel == "widened"
+    model, pixels = make("vit", "gelu"), torch.ones(2, 3, 32, 32)
+    model = model.bfloat16() if wide else model
+    runtime = forced(monkeypatch, model, kernel)
     before = runtime.image(pixels)
-    change(model)
+    change(model.float() if wide else model)
     with torch.no_grad():
+        wanted = (model.float() if wide else model).encode_image(pixels)
+    model = model.bfloat16() if wide else model
+    assert error(before.float(), wanted) > 2e-2  # the change can be seen
+    assert error(runtime.image(pixels).float(), wanted) < (2e-2 if wide else 1e-5)
+
+
+def test_weights_written_in_place_after_mapping_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The pages of a mapped file are given back, but never those that were written."""
+    made = tiny.checkpoint("vit")
+    force(monkeypatch, "packed")
+    clip = ecliptic.load(save(made, tmp_path / "vit"))
+    other = tiny.model(tiny.checkpoint("vit", seed=1)).state_dict()
+    clip.model.load_state_dict(other)
+    for parameter in clip.model.parameters():
+        parameter.data.mul_(1.5)  # torch does not count it
+    pixels = tiny.pixels(made, 3)
+    with torch.no_grad():
+        wanted = clip.model.encode_image(pixels)
+    assert error(clip.runtime.image(pixels), wanted) < 1e-5
+    for name, weight in clip.model.state_dict().items():
+        torch.testing.assert_close(weight, other[name] * 1.5)
+
+
+def test_tensors_of_inference_mode_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.inference_mode():
+        model = make()
+        runtime, pixels = forced(monkeypatch, model, "packed"), torch.ones(2, 3, 32, 32)
+        before = runtime.image(pixels)
+        for weight in model.image_tower.blocks.parameters():  # type: ignore[union-attr]
+            weight.mul_(0.5)
         wanted = model.encode_image(pixels)
-    assert error(before, wanted) > 1e-3  # the change can be seen
-    assert error(runtime.image(pixels), wanted) < 1e-5
+        assert error(before, wanted) > 1e-3
+        assert error(runtime.image(pixels), wanted) < 1e-5
+
+
+def test_other_defaults_of_torch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, pixels = make().bfloat16(), torch.ones(2, 3, 32, 32)
+    wanted = forced(monkeypatch, stored, "widened").image(pixels)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(forced(monkeypatch, stored, "widened").image(pixels), wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +276,7 @@ def test_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_pages_of_a_mapped_file_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     released: list[int] = []
-    monkeypatch.setattr(packed_module, "release", lambda weight: released.append(id(weight)))
+    monkeypatch.setattr(packed_module, "page_out", lambda weight: released.append(id(weight)))
     model = make()
     block: Any = model.image_tower.blocks[0]  # type: ignore[union-attr, index]
     form = PackedBlock(block)

@@ -1,8 +1,8 @@
 """Chooses the quickest form of a tower's blocks: measured on this machine, then remembered.
 
 Which kernel is quickest differs by processor, precision, sizes and number of rows, so every
-candidate computes the linear layers of the first block, for as many rows as are asked for or as
-fit in the time. D width, N rows: tokens of all items.
+candidate computes the linear layers of the first block, for the largest number of rows of a range
+that fits in the time. D width, N rows: tokens of all items.
 """
 
 import time
@@ -19,15 +19,17 @@ from ecliptic.runtime.kernels.machine import processor
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
-from ecliptic.runtime.kernels.widened import WidenedBlock
+from ecliptic.runtime.kernels.widened import widen
 
 KernelMode: TypeAlias = Literal["auto", "plain", "compiled"]
-ROWS = (16, 128, 1024)  # limits of the ranges of N that are measured apart
-_MORE = 4 * ROWS[-1]  # N that stands for all above the last limit
+ROWS = (16, 128)  # limits of the ranges of N that are measured apart, in float32
+ALL = -1  # the one range of half precision, so that its numbers do not depend on N
+_MORE = 512  # N that stands for all above the last limit
+_MOST = {ALL: 128, 0: _MORE}  # N that is measured for a range without a limit of its own
 _BUDGET = 0.25  # seconds of one choice
 _ROUNDS = 30  # of one choice at most, for small models
 _WORK = 1.5e9  # multiplications of one measurement at most
-_GAIN = 1.03  # a form must be this much quicker than the plain one, or noise would choose
+_GAIN = 1.05  # a form must be this much quicker than the plain one, or noise would choose
 _HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -48,7 +50,7 @@ class Kernel:
 _ROWS_OF_TABLE = (
     Kernel("plain", PlainBlock, "PyTorch's own linear layers"),
     Kernel("packed", PackedBlock, "weights in oneDNN's order, activation and residual inside"),
-    Kernel("widened", WidenedBlock, "stored in half precision, computed in float32", torch.float32),
+    Kernel("widened", widen, "stored in half precision, computed in float32", torch.float32),
 )
 KERNELS: Mapping[str, Kernel] = MappingProxyType({row.name: row for row in _ROWS_OF_TABLE})
 
@@ -57,15 +59,17 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType({row.name: row for row in _ROWS
 class KernelChoice:
     """The outcome of one choice."""
 
-    rows: int  # N that it holds for: up to this limit, or 0 for more than the last one
+    rows: int  # N that it holds for: up to this limit, 0 for more than the last one, or `ALL`
     chosen: str  # name of a kernel
     seconds: Mapping[str, float]  # kernel -> the linear layers of one block
+    measured: int = 0  # N of these seconds
 
     def describe(self) -> str:
-        """For people: "packed up to 128 rows (plain 1.5 ms, packed 1.1 ms)"."""
-        size = f"up to {self.rows:,} rows" if self.rows else f"above {ROWS[-1]:,} rows"
+        """For people: "packed up to 128 rows (of 128: plain 1.5 ms, packed 1.1 ms)"."""
+        sizes = {ALL: "for all rows", 0: f"above {ROWS[-1]:,} rows"}
+        size = sizes.get(self.rows, f"up to {self.rows:,} rows")
         times = ", ".join(f"{name} {1000 * s:.2g} ms" for name, s in self.seconds.items())
-        return f"{self.chosen} {size}" + (f" ({times})" if times else "")
+        return f"{self.chosen} {size}" + (f" (of {self.measured}: {times})" if times else "")
 
 
 def candidates(block: Block) -> list[Kernel]:
@@ -79,39 +83,47 @@ def candidates(block: Block) -> list[Kernel]:
     return found
 
 
-def every_range() -> tuple[int, ...]:
-    """One number of rows in each range."""
-    return (*ROWS, _MORE)
+def ranges_of(dtype: torch.dtype) -> tuple[int, ...]:
+    """The ranges of weights in `dtype`, each by its `KernelChoice.rows`."""
+    return (ALL,) if dtype in _HALVES else (*ROWS, 0)
 
 
-def limit_of(rows: int) -> int:
-    """The range that `rows` falls in: its upper limit, or 0 above the last one."""
-    return next((limit for limit in ROWS if rows <= limit), 0)
+def range_of(rows: int, dtype: torch.dtype) -> int:
+    """The range that `rows` falls in."""
+    ranges = ranges_of(dtype)
+    return next((limit for limit in ranges if rows <= limit), ranges[-1])
 
 
-def choose(block: Block, rows: int, memory: Measurements) -> KernelChoice:
-    """The quickest kernel for `rows` rows; measured in about 0.3 s unless it is remembered."""
-    if (known := recall(block, rows, memory)) is not None:
+def choose(block: Block, limit: int, memory: Measurements) -> KernelChoice:
+    """The quickest kernel in a range; measured in about 0.3 s unless it is remembered."""
+    if (known := recall(block, limit, memory)) is not None:
         return known
-    limit = limit_of(rows)
-    seconds = _measure(block, candidates(block), rows)
+    seconds = _measure(block, candidates(block), rows_measured(block, limit))
     memory.put(_key(block, limit), seconds)
-    return _decide(limit, seconds)
+    return _decide(block, limit, seconds)
 
 
-def recall(block: Block, rows: int, memory: Measurements) -> KernelChoice | None:
+def recall(block: Block, limit: int, memory: Measurements) -> KernelChoice | None:
     """What `choose` gives if it need not measure; else None."""
-    limit, names = limit_of(rows), {kernel.name for kernel in candidates(block)}
+    names = {kernel.name for kernel in candidates(block)}
     if names == {"plain"}:
         return KernelChoice(limit, "plain", {})
     seconds = memory.get(_key(block, limit))
-    return _decide(limit, seconds) if seconds is not None and seconds.keys() == names else None
+    return _decide(block, limit, seconds) if seconds and seconds.keys() == names else None
 
 
-def _decide(limit: int, seconds: Mapping[str, float]) -> KernelChoice:
+def rows_measured(block: Block, limit: int) -> int:
+    """N of the measurement for a range: its limit, or less for wide blocks."""
+    hidden, width = block.mlp.up.weight.shape
+    most = int(_WORK / (width * (4 * width + 2 * hidden)))
+    return max(1, min(_MOST.get(limit, limit), most))
+
+
+def _decide(block: Block, limit: int, seconds: Mapping[str, float]) -> KernelChoice:
     best = min(seconds, key=lambda name: seconds[name])
     worth = seconds["plain"] > _GAIN * seconds[best]
-    return KernelChoice(limit, best if worth else "plain", seconds)
+    chosen = best if worth else "plain"
+    return KernelChoice(limit, chosen, seconds, rows_measured(block, limit))
 
 
 def _key(block: Block, limit: int) -> str:
@@ -121,15 +133,13 @@ def _key(block: Block, limit: int) -> str:
     torch_version = torch.__version__.partition("+")[0]
     return (
         f"{processor()}; torch {torch_version}, {torch.get_num_threads()} threads; "
-        f"{weight.dtype}, {width} x {hidden}, {activation}, rows {limit or 'more'}"
+        f"{weight.dtype}, {width} x {hidden}, {activation}, range {limit}"
     )
 
 
+@torch.inference_mode()
 def _measure(block: Block, found: Sequence[Kernel], rows: int) -> dict[str, float]:
     """Best time of each kernel, in turns, until the budget or the rounds are spent."""
-    hidden, width = block.mlp.up.weight.shape
-    per_row = width * (4 * width + 2 * hidden)
-    rows = max(1, min(rows, int(_WORK / per_row)))
     runs = {kernel.name: _work_of(block, kernel, rows) for kernel in found}
     best = dict.fromkeys(runs, float("inf"))
     for run in runs.values():
@@ -148,7 +158,7 @@ def _measure(block: Block, found: Sequence[Kernel], rows: int) -> dict[str, floa
 def _work_of(block: Block, kernel: Kernel, rows: int) -> Callable[[], Any]:
     weight = block.mlp.up.weight
     form = kernel.form(block)
-    x = torch.zeros(rows, weight.shape[1], dtype=kernel.dtype or weight.dtype)  # (N, D)
+    x = torch.zeros(rows, weight.shape[1], dtype=kernel.dtype or weight.dtype, device="cpu")
 
     def run() -> Tensor:
         form.qkv(form.norm(x))

@@ -20,29 +20,39 @@ from ecliptic.runtime.kernels.operators import (
     packed_linear,
     packed_linear_add,
 )
-from ecliptic.runtime.kernels.plain import SLOPE
-from ecliptic.storage import release
+from ecliptic.runtime.kernels.plain import SLOPE, quick_gelu
+from ecliptic.storage import page_out
 
 Packed: TypeAlias = tuple[Tensor, Tensor]  # weight in oneDNN's order, bias
 _ROWS = 400  # N that the packing is told; the order is the same for all but the smallest
 
 
 def is_packable(block: Block) -> bool:
-    """Whether the linear layers of `block` are plain ones on the CPU that this PyTorch can pack.
+    """Whether `block` is an ordinary one on the CPU whose weights this PyTorch can pack.
 
-    A layer that was replaced or has a hook is used as it is, never packed.
+    Tensors of inference mode are not packed: PyTorch counts no writes to them.
     """
-    return has_plain_linears(block) and all(
-        linear.weight.device.type == "cpu" and can_pack(linear.weight.dtype)
+    return is_ordinary(block) and all(
+        linear.weight.device.type == "cpu"
+        and can_pack(linear.weight.dtype)
+        and not linear.weight.is_inference()
         for linear in linears_of(block)
     )
 
 
-def has_plain_linears(block: Block) -> bool:
-    """Whether no linear layer of `block` was replaced or has a hook."""
-    return all(
-        type(linear) is nn.Linear and not linear._forward_hooks and not linear._forward_pre_hooks
-        for linear in linears_of(block)
+def is_ordinary(block: Block) -> bool:
+    """Whether no part of the MLP and no linear layer of `block` was replaced or has a hook."""
+    linears, mlp = linears_of(block), block.mlp
+    known = type(mlp.activation) is QuickGELU or (
+        type(mlp.activation) is nn.GELU and mlp.activation.approximate == "none"
+    )
+    return (
+        known
+        and all(type(linear) is nn.Linear for linear in linears)
+        and not any(
+            module._forward_hooks or module._forward_pre_hooks
+            for module in (*linears, mlp, mlp.activation)
+        )
     )
 
 
@@ -63,7 +73,7 @@ def _packed(
         weight, bias = linear.weight[rows], linear.bias[rows]
         packed = pack(weight if scale == 1 else weight * scale, _ROWS)
         bias = bias * scale if scale_bias else bias.clone()
-    release(linear.weight)
+    page_out(linear.weight)
     return packed, bias
 
 
@@ -79,7 +89,9 @@ class PackedBlock:
         self.heads, self._width = block.attention.heads, block.attention.out.out_features
         quick = isinstance(block.mlp.activation, QuickGELU)
         self._then: PostOp = "silu" if quick else "gelu"
-        self._slope = SLOPE if quick else 1.0  # of QuickGELU, part of the weights around it
+        self._after = quick and block.mlp.up.weight.dtype != torch.float32
+        # of QuickGELU, part of the weights around it; half precision would be rounded once more
+        self._slope = SLOPE if quick and not self._after else 1.0
         self._state = WeightState.of(self._weights())
 
     @cached_property
@@ -112,7 +124,9 @@ class PackedBlock:
 
     def holds(self, block: Block) -> bool:
         """Whether this is the form of `block` as it is: no weight written, replaced or moved."""
-        return block is self.block and self._state.holds(self._weights())
+        quick = isinstance(block.mlp.activation, QuickGELU)
+        same = block is self.block and quick == (self._then == "silu")
+        return same and self._state.holds(self._weights())
 
     def norm(self, x: Tensor) -> Tensor:
         return self.block.ln_1(x)  # type: ignore[no-any-return]
@@ -133,8 +147,11 @@ class PackedBlock:
         return self.narrow(self.widen(x), x)
 
     def widen(self, x: Tensor) -> Tensor:
-        """(N, D) -> the hidden layer of the MLP; of QuickGELU it is `SLOPE` times as large."""
-        return packed_linear(self.block.ln_2(x), *self._up, self._then)
+        """(N, D) -> the hidden layer of the MLP; float32 QuickGELU is `SLOPE` times as large."""
+        normed = self.block.ln_2(x)
+        if self._after:
+            return quick_gelu(packed_linear(normed, *self._up))
+        return packed_linear(normed, *self._up, self._then)
 
     def narrow(self, hidden: Tensor, x: Tensor) -> Tensor:
         """The hidden layer as `widen` gives it, and (N, D) residual -> (N, D), their sum."""

@@ -14,6 +14,11 @@ from ecliptic.model import Block, QuickGELU
 SLOPE = 1.702  # of QuickGELU: x sigmoid(1.702 x) = silu(1.702 x) / 1.702
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    """`x * sigmoid(1.702 x)`, in place."""
+    return F.silu(x.mul_(SLOPE), inplace=True).div_(SLOPE)
+
+
 class BlockForm(Protocol):
     """The parts of one block that a kernel computes; attention itself is the same in all forms."""
 

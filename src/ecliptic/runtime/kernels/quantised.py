@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ecliptic.model import Block, QuantisedLinear, QuickGELU, WeightState, to_bytes
 from ecliptic.runtime.kernels.operators import PackedBytes, PostOp, can_pack_bytes
-from ecliptic.runtime.kernels.packed import PackedBlock, has_plain_linears, is_packable
+from ecliptic.runtime.kernels.packed import PackedBlock, is_ordinary, is_packable
 from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
-from ecliptic.storage import release
+from ecliptic.storage import page_out
 
 
 class Bytes(Protocol):
@@ -77,7 +77,7 @@ class QuantisedBlock:
 
     def holds(self, block: Block) -> bool:
         """Whether this is the form of `block` as it is: no weight written, replaced or moved."""
-        same = block is self.block and has_plain_linears(block)
+        same = block is self.block and is_ordinary(block)
         return same and self._state.holds(self._weights())
 
     @cached_property
@@ -118,7 +118,7 @@ class QuantisedBlock:
         fast = not self._plain and can_pack_bytes(layer.weight)
         make: Callable[..., Bytes] = PackedBytes.of if fast else PlainBytes
         found = make(layer.weight[rows], scales, bias, layer.scale, layer.zero)
-        release(self.block.get_submodule(name).weight)  # type: ignore[arg-type]
+        page_out(self.block.get_submodule(name).weight)  # type: ignore[arg-type]
         return found
 
     def norm(self, x: Tensor) -> Tensor:

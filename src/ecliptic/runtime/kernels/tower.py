@@ -13,8 +13,8 @@ from ecliptic.runtime.kernels.choosing import (
     KernelChoice,
     KernelMode,
     choose,
-    every_range,
-    limit_of,
+    range_of,
+    ranges_of,
     recall,
 )
 from ecliptic.runtime.kernels.memory import Measurements
@@ -67,8 +67,16 @@ class TowerKernels:
             return []
         first = _as_block(blocks[0])
         find = choose if measure else recall
-        found = [find(first, rows, self._memory) for rows in every_range()]
+        ranges = ranges_of(first.mlp.up.weight.dtype)
+        if measure:
+            self._computed = _PATIENCE  # what was chosen is used from now on
+        found = [find(first, limit, self._memory) for limit in ranges]
         return [choice for choice in found if choice is not None]
+
+    def lacks(self, blocks: nn.ModuleList, found: Sequence[KernelChoice]) -> bool:
+        """Whether some ranges of rows are not among the choices `found`."""
+        dtype = _as_block(blocks[0]).mlp.up.weight.dtype if len(blocks) else torch.float32
+        return self.mode == "auto" and len(found) < len(ranges_of(dtype))
 
     def kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
         """The kernel for `rows` rows of a tower with these blocks; measured once for each range."""
@@ -82,9 +90,10 @@ class TowerKernels:
             self._computed += rows
             if self._computed < _PATIENCE:
                 return KERNELS["plain"]
-        place = limit_of(rows), weight.dtype, weight.device
+        limit = range_of(rows, weight.dtype)
+        place = limit, weight.dtype, weight.device
         if place not in self._chosen:
-            self._chosen[place] = choose(first, rows, self._memory)
+            self._chosen[place] = choose(first, limit, self._memory)
         return KERNELS[self._chosen[place].chosen]
 
     def forms(self, blocks: nn.ModuleList, kernel: Kernel) -> list[BlockForm]:
