@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ecliptic.errors import ConfigError, ImageError, ImageLimitError
 from ecliptic.inputs import (
@@ -19,10 +19,10 @@ from ecliptic.inputs import (
     Preprocess,
     PreprocessMode,
     decode,
+    image as image_module,
     resizing,
 )
 from ecliptic.inputs.image import ERRORS, LOOKED_AT
-from ecliptic.inputs.pool import SpareBuffers
 from ecliptic.inputs.resizing import FILTERS, can_be_close, is_worthwhile, shrink_exactly
 from tests.inputs.drawn_images import FIXTURES, encode, needs_shared, noise
 
@@ -51,6 +51,21 @@ def draw_kind(kind: str, width: int, height: int) -> np.ndarray:
         small = Image.fromarray(values[: height // 16 + 1, : width // 16 + 1])
         return np.array(small.resize((width, height), Image.Resampling.BICUBIC))
     return values
+
+
+def draw_page(side: int) -> np.ndarray:
+    """(side, side, 3): black lines of text on white."""
+    page = Image.new("RGB", (side, side), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(11)
+    for top in range(0, side, 14):
+        draw.text((0, top), "the quick brown fox 0123456789 " * 10, fill="black", font=font)
+    return np.asarray(page)
+
+
+def draw_squares(height: int, width: int) -> np.ndarray:
+    """(1600, 1600, 3): black and white fields; stripes where `height` is the whole side."""
+    fields = np.add.outer(np.arange(1600) // height, np.arange(1600) // width) % 2
+    return np.repeat((fields * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def smooth(width: int, height: int) -> Image.Image:
@@ -140,19 +155,43 @@ def test_close_is_within_one_level_in_any_mode_and_shape(
     if max(Preprocess(spec)._cut(shape).width, Preprocess(spec)._cut(shape).height) > 5000:
         return  # a strip that grows
     exact = Preprocess(spec, mode).rgb(image).astype(int)
-    near = Preprocess(spec, mode, pixels=pixels).rgb(image)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_module, "CLOSE_WORTHWHILE", 0)
+        near = Preprocess(spec, mode, pixels=pixels).rgb(image)
     assert np.abs(exact - near).max() <= 1
 
 
-def test_close_is_not_computed_by_pillow() -> None:
-    image = Image.fromarray(noise(600, 800))
-    exact, close = (Preprocess(SPEC, pixels=p).rgb(image) for p in ("exact", "close"))
-    assert 0 < (exact != close).mean() < 0.1
+def test_close_leaves_small_images_to_pillow_unless_they_are_jpegs() -> None:
+    def differ(source: Any) -> float:
+        exact, close = (Preprocess(SPEC, pixels=p).rgb(source) for p in ("exact", "close"))
+        return float((exact != close).mean())
+
+    small, large = (Image.fromarray(noise(height, 800)) for height in (624, 625))
+    assert differ(small) == 0
+    assert differ(encode(small, "PNG", compress_level=0)) == 0
+    assert 0 < differ(encode(small, "JPEG")) < 0.1
+    assert 0 < differ(large) < 0.1
+
+
+@pytest.mark.usefixtures("without_simplejpeg")
+def test_close_has_the_same_bits_without_simplejpeg() -> None:
+    data = encode(Image.fromarray(noise(500, 601)), "JPEG")
+    without = Preprocess(SPEC, pixels="close").rgb(data)
+    sys.modules.pop("simplejpeg")
+    decoder()
+    np.testing.assert_array_equal(Preprocess(SPEC, pixels="close").rgb(data), without)
+
+
+def test_pillow_is_asked_once_and_not_for_each_size() -> None:
+    resizing._is_as_in_pillow.cache_clear()
+    for more in range(3):
+        Preprocess(SPEC, pixels="close").rgb(encode(smooth(300 + more, 200 + more), "JPEG"))
+    assert resizing._is_as_in_pillow.cache_info().misses == 1
 
 
 @needs_shared
 def test_fast_has_the_error_that_it_states_on_photographs() -> None:
-    assert ERRORS["fast"] == "mean 0.7 levels on photographs, at most 1.4 on one"
+    assert ERRORS["fast"].startswith("mean 0.7 levels on photographs, at most 1.4 on one; ")
     errors = []
     for path in sorted(FIXTURES.glob("photos/*")):
         if path.suffix not in (".png", ".jpg", ".mpo"):
@@ -166,6 +205,31 @@ def test_fast_has_the_error_that_it_states_on_photographs() -> None:
     assert len(errors) >= 20
     assert 0.1 < np.mean(errors) <= 0.7
     assert max(errors) <= 1.4
+
+
+@pytest.mark.parametrize(
+    ("values", "close", "low", "high", "largest"),
+    [
+        (draw_page(672), 0.01, 5, 8, 45),
+        (draw_page(1600), 0.01, 3, 8, 45),
+        (draw_squares(3, 3), 0.11, 0.5, 8, 45),
+        (draw_squares(7, 7), 0.11, 3, 8, 45),
+        (draw_squares(1600, 3)[:1344, :1344], 0.01, 20, 36, 36),
+    ],
+    ids=["small page", "page", "fine squares", "squares", "stripes"],
+)
+def test_pages_of_text_and_fine_patterns_have_the_error_that_is_stated(
+    values: np.ndarray, close: float, low: float, high: float, largest: int
+) -> None:
+    assert ERRORS["fast"].endswith("; up to 8 on pages of text, 36 on fine stripes")
+    data = encode(Image.fromarray(values), "JPEG", quality=95, subsampling=0)
+    exact = Preprocess(ImageSpec()).rgb(data).astype(int)
+    near = np.abs(exact - Preprocess(ImageSpec(), pixels="close").rgb(data))
+    assert near.max() <= 1
+    assert near.mean() <= close
+    reduced = np.abs(exact - Preprocess(ImageSpec(), pixels="fast").rgb(data))
+    assert low < reduced.mean() <= high
+    assert reduced.max() <= largest
 
 
 @pytest.mark.parametrize("layout", ["PNG", "WEBP", "TIFF", "GIF", "BMP"])
@@ -323,19 +387,3 @@ def test_a_simplejpeg_that_differs_is_not_used(
     with Image.open(io.BytesIO(data)) as opened:
         wanted = pillow_pixels(opened, Preprocess(SPEC))
     np.testing.assert_array_equal(Preprocess(SPEC).rgb(data), wanted)
-
-
-def test_buffers_are_kept_only_while_a_pool_runs_and_within_their_limit() -> None:
-    spare = SpareBuffers(100)
-    with spare.take(60) as alone:
-        pass
-    with spare.keep():
-        with spare.take(60) as first:
-            assert first is not alone
-        with spare.take(50) as again, spare.take(50) as other:
-            assert again is first
-            assert other is not first
-        with spare.take(101):
-            pass
-        assert sum(map(len, spare._free)) <= 100
-    assert not spare._free

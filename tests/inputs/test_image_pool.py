@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from ecliptic.errors import ConfigError, ImageError
 from ecliptic.inputs import ImageSpec, Preprocess, Reject, decode_many
+from ecliptic.inputs.pool import SpareBuffers, spare
 from tests.inputs.drawn_images import encode, noise
 
 PREPARE = Preprocess(ImageSpec(size=8))
@@ -106,3 +108,46 @@ def test_settings_are_checked_before_the_first_image() -> None:
     for wrong in ({"workers": 0}, {"ahead": 0}, {"on_error": "skip"}):
         with pytest.raises(ConfigError):
             decode_many(GOOD, PREPARE, **wrong)  # type: ignore[arg-type]
+
+
+def test_buffers_are_kept_only_while_a_pool_runs_and_within_their_limit() -> None:
+    buffers = SpareBuffers(100)
+    with buffers.take(60) as alone:
+        pass
+    with buffers.keep():
+        with buffers.take(60) as first:
+            assert first is not alone
+        with buffers.take(50) as again, buffers.take(50) as other:
+            assert again is first
+            assert other is not first
+        with buffers.take(101):
+            pass
+        assert sum(map(len, buffers._free)) <= 100
+    assert not buffers._free
+
+
+def test_the_smallest_buffer_that_fits_is_used() -> None:
+    buffers = SpareBuffers(300)
+    with buffers.keep():
+        with buffers.take(90), buffers.take(60) as small, buffers.take(80):
+            pass
+        with buffers.take(50) as again, buffers.take(70) as other:
+            assert again is small
+            assert len(other) == 80
+
+
+def test_only_what_simplejpeg_decodes_takes_a_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("simplejpeg")
+    fresh, taken = SpareBuffers(10_000), []
+
+    def take(count: int) -> Any:
+        taken.append(count)
+        return fresh.take(count)
+
+    monkeypatch.setattr(spare, "take", take)
+    image = Image.fromarray(noise(20, 30))
+    for source in (encode(image, "PNG"), image, encode(image.convert("L"), "JPEG")):
+        PREPARE.rgb(source)
+    assert taken == []
+    PREPARE.rgb(encode(image, "JPEG"))
+    assert taken == [20 * 30 * 3]

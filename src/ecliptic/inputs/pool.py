@@ -179,11 +179,10 @@ class SpareBuffers:
 
     @contextmanager
     def take(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        """A buffer of `count` bytes or more, of any content."""
+        """A buffer of `count` bytes or more, of any content: the smallest that is free."""
         with self._lock:
-            fitting = (i for i, one in enumerate(self._free) if len(one) >= count)
-            place = next(fitting, None)
-            buffer = None if place is None else self._free.pop(place)
+            fitting = [(len(one), i) for i, one in enumerate(self._free) if len(one) >= count]
+            buffer = self._free.pop(min(fitting)[1]) if fitting else None
         if buffer is None:
             buffer = np.empty(count, np.uint8)
         try:

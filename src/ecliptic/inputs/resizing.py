@@ -12,7 +12,7 @@ Source: Pillow src/libImaging/Resample.c. H, W rows and columns of the input, C 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -26,17 +26,29 @@ from ecliptic.inputs.specs import Interpolation
 RgbRows: TypeAlias = NDArray[np.uint8]  # (H, W, 3)
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 WORTHWHILE = 2_000_000  # pixels; below, Pillow takes less time than `shrink_exactly`
+CLOSE_WORTHWHILE = 500_000  # for `resize_closely`, unless a JPEG gives rows that need no unpacking
 
 _SHRINKING = 3.0  # the same for the ratio of the widths
 _AVERAGED = 2.0  # at least, in both directions, for `resize_closely`
 _TALL = 1.9  # Pillow 13 begins with the vertical pass where an image is twice as tall as wide,
 _TALL_SQUASHED = 1.1  # and from 1.23 on, as measured, where its ratio changes
-_PROBE = 100  # pixels of the shorter side of an image that tells how Pillow resizes
+_PROBES = (  # (width, height), and the size it becomes: the order of Pillow's passes depends on
+    ((100, 189), (49, 92)),  # these proportions alone, so the tallest and the widest ones tell
+    ((61, 115), (7, 13)),
+    ((60, 90), (24, 36)),
+    ((70, 70), (35, 35)),
+    ((160, 100), (66, 41)),
+    ((300, 60), (65, 13)),
+    ((90, 99), (45, 45)),
+    ((90, 99), (10, 10)),
+    ((150, 60), (30, 30)),
+    ((300, 60), (20, 20)),
+)
 _BITS = 22  # of a weight, behind the point
 _SUPPORT = {"bicubic": 2.0, "bilinear": 1.0}  # half the width of a filter
 _TOGETHER = 8  # columns of the result in one product of matrices
 _ROWS = 32  # that are read at once; larger products are spread over threads by OpenBLAS
-_CLOSE_ROWS = 512  # for torch
+_CLOSE_ROWS = 192  # for torch; with 512, Pillow takes less time for half a megapixel
 
 
 @dataclass(frozen=True)
@@ -115,23 +127,25 @@ def can_be_close(
     tall = _TALL if abs(across / down - 1) < 0.1 else _TALL_SQUASHED
     if min(across, down) < _AVERAGED or height > tall * width:
         return False
-    return _is_as_in_pillow(width, height, cut, interpolation)
+    return _is_as_in_pillow(interpolation)
 
 
-@lru_cache(maxsize=32)
-def _is_as_in_pillow(width: int, height: int, cut: Cropping, interpolation: Interpolation) -> bool:
-    """Whether this Pillow gives the same bits for a smaller image of these proportions.
+@cache
+def _is_as_in_pillow(interpolation: Interpolation) -> bool:
+    """Whether this Pillow gives the same bits for small images of all proportions in use.
 
-    A version may compute its weights in another way, or the vertical pass first.
+    A version may compute its weights in another way, or the vertical pass first. It is asked once
+    in a process: asking for each size would take longer than resizing.
     """
-    part = max(1, min(width, height) // _PROBE)
-    edges = width // part, height // part
-    to = max(1, cut.width // part), max(1, cut.height // part)
-    noise = np.random.default_rng(0).integers(0, 256, (edges[1], edges[0], 3), np.uint8)
-    whole = np.asarray(Image.fromarray(noise).resize(to, FILTERS[interpolation]))
-    size = min(to)
-    ours = shrink_exactly(noise, Cropping(*to, 0, 0, size), interpolation)
-    return bool(np.array_equal(ours, whole[:size, :size]))
+    noise = np.random.default_rng(0).integers(0, 256, (189, 300, 3), np.uint8)
+    for (width, height), to in _PROBES:
+        part = noise[:height, :width]
+        whole = np.asarray(Image.fromarray(part).resize(to, FILTERS[interpolation]))
+        size = min(to)
+        ours = shrink_exactly(part, Cropping(*to, 0, 0, size), interpolation)
+        if not np.array_equal(ours, whole[:size, :size]):
+            return False
+    return True
 
 
 def size_of(picture: "Image.Image | RgbRows") -> tuple[int, int]:
@@ -198,9 +212,9 @@ def _rows_needed(height: int, cut: Cropping, interpolation: Interpolation) -> tu
     """First row, and last but one, that the vertical pass reads for the rows that are kept."""
     if height == cut.height:
         return cut.top, cut.top + cut.size
-    weights = _find_weights(height, cut.height, interpolation)
-    first, last = cut.top, cut.top + cut.size - 1
-    return int(weights.first[first]), int(min(weights.first[last] + weights.taps, height))
+    kept = np.array([cut.top, cut.top + cut.size - 1])
+    first, end, _ = _find_neighbours(height, cut.height, kept, interpolation)
+    return int(first[0]), int(end[1])
 
 
 @dataclass(frozen=True)
@@ -232,19 +246,29 @@ _SHAPES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 }
 
 
+def _find_neighbours(
+    n: int, count: int, results: NDArray[np.int64], interpolation: Interpolation
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """First, last but one and centre of the neighbours of some `results`, from `n` to `count`.
+
+    Source: Resample.c `precompute_coeffs`.
+    """
+    support = _SUPPORT[interpolation] * max(n / count, 1.0)
+    centres = (results.astype(np.float64) + 0.5) * (n / count)
+    first = np.maximum(np.trunc(centres - support + 0.5), 0).astype(np.int64)
+    end = np.minimum(np.trunc(centres + support + 0.5), n).astype(np.int64)
+    return first, end, centres
+
+
 @lru_cache(maxsize=32)
 def _find_weights(n: int, count: int, interpolation: Interpolation) -> _Weights:
     """Weights from `n` to `count` values, in Pillow's order of float64 operations.
 
     Source: Resample.c `precompute_coeffs` and `normalize_coeffs_8bpc`.
     """
-    scale = n / count
-    stretch = max(scale, 1.0)
-    support = _SUPPORT[interpolation] * stretch
-    centres = (np.arange(count) + 0.5) * scale
-    first = np.maximum(np.trunc(centres - support + 0.5), 0).astype(np.int64)
-    end = np.minimum(np.trunc(centres + support + 0.5), n).astype(np.int64)
-    taps = np.arange(math.ceil(support) * 2 + 1)
+    first, end, centres = _find_neighbours(n, count, np.arange(count), interpolation)
+    stretch = max(n / count, 1.0)
+    taps = np.arange(math.ceil(_SUPPORT[interpolation] * stretch) * 2 + 1)
     places = np.abs(((taps + first[:, None]) - centres[:, None] + 0.5) * (1.0 / stretch))
     values = np.where(taps < (end - first)[:, None], _SHAPES[interpolation](places), 0.0)
     values /= np.add.accumulate(values, axis=1)[:, -1:]  # one after the other, as in C
