@@ -122,6 +122,7 @@ def test_the_readme_runs_in_a_fresh_clone_and_is_right(clone: Path, tmp_path: Pa
     assert (clone / "drawings.npy").exists()
 
 
+@pytest.mark.slow  # the README above takes the same first steps
 def test_the_quickstart_runs_in_a_fresh_clone_and_is_right(clone: Path, tmp_path: Path) -> None:
     printed = _follow("docs/quickstart.md", clone, tmp_path)
     found = _labelled(printed)

@@ -82,7 +82,7 @@ def test_mini_says_that_it_does_not_know_photographs(
     assert "mini knows drawings; for photographs add --model" in result.stderr
 
 
-@pytest.mark.parametrize("activates", [True, False])
+@pytest.mark.parametrize("activates", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_last_line_says_how_to_get_the_command_onto_path(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, activates: bool
 ) -> None:

@@ -6,6 +6,7 @@ import signal
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,21 @@ def test_f8_help_and_version_import_nothing_heavy(words: list[str]) -> None:
 
 @pytest.mark.parametrize("word", ["--help", "--version"])
 def test_f8_help_and_version_start_quickly(word: str) -> None:
-    """Processor time, which other work on the machine changes little."""
-    seconds = []
-    for _ in range(5):
-        before = os.times()
-        assert ecliptic_process(word).returncode == 0
-        after = os.times()
-        seconds.append(
-            after.children_user + after.children_system
-            - before.children_user - before.children_system
-        )  # fmt: skip
-    assert statistics.median(seconds) < 0.3
+    """Processor time, beside that of the library that prints the help; other work counts less."""
+
+    def seconds_of(run: Callable[[], Any]) -> float:
+        found = []
+        for _ in range(5):
+            before = os.times()
+            assert run().returncode == 0
+            after = os.times()
+            user = after.children_user - before.children_user
+            found.append(user + after.children_system - before.children_system)
+        return statistics.median(found)
+
+    ours = seconds_of(lambda: ecliptic_process(word))
+    libraries = [sys.executable, "-c", "import typer, rich.console, rich.table"]
+    assert ours < 5 * seconds_of(lambda: subprocess.run(libraries, check=False))
 
 
 @pytest.mark.parametrize("words", [["--bogus"], ["nonsense"], ["tokens"], ["embed"]])

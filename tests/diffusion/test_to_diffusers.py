@@ -37,9 +37,10 @@ def same_picture(pipe: Any, given: dict[str, Any], wanted: dict[str, Any], **opt
     """`given`, ours, paints what `wanted` does, and without its last argument something else."""
     expected = paint(pipe, **wanted, **options)
     assert expected.std() > 0.01  # something is painted
-    assert np.abs(paint(pipe, **given, **options) - expected).max() <= PIXEL
+    rounding = PIXEL * max(1.0, float(np.abs(expected).max()) / 10)  # a prior paints vectors
+    assert np.abs(paint(pipe, **given, **options) - expected).max() <= rounding
     less = dict(list(wanted.items())[:-1])
-    assert np.abs(paint(pipe, **less, **options) - expected).max() > PIXEL  # it does reach it
+    assert np.abs(paint(pipe, **less, **options) - expected).max() > rounding  # it does reach it
 
 
 @cache

@@ -16,9 +16,11 @@ COPIES = [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
 
 @pytest.mark.parametrize("copied", COPIES, ids=["deepcopy", "pickle"])
 def test_a_copy_of_a_clip_gives_the_same_vectors_and_card(clip: Clip, copied: Any) -> None:
+    """Up to rounding: on some processors it depends on where a weight lies in memory."""
     again = copied(clip)
-    assert torch.equal(again.encode_text("a cat"), clip.encode_text("a cat"))
-    assert torch.equal(again.encode_image(draw()), clip.encode_image(draw()))
+    close = {"rtol": 0, "atol": 1e-6}
+    torch.testing.assert_close(again.encode_text("a cat"), clip.encode_text("a cat"), **close)
+    torch.testing.assert_close(again.encode_image(draw()), clip.encode_image(draw()), **close)
     assert again.card == clip.card
     assert again.model is not clip.model
 

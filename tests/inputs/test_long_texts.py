@@ -16,6 +16,7 @@ from ecliptic.inputs.bpe import BYTE_OF_NAME, WORD_END, byte_pairs
 from ecliptic.inputs.cleaning import repair
 from ecliptic.inputs.specs import FULL_MERGES
 from tests.inputs.texts import FIXED, texts
+from tests.pace import slowness
 
 tokenizer = Tokenizer()
 PAIRS = byte_pairs(FULL_MERGES)
@@ -56,7 +57,7 @@ def test_b11_ten_megabytes_take_a_second_and_150_megabytes(unit: str) -> None:
     code = BUDGET.format(unit=unit)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     seconds, megabytes = map(float, done.stdout.split())
-    assert seconds < 3  # of the processor; about 1 s on a free core
+    assert seconds < 4 * slowness()  # of the processor; about 1 s on a free core
     assert megabytes < 150
 
 
