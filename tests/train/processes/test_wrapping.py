@@ -159,6 +159,7 @@ def with_context(check: Callable[[], None], words: str) -> None:
         raise
 
 
+@pytest.mark.slow
 def test_e5_e6_two_processes_with_uneven_shares_train_as_one() -> None:
     run_together(check_few, 2)
 
