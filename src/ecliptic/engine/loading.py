@@ -26,6 +26,7 @@ Precision: TypeAlias = (
 MINI = Path(__file__).with_name("mini")  # the embedded model
 
 
+@torch.inference_mode(False)  # PyTorch counts no writes to tensors of inference mode
 def load(
     source: str | Path = "mini",
     *,
@@ -253,6 +254,6 @@ def choose_preprocess(
         warn(
             f"preprocess was made for {preprocess.spec}, but {checkpoint.name} was trained with "
             f"{checkpoint.image_spec}; the vectors will differ from the released ones.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return preprocess

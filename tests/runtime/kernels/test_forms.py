@@ -254,6 +254,13 @@ def test_tensors_of_inference_mode_are_not_packed(monkeypatch: pytest.MonkeyPatc
         assert error(runtime.image(pixels), wanted) < 1e-5
 
 
+def test_a_model_loaded_in_inference_mode_is_an_ordinary_one(tmp_path: Path) -> None:
+    path = save(tiny.checkpoint("vit"), tmp_path / "vit")
+    with torch.inference_mode():
+        clip = ecliptic.load(path)
+    assert not any(weight.is_inference() for weight in clip.model.parameters())
+
+
 def test_other_defaults_of_torch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stored, pixels = make().bfloat16(), torch.ones(2, 3, 32, 32)
     wanted = forced(monkeypatch, stored, "widened").image(pixels)
