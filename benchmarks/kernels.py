@@ -93,8 +93,9 @@ def measure_batch(name: str, side: str, batch: int, everyone: Any, given: Any) -
         if precision != "fp32":
             fed["open_clip, fp32"] = lambda: everyone["fp32"]["open_clip"](given)
         once = sum(map(min, measure_in_turns(fed, 1, warmup=0).values()))
-        rounds = max(3, min(REPEATS, int(SECONDS / once)))
-        seconds = measure_in_turns(fed, rounds, warmup=0)
+        rounds = max(3, min(REPEATS, int(SECONDS / once / 2)))
+        # threads of onnxruntime go on spinning after a call and would slow whoever is next
+        seconds = measure_in_turns(fed, rounds, warmup=0, settle=1)
         unit = "images" if side == "image" else "captions"
         report(f"kernels_{side}_{name}_{precision}_batch_{batch}", seconds, batch, unit, "ecliptic")
 

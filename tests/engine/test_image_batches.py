@@ -15,22 +15,9 @@ from ecliptic.engine import Clip
 from ecliptic.engine.images import ImageEncoder, find_copies
 from ecliptic.inputs import ImageSpec, Preprocess
 from ecliptic.runtime import Runtime
-from tests import tiny
-from tests.engine.models import Calls, draw, reload
+from tests.engine.models import Calls, draw
 
 SEVEN = [draw(seed) for seed in range(7)]
-
-
-@pytest.fixture
-def cached(tmp_path: Path) -> Clip:
-    """The model with an empty cache."""
-    return reload(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def png(tmp_path: Path) -> Path:
-    draw().save(tmp_path / "one.png")
-    return tmp_path / "one.png"
 
 
 def test_the_next_batch_is_decoded_while_the_tower_computes(clip: Clip) -> None:

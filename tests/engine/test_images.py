@@ -26,18 +26,6 @@ from tests.engine.test_batches import CPU, CUDA
 SEVEN = [draw(seed) for seed in range(7)]
 
 
-@pytest.fixture
-def cached(tmp_path: Path) -> Clip:
-    """The same model with an empty cache."""
-    return reload(tiny.checkpoint("vit"), tmp_path / "vit", cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def png(tmp_path: Path) -> Path:
-    draw().save(tmp_path / "one.png")
-    return tmp_path / "one.png"
-
-
 def every_kind(clip: Clip, png: Path) -> list[Any]:
     """One image in every accepted form."""
     array, data = np.asarray(draw()), png.read_bytes()

@@ -56,7 +56,7 @@ def load(
         precision: of the weights: "fp32", "bf16" or "fp16", also as torch spells them ("float16",
             `torch.float16`); "auto" is fp32, or int8 for a file that holds int8 layers. "int8" is
             quicker on CPUs; a model without int8 layers is calibrated first on bundled drawings
-            and prompts: 5 seconds for "mini", 1 to 2 minutes for ViT-B/32 on one core.
+            and prompts: 5 seconds for "mini", 2 to 3 minutes for ViT-B/32 on one core.
             `ecliptic convert --precision int8` does it once, also on images and texts of yours.
         min_cosine: for int8, the smallest cosine of any compared vector with that of fp32, 0.9998
             by default: layers are kept in fp32 until it holds.

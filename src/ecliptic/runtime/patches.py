@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecliptic.model import VisionTransformer
-from ecliptic.runtime.kernels.choosing import KERNELS, Kernel
+from ecliptic.runtime.kernels.choosing import Kernel
 
 
 def embed_images(tower: VisionTransformer, pixels: Tensor, kernel: Kernel) -> Tensor:
@@ -17,7 +17,7 @@ def embed_images(tower: VisionTransformer, pixels: Tensor, kernel: Kernel) -> Te
     """
     patch = tower.patch
     hooked = patch._forward_hooks or patch._forward_pre_hooks
-    if kernel is KERNELS["plain"] or type(patch) is not nn.Conv2d or hooked:
+    if kernel.name == "plain" or type(patch) is not nn.Conv2d or hooked:
         return tower.embed(pixels)
     if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, *[tower.config.image_size] * 2):
         return tower.embed(pixels)  # refuses the shape

@@ -5,8 +5,9 @@ that the model is in memory once; elsewhere the linear layers take their memory 
 B batch, T tokens, D width, N rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from operator import is_
 from typing import TypeAlias
 
 import torch
@@ -42,18 +43,17 @@ def is_packable(block: Block) -> bool:
 
 def is_ordinary(block: Block) -> bool:
     """Whether no part of the MLP and no linear layer of `block` was replaced or has a hook."""
-    linears, mlp = linears_of(block), block.mlp
-    known = type(mlp.activation) is QuickGELU or (
-        type(mlp.activation) is nn.GELU and mlp.activation.approximate == "none"
+    linears, activation = linears_of(block), block.mlp.activation
+    known = type(activation) is QuickGELU or (
+        type(activation) is nn.GELU and activation.approximate == "none"
     )
-    return (
-        known
-        and all(type(linear) is nn.Linear for linear in linears)
-        and not any(
-            module._forward_hooks or module._forward_pre_hooks
-            for module in (*linears, mlp, mlp.activation)
-        )
-    )
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
+    return known and plain and not has_hooks((*linears, block.mlp, activation))
+
+
+def has_hooks(modules: Iterable[nn.Module]) -> bool:
+    """Whether a module has hooks of its forward pass."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 def linears_of(block: Block) -> tuple[nn.Linear, nn.Linear, nn.Linear, nn.Linear]:
@@ -92,6 +92,8 @@ class PackedBlock:
         self._after = quick and block.mlp.up.weight.dtype != torch.float32
         # of QuickGELU, part of the weights around it; half precision would be rounded once more
         self._slope = SLOPE if quick and not self._after else 1.0
+        self._linears = linears_of(block)
+        self._parts = (*self._linears, block.mlp, block.mlp.activation)
         self._state = WeightState.of(self._weights())
 
     @cached_property
@@ -119,14 +121,18 @@ class PackedBlock:
         return _packed(self.block.mlp.down, scale=1 / self._slope)
 
     def _weights(self) -> Iterator[Tensor]:
-        for linear in linears_of(self.block):
-            yield from (linear.weight, linear.bias)
+        for linear in self._linears:
+            yield from linear._parameters.values()  # type: ignore[misc]  # quicker than by name
 
     def holds(self, block: Block) -> bool:
-        """Whether this is the form of `block` as it is: no weight written, replaced or moved."""
-        quick = isinstance(block.mlp.activation, QuickGELU)
-        same = block is self.block and quick == (self._then == "silu")
-        return same and self._state.holds(self._weights())
+        """Whether this is the form of `block` as it is: nothing written, replaced, moved, hooked.
+
+        It is asked for every block in every call, so it takes some microseconds.
+        """
+        mlp = block.mlp
+        now = (*linears_of(block), mlp, mlp.activation)
+        same = block is self.block and all(map(is_, now, self._parts))
+        return same and not has_hooks(now) and self._state.holds(self._weights())
 
     def norm(self, x: Tensor) -> Tensor:
         return self.block.ln_1(x)  # type: ignore[no-any-return]

@@ -22,7 +22,9 @@ from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
 from ecliptic.runtime.kernels.quantised import QuantisedBlock
 
-BYTES = Kernel("bytes", PlainBlock, "int8 layers")  # their forms are `quantise`'s
+# the forms of both are those of `quantise`
+BYTES = Kernel("bytes", PlainBlock, "int8 layers")
+PLAIN_BYTES = Kernel("plain", PlainBlock, "int8 layers, computed as float32")
 _PATIENCE = 512  # rows; about as much work as packing costs more than it saves
 
 
@@ -81,7 +83,7 @@ class TowerKernels:
     def kernel(self, blocks: nn.ModuleList, rows: int) -> Kernel:
         """The kernel for `rows` rows of a tower with these blocks; measured once for each range."""
         if self.is_quantised(blocks):
-            return KERNELS["plain"] if self.mode == "plain" else BYTES
+            return PLAIN_BYTES if self.mode == "plain" else BYTES
         if self.mode != "auto" or not len(blocks):
             return KERNELS["plain"]
         first = _as_block(blocks[0])
@@ -98,7 +100,7 @@ class TowerKernels:
 
     def forms(self, blocks: nn.ModuleList, kernel: Kernel) -> list[BlockForm]:
         """The form of every block of the tower; a block that cannot be packed is plain."""
-        if self.is_quantised(blocks):
+        if kernel is BYTES or kernel is PLAIN_BYTES:
             return list(self._quantised)
         if kernel.form is not PackedBlock:
             return [kernel.form(_as_block(block)) for block in blocks]
@@ -106,13 +108,13 @@ class TowerKernels:
 
     def _pack(self, place: int, block: Block) -> BlockForm:
         """The packed form of the block at `place`; the plain one if it cannot be packed."""
-        if not is_packable(block):
-            self._packed.pop(place, None)
-            return PlainBlock(block)
         known = self._packed.get(place)
-        if known is None or not known.holds(block):
-            known = self._packed[place] = PackedBlock(block)
-        return known
+        if known is not None and known.holds(block):
+            return known
+        self._packed.pop(place, None)
+        if not is_packable(block):
+            return PlainBlock(block)
+        return self._packed.setdefault(place, PackedBlock(block))
 
 
 def _as_block(block: nn.Module) -> Block:
