@@ -56,6 +56,7 @@ CONFIGS = {
 
 
 @cache
+@torch.inference_mode(False)  # shared tensors are ordinary ones, whoever asks first
 def checkpoint(
     kind: str = "vit",
     activation: Activation = "quick_gelu",

@@ -135,7 +135,8 @@ def test_wrong_usage_is_refused_before_any_work(run: Any, words: list[str], said
 def test_a_model_or_device_that_is_not_there_is_an_error(
     run: Any, words: list[str], said: str
 ) -> None:
-    result = run("bench", *words, "--offline")
+    offline = [] if "--random" in words else ["--offline"]
+    result = run("bench", *words, *offline)
     assert result.exit_code == 1
     assert said in " ".join(result.stderr.split())
     assert result.stdout == ""

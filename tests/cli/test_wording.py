@@ -20,7 +20,6 @@ from tests import tiny
 PACKAGE = Path(ecliptic.__file__).parent
 NOT_OF_COMMANDS = {  # arguments and texts in messages that no command can cause
     "identity": "of ConditionCache.load",
-    "kernels": "of load",
     "through": "of guided",
     "loss": "of guided_pipeline",
     "prediction_type": "of a scheduler of diffusers",

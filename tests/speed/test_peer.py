@@ -113,7 +113,7 @@ def test_without_open_clip_a_sentence_says_so(
     (note,) = measure(peer="open_clip").notes
     assert note == (
         "open_clip was not measured: open_clip is not installed; `pip install open_clip_torch` to "
-        "see its speed beside."
+        "measure it too."
     )
 
 

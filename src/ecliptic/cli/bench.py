@@ -116,10 +116,11 @@ def _check_random(random: str | None, model: str | None, identity: IdentityFlags
     if random == "mini":
         raise typer.BadParameter("mini is built in with its weights; leave --random out.")
     for field in dataclasses.fields(identity):
-        if field.name != "offline" and getattr(identity, field.name) != field.default:
+        if getattr(identity, field.name) != field.default:
             flag = f"--{field.name.replace('_', '-')}"
             raise typer.BadParameter(
-                f"{flag} has no effect with --random, which knows all settings; leave it out."
+                f"{flag} has no effect with --random, which knows all settings and downloads "
+                "nothing; leave it out."
             )
 
 

@@ -199,9 +199,11 @@ def _check_ids(sources: ImageSources) -> None:
 
 
 def _note_mini(model: ModelFlags, sources: ImageSources) -> None:
-    """Say what the embedded model knows, unless all images are stored vectors of it."""
+    """Say what the embedded model knows, or which flags stored vectors do not need."""
     stored = bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))
-    if model.model == ModelFlags.model and not stored:
+    if stored:
+        model.note_unused_pixels()
+    elif model.model == ModelFlags.model:
         say(MINI_NOTE)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ecliptic.cli.flags import Force, IdentityFlags, Json, ModelArgument, expands
+from ecliptic.cli.flags import Force, IdentityFlags, Json, ModelArgument, expands, note_robust
 from ecliptic.cli.output import count, print_json, say
 from ecliptic.cli.quantising import Int8Flags, write_int8
 from ecliptic.cli.wording import name_flags
@@ -145,6 +145,7 @@ def _write(
         return
     for note in (*checkpoint.notes, *lost):
         say(f"note: {name_flags(note)}")
+    note_robust(source, out)
     tensors = count(len(checkpoint.weights), "tensor")
     say(f"{tensors} from {checkpoint.layout} to {layout} in {out}")
 

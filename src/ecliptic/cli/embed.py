@@ -45,6 +45,8 @@ def embed(
     check_outputs(outputs, chain(sources.files(), [model.model]), force=force, make_folders=True)
     clip = model.clip()
     paths = sources.inputs or []
+    if not paths:
+        model.note_unused_pixels()
     sets = chain(sources.sets(paths), sources.text_sets())
     total = sources.count_all() if on_terminal() else None
     with progress_bar("items", total, show=on_terminal()) as advance:

@@ -207,11 +207,25 @@ class ModelFlags(IdentityFlags):
 
     def note_unused(self) -> None:
         """Name the flags of the model that are given although all vectors are stored."""
-        fields = [f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
-        if fields:
-            flags = ", ".join(f"--{f.name.replace('_', '-')}" for f in fields)
-            verb = "is" if len(fields) == 1 else "are"
-            say(f"note: stored vectors need no model, so {flags} {verb} not used")
+        names = [field.name for field in dataclasses.fields(self)]
+        self._note("stored vectors need no model", names)
+
+    def note_unused_pixels(self) -> None:
+        """Name the flags of preparing images that are given although no image is read."""
+        self._note("no image is read", ("preprocess", "pixels"))
+
+    def _note(self, why: str, names: Iterable[str]) -> None:
+        default = type(self)()
+        given = [name for name in names if getattr(self, name) != getattr(default, name)]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            say(f"note: {why}, so {flags} {'is' if len(given) == 1 else 'are'} not used")
+
+
+def note_robust(source: str, out: Path) -> None:
+    """Say that a written copy of mini prepares images as all files do."""
+    if source == "mini":
+        say(f"note: with {out}, give --preprocess robust to prepare images as mini does")
 
 
 @dataclasses.dataclass(frozen=True)

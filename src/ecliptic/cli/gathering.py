@@ -122,8 +122,8 @@ def _add_stored(side: NamedVectors, path: str, clip: Clip | None, space: str) ->
     stored = load_vectors(path, clip.card if clip else None)
     if space not in ("", stored.space):
         raise SpaceMismatchError(
-            f"{printable(path)} holds vectors of another space ({stored.model}) than the "
-            "files before it; embed all of them with one model."
+            f"{printable(path)} holds vectors of another space ({stored.model}) than the files "
+            "before it; embed all of them with one model, and int8 ones with one precision."
         )
     rows = range(len(stored.vectors))
     names = stored.ids or [f"{escape_surrogates(path)}[{row}]" for row in rows]

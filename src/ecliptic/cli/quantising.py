@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecliptic.cli.flags import IdentityFlags
+from ecliptic.cli.flags import IdentityFlags, note_robust
 from ecliptic.cli.output import count, print_json, say
 from ecliptic.cli.wording import name_flags
 
@@ -120,6 +120,7 @@ def write_int8(
         return
     for note in clip.card.notes:
         say(f"note: {name_flags(note)}")
+    note_robust(source, out)
     _say(found)
     say(f"int8 in {out}")
 
@@ -138,7 +139,8 @@ def _say(found: "Quantisation") -> None:
         layers = [layer for layer in report.layers if layer.name.startswith(f"{tower.tower}.")]
         kept = sum(layer.kept for layer in layers)
         say(
-            f"{tower.tower}: {len(layers) - kept} of {count(len(layers), 'layer')} in int8; cosine "
+            f"{tower.tower}: {len(layers) - kept} of {count(len(layers), 'layer')} in int8, "
+            f"{kept} kept in fp32; cosine "
             f"with fp32 {tower.worst:.6f} at least, {tower.mean:.6f} on average, of "
             f"{count(tower.inputs, 'input')} that were not calibrated on; {tower.recall:.1%} of "
             "the 10 nearest are the same"

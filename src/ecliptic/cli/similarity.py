@@ -110,6 +110,10 @@ def _encode(sources: ItemSources, model: ModelFlags) -> "tuple[NamedVectors, Nam
 
     paths = sources.inputs or []
     stored = all(map(sources.is_stored, paths)) and not sources.given_texts()
+    if stored:
+        model.note_unused()
+    elif all(map(sources.is_stored, paths)):
+        model.note_unused_pixels()
     clip = None if stored else model.clip()
     columns = gather(sources, clip)
     if paths:

@@ -17,6 +17,8 @@ FLAGS = {  # argument in Python -> flag
     "offline": "--offline",
     "device": "--device",
     "precision": "--precision",
+    "kernels": "--kernels",
+    "pixels": "--pixels",
     "preprocess": "--preprocess",
     "image_size": "--image-size",
     "batch_size": "--batch-size",

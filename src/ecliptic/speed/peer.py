@@ -61,7 +61,7 @@ def open_peer(clip: Clip) -> Peer:
 def _import_open_clip() -> Any:
     if find_spec("open_clip") is None:
         raise MissingExtraError(
-            "open_clip is not installed; `pip install open_clip_torch` to see its speed beside."
+            "open_clip is not installed; `pip install open_clip_torch` to measure it too."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

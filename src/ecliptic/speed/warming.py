@@ -14,7 +14,7 @@ from ecliptic.speed.clock import Wait, time_calls
 from ecliptic.speed.inputs import Workload
 from ecliptic.speed.settings import SpeedSettings
 
-_QUICK = 0.3  # seconds of a call, below which another one is made
+_SLOW = 3.0  # seconds of a first call, above which no second one is made
 _FIRST = 1 / 3  # of the time left, the most that a first call may be expected to take
 _LIKE = 1 / 12  # of the time, the most that a call may take whose batch is that of another kind
 
@@ -80,6 +80,6 @@ def _name(work: Workload) -> str:
 def _call(work: Workload, call: Callable[[Any], Any], wait: Wait) -> tuple[float, Any]:
     outputs: list[Any] = []
     seconds = time_calls(lambda number: outputs.append(call(work.input_of(number))), 0, 1, wait)
-    if seconds < _QUICK:
+    if seconds < _SLOW:  # the first call packs and allocates, so it may be far slower
         seconds = time_calls(lambda number: call(work.input_of(number)), 1, 1, wait)
     return seconds, outputs[0]

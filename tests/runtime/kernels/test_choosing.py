@@ -31,6 +31,11 @@ needs_packing = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "is_busy", lambda: False)
+
+
 def block() -> Any:
     return tiny.model(tiny.checkpoint("vit")).image_tower.blocks[0]  # type: ignore[union-attr, index]
 
@@ -94,6 +99,19 @@ def test_measurements_of_others_are_kept_and_the_oldest_are_forgotten(tmp_path: 
     assert "c" in rows
 
 
+def test_what_a_busy_machine_measures_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kernels.json"
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
+    first = choose(block(), 16, memory := Measurements(path))
+    assert not path.exists()
+    assert recall(block(), 16, memory) == first
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    choose(block(), 16, Measurements(path))
+    assert path.exists() or not can_pack(torch.float32)
+
+
 def test_without_a_place_to_write_the_process_remembers(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     memory = Measurements(tmp_path / "file" / "kernels.json")
@@ -126,7 +144,7 @@ def test_a_choice_is_made_for_each_range_of_rows_when_it_is_used(
     runtime.image(PIXELS)
     assert asked == [("plain", "packed")]
     assert runtime.describe()[-2].chosen == (
-        "packed up to 128 rows (of 128: plain 1e+03 ms, packed 1 ms); measured when it is used"
+        "packed up to 128 rows (of 128: plain 1000 ms, packed 1 ms); measured when it is used"
     )
     choices = runtime.choose()
     assert len(asked) == 6  # three ranges of two towers

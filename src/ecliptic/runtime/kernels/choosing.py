@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.model import Block
-from ecliptic.runtime.kernels.machine import processor
+from ecliptic.runtime.kernels.machine import is_busy, processor
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.packed import PackedBlock, is_packable
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
@@ -68,8 +68,13 @@ class KernelChoice:
         """For people: "packed up to 128 rows (of 128: plain 1.5 ms, packed 1.1 ms)"."""
         sizes = {ALL: "for all rows", 0: f"above {ROWS[-1]:,} rows"}
         size = sizes.get(self.rows, f"up to {self.rows:,} rows")
-        times = ", ".join(f"{name} {1000 * s:.2g} ms" for name, s in self.seconds.items())
+        times = ", ".join(f"{name} {_in_ms(s)}" for name, s in self.seconds.items())
         return f"{self.chosen} {size}" + (f" (of {self.measured}: {times})" if times else "")
+
+
+def _in_ms(seconds: float) -> str:
+    ms = 1000 * seconds
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.2g} ms"
 
 
 def candidates(block: Block) -> list[Kernel]:
@@ -95,11 +100,15 @@ def range_of(rows: int, dtype: torch.dtype) -> int:
 
 
 def choose(block: Block, limit: int, memory: Measurements) -> KernelChoice:
-    """The quickest kernel in a range; measured in about 0.3 s unless it is remembered."""
+    """The quickest kernel in a range; measured in about 0.3 s unless it is remembered.
+
+    What is measured while other programs want more than all cores is not kept for later.
+    """
     if (known := recall(block, limit, memory)) is not None:
         return known
+    busy = is_busy()
     seconds = _measure(block, candidates(block), rows_measured(block, limit))
-    memory.put(_key(block, limit), seconds)
+    memory.put(_key(block, limit), seconds, keep=not busy)
     return _decide(block, limit, seconds)
 
 

@@ -1,5 +1,6 @@
 """Names the processor, so that a measurement is not used on another one."""
 
+import os
 import platform
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +12,11 @@ from ecliptic.errors import StorageError
 from ecliptic.storage import open_regular
 
 _NUMBERS = ("cpu family", "model", "stepping")  # of /proc/cpuinfo
+
+
+def is_busy() -> bool:
+    """Whether more programs than there are cores wanted one lately; False if it is not known."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 @cache

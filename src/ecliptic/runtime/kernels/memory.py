@@ -37,9 +37,11 @@ class Measurements:
             self._known |= {k: v for k, v in self._read().items() if k not in self._known}
         return self._known.get(key)
 
-    def put(self, key: str, seconds: Mapping[str, float]) -> None:
-        """Remember `seconds`; other processes' measurements are kept."""
+    def put(self, key: str, seconds: Mapping[str, float], *, keep: bool = True) -> None:
+        """Remember `seconds`, with `keep` also for other processes, whose measurements stay."""
         self._known[key] = dict(seconds)
+        if not keep:
+            return
         rows = {k: v for k, v in self._read().items() if k != key} | {key: dict(seconds)}
         kept = dict(list(rows.items())[-_MOST:])
         try:
