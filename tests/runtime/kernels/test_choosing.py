@@ -102,6 +102,7 @@ def test_measurements_of_others_are_kept_and_the_oldest_are_forgotten(tmp_path: 
 def test_what_a_busy_machine_measures_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(choosing, "is_busy", machine.is_busy)
     path = tmp_path / "kernels.json"
     monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
     first = choose(block(), 16, memory := Measurements(path))
