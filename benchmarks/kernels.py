@@ -25,6 +25,7 @@ from ecliptic.export import write_export
 Encode = Callable[[Any], Tensor]
 IMAGES, TEXTS = (1, 8, 32), (1, 32)
 REPEATS, SECONDS = 12, 25.0  # rounds at most, and about so long for a batch
+SETTLING = 0.1  # seconds of unmeasured calls before a measured one, at least one call
 HALF_BATCH = 8  # images at most of half precision: the peer is very slow on some processors
 
 
@@ -92,10 +93,12 @@ def measure_batch(name: str, side: str, batch: int, everyone: Any, given: Any) -
         fed = {label: lambda e=encode: e(given) for label, encode in encoders.items()}
         if precision != "fp32":
             fed["open_clip, fp32"] = lambda: everyone["fp32"]["open_clip"](given)
-        once = sum(map(min, measure_in_turns(fed, 1, warmup=0).values()))
-        rounds = max(3, min(REPEATS, int(SECONDS / once / 2)))
-        # threads of onnxruntime go on spinning after a call and would slow whoever is next
-        seconds = measure_in_turns(fed, rounds, warmup=0, settle=1)
+        calls = [min(found) for found in measure_in_turns(fed, 1, warmup=1).values()]
+        rounds = max(3, min(REPEATS, int(SECONDS / sum(calls) / 2)))
+        # threads of onnxruntime go on spinning after a call and would slow whoever is next, and
+        # short calls need a few of their own before the weights are where they stay
+        settle = max(1, int(SETTLING / min(calls)))
+        seconds = measure_in_turns(fed, rounds, warmup=0, settle=settle)
         unit = "images" if side == "image" else "captions"
         report(f"kernels_{side}_{name}_{precision}_batch_{batch}", seconds, batch, unit, "ecliptic")
 
