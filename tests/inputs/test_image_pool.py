@@ -1,6 +1,8 @@
 """Many images at once: in order and bounded; none is lost and no thread is left running."""
 
 import io
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from PIL import Image
 
 from ecliptic.errors import ConfigError, ImageError
 from ecliptic.inputs import ImageSpec, Preprocess, Reject, decode_many
-from ecliptic.inputs.pool import SpareBuffers, spare
+from ecliptic.inputs.pool import YIELDING, SpareBuffers, spare
 from tests.inputs.drawn_images import encode, noise
 
 PREPARE = Preprocess(ImageSpec(size=8))
@@ -29,6 +31,21 @@ def test_results_are_those_of_one_thread_in_order() -> None:
     for (_, pixels), source in zip(results, GOOD, strict=True):
         assert isinstance(pixels, np.ndarray)
         np.testing.assert_array_equal(pixels, PREPARE(source))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+@pytest.mark.parametrize("refused", [False, True])
+def test_decoding_lets_the_tower_go_first(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: int) -> None:
+        raise PermissionError
+
+    if refused:  # as a container may
+        monkeypatch.setattr(os, "setpriority", refuse)
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    wanted = min(usual + (0 if refused else YIELDING), 19)
+    found = decode_many(range(4), lambda _: np.array(os.getpriority(os.PRIO_PROCESS, 0)))
+    assert {int(value) for _, value in found} == {wanted}  # type: ignore[arg-type]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == usual
 
 
 def test_order_holds_when_early_images_are_slow() -> None:

@@ -102,6 +102,10 @@ class EncoderFlags:
     ] = False
     device: Device = "auto"
     precision: PrecisionFlag = "auto"
+    kernels: Annotated[
+        Literal["auto", "plain"],
+        typer.Option(help="auto: the quickest here; plain: the same bits in every call."),
+    ] = "auto"
     offline: Offline = False
 
     def given(self) -> list[str]:
@@ -149,6 +153,7 @@ class EncoderFlags:
             any_size=self.any_size,
             device=self.device,
             precision=self.precision,
+            kernels=self.kernels,
             offline=self.offline or None,
         )
         for path, scale in loras:

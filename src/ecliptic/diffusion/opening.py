@@ -32,6 +32,7 @@ def conditioner(
     any_size: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
+    kernels: Literal["auto", "plain"] = "auto",
     offline: bool | None = None,
     **unknown: Never,
 ) -> Conditioner:
@@ -55,14 +56,17 @@ def conditioner(
         any_size: take encoders of sizes that no released model of the family has.
         device, precision, offline: as in `load`, but for int8, whose promise is about vectors, not
             hidden states.
+        kernels: as in `load`; "plain" gives the same bits in every call, "auto" the same up to
+            rounding. Hidden states are never compiled.
         **unknown: none; names of diffusers' arguments are answered with ours.
 
     Raises:
         ConfigError: an unknown family, a folder of another family, the wrong number of encoders,
-            int8, or encoders of sizes that no released model of the family has.
+            int8, unknown kernels, or encoders of sizes that no released model of the family has.
         CheckpointError, UnknownModelError: an encoder cannot be loaded.
     """
     refuse_unknown(unknown, names_of(conditioner))
+    check_choice("kernels", kernels, ("auto", "plain"))
     row, given = _find_family(family, encoders)
     forced = _check_flag("force_zeros_for_empty_prompt", force_zeros_for_empty_prompt)
     pipeline = _find_pipeline(given)
@@ -70,9 +74,10 @@ def conditioner(
         check_family(row, pipeline)
     t5_folder = find_t5(row, pipeline, t5)
     sources = _list_sources(row, given)
-    how: Any = {"device": device, "precision": _check_precision(precision, sources)}
+    how: Any = {"device": device, "kernels": kernels, "offline": offline}
+    how["precision"] = _check_precision(precision, sources)
     clips = [
-        source if isinstance(source, Clip) else load(source, part=folder, offline=offline, **how)
+        source if isinstance(source, Clip) else load(source, part=folder, **how)
         for source, folder in zip(sources, _folders(row), strict=False)  # images are optional
     ]
     if len(given) < len(sources):

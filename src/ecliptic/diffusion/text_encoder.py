@@ -48,7 +48,7 @@ def as_text_encoder(clip: Clip) -> Any:
         MissingTowerError: the checkpoint has no text tower.
         MissingExtraError: transformers is not installed.
     """
-    runtime = Runtime(_share_weights(clip.model.text_tower))
+    runtime = Runtime(_share_weights(clip.model.text_tower), kernels=clip.runtime.kernels)
     tower = runtime.model.text_tower
     start, pad = tower.config.end_of_text - 1, tower.config.end_of_text
     if spec := clip.card.tokenizer_spec:

@@ -107,7 +107,7 @@ class ImageEncoder:
         decoded = decode_many(
             images,
             self._choose(prepare),
-            ahead=None if prepare else 4 * available_cores() + batcher.size,
+            ahead=4 * available_cores() + batcher.size,
             on_error="reject" if reject else "raise",
         )
         finish = partial(self._finish, normalize=normalize, reject=reject)

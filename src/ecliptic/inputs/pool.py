@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar
@@ -25,6 +25,7 @@ from ecliptic.inputs.decode import describe
 
 BUDGET = 64_000_000  # pixels in all threads; 9 bytes each, 13 where an image is turned
 SPARE = 96_000_000  # bytes that are kept while a pool runs: two images of 16 megapixels
+YIELDING = 3  # added to the nice value of the threads: about half a share of a core
 LARGE = 8_000_000  # pixels; above, memory is given back to the system after each image
 
 OnError = Literal["raise", "reject"]
@@ -104,7 +105,7 @@ def _decode(
                 raise
             return index, Reject(index, describe(source), error)
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ecliptic-decode")
+    pool = ThreadPoolExecutor(workers, "ecliptic-decode", initializer=_yield_to_others)
     pending: deque[Future[tuple[int, R | Reject]]] = deque()
     with spare.keep():
         try:
@@ -116,6 +117,17 @@ def _decode(
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _yield_to_others() -> None:
+    """Let threads that compute go first: a tower waits for its slowest thread, decoding does not.
+
+    Only Linux has a nice value of each thread. Where it may not be set, it stays.
+    """
+    if sys.platform == "linux":
+        usual = os.getpriority(os.PRIO_PROCESS, 0)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + YIELDING)
 
 
 class PixelBudget:
