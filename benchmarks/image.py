@@ -24,7 +24,9 @@ def load_ours(name: str) -> Encode:
     return ecliptic.load(make_checkpoint(name, "ecliptic", "image")).encode_image
 
 
-def load_open_clip(name: str, dtype: torch.dtype = torch.float32) -> Encode:
+def load_open_clip(
+    name: str, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+) -> Encode:
     library, config = peers.open_clip(), sizes(name, "image")
     table = library.get_model_config(name)
     tower = library.model._build_vision_tower(config.embed, table["vision_cfg"]).eval()
@@ -32,6 +34,7 @@ def load_open_clip(name: str, dtype: torch.dtype = torch.float32) -> Encode:
     theirs = openai_keys(config).from_native(weights)
     tower.load_state_dict({key.removeprefix("visual."): value for key, value in theirs.items()})
     tower.to(dtype)
+    tower = torch.compile(tower) if compiled else tower
     return lambda pixels: F.normalize(tower(pixels.to(dtype)).float(), dim=-1)
 
 

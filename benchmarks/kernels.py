@@ -1,26 +1,24 @@
 """Every precision and kernel of a ViT, beside its peers: `python -m benchmarks.kernels [ARCH]`.
 
-Pixels or captions to unit vectors, in several batches. The contenders of a precision take turns;
-each line has the smallest cosine with ecliptic's plain fp32 vectors, and the largest difference.
+Pixels or captions to unit vectors, in several batches, which `--batches` and `--texts` choose. The
+contenders of a precision take turns; each line has the smallest cosine with ecliptic's plain fp32
+vectors, and the largest difference. The peers are open_clip as it is and compiled, transformers,
+and the exported model in onnxruntime and, where it is installed, in OpenVINO.
 """
 
-import sys
-import tempfile
+import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import ecliptic
-from benchmarks.image import load_open_clip as open_clip_image
+from benchmarks import image, text
+from benchmarks.exported import EXPORTED
 from benchmarks.models import captions, make_checkpoint
-from benchmarks.text import load_open_clip as open_clip_text
 from benchmarks.timing import measure_in_turns, report
-from ecliptic.export import write_export
 
 Encode = Callable[[Any], Tensor]
 IMAGES, TEXTS = (1, 8, 32), (1, 32)
@@ -35,31 +33,21 @@ def ours(name: str, side: str, **how: Any) -> Encode:
     return clip.encode_image if side == "image" else clip.encode_text
 
 
-def open_clip(name: str, side: str) -> Encode:
-    return open_clip_image(name) if side == "image" else open_clip_text(name)
-
-
-def onnxruntime(name: str, side: str) -> Encode:
-    """The exported file in onnxruntime, as its documentation runs it."""
-    import onnxruntime as ort
-
+def peers(name: str, side: str) -> dict[str, Encode]:
+    """The peers in float32; an exporting one is left out, with its name, where it is missing."""
+    module = image if side == "image" else text
+    found: dict[str, Encode] = {
+        "open_clip": module.load_open_clip(name),
+        "open_clip, compiled": module.load_open_clip(name, compiled=True),
+        "transformers": module.load_transformers(name),
+    }
     clip = ecliptic.load(make_checkpoint(name, "ecliptic", side), device="cpu", kernels="plain")
-    with tempfile.TemporaryDirectory() as folder:
-        write_export(clip, Path(folder) / "export")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        path = str(Path(folder) / "export" / f"{side}.onnx")
-        session = ort.InferenceSession(path, options, ["CPUExecutionProvider"])
-
-    def encode(given: Any) -> Tensor:
-        if side == "text":
-            batch = clip.tokenizer.batch(given)
-            feed = {"tokens": batch.ids[:, : int(batch.lengths.max())]}
-        else:
-            feed = {"pixels": np.ascontiguousarray(given)}
-        return F.normalize(torch.from_numpy(session.run(None, feed)[0]), dim=-1)
-
-    return encode
+    for label, load in EXPORTED.items():
+        try:
+            found[label] = load(clip, side)
+        except ModuleNotFoundError as error:
+            print(f"{label} is not measured: {error}")
+    return found
 
 
 def contenders(name: str, side: str) -> Mapping[str, Mapping[str, Encode]]:
@@ -68,13 +56,12 @@ def contenders(name: str, side: str) -> Mapping[str, Mapping[str, Encode]]:
         "fp32": {
             "ecliptic": ours(name, side),
             "ecliptic, plain": ours(name, side, kernels="plain"),
-            "open_clip": open_clip(name, side),
-            "onnxruntime": onnxruntime(name, side),
+            **peers(name, side),
         },
         "bf16": {"ecliptic": ours(name, side, precision="bf16")},
     }
     if side == "image":
-        found["bf16"]["open_clip"] = open_clip_image(name, torch.bfloat16)
+        found["bf16"]["open_clip"] = image.load_open_clip(name, torch.bfloat16)
     return found
 
 
@@ -103,19 +90,21 @@ def measure_batch(name: str, side: str, batch: int, everyone: Any, given: Any) -
         report(f"kernels_{side}_{name}_{precision}_batch_{batch}", seconds, batch, unit, "ecliptic")
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print the items per second of each contender."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("arch", nargs="?", default="ViT-B-32")
+    parser.add_argument("--batches", type=int, nargs="*", default=IMAGES, help="of images")
+    parser.add_argument("--texts", type=int, nargs="*", default=TEXTS, help="of captions")
+    args = parser.parse_args()
+    size = ecliptic.checkpoints.catalog.architecture(args.arch).image.image_size
     with torch.inference_mode():
-        for name in names:
-            for side, batches in (("image", IMAGES), ("text", TEXTS)):
-                everyone = contenders(name, side)
-                for batch in batches:
-                    size = ecliptic.checkpoints.catalog.architecture(name).image.image_size
-                    given = (
-                        torch.randn(batch, 3, size, size) if side == "image" else captions(batch)
-                    )
-                    measure_batch(name, side, batch, everyone, given)
+        for side, batches in (("image", args.batches), ("text", args.texts)):
+            everyone = contenders(args.arch, side) if batches else {}
+            for batch in batches:
+                given = torch.randn(batch, 3, size, size) if side == "image" else captions(batch)
+                measure_batch(args.arch, side, batch, everyone, given)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["ViT-B-32"])
+    main()

@@ -26,12 +26,13 @@ def load_ours(name: str) -> Encode:
     return ecliptic.load(make_checkpoint(name, "ecliptic", "text")).encode_text
 
 
-def load_open_clip(name: str) -> Encode:
+def load_open_clip(name: str, *, compiled: bool = False) -> Encode:
     library, config = peers.open_clip(), sizes(name, "text")
     table = library.get_model_config(name)
     tower = library.model._build_text_tower(config.embed, table["text_cfg"]).eval()
     weights = read(make_checkpoint(name, "ecliptic", "text")).weights
     tower.load_state_dict(openai_keys(config).from_native(weights), strict=False)
+    tower = torch.compile(tower) if compiled else tower
     tokenizer = library.get_tokenizer(name)
     return lambda texts: F.normalize(tower(tokenizer(texts)), dim=-1)
 
