@@ -74,12 +74,8 @@ def conditioner(
         check_family(row, pipeline)
     t5_folder = find_t5(row, pipeline, t5)
     sources = _list_sources(row, given)
-    how: Any = {"device": device, "kernels": kernels, "offline": offline}
-    how["precision"] = _check_precision(precision, sources)
-    clips = [
-        source if isinstance(source, Clip) else load(source, part=folder, **how)
-        for source, folder in zip(sources, _folders(row), strict=False)  # images are optional
-    ]
+    how = {"device": device, "kernels": kernels, "offline": offline}
+    clips = _load_all(row, sources, how | {"precision": _check_precision(precision, sources)})
     if len(given) < len(sources):
         _check_shared(row, clips[0])
     texts, image = _give_roles(row, clips, sources, any_size=any_size)
@@ -93,6 +89,14 @@ def conditioner(
         any_size=any_size,
         loras=loras,
     )
+
+
+def _load_all(family: Family, sources: list[EncoderSource], how: dict[str, Any]) -> list[Clip]:
+    """The encoders; those that are loaded already stay as they are."""
+    return [
+        source if isinstance(source, Clip) else load(source, part=folder, **how)
+        for source, folder in zip(sources, _folders(family), strict=False)  # images are optional
+    ]
 
 
 def _give_roles(

@@ -38,7 +38,7 @@ from ecliptic.runtime.kernels.choosing import KernelMode
 from ecliptic.runtime.kernels.memory import Measurements
 from ecliptic.runtime.kernels.plain import BlockForm
 from ecliptic.runtime.kernels.tower import TowerKernels
-from ecliptic.runtime.patches import embed_images
+from ecliptic.runtime.patches import PatchEmbedding
 from ecliptic.runtime.precisions import find_numerics, name_of
 
 
@@ -79,6 +79,7 @@ class Runtime:
         self.model, self.kernels = model, kernels
         memory = Measurements()
         self._image, self._text = TowerKernels(kernels, memory), TowerKernels(kernels, memory)
+        self._patches = PatchEmbedding()
         self._compiled = CompiledTowers() if kernels == "compiled" else None
         self._quantisation = quantisation
         if precision is not None or device is not None:
@@ -235,7 +236,7 @@ class Runtime:
     def _start(self, tower: VisionTransformer, pixels: Tensor) -> tuple[list[BlockForm], Tensor]:
         """The blocks of `tower` in the forms for `pixels`, and their input (B, T, D)."""
         kernel = self._image.kernel(tower.blocks, len(pixels) * len(tower.positions))
-        x = embed_images(tower, pixels, kernel)
+        x = self._patches.embed(tower, pixels, kernel)
         return self._image.forms(tower.blocks, kernel), kernel.cast(x)
 
     def image_sequence_shape(self, layer: int) -> tuple[int, int]:

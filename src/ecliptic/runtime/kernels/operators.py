@@ -43,7 +43,9 @@ def pack(weight: Tensor, rows: int) -> Tensor:
     return packed
 
 
-def packed_linear(x: Tensor, packed: Tensor, bias: Tensor, then: PostOp = "none") -> Tensor:
+def packed_linear(
+    x: Tensor, packed: Tensor, bias: Tensor | None = None, then: PostOp = "none"
+) -> Tensor:
     """(..., K) -> (..., M): `then(x W^T + b)` in one pass."""
     name, algorithm = _NAMES[then]
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, name, [], algorithm)
