@@ -21,7 +21,7 @@ from ecliptic.runtime.kernels.operators import (
     packed_linear,
     packed_linear_add,
 )
-from ecliptic.runtime.kernels.plain import SLOPE, quick_gelu
+from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock, quick_gelu
 from ecliptic.storage import page_out
 
 Packed: TypeAlias = tuple[Tensor, Tensor]  # weight in oneDNN's order, bias
@@ -162,3 +162,8 @@ class PackedBlock:
     def narrow(self, hidden: Tensor, x: Tensor) -> Tensor:
         """The hidden layer as `widen` gives it, and (N, D) residual -> (N, D), their sum."""
         return packed_linear_add(hidden, *self._down, x)
+
+
+def float_form(block: Block) -> PackedBlock | PlainBlock:
+    """The packed form of `block`; the plain one if it cannot be packed."""
+    return PackedBlock(block) if is_packable(block) else PlainBlock(block)

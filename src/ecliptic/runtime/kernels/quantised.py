@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ecliptic.model import Block, QuantisedLinear, QuickGELU, WeightState, to_bytes
 from ecliptic.runtime.kernels.operators import PackedBytes, PostOp, can_pack_bytes
-from ecliptic.runtime.kernels.packed import PackedBlock, is_ordinary, is_packable
+from ecliptic.runtime.kernels.packed import float_form, is_ordinary
 from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
 from ecliptic.storage import page_out
 
@@ -64,8 +64,7 @@ class QuantisedBlock:
         self.block = block
         self.heads, self._width = block.attention.heads, block.attention.out.out_features
         self._plain = plain
-        packed = not plain and is_packable(block)
-        self._rest: PackedBlock | PlainBlock = PackedBlock(block) if packed else PlainBlock(block)
+        self._rest = PlainBlock(block) if plain else float_form(block)
         self._layers = dict(layers)
         quick = isinstance(block.mlp.activation, QuickGELU)
         self._then: PostOp = "silu" if quick else "gelu"

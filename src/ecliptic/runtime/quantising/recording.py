@@ -7,36 +7,39 @@ import torch
 from torch import Tensor
 
 from ecliptic.model import Block, QuickGELU
-from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
+from ecliptic.runtime.kernels.packed import float_form
+from ecliptic.runtime.kernels.plain import SLOPE
 
 SAMPLE = 1024  # rows of each layer's inputs that are kept
 
 
-class RecordingBlock(PlainBlock):
+class RecordingBlock:
     """A block that passes the inputs of its linear layers to `take`, by their names in it."""
 
     def __init__(self, block: Block, take: Callable[[str, Tensor], None]) -> None:
-        super().__init__(block)
-        self._take = take
+        self._form = form = float_form(block)
+        self.heads, self.qkv = form.heads, form.qkv
+        self.query, self.key_value = form.query, form.key_value
+        self._norm_2, self._take = block.ln_2, take
         self._slope = SLOPE if isinstance(block.mlp.activation, QuickGELU) else 1.0
 
     def norm(self, x: Tensor) -> Tensor:
-        """As the plain block, like all that follow."""
-        normed = super().norm(x)
+        """As the form of the block, like all that follow."""
+        normed = self._form.norm(x)
         self._take("attention.qkv", normed)
         return normed
 
     def out(self, y: Tensor, x: Tensor) -> Tensor:
         """(N, D) heads and residual -> (N, D)."""
         self._take("attention.out", y)
-        return super().out(y, x)
+        return self._form.out(y, x)
 
     def mlp(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        self._take("mlp.up", self.block.ln_2(x))
-        hidden = self.widen(x)
+        self._take("mlp.up", self._norm_2(x))
+        hidden = self._form.widen(x)
         self._take("mlp.down", hidden / self._slope)
-        return self.narrow(hidden, x)
+        return self._form.narrow(hidden, x)
 
 
 @dataclass(frozen=True)

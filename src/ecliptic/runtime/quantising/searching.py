@@ -22,7 +22,8 @@ from ecliptic.model import (
     TwoTowers,
 )
 from ecliptic.runtime.blocks import run_all
-from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
+from ecliptic.runtime.kernels.packed import float_form
+from ecliptic.runtime.kernels.plain import BlockForm
 from ecliptic.runtime.kernels.quantised import QuantisedBlock
 from ecliptic.runtime.quantising.fitting import fit
 from ecliptic.runtime.quantising.recording import InputSample, RecordingBlock
@@ -90,8 +91,8 @@ def _quantise(measure: TowerMeasure, inputs: Tensor | None, wanted: float) -> Qu
     layers = sorted(_errors(measure, linears, seen[:_RANKED]), key=lambda row: -row.error)
     search = _Search(measure, linears, [row.name for row in layers], held)
     kept = search.fewest_kept(wanted)
-    plain = [PlainBlock(block) for block in blocks_of(measure)]
-    index = torch.cat([search.wanted, vectors_of(measure, plain, seen)])
+    forms = [float_form(block) for block in blocks_of(measure)]
+    index = torch.cat([search.wanted, vectors_of(measure, forms, seen)])
     agreement = TowerAgreement(
         measure.name,
         float(search.cosines(kept).min()),
@@ -149,9 +150,10 @@ def _errors(
 ) -> Iterator[LayerError]:
     """The error of each layer alone, in the output of its block, for the tokens that count."""
     blocks = blocks_of(measure)
-    for step in walk(measure, [PlainBlock(block) for block in blocks], inputs):
+    forms = [float_form(block) for block in blocks]
+    for step in walk(measure, forms, inputs):
         block = blocks[step.place]
-        wanted = run_all([PlainBlock(block)], step.x, causal=measure.causal)[step.counted]
+        wanted = run_all([forms[step.place]], step.x, causal=measure.causal)[step.counted]
         for part in LINEARS:
             name = _name(measure, step.place, part)
             form = QuantisedBlock(block, {part: linears[name]})
