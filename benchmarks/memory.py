@@ -38,7 +38,7 @@ print(load_peak / size, (peak() - before) / size, flush=True)
 
 
 def measure_peaks(source: str) -> tuple[float, float]:
-    """Peak after loading and peak after the first text, divided by the size of the weights."""
+    """Peak after loading and peak after the first image, divided by the size of the weights."""
     found = subprocess.run(
         [sys.executable, "-c", _MEASURE.format(source=source)],
         capture_output=True,
@@ -55,7 +55,7 @@ def main() -> None:
     weights = (make_checkpoint("ViT-B-32", "ecliptic") / "model.safetensors").stat().st_size
     print(f"peak memory above that of import torch, weights {weights / 1e6:.0f} MB, {machine()}")
     for name, (loaded, used) in found.items():
-        print(f"  {name:16} loading {loaded:.2f} x the weights, after the first text {used:.2f} x")
+        print(f"  {name:16} loading {loaded:.2f} x the weights, after the first image {used:.2f} x")
     peaks = {name: [round(value, 3) for value in values] for name, values in found.items()}
     print(json.dumps({"bench": "memory", "unit": "x weights", "peaks": peaks}))
 
