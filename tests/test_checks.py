@@ -64,6 +64,7 @@ def test_counts_are_whole_numbers_from_the_least() -> None:
 
 def test_the_nearest_name_is_offered() -> None:
     assert did_you_mean("sdlx", ["sd1", "sdxl"]) == "did you mean 'sdxl'?"
+    assert did_you_mean("vit-b-32", ["ViT-S-32", "ViT-B-32"]) == "did you mean 'ViT-B-32'?"
     assert did_you_mean("nothing like it", ["sd1", "sdxl"]) == ""
     assert did_you_mean(7, ["sd1"]) == ""
 

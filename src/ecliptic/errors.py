@@ -142,8 +142,12 @@ class ShapeError(EclipticError, ValueError):
 
 
 def find_near(name: object, known: Iterable[str], count: int = 1) -> list[str]:
-    """The `known` names near `name`, at most `count`, nearest first."""
-    return difflib.get_close_matches(str(name), list(known), n=count)
+    """The `known` names near `name`, at most `count`, nearest first; case does not count."""
+    names: dict[str, list[str]] = {}
+    for one in dict.fromkeys(known):
+        names.setdefault(one.casefold(), []).append(one)
+    near = difflib.get_close_matches(str(name).casefold(), list(names), n=count)
+    return [one for folded in near for one in names[folded]][:count]
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from ecliptic.model import ClipConfig
 from ecliptic.runtime import Runtime
 from ecliptic.speed import SpeedSettings, measuring, random_checkpoint, warming
 from ecliptic.speed.inputs import JPEGS, list_captions, list_work, write_jpeg
+from ecliptic.speed.report import RunSpread, SpeedRow
 from tests import tiny
 from tests.speed.conftest import Measure
 
@@ -42,6 +43,19 @@ def test_every_kind_of_work_has_its_rows_in_order(measure: Measure) -> None:
         assert 1 <= row.rate.runs <= 2
     assert report.load.runs == 3
     assert report.seconds > 0
+
+
+def test_runs_that_differ_much_are_named() -> None:
+    def row(what: str, *rates: float) -> SpeedRow:
+        return SpeedRow(what, 8, RunSpread.of(rates))
+
+    even, few = row("captions", 9, 10, 11, 12, 17), row("images", 1, 9)
+    assert not list(measuring._say_uneven([even, few]))
+    uneven = row("captions, from token ids", 4, 10, 11, 12, 9)
+    (note,) = measuring._say_uneven([even, few, uneven])
+    assert (
+        "more than 2 times as fast as the slowest one: captions, from token ids, batch 8." in note
+    )
 
 
 def test_the_report_describes_model_machine_and_choices(measure: Measure) -> None:

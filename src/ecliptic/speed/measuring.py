@@ -4,7 +4,7 @@ Every row is computed by ecliptic alone first (`warming.py`), which also shows t
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from ecliptic.speed.warming import Warm, say_too_long, warm_up
 
 LOADS = 3
 _LOADING = 10.0  # seconds, after which a model is not loaded again
+_UNEVEN, _ENOUGH = 2, 5  # times, in this many runs or more: other work, as a rule
 _SAME_MODEL = 0.99  # cosine; below it, the vectors are not those of the same model
 
 Tell = Callable[[str], object]
@@ -55,7 +56,9 @@ def measure_speed(
     with MemoryWatch(device) as watch:
         tell("loading the model")
         clip, loading = _load(load, wait, watch)
-        tell("choosing kernels, and computing everything once")
+        compiled = clip.runtime.kernels == "compiled"
+        first = "compiling for up to some minutes" if compiled else "choosing kernels"
+        tell(f"{first}, and computing everything once")
         clip.runtime.choose()
         start = time.perf_counter()
         work, missing = list_work(clip, settings.batches)
@@ -72,9 +75,21 @@ def measure_speed(
         memory=watch.uses(),
         rows=rows,
         peer=peer.name if peer else "",
-        notes=(*missing, *notes),
+        notes=(*missing, *notes, *_say_uneven(rows)),
         seconds=time.perf_counter() - begun,
     )
+
+
+def _say_uneven(rows: Sequence[SpeedRow]) -> Iterator[str]:
+    """The rows whose runs differ so much that other programs must have had the cores."""
+    enough = [row for row in rows if row.rate.runs >= _ENOUGH]
+    uneven = [row for row in enough if row.rate.high > _UNEVEN * row.rate.low]
+    if uneven:
+        names = ", ".join(f"{row.what}, batch {row.batch}" for row in uneven)
+        yield (
+            f"The quickest run was more than {_UNEVEN} times as fast as the slowest one: {names}. "
+            "Close other programs and run it again to be sure of these."
+        )
 
 
 def _load(load: Callable[[], Clip], wait: Wait, watch: MemoryWatch) -> tuple[Clip, list[float]]:
