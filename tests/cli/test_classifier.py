@@ -164,6 +164,20 @@ def test_the_page_of_learned_images_warns_and_mini_says_what_it_knows(
     assert shown.stderr.count("mini knows drawings; for photographs add --model") == 1
 
 
+def test_flags_of_images_are_named_only_where_none_is_read(
+    run: Run, model: str, labelled: Path, tmp_path: Path
+) -> None:
+    stored, kinds = tmp_path / "v.npy", tmp_path / "kinds.safetensors"
+    pictures = labelled.parent / "pictures"
+    assert run("embed", pictures, "-m", model, "-o", stored).exit_code == 0
+    said = "no image is read, so --pixels changes no vector"
+    words = ["classify", stored, "-m", model, "--pixels", "fast"]
+    learned = run(*words, "-l", "red,green,blue", "--calibrate", labelled, "--save", kinds)
+    assert said not in flat(learned.stderr)
+    assert said in flat(run(*words, "--classifier", kinds).stderr)
+    assert said in flat(run(*words, "-l", "red,green,blue").stderr)
+
+
 def test_rows_that_are_bad_are_listed_and_the_others_counted(
     run: Run, model: str, labelled: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from ecliptic.diffusion import (
     report_html,
     report_table,
 )
+from ecliptic.runtime.kernels.tower import TowerKernels
 from tests.diffusion import pipelines
 
 Condition = Any
@@ -34,6 +35,19 @@ def test_every_token_of_a_prompt_is_shown(condition: Condition, sdxl: Conditione
     assert result.stdout.strip() == report_table(report).strip()
     assert any("red" in line and "1.3" in line for line in result.stdout.splitlines())
     assert condition("a (red:1.3) fox", "--dialect", "a1111").stdout == result.stdout
+
+
+def test_kernels_reach_the_encoders(condition: Condition, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    choose = TowerKernels.kernel
+
+    def note(self: TowerKernels, *given: Any) -> Any:
+        asked.append(self.mode)
+        return choose(self, *given)
+
+    monkeypatch.setattr(TowerKernels, "kernel", note)
+    assert condition("a fox", "--kernels", "plain").exit_code == 0
+    assert set(asked) == {"plain"}
 
 
 def test_both_sides_wordings_and_steps_are_shown(condition: Condition) -> None:

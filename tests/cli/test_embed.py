@@ -185,11 +185,11 @@ def test_memory_holds_a_few_batches_of_an_endless_stream(model: str, images: Pat
 def test_flags_of_images_that_are_not_read_are_named(run: Any, model: str, tmp_path: Path) -> None:
     words = ["--model", model, "--pixels", "fast", "--preprocess", "robust"]
     done = run("embed", "-t", "a cat", "-o", tmp_path / "a.npy", *words)
-    said = "note: no image is read, so --preprocess, --pixels are not used"
+    said = "note: no image is read, so --preprocess, --pixels change no vector"
     assert said in done.stderr
     again = run("similarity", tmp_path / "a.npy", "-t", "a dog", "--model", model, *words[2:4])
-    assert "note: no image is read, so --pixels is not used" in again.stderr
+    assert "note: no image is read, so --pixels changes no vector" in again.stderr
     stored = run("similarity", tmp_path / "a.npy", "--image-size", "3")
     assert "note: stored vectors need no model, so --image-size is not used" in stored.stderr
     labels = run("classify", tmp_path / "a.npy", "-l", "cat,dog", "--model", model, *words[2:4])
-    assert "note: no image is read, so --pixels is not used" in labels.stderr
+    assert "note: no image is read, so --pixels changes no vector" in labels.stderr

@@ -10,7 +10,7 @@ import torch
 from ecliptic.checkpoints import Checkpoint, write
 from ecliptic.checkpoints.identity.conform import native_shapes
 from ecliptic.diffusion import FAMILIES, conditioner
-from ecliptic.engine import Clip
+from ecliptic.engine import Clip, load
 from ecliptic.engine.loading import build_model, make_card
 from ecliptic.errors import (
     ConfigError,
@@ -45,6 +45,18 @@ from tests.diffusion.test_conditioner import make
 def test_options_that_are_none_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make("sd1")("a cat", **options)
+
+
+def test_kernels_that_have_no_effect_are_refused() -> None:
+    encoder = pipelines.encoder("l")
+    with pytest.raises(ConfigError, match="kernels must be one of auto, plain, got 'compiled'"):
+        conditioner("sd1", encoder, any_size=True, kernels="compiled")  # type: ignore[arg-type]
+    loaded = load(encoder, part="text_encoder")
+    with pytest.raises(ConfigError, match='loaded already, with kernels="auto"; load it with'):
+        conditioner("sd1", loaded, any_size=True, kernels="plain")
+    plain = load(encoder, part="text_encoder", kernels="plain")
+    made = conditioner("sd1", plain, any_size=True, kernels="plain")
+    assert made.encoders[0].clip.runtime.kernels == "plain"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from ecliptic.errors import ConfigError, MissingExtraError, MissingTowerError, S
 from tests import peers
 from tests.diffusion import pipelines
 from tests.diffusion.pipelines import PARITY, quiet
+from tests.runtime.kernels.forced import force
 
 PIXEL = 1e-4  # of values in [0, 1]
 PROMPTS = ["a cat", "", "an oil painting of a lighthouse in a storm, dramatic light!"]
@@ -239,6 +240,20 @@ def test_weights_share_memory_until_they_are_cast_and_the_clip_stays() -> None:
     assert model(ids("l")).last_hidden_state.dtype == torch.bfloat16
     assert {weight.dtype for weight in tower.parameters()} == {torch.float32}
     torch.testing.assert_close(source.encode_text("a cat"), before, rtol=0, atol=0)
+
+
+def test_writes_that_torch_does_not_count_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by the moving average of diffusers, which writes to `.data`."""
+    force(monkeypatch, "packed")
+    model = as_text_encoder(clip("l"))
+    with torch.no_grad():
+        before = model(ids("l")).last_hidden_state
+        for weight in model.parameters():
+            weight.data.mul_(0.5)
+        after = model(ids("l")).last_hidden_state
+        wanted = model.tower.outputs(ids("l")).sequence
+    assert not torch.allclose(after, before, atol=1e-3)
+    torch.testing.assert_close(after, wanted, rtol=0, atol=1e-5)
 
 
 def test_a_gradient_reaches_the_weights_where_one_is_wanted() -> None:

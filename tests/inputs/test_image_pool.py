@@ -14,7 +14,7 @@ from PIL import Image
 
 from ecliptic.errors import ConfigError, ImageError
 from ecliptic.inputs import ImageSpec, Preprocess, Reject, decode_many
-from ecliptic.inputs.pool import YIELDING, SpareBuffers, spare
+from ecliptic.inputs.pool import HELD, YIELDING, SpareBuffers, spare
 from tests.inputs.drawn_images import encode, noise
 
 PREPARE = Preprocess(ImageSpec(size=8))
@@ -141,6 +141,32 @@ def test_buffers_are_kept_only_while_a_pool_runs_and_within_their_limit() -> Non
             pass
         assert sum(map(len, buffers._free)) <= 100
     assert not buffers._free
+
+
+def test_large_sources_are_few_at_a_time_and_small_ones_a_whole_batch() -> None:
+    def most_waiting(size: int) -> int:
+        taken, seen, go = 0, 0, threading.Event()
+
+        def sources() -> Iterator[int]:
+            nonlocal taken
+            for number in range(40):
+                taken += 1
+                yield number
+
+        def wait(number: int) -> np.ndarray:
+            go.wait(10)
+            return np.array(number)
+
+        found = decode_many(sources(), wait, workers=2, ahead=30, held=lambda _: size)
+        threading.Timer(0.2, go.set).start()
+        assert next(found)[0] == 0
+        seen = taken
+        assert len(list(found)) == 39
+        return seen
+
+    assert most_waiting(HELD // 100) == 30
+    assert most_waiting(HELD // 10) == 11  # the first that is above
+    assert most_waiting(HELD) == 8
 
 
 def test_the_smallest_buffer_that_fits_is_used() -> None:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from ecliptic.engine import Clip, Item
 from ecliptic.errors import ConfigError, StorageError
@@ -226,6 +228,25 @@ def test_pictures_are_taken_from_a_stream_as_it_goes(library: Library, photos: P
     rows = rows_of(library)
     assert rows["row 3"]["path"] is None
     assert rows["row 3"]["name"] == "row 3"
+
+
+def test_a_whole_batch_is_decoded_while_the_tower_computes(
+    library: Library, photos: Path, embedded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, seen, image = (photos / "a.png").read_bytes(), list[int](), library.clip.runtime.image
+    monkeypatch.setattr("ecliptic.engine.images.available_cores", lambda: 1)
+
+    def wait(pixels: Tensor) -> Tensor:
+        end = time.monotonic() + 10
+        while not seen and len(embedded) < 11 and time.monotonic() < end:
+            time.sleep(0.01)
+        seen.append(len(embedded))
+        return image(pixels)
+
+    monkeypatch.setattr(library.clip.runtime, "image", wait)
+    items = (Item(f"row {number}", data + bytes([number])) for number in range(16))
+    assert library.add(items, batch_size=4).added == 16
+    assert seen[0] == 11  # the batch, the next one, and three of the one thread's four
 
 
 def test_rows_that_are_no_files(library: Library, photos: Path, embedded: list[str]) -> None:

@@ -19,6 +19,12 @@ def step(found: nn.Linear) -> None:
     torch.optim.SGD(found.parameters(), lr=0.1).step()
 
 
+def fused_step(found: nn.Linear) -> None:
+    """Torch itself counts no writes of fused optimisers."""
+    found(torch.ones(1, 3)).sum().backward()
+    torch.optim.AdamW(found.parameters(), lr=0.1, fused=True).step()
+
+
 def write(found: nn.Linear) -> None:
     with torch.no_grad():
         found.weight[0, 0] = 7.0
@@ -41,7 +47,7 @@ def load(found: nn.Linear) -> None:
     found.load_state_dict(layer().state_dict())
 
 
-@pytest.mark.parametrize("change", [step, write, replace, replace_in_place, cast, load])
+@pytest.mark.parametrize("change", [step, fused_step, write, replace, replace_in_place, cast, load])
 def test_a_change_is_seen(change: Callable[[nn.Linear], None]) -> None:
     found = layer()
     before = WeightState.of(found.parameters())

@@ -138,7 +138,10 @@ def classify(
 
     read = chain(sources.files(), labels.files(), [model.model])
     check_written(files_of(out), read, force=force, flags="--out")
-    _note_mini(model, sources)
+    if _are_stored(sources):
+        model.note_unused_pixels()
+    else:
+        _note_mini(model)
     clip = model.clip()
     shown = _add_none(clip, names, calibrated)
     texts = clip.text_classifier(names, labels.sentences())
@@ -183,8 +186,11 @@ def _use_classifier(
 
     asked = ClassifierTask(sources, fitted, top_k or TOP, out, force, json)
     asked.check([*labels.files(), model.model])
-    if names:
-        _note_mini(model, sources)
+    if fitted.calibrate or fitted.evaluate or not _are_stored(sources):
+        if names:
+            _note_mini(model)
+    else:
+        model.note_unused_pixels()
     run_classifier(asked, names, labels.sentences(), model)
 
 
@@ -198,12 +204,14 @@ def _check_ids(sources: ImageSources) -> None:
         )
 
 
-def _note_mini(model: ModelFlags, sources: ImageSources) -> None:
-    """Say what the embedded model knows, or which flags stored vectors do not need."""
-    stored = bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))
-    if stored:
-        model.note_unused_pixels()
-    elif model.model == ModelFlags.model:
+def _are_stored(sources: ImageSources) -> bool:
+    """Whether all PATH are stored vectors."""
+    return bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))
+
+
+def _note_mini(model: ModelFlags) -> None:
+    """Say what the embedded model knows."""
+    if model.model == ModelFlags.model:
         say(MINI_NOTE)
 
 

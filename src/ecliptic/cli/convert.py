@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ecliptic.cli.flags import Force, IdentityFlags, Json, ModelArgument, expands, note_robust
+from ecliptic.cli.flags import Force, IdentityFlags, Json, ModelArgument, expands, notes_of_copy
 from ecliptic.cli.output import count, print_json, say
 from ecliptic.cli.quantising import Int8Flags, write_int8
 from ecliptic.cli.wording import name_flags
@@ -137,15 +137,13 @@ def _write(
 
     checkpoint = identity.checkpoint(source)
     lost = write(checkpoint, out, layout, overwrite=force)
+    notes = [*checkpoint.notes, *lost, *notes_of_copy(source, out)]
     if json:
         summary = {"from": checkpoint.layout, "to": layout, "out": str(out)}
-        print_json(
-            summary | {"tensors": len(checkpoint.weights), "notes": [*checkpoint.notes, *lost]}
-        )
+        print_json(summary | {"tensors": len(checkpoint.weights), "notes": notes})
         return
-    for note in (*checkpoint.notes, *lost):
+    for note in notes:
         say(f"note: {name_flags(note)}")
-    note_robust(source, out)
     tensors = count(len(checkpoint.weights), "tensor")
     say(f"{tensors} from {checkpoint.layout} to {layout} in {out}")
 

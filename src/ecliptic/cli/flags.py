@@ -212,20 +212,27 @@ class ModelFlags(IdentityFlags):
 
     def note_unused_pixels(self) -> None:
         """Name the flags of preparing images that are given although no image is read."""
-        self._note("no image is read", ("preprocess", "pixels"))
+        effects = "changes no vector", "change no vector"
+        self._note("no image is read", ("preprocess", "pixels"), effects)
 
-    def _note(self, why: str, names: Iterable[str]) -> None:
+    def _note(
+        self,
+        why: str,
+        names: Iterable[str],
+        effects: tuple[str, str] = ("is not used", "are not used"),
+    ) -> None:
         default = type(self)()
         given = [name for name in names if getattr(self, name) != getattr(default, name)]
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            say(f"note: {why}, so {flags} {'is' if len(given) == 1 else 'are'} not used")
+            say(f"note: {why}, so {flags} {effects[len(given) > 1]}")
 
 
-def note_robust(source: str, out: Path) -> None:
-    """Say that a written copy of mini prepares images as all files do."""
-    if source == "mini":
-        say(f"note: with {out}, give --preprocess robust to prepare images as mini does")
+def notes_of_copy(source: str, out: Path) -> list[str]:
+    """What to say of a written copy: one of mini prepares images as all files do."""
+    if source != "mini":
+        return []
+    return [f"with {out}, give --preprocess robust to prepare images as mini does"]
 
 
 @dataclasses.dataclass(frozen=True)

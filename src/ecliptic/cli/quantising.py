@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecliptic.cli.flags import IdentityFlags, note_robust
+from ecliptic.cli.flags import IdentityFlags, notes_of_copy
 from ecliptic.cli.output import count, print_json, say
 from ecliptic.cli.wording import name_flags
 
@@ -115,12 +115,12 @@ def write_int8(
     if flags.report:
         text = json_module.dumps(facts, indent=1) + "\n"
         replace_file(flags.report, text_writer(text))
+    notes = [*clip.card.notes, *notes_of_copy(source, out)]
     if json:
-        print_json({"out": str(out), **facts, "notes": list(clip.card.notes)})
+        print_json({"out": str(out), **facts, "notes": notes})
         return
-    for note in clip.card.notes:
+    for note in notes:
         say(f"note: {name_flags(note)}")
-    note_robust(source, out)
     _say(found)
     say(f"int8 in {out}")
 

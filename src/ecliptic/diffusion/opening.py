@@ -62,11 +62,11 @@ def conditioner(
 
     Raises:
         ConfigError: an unknown family, a folder of another family, the wrong number of encoders,
-            int8, unknown kernels, or encoders of sizes that no released model of the family has.
+            int8, unknown kernels or loaded encoders without those, or encoders of sizes that no
+            released model of the family has.
         CheckpointError, UnknownModelError: an encoder cannot be loaded.
     """
     refuse_unknown(unknown, names_of(conditioner))
-    check_choice("kernels", kernels, ("auto", "plain"))
     row, given = _find_family(family, encoders)
     forced = _check_flag("force_zeros_for_empty_prompt", force_zeros_for_empty_prompt)
     pipeline = _find_pipeline(given)
@@ -74,6 +74,7 @@ def conditioner(
         check_family(row, pipeline)
     t5_folder = find_t5(row, pipeline, t5)
     sources = _list_sources(row, given)
+    _check_kernels(kernels, sources)
     how = {"device": device, "kernels": kernels, "offline": offline}
     clips = _load_all(row, sources, how | {"precision": _check_precision(precision, sources)})
     if len(given) < len(sources):
@@ -208,6 +209,17 @@ def _check_precision(precision: Precision, sources: Iterable[object]) -> Precisi
             'model reads; load the encoders with precision="fp32" or "bf16".'
         )
     return "fp32" if precision == "auto" else precision
+
+
+def _check_kernels(kernels: str, sources: Iterable[object]) -> None:
+    """Refuse other kernels, and a loaded encoder that has other ones than are asked for."""
+    check_choice("kernels", kernels, ("auto", "plain"))
+    for clip in (source for source in sources if isinstance(source, Clip)):
+        if kernels == "plain" != clip.runtime.kernels:
+            raise ConfigError(
+                f'{clip.card.name} is loaded already, with kernels="{clip.runtime.kernels}"; load '
+                'it with kernels="plain", or pass its path.'
+            )
 
 
 def _name_encoders(family: Family) -> str:

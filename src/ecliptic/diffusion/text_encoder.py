@@ -42,13 +42,14 @@ def as_text_encoder(clip: Clip) -> Any:
     It replaces CLIPTextModelWithProjection if the tower has a projection, otherwise CLIPTextModel.
     Its weights share the memory of `clip` until they are moved, cast, resized or adapted, which
     does not change `clip`. `pipe.load_lora_weights` and `add_adapter` work, and turn it into that
-    class with weights of its own; `Conditioner.add_lora` merges without that.
+    class with weights of its own; `Conditioner.add_lora` merges without that. It computes with
+    PyTorch's own operators, whatever kernels `clip` has, so every write to a weight is seen.
 
     Raises:
         MissingTowerError: the checkpoint has no text tower.
         MissingExtraError: transformers is not installed.
     """
-    runtime = Runtime(_share_weights(clip.model.text_tower), kernels=clip.runtime.kernels)
+    runtime = Runtime(_share_weights(clip.model.text_tower))  # plain: its weights may be trained
     tower = runtime.model.text_tower
     start, pad = tower.config.end_of_text - 1, tower.config.end_of_text
     if spec := clip.card.tokenizer_spec:

@@ -92,16 +92,18 @@ class ImageEncoder:
         normalize: bool = False,
         reject: bool = False,
         prepare: Callable[[Any], tuple[str, Any]] | None = None,
+        held: Callable[[Any], int] | None = None,
     ) -> Iterator[Encoded]:
         """Rows of `images`, a batch at a time and in order, float32 on CPU.
 
         Args:
-            images: read lazily, a few ahead of the batch.
+            images: read lazily, a batch ahead of the one that is computed.
             batch_size: images at a time; halved when memory runs out.
             normalize: make each row unit length.
             reject: report an image that cannot be used instead of raising its error.
             prepare: turns an item of `images` into its name and its (3, S, S) float32 pixels, in
                 a thread; for items that are no images themselves. The cache is not used then.
+            held: bytes that an item keeps until then; few are read ahead where these are many.
         """
         batcher = Batcher(batch_size)
         decoded = decode_many(
@@ -109,6 +111,7 @@ class ImageEncoder:
             self._choose(prepare),
             ahead=4 * available_cores() + batcher.size,
             on_error="reject" if reject else "raise",
+            held=held,
         )
         finish = partial(self._finish, normalize=normalize, reject=reject)
         running: _Running | None = None  # on a GPU, which computes while the next batch is made

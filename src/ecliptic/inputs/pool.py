@@ -10,12 +10,12 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from ecliptic.inputs.decode import describe
 
 BUDGET = 64_000_000  # pixels in all threads; 9 bytes each, 13 where an image is turned
 SPARE = 96_000_000  # bytes that are kept while a pool runs: two images of 16 megapixels
+HELD = 96_000_000  # bytes of encoded images that may wait, beyond four images per thread
 YIELDING = 3  # added to the nice value of the threads: about half a share of a core
 LARGE = 8_000_000  # pixels; above, memory is given back to the system after each image
 
@@ -65,6 +66,7 @@ def decode_many(
     workers: int | None = None,
     ahead: int | None = None,
     on_error: OnError = "raise",
+    held: Callable[[S], int] | None = None,
 ) -> Iterator[tuple[int, R | Reject]]:
     """Yield (index, array) or (index, `Reject`) for every source, in order.
 
@@ -74,6 +76,8 @@ def decode_many(
         workers: threads; by default one per available core.
         ahead: images in flight, with results that wait; by default four per thread.
         on_error: "raise" the first `ImageError`, or "reject" to yield a `Reject` instead.
+        held: bytes that a source keeps in memory until it is prepared. Above `HELD` of them, no
+            more than four sources per thread are in flight.
 
     Closing the iterator early cancels images that have not started and waits for the others.
     Errors of `sources` itself, and all that are not an `ImageError`, always pass through.
@@ -87,14 +91,14 @@ def decode_many(
         raise ConfigError(f"workers and ahead must be at least 1, got {workers} and {ahead}.")
     if on_error not in ("raise", "reject"):
         raise ConfigError(f"on_error must be 'raise' or 'reject', not {on_error!r}.")
-    return _decode(sources, preprocess, workers, ahead, on_error)
+    return _decode(sources, preprocess, workers, _Flight(ahead, 4 * workers, held), on_error)
 
 
 def _decode(
     sources: Iterable[S],
     preprocess: Callable[[S], R],
     workers: int,
-    ahead: int,
+    flight: "_Flight[S]",
     on_error: OnError,
 ) -> Iterator[tuple[int, R | Reject]]:
     def attempt(index: int, source: S) -> tuple[int, R | Reject]:
@@ -106,17 +110,36 @@ def _decode(
             return index, Reject(index, describe(source), error)
 
     pool = ThreadPoolExecutor(workers, "ecliptic-decode", initializer=_yield_to_others)
-    pending: deque[Future[tuple[int, R | Reject]]] = deque()
+    pending: deque[tuple[Future[tuple[int, R | Reject]], int]] = deque()
     with spare.keep():
         try:
             for index, source in enumerate(sources):
-                pending.append(pool.submit(attempt, index, source))
-                if len(pending) == ahead:
-                    yield pending.popleft().result()
+                pending.append((pool.submit(attempt, index, source), flight.size_of(source)))
+                while flight.is_full(pending):
+                    yield pending.popleft()[0].result()
             while pending:
-                yield pending.popleft().result()
+                yield pending.popleft()[0].result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Flight(Generic[S]):
+    """How many sources may wait to be prepared, or with their results."""
+
+    most: int
+    always: int  # so many, however large they are
+    held: Callable[[S], int] | None  # bytes of a source that is not prepared yet
+
+    def size_of(self, source: S) -> int:
+        return self.held(source) if self.held else 0
+
+    def is_full(self, pending: Collection[tuple[Future[Any], int]]) -> bool:
+        """Whether no more may follow these, each with its bytes."""
+        if len(pending) >= self.most:
+            return True
+        waiting = sum(size for found, size in pending if not found.done())
+        return len(pending) >= self.always and waiting > HELD
 
 
 def _yield_to_others() -> None:
@@ -125,8 +148,8 @@ def _yield_to_others() -> None:
     Only Linux has a nice value of each thread. Where it may not be set, it stays.
     """
     if sys.platform == "linux":
-        usual = os.getpriority(os.PRIO_PROCESS, 0)
         with suppress(OSError):
+            usual = os.getpriority(os.PRIO_PROCESS, 0)
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + YIELDING)
 
 

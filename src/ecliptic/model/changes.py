@@ -2,6 +2,7 @@
 
 A weight changes when it is written to in place, as optimisers do, when another tensor replaces it,
 or when it is moved or cast. Torch does not count writes to `tensor.data`, so those are not seen.
+It does not count those of fused optimisers either; they are counted here, after each step.
 """
 
 import weakref
@@ -9,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.autograd.graph import increment_version
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 
 def writes(tensor: Tensor) -> int:
@@ -19,6 +22,16 @@ def writes(tensor: Tensor) -> int:
     torch 0.4. ecliptic never writes it, and only this line reads it.
     """
     return 0 if tensor.is_inference() else tensor._version
+
+
+def _count_fused_writes(optimizer: Optimizer, _: object, __: object) -> None:
+    """Count the writes of one step of a fused optimiser."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            increment_version([one for one in group["params"] if one.grad is not None])
+
+
+register_optimizer_step_post_hook(_count_fused_writes)
 
 
 @dataclass(frozen=True, eq=False)

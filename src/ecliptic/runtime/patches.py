@@ -22,8 +22,8 @@ class PatchEmbedding:
     """The first layer of a vision transformer; packs its weight where that of blocks is packed."""
 
     def __init__(self) -> None:
-        self._packed: Tensor | None = None  # (D, K)
-        self._state = WeightState.changed()  # of the weight that was packed
+        # (D, K), and the state of the weight then; one name, so that threads see both or none
+        self._packed: tuple[Tensor, WeightState] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: the weight is packed again."""
@@ -36,7 +36,8 @@ class PatchEmbedding:
         hooked.
         """
         patch = tower.patch
-        if kernel.name == "plain" or type(patch) is not nn.Conv2d or has_hooks([patch]):
+        usual = type(patch) is nn.Conv2d and patch.bias is None and not has_hooks([patch])
+        if kernel.name == "plain" or not usual:
             return tower.embed(pixels)
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, *[tower.config.image_size] * 2):
             return tower.embed(pixels)  # refuses the shape
@@ -54,8 +55,10 @@ class PatchEmbedding:
         return F.linear(rows, kernel.cast(weight).flatten(1))
 
     def _pack(self, weight: Tensor) -> Tensor:
-        if self._packed is None or not self._state.holds([weight]):
-            self._state = WeightState.of([weight])
-            self._packed = pack(weight.flatten(1), _ROWS)
+        known = self._packed
+        if known is None or not known[1].holds([weight]):
+            state = WeightState.of([weight])
+            known = pack(weight.flatten(1), _ROWS), state
             page_out(weight)
-        return self._packed
+            self._packed = known
+        return known[0]

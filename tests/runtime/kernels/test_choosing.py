@@ -113,6 +113,17 @@ def test_what_a_busy_machine_measures_is_not_kept(
     assert path.exists() or not can_pack(torch.float32)
 
 
+@pytest.mark.parametrize("error", [OSError, AttributeError])
+def test_a_load_that_is_not_known_is_no_load(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Any:
+        raise error
+
+    monkeypatch.setattr("os.getloadavg", refuse)
+    assert not machine.is_busy()
+
+
 def test_without_a_place_to_write_the_process_remembers(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     memory = Measurements(tmp_path / "file" / "kernels.json")

@@ -230,6 +230,7 @@ class Adding:
             normalize=True,
             reject=True,
             prepare=lambda picture: picture.prepare(preprocess),
+            held=lambda picture: len(picture.data),
             **options,
         )
         for part in stream:

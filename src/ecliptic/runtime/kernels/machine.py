@@ -11,12 +11,19 @@ import torch
 from ecliptic.errors import StorageError
 from ecliptic.storage import open_regular
 
+_BUSY = 1.5  # threads a core
 _NUMBERS = ("cpu family", "model", "stepping")  # of /proc/cpuinfo
 
 
 def is_busy() -> bool:
-    """Whether more programs than there are cores wanted one lately; False if it is not known."""
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
+    """Whether many more threads than there are cores wanted one lately; False if it is not known.
+
+    Those of this program count too: two that compute and one that decodes do not fill two cores.
+    """
+    try:
+        return os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
+    except (AttributeError, OSError):
+        return False
 
 
 @cache
