@@ -31,14 +31,14 @@ def test_open_shows_it_in_the_browser(
 
 
 def test_only_the_page_of_the_usual_name_is_replaced_without_asking(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("ecliptic-demo.html", "page.html"):
         Path(name).write_text("precious")
-    assert run("demo").exit_code == 0
+    assert run("demo", "-m", model).exit_code == 0
     assert Path("ecliptic-demo.html").read_text() != "precious"
-    refused = run("demo", "-o", "page.html")
+    refused = run("demo", "-m", model, "-o", "page.html")
     assert refused.exit_code == 1
     assert "page.html exists; pass --force" in refused.stderr
     assert Path("page.html").read_text() == "precious"
@@ -82,10 +82,13 @@ def test_mini_says_that_it_does_not_know_photographs(
     assert "mini knows drawings; for photographs add --model" in result.stderr
 
 
-@pytest.mark.parametrize("activates", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("activates", [True, False])
 def test_the_last_line_says_how_to_get_the_command_onto_path(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, activates: bool
+    run: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, activates: bool
 ) -> None:
+    def last_line() -> str:
+        return run("demo", "-m", model).stderr.splitlines()[-1]  # type: ignore[no-any-return]
+
     programs = tmp_path / "my env" / "bin"
     programs.mkdir(parents=True)
     program = programs / "ecliptic"
@@ -95,15 +98,15 @@ def test_the_last_line_says_how_to_get_the_command_onto_path(
         (programs / "activate").write_text("")
     monkeypatch.setattr("sys.argv", [str(program)])
     monkeypatch.setenv("PATH", "/nowhere")
-    last = run("demo").stderr.splitlines()[-1]
+    last = last_line()
     if activates:
         assert last.endswith(f"in this shell: source '{programs}/activate'")
     else:
         assert last == f"to use it again, type '{program}' in place of ecliptic"
     monkeypatch.setenv("PATH", str(programs))
-    assert "ecliptic" not in run("demo").stderr.splitlines()[-1].replace("browser", "")
+    assert "ecliptic" not in last_line().replace("browser", "")
     monkeypatch.setattr("sys.argv", ["/somewhere/pytest"])
-    assert run("demo").stderr.splitlines()[-1] == "open this file in a browser:"
+    assert last_line() == "open this file in a browser:"
 
 
 @pytest.mark.parametrize(
