@@ -122,7 +122,10 @@ def test_missing_codes_are_made_again(filled: Library, photos: Path, clip: Clip)
     check_sound(filled, photos, clip)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": "x"}', None])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"format": 1}', '{"settings": {"precision": 1}}', '{"format": "x"}', None],
+)
 def test_a_damaged_library_json_is_written_again(
     filled: Library, photos: Path, clip: Clip, text: str | None
 ) -> None:

@@ -1,5 +1,6 @@
 """A library holds vectors of one model: another one is refused, or embeds everything anew."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,21 @@ def test_another_precision_of_one_space_is_a_warning(
 ) -> None:
     library.add(photos)
     half = ecliptic.load(str(model), precision="bf16")
-    with pytest.warns(UserWarning, match="another precision"):
+    with pytest.warns(UserWarning, match=r"was made with precision=fp32 \(now bf16\); vectors may"):
         opened = Library.open(library.folder, half)
     assert opened.search("a cat", 3).ids
     assert opened.about == library.about
+    near = ecliptic.load(str(model), pixels="close")
+    with pytest.warns(UserWarning, match=r"was made with pixels=exact \(now close\); vectors may"):
+        Library.open(library.folder, near)
+
+
+def test_a_library_of_before_says_less_of_another_precision(library: Library, model: Path) -> None:
+    path = library.folder / "library.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {}}))
+    half = ecliptic.load(str(model), precision="bf16")
+    with pytest.warns(UserWarning, match="made with another precision or preparation of images"):
+        Library.open(library.folder, half)
 
 
 def test_reembedding_changes_the_model_at_once_and_keeps_the_rest(

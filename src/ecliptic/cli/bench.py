@@ -42,7 +42,10 @@ class SpeedFlags:
         str, typer.Option(metavar="N[,N...]", help="Sizes of batches, of images and of captions.")
     ] = ",".join(map(str, SpeedSettings.batches))
     seconds: Annotated[
-        float, typer.Option(help="Time for all measurements; loading comes on top.")
+        float,
+        typer.Option(
+            help="Time for all measurements, a first run of each included; loading comes on top."
+        ),
     ] = SpeedSettings.seconds
     peer: Annotated[
         PeerName,
@@ -230,5 +233,5 @@ def _size(count: int) -> str:
 def _instructions(has: tuple[str, ...], lacks: tuple[str, ...], used: str) -> str:
     if not has:
         return f"torch uses {used}"
-    without = f", not {', '.join(lacks)}" if lacks else ""
+    without = f"; without {', '.join(lacks)}" if lacks else ""
     return f"{', '.join(has)}{without}; torch uses {used}"

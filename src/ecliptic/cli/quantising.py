@@ -145,5 +145,10 @@ def _say(found: "Quantisation") -> None:
             f"{count(tower.inputs, 'input')} that were not calibrated on; {tower.recall:.1%} of "
             "the 10 nearest are the same"
         )
+    quantised = {layer.name.partition(".")[0] for layer in report.layers}
+    if "image" not in quantised:
+        say("image: its tower is no vision transformer and stays fp32")
+    if not found.linears:
+        say("note: no layer is int8, so nothing is quicker; pass a lower --min-cosine")
     if not found.keeps_space:
         say("note: too far from fp32 to share its space; vectors of both cannot be compared")

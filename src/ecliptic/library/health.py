@@ -24,6 +24,7 @@ from ecliptic.library.layout import (
     ABOUT,
     COLUMNS,
     REJECTS,
+    SETTING,
     THUMBNAILS,
     LibraryAbout,
     read_about,
@@ -106,7 +107,15 @@ def _repair_about(folder: Path) -> tuple[LibraryAbout, list[str]]:
     schema = open_store(found[0]).schema
     facts, own = schema.facts, {n: t for n, t in schema.columns.items() if n not in COLUMNS}
     name = facts["model"]
-    about = LibraryAbout(known_name(name), name, facts["space"], facts["exact"], schema.width, own)
+    about = LibraryAbout(
+        known_name(name),
+        name,
+        facts["space"],
+        facts["exact"],
+        schema.width,
+        own,
+        {key.removeprefix(SETTING): v for key, v in facts.items() if key.startswith(SETTING)},
+    )
     write_about(folder, about)
     how = "" if about.model else f"; name its model, {name}, with --model from now on"
     return about, [f"wrote {ABOUT} again{how}"]

@@ -37,6 +37,7 @@ COLUMNS: dict[str, ColumnType] = {
     "added": "timestamp",
 }
 HIT = ("rank", "score")  # what a hit has beside its columns
+SETTING = "settings."  # before the names of settings in the facts of the items
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class LibraryAbout:
     exact: str  # fingerprint with precision and preprocessing
     embed: int  # values of a vector
     columns: Mapping[str, ColumnType] = field(default_factory=dict)  # of the user, beside ours
+    settings: Mapping[str, str] = field(default_factory=dict)  # precision and preparation
     format: int = _FORMAT
 
     @property
@@ -57,8 +59,12 @@ class LibraryAbout:
         return f"items-{self.space[:16]}"
 
     def schema(self) -> StoreSchema:
-        """The schema of the items."""
+        """The schema of the items; all but `model` can be read from it again."""
         facts = {"space": self.space, "exact": self.exact, "model": self.name}
+        for name, value in self.settings.items():
+            if not isinstance(value, str):
+                raise TypeError(f"the setting {name!r} is no text")
+            facts[f"{SETTING}{name}"] = value
         return StoreSchema(self.embed, {**COLUMNS, **self.columns}, facts)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ecliptic.checkpoints import catalog
-from ecliptic.engine import Clip, load
+from ecliptic.engine import Card, Clip, load
 from ecliptic.errors import ConfigError, SpaceMismatchError, warn
 from ecliptic.index import ColumnType
 from ecliptic.library.layout import LibraryAbout, write_about
@@ -29,17 +29,38 @@ def check_clip(folder: Path, about: LibraryAbout, clip: Clip) -> None:
         )
     if card.exact != about.exact:
         warn(
-            f"{folder} was made with another precision or preparation of images than "
-            f"{card.name} has now; vectors differ a little.",
+            f"{folder} was made with {_differences(about.settings, settings_of(card))}; vectors "
+            "may differ a little. Load the model as it was then to be sure.",
             stacklevel=None,
         )
+
+
+def settings_of(card: Card) -> dict[str, str]:
+    """What decides the bits of a vector, beside the weights."""
+    preparation = {"pixels": "exact", **card.preprocess}
+    preparation.pop("error", None)  # it follows from the pixels
+    return {"precision": card.precision, **preparation}
+
+
+def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The settings of a library that are others now, in words."""
+    others = [name for name in now if name in then and then[name] != now[name]]
+    if not others:
+        return "another precision or preparation of images than the model has now"
+    return ", ".join(f"{name}={then[name]} (now {now[name]})" for name in others)
 
 
 def describe(clip: Clip, given: Clip | str, columns: Mapping[str, ColumnType]) -> LibraryAbout:
     """What a library of this model says about itself; `given` is what the user passed."""
     card = clip.card
     return LibraryAbout(
-        name_source(given), card.name, card.space, card.exact, card.embed, dict(columns)
+        name_source(given),
+        card.name,
+        card.space,
+        card.exact,
+        card.embed,
+        dict(columns),
+        settings_of(card),
     )
 
 

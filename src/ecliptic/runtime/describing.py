@@ -69,8 +69,12 @@ def describe_int8(model: TwoTowers, int8: Quantisation) -> Choice:
     )
 
 
-def describe_bytes(what: str, mode: KernelMode) -> Choice:
+def describe_bytes(tower: str, mode: KernelMode, int8: Quantisation) -> Choice:
     """The kernels of a tower with int8 layers."""
+    what = f"{tower} kernels"
+    if not any(name.startswith(f"{tower}.") for name in int8.linears):
+        form = "plain" if mode == "plain" else "packed where it can be"
+        return Choice(what, form, "all its layers are kept in fp32")
     if mode == "plain":
         why = 'int8 computed as float32, as kernels="plain" asks: not quicker than fp32'
         return Choice(what, "plain", why)

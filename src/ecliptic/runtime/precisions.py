@@ -32,7 +32,7 @@ class Numerics:
 _F32, _BF16, _F16 = torch.float32, torch.bfloat16, torch.float16
 _ROWS = (
     Numerics("fp32", _F32, _F32, _F32, "the released numbers, equal to the references"),
-    Numerics("bf16", _BF16, _BF16, _F32, "half the memory; never overflows, cosines to about 1e-3"),
+    Numerics("bf16", _BF16, _BF16, _F32, "half the memory; never overflows, cosines above 0.999"),
     Numerics("fp16", _F16, _F16, _F32, "half the memory; overflows in some models"),
 )
 NUMERICS: Mapping[str, Numerics] = MappingProxyType({row.name: row for row in _ROWS})

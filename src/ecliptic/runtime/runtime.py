@@ -279,7 +279,7 @@ class Runtime:
             choices[0] = describe_int8(self.model, int8)
         for name, blocks, kernels in self._transformers():
             if int8 is not None:
-                choices.append(describe_bytes(f"{name} kernels", kernels.mode))
+                choices.append(describe_bytes(name, kernels.mode, int8))
                 continue
             found = kernels.choices(blocks, measure=measure)
             missing = kernels.lacks(blocks, found)

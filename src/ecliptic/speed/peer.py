@@ -44,11 +44,15 @@ def open_peer(clip: Clip) -> Peer:
         UnsupportedLayoutError: open_clip has no such model.
         ConfigError: there is too little memory for a second copy, or open_clip cannot read it.
     """
-    library = _import_open_clip()
+    if find_spec("open_clip") is None:
+        raise MissingExtraError(
+            "open_clip is not installed; `pip install open_clip_torch` to measure it too."
+        )
     _check_memory(clip)
     with tempfile.TemporaryDirectory(prefix="ecliptic-") as folder:
         path = Path(folder) / "peer"
-        clip.save(path, "open_clip")
+        clip.save(path, "open_clip")  # first of all, as it refuses what open_clip cannot hold
+        library = _import_open_clip()
         model, transform, tokenizer = _read(library, path, clip)
     calls = _calls(model, transform, tokenizer, clip)
     notes: tuple[str, ...] = ()
@@ -59,10 +63,6 @@ def open_peer(clip: Clip) -> Peer:
 
 
 def _import_open_clip() -> Any:
-    if find_spec("open_clip") is None:
-        raise MissingExtraError(
-            "open_clip is not installed; `pip install open_clip_torch` to measure it too."
-        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
