@@ -41,6 +41,9 @@ def _check_family(value: str | None) -> str | None:
     raise typer.BadParameter(explain_missing_family(value) or f"{value!r} is not one of {names}.")
 
 
+_LONGEST = 40  # characters of the choices of a flag that stand behind its name in the help
+
+
 @dataclasses.dataclass(frozen=True)
 class EncoderFlags:
     """The diffusion model, its text encoders, and where they run."""
@@ -49,10 +52,11 @@ class EncoderFlags:
         str | None,
         typer.Option(
             "--for",
-            metavar=f"[{'|'.join(get_args(TextFamily))}]",
+            metavar="FAMILY",
             callback=_check_family,
             autocompletion=lambda: list(get_args(TextFamily)),
-            help="Diffusion model that takes the prompt; a diffusers folder tells it by itself.",
+            help="Diffusion model that takes the prompt; a diffusers folder tells it by itself. "
+            f"One of {', '.join(get_args(TextFamily))}.",
         ),
     ] = None
     encoders: Annotated[
@@ -186,7 +190,10 @@ def _annotation(field: "dataclasses.Field[Any]") -> Any:
             int | None, typer.Option(help=about["meaning"], min=about["least"], show_default=shown)
         ]
     choice: Any = Literal[about["values"]]
-    return Annotated[choice | None, typer.Option(help=about["meaning"], show_default=shown)]
+    meaning, metavar = about["meaning"], None
+    if len("|".join(about["values"])) > _LONGEST:
+        meaning, metavar = f"{meaning} One of {', '.join(about['values'])}.", field.name.upper()
+    return Annotated[choice | None, typer.Option(help=meaning, show_default=shown, metavar=metavar)]
 
 
 def _is_pipeline(source: str) -> bool:
