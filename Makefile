@@ -26,7 +26,7 @@ demo: $(VENV)/.core  ## install the package alone, run it on the bundled drawing
 	$(BIN)/ecliptic demo
 
 test: $(VENV)/.dev  ## run all fast tests, a few minutes on two cores
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-all: $(VENV)/.dev  ## run the tests of full-size models too; in one process, to limit memory
 	$(BIN)/python -m pytest -m "not fuzz"
