@@ -20,6 +20,7 @@ from tests.inputs.drawn_images import encode, noise, tiled_tiff
 
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "LA", "PA", "RGBa", "La")
 SIZE = 3000  # pixels along an edge
+BUFFERS = 8e6  # bytes of the products of matrices that shrink it; they do not grow with the image
 PEAK = """
 import re, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,7 @@ def test_b6_b9_what_a_decoder_holds_is_counted(suffix: str, mode: str, tmp_path:
     image = Image.new(mode, (SIZE, SIZE), 3)
     each = bytes_per_pixel(image, tmp_path, 3, suffix, **options[suffix])
     with Image.open(tmp_path / f"large{suffix}") as lazy:
-        assert each < count_cost(lazy) / SIZE**2 * PLAIN + 1
+        assert each < count_cost(lazy) / SIZE**2 * PLAIN + 1 + BUFFERS / SIZE**2
     assert each < 18
 
 

@@ -100,6 +100,7 @@ def test_texts_are_padded_to_few_lengths() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own imports
 def test_the_real_compiler_gives_the_same_numbers() -> None:
     torch._dynamo.reset()
     made = tiny.checkpoint("vit")
