@@ -20,7 +20,7 @@ from tests.inputs.drawn_images import encode, noise, tiled_tiff
 
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "LA", "PA", "RGBa", "La")
 SIZE = 3000  # pixels along an edge
-BUFFERS = 8e6  # bytes of the products of matrices that shrink it; they do not grow with the image
+BUFFERS = 8e6  # bytes of the products that shrink an image, however large it is
 PEAK = """
 import re, sys
 from concurrent.futures import ThreadPoolExecutor
