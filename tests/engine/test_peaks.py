@@ -40,8 +40,8 @@ CASES = {
     "single": ("single", FULL, "fp32", 1.12),
     "openai from fp16": ("openai", HALF, "fp32", 1.12),
     "transformers from fp16": ("transformers", HALF, "fp32", 1.12 + 1 / 12),
-    # where the CPU is quick in bfloat16, the linear layers are packed: a copy of 0.6 of the weights,
-    # since those that were cast lie in no file whose pages could be given back
+    # where the CPU is quick in bfloat16, linear layers are packed: a copy of 0.6 of the weights,
+    # as those that were cast lie in no file whose pages could be given back
     "transformers to bf16": ("transformers", FULL, "bf16", 1.12 + 1 / 3 + 0.6),
 }
 
