@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "infonce": {"ema": EmaSettings(0.9)},
     "micro": {"micro": 3, "text": TowerSettings(checkpointing=True)},
     "siglip": {"loss": SigLIPConfig(), "optim": OptimSettings(warmup=2, rate=1e-3, clip=0.1)},
-    "distillation": {"loss": DistillationConfig(weight=0.5), "micro": 4},
+    "distillation": {"loss": DistillationConfig(teacher="x", weight=0.5), "micro": 4},
     "text pairs": {
         "micro": 4,
         "data": DataSettings(
@@ -79,7 +79,7 @@ def check_case(settings: TrainSettings, world: World, split: tuple[int, ...]) ->
     loss = alone.accumulate(batch)
     [total] = world.add([float(shared.accumulate(part))])
     assert total / world.size == pytest.approx(float(loss), rel=1e-6)
-    compare(gradients_of(shared.trainee), gradients_of(alone.trainee), 1e-6)
+    compare(gradients_of(shared.trainee), gradients_of(alone.trainee), 2e-6)  # AVX-512: 1.2e-6
     for number in range(5):
         batch = draw_batch(sum(split), seed=number, texts=texts)
         part = batch.part(start, start + split[world.rank])
@@ -148,7 +148,9 @@ def check_negatives_of_one_rank(rank: int) -> None:
             part = replace(part, negatives=None if rank else hard)
             alone.accumulate(batch)
             shared.accumulate(part)
-            compare(gradients_of(shared.trainee), gradients_of(alone.trainee), 1e-6)
+            compare(
+                gradients_of(shared.trainee), gradients_of(alone.trainee), 2e-6
+            )  # AVX-512: 1.2e-6
 
 
 def with_context(check: Callable[[], None], words: str) -> None:
