@@ -99,6 +99,7 @@ def compare_large(data: bytes, repeats: int) -> None:
     assert ours["exact"](data).tobytes() == exact.tobytes()
     fns = {"open_clip": prepare_theirs}
     fns |= {name: lambda prepare=prepare: prepare(data) for name, prepare in ours.items()}
+    fns |= _decoders(data)
     seconds: dict[str, list[float]] = {name: [] for name in fns}
     everything = decode_many(range(repeats + 2), lambda _: _time_each(fns), workers=1)
     for turn, found in everything:  # in one thread of a pool, as a folder of images
@@ -106,6 +107,21 @@ def compare_large(data: bytes, repeats: int) -> None:
             seconds[name].append(taken)
     with_turbo = "with" if find_jpeg_decoder() else "without"
     report(f"preprocess_12_megapixels {with_turbo} simplejpeg", seconds, 1, "images", "open_clip")
+
+
+def _decoders(data: bytes) -> dict[str, Callable[[], object]]:
+    """The decoder alone, at the sizes that `close` and `fast` ask for; none without simplejpeg."""
+    if not find_jpeg_decoder():
+        return {}
+    from simplejpeg import decode_jpeg
+
+    sides = {"at full size": LARGE, "at an eighth": (LARGE[0] // 8, LARGE[1] // 8)}
+    return {
+        f"the decoder alone, {name}": lambda width=width, height=height: decode_jpeg(
+            data, min_width=width, min_height=height, min_factor=1
+        )
+        for name, (width, height) in sides.items()
+    }
 
 
 def _time_each(fns: dict[str, Callable[[], object]]) -> dict[str, float]:

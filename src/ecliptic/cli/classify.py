@@ -138,10 +138,7 @@ def classify(
 
     read = chain(sources.files(), labels.files(), [model.model])
     check_written(files_of(out), read, force=force, flags="--out")
-    if _are_stored(sources):
-        model.note_unused_pixels()
-    else:
-        _note_mini(model)
+    _note_model(model, sources)
     clip = model.clip()
     shown = _add_none(clip, names, calibrated)
     texts = clip.text_classifier(names, labels.sentences())
@@ -186,11 +183,8 @@ def _use_classifier(
 
     asked = ClassifierTask(sources, fitted, top_k or TOP, out, force, json)
     asked.check([*labels.files(), model.model])
-    if fitted.calibrate or fitted.evaluate or not _are_stored(sources):
-        if names:
-            _note_mini(model)
-    else:
-        model.note_unused_pixels()
+    others = fitted.calibrate is not None or fitted.evaluate is not None
+    _note_model(model, sources, others=others, fitted=names is None)
     run_classifier(asked, names, labels.sentences(), model)
 
 
@@ -204,14 +198,21 @@ def _check_ids(sources: ImageSources) -> None:
         )
 
 
-def _are_stored(sources: ImageSources) -> bool:
-    """Whether all PATH are stored vectors."""
-    return bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))
+def _note_model(
+    model: ModelFlags, sources: ImageSources, *, others: bool = False, fitted: bool = False
+) -> None:
+    """Say what the embedded model knows, or which flags do nothing because no image is read.
 
-
-def _note_mini(model: ModelFlags) -> None:
-    """Say what the embedded model knows."""
-    if model.model == ModelFlags.model:
+    Args:
+        model: the flags of the model.
+        sources: PATH.
+        others: whether images of other flags are read too.
+        fitted: whether a classifier answers, which was fitted on images of the user.
+    """
+    stored = bool(sources.inputs) and all(map(sources.is_stored, sources.inputs or ()))
+    if stored and not others:
+        model.note_unused_pixels()
+    elif model.model == ModelFlags.model and not fitted:
         say(MINI_NOTE)
 
 

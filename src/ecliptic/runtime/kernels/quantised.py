@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ecliptic.model import Block, QuantisedLinear, QuickGELU, WeightState, to_bytes
 from ecliptic.runtime.kernels.operators import PackedBytes, PostOp, can_pack_bytes
-from ecliptic.runtime.kernels.packed import float_form, is_ordinary
+from ecliptic.runtime.kernels.packed import PackedBlock, float_form, is_ordinary
 from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
 from ecliptic.storage import page_out
 
@@ -59,12 +59,18 @@ class QuantisedBlock:
     """One block; layers that are not in `layers` are float32. Its copies are made at first use."""
 
     def __init__(
-        self, block: Block, layers: Mapping[str, QuantisedLinear], *, plain: bool = False
+        self,
+        block: Block,
+        layers: Mapping[str, QuantisedLinear],
+        *,
+        plain: bool = False,
+        rest: PackedBlock | PlainBlock | None = None,
     ) -> None:
+        """`rest` computes the float32 layers, if there is such a form of `block` already."""
         self.block = block
         self.heads, self._width = block.attention.heads, block.attention.out.out_features
         self._plain = plain
-        self._rest = PlainBlock(block) if plain else float_form(block)
+        self._rest = rest or (PlainBlock(block) if plain else float_form(block))
         self._layers = dict(layers)
         quick = isinstance(block.mlp.activation, QuickGELU)
         self._then: PostOp = "silu" if quick else "gelu"

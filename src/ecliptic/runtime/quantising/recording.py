@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ecliptic.model import Block, QuickGELU
-from ecliptic.runtime.kernels.packed import float_form
-from ecliptic.runtime.kernels.plain import SLOPE
+from ecliptic.model import QuickGELU
+from ecliptic.runtime.kernels.packed import PackedBlock
+from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
 
 SAMPLE = 1024  # rows of each layer's inputs that are kept
 
@@ -16,8 +16,8 @@ SAMPLE = 1024  # rows of each layer's inputs that are kept
 class RecordingBlock:
     """A block that passes the inputs of its linear layers to `take`, by their names in it."""
 
-    def __init__(self, block: Block, take: Callable[[str, Tensor], None]) -> None:
-        self._form = form = float_form(block)
+    def __init__(self, form: PackedBlock | PlainBlock, take: Callable[[str, Tensor], None]) -> None:
+        self._form, block = form, form.block
         self.heads, self.qkv = form.heads, form.qkv
         self.query, self.key_value = form.query, form.key_value
         self._norm_2, self._take = block.ln_2, take

@@ -4,7 +4,7 @@ Half of the inputs gives the ranges, the other half decides. Towers that are Res
 are. B batch, T tokens, N inputs, E vector size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,8 +22,8 @@ from ecliptic.model import (
     TwoTowers,
 )
 from ecliptic.runtime.blocks import run_all
-from ecliptic.runtime.kernels.packed import float_form
-from ecliptic.runtime.kernels.plain import BlockForm
+from ecliptic.runtime.kernels.packed import PackedBlock, float_form
+from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
 from ecliptic.runtime.kernels.quantised import QuantisedBlock
 from ecliptic.runtime.quantising.fitting import fit
 from ecliptic.runtime.quantising.recording import InputSample, RecordingBlock
@@ -37,6 +37,7 @@ from ecliptic.runtime.quantising.towers import (
     walk,
 )
 
+FloatForm = PackedBlock | PlainBlock
 FEWEST = 20  # inputs of a tower
 NEAREST = 10  # neighbours whose agreement is reported
 _RANKED = 16  # inputs on which the error of each layer is measured
@@ -87,11 +88,11 @@ def _quantise(measure: TowerMeasure, inputs: Tensor | None, wanted: float) -> Qu
             "hundred like those in use are best."
         )
     seen, held = inputs[::2], inputs[1::2]
-    linears = _fit_all(measure, seen)
-    layers = sorted(_errors(measure, linears, seen[:_RANKED]), key=lambda row: -row.error)
-    search = _Search(measure, linears, [row.name for row in layers], held)
-    kept = search.fewest_kept(wanted)
     forms = [float_form(block) for block in blocks_of(measure)]
+    linears = _fit_all(measure, forms, seen)
+    layers = sorted(_errors(measure, forms, linears, seen[:_RANKED]), key=lambda row: -row.error)
+    search = _Search(measure, forms, linears, [row.name for row in layers], held)
+    kept = search.fewest_kept(wanted)
     index = torch.cat([search.wanted, vectors_of(measure, forms, seen)])
     agreement = TowerAgreement(
         measure.name,
@@ -110,14 +111,15 @@ def _name(measure: TowerMeasure, place: int, part: str) -> str:
     return f"{measure.name}.blocks.{place}.{part}"
 
 
-def _fit_all(measure: TowerMeasure, inputs: Tensor) -> dict[str, QuantisedLinear]:
+def _fit_all(
+    measure: TowerMeasure, forms: Sequence[FloatForm], inputs: Tensor
+) -> dict[str, QuantisedLinear]:
     """The int8 form of every layer."""
-    blocks = blocks_of(measure)
-    samples = _record(measure, inputs)
+    samples = _record(measure, forms, inputs)
     linears = {}
-    for place, block in enumerate(blocks):
+    for place, form in enumerate(forms):
         for part in LINEARS:
-            linear = block.get_submodule(part)
+            linear = form.block.get_submodule(part)
             assert isinstance(linear, nn.Linear)  # narrows the type
             inputs_of = samples[place].pop(part).end()
             smooth = part != "mlp.down"  # its inputs are made by the layer before, as bytes
@@ -127,36 +129,39 @@ def _fit_all(measure: TowerMeasure, inputs: Tensor) -> dict[str, QuantisedLinear
     return linears
 
 
-def _record(measure: TowerMeasure, inputs: Tensor) -> list[dict[str, InputSample]]:
+def _record(
+    measure: TowerMeasure, forms: Sequence[FloatForm], inputs: Tensor
+) -> list[dict[str, InputSample]]:
     """Inputs of every layer, of each block by their names in it; pooled tokens count twice."""
-    batches, blocks = batches_of(inputs), blocks_of(measure)
+    batches = batches_of(inputs)
     calls = 2 * len(batches)
-    samples = [{part: InputSample(calls) for part in LINEARS} for _ in blocks]
+    samples = [{part: InputSample(calls) for part in LINEARS} for _ in forms]
     now: list[Step] = []
 
     def take(part: str, x: Tensor) -> None:
         for rows in (now[-1].used, now[-1].counted):
             samples[now[-1].place][part].add(x[rows])
 
-    forms = [RecordingBlock(block, take) for block in blocks]
+    recording = [RecordingBlock(form, take) for form in forms]
     for batch in batches:
-        for step in walk(measure, forms, batch):
+        for step in walk(measure, recording, batch):
             now[:] = [step]
     return samples
 
 
 def _errors(
-    measure: TowerMeasure, linears: Mapping[str, QuantisedLinear], inputs: Tensor
+    measure: TowerMeasure,
+    forms: Sequence[FloatForm],
+    linears: Mapping[str, QuantisedLinear],
+    inputs: Tensor,
 ) -> Iterator[LayerError]:
     """The error of each layer alone, in the output of its block, for the tokens that count."""
-    blocks = blocks_of(measure)
-    forms = [float_form(block) for block in blocks]
     for step in walk(measure, forms, inputs):
-        block = blocks[step.place]
-        wanted = run_all([forms[step.place]], step.x, causal=measure.causal)[step.counted]
+        usual = forms[step.place]
+        wanted = run_all([usual], step.x, causal=measure.causal)[step.counted]
         for part in LINEARS:
             name = _name(measure, step.place, part)
-            form = QuantisedBlock(block, {part: linears[name]})
+            form = QuantisedBlock(usual.block, {part: linears[name]}, rest=usual)
             found = run_all([form], step.x, causal=measure.causal)[step.counted]
             yield LayerError(name, float((found - wanted).norm() / wanted.norm()), kept=False)
 
@@ -167,12 +172,13 @@ class _Search:
     def __init__(
         self,
         measure: TowerMeasure,
+        forms: Sequence[FloatForm],
         linears: Mapping[str, QuantisedLinear],
         order: list[str],
         inputs: Tensor,
     ) -> None:
-        self._measure, self._linears, self._order = measure, linears, order
-        self._inputs = inputs
+        self._measure, self._float, self._linears = measure, forms, linears
+        self._order, self._inputs = order, inputs
         self._known: dict[int, Tensor] = {}
         self.wanted = self.vectors(len(order))  # (N, E), all layers in float32
 
@@ -201,8 +207,8 @@ class _Search:
         left = {name: self._linears[name] for name in self._order[kept:]}
         some = Quantisation(left, QuantisationReport(0, (), ()))
         return [
-            QuantisedBlock(block, some.of_block(self._measure.name, place))
-            for place, block in enumerate(blocks_of(self._measure))
+            QuantisedBlock(usual.block, some.of_block(self._measure.name, place), rest=usual)
+            for place, usual in enumerate(self._float)
         ]
 
 
