@@ -1,6 +1,8 @@
 """Names are imported when they are used, and the error for an unknown name contains it."""
 
 import ast
+import json
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -54,3 +56,45 @@ def test_a_package_without_its_source_says_so(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ImportError, match=r"install ecliptic with its \.py files"):
         _ = inputs.no_such_name  # type: ignore[attr-defined]
     public_names.cache_clear()
+
+
+# Counts the searches for garbage among all objects while a name is imported with PyTorch.
+SEARCHES = """
+import gc, json, sys
+found = []
+gc.callbacks.append(lambda phase, info: found.append(info["generation"]))
+{before}
+import ecliptic
+ecliptic.Clip
+print(json.dumps([2 in found, "torch" in sys.modules, gc.isenabled(), gc.get_freeze_count() > 0]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "enabled", "frozen"),
+    [("", True, False), ("gc.disable()", False, False), ("gc.freeze()", True, True)],
+    ids=["as Python starts", "none wanted", "objects that are never searched"],
+)
+def test_no_garbage_is_looked_for_while_pytorch_is_imported(
+    before: str, *, enabled: bool, frozen: bool
+) -> None:
+    code = SEARCHES.format(before=before)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == [False, True, enabled, frozen]
+
+
+def test_garbage_is_looked_for_again_when_an_import_fails(tmp_path: Path) -> None:
+    code = (
+        "import gc, sys\nfrom ecliptic.lazy import lazy_names\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\nimport package\n"
+        "try:\n    package.name\nexcept ZeroDivisionError:\n    print(gc.isenabled())"
+    )
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "module.py").write_text("1 / 0")
+    (tmp_path / "package" / "__init__.py").write_text(
+        "from typing import TYPE_CHECKING\nfrom ecliptic.lazy import lazy_names\n"
+        "if TYPE_CHECKING:\n    from package.module import name as name\n"
+        "__getattr__, __dir__ = lazy_names(__name__)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True\n"

@@ -13,10 +13,12 @@ the same lines when a name is first used, so nothing is imported before that.
 """
 
 import ast
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -32,16 +34,33 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
             return sorted(public_names(package))
         if name.startswith("__") or name not in (homes := public_names(package)):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home = homes[name]
-        if home == package:  # the name is a module
-            return import_module(f"{package}.{name}")
-        return getattr(import_module(home), name)
+        if (home := homes[name]) == package:  # the name is a module
+            return _import(f"{package}.{name}")
+        return getattr(_import(home), name)
 
     def list_names() -> list[str]:
         special = (name for name in vars(sys.modules[package]) if name.startswith("__"))
         return sorted({*special, *public_names(package)})
 
     return fetch, list_names
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module while Python does not look for garbage.
+
+    PyTorch and what imports it make some hundred thousand objects that all stay, and each search
+    walks over most of them. They count as old afterwards, as if the searches had been made.
+    """
+    if name in sys.modules or not gc.isenabled():
+        return import_module(name)
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        if gc.get_freeze_count() == 0:
+            gc.freeze()  # all objects become permanent, ...
+            gc.unfreeze()  # and then old
+        gc.enable()
 
 
 @cache

@@ -91,6 +91,20 @@ def test_wrong_usage_exits_with_2(run: Any, words: list[str]) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["-l", "cat", "-l", "dog"], ["--labels=cat", "-ldog"], ["-l", "cat", "--labels", "cat"]],
+)
+def test_a_flag_with_a_value_is_given_once(run: Any, words: list[str]) -> None:
+    result = run("classify", "x.png", *words)
+    assert result.exit_code == 2
+    assert "Error: --labels is given twice, but takes one value." in result.stderr
+
+
+def test_a_flag_without_a_value_may_be_repeated(run: Any) -> None:
+    assert run("models", "--json", "--json").exit_code == 0
+
+
 def test_errors_are_one_message_on_stderr_and_exit_with_1(run: Any, tmp_path: Path) -> None:
     result = run("info", tmp_path / "nothing.pt")
     assert result.exit_code == 1

@@ -9,9 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ecliptic.cli.output import on_terminal, say, say_rejects
 from ecliptic.engine import (
@@ -27,6 +25,8 @@ from ecliptic.engine import (
 from ecliptic.errors import InputError, SpaceMismatchError, printable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ecliptic.cli.sources import ImageSources, Set
 
 AT_ONCE = 4096  # rows of `blocks`
@@ -62,14 +62,18 @@ class NamedVectors:
         self.places += [first + index for index in kept]
         self.images += [items[index] for index in kept]
 
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self) -> "Iterator[Tensor]":
         """All vectors in order, (n, E) of at most `AT_ONCE` rows."""
+        import torch
+
         for part in self.parts:
             for start in range(0, len(part), AT_ONCE):
                 yield torch.from_numpy(np.array(part[start : start + AT_ONCE]))
 
-    def matrix(self) -> Tensor:
+    def matrix(self) -> "Tensor":
         """All vectors, (N, E)."""
+        import torch
+
         return torch.cat(list(self.blocks()))
 
     def labels(self) -> list[Any]:

@@ -89,7 +89,17 @@ def in_panels(options: Iterable[Any]) -> list[tuple[str, list[Any]]]:
 
 
 class HelpfulCommand(TyperCommand):
-    """A command whose help has panels, and examples at its end."""
+    """A command whose help has panels, and examples at its end; it ignores no value it is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a flag that is given twice: its first value would count for nothing."""
+        if not ctx.resilient_parsing:  # of completion, which reads half a line
+            found: list[Any] = self.make_parser(ctx).parse_args(args=list(args))[2]
+            for one in set(found):
+                holds_one = one.param_type_name == "option" and not (one.multiple or one.is_flag)
+                if holds_one and found.count(one) > 1:
+                    ctx.fail(f"{max(one.opts, key=len)} is given twice, but takes one value.")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, and the options by panel."""

@@ -3,10 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ecliptic.cli.output import on_terminal, say, say_rejects
 from ecliptic.engine import (
@@ -23,6 +20,9 @@ from ecliptic.engine import (
 from ecliptic.errors import EclipticError, InputError, MissingColumnError, StorageError
 from ecliptic.inputs import ImageSource
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 IMAGE, LABEL = "image", "label"  # the columns; --column may name another one for the images
 BETWEEN = ";"  # several labels of one image
 LabelledRow = TypeVar("LabelledRow")
@@ -32,7 +32,7 @@ LabelledRow = TypeVar("LabelledRow")
 class LabelledImages:
     """The vectors of labelled images, and the label of each."""
 
-    vectors: Tensor  # (N, E)
+    vectors: "Tensor"  # (N, E)
     labels: list[str]  # N, as they stand in the table
     names: list[str]  # N, for people
     sources: list[ImageSource]  # N, to show them
@@ -89,12 +89,14 @@ def _read_table(path: Path, image: str) -> Iterator[tuple[int, dict[str, Any] | 
         raise StorageError(f"{error} To fix it, {', and '.join(fixes)}.") from None
 
 
-def encode_rows(clip: Clip, items: Iterable[Item]) -> tuple[Tensor, Rejects]:
+def encode_rows(clip: Clip, items: Iterable[Item]) -> "tuple[Tensor, Rejects]":
     """(N, E) vectors of the images of a table that can be used, and the others.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
+    import torch
+
     with progress_bar("labelled images", None, show=on_terminal()) as advance:
         done = embed_items(clip, [("image", items)], None, advance, lambda text: say(text))
     with done:

@@ -6,6 +6,7 @@ message. Nothing here or in the commands' modules imports torch, numpy or Pillow
 runs.
 """
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,3 +173,5 @@ def run() -> None:
     except Exception:  # a bug; Python would print the message as it is
         print_traceback()
         sys.exit(FAILED)
+    finally:
+        gc.freeze()  # or Python looks for garbage among all objects of PyTorch before it ends

@@ -18,7 +18,7 @@ from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import Exactness, ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
 from ecliptic.runtime import KernelMode, PrecisionName, Runtime, find_numerics
-from ecliptic.storage import release
+from ecliptic.storage import copy_out, release
 
 Precision: TypeAlias = (
     PrecisionName | Literal["int8", "float32", "float", "bfloat16", "float16", "half"] | torch.dtype
@@ -169,9 +169,11 @@ def build_model(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
 
 def _place(weight: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Cast and move one weight; a copied weight gives back the pages of its file."""
-    placed = weight.to(device, dtype if weight.is_floating_point() else weight.dtype)
-    if placed is not weight:
-        release(weight)
+    wanted = dtype if weight.is_floating_point() else weight.dtype
+    if device.type == weight.device.type == "cpu":
+        return weight if weight.dtype == wanted else copy_out(weight, wanted)
+    placed = weight.to(device, wanted)
+    release(weight)
     return placed
 
 

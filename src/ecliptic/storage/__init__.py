@@ -36,7 +36,11 @@ if TYPE_CHECKING:
         read_whole_lines as read_whole_lines,
         sync_files as sync_files,
     )
-    from ecliptic.storage.mapping import page_out as page_out, release as release
+    from ecliptic.storage.mapping import (
+        copy_out as copy_out,
+        page_out as page_out,
+        release as release,
+    )
     from ecliptic.storage.numpy_files import (
         map_npy as map_npy,
         read_npy as read_npy,

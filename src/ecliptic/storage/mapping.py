@@ -15,6 +15,7 @@ from torch import Tensor
 
 MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 WIDEST = 8  # bytes of the widest dtype of weights
+_PIECE = 1 << 20  # bytes of a mapped file that are copied before their pages are given back
 _PAGE_OUT = 21  # MADV_PAGEOUT of Linux, which Python's mmap does not name
 _MAPS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # those in use, by address
 
@@ -31,8 +32,23 @@ def bytes_tensor(memory: mmap.mmap, start: int, size: int, item: int = WIDEST) -
     _MAPS[view.data_ptr() - start] = memory
     if start % item == 0:
         return view
-    copy = view.clone()
-    release(view)
+    return copy_out(view)
+
+
+def copy_out(source: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A copy in `dtype`, by default the same; pages of a mapped file are given back on the way.
+
+    So a large tensor is not in memory twice. Nothing may have been written to `source`.
+    """
+    copy = torch.empty_like(source, dtype=dtype)
+    pieces = [(source, copy)]
+    if source.is_contiguous():
+        flat, count = source.view(-1), max(1, _PIECE // source.element_size())
+        parts = torch.split(flat, count), torch.split(copy.view(-1), count)
+        pieces = list(zip(*parts, strict=True))
+    for old, new in pieces:
+        new.copy_(old)
+        release(old)
     return copy
 
 
@@ -57,8 +73,11 @@ def page_out(tensor: Tensor) -> None:
 def _advise(tensor: Tensor, advice: int) -> None:
     if tensor.device.type != "cpu":
         return
-    storage = tensor.untyped_storage()
-    first, after = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    first, size = tensor.data_ptr(), tensor.nbytes
+    if not tensor.is_contiguous():
+        storage = tensor.untyped_storage()
+        first, size = storage.data_ptr(), storage.nbytes()
+    after = first + size
     for found in _MAPS.valuerefs():
         memory, base = found(), found.key
         if memory is None or not base <= first < after <= base + len(memory):
