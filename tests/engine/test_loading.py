@@ -38,7 +38,11 @@ def check_same(one: Clip, other: Clip, least: float = 1 - 1e-6) -> None:
         ),
         ({"device": "cuda:x"}, "no device is called 'cuda:x'"),
         ({"device": None}, "no device is called None"),
-        ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16, fp16, int8, got 'fp8'"),
+        ({"precision": "fp4"}, "precision must be one of .*, int8, fp8, got 'fp4'"),
+        (
+            {"precision": "fp8"},
+            "runs on NVIDIA GPUs since compute capability 8.9 .* not on cpu; use",
+        ),
     ],
 )
 def test_devices_and_precisions_are_checked_before_anything_is_fetched(
@@ -128,7 +132,7 @@ def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path:
 )
 def test_precisions_may_be_spelled_as_torch_does(path: Path, spelling: Any, name: str) -> None:
     assert ecliptic.load(path, precision=spelling).card.precision == name
-    with pytest.raises(ConfigError, match="auto, fp32, bf16, fp16, int8, got 'float64'"):
+    with pytest.raises(ConfigError, match="auto, fp32, bf16, fp16, int8, fp8, got 'float64'"):
         ecliptic.load(path, precision=torch.float64)
 
 

@@ -158,7 +158,7 @@ def test_images_and_texts_of_the_user_are_calibrated_on(floats: Path) -> None:
     assert [t.inputs for t in found.report.towers] == [12, 15]
     with pytest.raises(ConfigError, match="needs 20 inputs of the image tower or more, got 3"):
         find_quantisation(plain, 0.99, images[:3])
-    with pytest.raises(ConfigError, match="of a float32 model on the CPU, but this one is bf16"):
+    with pytest.raises(ConfigError, match="of a model in fp32, but this one is bf16 on cpu"):
         find_quantisation(ecliptic.load(floats, precision="bf16"))
     text = ecliptic.load(save_kind(floats, "text"))
     with pytest.raises(ConfigError, match="images are calibrated on for those only"):

@@ -48,7 +48,7 @@ def test_a_model_is_placed_in_the_precision_and_says_so(precision: str) -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ConfigError, match="one of auto, fp32, bf16, fp16, got 'fp8'"):
+    with pytest.raises(ConfigError, match="one of auto, fp32, bf16, fp16, got 'fp4'"):
         Runtime(model(), "fp8")
 
 

@@ -16,8 +16,8 @@ from ecliptic.cli.flags import (
     Json,
     KernelsFlag,
     PixelsFlag,
-    PrecisionFlag,
     PreprocessFlag,
+    VectorPrecisionFlag,
     expands,
 )
 from ecliptic.cli.output import print_facts, print_json, print_table, print_text, print_wrapped, say
@@ -76,7 +76,7 @@ def bench(
     random: Annotated[str | None, typer.Option(metavar="ARCH", help=_RANDOM_HELP)] = None,
     measured: SpeedFlags,
     device: Device = "auto",
-    precision: PrecisionFlag = "auto",
+    precision: VectorPrecisionFlag = "auto",
     kernels: KernelsFlag = "auto",
     preprocess: PreprocessFlag = None,
     pixels: PixelsFlag = None,
@@ -98,6 +98,7 @@ def bench(
 
         def load() -> "Clip":
             flags = identity if random is None else IdentityFlags()
+            flags.note_search(source, precision)
             how = {"kernels": kernels, "preprocess": preprocess, "pixels": pixels}
             return flags.load(source, device=device, precision=precision, **how)
 

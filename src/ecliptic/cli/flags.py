@@ -49,6 +49,10 @@ Device = Annotated[
 PrecisionFlag = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Dtype of the computation.")
 ]
+VectorPrecisionFlag = Annotated[  # hidden states and gradients have no int8 and no fp8
+    Literal["auto", "fp32", "bf16", "fp16", "int8", "fp8"],
+    typer.Option(help="Dtype of the computation; int8 is for CPUs, fp8 for GPUs."),
+]
 PreprocessFlag = Annotated[
     Literal["reference", "robust"] | None,
     typer.Option(
@@ -132,6 +136,12 @@ class IdentityFlags:
 
         return open_checkpoint(source, Hints(**self._known()), **self._hub())
 
+    def note_search(self, source: str, precision: str) -> None:
+        """Say that int8 layers are chosen first, which may take minutes."""
+        if precision == "int8" and self.checkpoint(source).quantisation is None:
+            what = "`ecliptic convert --precision int8` keeps them"
+            say(f"note: finding the layers that can be int8; {what}")
+
     def path(self, source: str) -> Path:
         """The path of the file or folder that `load` reads."""
         from ecliptic.checkpoints import locate
@@ -188,7 +198,7 @@ class ModelFlags(IdentityFlags):
 
     model: ModelName = "mini"
     device: Device = "auto"
-    precision: PrecisionFlag = "auto"
+    precision: VectorPrecisionFlag = "auto"
     kernels: KernelsFlag = "auto"
     preprocess: PreprocessFlag = None
     pixels: PixelsFlag = None
@@ -203,6 +213,7 @@ class ModelFlags(IdentityFlags):
     def clip(self, source: str = "") -> "Clip":
         """The model, or the one called `source`, ready to encode."""
         names = ("device", "precision", "kernels", "preprocess", "pixels", "image_size", "cache")
+        self.note_search(source or self.model, self.precision)
         return self.load(source or self.model, **{name: getattr(self, name) for name in names})
 
     def note_unused(self) -> None:

@@ -95,7 +95,7 @@ def write_int8(
     source: str, out: Path, flags: Int8Flags, identity: IdentityFlags, *, force: bool, json: bool
 ) -> None:
     """Write MODEL with int8 layers, and say what they change."""
-    from ecliptic.engine import MIN_COSINE, find_quantisation
+    from ecliptic.engine import MIN_COSINES, find_quantisation
     from ecliptic.errors import CheckpointError, ConfigError
     from ecliptic.storage import check_outputs, replace_file, text_writer
 
@@ -108,7 +108,7 @@ def write_int8(
             f"{source} is int8 already; convert the float32 model that it was made of."
         )
     clip = identity.load(source, device="cpu", precision="fp32")
-    bound = MIN_COSINE if flags.min_cosine is None else flags.min_cosine
+    bound = MIN_COSINES["int8"] if flags.min_cosine is None else flags.min_cosine
     found = find_quantisation(clip, bound, flags.images(), flags.lines())
     clip.quantised(found).save(out, overwrite=force)
     facts = _facts(found)

@@ -54,8 +54,8 @@ def conditioner(
         loras: the files that prompts in A1111's dialect may name as `<lora:name:0.8>`: a mapping
             from name to path, or a folder that is searched for `name.safetensors`.
         any_size: take encoders of sizes that no released model of the family has.
-        device, precision, offline: as in `load`, but for int8, whose promise is about vectors, not
-            hidden states.
+        device, precision, offline: as in `load`, but for int8 and fp8, whose promise is about
+            vectors, not hidden states.
         kernels: as in `load`; "plain" gives the same bits in every call, "auto" the same up to
             rounding. Hidden states are never compiled.
         **unknown: none; names of diffusers' arguments are answered with ours.
@@ -201,12 +201,13 @@ def _list_sources(family: Family, given: list[EncoderSource]) -> list[EncoderSou
 
 
 def _check_precision(precision: Precision, sources: Iterable[object]) -> Precision:
-    """The precision to load in, never int8, which "auto" is for a file with int8 layers."""
+    """The precision to load in; never int8, which "auto" is for a file with int8 layers, or fp8."""
     given = [source for source in sources if isinstance(source, Clip)]
-    if precision == "int8" or any(clip.card.precision == "int8" for clip in given):
+    used = [precision, *(clip.card.precision for clip in given)]
+    if found := next((one for one in used if one in ("int8", "fp8")), None):
         raise ConfigError(
-            "int8 was compared with float32 by vectors, not by the hidden states that a diffusion "
-            'model reads; load the encoders with precision="fp32" or "bf16".'
+            f"{found} was compared with other precisions by vectors, not by the hidden states that "
+            'a diffusion model reads; load the encoders with precision="fp32" or "bf16".'
         )
     return "fp32" if precision == "auto" else precision
 

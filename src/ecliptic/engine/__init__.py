@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     )
     from ecliptic.engine.progress import progress_bar as progress_bar
     from ecliptic.engine.quantising import (
-        MIN_COSINE as MIN_COSINE,
+        MIN_COSINES as MIN_COSINES,
+        find_float8_layers as find_float8_layers,
         find_quantisation as find_quantisation,
     )
     from ecliptic.engine.rejects import Rejects as Rejects

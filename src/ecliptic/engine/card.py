@@ -3,10 +3,10 @@
 Vectors of one `space` may be compared, texts with images and fp32 with bf16: it covers the weights,
 activation, heads, eps and how inputs are prepared. It leaves out the padding id, because nothing
 after the end of text changes a vector, and layouts of one model pad differently. int8 has the space
-of fp32 if its vectors are as near as those of bf16. Raw vectors of one `exact` are the same
-numbers: it is space plus precision, int8 layers and preprocessing mode, and a part of the keys of
-the cache. A card describes the weights at the time when it was made; `Clip.card` makes another
-after they change.
+of fp32 if its vectors are as near as those of bf16, and fp8 that of bf16. Raw vectors of one
+`exact` are the same numbers: it is space plus precision, int8 or fp8 layers and preprocessing mode,
+and a part of the keys of the cache. A card describes the weights at the time when it was made;
+`Clip.card` makes another after they change.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ClipConfig, Quantisation, writes
+from ecliptic.model import ClipConfig, writes
+from ecliptic.runtime import Reduced
 from ecliptic.scoring import Calibration
 from ecliptic.settings import to_dict
 
@@ -36,12 +37,12 @@ class Card:
     image_spec: ImageSpec | None
     tokenizer_spec: TokenizerSpec | None
     preprocess: Mapping[str, str]  # mode and its options
-    precision: str  # "fp32", "bf16", "fp16" or "int8"
+    precision: str  # "fp32", "bf16", "fp16", "int8" or "fp8"
     device: str
     notes: tuple[str, ...]  # repairs and decisions made while reading
     weights: Mapping[str, Tensor] = field(repr=False, compare=False)
     calibration: Calibration | None = None  # temperature and level of "none of these"
-    quantisation: Quantisation | None = field(default=None, repr=False, compare=False)
+    quantisation: Reduced | None = field(default=None, repr=False, compare=False)
     widened: tuple[str, ...] = ()  # towers stored in half precision and computed in float32
     _made_of: list[int] = field(init=False, repr=False, compare=False)
 
@@ -70,10 +71,10 @@ class Card:
                 f"the weights of {self.name} changed since this card was made, so it cannot give "
                 "their fingerprint; read `clip.card` again."
             )
-        int8 = self.quantisation
-        if int8 and int8.space and int8.keeps_space:
-            return int8.space
-        identity = self._identity() | ({"int8": int8.digest()} if int8 else {})
+        reduced = self.quantisation
+        if reduced and reduced.space and reduced.keeps_space:
+            return reduced.space
+        identity = self._identity() | ({reduced.kind: reduced.digest()} if reduced else {})
         (identity["tokenizer_spec"] or {}).pop("pad", None)
         identity["config"].get("image", {}).pop("block", None)  # the names of the weights tell it
         digest = hashlib.sha256(_to_bytes(identity))
@@ -87,7 +88,7 @@ class Card:
         """SHA-256 of everything that decides the numbers of a vector, except rounding."""
         how = {"space": self.space, "precision": self.precision, "layer": "projection"}
         if self.quantisation:
-            how["int8"] = self.quantisation.digest()
+            how[self.quantisation.kind] = self.quantisation.digest()
         if self.widened:
             how["widened"] = ", ".join(self.widened)
         return hashlib.sha256(_to_bytes(how | dict(self.preprocess))).hexdigest()
@@ -117,6 +118,7 @@ class Card:
         A tensor of `weights` that did not change is the one of this card, as after a move to
         another device. Other weights have no calibration, which was of those before.
         """
+        reduced = self.quantisation
         same = self._count_writes() == self._made_of and all(
             weights[name] is tensor for name, tensor in self.weights.items()
         )
@@ -127,13 +129,14 @@ class Card:
             precision=precision,
             device=device,
             calibration=self.calibration if same else None,
-            quantisation=self.quantisation if precision == "int8" else None,
+            quantisation=reduced if reduced and reduced.kind == precision else None,
             widened=widened,
             notes=tuple(dict.fromkeys((*self.notes, *note))),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the fingerprints, which need a pass over the weights."""
+        reduced = self.quantisation
         return {
             "name": self.name,
             "layout": self.layout,
@@ -144,7 +147,7 @@ class Card:
             "preprocess": dict(self.preprocess),
             **self._identity(),
             "calibration": to_dict(self.calibration),
-            **({"int8": self.quantisation.report.summary()} if self.quantisation else {}),
+            **({reduced.kind: reduced.report.summary(reduced.before)} if reduced else {}),
             "notes": list(self.notes),
         }
 

@@ -43,10 +43,11 @@ from ecliptic.inputs import (
     templates as template_set,
 )
 from ecliptic.model import Quantisation, TwoTowers, WeightState
-from ecliptic.runtime import Runtime
+from ecliptic.runtime import Reduced, Runtime
 from ecliptic.scoring import cosine, ensemble, probabilities
 
 TEXT_BATCH = 64
+_UNSTORED = 'no layout stores which layers are fp8; load it with precision="fp8" again'
 Texts: TypeAlias = str | Sequence[str] | Tensor | NDArray[Any]  # texts, or their token ids
 
 
@@ -347,22 +348,22 @@ class Clip:
 
         Returns notes on what it does not store; UnsupportedLayoutError if it cannot hold the model.
         """
-        checkpoint = Checkpoint(
-            config=self._checkpoint.config,
+        reduced = self.runtime.quantisation
+        checkpoint = replace(
+            self._checkpoint,
             weights=self._collect_weights(),
             image_spec=self._card.image_spec,  # the one in use
-            tokenizer_spec=self._checkpoint.tokenizer_spec,
-            name=self._card.name,
-            layout=self._checkpoint.layout,
+            notes=(),
             calibration=self.card.calibration,
-            quantisation=self.runtime.quantisation,
+            quantisation=reduced if isinstance(reduced, Quantisation) else None,
         )
-        return write(checkpoint, path, layout, overwrite=overwrite)
+        notes = write(checkpoint, path, layout, overwrite=overwrite)
+        return (*notes, _UNSTORED) if reduced and not checkpoint.quantisation else notes
 
-    def quantised(self, int8: Quantisation) -> "Clip":
-        """The same model with these int8 layers of it, and the same weights."""
-        runtime = Runtime(self.model, kernels=self.runtime.kernels, quantisation=int8)
-        card = replace(self.card, precision="int8", quantisation=int8)
+    def quantised(self, layers: Reduced) -> "Clip":
+        """The same model with these int8 or fp8 layers of it, and the same weights."""
+        runtime = Runtime(self.model, kernels=self.runtime.kernels, quantisation=layers)
+        card = replace(self.card, precision=layers.kind, quantisation=layers)
         return Clip(runtime, card, self._checkpoint, self._preprocess, self._cache)
 
     def _tokens(self, texts: Texts, overflow: Overflow) -> TokenBatch:

@@ -13,7 +13,12 @@ from ecliptic.checks import check_count
 from ecliptic.engine.cache import EmbeddingCache
 from ecliptic.engine.card import Card
 from ecliptic.engine.clip import Clip
-from ecliptic.engine.quantising import check_int8, find_quantisation, stored_int8
+from ecliptic.engine.quantising import (
+    check_reduced,
+    find_float8_layers,
+    find_quantisation,
+    stored_int8,
+)
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import Exactness, ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
 from ecliptic.model import Activation, TwoTowers, build, resize_positions
@@ -21,7 +26,9 @@ from ecliptic.runtime import KernelMode, PrecisionName, Runtime, find_numerics
 from ecliptic.storage import copy_out, release
 
 Precision: TypeAlias = (
-    PrecisionName | Literal["int8", "float32", "float", "bfloat16", "float16", "half"] | torch.dtype
+    PrecisionName
+    | Literal["int8", "fp8", "float32", "float", "bfloat16", "float16", "half"]
+    | torch.dtype
 )
 MINI = Path(__file__).with_name("mini")  # the embedded model
 
@@ -58,8 +65,10 @@ def load(
             quicker on CPUs; a model without int8 layers is calibrated first on bundled drawings
             and prompts: 5 seconds for "mini", 2 to 3 minutes for ViT-B/32 on one core.
             `ecliptic convert --precision int8` does it once, also on images and texts of yours.
-        min_cosine: for int8, the smallest cosine of any compared vector with that of fp32, 0.9998
-            by default: layers are kept in fp32 until it holds.
+            "fp8" is for NVIDIA GPUs since Ada and Hopper, best with `kernels="compiled"`: bf16
+            weights, whose linear layers are computed in 8-bit floats.
+        min_cosine: for int8 and fp8, the smallest cosine of any compared vector with that of fp32
+            (fp8: of bf16), by default 0.9998 (0.999): layers are kept as they are until it holds.
         kernels: "auto" measures once on each machine which operators are quickest, and uses those;
             they may copy the weights of linear layers, which a model that is not used in its
             stored precision then holds twice;
@@ -83,25 +92,29 @@ def load(
         UnknownModelError: no model, file or folder is called `source`.
         AmbiguousCheckpointError: the file does not state a setting; the message names the argument.
         CheckpointError: its other subclasses say what is wrong with the file or download.
-        ConfigError: no such device, precision or preprocessing, or an impossible size; int8 on
-            another device than the CPU, or `min_cosine` without int8 or above that of the file.
+        ConfigError: no such device, precision or preprocessing, or an impossible size; int8 or fp8
+            on a device that has none, `min_cosine` without them or above that of the file.
     """
     target = resolve_device(device)  # check first what needs no file and no download
-    bound = check_int8(precision, min_cosine, target)
-    numerics = find_numerics("fp32" if bound else precision, others=("int8",))
+    bound = check_reduced(precision, min_cosine, target, kernels)
+    usual = {"int8": "fp32", "fp8": "bf16"}.get(str(precision), precision)
+    numerics = find_numerics(usual, others=("int8", "fp8"))
     hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
     checkpoint = open_checkpoint(source, hints, offline=offline, revision=revision)
     if image_size is not None:
         checkpoint = resize(checkpoint, image_size)
-    usual: PreprocessMode = "robust" if source == "mini" else "reference"
-    prepare = choose_preprocess(checkpoint, preprocess or usual, pixels)
+    mode: PreprocessMode = "robust" if source == "mini" else "reference"
+    prepare = choose_preprocess(checkpoint, preprocess or mode, pixels)
     stored = stored_int8(checkpoint, precision, min_cosine, target)
     model = build_model(checkpoint, numerics.weights, target)
     runtime = Runtime(model, numerics.name, target, kernels, stored)
     card = make_card(checkpoint, prepare, runtime)
     cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
     clip = Clip(runtime, card, checkpoint, prepare, cache)
-    return clip.quantised(find_quantisation(clip, bound)) if bound and not stored else clip
+    if not bound or stored:
+        return clip
+    find = find_quantisation if precision == "int8" else find_float8_layers
+    return clip.quantised(find(clip, bound))
 
 
 def make_card(checkpoint: Checkpoint, prepare: Preprocess | None, runtime: Runtime) -> Card:

@@ -1,13 +1,15 @@
-"""`quantise` makes an int8 model of a loaded one, with inputs to calibrate on.
+"""Finds the layers of a loaded model that can be int8 or fp8, with inputs to compare.
 
 Without inputs of the user these are the bundled drawings, whole, mirrored and in parts, and
 prompts about them. They are like what "mini" is for; a model of photographs should be given
 photographs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import cast
 
 import torch
 from PIL import Image
@@ -18,28 +20,28 @@ from ecliptic.engine.clip import Clip
 from ecliptic.engine.image_lists import Images, image_items
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import Preprocess, fill, open_image, templates
-from ecliptic.model import Quantisation, VisionTransformer
-from ecliptic.runtime import quantise as quantise_model
+from ecliptic.model import Float8Layers, Quantisation, ReducedName, VisionTransformer
+from ecliptic.runtime import KernelMode, check_place, find_float8, quantise
 
-MIN_COSINE = 0.9998
+MIN_COSINES: Mapping[ReducedName, float] = MappingProxyType({"int8": 0.9998, "fp8": 0.999})
 _DRAWINGS = Path(__file__).parents[1] / "report" / "drawings"
 _PARTS = ((0, 0, 0.6, 0.6), (0.4, 0, 1, 0.6), (0, 0.4, 0.6, 1), (0.4, 0.4, 1, 1))  # corners
 _PROMPTS = 10  # of each drawing
 
 
-def check_int8(precision: object, min_cosine: float | None, device: torch.device) -> float | None:
-    """The bound for "int8"; None for every other precision.
+def check_reduced(
+    precision: object, min_cosine: float | None, device: torch.device, kernels: KernelMode
+) -> float | None:
+    """The bound for "int8" or "fp8"; None for every other precision.
 
     Raises:
-        ConfigError: int8 on another device than the CPU, or a bound that is not between 0 and 1.
+        ConfigError: a device on which it does not run, or a bound that is not between 0 and 1.
     """
-    if precision != "int8":
+    if not isinstance(precision, str) or precision not in MIN_COSINES:
         return None
-    if device.type != "cpu":
-        raise ConfigError(
-            f'precision "int8" runs on the CPU, not on {device}; use device="cpu", or "bf16" there.'
-        )
-    bound = MIN_COSINE if min_cosine is None else min_cosine
+    kind = cast("ReducedName", precision)
+    check_place(kind, device, kernels)
+    bound = MIN_COSINES[kind] if min_cosine is None else min_cosine
     if not isinstance(bound, float) or not 0 < bound < 1:
         raise ConfigError(f"min_cosine must be a number above 0 and below 1, got {bound!r}.")
     return bound
@@ -51,15 +53,15 @@ def stored_int8(
     """The int8 layers of the file if they are to be used.
 
     Raises:
-        ConfigError: `min_cosine` without int8, or above the smallest cosine that the file states.
+        ConfigError: `min_cosine` without int8 or fp8, or above that of the file.
     """
     found = checkpoint.quantisation
     used = found if precision == "int8" or (precision == "auto" and device.type == "cpu") else None
     if min_cosine is None:
         return used
-    if used is None and precision != "int8":
+    if used is None and precision not in MIN_COSINES:
         raise ConfigError(
-            f'min_cosine is for precision="int8", not {str(precision)!r}; leave it out.'
+            f'min_cosine is for precision="int8" or "fp8", not {str(precision)!r}; leave it out.'
         )
     if used is not None and used.report.worst < min_cosine:
         raise ConfigError(
@@ -72,7 +74,7 @@ def stored_int8(
 
 def find_quantisation(
     clip: Clip,
-    min_cosine: float = MIN_COSINE,
+    min_cosine: float = MIN_COSINES["int8"],
     images: "Images | None" = None,
     texts: Sequence[str] | None = None,
 ) -> Quantisation:
@@ -92,11 +94,41 @@ def find_quantisation(
         ConfigError: another precision or device, fewer than 20 inputs, inputs for a tower that has
             no int8, or a bound that is not between 0 and 1.
     """
-    if clip.runtime.precision != "fp32" or clip.device.type != "cpu":
+    _check_source(clip, "int8", "fp32")
+    check_place("int8", clip.device, "auto")
+    inputs = _inputs(clip, images, texts)
+    return replace(quantise(clip.model, *inputs, min_cosine), space=clip.card.space)
+
+
+def find_float8_layers(
+    clip: Clip,
+    min_cosine: float = MIN_COSINES["fp8"],
+    images: "Images | None" = None,
+    texts: Sequence[str] | None = None,
+) -> Float8Layers:
+    """The layers of a bfloat16 model that can be computed in 8-bit floats, with their errors.
+
+    As `find_quantisation`: layers are kept in bfloat16 until the bound holds, and cosines are those
+    with bfloat16. Nothing but the choice of layers depends on the inputs.
+    """
+    _check_source(clip, "fp8", "bf16")
+    check_place("fp8", clip.device, clip.runtime.kernels)
+    inputs = _inputs(clip, images, texts)
+    return replace(find_float8(clip.model, *inputs, min_cosine), space=clip.card.space)
+
+
+def _check_source(clip: Clip, kind: ReducedName, wanted: str) -> None:
+    if clip.runtime.precision != wanted:
         raise ConfigError(
-            f"int8 is made of a float32 model on the CPU, but this one is {clip.runtime.precision} "
-            f'on {clip.device}; load it with precision="fp32" and device="cpu".'
+            f"{kind} is made of a model in {wanted}, but this one is {clip.runtime.precision} on "
+            f'{clip.device}; load it with precision="{wanted}".'
         )
+
+
+def _inputs(
+    clip: Clip, images: "Images | None", texts: Sequence[str] | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Pixels (N, 3, S, S) and ids (N, T), each for a tower of transformer blocks."""
     pixels = tokens = None
     if isinstance(clip.model.image, VisionTransformer):
         pixels = _pixels(clip.preprocessor, images)
@@ -109,8 +141,7 @@ def find_quantisation(
         tokens = clip.tokenize(bundled_texts() if texts is None else list(texts), "truncate")
     elif texts is not None:
         raise ConfigError(f"{clip.card.name} has no text tower; leave the texts out.")
-    found = quantise_model(clip.model, pixels, tokens, min_cosine)
-    return replace(found, space=clip.card.space)
+    return pixels, tokens
 
 
 def _pixels(preprocess: Preprocess, images: "Images | None") -> Tensor:

@@ -34,11 +34,14 @@ if TYPE_CHECKING:
         LINEARS as LINEARS,
         SAME_SPACE as SAME_SPACE,
         TENSORS as TENSORS,
+        Float8Layers as Float8Layers,
         LayerError as LayerError,
         Quantisation as Quantisation,
         QuantisationReport as QuantisationReport,
         QuantisedLinear as QuantisedLinear,
+        ReducedName as ReducedName,
         TowerAgreement as TowerAgreement,
+        names_of_block as names_of_block,
         to_bytes as to_bytes,
     )
     from ecliptic.model.resnet import ModifiedResNet as ModifiedResNet

@@ -1,14 +1,15 @@
-"""Linear layers in int8: the numbers that stand for a float layer, and what was lost by them.
+"""Linear layers in int8 or fp8: the numbers that stand for float layers, and what was lost.
 
-Inputs are bytes with one step for the whole tensor, weights are int8 with one step for each row
-(Jacob et al. 2018, arXiv:1712.05877, section 2). Sums of products are exact integers.
-How they are found and computed is left to `runtime`. N rows, K inputs, M outputs.
+Inputs of int8 layers are bytes with one step for the whole tensor, weights are int8 with one step
+for each row (Jacob et al. 2018, arXiv:1712.05877, section 2). Sums of products are exact integers.
+Of fp8 layers only the names are kept: their numbers follow from the weights. How all are found and
+computed is left to `runtime`. N rows, K inputs, M outputs.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ LARGEST_PAIR = 128
 LARGEST_BYTE = 255
 SAME_SPACE = 0.999  # smallest cosine with float32 of vectors that may be compared with it, as bf16
 LINEARS = ("attention.qkv", "attention.out", "mlp.up", "mlp.down")  # of a block, in order of use
+ReducedName = Literal["int8", "fp8"]
 TENSORS = ("weight", "scales", "bias", "smoothing")
 
 
@@ -90,21 +92,21 @@ def to_bytes(steps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LayerError:
-    """What int8 does to one layer."""
+    """What int8 or fp8 does to one layer."""
 
     name: str  # "image.blocks.0.mlp.up"
-    error: float  # of its block's output when this layer alone is int8, as a share of its size
-    kept: bool  # in float32
+    error: float  # of its block's output when this layer alone is changed, as a share of its size
+    kept: bool  # as it was
 
 
 @dataclass(frozen=True)
 class TowerAgreement:
-    """Cosines of int8 vectors with those of float32, for inputs that were not calibrated on."""
+    """Cosines of int8 or fp8 vectors with those before, for inputs that gave no ranges."""
 
     tower: str  # "image" or "text"
     worst: float
     mean: float
-    recall: float  # share of the 10 nearest in an index of float32 that int8 queries find too
+    recall: float  # share of the 10 nearest in an index of vectors before that these find too
     inputs: int  # that were compared
     calibrated_on: int  # other inputs, that gave the ranges
 
@@ -113,7 +115,7 @@ class TowerAgreement:
 class QuantisationReport:
     """What was found when a model was quantised."""
 
-    wanted: float  # the bound: smallest cosine with float32
+    wanted: float  # the bound: smallest cosine with the vectors before
     towers: tuple[TowerAgreement, ...]
     layers: tuple[LayerError, ...]
 
@@ -124,18 +126,23 @@ class QuantisationReport:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The layers that are left in float32."""
+        """The layers that are left as they were."""
         return tuple(layer.name for layer in self.layers if layer.kept)
 
-    def summary(self) -> dict[str, Any]:
-        """The few numbers that a card shows."""
+    def summary(self, before: str = "fp32") -> dict[str, Any]:
+        """The few numbers that a card shows; `before` is the precision of the layers kept."""
         return {
             "wanted": self.wanted,
             "worst": {tower.tower: tower.worst for tower in self.towers},
             "mean": {tower.tower: tower.mean for tower in self.towers},
             "layers": len(self.layers),
-            "in_fp32": len(self.kept),
+            f"in_{before}": len(self.kept),
         }
+
+
+def names_of_block(tower: str, place: int) -> dict[str, str]:
+    """Name in the model by name in the block, for each linear layer of one block."""
+    return {part: f"{tower}.blocks.{place}.{part}" for part in LINEARS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +152,8 @@ class Quantisation:
     linears: Mapping[str, QuantisedLinear]
     report: QuantisationReport
     space: str | None = None  # of the float32 model, stated by a file that has no such weights
+    kind: ClassVar[ReducedName] = "int8"
+    before: ClassVar[str] = "fp32"  # precision of the model that it is made of
 
     @property
     def keeps_space(self) -> bool:
@@ -153,8 +162,8 @@ class Quantisation:
 
     def of_block(self, tower: str, place: int) -> dict[str, QuantisedLinear]:
         """The int8 layers of one block, by their names in it."""
-        names = {part: f"{tower}.blocks.{place}.{part}" for part in LINEARS}
-        return {part: self.linears[name] for part, name in names.items() if name in self.linears}
+        names = names_of_block(tower, place).items()
+        return {part: self.linears[name] for part, name in names if name in self.linears}
 
     def digest(self) -> str:
         """SHA-256 of all numbers of the int8 layers."""
@@ -166,3 +175,27 @@ class Quantisation:
                 tensor = getattr(layer, part).detach().cpu().contiguous()
                 digest.update(bytes(tensor.view(-1).view(torch.uint8).numpy().data))
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Float8Layers:
+    """The layers of a bfloat16 model that are computed in 8-bit floats, by name."""
+
+    linears: frozenset[str]
+    report: QuantisationReport
+    space: str | None = None  # of the bfloat16 model
+    kind: ClassVar[ReducedName] = "fp8"
+    before: ClassVar[str] = "bf16"
+
+    @property
+    def keeps_space(self) -> bool:
+        """Whether its vectors may be compared with those of the bfloat16 model."""
+        return self.report.worst >= SAME_SPACE
+
+    def of_block(self, tower: str, place: int) -> set[str]:
+        """The fp8 layers of one block, by their names in it."""
+        return {part for part, name in names_of_block(tower, place).items() if name in self.linears}
+
+    def digest(self) -> str:
+        """SHA-256 of the names: the numbers follow from the weights."""
+        return hashlib.sha256("\0".join(sorted(self.linears)).encode()).hexdigest()

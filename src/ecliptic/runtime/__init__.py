@@ -18,7 +18,11 @@ if TYPE_CHECKING:
         PrecisionName as PrecisionName,
         find_numerics as find_numerics,
     )
-    from ecliptic.runtime.quantising.searching import quantise as quantise
+    from ecliptic.runtime.quantising.searching import (
+        find_float8 as find_float8,
+        quantise as quantise,
+    )
+    from ecliptic.runtime.reducing import Reduced as Reduced, check_place as check_place
     from ecliptic.runtime.runtime import Runtime as Runtime
 
 __getattr__, __dir__ = lazy_names(__name__)

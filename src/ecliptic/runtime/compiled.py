@@ -5,7 +5,7 @@ graph is recorded for each size, so batches and lengths are padded to a few size
 B batch, T tokens, D width, E vector size, S image side.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from ecliptic.errors import ConfigError
 from ecliptic.model import ModifiedResNet, TextTower, VisionTransformer
 from ecliptic.runtime.blocks import run
-from ecliptic.runtime.kernels.plain import PlainBlock
+from ecliptic.runtime.kernels.float8 import Float8Block
+from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
 
 BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)  # items; above them, multiples of the last
 LENGTHS = (8, 16, 24, 32, 48, 64)  # tokens; above them, the whole context
@@ -32,16 +33,26 @@ class CompiledTowers:
         """For pickle and copy: programs are compiled again."""
         return {"backend": self.backend, "_programs": {}}
 
-    def image(self, tower: VisionTransformer | ModifiedResNet, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) pixels on the tower's device and in its dtype -> (B, E) raw vectors."""
+    def image(
+        self,
+        tower: VisionTransformer | ModifiedResNet,
+        pixels: Tensor,
+        forms: Sequence[BlockForm] = (),
+    ) -> Tensor:
+        """(B, 3, S, S) pixels on the tower's device and in its dtype -> (B, E) raw vectors.
+
+        `forms` are those of its blocks; none are the plain ones.
+        """
         count = len(pixels)
         if not count:
             return pixels.new_empty(0, _embed_of(tower))
         size = padded_size(count, BATCHES)
         work = _run_resnet if isinstance(tower, ModifiedResNet) else _run_image
-        return self._call(work, tower, _repeat_last(pixels, size))[:count]
+        return self._call(work, tower, forms, _repeat_last(pixels, size))[:count]
 
-    def text(self, tower: TextTower, tokens: Tensor, ends: Tensor) -> Tensor:
+    def text(
+        self, tower: TextTower, tokens: Tensor, ends: Tensor, forms: Sequence[BlockForm] = ()
+    ) -> Tensor:
         """(B, T) ids and (B,) places of their ends of text -> (B, E) raw vectors."""
         count, context = len(tokens), tokens.shape[1]
         if not count:
@@ -49,16 +60,27 @@ class CompiledTowers:
         length = min(padded_size(int(ends.max()) + 1, LENGTHS), context)
         size = padded_size(count, BATCHES)
         tokens, ends = _repeat_last(tokens[:, :length], size), _repeat_last(ends, size)
-        return self._call(_run_text, tower, tokens, ends)[:count]
+        return self._call(_run_text, tower, forms, tokens, ends)[:count]
 
-    def _call(self, work: Callable[..., Tensor], tower: Any, *inputs: Tensor) -> Tensor:
+    def _call(
+        self,
+        work: Callable[..., Tensor],
+        tower: Any,
+        forms: Sequence[BlockForm],
+        *inputs: Tensor,
+    ) -> Tensor:
+        for form in forms:
+            if isinstance(form, Float8Block):
+                for tensor in form.tensors():
+                    # a CUDA graph reads it where it is; it copies other inputs in each call
+                    torch._dynamo.mark_static_address(tensor)
         for given in inputs:
             torch._dynamo.mark_dynamic(given, 0)
         if work is _run_text:
             torch._dynamo.mark_dynamic(inputs[0], 1)
         try:
             # a copy, because a CUDA graph writes its next result to the same place
-            return self._program(work, inputs[0].device)(tower, *inputs).clone()
+            return self._program(work, inputs[0].device)(tower, forms, *inputs).clone()
         except torch._dynamo.exc.BackendCompilerFailed as error:
             reason = _first_line(error.inner_exception)
             raise ConfigError(
@@ -95,19 +117,20 @@ def _repeat_last(rows: Tensor, size: int) -> Tensor:
     return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
 
 
-def _run_resnet(tower: ModifiedResNet, pixels: Tensor) -> Tensor:
+def _run_resnet(tower: ModifiedResNet, _: Sequence[BlockForm], pixels: Tensor) -> Tensor:
     return tower(pixels)  # type: ignore[no-any-return]
 
 
-def _run_image(tower: VisionTransformer, pixels: Tensor) -> Tensor:
+def _run_image(tower: VisionTransformer, forms: Sequence[BlockForm], pixels: Tensor) -> Tensor:
     x = tower.embed(pixels)
     first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)  # the class token
-    state = run([PlainBlock(block) for block in tower.blocks], x, first, causal=False)  # type: ignore[arg-type]
+    blocks = forms or [PlainBlock(block) for block in tower.blocks]  # type: ignore[arg-type]
+    state = run(blocks, x, first, causal=False)
     return tower.ln_post(state) @ tower.projection  # type: ignore[no-any-return]
 
 
-def _run_text(tower: TextTower, tokens: Tensor, ends: Tensor) -> Tensor:
-    blocks = [PlainBlock(block) for block in tower.blocks]  # type: ignore[arg-type]
+def _run_text(tower: TextTower, forms: Sequence[BlockForm], tokens: Tensor, ends: Tensor) -> Tensor:
+    blocks = forms or [PlainBlock(block) for block in tower.blocks]  # type: ignore[arg-type]
     return tower.project(tower.ln_final(run(blocks, tower.embed(tokens), ends, causal=True)))
 
 

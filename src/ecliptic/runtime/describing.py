@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ecliptic.model import ModifiedResNet, Quantisation, TwoTowers
+from ecliptic.model import Float8Layers, ModifiedResNet, TwoTowers
 from ecliptic.runtime.kernels.choosing import KERNELS, KernelChoice, KernelMode
-from ecliptic.runtime.kernels.operators import can_multiply_bytes
+from ecliptic.runtime.kernels.operators import can_multiply_bytes, has_float8
 from ecliptic.runtime.precisions import NUMERICS
+from ecliptic.runtime.reducing import Reduced
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,28 @@ def describe_model(model: TwoTowers, precision: str, device: torch.device) -> It
         )
 
 
-def describe_int8(model: TwoTowers, int8: Quantisation) -> Choice:
-    """The precision of a model with int8 layers."""
-    report = int8.report
-    kept = f"{len(report.kept)} of {len(report.layers)} linear layers in fp32"
-    resnet = "; the image tower is a ResNet and stays fp32"
-    chosen = f"int8, {kept}{resnet if isinstance(model.image, ModifiedResNet) else ''}"
+def describe_reduced(model: TwoTowers, reduced: Reduced) -> Choice:
+    """The precision of a model with int8 or fp8 layers."""
+    report, before = reduced.report, reduced.before
+    kept = f"{len(report.kept)} of {len(report.layers)} linear layers in {before}"
+    resnet = f"; the image tower is a ResNet and stays {before}"
+    chosen = f"{reduced.kind}, {kept}{resnet if isinstance(model.image, ModifiedResNet) else ''}"
     cosines = ", ".join(f"{t.tower} {t.worst:.6f} (mean {t.mean:.6f})" for t in report.towers)
     return Choice(
-        "precision", chosen, f"smallest cosine with fp32 where it was compared: {cosines}"
+        "precision", chosen, f"smallest cosine with {before} where it was compared: {cosines}"
     )
 
 
-def describe_bytes(tower: str, mode: KernelMode, int8: Quantisation) -> Choice:
-    """The kernels of a tower with int8 layers."""
+def describe_products(
+    tower: str, mode: KernelMode, reduced: Reduced, device: torch.device
+) -> Choice:
+    """The kernels of a tower with int8 or fp8 layers."""
     what = f"{tower} kernels"
-    if not any(name.startswith(f"{tower}.") for name in int8.linears):
-        form = "plain" if mode == "plain" else "packed where it can be"
-        return Choice(what, form, "all its layers are kept in fp32")
+    if not any(name.startswith(f"{tower}.") for name in reduced.linears):
+        form = "packed where it can be" if mode == "auto" and reduced.kind == "int8" else mode
+        return Choice(what, form, f"all its layers are kept in {reduced.before}")
+    if isinstance(reduced, Float8Layers):
+        return _describe_float8(what, mode, device)
     if mode == "plain":
         why = 'int8 computed as float32, as kernels="plain" asks: not quicker than fp32'
         return Choice(what, "plain", why)
@@ -82,6 +87,16 @@ def describe_bytes(tower: str, mode: KernelMode, int8: Quantisation) -> Choice:
         return Choice(what, "bytes", "products of bytes and int8, exact on this CPU, by oneDNN")
     why = "this PyTorch or CPU has no exact products of bytes: int8 is not quicker than fp32 here"
     return Choice(what, "plain", why)
+
+
+def _describe_float8(what: str, mode: KernelMode, device: torch.device) -> Choice:
+    if mode == "plain" or not has_float8(device):
+        why = 'fp8 numbers multiplied as float32, as kernels="plain" asks: slower than bf16'
+        return Choice(what, "plain", why)
+    if mode == "compiled":
+        return Choice(what, "compiled by torch.compile, with fp8 products", "the quickest on GPUs")
+    why = 'rounding the inputs takes passes of its own; kernels="compiled" joins them'
+    return Choice(what, "fp8 products", why)
 
 
 def describe_kernels(

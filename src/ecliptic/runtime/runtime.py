@@ -17,7 +17,6 @@ from ecliptic.errors import ConfigError
 from ecliptic.model import (
     ImageTower,
     ModifiedResNet,
-    Quantisation,
     TextOutputs,
     TwoTowers,
     VisionTransformer,
@@ -29,10 +28,10 @@ from ecliptic.runtime.blocks import run, run_all, run_packed
 from ecliptic.runtime.compiled import CompiledTowers
 from ecliptic.runtime.describing import (
     Choice,
-    describe_bytes,
-    describe_int8,
     describe_kernels,
     describe_model,
+    describe_products,
+    describe_reduced,
 )
 from ecliptic.runtime.kernels.choosing import KernelMode
 from ecliptic.runtime.kernels.memory import Measurements
@@ -40,6 +39,7 @@ from ecliptic.runtime.kernels.plain import BlockForm
 from ecliptic.runtime.kernels.tower import TowerKernels
 from ecliptic.runtime.patches import PatchEmbedding
 from ecliptic.runtime.precisions import find_numerics, name_of
+from ecliptic.runtime.reducing import Reduced, check_reduced, reduce_blocks
 
 
 class Runtime:
@@ -56,7 +56,7 @@ class Runtime:
         precision: str | torch.dtype | None = None,
         device: torch.device | None = None,
         kernels: KernelMode = "plain",
-        quantisation: Quantisation | None = None,
+        quantisation: Reduced | None = None,
     ) -> None:
         """Move and cast `model` in place; the temperature stays float32.
 
@@ -68,12 +68,13 @@ class Runtime:
                 for the sizes in use, once on each machine, and uses those; "compiled" has whole
                 towers compiled by `torch.compile`, for vectors in large numbers, above all on GPUs.
                 Hidden layers are computed by the plain kernels then.
-            quantisation: int8 layers of this model, which is float32 on the CPU; they are used
-                until a weight of their tower changes.
+            quantisation: int8 layers of this model, which is float32 on the CPU, or fp8 layers,
+                for bfloat16; they are used until a weight of their tower changes. fp8 is for GPUs;
+                `kernels="plain"` computes the same numbers on every device, but not quicker.
 
         Raises:
-            ConfigError: no such precision, or no such mode of kernels, or int8 layers for a model
-                of another precision or device, or for compiled towers.
+            ConfigError: no such precision, or no such mode of kernels, or int8 or fp8 layers for a
+                model of another precision or device, or int8 for compiled towers.
         """
         check_choice("kernels", kernels, get_args(KernelMode))
         self.model, self.kernels = model, kernels
@@ -87,7 +88,7 @@ class Runtime:
         self._quantise()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: the int8 layers only if they are those of the weights."""
+        """For pickle and copy: the int8 or fp8 layers only if they are those of the weights."""
         return vars(self) | {"_quantisation": self.quantisation}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -95,22 +96,12 @@ class Runtime:
         self._quantise()
 
     def _quantise(self) -> None:
-        """Let the kernels of each tower use its int8 layers."""
+        """Let the kernels of each tower use its int8 or fp8 layers."""
         if self._quantisation is None:
             return
-        if self._compiled is not None:
-            raise ConfigError(
-                'int8 has kernels of its own; use kernels="auto" or "plain" in place of "compiled".'
-            )
-        weight = _first_weight(self.model)
-        if weight.dtype != torch.float32 or weight.device.type != "cpu":
-            raise ConfigError(
-                f"int8 runs on the CPU beside float32, but the model is {name_of(weight.dtype)} on "
-                f'{weight.device}; load it with precision="fp32" and device="cpu".'
-            )
+        check_reduced(self._quantisation.kind, _first_weight(self.model), self.kernels)
         for name, blocks, kernels in self._transformers():
-            places = range(len(blocks))
-            kernels.quantise(blocks, [self._quantisation.of_block(name, n) for n in places])
+            kernels.reduce(reduce_blocks(name, blocks, self._quantisation, self.kernels))
 
     def _transformers(self) -> Iterator[tuple[str, nn.ModuleList, TowerKernels]]:
         """The name, the blocks and the kernels of each tower that has blocks."""
@@ -120,16 +111,16 @@ class Runtime:
             yield "text", self.model.text.blocks, self._text
 
     @property
-    def quantisation(self) -> Quantisation | None:
-        """The int8 layers; None if there are none, or once a weight of a block changed."""
-        holds = all(kernels.is_quantised(blocks) for _, blocks, kernels in self._transformers())
+    def quantisation(self) -> Reduced | None:
+        """The int8 or fp8 layers; None if there are none, or once a weight of a block changed."""
+        holds = all(kernels.reduced(blocks) for _, blocks, kernels in self._transformers())
         return self._quantisation if holds else None
 
     @property
     def precision(self) -> str:
         """The precision of the towers: "fp32", "int8", ..., or torch's name of another dtype."""
-        if self._quantisation is not None and self.quantisation is not None:
-            return "int8"
+        if self._quantisation is not None and (found := self.quantisation) is not None:
+            return found.kind
         return name_of(_first_weight(self.model).dtype)
 
     @property
@@ -149,7 +140,8 @@ class Runtime:
         tokens = tokens.to(tower.positions.device)
         ends = end_positions(tokens, tower.config.end_of_text)
         if self._compiled is not None:
-            return self._compiled.text(tower, tokens, ends)
+            forms = self._text.reduced(tower.blocks)
+            return self._compiled.text(tower, tokens, ends, forms)
         x = tower.embed(tokens[:, : int(ends.max()) + 1])
         kernel = self._text.kernel(tower.blocks, int(ends.sum()) + len(ends))
         blocks = self._text.forms(tower.blocks, kernel)
@@ -205,7 +197,8 @@ class Runtime:
         if isinstance(tower, ModifiedResNet):
             _check_eval(tower)
         if self._compiled is not None:
-            return self._compiled.image(tower, pixels)
+            forms = () if isinstance(tower, ModifiedResNet) else self._image.reduced(tower.blocks)
+            return self._compiled.image(tower, pixels, forms)
         if isinstance(tower, ModifiedResNet):
             # Channels last: convolutions on CPU then do not reorder their inputs and outputs.
             return tower(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
@@ -273,13 +266,13 @@ class Runtime:
         return self._describe(measure=False)
 
     def _describe(self, *, measure: bool) -> tuple[Choice, ...]:
-        int8 = self.quantisation if self._quantisation else None
+        reduced = self.quantisation if self._quantisation else None
         choices = list(describe_model(self.model, self.precision, self.device))
-        if int8 is not None:
-            choices[0] = describe_int8(self.model, int8)
+        if reduced is not None:
+            choices[0] = describe_reduced(self.model, reduced)
         for name, blocks, kernels in self._transformers():
-            if int8 is not None:
-                choices.append(describe_bytes(name, kernels.mode, int8))
+            if reduced is not None:
+                choices.append(describe_products(name, kernels.mode, reduced, self.device))
                 continue
             found = kernels.choices(blocks, measure=measure)
             missing = kernels.lacks(blocks, found)

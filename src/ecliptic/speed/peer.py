@@ -24,7 +24,8 @@ from ecliptic.model import end_positions
 from ecliptic.speed.inputs import list_captions
 from ecliptic.speed.memory import available
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # others are computed in float32
+_NAMES = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}  # of ours -> open_clip's; others: fp32
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,11 @@ def _check_memory(clip: Clip) -> None:
 def _read(library: Any, path: Path, clip: Clip) -> tuple[Any, Any, Any]:
     """The model, its image transform and its tokenizer, all read by open_clip."""
     name = f"local-dir:{path}"
-    precision = clip.card.precision if clip.card.precision in _DTYPES else "fp32"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model, _, transform = library.create_model_and_transforms(
-                name, precision=precision, device=clip.device
+                name, precision=_precision(clip), device=clip.device
             )
             return model.eval(), transform, library.get_tokenizer(name)
         except Exception as reason:  # whatever another release raises
@@ -102,10 +102,15 @@ def _read(library: Any, path: Path, clip: Clip) -> tuple[Any, Any, Any]:
             ) from reason
 
 
+def _precision(clip: Clip) -> str:
+    """That of open_clip which is nearest to the precision of `clip`."""
+    return _NAMES.get(clip.card.precision, "fp32")
+
+
 def _calls(
     model: Any, transform: Any, tokenizer: Any, clip: Clip
 ) -> dict[str, Callable[[Any], Tensor]]:
-    device, dtype = clip.device, _DTYPES.get(clip.card.precision, torch.float32)
+    device, dtype = clip.device, _DTYPES[_precision(clip)]
 
     def encode_files(files: list[bytes]) -> Tensor:
         images = [transform(Image.open(io.BytesIO(data))) for data in files]

@@ -289,5 +289,7 @@ def test_plain_kernels_and_machines_without_the_operators_are_named(
 
 def test_int8_needs_float32_on_the_cpu(model: TwoTowers) -> None:
     int8 = quantised(model).quantisation
-    with pytest.raises(ConfigError, match=r"int8 runs on the CPU beside float32, but .* bf16"):
+    with pytest.raises(
+        ConfigError, match=r"int8 layers are those of a model in fp32, but .* bf16 on cpu"
+    ):
         Runtime(model, "bf16", quantisation=int8)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ecliptic.model import LARGEST_BYTE, LARGEST_CODE, LARGEST_PAIR
 
+FLOAT8 = torch.float8_e4m3fn
 PostOp = Literal["none", "gelu", "silu"]
 _NAMES = {"none": ("none", ""), "gelu": ("gelu", "none"), "silu": ("swish", "")}  # of oneDNN
 _HALVES = {
@@ -133,6 +134,30 @@ def _is_exact(rows: int, inputs: int) -> bool:
     return torch.equal(packed.multiply(x).long(), wanted) and torch.equal(
         packed.multiply_add(x, other).long(), wanted + 1
     )
+
+
+def can_multiply_float8(weight: Tensor) -> bool:
+    """Whether the device of (M, K) bfloat16 weights multiplies 8-bit floats of this size.
+
+    NVIDIA GPUs do since compute capability 8.9 (Ada, Hopper), in sizes that are multiples of 16.
+    """
+    sizes = all(size % 16 == 0 for size in weight.shape)
+    return sizes and weight.dtype == torch.bfloat16 and has_float8(weight.device)
+
+
+def has_float8(device: torch.device) -> bool:
+    """Whether `device` multiplies 8-bit floats."""
+    if device.type != "cuda" or not hasattr(torch, "_scaled_mm"):
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+def multiply_float8(
+    x: Tensor, weight: Tensor, x_steps: Tensor, steps: Tensor, bias: Tensor
+) -> Tensor:
+    """(N, K) and (M, K) e4m3, steps (N, 1) and (1, M) float32, bias (M,) -> (N, M) bfloat16."""
+    bias = bias.to(torch.bfloat16)
+    return torch._scaled_mm(x, weight.T, x_steps, steps, bias=bias, out_dtype=torch.bfloat16)
 
 
 def _bytes_operator() -> Any:

@@ -1,11 +1,12 @@
-"""Quantises a model: fits all linear layers, then keeps the worst in float32 until a bound holds.
+"""Finds the linear layers that can be int8 or fp8: all but the worst, until a bound holds.
 
-Half of the inputs gives the ranges, the other half decides. Towers that are ResNets stay as they
-are. B batch, T tokens, N inputs, E vector size.
+Half of the inputs gives the ranges of int8, the other half decides. Towers that are ResNets stay as
+they are. B batch, T tokens, N inputs, E vector size.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +15,18 @@ from torch import Tensor, nn
 from ecliptic.errors import ConfigError
 from ecliptic.model import (
     LINEARS,
+    Float8Layers,
     LayerError,
     Quantisation,
     QuantisationReport,
     QuantisedLinear,
+    ReducedName,
     TowerAgreement,
     TwoTowers,
+    names_of_block,
 )
 from ecliptic.runtime.blocks import run_all
+from ecliptic.runtime.kernels.float8 import Float8Block, Float8Linear
 from ecliptic.runtime.kernels.packed import PackedBlock, float_form
 from ecliptic.runtime.kernels.plain import BlockForm, PlainBlock
 from ecliptic.runtime.kernels.quantised import QuantisedBlock
@@ -43,11 +48,15 @@ NEAREST = 10  # neighbours whose agreement is reported
 _RANKED = 16  # inputs on which the error of each layer is measured
 
 
+# place of a block, names of layers -> the form of the block with these layers in int8 or fp8
+Reduce: TypeAlias = Callable[[int, Collection[str]], BlockForm]
+
+
 @dataclass(frozen=True)
-class QuantisedTower:
+class _Found:
     """What was found for one tower."""
 
-    linears: Mapping[str, QuantisedLinear]
+    names: frozenset[str]  # of the layers in int8 or fp8
     agreement: TowerAgreement
     layers: tuple[LayerError, ...]
 
@@ -68,30 +77,91 @@ def quantise(
     Raises:
         ConfigError: too few inputs, no tower of transformer blocks, or `wanted` not below 1.
     """
+    linears: dict[str, QuantisedLinear] = {}
+
+    def search(measure: TowerMeasure, inputs: Tensor) -> _Found:
+        forms = [float_form(block) for block in blocks_of(measure)]
+        fitted = _fit_all(measure, forms, inputs[::2])
+
+        def reduce(place: int, names: Collection[str]) -> BlockForm:
+            parts = names_of_block(measure.name, place).items()
+            layers = {part: fitted[name] for part, name in parts if name in names}
+            return QuantisedBlock(forms[place].block, layers, rest=forms[place])
+
+        found = _search(measure, forms, reduce, inputs, wanted)
+        linears.update((name, layer) for name, layer in fitted.items() if name in found.names)
+        return found
+
+    report, _ = _search_all("int8", model, (pixels, tokens), wanted, search)
+    return Quantisation(linears, report)
+
+
+@torch.inference_mode()
+def find_float8(
+    model: TwoTowers, pixels: Tensor | None, tokens: Tensor | None, wanted: float
+) -> Float8Layers:
+    """Find the layers of `model`, which is bfloat16, that can be computed in 8-bit floats.
+
+    Arguments and errors are those of `quantise`; vectors are compared with those of bfloat16.
+    """
+
+    def search(measure: TowerMeasure, inputs: Tensor) -> _Found:
+        blocks = blocks_of(measure)
+        layers = [
+            {part: Float8Linear.of(block.get_submodule(part)) for part in LINEARS}  # type: ignore[arg-type]
+            for block in blocks
+        ]
+
+        def reduce(place: int, names: Collection[str]) -> BlockForm:
+            parts = names_of_block(measure.name, place).items()
+            some = {part: layers[place][part] for part, name in parts if name in names}
+            return Float8Block(blocks[place], some)
+
+        return _search(measure, [PlainBlock(block) for block in blocks], reduce, inputs, wanted)
+
+    report, names = _search_all("fp8", model, (pixels, tokens), wanted, search)
+    return Float8Layers(names, report)
+
+
+def _search_all(
+    kind: ReducedName,
+    model: TwoTowers,
+    inputs: tuple[Tensor | None, Tensor | None],
+    wanted: float,
+    search: Callable[[TowerMeasure, Tensor], _Found],
+) -> tuple[QuantisationReport, frozenset[str]]:
+    """Search in each tower: the report, and the names of all layers that were found."""
     if not 0 < wanted < 1:
         raise ConfigError(f"min_cosine must be above 0 and below 1, got {wanted!r}.")
-    inputs = {"image": pixels, "text": tokens}
-    found = [_quantise(measure, inputs[measure.name], wanted) for measure in measures_of(model)]
+    found = []
+    for measure in measures_of(model):
+        given = inputs[("image", "text").index(measure.name)]
+        if given is None or len(given) < FEWEST:
+            raise ConfigError(
+                f"{kind} needs {FEWEST} inputs of the {measure.name} tower or more, got "
+                f"{0 if given is None else len(given)}; a few hundred like those in use are best."
+            )
+        found.append(search(measure, given))
     if not found:
-        raise ConfigError("the model has no tower of transformer blocks; int8 is for those only.")
-    linears = {name: linear for one in found for name, linear in one.linears.items()}
-    layers = tuple(layer for one in found for layer in one.layers)
-    towers = tuple(one.agreement for one in found)
-    return Quantisation(linears, QuantisationReport(wanted, towers, layers))
-
-
-def _quantise(measure: TowerMeasure, inputs: Tensor | None, wanted: float) -> QuantisedTower:
-    if inputs is None or len(inputs) < FEWEST:
-        count = 0 if inputs is None else len(inputs)
         raise ConfigError(
-            f"int8 needs {FEWEST} inputs of the {measure.name} tower or more, got {count}; a few "
-            "hundred like those in use are best."
+            f"the model has no tower of transformer blocks; {kind} is for those only."
         )
+    layers = tuple(layer for one in found for layer in one.layers)
+    report = QuantisationReport(wanted, tuple(one.agreement for one in found), layers)
+    return report, frozenset[str]().union(*(one.names for one in found))
+
+
+def _search(
+    measure: TowerMeasure,
+    forms: Sequence[FloatForm],
+    reduce: Reduce,
+    inputs: Tensor,
+    wanted: float,
+) -> _Found:
+    """Keep the layers with the largest errors as they are until the bound holds."""
     seen, held = inputs[::2], inputs[1::2]
-    forms = [float_form(block) for block in blocks_of(measure)]
-    linears = _fit_all(measure, forms, seen)
-    layers = sorted(_errors(measure, forms, linears, seen[:_RANKED]), key=lambda row: -row.error)
-    search = _Search(measure, forms, linears, [row.name for row in layers], held)
+    layers = sorted(_errors(measure, forms, reduce, seen[:_RANKED]), key=lambda row: -row.error)
+    search = _Search(measure, forms, reduce, [row.name for row in layers], held)
     kept = search.fewest_kept(wanted)
     index = torch.cat([search.wanted, vectors_of(measure, forms, seen)])
     agreement = TowerAgreement(
@@ -102,13 +172,8 @@ def _quantise(measure: TowerMeasure, inputs: Tensor | None, wanted: float) -> Qu
         len(held),
         len(seen),
     )
-    names = {row.name for row in layers[:kept]}
-    rows = tuple(replace(row, kept=row.name in names) for row in layers)
-    return QuantisedTower({n: q for n, q in linears.items() if n not in names}, agreement, rows)
-
-
-def _name(measure: TowerMeasure, place: int, part: str) -> str:
-    return f"{measure.name}.blocks.{place}.{part}"
+    rows = tuple(replace(row, kept=place < kept) for place, row in enumerate(layers))
+    return _Found(frozenset(row.name for row in rows if not row.kept), agreement, rows)
 
 
 def _fit_all(
@@ -118,14 +183,12 @@ def _fit_all(
     samples = _record(measure, forms, inputs)
     linears = {}
     for place, form in enumerate(forms):
-        for part in LINEARS:
+        for part, name in names_of_block(measure.name, place).items():
             linear = form.block.get_submodule(part)
             assert isinstance(linear, nn.Linear)  # narrows the type
             inputs_of = samples[place].pop(part).end()
             smooth = part != "mlp.down"  # its inputs are made by the layer before, as bytes
-            linears[_name(measure, place, part)] = fit(
-                linear.weight, linear.bias, inputs_of, smooth=smooth
-            )
+            linears[name] = fit(linear.weight, linear.bias, inputs_of, smooth=smooth)
     return linears
 
 
@@ -150,37 +213,32 @@ def _record(
 
 
 def _errors(
-    measure: TowerMeasure,
-    forms: Sequence[FloatForm],
-    linears: Mapping[str, QuantisedLinear],
-    inputs: Tensor,
+    measure: TowerMeasure, forms: Sequence[FloatForm], reduce: Reduce, inputs: Tensor
 ) -> Iterator[LayerError]:
     """The error of each layer alone, in the output of its block, for the tokens that count."""
     for step in walk(measure, forms, inputs):
-        usual = forms[step.place]
-        wanted = run_all([usual], step.x, causal=measure.causal)[step.counted]
-        for part in LINEARS:
-            name = _name(measure, step.place, part)
-            form = QuantisedBlock(usual.block, {part: linears[name]}, rest=usual)
+        wanted = run_all([forms[step.place]], step.x, causal=measure.causal)[step.counted]
+        for name in names_of_block(measure.name, step.place).values():
+            form = reduce(step.place, {name})
             found = run_all([form], step.x, causal=measure.causal)[step.counted]
             yield LayerError(name, float((found - wanted).norm() / wanted.norm()), kept=False)
 
 
 class _Search:
-    """Vectors of one tower with its first `kept` layers, by their error, in float32."""
+    """Vectors of one tower with its first `kept` layers, by their error, as they are."""
 
     def __init__(
         self,
         measure: TowerMeasure,
         forms: Sequence[FloatForm],
-        linears: Mapping[str, QuantisedLinear],
+        reduce: Reduce,
         order: list[str],
         inputs: Tensor,
     ) -> None:
-        self._measure, self._float, self._linears = measure, forms, linears
+        self._measure, self._float, self._reduce = measure, forms, reduce
         self._order, self._inputs = order, inputs
         self._known: dict[int, Tensor] = {}
-        self.wanted = self.vectors(len(order))  # (N, E), all layers in float32
+        self.wanted = self.vectors(len(order))  # (N, E), all layers as they are
 
     def vectors(self, kept: int) -> Tensor:
         """(N, E) raw vectors."""
@@ -189,7 +247,7 @@ class _Search:
         return self._known[kept]
 
     def cosines(self, kept: int) -> Tensor:
-        """(N,) with float32."""
+        """(N,) with the model as it is."""
         return F.cosine_similarity(self.vectors(kept).double(), self.wanted.double()).clamp(max=1)
 
     def fewest_kept(self, wanted: float) -> int:
@@ -204,12 +262,8 @@ class _Search:
         return high
 
     def _forms(self, kept: int) -> list[BlockForm]:
-        left = {name: self._linears[name] for name in self._order[kept:]}
-        some = Quantisation(left, QuantisationReport(0, (), ()))
-        return [
-            QuantisedBlock(usual.block, some.of_block(self._measure.name, place), rest=usual)
-            for place, usual in enumerate(self._float)
-        ]
+        left = frozenset(self._order[kept:])
+        return [self._reduce(place, left) for place in range(len(self._float))]
 
 
 def _recall(found: Tensor, wanted: Tensor, index: Tensor) -> float:

@@ -27,8 +27,8 @@ class ImageMeasure:
 
     def start(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The input (B, T, D) of the first block, and the pooled place (B,) of each row."""
-        x = self.tower.embed(inputs)
-        return x, torch.zeros(len(x), dtype=torch.long)
+        x = self.tower.embed(inputs.to(self.tower.positions))
+        return x, torch.zeros(len(x), dtype=torch.long, device=x.device)
 
     def finish(self, forms: Sequence[BlockForm], x: Tensor, ends: Tensor) -> Tensor:
         """Run all blocks and pool: (B, E)."""
@@ -46,6 +46,7 @@ class TextMeasure:
 
     def start(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The input (B, T, D) of the first block, and the end of text (B,) of each row."""
+        inputs = inputs.to(self.tower.positions.device)
         ends = end_positions(inputs, self.tower.config.end_of_text)
         return self.tower.embed(inputs[:, : int(ends.max()) + 1]), ends
 
@@ -78,8 +79,9 @@ def batches_of(inputs: Tensor) -> list[Tensor]:
 
 
 def vectors_of(measure: TowerMeasure, forms: Sequence[BlockForm], inputs: Tensor) -> Tensor:
-    """(N, E) raw vectors of N inputs, a batch at a time."""
-    return torch.cat([measure.finish(forms, *measure.start(x)) for x in batches_of(inputs)])
+    """(N, E) raw vectors of N inputs, a batch at a time, float32 at least."""
+    found = torch.cat([measure.finish(forms, *measure.start(x)) for x in batches_of(inputs)])
+    return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class Step:
 def walk(measure: TowerMeasure, forms: Sequence[BlockForm], inputs: Tensor) -> Iterator[Step]:
     """Yield each block before it runs, all tokens of the last one too."""
     x, ends = measure.start(inputs)
-    used = torch.ones(x.shape[:2], dtype=torch.bool)
+    used = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     if measure.causal:
-        used = torch.arange(x.shape[1]) <= ends[:, None]
+        used = torch.arange(x.shape[1], device=x.device) <= ends[:, None]
     for place, form in enumerate(forms):
         last = place == len(forms) - 1
         counted = F.one_hot(ends, x.shape[1]).bool() if last else used
