@@ -49,7 +49,7 @@ def test_a_model_is_placed_in_the_precision_and_says_so(precision: str) -> None:
 
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ConfigError, match="one of auto, fp32, bf16, fp16, got 'fp4'"):
-        Runtime(model(), "fp8")
+        Runtime(model(), "fp4")
 
 
 def test_a_model_cast_afterwards_is_described_as_it_is() -> None:
