@@ -28,10 +28,11 @@ class CompiledTowers:
     def __init__(self, backend: Backend = "inductor") -> None:
         self.backend = backend
         self._programs: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+        self._in_place: list[Sequence[BlockForm]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: programs are compiled again."""
-        return {"backend": self.backend, "_programs": {}}
+        return vars(CompiledTowers(self.backend))
 
     def image(
         self,
@@ -69,11 +70,7 @@ class CompiledTowers:
         forms: Sequence[BlockForm],
         *inputs: Tensor,
     ) -> Tensor:
-        for form in forms:
-            if isinstance(form, Float8Block):
-                for tensor in form.tensors():
-                    # a CUDA graph reads it where it is; it copies other inputs in each call
-                    torch._dynamo.mark_static_address(tensor)
+        self._keep_in_place(forms)
         for given in inputs:
             torch._dynamo.mark_dynamic(given, 0)
         if work is _run_text:
@@ -87,6 +84,14 @@ class CompiledTowers:
                 f"torch.compile cannot compile this tower here ({reason}); install "
                 'the compiler that it names, or load with kernels="auto".'
             ) from error
+
+    def _keep_in_place(self, forms: Sequence[BlockForm]) -> None:
+        """Let CUDA graphs read the weights of `forms` where they are; other inputs are copied."""
+        if forms and not any(known is forms for known in self._in_place):
+            self._in_place.append(forms)
+            for form in forms:
+                for tensor in form.tensors() if isinstance(form, Float8Block) else ():
+                    torch._dynamo.mark_static_address(tensor)
 
     def _program(self, work: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
         if work not in self._programs:
