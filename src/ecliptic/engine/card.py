@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ClipConfig, Quantisation, writes
+from ecliptic.model import ClipConfig, Quantisation, ordinary, writes
 from ecliptic.scoring import Calibration
 from ecliptic.settings import to_dict
 
@@ -165,6 +165,6 @@ def _to_bytes(value: Any) -> bytes:
 
 def _bytes_of(tensor: Tensor) -> bytes:
     """Values as bytes, floats as float32: the stored dtype of equal values does not matter."""
-    tensor = tensor.detach().cpu()
+    tensor = ordinary(tensor.detach()).cpu()
     tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
     return bytes(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

@@ -16,7 +16,7 @@ from ecliptic.engine.clip import Clip
 from ecliptic.engine.quantising import check_int8, find_quantisation, stored_int8
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import Exactness, ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
-from ecliptic.model import Activation, TwoTowers, build, resize_positions
+from ecliptic.model import Activation, TwoTowers, build, ordinary, resize_positions
 from ecliptic.runtime import KernelMode, PrecisionName, Runtime, find_numerics
 from ecliptic.storage import copy_out, release
 
@@ -96,7 +96,7 @@ def load(
     usual: PreprocessMode = "robust" if source == "mini" else "reference"
     prepare = choose_preprocess(checkpoint, preprocess or usual, pixels)
     stored = stored_int8(checkpoint, precision, min_cosine, target)
-    model = build_model(checkpoint, numerics.weights, target)
+    model = build_model(checkpoint, numerics.weights, target, coded=stored is not None)
     runtime = Runtime(model, numerics.name, target, kernels, stored)
     card = make_card(checkpoint, prepare, runtime)
     cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
@@ -154,11 +154,20 @@ def _note_unused(checkpoint: Checkpoint, part: str | None, revision: str | None)
     return replace(checkpoint, notes=(*checkpoint.notes, *notes))
 
 
-def build_model(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> TwoTowers:
-    """A model in eval mode; it uses the checkpoint's own tensors where they need no copy."""
+def build_model(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, coded: bool = False
+) -> TwoTowers:
+    """A model in eval mode; it uses the checkpoint's own tensors where they need no copy.
+
+    `coded` weights of int8 layers stay so; by default they become ordinary tensors.
+    """
     model = build(checkpoint.config)
     weights = {
-        name: _place(weight, torch.float32 if name == "logit_scale" else dtype, device)
+        name: _place(
+            weight if coded else ordinary(weight),
+            torch.float32 if name == "logit_scale" else dtype,
+            device,
+        )
         for name, weight in checkpoint.weights.items()
     }
     if model.image is None or model.text is None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from ecliptic.model.coded_weight import CodedWeight
+
 
 def writes(tensor: Tensor) -> int:
     """Count of in-place writes to `tensor`; 0 for inference tensors, which torch does not count.
@@ -62,4 +64,5 @@ class WeightState:
 
 
 def _place(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), writes(tensor)
+    place = tensor.place if isinstance(tensor, CodedWeight) else tensor.data_ptr()
+    return place, writes(tensor)
