@@ -16,7 +16,7 @@ from ecliptic.engine.clip import Clip
 from ecliptic.engine.quantising import check_int8, find_quantisation, stored_int8
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import Exactness, ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
-from ecliptic.model import Activation, TwoTowers, build, ordinary, resize_positions
+from ecliptic.model import Activation, CodedWeight, TwoTowers, build, ordinary, resize_positions
 from ecliptic.runtime import KernelMode, PrecisionName, Runtime, find_numerics
 from ecliptic.storage import copy_out, release
 
@@ -162,14 +162,13 @@ def build_model(
     `coded` weights of int8 layers stay so; by default they become ordinary tensors.
     """
     model = build(checkpoint.config)
-    weights = {
-        name: _place(
-            weight if coded else ordinary(weight),
-            torch.float32 if name == "logit_scale" else dtype,
-            device,
-        )
-        for name, weight in checkpoint.weights.items()
-    }
+    weights = {}
+    for name, weight in checkpoint.weights.items():
+        if coded and isinstance(weight, CodedWeight):
+            weights[name] = weight.parameter()
+        else:
+            wanted = torch.float32 if name == "logit_scale" else dtype
+            weights[name] = _place(ordinary(weight), wanted, device)
     if model.image is None or model.text is None:
         weights.setdefault("logit_scale", torch.tensor(0.0))  # a checkpoint of one tower has none
     model.load_state_dict(weights, strict=True, assign=True)

@@ -1,9 +1,10 @@
 """`CodedWeight`: the weight of an int8 layer as a float32 tensor that keeps only the codes.
 
 Each operator that reads it gets the float32 values, which are made for it and dropped after it.
-What is written to it stays: from the first write on it holds float32 values like any other tensor.
-It is made of PyTorch's wrapper subclasses (pytorch.org/docs, "Extending PyTorch", section "Subclassing
-torch.Tensor"). M outputs, K inputs.
+What is written to it stays: from the first write on it holds float32 values, as any other tensor.
+It is a wrapper subclass of PyTorch (docs, "Extending PyTorch", "Subclassing torch.Tensor"). The
+first operator of such a tensor imports parts of PyTorch for half a second, so loading and encoding
+use none. M outputs, K inputs.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,9 +55,13 @@ class CodedWeight(Tensor):
     _views: tuple[View, ...]  # that lead from all values to these
 
     @staticmethod
-    def __new__(cls, layer: QuantisedLinear) -> "CodedWeight":
-        shape = torch.empty(layer.weight.shape, device="meta")
-        return cls._make(shape, _Values(layer), ())
+    def __new__(cls, layer: QuantisedLinear, *, parameter: bool = False) -> "CodedWeight":
+        """The weight of `layer`; as an `nn.Parameter` if it is a `parameter`."""
+        made = cls._make(torch.empty(layer.weight.shape, device="meta"), _Values(layer), ())
+        if parameter:
+            made._is_param = True  # as `nn.Parameter` does, but without an operator
+            made.requires_grad_()
+        return made
 
     @classmethod
     def _make(cls, shape: Tensor, values: _Values, views: tuple[View, ...]) -> "CodedWeight":
@@ -68,6 +73,12 @@ class CodedWeight(Tensor):
             )
         made._shared, made._views = values, views
         return made
+
+    def parameter(self) -> Tensor:
+        """A parameter of a model with these values, which it can change without changing this."""
+        if self._layer is None:
+            return nn.Parameter(self.to_ordinary().clone())
+        return CodedWeight(self._layer, parameter=True)
 
     @property
     def place(self) -> int:
@@ -161,15 +172,18 @@ class CodedWeight(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) not in memo:
-            layer = deepcopy(self._layer, memo)
-            made = self.to_ordinary().clone() if layer is None else CodedWeight(layer)
-            memo[id(self)] = _like(self, made)
+            layer, parameter = deepcopy(self._layer, memo), isinstance(self, nn.Parameter)
+            memo[id(self)] = (
+                _like(self, self.to_ordinary().clone())
+                if layer is None
+                else _make(layer, parameter, self.requires_grad)
+            )
         return memo[id(self)]  # type: ignore[no-any-return]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._layer is None or protocol <= _OLDER_PICKLES:
             return _like(self, self.to_ordinary()).__reduce_ex__(protocol)
-        return _unpickle, (self._layer, isinstance(self, nn.Parameter), self.requires_grad)
+        return _make, (self._layer, isinstance(self, nn.Parameter), self.requires_grad)
 
 
 # Asked of memory that may be written to from outside, so the values stay there.
@@ -239,6 +253,5 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
     return new.requires_grad_(old.requires_grad)
 
 
-def _unpickle(layer: QuantisedLinear, parameter: bool, gradients: bool) -> Tensor:
-    made = CodedWeight(layer)
-    return nn.Parameter(made, gradients) if parameter else made.requires_grad_(gradients)
+def _make(layer: QuantisedLinear, parameter: bool, gradients: bool) -> Tensor:
+    return CodedWeight(layer, parameter=parameter).requires_grad_(gradients)
