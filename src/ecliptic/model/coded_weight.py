@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ecliptic.model.quantised import QuantisedLinear
@@ -68,8 +69,8 @@ class CodedWeight(Tensor):
         """With the sizes of `shape`, a tensor without values."""
         sizes = shape.shape, shape.stride(), shape.storage_offset()
         with torch.inference_mode(False):  # a view of a tensor that PyTorch counts writes to
-            made: CodedWeight = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-                cls, *sizes, dtype=shape.dtype, device="cpu"
+            made: CodedWeight = Tensor._make_wrapper_subclass(
+                cls, *sizes, dtype=shape.dtype, device=torch.device("cpu")
             )
         made._shared, made._views = values, views
         return made
@@ -89,6 +90,11 @@ class CodedWeight(Tensor):
         assert values.floats is not None
         return values.floats.data_ptr()
 
+    @property
+    def coded(self) -> bool:
+        """Whether only the codes are kept."""
+        return self._shared.floats is None
+
     def to_ordinary(self) -> Tensor:
         """The values as an ordinary tensor, a copy while they are codes."""
         found = self._shared.read()
@@ -97,7 +103,7 @@ class CodedWeight(Tensor):
         return found
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: Any,
         types: Sequence[type],
@@ -165,7 +171,7 @@ class CodedWeight(Tensor):
     def _layer(self) -> QuantisedLinear | None:
         """The layer that these values are surely all of."""
         shared = self._shared
-        return None if self._views or shared.floats is not None else shared.layer
+        return shared.layer if self.coded and not self._views else None
 
     def __copy__(self) -> Tensor:
         return _like(self, self.detach())
@@ -182,7 +188,7 @@ class CodedWeight(Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._layer is None or protocol <= _OLDER_PICKLES:
-            return _like(self, self.to_ordinary()).__reduce_ex__(protocol)
+            return _like(self, self.to_ordinary()).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
         return _make, (self._layer, isinstance(self, nn.Parameter), self.requires_grad)
 
 
@@ -216,9 +222,11 @@ def _ordinary(arguments: Any) -> Any:
 def _write(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run an operator that writes to some of its arguments, and return those that it returns."""
     for given in _written(func._schema.arguments, args, kwargs):
-        for one in tree_leaves(given):
-            if isinstance(one, CodedWeight):
-                one._shared.write()
+        written = [one for one in tree_leaves(given) if isinstance(one, CodedWeight)]
+        for one in written:
+            one._shared.write()
+        if isinstance(given, list):
+            increment_version(written)  # PyTorch counts writes to single tensors only
     coded = [one for one in tree_leaves((args, kwargs)) if isinstance(one, CodedWeight)]
     values = {id(one): one.to_ordinary() for one in coded}
     args, kwargs = tree_map(lambda one: values.get(id(one), one), (args, kwargs))
