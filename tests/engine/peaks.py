@@ -1,10 +1,11 @@
 """Peak memory of loading a model, beside the bytes of its weights: `python -m tests.engine.peaks`.
 
 Every line of the input is JSON: the keyword arguments of `load`. Every line of the output is by how
-much the peak grows when the model is loaded, all its weights are read and a text is encoded. The
-kernel forgets the peak of this process before each; Linux only. With "file", the path of an int8
-file, an image is encoded too, the weights are not read, and the unit is the bytes of the file. MALLOC_MMAP_THRESHOLD_ must be set
-to a small number, so that tensors which are freed leave no memory behind for the next ones.
+much the peak grows when the model is loaded, all its weights are read and a text is encoded. With
+"file", the path of an int8 file, an image is encoded too, the weights are not read, and the unit is
+the bytes of the file. The kernel forgets the peak of this process before each; Linux only.
+MALLOC_MMAP_THRESHOLD_ must be set to a small number, so that tensors which are freed leave no
+memory behind for the next ones.
 """
 
 import gc

@@ -109,11 +109,10 @@ def save_int8(path: Path) -> None:
     linears = {}
     for tower in ("image", "text"):
         for name, (M, K) in LINEARS.items():
-            codes = torch.full((M, K), 30, dtype=torch.int8)
-            layer = QuantisedLinear(
-                codes, torch.full((M,), 1e-3), torch.zeros(M), torch.ones(K), 0.01, 128
-            )
-            linears |= {f"{tower}.blocks.{n}.{name}": layer for n in range(IMAGE.depth)}
+            for n in range(IMAGE.depth):
+                codes, scales = torch.full((M, K), 30).char(), torch.full((M,), 1e-3)
+                layer = QuantisedLinear(codes, scales, torch.zeros(M), torch.ones(K), 0.01, 128)
+                linears[f"{tower}.blocks.{n}.{name}"] = layer
     int8 = Quantisation(linears, QuantisationReport(0.99, (), ()))
     write(replace(checkpoint(FULL), quantisation=int8), path)
 
