@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 import ecliptic
+from ecliptic.adapters.lora import read_lora
+from ecliptic.adapters.lora_stack import LoraStack
 from ecliptic.checkpoints import Checkpoint, Layout, read, write
 from ecliptic.engine import Clip, find_quantisation
 from ecliptic.errors import UnsupportedLayoutError
 from ecliptic.model import CodedWeight, Quantisation, ordinary
 from tests import tiny
+from tests.adapters.files import Sizes, kohya, pairs, save
 from tests.engine.models import draw, reload
 
 TEXTS = ["a", "two dogs"]
@@ -127,13 +130,12 @@ COPIES = [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
 
 @pytest.mark.parametrize("copied", COPIES, ids=["deepcopy", "pickle"])
 def test_copies_of_a_clip_are_coded_and_int8(clip: Clip, stored: Path, copied: Any) -> None:
-    exact = clip.card.exact
     again = copied(clip)
     assert coded(again.model.named_parameters()) == int8_weights(stored)
     assert coded(again.card.weights.items()) == int8_weights(stored)
     assert again.runtime.precision == copied(clip.runtime).precision == "int8"
     assert torch.equal(again.encode_text(TEXTS), clip.encode_text(TEXTS))
-    assert again.card.exact == exact
+    assert again.card.exact == clip.card.exact
     for name, layer in int8_of(again).linears.items():  # one of each in memory
         weight = again.model.get_parameter(f"{name}.weight")
         assert weight._shared.layer is layer  # type: ignore[attr-defined]
@@ -215,6 +217,21 @@ def test_a_change_of_one_layer_is_float32_for_its_tower(clip: Clip, stored: Path
     for texts in (TEXTS, [f"a photo of {n} cats" for n in range(100)]):  # plain, then packed
         torch.testing.assert_close(clip.encode_text(texts), plain.encode_text(texts), **close)
     assert len(coded(clip.model.named_parameters())) == len(int8_weights(stored)) - 1
+
+
+def test_loras_are_added_and_removed(clip: Clip, stored: Path, tmp_path: Path) -> None:
+    plain = ecliptic.load(stored, precision="fp32")
+    made = kohya(pairs(Sizes(width=64, mlp=256, depth=3)))
+    lora = read_lora(save(tmp_path / "x.safetensors", made))
+    stacks = [LoraStack(one.model.text_tower) for one in (clip, plain)]
+    for stack in stacks:
+        stack.add("x", lora)
+    assert clip.runtime.precision == "fp32"
+    tokens = clip.tokenize(TEXTS)
+    assert torch.equal(clip.model.encode_text(tokens), plain.model.encode_text(tokens))
+    stacks[0].clear()
+    assert coded(clip.model.named_parameters()) == int8_weights(stored)
+    assert clip.runtime.precision == "int8"
 
 
 def test_a_model_moved_to_another_precision_is_ordinary(clip: Clip, stored: Path) -> None:

@@ -48,6 +48,14 @@ class Card:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_made_of", self._count_writes())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy, whose tensors have counts of their own."""
+        return vars(self) | {"_made_of": self._count_writes() == self._made_of}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        object.__setattr__(self, "_made_of", self._count_writes() if state["_made_of"] else [])
+
     @property
     def embed(self) -> int:
         """Number of values in a vector."""
