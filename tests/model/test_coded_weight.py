@@ -155,6 +155,13 @@ def test_what_an_operator_in_place_returns_is_the_weight() -> None:
         assert torch.add(found, 1, out=found) is found
 
 
+def test_another_shape_in_place_is_refused() -> None:
+    found = weight().detach()
+    with pytest.raises(TypeError, match="another shape in place; change a copy"):
+        found.t_()
+    assert found.coded
+
+
 def test_written_in_inference_mode_it_can_be_trained_afterwards() -> None:
     found = weight()
     with torch.inference_mode():

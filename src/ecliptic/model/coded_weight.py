@@ -10,7 +10,7 @@ use none. M outputs, K inputs.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ecliptic.model.quantised import QuantisedLinear
 
-View: TypeAlias = Callable[[Tensor], Tensor]
 # Older pickles, which `torch.save` writes too, are for programs that may not know this class.
 _OLDER_PICKLES = 2
 _ALIASES = (torch.ops.aten.detach.default, torch.ops.aten.alias.default)  # all values, as they are
@@ -27,7 +26,7 @@ _ALIASES = (torch.ops.aten.detach.default, torch.ops.aten.alias.default)  # all 
 
 @dataclass(eq=False)
 class _Values:
-    """The values of a weight; all its views share one of these."""
+    """The values of a weight, which all its views share."""
 
     layer: QuantisedLinear | None  # None once something was written
     floats: Tensor | None = None  # (M, K), once they have to stay
@@ -53,7 +52,7 @@ class CodedWeight(Tensor):
     """(M, K) float32 values of a `QuantisedLinear` on the CPU, made anew whenever they are read."""
 
     _shared: _Values
-    _views: tuple[View, ...]  # that lead from all values to these
+    _views: tuple[Callable[[Tensor], Tensor], ...]  # that lead from all values to these
 
     @staticmethod
     def __new__(cls, layer: QuantisedLinear, *, parameter: bool = False) -> "CodedWeight":
@@ -65,7 +64,9 @@ class CodedWeight(Tensor):
         return made
 
     @classmethod
-    def _make(cls, shape: Tensor, values: _Values, views: tuple[View, ...]) -> "CodedWeight":
+    def _make(
+        cls, shape: Tensor, values: _Values, views: tuple[Callable[[Tensor], Tensor], ...]
+    ) -> "CodedWeight":
         """With the sizes of `shape`, a tensor without values."""
         sizes = shape.shape, shape.stride(), shape.storage_offset()
         with torch.inference_mode(False):  # a view of a tensor that PyTorch counts writes to
@@ -110,11 +111,16 @@ class CodedWeight(Tensor):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operator; `args` are below autograd, which sees this tensor like any other."""
+        """Run an operator on the values; autograd is done with it by then."""
         kwargs = kwargs or {}
         found = func.decompose(*args, **kwargs)  # in inference mode PyTorch has not done it
         if found is not NotImplemented:
             return found
+        if torch.Tag.inplace_view in func.tags:
+            raise TypeError(
+                f"{func} would give the weight of an int8 layer another shape in place; change a "
+                "copy, weight.clone()."
+            )
         if func._schema.is_mutable:
             return _write(func, args, kwargs)
         if _is_view(func) and isinstance(args[0], CodedWeight):
@@ -238,7 +244,7 @@ def _write(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 def _written(
     arguments: Sequence[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[Any]:
-    """The given ones among `args` and `kwargs` that an operator with these arguments writes to."""
+    """What an operator with these arguments writes to, of what it is given."""
     for place, argument in enumerate(arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             yield args[place] if place < len(args) else kwargs.get(argument.name)
@@ -258,7 +264,7 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
     """`new` as a parameter or an ordinary tensor, as `old` is."""
     if isinstance(old, nn.Parameter):
         return nn.Parameter(new, old.requires_grad)
-    return new.requires_grad_(old.requires_grad)
+    return new.detach().requires_grad_(old.requires_grad)
 
 
 def _make(layer: QuantisedLinear, parameter: bool, gradients: bool) -> Tensor:
