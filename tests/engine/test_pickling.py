@@ -22,6 +22,7 @@ def test_a_copy_of_a_clip_gives_the_same_vectors_and_card(clip: Clip, copied: An
     torch.testing.assert_close(again.encode_text("a cat"), clip.encode_text("a cat"), **close)
     torch.testing.assert_close(again.encode_image(draw()), clip.encode_image(draw()), **close)
     assert again.card == clip.card
+    assert again.card.exact == clip.card.exact
     assert again.model is not clip.model
 
 

@@ -22,4 +22,4 @@ class Checkpoint:
     layout: str = ""  # of the file that it was read from: "ecliptic", "openai", ...
     calibration: Calibration | None = None  # of this model as it is
     notes: tuple[str, ...] = ()  # repairs and guesses made while reading
-    quantisation: Quantisation | None = None  # int8 layers; `weights` hold them as float32 too
+    quantisation: Quantisation | None = None  # int8 layers; their `weights` may be coded

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
-from ecliptic.model import ClipConfig, writes
+from ecliptic.model import ClipConfig, ordinary, writes
 from ecliptic.runtime import Reduced
 from ecliptic.scoring import Calibration
 from ecliptic.settings import to_dict
@@ -48,6 +48,14 @@ class Card:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_made_of", self._count_writes())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy, whose tensors have counts of their own."""
+        return vars(self) | {"_made_of": self._count_writes() == self._made_of}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        object.__setattr__(self, "_made_of", self._count_writes() if state["_made_of"] else [])
 
     @property
     def embed(self) -> int:
@@ -168,6 +176,6 @@ def _to_bytes(value: Any) -> bytes:
 
 def _bytes_of(tensor: Tensor) -> bytes:
     """Values as bytes, floats as float32: the stored dtype of equal values does not matter."""
-    tensor = tensor.detach().cpu()
+    tensor = ordinary(tensor.detach()).cpu()
     tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
     return bytes(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

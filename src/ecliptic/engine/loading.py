@@ -21,7 +21,7 @@ from ecliptic.engine.quantising import (
 )
 from ecliptic.errors import ConfigError, warn
 from ecliptic.inputs import Exactness, ImageSpec, Preprocess, PreprocessMode, TokenizerSpec
-from ecliptic.model import Activation, TwoTowers, build, resize_positions
+from ecliptic.model import Activation, CodedWeight, TwoTowers, build, ordinary, resize_positions
 from ecliptic.runtime import KernelMode, PrecisionName, Runtime, find_numerics
 from ecliptic.storage import copy_out, release
 
@@ -106,7 +106,7 @@ def load(
     mode: PreprocessMode = "robust" if source == "mini" else "reference"
     prepare = choose_preprocess(checkpoint, preprocess or mode, pixels)
     stored = stored_int8(checkpoint, precision, min_cosine, target)
-    model = build_model(checkpoint, numerics.weights, target)
+    model = build_model(checkpoint, numerics.weights, target, coded=stored is not None)
     runtime = Runtime(model, numerics.name, target, kernels, stored)
     card = make_card(checkpoint, prepare, runtime)
     cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
@@ -167,13 +167,21 @@ def _note_unused(checkpoint: Checkpoint, part: str | None, revision: str | None)
     return replace(checkpoint, notes=(*checkpoint.notes, *notes))
 
 
-def build_model(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> TwoTowers:
-    """A model in eval mode; it uses the checkpoint's own tensors where they need no copy."""
+def build_model(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, coded: bool = False
+) -> TwoTowers:
+    """A model in eval mode; it uses the checkpoint's own tensors where they need no copy.
+
+    `coded` weights of int8 layers stay so; by default they become ordinary tensors.
+    """
     model = build(checkpoint.config)
-    weights = {
-        name: _place(weight, torch.float32 if name == "logit_scale" else dtype, device)
-        for name, weight in checkpoint.weights.items()
-    }
+    weights = {}
+    for name, weight in checkpoint.weights.items():
+        if coded and isinstance(weight, CodedWeight):
+            weights[name] = weight.parameter()
+        else:
+            wanted = torch.float32 if name == "logit_scale" else dtype
+            weights[name] = _place(ordinary(weight), wanted, device)
     if model.image is None or model.text is None:
         weights.setdefault("logit_scale", torch.tensor(0.0))  # a checkpoint of one tower has none
     model.load_state_dict(weights, strict=True, assign=True)

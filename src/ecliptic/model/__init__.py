@@ -9,6 +9,7 @@ from ecliptic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecliptic.model.changes import WeightState as WeightState, writes as writes
+    from ecliptic.model.coded_weight import CodedWeight as CodedWeight, ordinary as ordinary
     from ecliptic.model.config import (
         Activation as Activation,
         ClipConfig as ClipConfig,

@@ -9,9 +9,12 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from ecliptic.model.coded_weight import CodedWeight
 
 
 def writes(tensor: Tensor) -> int:
@@ -55,11 +58,13 @@ class WeightState:
     def holds(self, tensors: Iterable[Tensor]) -> bool:
         """Whether these are the same tensors at the same addresses, with no write since."""
         found = tuple(tensors)
-        return len(found) == len(self.tensors) and all(
-            known() is tensor and place == _place(tensor)
-            for known, tensor, place in zip(self.tensors, found, self.places, strict=True)
-        )
+        with torch._C.DisableTorchFunctionSubclass():  # coded weights then answer as quickly
+            return len(found) == len(self.tensors) and all(
+                known() is tensor and place == _place(tensor)
+                for known, tensor, place in zip(self.tensors, found, self.places, strict=True)
+            )
 
 
 def _place(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), writes(tensor)
+    place = tensor.place if isinstance(tensor, CodedWeight) else tensor.data_ptr()
+    return place, writes(tensor)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MAX_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 WIDEST = 8  # bytes of the widest dtype of weights
@@ -71,8 +71,8 @@ def page_out(tensor: Tensor) -> None:
 
 
 def _advise(tensor: Tensor, advice: int) -> None:
-    if tensor.device.type != "cpu":
-        return
+    if tensor.device.type != "cpu" or type(tensor) not in (Tensor, nn.Parameter):
+        return  # other kinds of tensors have no memory of their own
     first, size = tensor.data_ptr(), tensor.nbytes
     if not tensor.is_contiguous():
         storage = tensor.untyped_storage()

@@ -13,7 +13,7 @@ from torch import Tensor
 from ecliptic.checkpoints.checkpoint import Checkpoint
 from ecliptic.checks import is_finite
 from ecliptic.errors import ConfigError, CorruptFileError
-from ecliptic.model import TENSORS, Quantisation, QuantisationReport, QuantisedLinear
+from ecliptic.model import TENSORS, CodedWeight, Quantisation, QuantisationReport, QuantisedLinear
 from ecliptic.settings import from_dict, to_dict
 from ecliptic.storage import release
 
@@ -55,8 +55,8 @@ def read_layers(
         for name, (scale, zero) in facts["inputs"].items():
             parts = {part: tensors[f"{_PREFIX}{name}.{part}"] for part in TENSORS}
             linears[name] = QuantisedLinear(**parts, scale=_number(scale), zero=int(zero))
-            weights[f"{name}.weight"] = linears[name].to_float()
-            release(parts["weight"])
+            weights[f"{name}.weight"] = CodedWeight(linears[name])
+            release(parts["weight"])  # it was only checked
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CorruptFileError(
             f"{path}: its int8 layers are not whole ({type(error).__name__}: {error}); convert the "

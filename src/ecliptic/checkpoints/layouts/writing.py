@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ecliptic.errors import CheckpointError, UnsupportedLayoutError
+from ecliptic.model import ordinary
 from ecliptic.storage import (
     Drafts,
     Writer,
@@ -64,7 +65,7 @@ def tensor_writer(tensors: Mapping[str, Tensor], **metadata: str) -> Writer:
 
 def compact(tensor: Tensor) -> Tensor:
     """The tensor, contiguous and alone in its storage; copied only if needed."""
-    tensor = tensor.detach()
+    tensor = ordinary(tensor.detach())
     if tensor.untyped_storage().nbytes() == tensor.nbytes:
         return tensor.contiguous()
     return tensor.clone(memory_format=torch.contiguous_format)

@@ -16,7 +16,7 @@ from ecliptic.model import Block, QuantisedLinear, QuickGELU, WeightState, to_by
 from ecliptic.runtime.kernels.operators import PackedBytes, PostOp, can_pack_bytes
 from ecliptic.runtime.kernels.packed import PackedBlock, float_form, is_ordinary
 from ecliptic.runtime.kernels.plain import SLOPE, PlainBlock
-from ecliptic.storage import page_out
+from ecliptic.storage import page_out, release
 
 
 class Bytes(Protocol):
@@ -123,6 +123,7 @@ class QuantisedBlock:
         fast = not self._plain and can_pack_bytes(layer.weight)
         make: Callable[..., Bytes] = PackedBytes.of if fast else PlainBytes
         found = make(layer.weight[rows], scales, bias, layer.scale, layer.zero)
+        release(layer.weight)
         page_out(self.block.get_submodule(name).weight)  # type: ignore[arg-type]
         return found
 
