@@ -3,12 +3,13 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ecliptic.checkpoints import catalog
+from ecliptic.checkpoints import catalog, write
 from ecliptic.engine import load
 from ecliptic.errors import ConfigError, UnknownModelError
 from ecliptic.model import ClipConfig
@@ -56,6 +57,17 @@ def test_runs_that_differ_much_are_named() -> None:
     assert (
         "more than 2 times as fast as the slowest one: captions, from token ids, batch 8." in note
     )
+
+
+def test_weights_of_reduced_layers_count_one_byte_each(tmp_path: Path) -> None:
+    write(tiny.checkpoint(), tmp_path / "model")
+    clip = load(tmp_path / "model", precision="int8", min_cosine=0.9)
+    reduced = clip.card.quantisation
+    assert reduced
+    single = sum(clip.model.get_submodule(name).weight.numel() for name in reduced.linears)  # type: ignore[union-attr, operator]
+    assert single
+    whole = measuring._count_bytes(load(tmp_path / "model"))
+    assert measuring._count_bytes(clip) == whole - 3 * single
 
 
 def test_the_report_describes_model_machine_and_choices(measure: Measure) -> None:

@@ -218,12 +218,20 @@ def _smallest_cosine(mine: Tensor, theirs: Tensor) -> float:
     return float((mine * theirs).sum(-1).min())
 
 
+def _count_bytes(clip: Clip) -> int:
+    """Bytes of all weights as they are computed with; those of int8 and fp8 layers have one."""
+    reduced = clip.card.quantisation
+    single = {f"{name}.weight" for name in reduced.linears} if reduced else set()
+    weights = clip.model.named_parameters()
+    return sum(one.numel() if name in single else one.nbytes for name, one in weights)
+
+
 def _describe(clip: Clip) -> MeasuredModel:
     card, config = clip.card, clip.card.config
     return MeasuredModel(
         name=card.name,
         parameters=card.parameters,
-        weight_bytes=sum(weight.nbytes for weight in clip.model.parameters()),
+        weight_bytes=_count_bytes(clip),
         precision=card.precision,
         device=card.device,
         image_size=config.image.image_size if config.image else None,
