@@ -83,6 +83,18 @@ def test_no_garbage_is_looked_for_while_pytorch_is_imported(
     assert json.loads(ran.stdout) == [False, True, enabled, frozen]
 
 
+def test_another_thread_leaves_the_searches_alone() -> None:
+    code = (
+        "import gc, threading\nseen = []\n"
+        "gc.disable = lambda: seen.append('disabled')\n"
+        "import ecliptic\n"
+        "work = threading.Thread(target=lambda: ecliptic.Clip)\nwork.start()\nwork.join()\n"
+        "print(seen, gc.get_freeze_count())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[] 0\n"
+
+
 def test_garbage_is_looked_for_again_when_an_import_fails(tmp_path: Path) -> None:
     code = (
         "import gc, sys\nfrom ecliptic.lazy import lazy_names\n"

@@ -41,6 +41,16 @@ def test_mini_is_measured_by_default_and_fits_a_terminal(
     assert "measuring 8 rows, for " in result.stderr
 
 
+def test_a_search_for_int8_layers_is_named_once(run: Any, model: str) -> None:
+    words = ("--batch", "1", "--seconds", "0.1", "--peer", "none", "--precision", "int8")
+    result = run("bench", model, *words)
+    assert result.exit_code == 0, result.stderr
+    told = " ".join(result.stderr.split())
+    assert told.count("note: finding the layers that can be int8") == 1
+    assert "needs no search; the row of loading holds its time" in told
+    assert " in int8" in result.stdout
+
+
 @pytest.mark.parametrize(("load", "shown"), [(1000.0, True), (0.0, False)])
 def test_a_busy_machine_is_named(
     run: Any, model: str, monkeypatch: pytest.MonkeyPatch, load: float, shown: bool

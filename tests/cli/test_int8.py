@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import ecliptic
 from ecliptic.checkpoints import write
 from ecliptic.engine.quantising import bundled_images
@@ -42,6 +44,33 @@ def test_convert_writes_int8_and_a_report(run: Any, tmp_path: Path) -> None:
     assert double.exit_code == 1
     assert "is int8 already" in double.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--precision", "int8"], "note: finding the layers that can be int8"),
+        (["--precision", "fp8", "--kernels", "plain"], "note: finding the layers that can be fp8"),
+    ],
+)
+def test_every_command_of_vectors_can_use_them(
+    run: Any, tmp_path: Path, flags: list[str], said: str
+) -> None:
+    write(tiny.checkpoint(), tmp_path / "model")
+    bundled_images()[0].save(tmp_path / "a.png")
+    words = ["classify", tmp_path / "a.png", "-l", "cat,dog", "--model", tmp_path / "model"]
+    result = run(*words, *flags, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert said in result.stderr
+    usual = json.loads(run(*words, "--json").stdout)
+    found = json.loads(result.stdout)
+    assert found != usual
+    for mine, theirs in zip(found[0]["labels"], usual[0]["labels"], strict=True):
+        assert mine["probability"] == pytest.approx(theirs["probability"], abs=0.1)
+    refused = run(*words, "--precision", "fp8")
+    assert refused.exit_code == 1
+    assert "--kernels plain, which computes it anywhere" in " ".join(refused.stderr.split())
+    assert "note" not in refused.stderr
 
 
 def test_images_and_texts_of_the_user_are_counted(run: Any, tmp_path: Path) -> None:

@@ -101,6 +101,22 @@ def test_a_flag_with_a_value_is_given_once(run: Any, words: list[str]) -> None:
     assert "Error: --labels is given twice, but takes one value." in result.stderr
 
 
+def test_help_is_shown_whatever_else_is_given(run: Any) -> None:
+    result = run("classify", "x.png", "-l", "cat", "-l", "dog", "--help")
+    assert result.exit_code == 0
+    assert "--labels" in result.stdout
+
+
+def test_a_command_ends_without_a_search_for_garbage() -> None:
+    code = (
+        "import atexit, gc, sys\nfrom ecliptic.cli.main import run\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0, file=sys.stderr))\n"
+        "sys.argv = ['ecliptic', 'models']\nrun()"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert found.stderr.split()[-1] == "True"
+
+
 def test_a_flag_without_a_value_may_be_repeated(run: Any) -> None:
     assert run("models", "--json", "--json").exit_code == 0
 

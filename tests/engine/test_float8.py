@@ -71,6 +71,40 @@ def test_a_loose_bound_makes_another_space(bf16: Clip) -> None:
     assert (far.card.space == bf16.card.space) == (report.worst >= 0.999)
 
 
+def test_layers_of_other_weights_are_refused(clip: Clip, tmp_path: Path) -> None:
+    trained = ecliptic.load(save(tiny.checkpoint(), tmp_path / "other"), precision="bf16")
+    with torch.no_grad():
+        trained.model.text_tower.projection.mul_(2)  # type: ignore[union-attr, operator]
+    layers = clip.card.quantisation
+    assert layers
+    with pytest.raises(ConfigError, match="were found for other weights than those of"):
+        trained.quantised(layers)
+
+
+def test_compiled_towers_have_other_exact_vectors(
+    bf16: Clip, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecliptic.runtime.reducing.has_float8", lambda _: True)
+    layers = clip.card.quantisation
+    assert layers
+    card = bf16.card.reduce(layers, "compiled")
+    assert card.space == clip.card.space
+    assert card.exact != clip.card.exact
+    assert bf16.card.reduce(layers, "plain").exact == clip.card.exact
+
+
+def test_a_search_is_told_and_a_stored_one_is_not_repeated(floats: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    ecliptic.load(floats, notify=told.append, **FP8)
+    int8 = ecliptic.load(floats, precision="int8", min_cosine=0.9, notify=told.append)
+    int8.save(tmp_path / "int8")
+    ecliptic.load(tmp_path / "int8", precision="int8", notify=told.append)
+    assert [words.split(",")[0] for words in told] == [
+        "finding the layers that can be fp8",
+        "finding the layers that can be int8",
+    ]
+
+
 def test_a_saved_model_keeps_its_weights_and_says_what_is_not_stored(
     clip: Clip, floats: Path, tmp_path: Path
 ) -> None:
@@ -93,8 +127,9 @@ def test_a_trained_weight_ends_it(floats: Path) -> None:
     ("options", "words"),
     [
         ({"precision": "fp8"}, r'NVIDIA GPUs .* not on cpu; use "bf16" here'),
-        ({"precision": "fp8", "kernels": "compiled"}, r'kernels="plain", which computes the same'),
+        ({"precision": "fp8", "kernels": "compiled"}, r'kernels="plain", which computes it'),
         ({**FP8, "min_cosine": 1.0}, "above 0 and below 1, got 1.0"),
+        ({"precision": "fp8", "kernels": "fast"}, "kernels must be one of auto, plain, compiled"),
         ({"precision": "bf16", "min_cosine": 0.99}, 'is for precision="int8" or "fp8"'),
     ],
 )

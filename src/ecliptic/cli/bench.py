@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ from ecliptic.cli.flags import (
     PreprocessFlag,
     VectorPrecisionFlag,
     expands,
+    say_note,
 )
 from ecliptic.cli.output import print_facts, print_json, print_table, print_text, print_wrapped, say
 from ecliptic.cli.wording import name_flags
@@ -94,12 +96,12 @@ def bench(
 
     settings = measured.settings()
     _check_random(random, model, identity)
+    once = cache(lambda text: say_note(f"{text}; the row of loading holds its time"))
     with _source(model, random) as source:
 
         def load() -> "Clip":
             flags = identity if random is None else IdentityFlags()
-            flags.note_search(source, precision)
-            how = {"kernels": kernels, "preprocess": preprocess, "pixels": pixels}
+            how = {"kernels": kernels, "preprocess": preprocess, "pixels": pixels, "notify": once}
             return flags.load(source, device=device, precision=precision, **how)
 
         report = measure_speed(load, resolve_device(device), settings, say)

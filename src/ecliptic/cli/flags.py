@@ -127,7 +127,7 @@ class IdentityFlags:
         """`ecliptic.load` with these options."""
         from ecliptic.engine import load
 
-        return load(source, **{**self._known(), **self._hub(), **more})
+        return load(source, **{"notify": say_note, **self._known(), **self._hub(), **more})
 
     def checkpoint(self, source: str) -> "Checkpoint":
         """The checkpoint, without a model built from it."""
@@ -135,12 +135,6 @@ class IdentityFlags:
         from ecliptic.engine import open_checkpoint
 
         return open_checkpoint(source, Hints(**self._known()), **self._hub())
-
-    def note_search(self, source: str, precision: str) -> None:
-        """Say that int8 layers are chosen first, which may take minutes."""
-        if precision == "int8" and self.checkpoint(source).quantisation is None:
-            what = "`ecliptic convert --precision int8` keeps them"
-            say(f"note: finding the layers that can be int8; {what}")
 
     def path(self, source: str) -> Path:
         """The path of the file or folder that `load` reads."""
@@ -213,7 +207,6 @@ class ModelFlags(IdentityFlags):
     def clip(self, source: str = "") -> "Clip":
         """The model, or the one called `source`, ready to encode."""
         names = ("device", "precision", "kernels", "preprocess", "pixels", "image_size", "cache")
-        self.note_search(source or self.model, self.precision)
         return self.load(source or self.model, **{name: getattr(self, name) for name in names})
 
     def note_unused(self) -> None:
@@ -237,6 +230,11 @@ class ModelFlags(IdentityFlags):
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             say(f"note: {why}, so {flags} {effects[len(given) > 1]}")
+
+
+def say_note(text: str) -> None:
+    """Say what a load takes long for."""
+    say(f"note: {text}")
 
 
 def notes_of_copy(source: str, out: Path) -> list[str]:

@@ -93,13 +93,15 @@ class HelpfulCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse a flag that is given twice: its first value would count for nothing."""
+        given = list(args)
+        left = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:  # of completion, which reads half a line
-            found: list[Any] = self.make_parser(ctx).parse_args(args=list(args))[2]
-            for one in set(found):
+            found: list[Any] = self.make_parser(ctx).parse_args(args=given)[2]
+            for one in dict.fromkeys(found):
                 holds_one = one.param_type_name == "option" and not (one.multiple or one.is_flag)
                 if holds_one and found.count(one) > 1:
                     ctx.fail(f"{max(one.opts, key=len)} is given twice, but takes one value.")
-        return super().parse_args(ctx, args)
+        return left
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, and the options by panel."""

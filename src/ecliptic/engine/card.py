@@ -22,7 +22,7 @@ from torch import Tensor
 from ecliptic.errors import ConfigError
 from ecliptic.inputs import ImageSpec, TokenizerSpec
 from ecliptic.model import ClipConfig, ordinary, writes
-from ecliptic.runtime import Reduced
+from ecliptic.runtime import KernelMode, Reduced
 from ecliptic.scoring import Calibration
 from ecliptic.settings import to_dict
 
@@ -44,6 +44,7 @@ class Card:
     calibration: Calibration | None = None  # temperature and level of "none of these"
     quantisation: Reduced | None = field(default=None, repr=False, compare=False)
     widened: tuple[str, ...] = ()  # towers stored in half precision and computed in float32
+    fused: bool = False  # fp8 layers in compiled towers, which round at other places
     _made_of: list[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +100,8 @@ class Card:
             how[self.quantisation.kind] = self.quantisation.digest()
         if self.widened:
             how["widened"] = ", ".join(self.widened)
+        if self.fused:
+            how["fused"] = "fp8"
         return hashlib.sha256(_to_bytes(how | dict(self.preprocess))).hexdigest()
 
     def choose_calibration(self, wanted: bool | None) -> Calibration | None:
@@ -113,6 +116,20 @@ class Card:
                 "model that was trained with evaluate.calibrate and not changed since."
             )
         return None if wanted is False else self.calibration
+
+    def reduce(self, layers: Reduced, kernels: KernelMode) -> "Card":
+        """The card of the same weights with these int8 or fp8 layers.
+
+        Raises:
+            ConfigError: the layers were found for other weights.
+        """
+        if layers.space not in (None, self.space):
+            raise ConfigError(
+                f"these {layers.kind} layers were found for other weights than those of "
+                f"{self.name}; find them for this model."
+            )
+        fused = layers.kind == "fp8" and kernels == "compiled"
+        return replace(self, precision=layers.kind, quantisation=layers, fused=fused)
 
     def renew(
         self,
@@ -131,13 +148,15 @@ class Card:
             weights[name] is tensor for name, tensor in self.weights.items()
         )
         note = () if same else ("the weights changed since loading",)
+        kept = reduced if reduced and reduced.kind == precision else None
         return replace(
             self,
             weights=weights,
             precision=precision,
             device=device,
             calibration=self.calibration if same else None,
-            quantisation=reduced if reduced and reduced.kind == precision else None,
+            quantisation=kept,
+            fused=self.fused and kept is not None,
             widened=widened,
             notes=tuple(dict.fromkeys((*self.notes, *note))),
         )

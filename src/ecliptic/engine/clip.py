@@ -361,9 +361,9 @@ class Clip:
         return (*notes, _UNSTORED) if reduced and not checkpoint.quantisation else notes
 
     def quantised(self, layers: Reduced) -> "Clip":
-        """The same model with these int8 or fp8 layers of it, and the same weights."""
+        """The same model with these int8 or fp8 layers; ConfigError: of other weights."""
+        card = self.card.reduce(layers, self.runtime.kernels)
         runtime = Runtime(self.model, kernels=self.runtime.kernels, quantisation=layers)
-        card = replace(self.card, precision=layers.kind, quantisation=layers)
         return Clip(runtime, card, self._checkpoint, self._preprocess, self._cache)
 
     def _tokens(self, texts: Texts, overflow: Overflow) -> TokenBatch:

@@ -1,20 +1,20 @@
 """Loading in four steps: locate, read, build, place."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from ecliptic.checkpoints import Checkpoint, Hints, locate, read
-from ecliptic.checks import check_count
+from ecliptic.checks import check_choice, check_count
 from ecliptic.engine.cache import EmbeddingCache
 from ecliptic.engine.card import Card
 from ecliptic.engine.clip import Clip
 from ecliptic.engine.quantising import (
-    check_reduced,
+    find_bound,
     find_float8_layers,
     find_quantisation,
     stored_int8,
@@ -52,6 +52,7 @@ def load(
     cache: Path | str | EmbeddingCache | None = None,
     offline: bool | None = None,
     revision: str | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> Clip:
     """Load a CLIP, ready to encode.
 
@@ -87,6 +88,7 @@ def load(
         cache: folder for a cache of vectors, so that no item is encoded twice.
         offline: True forbids the network; None uses the hub's own setting.
         revision: branch, tag or commit of a hub repository.
+        notify: told what will take long: the search for int8 or fp8 layers.
 
     Raises:
         UnknownModelError: no model, file or folder is called `source`.
@@ -96,7 +98,8 @@ def load(
             on a device that has none, `min_cosine` without them or above that of the file.
     """
     target = resolve_device(device)  # check first what needs no file and no download
-    bound = check_reduced(precision, min_cosine, target, kernels)
+    check_choice("kernels", kernels, get_args(KernelMode))
+    bound = find_bound(precision, min_cosine, target, kernels)
     usual = {"int8": "fp32", "fp8": "bf16"}.get(str(precision), precision)
     numerics = find_numerics(usual, others=("int8", "fp8"))
     hints = Hints(part, activation, heads, image_spec, tokenizer_spec)
@@ -111,8 +114,15 @@ def load(
     card = make_card(checkpoint, prepare, runtime)
     cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
     clip = Clip(runtime, card, checkpoint, prepare, cache)
-    if not bound or stored:
-        return clip
+    return clip if bound is None or stored else _reduce(clip, str(precision), bound, notify)
+
+
+def _reduce(clip: Clip, precision: str, bound: float, notify: Callable[[str], None] | None) -> Clip:
+    """`clip` with the int8 or fp8 layers that keep the bound; they are searched for."""
+    if notify is not None:
+        told = f"finding the layers that can be {precision}, which may take minutes"
+        known = "; a model that was saved with them needs no search"
+        notify(told + known if precision == "int8" else told)
     find = find_quantisation if precision == "int8" else find_float8_layers
     return clip.quantised(find(clip, bound))
 

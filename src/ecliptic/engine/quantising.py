@@ -29,7 +29,7 @@ _PARTS = ((0, 0, 0.6, 0.6), (0.4, 0, 1, 0.6), (0, 0.4, 0.6, 1), (0.4, 0.4, 1, 1)
 _PROMPTS = 10  # of each drawing
 
 
-def check_reduced(
+def find_bound(
     precision: object, min_cosine: float | None, device: torch.device, kernels: KernelMode
 ) -> float | None:
     """The bound for "int8" or "fp8"; None for every other precision.
@@ -109,12 +109,15 @@ def find_float8_layers(
     """The layers of a bfloat16 model that can be computed in 8-bit floats, with their errors.
 
     As `find_quantisation`: layers are kept in bfloat16 until the bound holds, and cosines are those
-    with bfloat16. Nothing but the choice of layers depends on the inputs.
+    with bfloat16. Nothing but the choice of layers depends on the inputs. Blocks are compared one
+    by one, not as compiled towers, which round at other places.
     """
     _check_source(clip, "fp8", "bf16")
     check_place("fp8", clip.device, clip.runtime.kernels)
     inputs = _inputs(clip, images, texts)
-    return replace(find_float8(clip.model, *inputs, min_cosine), space=clip.card.space)
+    plain = clip.runtime.kernels == "plain"
+    found = find_float8(clip.model, *inputs, min_cosine, plain=plain)
+    return replace(found, space=clip.card.space)
 
 
 def _check_source(clip: Clip, kind: ReducedName, wanted: str) -> None:

@@ -86,12 +86,16 @@ class CompiledTowers:
             ) from error
 
     def _keep_in_place(self, forms: Sequence[BlockForm]) -> None:
-        """Let CUDA graphs read the weights of `forms` where they are; other inputs are copied."""
+        """Let programs read the weights of `forms` where they are, in the sizes that they have.
+
+        CUDA graphs would copy them in each call, and a second model would make their sizes unknown.
+        """
         if forms and not any(known is forms for known in self._in_place):
             self._in_place.append(forms)
             for form in forms:
                 for tensor in form.tensors() if isinstance(form, Float8Block) else ():
                     torch._dynamo.mark_static_address(tensor)
+                    torch._dynamo.mark_static(tensor)
 
     def _program(self, work: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
         if work not in self._programs:

@@ -11,6 +11,8 @@ from ecliptic.runtime.kernels.operators import can_multiply_bytes, has_float8
 from ecliptic.runtime.precisions import NUMERICS
 from ecliptic.runtime.reducing import Reduced
 
+_COMPILED = "compiled by torch.compile"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -76,7 +78,9 @@ def describe_products(
     """The kernels of a tower with int8 or fp8 layers."""
     what = f"{tower} kernels"
     if not any(name.startswith(f"{tower}.") for name in reduced.linears):
-        form = "packed where it can be" if mode == "auto" and reduced.kind == "int8" else mode
+        form = _COMPILED if mode == "compiled" else "plain"
+        if mode == "auto" and reduced.kind == "int8":
+            form = "packed where it can be"
         return Choice(what, form, f"all its layers are kept in {reduced.before}")
     if isinstance(reduced, Float8Layers):
         return _describe_float8(what, mode, device)
@@ -94,7 +98,7 @@ def _describe_float8(what: str, mode: KernelMode, device: torch.device) -> Choic
         why = 'fp8 numbers multiplied as float32, as kernels="plain" asks: slower than bf16'
         return Choice(what, "plain", why)
     if mode == "compiled":
-        return Choice(what, "compiled by torch.compile, with fp8 products", "the quickest on GPUs")
+        return Choice(what, f"{_COMPILED}, with fp8 products", "the quickest on GPUs")
     why = 'rounding the inputs takes passes of its own; kernels="compiled" joins them'
     return Choice(what, "fp8 products", why)
 
@@ -106,7 +110,7 @@ def describe_kernels(
     if mode == "plain":
         return Choice(what, "plain", 'PyTorch\'s own operators, as kernels="plain" asks')
     if mode == "compiled":
-        return Choice(what, "compiled by torch.compile", 'kernels="compiled" asks for it')
+        return Choice(what, _COMPILED, 'kernels="compiled" asks for it')
     used = {name for choice in found for name in choice.seconds}
     if found and not used:
         return Choice(what, "plain", "no other kernel fits this device, precision and model")

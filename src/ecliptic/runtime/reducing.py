@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecliptic.errors import ConfigError
-from ecliptic.model import Float8Layers, Quantisation, ReducedName
+from ecliptic.model import Float8Layers, Quantisation, ReducedName, names_of_block
 from ecliptic.runtime.kernels.choosing import KernelMode
 from ecliptic.runtime.kernels.float8 import Float8Block, Float8Linear
 from ecliptic.runtime.kernels.operators import has_float8
@@ -51,7 +51,26 @@ def check_place(kind: ReducedName, device: torch.device, mode: KernelMode) -> No
         raise ConfigError(
             f'precision "fp8" runs on NVIDIA GPUs since compute capability 8.9 (Ada, Hopper), not '
             f'on {device}; use "bf16" here, "int8" on a CPU, or kernels="plain", which computes '
-            "the same numbers without being quicker."
+            "it anywhere, but slower than bf16."
+        )
+
+
+def check_names(reduced: Reduced, depths: Mapping[str, int]) -> None:
+    """Refuse layers that a model with towers of these numbers of blocks does not have.
+
+    Raises:
+        ConfigError: names one of them.
+    """
+    known = {
+        name
+        for tower, depth in depths.items()
+        for place in range(depth)
+        for name in names_of_block(tower, place).values()
+    }
+    if unknown := sorted(set(reduced.linears) - known):
+        raise ConfigError(
+            f"the model has no layer {unknown[0]!r}, which is {reduced.kind} in the layers that "
+            "were given; find them for this model."
         )
 
 

@@ -39,7 +39,7 @@ from ecliptic.runtime.kernels.plain import BlockForm
 from ecliptic.runtime.kernels.tower import TowerKernels
 from ecliptic.runtime.patches import PatchEmbedding
 from ecliptic.runtime.precisions import find_numerics, name_of
-from ecliptic.runtime.reducing import Reduced, check_reduced, reduce_blocks
+from ecliptic.runtime.reducing import Reduced, check_names, check_reduced, reduce_blocks
 
 
 class Runtime:
@@ -69,8 +69,9 @@ class Runtime:
                 towers compiled by `torch.compile`, for vectors in large numbers, above all on GPUs.
                 Hidden layers are computed by the plain kernels then.
             quantisation: int8 layers of this model, which is float32 on the CPU, or fp8 layers,
-                for bfloat16; they are used until a weight of their tower changes. fp8 is for GPUs;
-                `kernels="plain"` computes the same numbers on every device, but not quicker.
+                for bfloat16; they are used until a weight of their tower changes, for hidden layers
+                too, though these are never compared. fp8 is for GPUs; `kernels="plain"` computes
+                it on every device, but not quicker.
 
         Raises:
             ConfigError: no such precision, or no such mode of kernels, or int8 or fp8 layers for a
@@ -100,6 +101,7 @@ class Runtime:
         if self._quantisation is None:
             return
         check_reduced(self._quantisation.kind, _first_weight(self.model), self.kernels)
+        check_names(self._quantisation, {n: len(blocks) for n, blocks, _ in self._transformers()})
         for name, blocks, kernels in self._transformers():
             kernels.reduce(reduce_blocks(name, blocks, self._quantisation, self.kernels))
 

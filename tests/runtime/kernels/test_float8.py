@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,16 +19,18 @@ from ecliptic.model import (
     QuantisationReport,
     TwoTowers,
     names_of_block,
+    random_model,
 )
-from ecliptic.runtime import Runtime, reducing
+from ecliptic.runtime import Runtime, describing, reducing
 from ecliptic.runtime.blocks import run, run_all
 from ecliptic.runtime.compiled import CompiledTowers
-from ecliptic.runtime.kernels import float8
+from ecliptic.runtime.kernels import float8, operators
 from ecliptic.runtime.kernels.float8 import LARGEST, Float8Block, Float8Linear, to_float8
 from ecliptic.runtime.kernels.operators import (
     FLOAT8,
     can_multiply_float8,
     has_float8,
+    multiplies_float8,
     multiply_float8,
 )
 from ecliptic.runtime.kernels.plain import PlainBlock
@@ -114,18 +117,48 @@ def test_fast_layers_call_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Float8Linear.of(random_linear(), plain=True).fast
 
 
-def test_a_device_is_asked_for_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert not has_float8(cpu)
-    for capability, wanted in (((8, 0), False), ((8, 9), True), ((9, 0), True), ((10, 0), True)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
-        assert has_float8(cuda) == wanted
-    monkeypatch.setattr("ecliptic.runtime.kernels.operators.has_float8", lambda _: True)
+def test_the_products_are_tried_on_a_device() -> None:
+    try:
+        assert multiplies_float8(torch.device("cpu"))
+    except (RuntimeError, NotImplementedError) as error:
+        pytest.skip(f"this PyTorch has no products of 8-bit floats on CPUs: {error}")
+
+
+@pytest.mark.parametrize(
+    ("capability", "tried", "wanted"),
+    [
+        ((8, 0), True, False),
+        ((8, 9), True, True),
+        ((9, 0), True, True),
+        ((12, 0), RuntimeError("no kernel image"), False),
+        ((9, 0), TypeError("another signature"), False),
+        ((9, 0), False, False),  # wrong numbers
+    ],
+)
+def test_a_device_has_what_it_computes_rightly(
+    capability: tuple[int, int], tried: Any, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def multiplies(_: torch.device) -> bool:
+        if isinstance(tried, Exception):
+            raise tried
+        return bool(tried)
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(operators, "multiplies_float8", multiplies)
+    ask = has_float8.__wrapped__
+    assert ask(torch.device("cuda")) == wanted
+    assert not ask(torch.device("cpu"))
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    assert not ask(torch.device("cuda"))
+
+
+def test_sizes_and_dtypes_that_do_not_fit_are_multiplied_plainly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operators, "has_float8", lambda _: True)
     assert can_multiply_float8(torch.zeros(32, 48, dtype=torch.bfloat16))
-    assert not can_multiply_float8(torch.zeros(32, 40, dtype=torch.bfloat16))  # no 16s
+    assert not can_multiply_float8(torch.zeros(32, 40, dtype=torch.bfloat16))
     assert not can_multiply_float8(torch.zeros(32, 48))
-    monkeypatch.delattr(torch, "_scaled_mm")
-    assert not has_float8(cuda)
 
 
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
@@ -157,9 +190,9 @@ def test_a_written_weight_ends_the_form() -> None:
     assert not form.holds(block)
 
 
-def reduced(kind: str = "vit", kernels: Any = "plain") -> Runtime:
+def reduced(kind: str = "vit", kernels: Any = "plain", model: TwoTowers | None = None) -> Runtime:
     """All layers of a tiny model in fp8."""
-    model: TwoTowers = copy.deepcopy(tiny.model(tiny.checkpoint(kind))).bfloat16()
+    model = (model or copy.deepcopy(tiny.model(tiny.checkpoint(kind)))).bfloat16()
     names = {
         name
         for tower in (model.image, model.text)
@@ -213,6 +246,30 @@ def test_compiled_towers_use_the_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(hasattr(one, "_dynamo_static_input_type") for one in codes)
 
 
+def test_a_second_model_is_compiled_for_its_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the number of images is unknown to a program; those of weights are not."""
+    monkeypatch.setattr(reducing, "has_float8", lambda _: True)
+    torch._dynamo.reset()
+    config = tiny.checkpoint("vit").config
+    for width in (32, 64):
+        image = replace(config.image, width=width, heads=2)  # type: ignore[type-var]
+        runtime = reduced(kernels="compiled", model=random_model(replace(config, image=image)))
+        unknown: list[int] = []
+
+        def backend(graph: Any, inputs: Any, found: list[int] = unknown) -> Any:
+            given = [
+                node.meta["example_value"] for node in graph.graph.find_nodes(op="placeholder")
+            ]
+            tensors = [one for one in given if isinstance(one, Tensor)]
+            found.append(sum(any(isinstance(n, torch.SymInt) for n in x.shape) for x in tensors))
+            return graph.forward
+
+        runtime._compiled = CompiledTowers(backend)
+        for count in (1, 3):
+            runtime.image(tiny.pixels(tiny.checkpoint("vit"), count))
+        assert unknown == [1]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own imports
 def test_the_real_compiler_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +293,27 @@ def test_where_it_does_not_run_it_is_refused() -> None:
         Runtime(model, quantisation=layers)
 
 
-def test_it_is_described() -> None:
-    first, *_, last = reduced().describe()
+def test_layers_that_the_model_lacks_are_refused() -> None:
+    model = copy.deepcopy(tiny.model(tiny.checkpoint())).bfloat16()
+    layers = Float8Layers(frozenset({"image.blocks.99.mlp.up"}), NO_REPORT)
+    with pytest.raises(ConfigError, match=r"no layer 'image.blocks.99.mlp.up', which is fp8"):
+        Runtime(model, quantisation=layers)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "chosen"), [("plain", "plain"), ("auto", "fp8"), ("compiled", "by torch.compile,")]
+)
+def test_it_is_described(kernels: Any, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (reducing, describing):
+        monkeypatch.setattr(module, "has_float8", lambda _: kernels != "plain")
+    runtime = reduced(kernels=kernels)
+    first, *_, last = runtime.describe()
     assert first.chosen.startswith("fp8, 0 of 0 linear layers in bf16")
-    assert last.chosen == "plain"
-    assert "slower than bf16" in last.why
+    assert chosen in last.chosen
+    assert kernels != "plain" or "slower than bf16" in last.why
+    none = Runtime(
+        runtime.model, kernels=kernels, quantisation=Float8Layers(frozenset(), NO_REPORT)
+    )
+    kept = none.describe()[-1]
+    assert kept.why == "all its layers are kept in bf16"
+    assert kept.chosen == ("compiled by torch.compile" if kernels == "compiled" else "plain")

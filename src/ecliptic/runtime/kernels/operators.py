@@ -145,19 +145,47 @@ def can_multiply_float8(weight: Tensor) -> bool:
     return sizes and weight.dtype == torch.bfloat16 and has_float8(weight.device)
 
 
+@cache
 def has_float8(device: torch.device) -> bool:
-    """Whether `device` multiplies 8-bit floats."""
-    if device.type != "cuda" or not hasattr(torch, "_scaled_mm"):
+    """Whether `device` multiplies 8-bit floats with a step for each row, as `multiply_float8` does.
+
+    Not every build and GPU of that capability has these products, so a small one is tried.
+    """
+    if device.type != "cuda" or torch.version.hip or not hasattr(torch, "_scaled_mm"):
         return False
-    return torch.cuda.get_device_capability(device) >= (8, 9)
+    if torch.cuda.get_device_capability(device) < (8, 9):
+        return False
+    try:
+        return multiplies_float8(device)
+    except (RuntimeError, TypeError, NotImplementedError):  # no kernel, or another signature
+        return False
+
+
+@torch.inference_mode()
+def multiplies_float8(device: torch.device) -> bool:
+    """Whether `multiply_float8` is right on `device`; raises what PyTorch raises without it."""
+    random = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(n, 64, generator=random).to(device) for n in (48, 32))
+    steps = torch.rand(48, 1, generator=random).to(device) + 0.1
+    rows = torch.rand(1, 32, generator=random).to(device) + 0.1
+    bias = torch.randn(32, generator=random).to(device)
+    codes, weights = x.to(FLOAT8), weight.to(FLOAT8)
+    found = multiply_float8(codes, weights, steps, rows, bias).float()
+    wanted = (codes.float() @ weights.float().T) * (steps * rows) + bias  # (48, 32)
+    return bool(((found - wanted).norm() < 0.02 * wanted.norm()).item())
 
 
 def multiply_float8(
     x: Tensor, weight: Tensor, x_steps: Tensor, steps: Tensor, bias: Tensor
 ) -> Tensor:
-    """(N, K) and (M, K) e4m3, steps (N, 1) and (1, M) float32, bias (M,) -> (N, M) bfloat16."""
-    bias = bias.to(torch.bfloat16)
-    return torch._scaled_mm(x, weight.T, x_steps, steps, bias=bias, out_dtype=torch.bfloat16)
+    """(N, K) and (M, K) e4m3, steps (N, 1) and (1, M) float32, bias (M,) -> (N, M) bfloat16.
+
+    Sums are made in the accumulators of the tensor cores, which are much quicker and less exact.
+    """
+    bias, half = bias.to(torch.bfloat16), torch.bfloat16
+    return torch._scaled_mm(
+        x, weight.T, x_steps, steps, bias=bias, out_dtype=half, use_fast_accum=True
+    )
 
 
 def _bytes_operator() -> Any:

@@ -26,7 +26,7 @@ from ecliptic.runtime.kernels.quantised import QuantisedBlock
 # the forms of all three are those of `reduce`
 BYTES = Kernel("bytes", PlainBlock, "int8 layers")
 PLAIN_BYTES = Kernel("plain", PlainBlock, "int8 layers, computed as float32")
-EIGHTHS = Kernel("plain", PlainBlock, "fp8 layers")
+FLOAT8_LAYERS = Kernel("plain", PlainBlock, "fp8 layers")
 ReducedBlock: TypeAlias = QuantisedBlock | Float8Block
 _PATIENCE = 512  # rows; about as much work as packing costs more than it saves
 
@@ -82,7 +82,7 @@ class TowerKernels:
         """The kernel for `rows` rows of a tower with these blocks; measured once for each range."""
         if forms := self.reduced(blocks):
             if isinstance(forms[0], Float8Block):
-                return EIGHTHS
+                return FLOAT8_LAYERS
             return PLAIN_BYTES if self.mode == "plain" else BYTES
         if self.mode != "auto" or not len(blocks):
             return KERNELS["plain"]
@@ -100,7 +100,7 @@ class TowerKernels:
 
     def forms(self, blocks: nn.ModuleList, kernel: Kernel) -> list[BlockForm]:
         """The form of every block of the tower; a block that cannot be packed is plain."""
-        if kernel in (BYTES, PLAIN_BYTES, EIGHTHS):
+        if kernel in (BYTES, PLAIN_BYTES, FLOAT8_LAYERS):
             return list(self._reduced)
         if kernel.form is not PackedBlock:
             return [kernel.form(as_block(block)) for block in blocks]

@@ -98,17 +98,23 @@ def quantise(
 
 @torch.inference_mode()
 def find_float8(
-    model: TwoTowers, pixels: Tensor | None, tokens: Tensor | None, wanted: float
+    model: TwoTowers,
+    pixels: Tensor | None,
+    tokens: Tensor | None,
+    wanted: float,
+    *,
+    plain: bool = False,
 ) -> Float8Layers:
     """Find the layers of `model`, which is bfloat16, that can be computed in 8-bit floats.
 
     Arguments and errors are those of `quantise`; vectors are compared with those of bfloat16.
+    `plain` multiplies in float32, as on devices without such products.
     """
 
     def search(measure: TowerMeasure, inputs: Tensor) -> _Found:
         blocks = blocks_of(measure)
         layers = [
-            {part: Float8Linear.of(block.get_submodule(part)) for part in LINEARS}  # type: ignore[arg-type]
+            {part: Float8Linear.of(block.get_submodule(part), plain=plain) for part in LINEARS}  # type: ignore[arg-type]
             for block in blocks
         ]
 
