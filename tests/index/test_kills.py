@@ -26,16 +26,19 @@ from ecliptic.index import StoreSchema, open_store
 from ecliptic.index.lance import store as _, table
 table.MOST_FRAGMENTS, table.MOST_VERSIONS = 4, 12  # files are joined and removed all the time
 
+def say(line):
+    os.write(1, line.encode() + b"\\n")  # whole or not at all, also if it is killed
+
 def write(folder, compacts, number):
     store = open_store(folder, StoreSchema(4, {"batch": "int", "round": "int"}))
     for batch in range(100_000):
         ids = [f"{number}-{batch}-{row}" for row in range(3)] + ["shared"]
         vectors = np.random.default_rng(batch).normal(size=(4, 4))
         store.upsert(ids, vectors, {"batch": [batch] * 4, "round": [number] * 4})
-        print("stored", batch, flush=True)
+        say(f"stored {batch}")
         if batch % 4 == 3:
             assert store.delete(where=f"round = {number} and batch = {batch - 1}") == 3
-            print("deleted", batch - 1, flush=True)
+            say(f"deleted {batch - 1}")
         if compacts:
             store.compact()
         store.search(np.ones(4))  # writes codes
@@ -43,8 +46,8 @@ def write(folder, compacts, number):
 for line in sys.stdin:
     child = os.fork()
     if child:
-        print("child", child, flush=True)
-        print("ended", os.waitpid(child, 0)[1], flush=True)
+        say(f"child {child}")
+        say(f"ended {os.waitpid(child, 0)[1]}")
     else:
         write(sys.argv[1], sys.argv[2] == "compact", int(line))
 """

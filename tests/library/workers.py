@@ -23,6 +23,9 @@ clip = ecliptic.load(sys.argv[1])
 folder, photos = sys.argv[2:]
 adding.MOST_ROWS, adding.LONGEST = 8, 60.0
 
+def say(line):
+    os.write(1, line.encode() + b"\\n")  # in one piece, also beside another worker
+
 def work(what):
     made = os.path.exists(os.path.join(folder, ABOUT))
     library = Library.open(folder, clip) if made else Library.create(folder, clip)
@@ -31,7 +34,7 @@ def work(what):
         if what == "compact":
             library.compact()
         else:
-            print("summary", summary.added, summary.unchanged, summary.interrupted, flush=True)
+            say(f"summary {summary.added} {summary.unchanged} {summary.interrupted}")
             return
 
 for line in sys.stdin:
@@ -40,9 +43,9 @@ for line in sys.stdin:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         work(line.strip())
         os._exit(0)
-    print("child", child, flush=True)
+    say(f"child {child}")
     if line.strip() != "two":
-        print("ended", os.waitpid(child, 0)[1], flush=True)
+        say(f"ended {os.waitpid(child, 0)[1]}")
 """
 
 
