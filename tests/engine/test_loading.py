@@ -118,6 +118,14 @@ def test_half_precision_is_near(kind: str, precision: Any, dtype: str, tmp_path:
     assert half.card.precision == precision
 
 
+def test_int8_may_be_spelled_as_torch_does() -> None:
+    clip = ecliptic.load("mini", precision=torch.int8, min_cosine=0.9)
+    assert clip.card.precision == "int8"
+    with torch.no_grad():
+        clip.model.text_tower.blocks[0].mlp.up.weight.mul_(2)  # type: ignore[union-attr, operator]
+    assert "fp32 on cpu" in repr(clip)
+
+
 @pytest.mark.parametrize(
     ("spelling", "name"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import ecliptic
 from ecliptic.checkpoints import write
 from ecliptic.engine import Clip, Columns, Item
-from ecliptic.errors import ConfigError, SpaceMismatchError, StorageError
+from ecliptic.errors import ConfigError, MissingExtraError, SpaceMismatchError, StorageError
 from ecliptic.library import Library, making
 from ecliptic.library.filling.adding import Adding
 from ecliptic.library.filling.reembedding import Reembedding
@@ -39,6 +40,18 @@ def test_another_model_is_refused_with_both_fingerprints(
     with pytest.raises(SpaceMismatchError):
         library.use(other_clip)
     check_vectors(library, sorted(photos.rglob("*.png")))
+
+
+def test_another_precision_of_another_space_is_named(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    """An int8 file that is loaded as float32 is a model of its own, of the same name."""
+    clip = ecliptic.load(str(model), precision="int8", min_cosine=0.9)
+    clip.save(tmp_path / "int8")
+    library = Library.create(tmp_path / "library", ecliptic.load(tmp_path / "int8"))
+    library.add(photos)
+    with pytest.raises(SpaceMismatchError, match=r"in int8, whose .* in fp32; load it in int8, as"):
+        Library.open(library.folder, ecliptic.load(tmp_path / "int8", precision="fp32"))
 
 
 def test_another_precision_of_one_space_is_a_warning(
@@ -163,6 +176,16 @@ def test_a_reembedded_library_knows_where_its_model_is(
     library.reembed(ecliptic.load(str(path)), source=str(path))
     with Library.open(library.folder) as again:
         assert again.search("a cat", 1).ids
+
+
+def test_without_its_store_nothing_is_made_and_the_extra_is_named(
+    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("lance", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ecliptic\[search\]'"):
+        Library.create(tmp_path / "library", clip)
+    assert not list(tmp_path.glob("library/*"))
 
 
 def test_a_library_is_not_made_over_something(library: Library, photos: Path, clip: Clip) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +126,35 @@ def test_a_batch_that_takes_too_long_is_left_out_by_name(measure: Measure) -> No
     assert "pass seconds=1 to measure them" in note
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_compilation_is_no_call(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow first call is the time of a row only if nothing was compiled in it."""
+    monkeypatch.setattr(warming, "_SLOW", 0.05)
+    calls: list[int] = []
+
+    def call(_: object) -> None:
+        time.sleep(0 if calls else 0.2)
+        calls.append(1)
+
+    notes: list[str] = []
+    clip = load("mini", device="cpu")
+    work = [one for one in list_work(clip, (1, 2))[0] if one.kind == "captions"]
+    settings = SpeedSettings((1, 2), seconds=0.1, peer="none")
+    waited = partial(warming.warm_up, work, {"captions": call}, lambda: None, settings, notes)
+    warm = waited(compiled=compiled)
+    assert (warm[0].seconds < 0.1) == compiled
+    assert [one.work.batch for one in warm] == ([1, 2] if compiled else [1])
+    assert len(calls) == (4 if compiled else 1)
+    assert bool(notes) != compiled
+
+
 def test_rows_for_which_no_time_is_left_are_left_out(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The smallest batch of each kind is measured in any case."""
 
-    def slow(*given: Any) -> list[warming.Warm]:
-        return [replace(one, seconds=100.0) for one in warming.warm_up(*given)]
+    def slow(*given: Any, **how: Any) -> list[warming.Warm]:
+        return [replace(one, seconds=100.0) for one in warming.warm_up(*given, **how)]
 
     monkeypatch.setattr(measuring, "warm_up", slow)
     report = measure(seconds=5.0)

@@ -59,9 +59,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "models": ("ecliptic models", "ecliptic models l-14 openai", "ecliptic models laion --json"),
     "info": ("ecliptic info ViT-B-32/openai", "ecliptic info model.pt --activation quick_gelu"),
     "convert": (
-        "ecliptic convert ViT-B-32.pt ViT-B-32 --layout transformers",
         "ecliptic convert hf:openai/clip-vit-base-patch32 model.pt --layout openai",
         "ecliptic convert ViT-B-32/openai --to onnx --precision both -o onnx/",
+        "ecliptic convert ViT-B-32/openai b32-int8 --precision int8 --calibrate photos",
     ),
     "doctor": (
         "ecliptic doctor ViT-B-32.pt ViT-B-32/openai",

@@ -37,7 +37,7 @@ PANELS: dict[str, tuple[str, ...]] = {  # title -> names of parameters; the othe
         ),
     ),
     "Measuring": ("batch", "seconds", "peer"),
-    "int8": ("min_cosine", "report"),
+    "int8": ("seen_images", "seen_texts", "min_cosine", "report"),
     "Labelled images": (
         *("calibrate", "method", "abstain", "classifier", "evaluate"),
         *("tune", "recall", "wanted_precision", "confidence", "save"),

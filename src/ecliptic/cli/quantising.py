@@ -28,17 +28,19 @@ class Int8Flags:
             show_default="0.9998",
         ),
     ] = None
-    calibrate: Annotated[
+    seen_images: Annotated[
         str | None,
         typer.Option(
+            "--calibrate",
             help="int8: images like yours, to find the ranges.",
             metavar="FOLDER",
             show_default="bundled drawings",
         ),
     ] = None
-    texts: Annotated[
+    seen_texts: Annotated[
         Path | None,
         typer.Option(
+            "--texts",
             help="int8: texts like yours, one per line; - is stdin.",
             metavar="FILE",
             show_default="bundled prompts",
@@ -57,7 +59,8 @@ class Int8Flags:
         """Raise for flags that would do nothing without int8, or an impossible bound."""
         given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
         if given and precision != "int8":
-            flag = f"--{given[0].replace('_', '-')}"
+            names = {"seen_images": "--calibrate", "seen_texts": "--texts"}
+            flag = names.get(given[0], f"--{given[0].replace('_', '-')}")
             raise typer.BadParameter(f"{flag} does nothing without --precision int8.")
         if self.min_cosine is not None and not 0 < self.min_cosine < 1:
             raise typer.BadParameter(
@@ -67,23 +70,23 @@ class Int8Flags:
     @property
     def read(self) -> list[str | Path]:
         """The files and folders that are read."""
-        return [path for path in (self.calibrate, self.texts) if path is not None]
+        return [path for path in (self.seen_images, self.seen_texts) if path is not None]
 
     def images(self) -> list[Any] | None:
         """The images to calibrate on; None for the bundled ones."""
         from ecliptic.engine import image_files
 
-        if self.calibrate is None:
+        if self.seen_images is None:
             return None
-        return _thin([item.value for item in image_files(self.calibrate)])
+        return _thin([item.value for item in image_files(self.seen_images)])
 
     def lines(self) -> list[str] | None:
         """The texts to calibrate on; None for the bundled ones."""
         from ecliptic.engine import read_lines
 
-        if self.texts is None:
+        if self.seen_texts is None:
             return None
-        return _thin([line for _, line in read_lines(self.texts) if line.strip()])
+        return _thin([line for _, line in read_lines(self.seen_texts) if line.strip()])
 
 
 def _thin(items: list[Any]) -> list[Any]:
@@ -109,7 +112,9 @@ def write_int8(
         )
     clip = identity.load(source, device="cpu", precision="fp32")
     bound = MIN_COSINES["int8"] if flags.min_cosine is None else flags.min_cosine
-    found = find_quantisation(clip, bound, flags.images(), flags.lines())
+    images, lines = flags.images(), flags.lines()
+    say("note: finding the layers that can be int8, which may take minutes")
+    found = find_quantisation(clip, bound, images, lines)
     clip.quantised(found).save(out, overwrite=force)
     facts = _facts(found)
     if flags.report:
@@ -148,6 +153,8 @@ def _say(found: "Quantisation") -> None:
     quantised = {layer.name.partition(".")[0] for layer in report.layers}
     if "image" not in quantised:
         say("image: its tower is no vision transformer and stays fp32")
+    if 2 * len(report.kept) > len(report.layers) > len(report.kept):
+        say("note: most layers stay fp32, so little is gained; a lower --min-cosine changes that")
     if not found.linears:
         say("note: no layer is int8, so nothing is quicker; pass a lower --min-cosine")
     if not found.keeps_space:

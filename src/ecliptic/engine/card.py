@@ -174,7 +174,11 @@ class Card:
             "preprocess": dict(self.preprocess),
             **self._identity(),
             "calibration": to_dict(self.calibration),
-            **({reduced.kind: reduced.report.summary(reduced.before)} if reduced else {}),
+            **(
+                {reduced.kind: reduced.report.summary(reduced.kind, reduced.before)}
+                if reduced
+                else {}
+            ),
             "notes": list(self.notes),
         }
 

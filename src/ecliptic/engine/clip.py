@@ -72,7 +72,7 @@ class Clip:
         self._loaded = self._carded = WeightState.of(_weights(model))
 
     def __repr__(self) -> str:
-        card = self._card
+        card = self.card
         return f"Clip({card.name!r}, embed={card.embed}, {card.precision} on {card.device})"
 
     def __getstate__(self) -> dict[str, Any]:

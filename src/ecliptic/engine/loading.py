@@ -99,6 +99,8 @@ def load(
     """
     target = resolve_device(device)  # check first what needs no file and no download
     check_choice("kernels", kernels, get_args(KernelMode))
+    if isinstance(precision, torch.dtype):
+        precision = str(precision).removeprefix("torch.")  # type: ignore[assignment]
     bound = find_bound(precision, min_cosine, target, kernels)
     usual = {"int8": "fp32", "fp8": "bf16"}.get(str(precision), precision)
     numerics = find_numerics(usual, others=("int8", "fp8"))

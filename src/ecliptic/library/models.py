@@ -22,6 +22,12 @@ def check_clip(folder: Path, about: LibraryAbout, clip: Clip) -> None:
     """
     card = clip.card
     if card.space != about.space:
+        then, now = about.settings.get("precision"), card.precision
+        if about.name == card.name and then not in (None, now):
+            raise SpaceMismatchError(
+                f"{folder} was made with {about.name} in {then}, whose vectors cannot be compared "
+                f"with those of this {card.name} in {now}; load it in {then}, as it was then."
+            )
         raise SpaceMismatchError(
             f"{folder} was made with {about.name} (space {about.space[:12]}), but the "
             f"model is {card.name} (space {card.space[:12]}); use that model, or embed the "

@@ -129,13 +129,13 @@ class QuantisationReport:
         """The layers that are left as they were."""
         return tuple(layer.name for layer in self.layers if layer.kept)
 
-    def summary(self, before: str = "fp32") -> dict[str, Any]:
-        """The few numbers that a card shows; `before` is the precision of the layers kept."""
+    def summary(self, kind: str, before: str) -> dict[str, Any]:
+        """The few numbers that a card shows, with the precisions of all layers."""
         return {
             "wanted": self.wanted,
             "worst": {tower.tower: tower.worst for tower in self.towers},
             "mean": {tower.tower: tower.mean for tower in self.towers},
-            "layers": len(self.layers),
+            f"in_{kind}": len(self.layers) - len(self.kept),
             f"in_{before}": len(self.kept),
         }
 

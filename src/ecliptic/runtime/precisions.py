@@ -31,7 +31,9 @@ class Numerics:
 
 _F32, _BF16, _F16 = torch.float32, torch.bfloat16, torch.float16
 _ROWS = (
-    Numerics("fp32", _F32, _F32, _F32, "the released numbers, equal to the references"),
+    Numerics(
+        "fp32", _F32, _F32, _F32, "the numbers of the reference implementations for these weights"
+    ),
     Numerics("bf16", _BF16, _BF16, _F32, "half the memory; never overflows, cosines above 0.999"),
     Numerics("fp16", _F16, _F16, _F32, "half the memory; overflows in some models"),
 )

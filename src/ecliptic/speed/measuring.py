@@ -19,7 +19,7 @@ from ecliptic.speed.clock import Wait, find_wait, measure_in_turns
 from ecliptic.speed.inputs import list_work
 from ecliptic.speed.machine import describe_machine, read_load
 from ecliptic.speed.memory import MemoryWatch
-from ecliptic.speed.peer import Peer, open_peer
+from ecliptic.speed.peer import Peer, has_open_clip, open_peer
 from ecliptic.speed.report import MeasuredModel, PeerSpeed, RunSpread, SpeedReport, SpeedRow
 from ecliptic.speed.settings import SpeedSettings
 from ecliptic.speed.warming import Warm, say_too_long, warm_up
@@ -62,8 +62,8 @@ def measure_speed(
         clip.runtime.choose()
         start = time.perf_counter()
         work, missing = list_work(clip, settings.batches)
-        warm = warm_up(work, _calls(clip), wait, settings, notes)
-        left = settings.seconds - (time.perf_counter() - start)
+        warm = warm_up(work, _calls(clip), wait, settings, notes, compiled=compiled)
+        left = settings.seconds - (0 if compiled else time.perf_counter() - start)
     peer = _open_peer(clip, settings, notes, tell)
     tell(f"measuring {len(warm)} rows, for {max(left, 1):.0f} s at most or a little more")
     rows = _measure(warm, _calls(clip), peer, wait, settings, left, notes)
@@ -129,7 +129,8 @@ def _calls(clip: Clip) -> dict[str, Callable[[Any], Any]]:
 def _open_peer(clip: Clip, settings: SpeedSettings, notes: list[str], tell: Tell) -> Peer | None:
     if settings.peer == "none":
         return None
-    tell("opening open_clip with the same weights")
+    if has_open_clip():
+        tell("opening open_clip with the same weights")
     try:
         peer = open_peer(clip)
     except (EclipticError, OSError) as error:

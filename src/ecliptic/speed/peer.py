@@ -37,6 +37,11 @@ class Peer:
     notes: tuple[str, ...] = ()  # sentences: what is not compared, and why
 
 
+def has_open_clip() -> bool:
+    """Whether open_clip is installed."""
+    return find_spec("open_clip") is not None
+
+
 def open_peer(clip: Clip) -> Peer:
     """open_clip with the weights of `clip`.
 
@@ -45,7 +50,7 @@ def open_peer(clip: Clip) -> Peer:
         UnsupportedLayoutError: open_clip has no such model.
         ConfigError: there is too little memory for a second copy, or open_clip cannot read it.
     """
-    if find_spec("open_clip") is None:
+    if not has_open_clip():
         raise MissingExtraError(
             "open_clip is not installed; `pip install open_clip_torch` to measure it too."
         )

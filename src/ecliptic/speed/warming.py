@@ -35,8 +35,13 @@ def warm_up(
     wait: Wait,
     settings: SpeedSettings,
     notes: list[str],
+    *,
+    compiled: bool = False,
 ) -> list[Warm]:
-    """Call each row once or twice; a row that takes too long or too much memory becomes a note."""
+    """Call each row once or twice; a row that takes too long or too much memory becomes a note.
+
+    First calls of `compiled` towers compile; they do not count, neither for a row nor as time.
+    """
     done: list[Warm] = []
     end = time.perf_counter() + settings.seconds
     for one in work:
@@ -53,7 +58,8 @@ def warm_up(
             notes.append(say_too_long(one, expected, settings))
             continue
         try:
-            seconds, output = _call(one, calls[one.kind], wait)
+            first, seconds, output = _call(one, calls[one.kind], wait, twice=compiled)
+            end += first if compiled else 0
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -77,9 +83,13 @@ def _name(work: Workload) -> str:
     return f"{work.what}, in batches of {work.batch},"
 
 
-def _call(work: Workload, call: Callable[[Any], Any], wait: Wait) -> tuple[float, Any]:
+def _call(
+    work: Workload, call: Callable[[Any], Any], wait: Wait, *, twice: bool
+) -> tuple[float, float, Any]:
+    """Seconds of a first call, those of a call, and the output; a slow one is made once."""
     outputs: list[Any] = []
-    seconds = time_calls(lambda number: outputs.append(call(work.input_of(number))), 0, 1, wait)
-    if seconds < _SLOW:  # the first call packs and allocates, so it may be far slower
-        seconds = time_calls(lambda number: call(work.input_of(number)), 1, 1, wait)
-    return seconds, outputs[0]
+    first = time_calls(lambda number: outputs.append(call(work.input_of(number))), 0, 1, wait)
+    if first >= _SLOW and not twice:
+        return first, first, outputs[0]
+    # the first call packs and allocates, so it may be far slower
+    return first, time_calls(lambda number: call(work.input_of(number)), 1, 1, wait), outputs[0]

@@ -32,7 +32,7 @@ from ecliptic.index.lance.conversion import (
     to_arrow,
     to_block,
 )
-from ecliptic.index.lance.engine import explained
+from ecliptic.index.lance.engine import explained, import_lance
 from ecliptic.index.lance.pairs import near_pairs
 from ecliptic.index.lance.searching import search_view
 from ecliptic.index.lance.table import KEPT, LanceTable
@@ -66,6 +66,7 @@ class LanceStore(Store):
             StorageError: there is a store in it, or it cannot be written.
         """
         about = folder / ABOUT
+        import_lance()  # refuses where it is not installed, and pyarrow neither
         try:
             if about.exists():
                 raise FileExistsError(about)
