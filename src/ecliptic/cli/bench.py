@@ -22,7 +22,15 @@ from ecliptic.cli.flags import (
     expands,
     say_note,
 )
-from ecliptic.cli.output import print_facts, print_json, print_table, print_text, print_wrapped, say
+from ecliptic.cli.output import (
+    print_choices,
+    print_facts,
+    print_json,
+    print_table,
+    print_text,
+    print_wrapped,
+    say,
+)
 from ecliptic.cli.wording import name_flags
 from ecliptic.speed import PeerName, SpeedSettings
 
@@ -146,7 +154,7 @@ def _source(model: str | None, random: str | None) -> Iterator[str]:
 def _print(report: "SpeedReport") -> None:
     print_facts(_facts(report))
     print_text("\nHow it runs:", lines=True)
-    print_facts({choice.what: f"{choice.chosen} ({choice.why})" for choice in report.choices})
+    print_choices(report.choices)
     print_text("\nImages or captions a second, median and range of the runs:", lines=True)
     columns = ("what", "batch ", "a second ", "lowest ", "highest ", "runs ")
     print_table(columns, ((row.what, row.batch, *_cells(row.rate)) for row in report.rows))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecliptic.cli.flags import IdentityFlags, Json, ModelArgument, expands
-from ecliptic.cli.output import print_facts, print_json, print_text
+from ecliptic.cli.output import print_choices, print_facts, print_json, print_text
 from ecliptic.cli.wording import name_flags
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def info(
         notes = facts.pop("notes")
         print_facts(dict(_flatten(facts)) | {"notes": name_flags("; ".join(notes)) or "none"})
         print_text("\nHow it runs:", lines=True)
-        print_facts({choice.what: f"{choice.chosen} ({choice.why})" for choice in choices})
+        print_choices(choices)
         if report is not None:
             _print_report(report)
 

@@ -22,6 +22,7 @@ from ecliptic.errors import printable
 
 if TYPE_CHECKING:
     from ecliptic.engine import Rejects
+    from ecliptic.runtime import Choice
 
 GAP = 2  # spaces between the columns of a table
 PIPED = 160  # columns of a pipe
@@ -182,6 +183,11 @@ def print_facts(facts: Mapping[str, object]) -> None:
         print_text(f"{name:<{width}}{first}")
         for line in others:
             print_text(" " * width + line)
+
+
+def print_choices(choices: "Iterable[Choice]") -> None:
+    """Print what a runtime chose, and why, in the words of the command line."""
+    print_facts({one.what: name_flags(f"{one.chosen} ({one.why})") for one in choices})
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
