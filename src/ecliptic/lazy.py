@@ -47,21 +47,22 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
 
 
 def _import(name: str) -> ModuleType:
-    """Import a module; the first one with PyTorch while Python does not look for garbage.
+    """Import a module while Python does not look for garbage.
 
     PyTorch and what imports it make some hundred thousand objects that all stay, and each search
-    walks over most of them. All objects of the program count as old afterwards, as if the searches
-    had been made. Other threads must not switch the searches off or on meanwhile, so this is left
-    to the main one.
+    walks over most of them. After the import of PyTorch all objects of the program count as old, as
+    if the searches had been made. Other threads must not switch the searches off or on meanwhile,
+    so this is left to the main one.
     """
     alone = threading.current_thread() is threading.main_thread()
-    if "torch" in sys.modules or not (alone and gc.isenabled()):
+    if name in sys.modules or not (alone and gc.isenabled()):
         return import_module(name)
+    imported = "torch" in sys.modules
     gc.disable()
     try:
         return import_module(name)
     finally:
-        if "torch" in sys.modules and gc.get_freeze_count() == 0:
+        if not imported and "torch" in sys.modules and gc.get_freeze_count() == 0:
             gc.freeze()  # all objects become permanent, ...
             gc.unfreeze()  # and then old
         gc.enable()
