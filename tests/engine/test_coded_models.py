@@ -157,6 +157,8 @@ def test_a_process_that_is_spawned_can_use_it(clip: Clip) -> None:
         precision, vectors = pool.apply(encode, (clip,))
     assert precision == "int8"
     torch.testing.assert_close(vectors, wanted, rtol=0, atol=1e-6)
+    assert clip.runtime.precision == "int8"  # here too, where the other weights have moved
+    torch.testing.assert_close(clip.encode_text(TEXTS), wanted, rtol=0, atol=1e-6)
 
 
 def test_a_saved_state_needs_no_ecliptic(clip: Clip, stored: Path, tmp_path: Path) -> None:

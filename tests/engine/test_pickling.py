@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing  # lets processes share tensors
 
 from ecliptic.diffusion import conditioner
 from ecliptic.engine import Clip
@@ -24,6 +26,16 @@ def test_a_copy_of_a_clip_gives_the_same_vectors_and_card(clip: Clip, copied: An
     assert again.card == clip.card
     assert again.card.exact == clip.card.exact
     assert again.model is not clip.model
+
+
+def test_a_clip_that_is_sent_to_a_process_stays_as_it_is(clip: Clip) -> None:
+    """PyTorch moves the weights to shared memory then."""
+    own = copy.deepcopy(clip)
+    card = own.card
+    ForkingPickler.dumps(own)
+    assert own.model.logit_scale.is_shared()  # type: ignore[no-untyped-call]
+    assert own.card is card
+    assert own._loaded.holds([*own.model.parameters(), *own.model.buffers()])
 
 
 @pytest.mark.parametrize("copied", COPIES, ids=["deepcopy", "pickle"])

@@ -65,6 +65,25 @@ def test_reading_changes_nothing() -> None:
     assert before.holds(found.parameters())
 
 
+def test_a_move_to_shared_memory_changes_nothing() -> None:
+    """As when a model is sent to another process; what follows is seen again."""
+    found = layer()
+    state = WeightState.of(found.parameters())
+    before = found.weight.data_ptr()
+    found.share_memory()
+    assert found.weight.data_ptr() != before
+    assert state.holds(found.parameters())
+    write(found)
+    assert not state.holds(found.parameters())
+
+
+def test_other_values_in_shared_memory_are_a_change() -> None:
+    found = layer()
+    state = WeightState.of(found.parameters())
+    found.weight.data = torch.zeros(2, 3).share_memory_()
+    assert not state.holds(found.parameters())
+
+
 def test_another_number_of_tensors_is_a_change() -> None:
     found = layer()
     before = WeightState.of(found.parameters())

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
@@ -43,26 +43,47 @@ class WeightState:
 
     tensors: tuple["weakref.ref[Tensor]", ...]
     places: tuple[tuple[int, int], ...]  # address of the values, writes
+    storages: tuple[int | None, ...]  # PyTorch's owner of the values
 
     @classmethod
     def of(cls, tensors: Iterable[Tensor]) -> "WeightState":
         """The state now. Its references are weak, so it keeps no weight in memory."""
         found = tuple(tensors)
-        return cls(tuple(map(weakref.ref, found)), tuple(map(_place, found)))
+        places = tuple(map(_place, found))
+        return cls(tuple(map(weakref.ref, found)), places, tuple(map(_storage, found)))
 
     @classmethod
     def changed(cls) -> "WeightState":
         """The state of no model, so it holds for none."""
-        return cls((), ())
+        return cls((), (), ())
 
     def holds(self, tensors: Iterable[Tensor]) -> bool:
-        """Whether these are the same tensors at the same addresses, with no write since."""
+        """Whether these are the same tensors at the same addresses, with no write since.
+
+        Shared memory is another address of the same values: PyTorch moves tensors there when they
+        are sent to another process.
+        """
         found = tuple(tensors)
         with torch._C.DisableTorchFunctionSubclass():  # coded weights then answer as quickly
             return len(found) == len(self.tensors) and all(
-                known() is tensor and place == _place(tensor)
-                for known, tensor, place in zip(self.tensors, found, self.places, strict=True)
+                known() is tensor and (place == _place(tensor) or self._is_shared(number, tensor))
+                for number, (known, tensor, place) in enumerate(
+                    zip(self.tensors, found, self.places, strict=True)
+                )
             )
+
+    def _is_shared(self, number: int, tensor: Tensor) -> bool:
+        """Whether a tensor at another address was only moved to shared memory."""
+        storage, counted = self.storages[number], self.places[number][1]
+        same = storage is not None and storage == _storage(tensor) and counted == writes(tensor)
+        return same and bool(tensor.is_shared())  # type: ignore[no-untyped-call]
+
+
+def _storage(tensor: Tensor) -> int | None:
+    """The storage, which is the same when its memory moves; None for tensors without one."""
+    if type(tensor) not in (Tensor, nn.Parameter):
+        return None
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _place(tensor: Tensor) -> tuple[int, int]:
