@@ -93,9 +93,10 @@ def test_wrong_encoders_are_refused() -> None:
         conditioner("svd", encoders=pipelines.encoders("svd"), any_size=True)("a cat")
 
 
-def test_int8_is_refused_because_hidden_states_were_not_compared() -> None:
+@pytest.mark.parametrize("precision", ["int8", torch.int8, "fp8"])
+def test_int8_is_refused_because_hidden_states_were_not_compared(precision: Any) -> None:
     with pytest.raises(ConfigError, match="not by the hidden states that a diffusion model reads"):
-        conditioner("sd1", "mini", precision="int8")
+        conditioner("sd1", "mini", precision=precision)
 
 
 @pytest.mark.parametrize("source", ["mini", "file"])

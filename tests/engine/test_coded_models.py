@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 import pickle
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -116,8 +117,10 @@ def test_every_layout_is_written_as_from_floats(
         ours, theirs = ours.with_suffix(".pt"), theirs.with_suffix(".pt")
     try:
         write(in_floats(read(stored)), theirs, layout)
-    except UnsupportedLayoutError:
-        pytest.skip("this layout cannot hold the model")
+    except UnsupportedLayoutError as error:  # the layout cannot hold the model, coded or not
+        with pytest.raises(UnsupportedLayoutError, match=re.escape(str(error))):
+            clip.save(ours, layout)
+        return
     clip.save(ours, layout)
     assert files_of(ours.parent) == files_of(theirs.parent)
     assert coded(clip.model.named_parameters()) == int8_weights(stored)

@@ -98,7 +98,7 @@ def write_int8(
     source: str, out: Path, flags: Int8Flags, identity: IdentityFlags, *, force: bool, json: bool
 ) -> None:
     """Write MODEL with int8 layers, and say what they change."""
-    from ecliptic.engine import MIN_COSINES, find_quantisation
+    from ecliptic.engine import MIN_COSINES, find_quantisation, search_note
     from ecliptic.errors import CheckpointError, ConfigError
     from ecliptic.storage import check_outputs, replace_file, text_writer
 
@@ -113,7 +113,7 @@ def write_int8(
     clip = identity.load(source, device="cpu", precision="fp32")
     bound = MIN_COSINES["int8"] if flags.min_cosine is None else flags.min_cosine
     images, lines = flags.images(), flags.lines()
-    say("note: finding the layers that can be int8, which may take minutes")
+    say(f"note: {search_note('int8')}")
     found = find_quantisation(clip, bound, images, lines)
     clip.quantised(found).save(out, overwrite=force)
     facts = _facts(found)

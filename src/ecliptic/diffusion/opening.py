@@ -203,7 +203,8 @@ def _list_sources(family: Family, given: list[EncoderSource]) -> list[EncoderSou
 def _check_precision(precision: Precision, sources: Iterable[object]) -> Precision:
     """The precision to load in; never int8, which "auto" is for a file with int8 layers, or fp8."""
     given = [source for source in sources if isinstance(source, Clip)]
-    used = [precision, *(clip.card.precision for clip in given)]
+    asked = str(precision).removeprefix("torch.")  # `torch.int8` is "int8" too
+    used = [asked, *(clip.card.precision for clip in given)]
     if found := next((one for one in used if one in ("int8", "fp8")), None):
         raise ConfigError(
             f"{found} was compared with other precisions by vectors, not by the hidden states that "

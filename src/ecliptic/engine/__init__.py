@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         MIN_COSINES as MIN_COSINES,
         find_float8_layers as find_float8_layers,
         find_quantisation as find_quantisation,
+        search_note as search_note,
     )
     from ecliptic.engine.rejects import Rejects as Rejects
     from ecliptic.engine.sources.counting import (

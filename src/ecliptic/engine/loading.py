@@ -17,6 +17,7 @@ from ecliptic.engine.quantising import (
     find_bound,
     find_float8_layers,
     find_quantisation,
+    search_note,
     stored_int8,
 )
 from ecliptic.errors import ConfigError, warn
@@ -122,9 +123,8 @@ def load(
 def _reduce(clip: Clip, precision: str, bound: float, notify: Callable[[str], None] | None) -> Clip:
     """`clip` with the int8 or fp8 layers that keep the bound; they are searched for."""
     if notify is not None:
-        told = f"finding the layers that can be {precision}, which may take minutes"
         known = "; a model that was saved with them needs no search"
-        notify(told + known if precision == "int8" else told)
+        notify(search_note(precision) + known * (precision == "int8"))
     find = find_quantisation if precision == "int8" else find_float8_layers
     return clip.quantised(find(clip, bound))
 

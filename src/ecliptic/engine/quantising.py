@@ -29,6 +29,11 @@ _PARTS = ((0, 0, 0.6, 0.6), (0.4, 0, 1, 0.6), (0, 0.4, 0.6, 1), (0.4, 0.4, 1, 1)
 _PROMPTS = 10  # of each drawing
 
 
+def search_note(kind: str) -> str:
+    """What to tell before layers are searched for."""
+    return f"finding the layers that can be {kind}, which may take minutes"
+
+
 def find_bound(
     precision: object, min_cosine: float | None, device: torch.device, kernels: KernelMode
 ) -> float | None:
